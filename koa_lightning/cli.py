@@ -1,0 +1,124 @@
+"""From the command line to one plain function: compose, validate, call, print, exit code. No heavy imports here."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from koa_lightning.config import config_dir, explain_hydra, validate
+from koa_lightning.errors import InputError
+
+DONE, PARTLY, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+_DISK = {
+    errno.ENOSPC: "no space left on the disk",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.EROFS: "the file system is read-only",
+}
+
+
+def launch(config_name: str, function: str, before: Callable[[list[str]], list[str]] | None = None) -> NoReturn:
+    """Run one entry point under Hydra and leave with its exit code.
+
+    Args:
+        config_name: The primary config, e.g. `train`.
+        function: `module:name` of a plain function of the config; imported only once the config is valid. It returns
+            a mapping of metrics (an entry `exit_code` ends the program with it).
+        before: May rewrite the overrides, e.g. to resume a run with those that it was started with.
+    """
+    # Hydra would print its own report and end with 1; with this set its exceptions reach us.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    codes = [DONE]
+
+    def job(cfg: DictConfig) -> float | None:
+        code, objective = _run_job(cfg, function)
+        codes.append(code)
+        return objective
+
+    try:
+        if before is not None:
+            sys.argv[1:] = before(sys.argv[1:])
+        hydra.main(config_path=str(config_dir()), config_name=config_name, version_base="1.3")(job)()
+    except KeyboardInterrupt:
+        say_error("interrupted")
+        codes.append(INTERRUPTED)
+    except Exception as exception:
+        line = one_line(exception, config_name)
+        if line is None:
+            raise
+        say_error(line)
+        codes.append(BAD_INPUT)
+    sys.stdout.flush()
+    sys.exit(max(codes))
+
+
+def _run_job(cfg: DictConfig, function: str) -> tuple[int, float | None]:
+    run_folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        with open_dict(cfg):
+            cfg.out = str(run_folder)  # in a sweep every job has its own folder
+        validate(cfg)
+        module, name = function.split(":")
+        result: dict[str, Any] = getattr(importlib.import_module(module), name)(cfg) or {}
+    except KeyboardInterrupt:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise
+        say_error("interrupted")
+        return INTERRUPTED, None
+    except Exception as exception:
+        line = one_line(exception)
+        if line is None:
+            raise
+        say_error(line)
+        _remove_if_empty(run_folder)
+        return BAD_INPUT, None
+    objective = result.get(cfg.get("monitor", ""))
+    return int(result.get("exit_code", DONE)), None if objective is None else float(objective)
+
+
+def one_line(exception: BaseException, config_name: str = "train") -> str | None:
+    """Return the one line that a user should read, or None where the exception is a fault of the program."""
+    link: BaseException | None = exception
+    while link is not None:  # Hydra wraps what an object's constructor raises
+        if isinstance(link, InputError):
+            return str(link)
+        if isinstance(link, OSError) and link.errno in _DISK:
+            return f"{link.filename or 'a file'}: {_DISK[link.errno]}; free some, or name another folder by out=DIR"
+        link = link.__cause__
+    if isinstance(exception, HydraException):
+        cause = f"{exception}\n{exception.__cause__ or ''}"
+        return explain_hydra(cause, config_name) if "instantiat" not in cause else None
+    if isinstance(exception, OmegaConfBaseException):
+        first = str(exception).splitlines()[0]
+        key = getattr(exception, "full_key", None) or ""
+        if "Missing mandatory value" in first or "???" in first:
+            return f"{key}: must be given; type {key}=VALUE"
+        return f"{key + ': ' if key else ''}{first}"
+    return None
+
+
+def say_error(line: str) -> None:
+    """Print one line to the error stream."""
+    print(f"error: {' '.join(line.split())}", file=sys.stderr, flush=True)
+
+
+def _remove_if_empty(run_folder: Path) -> None:
+    """Take away a run folder in which nothing was made but Hydra's own record."""
+    if run_folder.is_dir() and {path.name for path in run_folder.iterdir()} <= {".hydra", "hydra.yaml"}:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(run_folder)

@@ -1,0 +1,241 @@
+"""Batches of knees: manifest -> parts -> cache -> uint8 tensors, fetched a whole batch at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from koa_lightning.data import manifest as mf
+from koa_lightning.data import splits
+from koa_lightning.data.cache import Preprocessing, open_cache
+from koa_lightning.errors import InputError
+
+Batch = dict[str, torch.Tensor]
+
+
+class KneeDataset(Dataset[Batch]):
+    """A part of the cache.
+
+    Args:
+        images: uint8 N x H x W, memory-mapped.
+        rows: The rows of `images` that belong to this part.
+        grades: Grade of each of these rows, -1 where unknown.
+    """
+
+    def __init__(self, images: np.ndarray, rows: np.ndarray, grades: np.ndarray) -> None:
+        self.images, self.rows, self.grades = images, rows, grades
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Return image uint8 N x 1 x H x W, grade int64 N, index int64 N (row within the part)."""
+        index = np.asarray(indices, dtype=np.int64)
+        image = torch.from_numpy(self.images[self.rows[index]]).unsqueeze(1)
+        grade = torch.from_numpy(self.grades[index].astype(np.int64))
+        return {"image": image, "grade": grade, "index": torch.from_numpy(index)}
+
+
+class EpochSampler(Sampler[int]):
+    """Draws the order of an epoch from seed and epoch alone, so that a resumed run sees the same batches.
+
+    Args:
+        grades: Grade of each row.
+        seed: Of the run.
+        balanced: Draw with replacement, each grade equally often; otherwise a permutation.
+    """
+
+    def __init__(self, grades: np.ndarray, seed: int, balanced: bool) -> None:
+        self.n, self.seed, self.epoch = len(grades), seed, 0
+        counts = np.maximum(np.bincount(grades, minlength=len(mf.GRADES)), 1) if balanced else None
+        self.weights = None if counts is None else torch.from_numpy(1.0 / counts[grades])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+        if self.weights is None:
+            order = torch.randperm(self.n, generator=generator)
+        else:
+            order = torch.multinomial(self.weights, self.n, replacement=True, generator=generator)
+        for chunk in order.split(4096):  # a list of a million Python numbers would cost more than the order
+            yield from chunk.tolist()
+
+
+class KneeDataModule(L.LightningDataModule):
+    """Knees of one source, in parts by patient.
+
+    Args:
+        source: Returns manifest rows; called once.
+        name: Of the source, for messages and tags.
+        preprocessing: Size, fit and canonical side.
+        batch_size: Knees a training batch.
+        eval_batch_size: Knees a batch where no gradient is needed; twice `batch_size` when None.
+        sampler: `none` or `balanced`.
+        split: `official` or `stratified`.
+        val_fraction, test_fraction: Shares of the patients for `stratified`.
+        split_seed: Of the parts; apart from the run's seed so that runs stay comparable.
+        folds, fold: With `folds`, fold `fold` is the validation part of what is not test.
+        cache_dir: Folder of the cache; None: `KOA_CACHE`, or the user's cache folder.
+        on_unreadable: `stop`, or `skip` images that cannot be read (said aloud).
+        seed: Of the order of batches.
+        quiet: No progress bar.
+    """
+
+    def __init__(
+        self,
+        source: Callable[[], pd.DataFrame],
+        *,
+        name: str,
+        preprocessing: Preprocessing,
+        batch_size: int,
+        eval_batch_size: int | None = None,
+        sampler: str = "none",
+        split: str = "official",
+        val_fraction: float = 0.15,
+        test_fraction: float = 0.15,
+        split_seed: int = 0,
+        folds: int | None = None,
+        fold: int = 0,
+        cache_dir: str | None = None,
+        on_unreadable: str = "stop",
+        seed: int = 0,
+        quiet: bool = False,
+    ) -> None:
+        super().__init__()
+        self.source, self.name, self.preprocessing = source, name, preprocessing
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or 2 * batch_size
+        self.sampler, self.seed, self.quiet = sampler, seed, quiet
+        self.split, self.val_fraction, self.test_fraction = split, val_fraction, test_fraction
+        self.split_seed, self.folds, self.fold = split_seed, folds, fold
+        self.cache_dir = Path(cache_dir).expanduser() if cache_dir else None
+        self.on_unreadable = on_unreadable
+        self.datasets: dict[str, KneeDataset] = {}
+        self.tables: dict[str, pd.DataFrame] = {}
+        self.counts: dict[str, list[int]] = {}
+        self.marks: list[str] = ["phantom data"] if name == "phantom" else []
+        self.fingerprint = ""
+
+    def prepare(self, parts: Sequence[str], manifest_file: Path | None = None) -> KneeDataModule:
+        """Build manifest, parts and cache of the parts named; files of no other part are opened.
+
+        Args:
+            parts: E.g. train and val; or the one part to evaluate.
+            manifest_file: Where to write the manifest of these parts (Parquet).
+
+        Raises:
+            InputError: Whatever is wrong with the data, in one line.
+        """
+        manifest = splits.assign(
+            self.source(),
+            split=self.split,
+            val_fraction=self.val_fraction,
+            test_fraction=self.test_fraction,
+            n_folds=self.folds,
+            fold=self.fold,
+            seed=self.split_seed,
+            where=f"data={self.name}",
+        )
+        self._check(manifest, parts)
+        rows = manifest[manifest["split"].isin(list(parts))].reset_index(drop=True)
+        rows = mf.add_hashes(rows, parts)
+        cache = open_cache(
+            rows["path"].to_numpy(), rows["hash"].to_numpy(), rows["side"].to_numpy(),
+            self.preprocessing, self.cache_dir, self.quiet,
+        )  # fmt: skip
+        readable = self._readable(rows, cache.unreadable)
+        self.fingerprint = mf.fingerprint(rows[readable], parts)
+        for part in parts:
+            numbers = np.flatnonzero(readable & (rows["split"] == part).to_numpy())
+            self.datasets[part] = KneeDataset(cache.images, numbers, rows["grade"].to_numpy()[numbers])
+            self.counts[part] = mf.counts(rows.iloc[numbers], part)
+            if part != "train":  # nobody asks for the rows of a large training part again
+                self.tables[part] = rows.iloc[numbers].reset_index(drop=True)
+        if manifest_file is not None:
+            rows[readable].to_parquet(manifest_file)
+        return self
+
+    def _check(self, manifest: pd.DataFrame, parts: Sequence[str]) -> None:
+        where = f"data={self.name}"
+        if (manifest["patient"] == "").any():
+            self.marks.append("patients unknown")
+            print(
+                f"WARNING: {where}: patients are unknown, so both knees of one may be in two parts; "
+                "give a column or pattern for the patient",
+                file=sys.stderr,
+                flush=True,
+            )
+        mf.check_patients(manifest)
+        for part in parts:
+            if not (manifest["split"] == part).any():
+                there = ", ".join(p for p in (*mf.PARTS, "auto_test") if (manifest["split"] == p).any())
+                raise InputError(
+                    f"{where}: no {part} part; parts there: {there}; type split=PART for another"
+                )
+            if part in ("train", "val") and "train" in parts:
+                mf.check_grades(manifest, part, where)
+
+    def _readable(self, rows: pd.DataFrame, unreadable: dict[int, str]) -> np.ndarray:
+        readable = np.ones(len(rows), dtype=bool)
+        readable[list(unreadable)] = False
+        if not unreadable:
+            return readable
+        reasons = list(unreadable.values())
+        shown = "; ".join(reasons[:3]) + (f"; and {len(reasons) - 3} more" if len(reasons) > 3 else "")
+        if self.on_unreadable == "stop":
+            raise InputError(
+                f"{len(reasons)} image(s) cannot be read: {shown}; mend them, or data.on_unreadable=skip"
+            )
+        self.marks.append(f"{len(reasons)} unreadable images skipped")
+        print(f"WARNING: {len(reasons)} image(s) skipped: {shown}", file=sys.stderr, flush=True)
+        return readable
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of one training epoch; a last batch that is not full is left out."""
+        return max(1, len(self.datasets["train"]) // self.batch_size)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return shuffled batches of the train part."""
+        data = self.datasets["train"]
+        sampler = EpochSampler(data.grades, self.seed, self.sampler == "balanced")
+        return DataLoader(
+            data,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            drop_last=len(data) >= self.batch_size,
+            collate_fn=_as_it_is,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def eval_dataloader(self, part: str) -> DataLoader[Batch]:
+        """Return the batches of a part in the order of its table."""
+        return DataLoader(
+            self.datasets[part],
+            batch_size=self.eval_batch_size,
+            collate_fn=_as_it_is,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return the batches of the validation part."""
+        return self.eval_dataloader("val")
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch

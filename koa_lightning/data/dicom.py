@@ -1,0 +1,189 @@
+"""One DICOM radiograph to one uint8 gray array, as its viewer would show it."""
+
+import logging
+import warnings
+from collections.abc import Callable
+from io import BytesIO
+
+import numpy as np
+import pydicom
+from PIL import Image
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.multival import MultiValue
+from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
+from pydicom.uid import UID
+
+from koa_lightning.data.images import check_size, input_errors, to_uint8
+from koa_lightning.errors import InputError
+
+_REQUIRED = ("PixelData", "Rows", "Columns", "BitsStored", "PhotometricInterpretation")
+
+# pydicom tells of every odd value in every file, by a warning and in its log (which Hydra prints), although
+# what matters for the pixels is raised. Only its own warnings are silenced; `append` lets user filters win.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.", append=True)
+logging.getLogger("pydicom").setLevel(logging.ERROR)
+
+
+def read_dicom(data: bytes, name: str) -> np.ndarray:
+    """Decode a single-frame DICOM image of 8 to 16 bits stored.
+
+    In the standard's order (PS3.3 C.11): modality LUT or rescale; then the first VOI LUT or, without one, the
+    first window, whose output range becomes 0..255; without both, the lowest..highest value; at last
+    MONOCHROME1 is inverted, so that bone is bright. Colour becomes its luma (ITU-R 601) and has no VOI.
+
+    Args:
+        data: The whole file.
+        name: What error messages call it.
+
+    Returns:
+        uint8, H x W, 0..255.
+
+    Raises:
+        InputError: Not DICOM, no or truncated pixel data, several frames, other depths or photometric
+            interpretations, a compression without decoder, a bad window or LUT, or the sizes that
+            `koa_lightning.data.images.check_size` refuses.
+    """
+    with input_errors(name, "damaged DICOM file"):
+        try:
+            dataset = pydicom.dcmread(BytesIO(data))
+        except InvalidDicomError:
+            raise InputError(
+                f"{name}: not a DICOM file (no DICM mark at byte 128); export it again or correct its ending"
+            ) from None
+        _check(dataset, name)
+        show = _SHOW[dataset.PhotometricInterpretation]
+    with input_errors(name, "truncated or damaged pixel data"):
+        stored = pixel_array(dataset)
+    with input_errors(name, "its grayscale or colour tables cannot be applied"):
+        return show(dataset, stored, name)
+
+
+def _check(dataset: FileDataset, name: str) -> None:
+    """Refuse by the header what cannot be shown, before anything is decoded."""
+    missing = [keyword for keyword in _REQUIRED if dataset.get(keyword) in (None, "", b"")]
+    if missing:
+        raise InputError(f"{name}: DICOM without {', '.join(missing)}, or cut short; export it again")
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if frames > 1:
+        raise InputError(f"{name}: DICOM with {frames} frames; export the one to be graded")
+    if not 8 <= dataset.BitsStored <= 16:
+        raise InputError(f"{name}: {dataset.BitsStored} bits stored; only 8 to 16 are read, export it again")
+    if dataset.PhotometricInterpretation not in _SHOW:
+        colours = dataset.PhotometricInterpretation
+        raise InputError(f"{name}: photometric interpretation {colours} is not read; export as MONOCHROME2")
+    check_size(dataset.Rows, dataset.Columns, name)
+    _check_decoder(dataset.file_meta.TransferSyntaxUID, name)
+
+
+def _check_decoder(syntax: UID, name: str) -> None:
+    try:
+        available = get_decoder(syntax).is_available
+    except NotImplementedError:
+        available = False
+    if not available:
+        raise InputError(
+            f"{name}: compressed as {syntax.name} ({syntax}), which no installed decoder reads; "
+            "`pip install pylibjpeg[all]` or decompress it with `gdcmconv --raw`"
+        )
+
+
+def _show_monochrome(dataset: Dataset, stored: np.ndarray, name: str) -> np.ndarray:
+    """Compute each stored value that occurs once, in a table: 65,536 at most, not millions of pixels."""
+    low = int(stored.min())
+    index = np.subtract(stored, low, dtype=np.intp)  # wide: the span of int16 does not fit int16
+    occurs = np.zeros(int(stored.max()) - low + 1, bool)
+    occurs[index] = True
+    values = _modality(np.flatnonzero(occurs) + low, dataset)
+    table = np.zeros(occurs.size, np.uint8)
+    table[occurs] = _voi(values, dataset, name)
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        table = 255 - table
+    return table[index]
+
+
+def _show_colour(dataset: Dataset, stored: np.ndarray, name: str) -> np.ndarray:
+    """Take the luma of RGB; pydicom has turned YBR to RGB."""
+    return _luma(stored, dataset.BitsStored)
+
+
+def _show_palette(dataset: Dataset, stored: np.ndarray, name: str) -> np.ndarray:
+    colour = apply_color_lut(stored, dataset)
+    return _luma(colour, 8 * colour.itemsize)
+
+
+_SHOW: dict[str, Callable[[Dataset, np.ndarray, str], np.ndarray]] = {
+    "MONOCHROME1": _show_monochrome,
+    "MONOCHROME2": _show_monochrome,
+    "PALETTE COLOR": _show_palette,
+    **dict.fromkeys(("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"), _show_colour),
+}
+
+
+def _luma(colour: np.ndarray, bits: int) -> np.ndarray:
+    rgb = colour if bits == 8 else np.rint(colour * (255 / (2**bits - 1)))
+    return np.array(Image.fromarray(rgb.astype(np.uint8)).convert("L"))
+
+
+def _modality(values: np.ndarray, dataset: Dataset) -> np.ndarray:
+    if dataset.get("ModalityLUTSequence"):
+        return _look_up(values, dataset.ModalityLUTSequence[0], dataset)
+    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
+    return values * float(1 if slope is None else slope) + float(intercept or 0)
+
+
+def _voi(values: np.ndarray, dataset: Dataset, name: str) -> np.ndarray:
+    if dataset.get("VOILUTSequence"):
+        lut = dataset.VOILUTSequence[0]
+        shown = _look_up(values, lut, dataset) / (2 ** lut.LUTDescriptor[2] - 1)
+    else:
+        centre, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
+        if centre is None or width is None:
+            return to_uint8(values, name)
+        shown = _window(values, centre, width, dataset, name)
+    return np.rint(255 * shown.clip(0, 1)).astype(np.uint8)
+
+
+def _look_up(values: np.ndarray, lut: Dataset, dataset: Dataset) -> np.ndarray:
+    """Apply a LUT: values below its first map to the first entry, those above its last to the last."""
+    first, data = lut.LUTDescriptor[1], lut.LUTData
+    if isinstance(data, bytes):  # OW; otherwise pydicom has made numbers of it
+        data = np.frombuffer(data, "<u2" if dataset.original_encoding[1] else ">u2")
+    entries = np.asarray(data)[
+        : lut.LUTDescriptor[0] or 2**16
+    ]  # 0 stands for 65,536 in the 16-bit descriptor
+    return entries[(np.rint(values).astype(np.int64) - first).clip(0, len(entries) - 1)]
+
+
+def _first(dataset: Dataset, keyword: str) -> float | None:
+    value = dataset.get(keyword)
+    if isinstance(value, MultiValue):
+        value = value[0] if value else None
+    return None if value in (None, "") else float(value)
+
+
+def _window(values: np.ndarray, centre: float, width: float, dataset: Dataset, name: str) -> np.ndarray:
+    """Apply a window (PS3.3 C.11.2.1.2 and .3); its output range is 0..1, to be clipped."""
+    function = dataset.get("VOILUTFunction") or "LINEAR"
+    if function not in _WINDOWS:
+        raise InputError(f"{name}: VOI LUT function {function}; only {', '.join(_WINDOWS)} are known")
+    if width <= 0 or (function == "LINEAR" and width < 1):
+        raise InputError(f"{name}: window width {width:g}; correct or remove WindowCenter and WindowWidth")
+    return _WINDOWS[function](values, centre, width)
+
+
+def _linear(values: np.ndarray, centre: float, width: float) -> np.ndarray:
+    return (values - (centre - 0.5)) / max(width - 1, 1e-9) + 0.5  # a width of 1 is a step
+
+
+def _linear_exact(values: np.ndarray, centre: float, width: float) -> np.ndarray:
+    return (values - centre) / width + 0.5
+
+
+def _sigmoid(values: np.ndarray, centre: float, width: float) -> np.ndarray:
+    return 0.5 + 0.5 * np.tanh(
+        2 * (values - centre) / width
+    )  # 1 / (1 + exp(-4 (v - c) / w)), without overflow
+
+
+_WINDOWS = {"LINEAR": _linear, "LINEAR_EXACT": _linear_exact, "SIGMOID": _sigmoid}

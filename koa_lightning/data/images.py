@@ -1,0 +1,299 @@
+"""One image file to one uint8 gray array, and to the square that a network takes.
+
+Nothing here keeps state, so every function may be called from several threads at once.
+"""
+
+import glob
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
+
+from koa_lightning.errors import InputError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".dcm", ".dicom")
+MAX_PIXELS = 100_000_000  # ten times a large radiograph; decoded it is 100 MB in 8 bits
+MIN_SIDE = 8
+
+_MARK = slice(128, 132)  # where a DICOM file says "DICM"
+_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
+_WIDE = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")  # PIL modes of more than 8 bits
+_COLOUR_16 = ("RGB", "LA;16", "CMYK")  # raw modes that, with ";16", PIL cuts to their high bytes
+_UNREADABLE_TIFF = {(2, 8), (1, 32)}  # (SampleFormat, BitsPerSample) that PIL reads with wrapped values
+_ORIENTATION_TAG, _SAMPLE_FORMAT_TAG, _BITS_TAG, _PHOTOMETRIC_TAG = 274, 339, 258, 262
+_UPRIGHT = {  # EXIF orientation -> what undoes it
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# PIL warns of odd metadata once a file although the pixels are right, or else raises. Only those plugins are
+# silenced; `append` lets every filter of the user win, and only a filter of the whole process is thread-safe
+# (`catch_warnings` is not). DecompressionBombWarning comes from PIL.Image and is not silenced.
+warnings.filterwarnings(
+    "ignore", category=UserWarning, module=r"PIL\.(Tiff|Jpeg|Png)ImagePlugin", append=True
+)
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read a PNG, JPEG, TIFF, WebP, BMP or DICOM file as gray.
+
+    See `decode` for how pixels become 8 bits.
+
+    Returns:
+        uint8, H x W, 0..255, upright by its EXIF orientation; it may be read-only.
+
+    Raises:
+        InputError: Missing, a folder, or one of the reasons of `decode`.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the path") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder, not an image; name a file in it") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise InputError(f"{path}: cannot be read ({one_line(error)}); check its permissions") from error
+    return decode(data, str(path))
+
+
+def decode(data: bytes, name: str) -> np.ndarray:
+    """Decode the bytes of an image file to gray; the kind of file is judged by its content.
+
+    8-bit gray is taken as it is. Colour becomes its luma (ITU-R 601), transparency is laid on black. Images
+    of more than 8 bits (16-bit, 32-bit, float) are mapped linearly from their lowest..highest value to
+    0..255, a constant one to zeros. DICOM: see `koa_lightning.data.dicom.read_dicom`.
+
+    Args:
+        data: The whole file.
+        name: What error messages call it; the ending .dcm or .dicom marks DICOM too.
+
+    Returns:
+        uint8, H x W, 0..255; it may be read-only.
+
+    Raises:
+        InputError: Empty, not an image, truncated or damaged, more than `MAX_PIXELS` pixels (by its header),
+            a side under `MIN_SIDE` pixels, several pictures, NaN or infinite values, or a depth that PIL
+            would cut (16-bit colour).
+    """
+    if not data:
+        raise InputError(f"{name}: the file is empty (0 bytes); copy it again")
+    if data[_MARK] == b"DICM" or name.lower().endswith((".dcm", ".dicom")):
+        from koa_lightning.data.dicom import read_dicom  # pydicom takes long to import
+
+        return read_dicom(data, name)
+    with input_errors(name, "truncated or damaged image"):
+        image = _open(data, name)
+        image.load()
+        return _gray(image, name)
+
+
+def fit(image: np.ndarray, size: int, how: str) -> np.ndarray:
+    """Resize to a square with PIL's bilinear filter, whose support grows when reducing (antialiased).
+
+    Bilinear, as Lanczos and bicubic overshoot at the edge of bone.
+
+    Args:
+        image: uint8, H x W.
+        size: Side of the square in pixels.
+        how: "letterbox" keeps the aspect, centres, and pads with black; "stretch" fills the square.
+
+    Returns:
+        uint8, size x size; the same array when it has that size already.
+
+    Raises:
+        InputError: `how` is not known or `size` is below 1.
+    """
+    if how not in _FITS:
+        raise InputError(f"fit: no way {how!r} to fit an image; choose one of {', '.join(sorted(_FITS))}")
+    if size < 1:
+        raise InputError(f"fit: size {size} is no number of pixels; give at least 1, such as 224")
+    return image if image.shape == (size, size) else _FITS[how](image, size)
+
+
+def find_images(where: str) -> list[Path]:
+    """List the image files of a folder (with its subfolders) or of a glob pattern, sorted.
+
+    Images are files with a known ending in any case (`SUFFIXES`), and DICOM files without ending. Hidden
+    files and folders are left out, and linked folders inside a folder are not followed. A file that is named
+    by itself is taken whatever its ending.
+
+    Raises:
+        InputError: Nothing is found, or a folder cannot be read.
+    """
+    path = Path(where).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        found = [file for file in _walk(path) if _is_image(file)]
+    else:
+        # not Path.glob: it takes no absolute pattern and matches hidden files
+        matches = {Path(match) for match in glob.glob(str(path), recursive=True)}  # noqa: PTH207
+        found = [file for file in matches if file.is_file() and _is_image(file)]
+    if not found:
+        raise InputError(
+            f"{where}: no image found (a file, a folder with its subfolders, or a pattern; endings "
+            f"{' '.join(SUFFIXES)}, or DICOM without ending); check the path"
+        )
+    return sorted(found)
+
+
+def to_uint8(values: np.ndarray, name: str) -> np.ndarray:
+    """Map the lowest..highest value linearly to 0..255, rounded; constant values become zeros.
+
+    Args:
+        values: Any shape, integer or float.
+        name: What error messages call the file.
+
+    Returns:
+        uint8, the shape of `values`.
+
+    Raises:
+        InputError: A value is NaN or infinite.
+    """
+    low, high = float(values.min()), float(values.max())  # either is NaN when one value is
+    if not np.isfinite([low, high]).all():
+        raise InputError(f"{name}: has NaN or infinite pixels; replace them and save the image again")
+    if low == high:
+        return np.zeros(values.shape, np.uint8)
+    scaled = np.subtract(values, low, dtype=np.float64)
+    scaled *= 255 / (high - low)
+    return np.rint(scaled, out=scaled).astype(np.uint8)
+
+
+def check_size(height: int, width: int, name: str) -> None:
+    """Refuse an image by the size in its header, before it is decoded.
+
+    Args:
+        height: Rows in pixels.
+        width: Columns in pixels.
+        name: What error messages call the file.
+
+    Raises:
+        InputError: More than `MAX_PIXELS` pixels or a side under `MIN_SIDE`.
+    """
+    size = f"{width} x {height} pixels"
+    if height * width > MAX_PIXELS:
+        raise InputError(f"{name}: {size} are more than {MAX_PIXELS}; crop the joint or reduce it first")
+    if min(height, width) < MIN_SIDE:
+        raise InputError(f"{name}: {size}, a side is under {MIN_SIDE}; give the whole radiograph")
+
+
+@contextmanager
+def input_errors(name: str, what: str) -> Iterator[None]:
+    """Turn whatever a decoder raises into one line.
+
+    Decoders of damaged files raise anything from SyntaxError to struct.error, so no list of types would do.
+
+    Args:
+        name: What error messages call the file.
+        what: What is wrong with it if the block raises.
+
+    Raises:
+        InputError: The block raised; an InputError and a MemoryError of the block pass unchanged.
+    """
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(f"{name}: {what} ({one_line(error)}); copy or export it again") from error
+
+
+def one_line(error: Exception) -> str:
+    """Give the message of an exception in one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _open(data: bytes, name: str) -> ImageFile:
+    """Read the header alone and refuse what must not or cannot be decoded."""
+    try:
+        image = Image.open(BytesIO(data), formats=_FORMATS)
+    except UnidentifiedImageError:
+        raise InputError(
+            f"{name}: not a readable PNG, JPEG, TIFF, WebP, BMP or DICOM image (another kind, or cut short); "
+            "export it again, as 8- or 16-bit gray PNG"
+        ) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"{name}: too many pixels ({one_line(error)}); reduce it first") from error
+    check_size(image.height, image.width, name)
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # MPO: previews behind the photograph
+        raise InputError(f"{name}: holds several pictures; save the one to be graded")
+    _check_depth(image, name)
+    return image
+
+
+def _check_depth(image: ImageFile, name: str) -> None:
+    """Refuse the depths that PIL opens without complaint but reads with other values than the file holds."""
+    tags = getattr(image, "tag_v2", {})
+    bits, kind = tags.get(_BITS_TAG, (8,)), tags.get(_SAMPLE_FORMAT_TAG, (1,))
+    if (kind[0], bits[0]) in _UNREADABLE_TIFF:
+        raise InputError(f"{name}: signed 8-bit or unsigned 32-bit TIFF; save it as 16-bit or float gray")
+    arguments = image.tile[0][3] if image.tile else ""
+    raw_mode = arguments if isinstance(arguments, str) else str(arguments[0] if arguments else "")
+    if ";16" in raw_mode and raw_mode.startswith(_COLOUR_16):
+        raise InputError(f"{name}: colour or transparency in 16 bits; save it as 16-bit gray or 8-bit colour")
+
+
+def _gray(image: Image.Image, name: str) -> np.ndarray:
+    # After load: PIL turns TIFF by itself then, and PNG may hold its EXIF behind the pixels.
+    turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
+    if image.mode in _WIDE:
+        gray = to_uint8(np.asarray(image if turn is None else image.transpose(turn)), name)
+        # PIL inverts TIFF whose zero is white in 8 bits, but not in more
+        return 255 - gray if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == 0 else gray
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
+    if image.mode != "L":
+        image = image.convert("RGB").convert("L")  # by RGB, as not every mode goes to L
+    return np.asarray(image if turn is None else image.transpose(turn))
+
+
+def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _letterbox(image: np.ndarray, size: int) -> np.ndarray:
+    longest = max(image.shape)
+    height, width = (max(1, round(side * size / longest)) for side in image.shape)
+    top, left = (size - height) // 2, (size - width) // 2
+    square = np.zeros((size, size), np.uint8)
+    square[top : top + height, left : left + width] = _resize(image, height, width)
+    return square
+
+
+_FITS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "letterbox": _letterbox,
+    "stretch": lambda image, size: _resize(image, size, size),
+}
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    def stop(error: OSError) -> None:
+        raise InputError(f"{error.filename}: the folder cannot be read; check its permissions") from error
+
+    for parent, folders, files in os.walk(folder, onerror=stop):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent, name) for name in files if not name.startswith("."))
+
+
+def _is_image(file: Path) -> bool:
+    suffix = file.suffix.lower()
+    if suffix in SUFFIXES:
+        return True
+    # An instance UID as name ends in ".<number>", which is no ending. A DICOMDIR is an index without pixels.
+    if (suffix and not suffix[1:].isdigit()) or file.name.upper() == "DICOMDIR" or not file.is_file():
+        return False
+    with input_errors(str(file), "cannot be read"), file.open("rb") as stream:
+        return stream.read(132)[_MARK] == b"DICM"

@@ -1,0 +1,119 @@
+"""The manifest: one row a knee, checked before anything is decoded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from koa_lightning.errors import InputError
+
+GRADES = (0, 1, 2, 3, 4)
+GRADE_NAMES = ("none", "doubtful", "minimal", "moderate", "severe")
+PARTS = ("train", "val", "test")
+COLUMNS = ("path", "grade", "patient", "side", "split", "hash")
+PHANTOM = "phantom://"
+
+
+def make(rows: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Put rows into the manifest's form: sorted by path, all columns there, types set.
+
+    Args:
+        rows: At least `path`; `grade` (missing: unknown, -1), `patient`, `side`, `split` where known. Further columns
+            are kept.
+        where: The source's name for messages.
+
+    Raises:
+        InputError: No row, or a path that is listed twice.
+    """
+    if rows.empty:
+        raise InputError(f"{where}: no knee found")
+    twice = rows["path"][rows["path"].duplicated()]
+    if len(twice):
+        raise InputError(
+            f"{where}: {twice.iloc[0]} is listed {int((rows['path'] == twice.iloc[0]).sum())} times"
+        )
+    frame = rows.sort_values("path", ignore_index=True)
+    for column in ("patient", "side", "split", "hash"):
+        if column not in frame:
+            frame[column] = ""
+        frame[column] = frame[column].fillna("").astype("str")
+    frame["grade"] = (frame["grade"] if "grade" in frame else pd.Series(-1, index=frame.index)).astype("int8")
+    extra = [column for column in frame.columns if column not in COLUMNS]
+    return frame[[*COLUMNS, *extra]]
+
+
+def check_patients(manifest: pd.DataFrame) -> None:
+    """Stop when a patient is in two of the parts train, val and test.
+
+    Raises:
+        InputError: With the patients' names.
+    """
+    parts = manifest[manifest["split"].isin(PARTS) & (manifest["patient"] != "")]
+    number = parts.groupby("patient")["split"].nunique()
+    leaking = sorted(number.index[number > 1])
+    if leaking:
+        names = ", ".join(leaking[:5]) + (f" and {len(leaking) - 5} more" if len(leaking) > 5 else "")
+        raise InputError(
+            f"{len(leaking)} patient(s) in two parts: {names}; keep all knees of a patient in one part, "
+            "or let data.split=stratified make the parts"
+        )
+
+
+def check_grades(manifest: pd.DataFrame, part: str, where: str) -> None:
+    """Stop when a part lacks a grade: neither training nor its metrics would mean anything.
+
+    Raises:
+        InputError: With the part and the grades that are missing.
+    """
+    grades = set(manifest.loc[manifest["split"] == part, "grade"].tolist())
+    if not grades:
+        raise InputError(f"{where}: no knee in the {part} part")
+    missing = [str(grade) for grade in GRADES if grade not in grades]
+    if missing:
+        raise InputError(
+            f"{where}: the {part} part has no image of grade {', '.join(missing)}; add some or split anew"
+        )
+
+
+def hash_file(path: str) -> str:
+    """Return the content hash of a file (BLAKE2b, 16 bytes, hex); a phantom's name is its content.
+
+    Raises:
+        InputError: The file is missing or cannot be read.
+    """
+    if path.startswith(PHANTOM):
+        return hashlib.blake2b(path.encode(), digest_size=16).hexdigest()
+    try:
+        return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
+    except FileNotFoundError:
+        raise InputError(f"{path}: the file is missing") from None
+
+
+def add_hashes(manifest: pd.DataFrame, parts: Iterable[str]) -> pd.DataFrame:
+    """Return the manifest with the hash of every file of these parts; other files are not opened."""
+    rows = np.flatnonzero(manifest["split"].isin(list(parts)) & (manifest["hash"] == ""))
+    paths = manifest["path"].to_numpy()[rows]
+    with ThreadPoolExecutor(2) as pool:
+        hashes = list(pool.map(hash_file, paths, chunksize=256))
+    frame = manifest.copy()
+    frame.loc[rows, "hash"] = hashes
+    return frame
+
+
+def counts(manifest: pd.DataFrame, part: str) -> list[int]:
+    """Return the number of knees of each grade in a part."""
+    grades = manifest.loc[manifest["split"] == part, "grade"].to_numpy()
+    return np.bincount(grades[grades >= 0], minlength=len(GRADES)).tolist()
+
+
+def fingerprint(manifest: pd.DataFrame, parts: Iterable[str]) -> str:
+    """Return 16 hex digits that name exactly these knees, grades and parts, wherever the files lie."""
+    frame = manifest.loc[manifest["split"].isin(list(parts)), ["hash", "grade", "patient", "side", "split"]]
+    lines = frame["hash"] + "," + frame["grade"].astype("str") + "," + frame["patient"] + "," + frame["side"]
+    text = "\n".join(sorted(lines + "," + frame["split"]))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

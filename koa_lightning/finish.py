@@ -1,0 +1,172 @@
+"""The end of a training: figures, panels, checkpoints into the run, and the words at the end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from koa_lightning import checkpoint, links
+from koa_lightning.callbacks import History
+from koa_lightning.cli import DONE, INTERRUPTED
+from koa_lightning.data.datamodule import KneeDataModule, KneeDataset
+from koa_lightning.explain.cam import gradcam
+from koa_lightning.explain.panel import cam_panel, choose_knees
+from koa_lightning.inference import grade_batches
+from koa_lightning.models.grader import KneeGrader
+from koa_lightning.models.net import KneeNet
+from koa_lightning.reports import figures
+from koa_lightning.resume import DONE_FILE
+
+
+def finish(
+    cfg: DictConfig,
+    folder: Path,
+    module: KneeGrader,
+    data: KneeDataModule,
+    history: History,
+    run: Any,
+    status: str,
+) -> dict[str, Any]:
+    """Draw, store and say what came of a training; return its metrics.
+
+    Args:
+        cfg: The run's config.
+        folder: The run folder.
+        module: Trained.
+        data: With the validation part.
+        history: Of all epochs.
+        run: The tracked run, still open.
+        status: `FINISHED`, or `KILLED` where it was interrupted.
+    """
+    checkpoints = folder / "checkpoints"
+    best = history.best(cfg.monitor, cfg.mode)
+    marks = module.record["marks"]
+    if history.epochs:
+        curves = figures.learning_curves_figure(history.table(), marks, monitor=cfg.monitor, mode=cfg.mode)
+        run.log_artifact(figures.save(curves, folder / "figures" / "learning_curves.png"), "figures")
+    if status == "KILLED":
+        run.log_artifact(checkpoints / "last.ckpt", "checkpoints")
+        print(f"interrupted; go on with: python -m koa_lightning.train ckpt={checkpoints / 'last.ckpt'}", flush=True)
+        return {**best, "exit_code": INTERRUPTED, "run_id": run.run_id}
+    best_file = checkpoints / "best.ckpt"
+    if not best_file.exists():  # the monitored metric was never a number, as in a smoke test
+        shutil.copyfile(checkpoints / "last.ckpt", best_file)
+    read = checkpoint.read(best_file)
+    _draw_best(cfg, folder, read, data, run)
+    for file in (best_file, checkpoints / "last.ckpt", folder / "history.csv", folder / "manifest.parquet"):
+        run.log_artifact(file, "checkpoints" if file.suffix == ".ckpt" else None)
+    epoch = int(best.get("epoch", read.epoch))
+    run.log_metrics({"best/epoch": epoch, **_best_names(best)}, epoch)
+    (folder / DONE_FILE).write_text(json.dumps({"best_epoch": epoch, **best}, indent=1))
+    if run.run_id:
+        print(f"MLflow run {run.run_id} (look at it: make ui)")
+    print(f"best checkpoint: {best_file} (epoch {epoch + 1}, {cfg.monitor} {best.get(cfg.monitor, float('nan')):.4f})")
+    return {**best, "best_epoch": epoch, "checkpoint": str(best_file), "run_id": run.run_id, "exit_code": DONE}
+
+
+def _best_names(best: dict[str, float]) -> dict[str, float]:
+    """Return the validation metrics of the best epoch under `best/NAME`: what a list of runs should compare."""
+    return {name.replace("val/", "best/", 1): value for name, value in best.items() if name.startswith("val/")}
+
+
+def _draw_best(cfg: DictConfig, folder: Path, read: checkpoint.Checkpoint, data: KneeDataModule, run: Any) -> None:
+    net = read.network()
+    device = torch.device("cuda" if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu" else "cpu")
+    net.to(device)
+    logits = torch.cat(list(grade_batches(net, data.val_dataloader(), device)))
+    drawn = draw(net, data.datasets["val"], data.tables["val"]["path"].tolist(), logits, read.marks,
+                 folder / "figures", title="validation", n_worst=cfg.explain.n_worst if cfg.explain.enabled else None)  # fmt: skip
+    for file in drawn:
+        run.log_artifact(file, "figures" if "gradcam" not in file.name else "gradcam")
+
+
+def draw(
+    net: KneeNet,
+    dataset: KneeDataset,
+    paths: Sequence[str],
+    logits: Tensor,
+    marks: Sequence[str],
+    folder: Path,
+    *,
+    title: str,
+    n_worst: int | None,
+    suffix: str = "",
+) -> list[Path]:
+    """Draw the confusion matrix and the Grad-CAM panel of graded knees; return the files.
+
+    Args:
+        net: The network, on its device.
+        dataset: The knees, in the order of the logits; those of unknown grade are left out of the matrix.
+        paths: Of the knees.
+        logits: float N x K.
+        marks: Printed on the figures.
+        folder: Where the files go.
+        title: Of the part.
+        n_worst: Mistakes in the panel, besides one knee a grade; None: no panel.
+        suffix: Of the panel's file name, e.g. an epoch.
+    """
+    probabilities = links.probabilities(logits, net.spec.link)
+    predicted = probabilities.argmax(1)
+    grade = torch.from_numpy(dataset.grades.astype(np.int64))[: len(logits)]
+    known = grade >= 0
+    files = []
+    if known.any() and not suffix:
+        pairs = grade[known] * links.N_GRADES + predicted[known]
+        confusion = torch.bincount(pairs, minlength=links.N_GRADES**2).reshape(links.N_GRADES, links.N_GRADES)
+        figure = figures.confusion_matrix_figure(confusion, title, marks)
+        files.append(figures.save(figure, folder / "confusion_matrix.png"))
+    if n_worst is not None and known.any():
+        expected = links.expected_grade(probabilities)
+        rows = np.flatnonzero(known.numpy())
+        chosen = rows[choose_knees(grade[rows].numpy(), predicted[rows].numpy(), expected[rows].numpy(), n_worst)]
+        files.append(_panel(net, dataset, paths, probabilities, chosen, marks, folder / f"gradcam{suffix}.png"))
+    return files
+
+
+def _panel(
+    net: KneeNet,
+    dataset: KneeDataset,
+    paths: Sequence[str],
+    probabilities: Tensor,
+    rows: np.ndarray,
+    marks: Sequence[str],
+    file: Path,
+) -> Path:
+    batch = dataset.__getitems__(rows.tolist())
+    device = next(net.parameters()).device
+    maps = gradcam(net, net.normalise(batch["image"].to(device)), link=net.spec.link)
+    chosen = probabilities[torch.from_numpy(rows)]
+    figure = cam_panel(
+        batch["image"][:, 0].numpy(),
+        maps,
+        batch["grade"].numpy(),
+        chosen.argmax(1).numpy(),
+        chosen.numpy(),
+        [Path(paths[row]).name for row in rows],
+        marks,
+    )
+    return figures.save(figure, file)
+
+
+def panel_drawer(cfg: DictConfig, folder: Path, data: KneeDataModule, run: Any) -> Callable[[L.LightningModule, int], None]:
+    """Return a function that draws the panel of an epoch from the logits of its validation."""
+
+    def draw_epoch(module: L.LightningModule, epoch: int) -> None:
+        outputs = module.val_outputs
+        logits = torch.cat([rows for _, rows in outputs])  # type: ignore[misc]
+        drawn = draw(module.net, data.datasets["val"], data.tables["val"]["path"].tolist(), logits,  # type: ignore[arg-type]
+                     module.record["marks"], folder / "figures", title="validation",  # type: ignore[index]
+                     n_worst=cfg.explain.n_worst, suffix=f"_epoch_{epoch + 1:03d}")  # fmt: skip
+        for file in drawn:
+            run.log_artifact(file, "gradcam")
+
+    return draw_epoch

@@ -1,0 +1,36 @@
+"""The one way in which a network grades images: validation, `eval` and `predict` all come through here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from koa_lightning.models.net import KneeNet
+
+
+def grade_logits(net: KneeNet, image: Tensor, flip: bool = False) -> Tensor:
+    """Return float32 logits N x K of images uint8 N x 1 x H x W, computed in fp32 whatever autocast says.
+
+    Args:
+        net: In eval mode.
+        image: On the network's device.
+        flip: Also grade the mirrored image and average the logits.
+    """
+    with torch.autocast(image.device.type, enabled=False):
+        x = net.normalise(image).to(memory_format=torch.channels_last)
+        logits = net(x).float()
+        if flip:
+            logits = (logits + net(x.flip(-1)).float()) / 2
+    return logits
+
+
+@torch.no_grad()
+def grade_batches(
+    net: KneeNet, batches: Iterable[dict[str, Tensor]], device: torch.device, flip: bool = False
+) -> Iterator[Tensor]:
+    """Yield the logits of each batch on the CPU; the network is set to eval mode."""
+    net.eval()
+    for batch in batches:
+        yield grade_logits(net, batch["image"].to(device), flip).cpu()

@@ -1,0 +1,102 @@
+"""Metrics of ordered grades as plain functions of a confusion matrix.
+
+Every function takes counts (... x K x K, rows truth, columns prediction, any number type) and returns
+float64 of the leading shape, so that a thousand bootstrap matrices cost one call. A metric that the counts
+leave undefined (no knee at all, one grade only) is NaN, never 0.
+"""
+
+import torch
+from torch import Tensor
+
+
+def accuracy(confusion: Tensor) -> Tensor:
+    """Share of knees whose predicted grade is the true one.
+
+    Args:
+        confusion: Counts, ... x K x K, rows truth, columns prediction.
+
+    Returns:
+        Shape ..., in [0, 1], NaN without any knee.
+    """
+    counts = confusion.double()
+    return _diagonal(counts).sum(-1) / counts.sum((-2, -1))
+
+
+def balanced_accuracy(confusion: Tensor) -> Tensor:
+    """Mean recall over the grades that occur in the truth, as scikit-learn defines it.
+
+    Args:
+        confusion: Counts, ... x K x K, rows truth, columns prediction.
+
+    Returns:
+        Shape ..., in [0, 1], NaN without any knee.
+    """
+    counts = confusion.double()
+    recall = _diagonal(counts) / counts.sum(-1)  # 0 / 0 = NaN for a grade that does not occur
+    return recall.nanmean(-1)
+
+
+def f1_per_grade(confusion: Tensor) -> Tensor:
+    """F1 of each grade against the rest; 0 for a grade that does not occur (scikit-learn's zero_division=0).
+
+    Args:
+        confusion: Counts, ... x K x K, rows truth, columns prediction.
+
+    Returns:
+        Shape ... x K, in [0, 1].
+    """
+    counts = confusion.double()
+    occurrences = counts.sum(-1) + counts.sum(-2)  # 2 TP + FN + FP
+    return torch.where(occurrences > 0, 2 * _diagonal(counts) / occurrences, torch.zeros_like(occurrences))
+
+
+def f1_macro(confusion: Tensor) -> Tensor:
+    """Mean F1 over the grades that occur in truth or prediction, as scikit-learn defines it.
+
+    Args:
+        confusion: Counts, ... x K x K, rows truth, columns prediction.
+
+    Returns:
+        Shape ..., in [0, 1], NaN without any knee.
+    """
+    occurs = (confusion.sum(-1) + confusion.sum(-2)) > 0
+    return f1_per_grade(confusion).sum(-1) / occurs.sum(-1)
+
+
+def quadratic_kappa(confusion: Tensor) -> Tensor:
+    """Agreement beyond chance with squared distance between grades as the weight (Cohen 1968).
+
+    Args:
+        confusion: Counts, ... x K x K, rows truth, columns prediction.
+
+    Returns:
+        Shape ..., at most 1 (0 is chance), NaN when truth and prediction are one and the same single grade.
+    """
+    counts = confusion.double()
+    weights = _distance(counts).square()
+    chance = counts.sum(-1, keepdim=True) * counts.sum(-2, keepdim=True)
+    observed = (weights * counts).sum((-2, -1)) * counts.sum((-2, -1))
+    return 1 - observed / (weights * chance).sum((-2, -1))
+
+
+def mae(confusion: Tensor) -> Tensor:
+    """Mean absolute error in grades.
+
+    Args:
+        confusion: Counts, ... x K x K, rows truth, columns prediction.
+
+    Returns:
+        Shape ..., in [0, K - 1], NaN without any knee.
+    """
+    counts = confusion.double()
+    return (_distance(counts) * counts).sum((-2, -1)) / counts.sum((-2, -1))
+
+
+def _diagonal(counts: Tensor) -> Tensor:
+    return counts.diagonal(dim1=-2, dim2=-1)
+
+
+def _distance(counts: Tensor) -> Tensor:
+    """Absolute distance between true and predicted grade, K x K."""
+    grade = torch.arange(counts.shape[-1], dtype=counts.dtype, device=counts.device)
+    return (grade[:, None] - grade[None, :]).abs()

@@ -1,0 +1,194 @@
+"""How this machine trains fastest: allocator, memory format, and the precision that wins a few measured steps."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import platform
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_LIGHTNING = {"fp32": "32-true", "bf16": "bf16-mixed", "bf16-hybrid": "bf16-mixed", "fp16": "16-mixed"}
+_MEASURED_STEPS = 3
+
+
+def tune_allocator() -> bool:
+    """Tell glibc to keep large blocks instead of giving them back to the kernel after each layer.
+
+    Half of the training time on CPU is page faults without it. Call it before torch is imported.
+
+    Returns:
+        Whether it was done; only Linux with glibc can.
+    """
+    if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 256 << 20))
+    return all([mallopt(option, value) == 1 for option, value in settings])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run computes.
+
+    Attributes:
+        precision: `fp32`, `bf16`, `bf16-hybrid` (bf16 with depthwise convolutions in fp32) or `fp16`.
+        channels_last: Memory format of weights and activations.
+        reason: Why, for the log.
+    """
+
+    precision: str
+    channels_last: bool
+    reason: str
+
+    @property
+    def lightning(self) -> str:
+        """Return what Lightning calls the precision."""
+        return _LIGHTNING[self.precision]
+
+    def prepare(self, net: nn.Module) -> nn.Module:
+        """Bring a network into this form, in place; its parameters' names stay."""
+        import torch
+
+        if self.precision == "bf16-hybrid":
+            depthwise_in_fp32(net)
+        return net.to(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def depthwise_in_fp32(net: nn.Module) -> int:
+    """Make depthwise convolutions leave autocast, and return how many.
+
+    Their backward pass is several times slower in bf16 than in fp32 on CPU, while other convolutions gain from bf16.
+    """
+    import torch
+    from torch import nn
+
+    classes: dict[type, type] = {}
+
+    def in_fp32(klass: type) -> type:
+        def forward(self: nn.Conv2d, image: torch.Tensor) -> torch.Tensor:
+            with torch.autocast(image.device.type, enabled=False):
+                return klass.forward(self, image.float())  # type: ignore[attr-defined]
+
+        return type(f"{klass.__name__}InFp32", (klass,), {"forward": forward})
+
+    found = [m for m in net.modules() if isinstance(m, nn.Conv2d) and 1 < m.groups == m.in_channels]
+    for module in found:
+        if not type(module).__name__.endswith("InFp32"):
+            module.__class__ = classes.setdefault(type(module), in_fp32(type(module)))
+    return len(found)
+
+
+def cpu_has_bf16() -> bool:
+    """Tell whether this CPU multiplies in bf16 (AVX512-BF16 or AMX)."""
+    import torch
+
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def cpu_name() -> str:
+    """Return the processor's name."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def choose(
+    net: nn.Module,
+    *,
+    name: str,
+    image_size: int,
+    batch_size: int,
+    precision: str,
+    channels_last: bool,
+    cuda: bool,
+    memory: Path,
+    quiet: bool = False,
+) -> Plan:
+    """Choose how to compute.
+
+    `auto` takes bf16 on a GPU that has it; on a CPU that has it, a few training steps of each way are timed and the
+    winner is remembered for this machine, model, size and batch.
+
+    Args:
+        net: The network; a copy is measured, and the random state stays as it was.
+        name: Of the model, for the memory.
+        image_size: In pixels.
+        batch_size: Images a step.
+        precision: `auto`, or the one to take.
+        channels_last: Whether to use that memory format.
+        cuda: Whether a GPU computes.
+        memory: Folder of `speed.json`.
+        quiet: Say nothing.
+    """
+    import torch
+
+    if precision != "auto":
+        return Plan(precision, channels_last, "as configured")
+    if cuda:
+        has = torch.cuda.is_bf16_supported()
+        return Plan("bf16" if has else "fp32", channels_last, f"GPU {'with' if has else 'without'} bf16")
+    if not cpu_has_bf16():
+        return Plan("fp32", channels_last, "CPU without bf16")
+    file = memory / "speed.json"
+    layout = "channels_last" if channels_last else "contiguous"
+    key = "|".join(
+        [cpu_name(), f"{torch.get_num_threads()} threads", f"torch {torch.__version__}", name, f"{image_size} px",
+         f"batch {batch_size}", layout]
+    )  # fmt: skip
+    known = _remembered(file)
+    if key in known:
+        return Plan(known[key]["precision"], channels_last, f"remembered: {known[key]['reason']}")
+    if not quiet:
+        print("measuring fp32, bf16 and bf16-hybrid for a few steps, once per machine and model", file=sys.stderr)
+    seconds = {p: _seconds_a_step(net, Plan(p, channels_last, ""), image_size, batch_size) for p in list(_LIGHTNING)[:3]}
+    best = min(seconds, key=seconds.__getitem__)
+    reason = ", ".join(f"{p} {batch_size / s:.1f} img/s" for p, s in seconds.items())
+    plan = Plan(best, channels_last, reason)
+    _remember(file, key, plan)
+    return plan
+
+
+def _seconds_a_step(net: nn.Module, plan: Plan, image_size: int, batch_size: int) -> float:
+    import copy
+
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        model = plan.prepare(copy.deepcopy(net)).train()
+        image = torch.rand(batch_size, 1, image_size, image_size)
+        times = []
+        for _ in range(1 + _MEASURED_STEPS):
+            start = time.perf_counter()
+            with torch.autocast("cpu", torch.bfloat16, enabled=plan.precision != "fp32"):
+                loss = model(image).float().square().mean()
+            loss.backward()
+            model.zero_grad()
+            times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+def _remembered(file: Path) -> dict[str, dict[str, str]]:
+    try:
+        return json.loads(file.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+
+
+def _remember(file: Path, key: str, plan: Plan) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps(_remembered(file) | {key: asdict(plan)}, indent=1))
+    part.replace(file)

@@ -1,0 +1,87 @@
+"""The start of a tracked run: open the store, start or go on, and write down what the run is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig
+
+from koa_lightning.tracking.none import NoRun
+
+Tracked = Any  # MlflowRun | NoRun; MLflow takes seconds to import, and tracking=none must not pay for it
+
+
+def open_run(
+    cfg: DictConfig,
+    folder: Path,
+    name: str,
+    run_id: str | None = None,
+    uri: str | None = None,
+    facts: bool = True,
+) -> Tracked:
+    """Start the run of a config, or go on with one.
+
+    Args:
+        cfg: The part `tracking` of a config.
+        folder: The run folder, for what cannot be delivered.
+        name: Of the run, where the config gives none.
+        run_id: The run to go on with.
+        uri: Where that run is; None: as configured.
+        facts: Whether git commit, versions and machine are tagged.
+
+    Raises:
+        InputError: The store cannot be reached or written.
+    """
+    if not cfg.enabled:
+        return NoRun()
+    from koa_lightning.tracking.facts import run_facts
+    from koa_lightning.tracking.run import start_run
+    from koa_lightning.tracking.store import open_store
+
+    store = open_store(cfg.uri or uri, Path("mlruns"))
+    tags = (run_facts() if facts else {}) | {str(key): str(value) for key, value in cfg.tags.items()}
+    return start_run(
+        store,
+        cfg.experiment,
+        cfg.run_name or name,
+        folder,
+        run_id=run_id,
+        tags=tags,
+        system_metrics=cfg.system_metrics and facts,
+    )
+
+
+def describe(
+    run: Tracked, config: Mapping[str, Any], record: Mapping[str, Any], source: str, device: str
+) -> None:
+    """Write down what a training run is: parameters, tags, data set, and the resolved config as a file.
+
+    Args:
+        run: The run.
+        config: The whole config, resolved, plain.
+        record: What its checkpoints carry.
+        source: Where the images lie.
+        device: What computes, e.g. cpu.
+    """
+    run.log_params(config)
+    run.log_text(yaml.safe_dump(dict(config), sort_keys=False), "config.yaml")
+    data, plan = record["data"], record["plan"]
+    run.log_tags(
+        {
+            "data": data["name"],
+            "data.fingerprint": data["fingerprint"],
+            "weights": record["weights"],
+            "marks": ", ".join(record["marks"]) or "none",
+            "device": device,
+            "precision": plan["precision"],
+            "precision.reason": plan["reason"],
+            "seed": config["seed"],
+        }
+    )
+    profile = {
+        f"{part} grade {g}": n for part, counts in data["counts"].items() for g, n in enumerate(counts)
+    }
+    run.log_dataset(data["name"], data["fingerprint"], source, profile, "training")

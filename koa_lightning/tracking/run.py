@@ -1,0 +1,234 @@
+"""One MLflow run, written without making the training wait."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.tracking.context.git_context import GitRunContext
+from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from koa_lightning.errors import InputError
+from koa_lightning.tracking.deliver import deliver
+from koa_lightning.tracking.entries import (
+    PARAM_LENGTH,
+    TAG_LENGTH,
+    as_text,
+    flatten,
+    now_ms,
+    pairs,
+    valid_name,
+)
+from koa_lightning.tracking.history import History
+from koa_lightning.tracking.sender import Sender
+from koa_lightning.tracking.spool import FILE, Entry, Spool, summary
+from koa_lightning.tracking.store import Store, failing_as_input_error, public
+from koa_lightning.tracking.system import SYSTEM_PREFIX, QueuedSystemMetrics
+
+_log = logging.getLogger(__name__)
+
+
+class MlflowRun:
+    """A run in a store. Every `log_*` returns at once; `close` must be called, whatever happened.
+
+    Attributes:
+        run_id: MLflow's id.
+        name: The name shown in the list of runs.
+        experiment: The name of its experiment.
+        uri: MLflow's tracking URI, without a password.
+    """
+
+    def __init__(
+        self, run: Run, experiment: str, uri: str, sender: Sender, history: History, folder: Path
+    ) -> None:
+        self.run_id: str = run.info.run_id
+        self.name: str = run.info.run_name
+        self.experiment = experiment
+        self.uri = public(uri)
+        self._uri = uri
+        self._sender = sender
+        self._history = history
+        self._folder = folder
+        self._system: QueuedSystemMetrics | None = None
+        self._ending = False
+        self._missing: list[str] | None = None
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log a resolved configuration as `a.b.c -> value`.
+
+        Values of more than 6000 characters become text artifacts, named in their place. MLflow lets no
+        parameter change: on a resumed run a changed value becomes a tag `resumed.NAME`.
+        """
+        self._put(*pairs("params", flatten(params), PARAM_LENGTH))
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int) -> None:
+        """Log numbers (floats or tensors of one value) at a step."""
+        values = {valid_name(name): float(value) for name, value in metrics.items()}
+        self._history.add(values, step)
+        self._put_metrics(values, step)
+
+    def log_tags(self, tags: Mapping[str, Any]) -> None:
+        """Set tags; values of more than 8000 characters become text artifacts, named in their place."""
+        values = {valid_name(name): as_text(value) for name, value in tags.items()}
+        self._put(*pairs("tags", values, TAG_LENGTH))
+
+    def log_artifact(self, local: Path, folder: str | None = None) -> None:
+        """Upload a file or a folder into a folder of the run; it must stay in place until `close` is done."""
+        self._put({"op": "artifact", "local": str(Path(local).absolute()), "folder": folder})
+
+    def log_text(self, text: str, file: str) -> None:
+        """Write a text as an artifact, e.g. `config.yaml`."""
+        self._put({"op": "text", "text": text, "file": file})
+
+    def log_dataset(
+        self, name: str, digest: str, source: str, profile: Mapping[str, Any], context: str
+    ) -> None:
+        """Log a dataset as an input of the run.
+
+        Args:
+            name: Shown in the list of runs.
+            digest: The fingerprint; MLflow shows its first 36 characters, the profile holds all.
+            source: Where the images lie.
+            profile: Plain numbers and texts, e.g. the number of knees of each grade in each part.
+            context: What it was used for, e.g. "training".
+        """
+        values = {
+            "name": name,
+            "digest": digest,
+            "source": source,
+            "profile": dict(profile),
+            "context": context,
+        }
+        self._put({"op": "dataset", **values})
+
+    def history(self) -> dict[str, list[tuple[int, float]]]:
+        """Return (step, value) of each metric, of a resumed run from its first epoch on."""
+        return self._history.rows()
+
+    def close(self, status: str = "FINISHED") -> list[str]:
+        """End the run and wait until all is delivered, or known to be undeliverable now.
+
+        Args:
+            status: "FINISHED", "FAILED" or "KILLED".
+
+        Returns:
+            What was not delivered, e.g. `["12 metrics", "1 status"]`; it is also said in one line of the log,
+            with the command that sends it later. Empty when all was.
+        """
+        if not self._ending:  # a second call after an interrupt only waits on
+            self._ending = True
+            if self._system is not None:
+                self._system.finish()
+            self._put({"op": "status", "status": status, "time": now_ms()})
+        if self._missing is None:
+            self._missing = summary(self._sender.close())
+            self._say_missing(self._missing, summary(self._sender.unwritten))
+        return self._missing
+
+    def _say_missing(self, missing: list[str], lost: list[str]) -> None:
+        note = f" (LOST, the disk did not take: {', '.join(lost)})" if lost else ""
+        command = f"python -m koa_lightning.tracking.resend {shlex.quote(str(self._folder))}"
+        if missing:
+            _log.error(
+                "NOT LOGGED in %s: %s%s; send it later: %s", self.uri, ", ".join(missing), note, command
+            )
+
+    def _watch_system(self, resumed: bool) -> None:
+        self._system = QueuedSystemMetrics(self.run_id, self._uri, resumed, self._put_metrics)
+        self._system.start()
+
+    def _put_metrics(self, values: Mapping[str, float], step: int) -> None:
+        self._put({"op": "metrics", "values": dict(values), "step": step, "time": now_ms()})
+
+    def _put(self, *entries: Entry) -> None:
+        for entry in entries:
+            self._sender.put(entry)
+
+
+def start_run(
+    store: Store,
+    experiment: str,
+    name: str | None,
+    run_folder: Path,
+    run_id: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    parent: str | None = None,
+    system_metrics: bool = False,
+    client: MlflowClient | None = None,
+) -> MlflowRun:
+    """Start a run, or go on with one.
+
+    Args:
+        store: From `open_store`.
+        experiment: The name of the experiment; made if need be.
+        name: The name of the run; None lets MLflow make one up, or keeps the name of a resumed run.
+        run_folder: Where undelivered entries are kept.
+        run_id: The run to go on with.
+        tags: E.g. `run_facts()` and the user's own.
+        parent: The id of the run that this one belongs to, e.g. of a cross-validation.
+        system_metrics: Whether the use of the machine is logged.
+        client: In place of the store's own, e.g. in a test.
+
+    Raises:
+        InputError: When the run to go on with is unknown or deleted, when the run folder holds what another
+            run could
+            not log, or when the store fails.
+    """
+    _check_spool(run_folder / FILE, run_id)
+    client = client or store.client()
+    tags = {**(tags or {}), **({MLFLOW_PARENT_RUN_ID: parent} if parent else {})}
+    with failing_as_input_error(f"run in {public(store.uri)}"):
+        run = (
+            _resume(client, run_id, name)
+            if run_id
+            else _create(client, store.experiment_id(experiment), name, tags)
+        )
+    spool = Spool(run_folder, run.info.run_id, store.uri)
+    sender = Sender(partial(deliver, client, run.info.run_id), spool, store.why_unreachable)
+    past = _past(client, run.info.run_id) if run_id else {}
+    tracked = MlflowRun(run, experiment, store.uri, sender, History(past), spool.path.parent)
+    if run_id:  # what the first start was made with stays to be seen
+        known = run.data.tags
+        tracked.log_tags({(f"resumed.{k}" if known.get(k, v) != v else k): v for k, v in tags.items()})
+    if system_metrics:
+        tracked._watch_system(resumed=bool(run_id))
+    return tracked
+
+
+def _check_spool(file: Path, run_id: str | None) -> None:
+    if file.exists() and Spool.load(file).run_id != run_id:
+        raise InputError(
+            f"{file}: holds what another run could not log; send it (python -m koa_lightning.tracking.resend "
+            f"{shlex.quote(str(file.parent))}), or remove it, or take another run folder"
+        )
+
+
+def _create(client: MlflowClient, experiment_id: str, name: str | None, tags: Mapping[str, str]) -> Run:
+    # The commit is told by `run_facts`; MLflow would take that of the folder of the main script.
+    ignored: list[Any] = [GitRunContext]
+    return client.create_run(experiment_id, tags=resolve_tags(dict(tags), ignore=ignored), run_name=name)
+
+
+def _resume(client: MlflowClient, run_id: str, name: str | None) -> Run:
+    run = client.get_run(run_id)
+    if run.info.lifecycle_stage == "deleted":
+        raise InputError(
+            f"run {run_id} was deleted; restore it (mlflow runs restore --run-id {run_id}) or start anew"
+        )
+    client.update_run(run_id, status="RUNNING", name=name)
+    return client.get_run(run_id)
+
+
+def _past(client: MlflowClient, run_id: str) -> dict[str, list[tuple[int, float]]]:
+    """Return the metrics that a run has, so that the curves of a resumed run are whole."""
+    names = [name for name in client.get_run(run_id).data.metrics if not name.startswith(SYSTEM_PREFIX)]
+    return {
+        name: [(row.step, row.value) for row in client.get_metric_history(run_id, name)] for name in names
+    }

@@ -1,0 +1,161 @@
+"""The thread between the training and the store."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from koa_lightning.tracking.deliver import Delivery
+from koa_lightning.tracking.spool import Entry, Spool
+from koa_lightning.tracking.store import public
+
+INTERVAL_SECONDS = 1.0
+"""At most one delivery in this time: a batch costs about 17 ms of one core, so under 2 % of it."""
+RETRY_SECONDS = 30.0
+_log = logging.getLogger(__name__)
+
+
+class Sender:
+    """Takes entries at once and delivers them from a thread of its own, in their order.
+
+    When the store fails, entries go to the spool and the store is asked again every half minute. What the
+    store refuses goes to the spool too and is tried once more at each catching up. What an earlier process of
+    the same run left in the spool is delivered first.
+
+    Args:
+        deliver: Writes entries and says what is left.
+        spool: Where undelivered entries wait.
+        why_unreachable: Asks quickly whether the store lives; an empty string is yes.
+        interval: Least seconds between two deliveries.
+        retry: Seconds from one outage to the next try.
+    """
+
+    def __init__(
+        self,
+        deliver: Callable[[Sequence[Entry]], Delivery],
+        spool: Spool,
+        why_unreachable: Callable[[], str],
+        interval: float = INTERVAL_SECONDS,
+        retry: float = RETRY_SECONDS,
+    ) -> None:
+        self._deliver = deliver
+        self._spool = spool
+        self._why_unreachable = why_unreachable
+        self._interval = interval
+        self._retry = retry
+        self._retry_at: float | None = None  # set while the store is failing
+        self._said: set[str] = set()
+        self._unwritten: list[Entry] = []  # held in memory while the disk fails too
+        self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        if spool:
+            self._catch_up()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="tracking")
+        self._thread.start()
+
+    def put(self, entry: Entry) -> None:
+        """Take an entry; returns at once.
+
+        Raises:
+            RuntimeError: After `close`.
+        """
+        if self._closing.is_set():
+            raise RuntimeError("the run is closed; nothing more can be logged")
+        self._queue.put(entry)
+
+    def close(self) -> list[Entry]:
+        """Deliver what waits, try the spool a last time, and return what is still not delivered."""
+        if not self._closing.is_set():
+            self._closing.set()
+            self._queue.put(None)
+        self._thread.join()
+        self._keep(self._drain())
+        return self._spool.read() + self._unwritten
+
+    @property
+    def unwritten(self) -> list[Entry]:
+        """Entries that neither the store nor the disk took; they end with the process."""
+        return self._unwritten
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            self._send(self._take())
+            self._closing.wait(self._interval)
+        self._send(self._drain())
+        if self._spool or self._unwritten:
+            self._catch_up()
+
+    def _take(self) -> list[Entry]:
+        """Wait for an entry, or until it is time to ask a failing store again; return all that wait."""
+        timeout = None if self._retry_at is None else max(0.0, self._retry_at - time.monotonic())
+        try:
+            first = self._queue.get(timeout=timeout)
+        except queue.Empty:
+            return []
+        return ([first] if first else []) + self._drain()
+
+    def _drain(self) -> list[Entry]:
+        entries = []
+        while not self._queue.empty():  # this thread is the only reader
+            entry = self._queue.get()
+            if entry:
+                entries.append(entry)
+        return entries
+
+    def _send(self, entries: list[Entry]) -> None:
+        if self._retry_at is None:
+            delivery = self._deliver(entries)
+            self._keep(delivery.left)
+            self._note(delivery)
+            return
+        self._keep(entries)
+        if time.monotonic() >= self._retry_at:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        reason = self._why_unreachable()
+        if reason:
+            self._note(Delivery(outage=reason))
+            return
+        try:
+            with self._spool.lock:
+                delivery = self._deliver(self._spool.read() + self._unwritten)
+                self._unwritten = delivery.left  # until the disk has them; sending twice does no harm
+                self._spool.replace(delivery.left)
+                self._unwritten = []
+        except OSError as error:
+            delivery = Delivery(outage=f"{self._spool.path}: {error}")
+        self._note(delivery)
+
+    def _keep(self, entries: list[Entry]) -> None:
+        waiting = self._unwritten + entries
+        if not waiting:
+            return
+        try:
+            self._spool.append(waiting)
+            self._unwritten = []
+        except OSError as error:
+            if not self._unwritten:
+                _log.warning("%s cannot be written (%s); kept in memory", self._spool.path, error)
+            self._unwritten = waiting
+
+    def _note(self, delivery: Delivery) -> None:
+        """Say once when an outage begins and once when it ends, and set the next try."""
+        for reason in dict.fromkeys(delivery.refused):
+            if reason not in self._said:
+                _log.warning("tracking: not taken, %s", reason)
+            self._said.add(reason)
+        if delivery.outage:
+            if self._retry_at is None:
+                _log.warning(
+                    "tracking: %s fails (%s); the training goes on, what it logs is kept in %s",
+                    *(public(self._spool.uri), delivery.outage, self._spool.path),
+                )
+            self._retry_at = time.monotonic() + self._retry
+            return
+        if self._retry_at is not None:
+            _log.info("tracking: %s is back, all that waited was sent", public(self._spool.uri))
+        self._retry_at = None

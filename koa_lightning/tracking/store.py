@@ -1,0 +1,210 @@
+"""Where runs are kept: a sqlite database beside its artifacts, or an MLflow server."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+from filelock import FileLock, Timeout
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
+from sqlalchemy.exc import SQLAlchemyError
+
+from koa_lightning.errors import InputError
+
+CHECK_SECONDS = 12.0
+"""A server that has not answered by then counts as unreachable."""
+_LOCK_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Store:
+    """A place that holds runs, ready to be written.
+
+    Attributes:
+        uri: MLflow's tracking URI; a sqlite one holds an absolute path.
+        artifacts: The folder for the artifacts of new experiments, or None where the server decides.
+    """
+
+    uri: str
+    artifacts: Path | None
+
+    def client(self) -> MlflowClient:
+        """Return a client of this store, independent of MLflow's global state."""
+        return MlflowClient(self.uri)
+
+    def why_unreachable(self) -> str:
+        """Return why the server does not answer, or an empty string; a database file always answers."""
+        return why_unreachable(self.uri) if self.artifacts is None else ""
+
+    def experiment_id(self, name: str) -> str:
+        """Return the id of the experiment, made if need be; jobs that start together get the same one.
+
+        Raises:
+            InputError: When it was deleted, or the store fails.
+        """
+        client = self.client()
+        location = self.artifacts.as_uri() if self.artifacts else None
+        with failing_as_input_error(f"experiment {name!r} in {public(self.uri)}"):
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                try:
+                    return str(client.create_experiment(name, location))
+                except MlflowException:
+                    found = client.get_experiment_by_name(name)  # another job was first
+                    if found is None:
+                        raise
+        if found.lifecycle_stage == "deleted":
+            raise InputError(
+                f"experiment {name!r} in {public(self.uri)} was deleted; take another tracking.experiment, "
+                f"or restore it: mlflow experiments restore -x {found.experiment_id}"
+            )
+        return str(found.experiment_id)
+
+
+def open_store(uri: str | None, folder: Path, create: bool = True) -> Store:
+    """Make a store ready: create the database once, or check that the server answers.
+
+    Args:
+        uri: `sqlite:///FILE.db` or `http(s)://HOST:PORT`; None takes the variable MLFLOW_TRACKING_URI, and
+            without it `mlflow.db` in the folder. Artifacts of a database lie in `artifacts/` beside it.
+        folder: Holds the default database.
+        create: Whether a missing database is made (once, about 7 seconds, while parallel jobs wait).
+
+    Raises:
+        InputError: Another kind of URI, no answer in 15 seconds, no permission, no space, a damaged database.
+    """
+    default = f"sqlite:///{(folder.expanduser() / 'mlflow.db').absolute().as_posix()}"
+    uri = (uri or os.environ.get("MLFLOW_TRACKING_URI") or default).rstrip("/")
+    opener = _OPENERS.get(urlsplit(uri).scheme.lower())
+    if opener is None:
+        raise InputError(
+            f"tracking.uri={public(uri)}: must be sqlite:///FILE.db or http(s)://HOST:PORT (MLflow 3 keeps "
+            f"no runs in a plain folder); type tracking.uri={default}"
+        )
+    return opener(uri, create)
+
+
+def _open_sqlite(uri: str, create: bool) -> Store:
+    file = uri.partition("sqlite:///")[2]
+    if not file or file == ":memory:":
+        raise InputError(f"tracking.uri={uri}: must name a file, sqlite:///FILE.db")
+    database = Path(file).expanduser().absolute()
+    store = Store(f"sqlite:///{database.as_posix()}", database.parent / "artifacts")
+    if not create and not database.is_file():
+        raise InputError(
+            f"{database}: no such tracking database; name the right one by tracking.uri=sqlite:///FILE.db"
+        )
+    with failing_as_input_error(f"tracking database {database}"):
+        if create:
+            database.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(database.with_name(database.name + ".lock"), timeout=_LOCK_SECONDS):
+                if not database.exists():
+                    _create_database(database)
+                store.client()  # its first one adds MLflow's default experiment
+        store.client().search_experiments(max_results=1)
+    return store
+
+
+def _create_database(database: Path) -> None:
+    # Made under another name, so that a creation that was interrupted leaves nothing half done.
+    unfinished = database.with_name(database.name + ".new")
+    unfinished.unlink(missing_ok=True)
+    engine = create_sqlalchemy_engine(f"sqlite:///{unfinished.as_posix()}")
+    try:
+        _initialize_tables(engine)
+    finally:
+        engine.dispose()
+    unfinished.replace(database)
+
+
+def _open_server(uri: str, create: bool) -> Store:
+    store = Store(uri, None)
+    reason = store.why_unreachable()
+    if reason:
+        raise InputError(
+            f"tracking.uri={public(uri)}: the MLflow server does not answer ({reason}); "
+            "start it, or type tracking=none"
+        )
+    with failing_as_input_error(f"MLflow server {public(uri)}"):
+        store.client().search_experiments(max_results=1)
+    return store
+
+
+_OPENERS: dict[str, Callable[[str, bool], Store]] = {
+    "sqlite": _open_sqlite,
+    "http": _open_server,
+    "https": _open_server,
+}
+
+
+def why_unreachable(uri: str, seconds: float = CHECK_SECONDS) -> str:
+    """Ask a server whether it lives.
+
+    Args:
+        uri: The address of the server.
+        seconds: After these it counts as unreachable, whatever it or the name service is doing.
+
+    Returns:
+        The reason, or an empty string when the server answers.
+    """
+    answer = [f"no answer within {seconds:g} seconds"]
+
+    def ask() -> None:
+        try:
+            reply = http_request(
+                get_default_host_creds(uri), "/health", "GET", timeout=3, max_retries=0, raise_on_status=False
+            )
+            # Behind a gateway a dead server shows as 502 to 504; 401 or 404 still means that it lives.
+            answer[0] = f"it says {reply.status_code}" if reply.status_code >= 500 else ""
+        except (MlflowException, requests.RequestException) as error:
+            answer[0] = _cause(error)
+
+    # A name service can hang for longer than any timeout of a connection, hence the thread.
+    thread = threading.Thread(target=ask, daemon=True, name="mlflow-health")
+    thread.start()
+    thread.join(seconds)
+    return answer[0]
+
+
+@contextmanager
+def failing_as_input_error(what: str) -> Iterator[None]:
+    """Turn what a store may raise into one line for the user.
+
+    Raises:
+        InputError: In place of an error of MLflow, of the database or of the file system.
+    """
+    try:
+        yield
+    except Timeout as error:
+        raise InputError(
+            f"{what}: another process has held {error.lock_file} for {_LOCK_SECONDS:g} seconds"
+        ) from error
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise InputError(f"{what}: {first_line(error)}; put it right, or type tracking=none") from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error, without SQLAlchemy's class names and without passwords."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return public(re.sub(r"^\(\w+(\.\w+)*\) ", "", lines[0]).rstrip(" .;"))
+
+
+def public(text: str) -> str:
+    """Return a text with the user and password of any address taken out."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "", text)
+
+
+def _cause(error: Exception) -> str:
+    """Return the last words of a chain such as `Max retries exceeded (Caused by ...: [Errno 111] x'))`."""
+    return first_line(error).rsplit(": ", 1)[-1].strip("'\"() ")

@@ -1,0 +1,380 @@
+import struct
+import subprocess
+import sys
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from koa_lightning.data import images
+from koa_lightning.data.images import decode, find_images, fit, read_image, to_uint8
+from koa_lightning.errors import InputError
+
+
+def gray(height=24, width=40, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
+
+
+def encoded(image, kind="PNG", **options):
+    stream = BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def tiff(array, **options):
+    stream = BytesIO()
+    tifffile.imwrite(stream, array, **options)
+    return stream.getvalue()
+
+
+def scaled(array):
+    """Lowest..highest to 0..255, by another way than the code under test."""
+    return np.round(np.interp(array, [array.min(), array.max()], [0, 255])).astype(np.uint8)
+
+
+def refuses(data, *words, name="knee.png"):
+    with pytest.raises(InputError) as caught:
+        decode(data, name)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"{name}: ")
+    assert "0x" not in message  # no address of an object
+    for word in words:
+        assert word in message
+    return message
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+def test_gray_is_taken_as_it_is(kind, tmp_path):
+    path = tmp_path / f"knee.{kind.lower()}"
+    Image.fromarray(gray()).save(path)
+    image = read_image(path)
+    assert image.dtype == np.uint8
+    assert np.array_equal(image, gray())
+    assert np.array_equal(read_image(str(path)), gray())
+
+
+@pytest.mark.parametrize(("kind", "options"), [("JPEG", {"quality": 95}), ("WEBP", {"lossless": True})])
+def test_jpeg_and_webp_are_what_pil_decodes(kind, options):
+    ramp = np.tile(np.arange(0, 240, 4, dtype=np.uint8), (30, 1))
+    data = encoded(Image.fromarray(ramp), kind, **options)
+    image = decode(data, "knee")
+    assert np.array_equal(image, np.asarray(Image.open(BytesIO(data)).convert("L")))
+    assert np.abs(image.astype(int) - ramp).max() <= 3
+
+
+def test_content_counts_not_the_ending():
+    assert np.array_equal(decode(encoded(Image.fromarray(gray())), "knee.jpg"), gray())
+
+
+def test_two_levels_become_black_and_white():
+    assert set(np.unique(decode(encoded(Image.fromarray(gray() > 127)), "k"))) == {0, 255}
+
+
+def test_transparency_is_laid_on_black():
+    alpha = np.full((24, 40), 255, np.uint8)
+    alpha[:, 20:] = 0
+    alpha[0] = 128
+    for mode in ("LA", "RGBA"):
+        channels = [gray()] * (len(mode) - 1) + [alpha]
+        image = decode(encoded(Image.merge(mode, [Image.fromarray(c) for c in channels])), "knee")
+        expected = np.round(gray().astype(float) * alpha / 255)
+        assert np.abs(image - expected).max() <= 1
+        assert (image[1:, 20:] == 0).all()
+
+
+def test_palette_is_looked_up_and_its_transparent_entry_is_black():
+    indices = Image.fromarray(gray() % 4, "L").copy()
+    indices.putpalette([10, 10, 10, 90, 90, 90, 170, 170, 170, 250, 250, 250])
+    looked_up = np.array([10, 90, 170, 250], np.uint8)
+    assert np.array_equal(decode(encoded(indices), "knee"), looked_up[gray() % 4])
+    looked_up[3] = 0
+    assert np.array_equal(decode(encoded(indices, transparency=3), "knee"), looked_up[gray() % 4])
+
+
+def test_colour_becomes_its_luma():
+    rgb = np.random.default_rng(1).integers(0, 256, (24, 40, 3), dtype=np.uint8)
+    luma = rgb @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(decode(encoded(Image.fromarray(rgb)), "knee") - luma).max() <= 1
+
+
+def test_cmyk_is_bright_where_ink_is_missing():
+    ink = Image.merge("CMYK", [Image.new("L", (40, 24))] * 3 + [Image.fromarray(255 - gray())])
+    image = decode(encoded(ink, "TIFF"), "knee").astype(int)
+    assert np.abs(image - gray()).max() <= 1
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "<i2", "<i4", "<f4"])
+def test_deep_tiff_goes_from_lowest_to_highest(dtype):
+    array = np.random.default_rng(2).integers(-900 if "u" not in dtype else 100, 3000, (24, 40)).astype(dtype)
+    image = decode(tiff(array), "knee.tif")
+    assert image.min() == 0
+    assert image.max() == 255
+    assert np.array_equal(image, scaled(array))
+
+
+def test_16_bit_png_uses_the_full_range():
+    array = gray().astype(np.uint16) * 16 + 5  # 12 bits: by the high bytes it would have 16 levels
+    assert np.array_equal(decode(encoded(Image.fromarray(array)), "knee"), scaled(array))
+
+
+def test_deep_tiff_whose_zero_is_white_is_inverted():
+    array = np.arange(24 * 40, dtype=np.uint16).reshape(24, 40)
+    image = decode(tiff(array, photometric="miniswhite"), "knee.tif")
+    assert np.array_equal(image, 255 - scaled(array))
+    shallow = decode(tiff(gray(), photometric="miniswhite"), "knee.tif")
+    assert np.array_equal(shallow, 255 - gray())
+
+
+def test_constant_deep_image_is_black():
+    assert not decode(tiff(np.full((9, 9), 700, np.uint16)), "knee").any()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_no_numbers(bad):
+    array = gray().astype(np.float32)
+    array[3, 4] = bad
+    refuses(tiff(array), "NaN or infinite")
+
+
+def test_scaling_survives_the_whole_range_of_float32():
+    limits = np.finfo(np.float32)
+    assert to_uint8(np.array([limits.min, 0, limits.max], np.float32), "x").tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_exif_orientation_is_undone(kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    array = np.kron(gray(3, 5), np.ones((8, 8), np.uint8))
+    data = encoded(Image.fromarray(array), kind, exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(BytesIO(data))).convert("L")
+    image = decode(data, "knee")
+    assert image.shape == ((24, 40) if orientation < 5 else (40, 24))
+    assert np.array_equal(image, np.asarray(upright))
+
+
+def test_exif_orientation_of_a_deep_image():
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    array = gray().astype(np.uint16) * 100
+    data = encoded(Image.fromarray(array), exif=exif)
+    assert np.array_equal(decode(data, "knee"), scaled(array)[::-1, ::-1])
+
+
+def test_missing_folder_and_null_byte(tmp_path):
+    for path, words in [
+        (tmp_path / "none.png", "no such file"),
+        (tmp_path, "is a folder"),
+        ("a\0b", "cannot"),
+    ]:
+        with pytest.raises(InputError, match=words) as caught:
+            read_image(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_empty_file(tmp_path):
+    path = tmp_path / "knee.png"
+    path.touch()
+    with pytest.raises(InputError, match=r"knee\.png: the file is empty"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("data", [b"a table, not an image", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(50)])
+def test_not_an_image(data):
+    refuses(data, "not a readable PNG")
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP"])
+def test_truncated(kind, share):
+    data = encoded(Image.fromarray(gray(96, 96)), kind)
+    refuses(data[: int(len(data) * share)])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # pytest replaces the filter of the module
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["PNG", "JPEG", "TIFF", "BMP", "WEBP"]), st.data())
+def test_damaged_bytes_give_an_image_or_one_line(kind, data):
+    damaged = bytearray(encoded(Image.fromarray(gray(16, 16)), kind))
+    for _ in range(data.draw(st.integers(1, 4))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        image = decode(bytes(damaged), "knee")
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        assert image.ndim == 2
+        assert image.dtype == np.uint8
+
+
+def bomb(width, height):
+    """A PNG that claims to be large and holds next to nothing."""
+    data = bytearray(encoded(Image.new("L", (8, 8))))
+    data[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    return repaired(bytes(data))
+
+
+def repaired(data):
+    return data[:29] + zlib.crc32(data[12:29]).to_bytes(4, "big") + data[33:]
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_huge_image_is_refused_by_its_header():
+    refuses(bomb(10_001, 10_000), "10001 x 10000 pixels", "100000000")
+
+
+def test_pils_own_bomb_error():
+    refuses(bomb(40_000, 40_000), "too many pixels")
+
+
+@pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
+def test_pils_bomb_warning_as_an_error():
+    refuses(bomb(10_001, 10_000), "too many pixels")
+
+
+@pytest.mark.parametrize("size", [(7, 40), (40, 7), (1, 1)])
+def test_side_under_8_pixels(size):
+    refuses(encoded(Image.new("L", size)), "under 8")
+
+
+def test_8_pixels_are_enough():
+    assert decode(encoded(Image.new("L", (8, 8))), "knee").shape == (8, 8)
+
+
+def test_depths_that_pil_would_cut_or_wrap():
+    deep = np.stack([gray().astype(np.uint16) * 16] * 3, axis=-1)
+    refuses(tiff(deep, photometric="rgb"), "16 bits")
+    refuses(tiff(gray().astype(np.uint32) * 9_000_000), "unsigned 32-bit")
+    refuses(tiff(gray().astype(np.int8)), "signed 8-bit")
+
+
+def test_16_bit_colour_png():
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress((b"\0" + bytes(8 * 6)) * 8))
+    refuses(b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b""), "16 bits")
+
+
+def test_several_pictures_in_a_file():
+    pages = [Image.fromarray(gray(seed=s)) for s in (1, 2)]
+    for kind in ("TIFF", "PNG", "WEBP"):
+        refuses(encoded(pages[0], kind, save_all=True, append_images=pages[1:]), "several pictures")
+
+
+def test_odd_metadata_is_not_printed(tmp_path):
+    """In a process of its own, as pytest replaces the filters of warnings."""
+    data = encoded(Image.fromarray(gray()), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\x00" + bytes(30))
+    (tmp_path / "knee.jpg").write_bytes(data)
+    code = "import sys; from koa_lightning.data.images import read_image; read_image(sys.argv[1])"
+    plain = "import sys; from PIL import Image; Image.open(sys.argv[1]).getexif().get(1)"
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", line, tmp_path / "knee.jpg"],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(images.__file__).parents[2],
+        ).stderr
+        for line in (code, plain)
+    ]
+    assert said[0] == ""
+    assert "Warning" in said[1]  # PIL alone does warn of this file
+
+
+def test_threads_read_the_same_pixels():
+    sources = [gray(seed=seed) for seed in range(40)]
+    files = [encoded(Image.fromarray(source)) for source in sources]
+    with ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(decode, files, ["knee"] * len(files)))
+    assert all(np.array_equal(a, b) for a, b in zip(read, sources, strict=True))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(8, 300), st.integers(8, 300), st.integers(8, 300))
+def test_letterbox_keeps_the_aspect_and_centres(height, width, size):
+    square = fit(np.full((height, width), 255, np.uint8), size, "letterbox")
+    assert square.shape == (size, size)
+    assert square.dtype == np.uint8
+    rows, columns = (np.flatnonzero(square.any(axis=axis)) for axis in (1, 0))
+    box = np.array([rows.size, columns.size])
+    exact = np.array([height, width]) * size / max(height, width)
+    assert np.abs(box - exact).max() <= max(0.5, 1 - exact.min())  # rounded, never thinner than one pixel
+    assert box.max() == size
+    assert (square[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] == 255).all()
+    for place in (rows, columns):
+        assert abs(place[0] - (size - 1 - place[-1])) <= 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(8, 300), st.integers(8, 300), st.integers(8, 300))
+def test_stretch_fills_the_square(height, width, size):
+    square = fit(np.full((height, width), 200, np.uint8), size, "stretch")
+    assert square.shape == (size, size)
+    assert (square == 200).all()
+
+
+@pytest.mark.parametrize("how", ["letterbox", "stretch"])
+def test_fit_leaves_the_right_size_alone(how):
+    image = gray(32, 32)
+    before = image.copy()
+    assert fit(image, 32, how) is image
+    assert np.array_equal(image, before)
+
+
+def test_fit_is_antialiased_and_does_not_overshoot():
+    stripes = np.zeros((256, 256), np.uint8)
+    stripes[:, ::2] = 200  # picking pixels would give 0 or 200
+    reduced = fit(stripes, 32, "stretch")
+    assert np.abs(reduced.astype(int) - 100).max() <= 8
+    edge = np.full((64, 64), 60, np.uint8)
+    edge[:, 32:] = 180
+    for size in (24, 200):
+        assert (fit(edge, size, "stretch").min(), fit(edge, size, "stretch").max()) == (60, 180)
+
+
+def test_fit_refuses_other_ways_and_sizes():
+    with pytest.raises(InputError, match=r"'crop'.*letterbox, stretch"):
+        fit(gray(), 32, "crop")
+    with pytest.raises(InputError, match="size 0"):
+        fit(gray(), 0, "stretch")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    names = ["b/2.PNG", "a/1.jpg", "b/table.csv", ".hidden/3.png", "b/._2.png", "dicom/IM0001", "dicom/notes"]
+    for name in [*names, "dicom/1.2.840.77", "dicom/DICOMDIR"]:
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(bytes(128) + b"DICM" if name.startswith("dicom/") else b"x")
+    (tmp_path / "dicom/notes").write_text("DICM stands elsewhere")
+    return tmp_path
+
+
+def test_find_images_in_a_folder(folder):
+    found = [file.relative_to(folder).as_posix() for file in find_images(str(folder))]
+    assert found == ["a/1.jpg", "b/2.PNG", "dicom/1.2.840.77", "dicom/IM0001"]
+
+
+def test_find_images_by_pattern_and_by_name(folder):
+    assert find_images(f"{folder}/*/*.[jP]*") == [folder / "a/1.jpg", folder / "b/2.PNG"]
+    assert find_images(f"{folder}/**/2.*") == [folder / "b/2.PNG"]
+    assert find_images(f"{folder}/b/table.csv") == [folder / "b/table.csv"]
+
+
+@pytest.mark.parametrize("where", ["none", "b/*.jpg", "empty"])
+def test_find_images_says_what_it_looked_for(folder, where):
+    (folder / "empty").mkdir()
+    with pytest.raises(InputError, match=r"no image found .*\.png") as caught:
+        find_images(f"{folder}/{where}")
+    assert where in str(caught.value)
