@@ -62,8 +62,7 @@ def kornia_sequence(ours: KneeAugment, merged: bool = False) -> nn.Module:
 
 def _row(name: str, goal: float, image: Tensor, ours: nn.Module, theirs: nn.Module) -> dict:
     pairs = [
-        (_seconds(lambda: theirs(image.float().div_(255))), _seconds(lambda: ours(image)))
-        for _ in range(ROUNDS + 2)
+        (_seconds(lambda: theirs(image.float().div_(255))), _seconds(lambda: ours(image))) for _ in range(ROUNDS + 2)
     ][2:]  # the first two warm up
     theirs_ms, ours_ms = (1e3 * statistics.median(times) for times in zip(*pairs, strict=True))
     ratio = statistics.median(slow / fast for slow, fast in pairs)

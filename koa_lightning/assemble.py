@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from koa_lightning import checkpoint, speed
-from koa_lightning.data.cache import default_dir
+from koa_lightning.data.cache import Preprocessing, default_dir
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.losses.weights import class_weights
 from koa_lightning.models import net as net_module
@@ -23,10 +25,8 @@ from koa_lightning.models.grader import KneeGrader
 
 def data_module(cfg: DictConfig, seed: int = 0, quiet: bool = False) -> KneeDataModule:
     """Return the data module of a data config (`cfg.data`); nothing is read yet."""
-    from koa_lightning.data.cache import Preprocessing
-
     known = inspect.signature(KneeDataModule).parameters
-    settings = {key: value for key, value in cfg.items() if key in known and key != "source"}
+    settings: dict[str, Any] = {str(k): v for k, v in cfg.items() if k in known and k != "source"}
     preprocessing = Preprocessing(cfg.image_size, cfg.fit, cfg.canonical_side)
     return KneeDataModule(
         instantiate(cfg.source), preprocessing=preprocessing, seed=seed, quiet=quiet, **settings
@@ -72,7 +72,9 @@ def steps(cfg: DictConfig, data: KneeDataModule) -> int:
     return max(1, accumulated) * cfg.trainer.max_epochs
 
 
-def grader(cfg: DictConfig, data: KneeDataModule, resumed: checkpoint.Checkpoint | None) -> tuple[KneeGrader, speed.Plan]:
+def grader(
+    cfg: DictConfig, data: KneeDataModule, resumed: checkpoint.Checkpoint | None
+) -> tuple[KneeGrader, speed.Plan]:
     """Return the Lightning module, ready to train, and how it computes."""
     objective = loss(cfg.loss, data.counts["train"])
     net_spec = spec(cfg.model, objective.link)  # type: ignore[arg-type]
@@ -112,22 +114,13 @@ def grader(cfg: DictConfig, data: KneeDataModule, resumed: checkpoint.Checkpoint
 
 
 def run_name(cfg: DictConfig) -> str:
-    """Return the run's name: as given, or model and loss, and in a sweep what differs between its jobs."""
+    """Return the run's name: as given, or model and loss, and in a sweep the other keys that vary in it."""
     if cfg.name:
         return str(cfg.name)
-    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
-    loss_name = choices.get("loss") or cfg.loss._target_.rsplit(".", 1)[-1].lower()
-    parts = [str(cfg.model.label), str(loss_name)]
-    if HydraConfig.initialized() and HydraConfig.get().job.get("num") is not None:
-        parts += [
-            item for item in HydraConfig.get().overrides.task if "." in item.split("=")[0] and "," not in item
-            and item.split("=")[0] in _swept()
-        ]  # fmt: skip
-    return " ".join(["-".join(parts[:2]), *parts[2:]])
-
-
-def _swept() -> set[str]:
-    """Return the keys that this sweep gives several values."""
-    import sys
-
-    return {item.split("=")[0] for item in sys.argv[1:] if "=" in item and "," in item.split("=", 1)[1]}
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    loss_name = hydra.runtime.choices.get("loss") if hydra else cfg.loss._target_.rsplit(".", 1)[-1].lower()
+    name = f"{cfg.model.label}-{loss_name}"
+    if hydra is None or hydra.mode != RunMode.MULTIRUN:
+        return name
+    varied = {item.split("=")[0] for item in sys.argv[1:] if "," in item.partition("=")[2]} - {"model", "loss"}
+    return " ".join([name, *(item for item in hydra.overrides.task if item.split("=")[0] in varied)])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from koa_lightning.errors import InputError
@@ -14,6 +14,9 @@ from koa_lightning.errors import InputError
 # are graded, and "border" draws bone out into stripes; black ("zeros") looks like the collimated edge it is.
 PADDINGS = ("zeros", "border", "reflection")
 NOISE_FIELDS = 4  # length of the shared stream of noise, in pictures
+# Pixels warped at a time on the CPU: the grid of a whole batch leaves the caches, and faulting its pages in
+# takes longer than the interpolation; much smaller parts lose the gain to the waiting of threads.
+CPU_PIXELS = 2**19
 
 
 @dataclass(frozen=True)
@@ -23,14 +26,13 @@ class AugmentParameters:
     Attributes:
         flip: Whether the picture is mirrored left to right, bool.
         angle: Rotation about the centre in degrees, positive is counter-clockwise as displayed.
-        shift_x: Translation to the right in pixels.
-        shift_y: Translation downwards in pixels.
+        shift_x, shift_y: Translation to the right and downwards in pixels.
         scale: Zoom factor about the centre; above 1 the knee grows.
         shear: Shear angle in degrees about the centre: x becomes x - tan(shear) * y, with y downwards.
         brightness: Added to the gray value.
         contrast: Factor of the distance to the mean gray value of the picture.
         gamma: Exponent of the gray value.
-        noise: Standard deviation of the Gaussian noise, in gray values.
+        noise: Standard deviation of the Gaussian noise, as a gray value.
         noise_start: Where the sample reads the stream of noise, as a share of its length, in [0, 1).
         top, bottom: First erased row and the row after the last, int64; equal when nothing is erased.
         left, right: The same for columns.
@@ -77,8 +79,7 @@ class KneeAugment(nn.Module):
             about zero, as in Kornia's `RandomContrast`, is one more brightness and saturates bone.
         gamma: Smallest and largest exponent, in [0.1, 10]; (1, 1) is off.
         noise: Largest standard deviation of Gaussian noise, as a gray value in [0, 1]; drawn per sample.
-        erasing: Probability that a rectangle is replaced by the mean gray of the picture, in [0, 1]
-            (random erasing, Zhong et al. 2020).
+        erasing: Probability of a rectangle in the picture's mean gray, in [0, 1] (Zhong et al., 2020).
         erasing_area: Smallest and largest area of the rectangle as a share of the picture, in [0, 1].
         erasing_aspect: Smallest and largest height / width of the rectangle, in [0.1, 10], drawn on a
             logarithmic scale; sides longer than the picture are cut.
@@ -121,7 +122,7 @@ class KneeAugment(nn.Module):
             raise InputError(f"augment.padding is {padding!r}: use one of {', '.join(PADDINGS)}")
         self.padding = padding
 
-    def forward(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, image: Tensor, generator: Generator | None = None) -> Tensor:
         """Augment one batch.
 
         Args:
@@ -142,22 +143,15 @@ class KneeAugment(nn.Module):
     def transform(self, image: Tensor, parameters: AugmentParameters) -> Tensor:
         """Apply drawn parameters (on the CPU) to a batch; shapes, types and errors as in `forward`."""
         _check_image(image)
-        output = image / 255 if image.dtype == torch.uint8 else image.to(torch.float32, copy=True)
-        output = warp(output, parameters, self.padding)
+        output = warp(image, parameters, self.padding)
         stretch_(output, parameters)
         erase_(output, parameters)
         return output
 
-    def draw(
-        self, n: int, height: int, width: int, generator: torch.Generator | None = None
-    ) -> AugmentParameters:
-        """Draw the parameters of `n` samples of `height` x `width` pixels.
+    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> AugmentParameters:
+        """Draw the parameters of `n` samples of `height` x `width` pixels; raises as `forward` does.
 
-        Every call takes the same amount of random numbers, so an option that is switched on or off leaves
-        the other parameters of the same seed as they were.
-
-        Raises:
-            InputError: The generator is not one of the CPU.
+        Every call takes as many random numbers: switching one option leaves the others of a seed alone.
         """
         if generator is not None and generator.device.type != "cpu":
             raise InputError(f"augment: the generator is on {generator.device}: use one on the CPU")
@@ -190,60 +184,57 @@ def warp(image: Tensor, parameters: AugmentParameters, padding: str = "zeros") -
     """Flip, shear, zoom, rotate and translate (in this order) by one bilinear interpolation.
 
     Args:
-        image: N x 1 x H x W, float.
+        image: N x 1 x H x W, uint8 or float in [0, 1].
         parameters: Only the fields of the geometry are read.
         padding: As in `KneeAugment`.
 
     Returns:
-        N x 1 x H x W; a batch that is only flipped is mirrored exactly, an unmoved one is `image` itself.
+        N x 1 x H x W, float32, new memory; a batch that is only flipped is mirrored exactly.
     """
-    p = parameters
-    if torch.stack((p.angle, p.shift_x, p.shift_y, p.shear, p.scale - 1)).any():
-        grid = sampling_grid(p, image.shape[-2], image.shape[-1], image.device)
-        return F.grid_sample(image, grid, mode="bilinear", padding_mode=padding, align_corners=False)
-    if p.flip.any():
-        return torch.where(p.flip.view(-1, 1, 1, 1).to(image.device), image.flip(-1), image)
-    return image
+    p, device, (n, _, height, width) = parameters, image.device, image.shape
+    if not torch.stack((p.angle, p.shift_x, p.shift_y, p.shear, p.scale - 1)).any():
+        output, flip = _unit(image), p.flip.view(-1, 1, 1, 1).to(device)
+        return torch.where(flip, output.flip(-1), output) if p.flip.any() else output
+    lines = [(along.to(device), down.to(device)) for along, down in sampling_lines(p, height, width)]
+    output = torch.empty(image.shape, device=device)
+    step = max(1, CPU_PIXELS // (height * width) if device.type == "cpu" else n)
+    for part in (slice(start, start + step) for start in range(0, n, step)):
+        grid = torch.empty(len(image[part]), height, width, 2, device=device)
+        for axis, (along, down) in enumerate(lines):
+            # An outer sum written in place: F.affine_grid costs more than the interpolation itself.
+            torch.add(along[part, None, :], down[part, :, None], out=grid[..., axis])
+        output[part] = F.grid_sample(_unit(image[part]), grid, padding_mode=padding, align_corners=False)
+    return output
 
 
-def sampling_grid(parameters: AugmentParameters, height: int, width: int, device: torch.device) -> Tensor:
-    """Where each output pixel reads the input: N x H x W x 2, (x, y) in [-1, 1] from edge to edge.
+def sampling_lines(parameters: AugmentParameters, height: int, width: int) -> list[tuple[Tensor, Tensor]]:
+    """Rows (n, width) and columns (n, height) for x and for y; their outer sum is the sampling grid.
 
-    The inverse of (translate . rotate . zoom . shear . flip), written out: with c and s of the angle, t of
-    the shear and (x, y) from the shifted centre, x_in = +-((c + t s) x + (t c - s) y) / scale and
-    y_in = (s x + c y) / scale.
+    It holds where output pixels read the input, in [-1, 1] from edge to edge: the inverse of (translate .
+    rotate . zoom . shear . flip), written out. With c, s of the angle, t of the shear and (x, y) from the
+    shifted centre, x_in = +-((c + t s) x + (t c - s) y) / scale and y_in = (s x + c y) / scale.
     """
     p = parameters
     angle, t = p.angle.deg2rad(), p.shear.deg2rad().tan()
     c, s, mirror = angle.cos() / p.scale, angle.sin() / p.scale, 1.0 - 2.0 * p.flip
     x = torch.arange(width) - (width - 1) / 2 - p.shift_x[:, None]  # pixel centres from the shifted centre
     y = torch.arange(height) - (height - 1) / 2 - p.shift_y[:, None]
-    rows = ((mirror * (c + t * s), mirror * (t * c - s), 2 / width), (s, c, 2 / height))
-    grid = torch.empty(len(x), height, width, 2, device=device)
-    for axis, (of_x, of_y, unit) in enumerate(rows):
-        along, down = (of_x * unit)[:, None] * x, (of_y * unit)[:, None] * y
-        # An outer sum written in place: F.affine_grid costs more than the interpolation itself.
-        torch.add(along.to(device)[:, None, :], down.to(device)[:, :, None], out=grid[..., axis])
-    return grid
+    factors = ((mirror * (c + t * s), mirror * (t * c - s), 2 / width), (s, c, 2 / height))
+    return [((of_x * unit)[:, None] * x, (of_y * unit)[:, None] * y) for of_x, of_y, unit in factors]
 
 
 def stretch_(image: Tensor, parameters: AugmentParameters) -> None:
-    """Brightness, contrast, gamma and noise, in place; the result is clamped to [0, 1].
-
-    Brightness b and contrast c about the mean m are one multiply-add: c (x + b) + (1 - c) (m + b)
-    = c x + b + (1 - c) m.
-    """
-    b, c, gamma, noise = (
-        tensor.to(image.device).view(-1, 1, 1, 1)
-        for tensor in (parameters.brightness, parameters.contrast, parameters.gamma, parameters.noise)
-    )
-    if parameters.brightness.any() or (parameters.contrast != 1).any():
+    """Brightness, contrast, gamma and noise, in place; the result is clamped to [0, 1]."""
+    p = parameters
+    b, c, gamma, noise = (x.to(image.device).view(-1, 1, 1, 1) for x in (p.brightness, p.contrast, p.gamma, p.noise))
+    if p.brightness.any() or (p.contrast != 1).any():
+        # One multiply-add: with the mean m, c (x + b) + (1 - c) (m + b) = c x + b + (1 - c) m.
         shift = b + (1 - c) * image.mean((1, 2, 3), keepdim=True)
         torch.addcmul(shift, image, c, out=image)
     image.clamp_(0, 1)
-    if (parameters.gamma != 1).any():
+    if (p.gamma != 1).any():
         image.pow_(gamma)
-    if parameters.noise.any():
+    if p.noise.any():
         image.addcmul_(noise_fields(parameters, image), noise).clamp_(0, 1)
 
 
@@ -251,11 +242,10 @@ def noise_fields(parameters: AugmentParameters, like: Tensor) -> Tensor:
     """Standard normal noise of the shape and device of `like`, N x 1 x H x W.
 
     A normal number for each pixel would cost as much as the warp. So one stream, a few pictures long, is
-    drawn a batch and each sample reads a window of it: white Gaussian noise within a picture, while two
-    pictures of a batch may share a stretch of it at different places.
+    drawn and each sample reads a window of it: white within a picture, but two pictures may share a stretch.
     """
     size = like.shape[-2] * like.shape[-1]
-    generator = torch.Generator().manual_seed(parameters.noise_seed)
+    generator = Generator().manual_seed(parameters.noise_seed)
     stream = torch.randn(NOISE_FIELDS * size, generator=generator).to(like.device)
     windows = stream.unfold(0, size, 1)  # a view: row k starts at number k
     start = (parameters.noise_start * len(windows)).long().clamp_(max=len(windows) - 1)
@@ -265,12 +255,17 @@ def noise_fields(parameters: AugmentParameters, like: Tensor) -> Tensor:
 def erase_(image: Tensor, parameters: AugmentParameters) -> None:
     """Fill each chosen sample's rectangle with the mean gray of that sample, in place."""
     p = parameters
-    chosen = ((p.bottom > p.top) & (p.right > p.left)).nonzero().flatten()
-    if not len(chosen):
+    chosen = ((p.bottom > p.top) & (p.right > p.left)).nonzero().flatten().tolist()
+    if not chosen:
         return
     gray = image.mean((1, 2, 3))
-    for i in chosen.tolist():
+    for i in chosen:
         image[i, :, p.top[i] : p.bottom[i], p.left[i] : p.right[i]] = gray[i]
+
+
+def _unit(image: Tensor) -> Tensor:
+    """A copy as float32 in [0, 1]."""
+    return image / 255 if image.dtype == torch.uint8 else image.to(torch.float32, copy=True)
 
 
 def _span(length: Tensor, size: int, place: Tensor) -> tuple[Tensor, Tensor]:

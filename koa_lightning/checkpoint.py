@@ -97,7 +97,7 @@ class Checkpoint:
         except (TypeError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{self.path}: its network cannot be rebuilt ({reason}); it may be damaged") from None
-        return net.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        return net.to(memory_format=torch.channels_last).eval()
 
     def data_config(self) -> DictConfig:
         """Return the data config of the run that wrote it, with code taken from the installed package alone.
@@ -132,7 +132,9 @@ def read(path: str | Path) -> Checkpoint:
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise InputError(f"ckpt={path}: " + ("is a folder; name the file" if file.is_dir() else "there is no such file"))
+        raise InputError(
+            f"ckpt={path}: " + ("is a folder; name the file" if file.is_dir() else "there is no such file")
+        )
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -128,6 +128,8 @@ def explain_hydra(message: str, config_name: str) -> str:
         group, choice = found.groups()
         known = choices_of(group)
         return f"{group}={choice}: no such choice{nearest(choice, known)} ({group} is one of: {', '.join(known)})"
+    if (found := re.match(r"In '([^']+)': (.*)", first)) and found.group(1) != config_name:
+        return f"conf/{found.group(1)}.yaml: {found.group(2)}"
     if found := re.search(r"Could not override '([^']+)'", message):
         key = found.group(1).split("@")[0]
         known = [*groups(), *_known_keys(config_name)]

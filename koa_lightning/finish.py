@@ -83,8 +83,16 @@ def _draw_best(cfg: DictConfig, folder: Path, read: checkpoint.Checkpoint, data:
     device = torch.device("cuda" if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu" else "cpu")
     net.to(device)
     logits = torch.cat(list(grade_batches(net, data.val_dataloader(), device)))
-    drawn = draw(net, data.datasets["val"], data.tables["val"]["path"].tolist(), logits, read.marks,
-                 folder / "figures", title="validation", n_worst=cfg.explain.n_worst if cfg.explain.enabled else None)  # fmt: skip
+    drawn = draw(
+        net,
+        data.datasets["val"],
+        data.tables["val"]["path"].tolist(),
+        logits,
+        read.marks,
+        folder / "figures",
+        title="validation",
+        n_worst=cfg.explain.n_worst if cfg.explain.enabled else None,
+    )
     for file in drawn:
         run.log_artifact(file, "figures" if "gradcam" not in file.name else "gradcam")
 
@@ -157,15 +165,24 @@ def _panel(
     return figures.save(figure, file)
 
 
-def panel_drawer(cfg: DictConfig, folder: Path, data: KneeDataModule, run: Any) -> Callable[[L.LightningModule, int], None]:
+def panel_drawer(
+    cfg: DictConfig, folder: Path, data: KneeDataModule, run: Any
+) -> Callable[[L.LightningModule, int], None]:
     """Return a function that draws the panel of an epoch from the logits of its validation."""
 
     def draw_epoch(module: L.LightningModule, epoch: int) -> None:
-        outputs = module.val_outputs
-        logits = torch.cat([rows for _, rows in outputs])  # type: ignore[misc]
-        drawn = draw(module.net, data.datasets["val"], data.tables["val"]["path"].tolist(), logits,  # type: ignore[arg-type]
-                     module.record["marks"], folder / "figures", title="validation",  # type: ignore[index]
-                     n_worst=cfg.explain.n_worst, suffix=f"_epoch_{epoch + 1:03d}")  # fmt: skip
+        assert isinstance(module, KneeGrader)
+        drawn = draw(
+            module.net,
+            data.datasets["val"],
+            data.tables["val"]["path"].tolist(),
+            torch.cat([logits for _, logits in module.val_outputs]),
+            module.record["marks"],
+            folder / "figures",
+            title="validation",
+            n_worst=cfg.explain.n_worst,
+            suffix=f"_epoch_{epoch + 1:03d}",
+        )
         for file in drawn:
             run.log_artifact(file, "gradcam")
 

@@ -33,7 +33,8 @@ def tune_allocator() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 256 << 20))
-    return all([mallopt(option, value) == 1 for option, value in settings])
+    accepted = [mallopt(option, value) for option, value in settings]
+    return accepted == [1] * len(settings)
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Plan:
 
         if self.precision == "bf16-hybrid":
             depthwise_in_fp32(net)
-        return net.to(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)  # type: ignore[call-overload]
+        return net.to(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
 
 
 def depthwise_in_fp32(net: nn.Module) -> int:
@@ -153,7 +154,9 @@ def choose(
         return Plan(known[key]["precision"], channels_last, f"remembered: {known[key]['reason']}")
     if not quiet:
         print("measuring fp32, bf16 and bf16-hybrid for a few steps, once per machine and model", file=sys.stderr)
-    seconds = {p: _seconds_a_step(net, Plan(p, channels_last, ""), image_size, batch_size) for p in list(_LIGHTNING)[:3]}
+    seconds = {
+        p: _seconds_a_step(net, Plan(p, channels_last, ""), image_size, batch_size) for p in list(_LIGHTNING)[:3]
+    }
     best = min(seconds, key=seconds.__getitem__)
     reason = ", ".join(f"{p} {batch_size / s:.1f} img/s" for p, s in seconds.items())
     plan = Plan(best, channels_last, reason)

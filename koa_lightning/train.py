@@ -47,6 +47,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     L.seed_everything(cfg.seed, verbose=False)
     data = assemble.data_module(cfg.data, cfg.seed, cfg.quiet).prepare(("train", "val"), folder / "manifest.parquet")
     _check_resumed(cfg, resumed, data)
+    _hush()
     module, plan = assemble.grader(cfg, data, resumed)
     before = resumed.record["tracking"] if resumed else {}
     run = open_run(cfg.tracking, folder, assemble.run_name(cfg), before.get("run_id") or None, before.get("uri"))
@@ -56,7 +57,10 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     try:
         trainer, history = _trainer(cfg, folder, data, run, plan.lightning)
         source = str(cfg.data.get("table") or cfg.data.get("root") or cfg.data.name)
-        describe(run, plain(cfg), module.record, source, trainer.strategy.root_device.type)
+        device = trainer.strategy.root_device.type
+        if device == "cpu" and cfg.trainer.accelerator == "auto":
+            print("WARNING: no GPU found, training on the CPU (trainer=cpu says so without this line)", file=sys.stderr)
+        describe(run, plain(cfg), module.record, source, device)
         status = _fit(trainer, module, data, resumed)
         return finish.finish(cfg, folder, module, data, history, run, status)
     finally:
@@ -125,6 +129,16 @@ def _check_resumed(cfg: DictConfig, resumed: Checkpoint | None, data: KneeDataMo
     then_net, now_name = resumed.record["net"]["name"], cfg.model.name
     if then_net != now_name:
         raise InputError(f"ckpt={cfg.ckpt}: it holds {then_net}, but model.name={now_name}; type the same model=...")
+
+
+def _hush() -> None:
+    """Turn off what Lightning says about itself at every start; its warnings of other kinds stay."""
+    import logging
+    import warnings
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (".*smaller than the logging interval.*", ".*does not have many workers.*", ".*LeafSpec.*"):
+        warnings.filterwarnings("ignore", message)
 
 
 def _banner(cfg: DictConfig, module: KneeGrader, precision: str, reason: str) -> None:

@@ -16,7 +16,7 @@ from koa_lightning.augment import AugmentParameters, KneeAugment, noise_fields
 from koa_lightning.errors import InputError
 
 CONF = Path(__file__).parents[1] / "conf" / "augment"
-GEOMETRY = {"rotation": 20.0, "translation": 0.1, "scale": (0.85, 1.15), "shear": 8.0}
+GEOMETRY = {"rotation": 20.0, "translation": 0.1, "scale": (0.85, 1.15), "shear": 15.0}
 
 
 def seeded(seed=0):
@@ -61,23 +61,31 @@ def difference(a, b):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "tolerance"),
     [
-        {"rotation": 20.0},
-        {"translation": 0.1},
-        {"scale": (0.85, 1.15)},
-        {"shear": 8.0},
-        {"flip": 0.5, **GEOMETRY},
+        ({"rotation": 20.0}, 1e-6),
+        ({"translation": 0.1}, 1e-6),
+        ({"scale": (0.85, 1.15)}, 1e-6),
+        ({"shear": 20.0}, 1e-6),
+        ({"flip": 0.5, **GEOMETRY}, 1e-3),  # Kornia's side is interpolated four times
     ],
     ids=["rotation", "translation", "scale", "shear", "all"],
 )
 @pytest.mark.parametrize("seed", [0, 1])
-def test_one_warp_equals_kornia_step_by_step(options, seed):
+def test_one_warp_equals_kornia_step_by_step(options, tolerance, seed):
     image, augment = smooth_batch(), KneeAugment(**options)
     p = augment.draw(*image[:, 0].shape, generator=seeded(seed))
     ours = augment.transform(image, p)
-    assert difference(ours, kornia_geometry(image, p)) < 1e-3
+    assert difference(ours, kornia_geometry(image, p)) < tolerance
     assert difference(ours, image) > 1e-2  # the test picture shows that it moved
+
+
+@pytest.mark.parametrize("pixels", [1, 3 * 40 * 48])
+def test_a_batch_warped_in_parts_is_the_same(pixels, monkeypatch):
+    image, augment = bytes_batch(), config("strong")
+    whole = augment(image, seeded())
+    monkeypatch.setattr("koa_lightning.augment.CPU_PIXELS", pixels)
+    assert torch.equal(augment(image, seeded()), whole)
 
 
 @pytest.mark.parametrize("name", ["angle", "shift_x", "shift_y", "shear"])
@@ -138,7 +146,7 @@ def test_gray_values_equal_kornia():
     expected = enhance.adjust_brightness(image, p.brightness)
     expected = enhance.adjust_contrast_with_mean_subtraction(expected, p.contrast)
     expected = enhance.adjust_gamma(expected, p.gamma)
-    assert 0 < expected.min() and expected.max() < 1
+    assert expected.min() > 0 and expected.max() < 1
     torch.testing.assert_close(augment.transform(image, p), expected, atol=1e-5, rtol=0)
 
 
@@ -180,7 +188,9 @@ def test_erasing_share_area_aspect_and_gray():
     aspect = (height / width)[chosen]
     assert 0.45 < aspect.min() < 0.6 < 1.7 < aspect.max() < 2.2
     assert 0.4 < (aspect < 1).float().mean() < 0.6
-    assert p.top.min() >= 0 and p.bottom.max() <= 200 and p.left.min() >= 0 and p.right.max() <= 100
+    assert p.top[chosen].min() < 5 and p.bottom.max() <= 200 and p.bottom.max() > 195
+    assert p.left[chosen].min() < 5 and p.right.max() <= 100 and p.right.max() > 95
+    assert min(p.top.min(), p.left.min()) >= 0
 
 
 def test_erasing_fills_only_the_rectangle_with_the_mean():
@@ -204,9 +214,8 @@ def test_none_is_only_the_conversion():
     image = bytes_batch()
     assert torch.equal(config("none")(image), image / 255)
     assert torch.equal(KneeAugment()(image / 255), image / 255)
-    assert (
-        vars(config("none")).items() >= {k: v for k, v in vars(KneeAugment()).items() if k[0] != "_"}.items()
-    )
+    default = {name: value for name, value in vars(KneeAugment()).items() if not name.startswith("_")}
+    assert vars(config("none")).items() >= default.items()
 
 
 @pytest.mark.parametrize("name", ["none", "light", "strong"])
@@ -228,13 +237,12 @@ def test_configs_keep_shape_range_and_input(name, kind):
     torch.testing.assert_close(output, reference, atol=1e-6, rtol=0)
 
 
-def test_light_and_strong_hold_the_values_of_the_recipe():
-    light, strong = config("light"), config("strong")
-    assert (light.flip, light.rotation, light.translation, light.scale) == (0.5, 10, 0.05, (0.95, 1.05))
-    assert (strong.rotation, strong.translation, strong.scale) == (20, 0.1, (0.85, 1.15))
-    assert (strong.brightness, strong.contrast, strong.gamma) == (0.2, 0.3, (0.7, 1.4))
-    assert (strong.noise, strong.erasing) == (0.03, 0.25)
-    assert light.noise == light.erasing == 0 and light.gamma == (1, 1)
+@pytest.mark.parametrize("options", [{"brightness": 0.5}, {"noise": 0.5}, {"erasing": 1.0}, {"flip": 1.0}])
+def test_without_a_warp_a_float_batch_is_copied(options):
+    image = bytes_batch() / 255
+    before = image.clone()
+    assert not torch.equal(KneeAugment(**options)(image, seeded()), before)
+    assert torch.equal(image, before)
 
 
 def test_a_seed_repeats_and_leaves_the_global_generator_alone():
@@ -266,7 +274,7 @@ def test_each_sample_differs():
 
 def test_an_option_does_not_disturb_the_other_draws():
     few = KneeAugment(rotation=10.0).draw(8, 40, 48, seeded())
-    many = replace(KneeAugment(rotation=10.0, flip=0.5, noise=0.1, erasing=0.5).draw(8, 40, 48, seeded()))
+    many = KneeAugment(rotation=10.0, flip=0.5, noise=0.1, erasing=0.5).draw(8, 40, 48, seeded())
     assert torch.equal(few.angle, many.angle)
 
 

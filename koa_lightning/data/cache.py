@@ -119,16 +119,12 @@ def _lock(path: Path) -> FileLock:
     try:
         lock.acquire(timeout=1)
     except Timeout:
-        print(
-            f"another run is building this cache ({path.stem}); waiting for it", file=sys.stderr, flush=True
-        )
+        print(f"another run is building this cache ({path.stem}); waiting for it", file=sys.stderr, flush=True)
         lock.acquire()
     return lock
 
 
-def _build(
-    final: Path, paths: Sequence[str], sides: Sequence[str], preprocessing: Preprocessing, quiet: bool
-) -> None:
+def _build(final: Path, paths: Sequence[str], sides: Sequence[str], preprocessing: Preprocessing, quiet: bool) -> None:
     for leftover in final.parent.glob(f"{final.stem}.*.part"):
         leftover.unlink()  # of a build that was killed: we hold the lock, so nobody writes it
     part = final.parent / f"{final.stem}.{os.getpid()}.part"

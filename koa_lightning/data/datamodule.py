@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -155,16 +156,20 @@ class KneeDataModule(L.LightningDataModule):
         rows = manifest[manifest["split"].isin(list(parts))].reset_index(drop=True)
         rows = mf.add_hashes(rows, parts)
         cache = open_cache(
-            rows["path"].to_numpy(), rows["hash"].to_numpy(), rows["side"].to_numpy(),
-            self.preprocessing, self.cache_dir, self.quiet,
-        )  # fmt: skip
+            rows["path"].tolist(),
+            rows["hash"].tolist(),
+            rows["side"].tolist(),
+            self.preprocessing,
+            self.cache_dir,
+            self.quiet,
+        )
         readable = self._readable(rows, cache.unreadable)
         self.fingerprint = mf.fingerprint(rows[readable], parts)
         for part in parts:
             numbers = np.flatnonzero(readable & (rows["split"] == part).to_numpy())
             self.datasets[part] = KneeDataset(cache.images, numbers, rows["grade"].to_numpy()[numbers])
             self.counts[part] = mf.counts(rows.iloc[numbers], part)
-            if part != "train":  # nobody asks for the rows of a large training part again
+            if part != "train" or len(parts) == 1:  # nobody asks for the rows of a part that is trained on
                 self.tables[part] = rows.iloc[numbers].reset_index(drop=True)
         if manifest_file is not None:
             rows[readable].to_parquet(manifest_file)
@@ -184,9 +189,7 @@ class KneeDataModule(L.LightningDataModule):
         for part in parts:
             if not (manifest["split"] == part).any():
                 there = ", ".join(p for p in (*mf.PARTS, "auto_test") if (manifest["split"] == p).any())
-                raise InputError(
-                    f"{where}: no {part} part; parts there: {there}; type split=PART for another"
-                )
+                raise InputError(f"{where}: no {part} part; parts there: {there}; type split=PART for another")
             if part in ("train", "val") and "train" in parts:
                 mf.check_grades(manifest, part, where)
 
@@ -198,9 +201,7 @@ class KneeDataModule(L.LightningDataModule):
         reasons = list(unreadable.values())
         shown = "; ".join(reasons[:3]) + (f"; and {len(reasons) - 3} more" if len(reasons) > 3 else "")
         if self.on_unreadable == "stop":
-            raise InputError(
-                f"{len(reasons)} image(s) cannot be read: {shown}; mend them, or data.on_unreadable=skip"
-            )
+            raise InputError(f"{len(reasons)} image(s) cannot be read: {shown}; mend them, or data.on_unreadable=skip")
         self.marks.append(f"{len(reasons)} unreadable images skipped")
         print(f"WARNING: {len(reasons)} image(s) skipped: {shown}", file=sys.stderr, flush=True)
         return readable
@@ -237,5 +238,5 @@ class KneeDataModule(L.LightningDataModule):
         return self.eval_dataloader("val")
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     return batch

@@ -149,9 +149,7 @@ def _look_up(values: np.ndarray, lut: Dataset, dataset: Dataset) -> np.ndarray:
     first, data = lut.LUTDescriptor[1], lut.LUTData
     if isinstance(data, bytes):  # OW; otherwise pydicom has made numbers of it
         data = np.frombuffer(data, "<u2" if dataset.original_encoding[1] else ">u2")
-    entries = np.asarray(data)[
-        : lut.LUTDescriptor[0] or 2**16
-    ]  # 0 stands for 65,536 in the 16-bit descriptor
+    entries = np.asarray(data)[: lut.LUTDescriptor[0] or 2**16]  # 0 stands for 65,536 in the 16-bit descriptor
     return entries[(np.rint(values).astype(np.int64) - first).clip(0, len(entries) - 1)]
 
 
@@ -181,9 +179,7 @@ def _linear_exact(values: np.ndarray, centre: float, width: float) -> np.ndarray
 
 
 def _sigmoid(values: np.ndarray, centre: float, width: float) -> np.ndarray:
-    return 0.5 + 0.5 * np.tanh(
-        2 * (values - centre) / width
-    )  # 1 / (1 + exp(-4 (v - c) / w)), without overflow
+    return 0.5 + 0.5 * np.tanh(2 * (values - centre) / width)  # 1 / (1 + exp(-4 (v - c) / w)), without overflow
 
 
 _WINDOWS = {"LINEAR": _linear, "LINEAR_EXACT": _linear_exact, "SIGMOID": _sigmoid}

@@ -40,9 +40,7 @@ _UPRIGHT = {  # EXIF orientation -> what undoes it
 # PIL warns of odd metadata once a file although the pixels are right, or else raises. Only those plugins are
 # silenced; `append` lets every filter of the user win, and only a filter of the whole process is thread-safe
 # (`catch_warnings` is not). DecompressionBombWarning comes from PIL.Image and is not silenced.
-warnings.filterwarnings(
-    "ignore", category=UserWarning, module=r"PIL\.(Tiff|Jpeg|Png)ImagePlugin", append=True
-)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.(Tiff|Jpeg|Png)ImagePlugin", append=True)
 
 
 def read_image(path: str | Path) -> np.ndarray:

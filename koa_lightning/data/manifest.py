@@ -34,9 +34,7 @@ def make(rows: pd.DataFrame, where: str) -> pd.DataFrame:
         raise InputError(f"{where}: no knee found")
     twice = rows["path"][rows["path"].duplicated()]
     if len(twice):
-        raise InputError(
-            f"{where}: {twice.iloc[0]} is listed {int((rows['path'] == twice.iloc[0]).sum())} times"
-        )
+        raise InputError(f"{where}: {twice.iloc[0]} is listed {int((rows['path'] == twice.iloc[0]).sum())} times")
     frame = rows.sort_values("path", ignore_index=True)
     for column in ("patient", "side", "split", "hash"):
         if column not in frame:
@@ -75,9 +73,7 @@ def check_grades(manifest: pd.DataFrame, part: str, where: str) -> None:
         raise InputError(f"{where}: no knee in the {part} part")
     missing = [str(grade) for grade in GRADES if grade not in grades]
     if missing:
-        raise InputError(
-            f"{where}: the {part} part has no image of grade {', '.join(missing)}; add some or split anew"
-        )
+        raise InputError(f"{where}: the {part} part has no image of grade {', '.join(missing)}; add some or split anew")
 
 
 def hash_file(path: str) -> str:

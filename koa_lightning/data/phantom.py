@@ -140,9 +140,7 @@ def _rng(*key: object) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
 
 
-def _draw(
-    patient: str, side: str, grade: int, seed: int, size: int
-) -> tuple[NDArray[np.uint8], Outline, Signs]:
+def _draw(patient: str, side: str, grade: int, seed: int, size: int) -> tuple[NDArray[np.uint8], Outline, Signs]:
     """Draw one knee; the grade enters through the signs alone."""
     knee = _rng("knee", seed, patient, side)
     traits = sample_traits(_rng("patient", seed, patient), knee)
@@ -229,14 +227,12 @@ def draw_phantoms(
     return draw_phantoms_with_masks(patients, sides, grades, seed=seed, size=size)[0]
 
 
-def phantom_manifest(
-    n_patients: int, seed: int, grade_shares: Sequence[float] = GRADE_SHARES
-) -> pd.DataFrame:
+def phantom_manifest(n_patients: int, seed: int, grade_shares: Sequence[float] = GRADE_SHARES) -> pd.DataFrame:
     """List the knees of a phantom population, two a patient.
 
     The grades of a patient's knees follow a Gaussian copula: two correlated normal variables, cut at the
-    quantiles of the shares. Patient number g, for g from 0 to 4, has a left knee of grade g (if that grade has
-    a share), so every grade is present from five patients on. A larger population begins with a smaller one.
+    quantiles of the shares. Patient number g, for g from 0 to 4, has a left knee of grade g if that grade has
+    a share, so every grade is present from five patients on. A larger population begins with a smaller one.
 
     Args:
         n_patients: Number of patients, at least 1.
@@ -253,9 +249,7 @@ def phantom_manifest(
     if n_patients < 1:
         raise InputError(f"phantoms: n_patients is {n_patients}; ask for 1 or more")
     if shares.shape != (5,) or not np.isfinite(shares).all() or shares.min() < 0 or shares.sum() == 0:
-        raise InputError(
-            f"phantoms: grade_shares is {list(grade_shares)}; give five shares of 0 or more, not all 0"
-        )
+        raise InputError(f"phantoms: grade_shares is {list(grade_shares)}; give five shares of 0 or more, not all 0")
     cuts = np.cumsum(shares) / shares.sum()
     latent = _rng("grades", seed).standard_normal((n_patients, 2))
     forced = [g for g in range(min(5, n_patients)) if shares[g] > 0]

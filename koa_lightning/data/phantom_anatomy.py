@@ -53,7 +53,7 @@ TRAITS: dict[str, Trait] = {
     "body_width": Trait(0.49, 0.035, 0.01),
     "cortex": Trait(0.36, 0.08, 0.03),
     "plate": Trait(0.62, 0.09, 0.03),  # subchondral plate of the tibia
-    "texture": Trait(0.13, 0.035, 0.01),
+    "texture": Trait(0.12, 0.035, 0.01),
     "soft_tissue": Trait(0.84, 0.06, 0.02),
     "blotches": Trait(0.10, 0.03, 0.01),
     "blur": Trait(0.0030, 0.0008, 0.0002),
@@ -64,12 +64,12 @@ TRAITS: dict[str, Trait] = {
 
 # Signs at a continuous severity; the narrowing never stands still, so the joint space falls with every grade.
 _SEVERITY = (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
-_NARROWING = (0.00, 0.02, 0.12, 0.30, 0.60, 0.88, 0.97)  # share of the joint space that is lost
-_OSTEOPHYTE = (0.0, 0.0, 0.014, 0.030, 0.042, 0.056, 0.066)  # length of the lip
+_NARROWING = (0.00, 0.02, 0.14, 0.33, 0.62, 0.88, 0.97)  # share of the joint space that is lost
+_OSTEOPHYTE = (0.0, 0.0, 0.016, 0.031, 0.044, 0.057, 0.066)  # length of the lip
 _SCLEROSIS = (0.0, 0.0, 0.10, 0.30, 0.65, 1.00, 1.10)
 _DEFORMITY = (0.0, 0.0, 0.0, 0.0, 0.15, 1.00, 1.30)
 
-_SEVERITY_SPREAD = 0.36  # neighbouring grades overlap, as readers' grades do
+_SEVERITY_SPREAD = 0.33  # neighbouring grades overlap, as readers' grades do
 _SIGN_SPREAD = 0.22  # the signs of one knee do not march in step
 _MEDIAL_SHARE = 0.72  # the medial compartment is affected more often
 
@@ -240,8 +240,6 @@ def sign_region(border: Outline, signs: Signs) -> NDArray[np.bool_]:
     """
     x, y = border.x, border.y
     below = y > border.tibia_top
-    lateral, medial = (
-        np.where(below, t, f) for f, t in zip(border.femur_edges, border.tibia_edges, strict=True)
-    )
+    lateral, medial = (np.where(below, t, f) for f, t in zip(border.femur_edges, border.tibia_edges, strict=True))
     rows = (y > border.femur_bottom - 0.085) & (y < border.tibia_top + 0.075)
     return rows & (signs.side * x > 0.06) & (x > lateral - 0.015) & (x < medial + 0.015)

@@ -23,9 +23,7 @@ def _folder(root: str | None, key: str) -> Path:
         raise InputError(f"{key} must be given; type {key}=FOLDER")
     folder = Path(root).expanduser()
     if not folder.is_dir():
-        raise InputError(
-            f"{key}={root}: " + ("is not a folder" if folder.exists() else "there is no such folder")
-        )
+        raise InputError(f"{key}={root}: " + ("is not a folder" if folder.exists() else "there is no such folder"))
     return folder
 
 
@@ -37,9 +35,7 @@ def _graded(folder: Path) -> pd.DataFrame:
     """Return path and grade of `{0..4}/NAME` below a folder; a folder with another name stops."""
     strange = [p.name for p in folder.iterdir() if p.is_dir() and p.name not in "01234" and p.name[0] != "."]
     if strange:
-        raise InputError(
-            f"{folder}: folder '{strange[0]}' is no grade; the folders must be named 0, 1, 2, 3, 4"
-        )
+        raise InputError(f"{folder}: folder '{strange[0]}' is no grade; the folders must be named 0, 1, 2, 3, 4")
     rows = [(str(p), g) for g in mf.GRADES if (folder / str(g)).is_dir() for p in _images(folder / str(g))]
     return pd.DataFrame(rows, columns=["path", "grade"])
 
@@ -133,9 +129,7 @@ def table(table: str | None, root: str | None = None) -> pd.DataFrame:
             raise InputError(f"data.table={table}: split '{strange.iloc[0]}' is not one of train, val, test")
     for path, part in zip(rows["path"], rows.get("split", pd.Series("", index=rows.index)), strict=True):
         if part not in ("test", AUTO_TEST) and not Path(path).is_file():
-            raise InputError(
-                f"data.table={table}: {path} is missing (paths are relative to the table, or data.root)"
-            )
+            raise InputError(f"data.table={table}: {path} is missing (paths are relative to the table, or data.root)")
     return mf.make(rows, f"data.table={table}")
 
 
@@ -151,9 +145,7 @@ def read_table(file: Path) -> pd.DataFrame:
             return pd.read_parquet(file)
         return pd.read_csv(file, dtype=text)
     except (ValueError, OSError, pd.errors.ParserError) as error:
-        raise InputError(
-            f"{file}: not a readable CSV or Parquet table ({str(error).splitlines()[0]})"
-        ) from None
+        raise InputError(f"{file}: not a readable CSV or Parquet table ({str(error).splitlines()[0]})") from None
 
 
 def _grades(rows: pd.DataFrame, table: str) -> pd.Series:

@@ -17,7 +17,7 @@ from koa_lightning.errors import InputError
 
 def _ordered_patients(manifest: pd.DataFrame, seed: int) -> list[str]:
     worst_first = manifest.sort_values(["patient", "grade"], ascending=[True, False])
-    grades = worst_first.groupby("patient")["grade"].agg(tuple).to_dict()
+    grades: dict[str, tuple[int, ...]] = worst_first.groupby("patient")["grade"].agg(tuple).to_dict()  # type: ignore[assignment]
     key = f"koa-split-{seed}".encode()
 
     def order(patient: str) -> tuple[list[int], bytes]:
@@ -60,9 +60,7 @@ def stratified(
     shares = [s for s in (train, val_fraction, test_fraction) if s > 0]
     patients = _ordered_patients(manifest, seed)
     if len(patients) < len(names):
-        raise InputError(
-            f"{where}: {len(patients)} patient(s) cannot be split into {len(names)} parts by patient"
-        )
+        raise InputError(f"{where}: {len(patients)} patient(s) cannot be split into {len(names)} parts by patient")
     part = dict(zip(patients, deal(len(patients), shares, seed), strict=True))
     return pd.Series([names[part[p]] for p in manifest["patient"]], index=manifest.index, dtype="str")
 
@@ -79,9 +77,7 @@ def folds(manifest: pd.DataFrame, *, n: int, fold: int, seed: int, where: str = 
     if not 0 <= fold < n:
         raise InputError(f"data.fold={fold}: with data.folds={n} it must be 0 to {n - 1}")
     number = dict(zip(patients, deal(len(patients), [1.0] * n, seed), strict=True))
-    return pd.Series(
-        ["val" if number[p] == fold else "train" for p in manifest["patient"]], index=manifest.index
-    )
+    return pd.Series(["val" if number[p] == fold else "train" for p in manifest["patient"]], index=manifest.index)
 
 
 def assign(

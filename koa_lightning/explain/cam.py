@@ -72,9 +72,7 @@ class _GradeScore:
 
     def __call__(self, logits: Tensor) -> Tensor:
         if not logits.requires_grad:
-            raise InputError(
-                "the model's output does not depend on its last_map: pass the last feature map through it"
-            )
+            raise InputError("the model's output does not depend on its last_map: pass the last feature map through it")
         shares = probabilities(logits[None], self.link)[0]
         grade = int(shares.argmax()) if self.grade is None else self.grade
         # the log only scales a map that is scaled anyway, and tells tiny probabilities from 0
@@ -100,9 +98,7 @@ def _heat(model: nn.Module, last_map: nn.Module, batch: Tensor, targets: list[_G
         if cam is not None:
             cam.activations_and_grads.release()
     if not np.isfinite(heat).all():
-        raise InputError(
-            "class activation maps that are not finite: the weights diverged or the images hold NaN"
-        )
+        raise InputError("class activation maps that are not finite: the weights diverged or the images hold NaN")
     return np.clip(heat, 0, 1, dtype=np.float32)
 
 
@@ -126,9 +122,7 @@ def _as_found(model: nn.Module) -> Iterator[None]:
 def _last_map_of(model: nn.Module) -> nn.Module:
     last_map = getattr(model, "last_map", None)
     if not isinstance(last_map, nn.Module):
-        raise InputError(
-            f"{type(model).__name__} has no last_map: class activation maps need a convolutional network"
-        )
+        raise InputError(f"{type(model).__name__} has no last_map: class activation maps need a convolutional network")
     if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
         raise InputError("class activation maps need float32 weights: call model.float() first")
     return last_map

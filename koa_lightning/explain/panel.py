@@ -43,8 +43,8 @@ def choose_knees(
     chosen: list[int] = []
     for each in np.unique(grade):
         of_grade = np.flatnonzero(grade == each)
-        # stable: correct ones first, each kind in the order of the table
-        chosen.append(int(of_grade[np.argsort(~correct[of_grade], kind="stable")[0]]))
+        # arg-max: the first correct one, or the first of all where none is
+        chosen.append(int(of_grade[np.argmax(correct[of_grade])]))
     worst_first = np.argsort(-np.abs(expected - grade), kind="stable")
     mistakes = [int(knee) for knee in worst_first if not correct[knee] and knee not in chosen]
     return chosen + mistakes[:n_worst]
@@ -102,9 +102,7 @@ def cam_panel(
     """
     lengths = {len(each) for each in (images, maps, grade, predicted, probabilities, names)}
     if len(lengths) != 1 or lengths == {0}:
-        raise InputError(
-            f"panel of arrays of lengths {sorted(lengths)}: give at least one knee and one entry each"
-        )
+        raise InputError(f"panel of arrays of lengths {sorted(lengths)}: give at least one knee and one entry each")
     columns = min(2, len(images))
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(6.2 * columns + 0.9, 2.45 * rows + 0.6), layout="constrained")
@@ -143,9 +141,7 @@ def _draw_knee(
     _draw_probabilities(bars, grade, predicted, probabilities, colour)
 
 
-def _draw_probabilities(
-    axes: Axes, grade: int, predicted: int, probabilities: np.ndarray, colour: str
-) -> None:
+def _draw_probabilities(axes: Axes, grade: int, predicted: int, probabilities: np.ndarray, colour: str) -> None:
     colours = [colour if each == predicted else "#c9d0d6" for each in range(len(GRADE_NAMES))]
     bars = axes.bar(range(len(GRADE_NAMES)), probabilities, color=colours, width=0.8)
     axes.bar_label(bars, [f"{share:.0%}" for share in probabilities], fontsize=7, color=INK, padding=1)
@@ -153,9 +149,7 @@ def _draw_probabilities(
     axes.set(yticks=[], xticks=range(len(GRADE_NAMES)))
     axes.tick_params(length=0, labelsize=8, colors=QUIET)
     truth = axes.get_xticklabels()[grade]
-    truth.set(
-        fontweight="bold", color=INK, bbox={"boxstyle": "round,pad=0.25", "fc": "none", "ec": INK, "lw": 1}
-    )
+    truth.set(fontweight="bold", color=INK, bbox={"boxstyle": "round,pad=0.25", "fc": "none", "ec": INK, "lw": 1})
     axes.set_xlabel("probability (true grade framed)", fontsize=7, color=QUIET)
     axes.spines[["top", "left", "right"]].set_visible(False)
 

@@ -102,7 +102,5 @@ def _checked(class_weights: Tensor) -> Tensor:
             "make it with koa_lightning.losses.weights.class_weights(kind, counts)"
         )
     if class_weights.shape != (N_GRADES,) or not bool((class_weights.isfinite() & (class_weights > 0)).all()):
-        raise InputError(
-            f"class_weights of a loss is {class_weights.tolist()}: give {N_GRADES} positive numbers"
-        )
+        raise InputError(f"class_weights of a loss is {class_weights.tolist()}: give {N_GRADES} positive numbers")
     return class_weights.detach().clone().float()

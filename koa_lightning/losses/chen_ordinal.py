@@ -26,9 +26,7 @@ class ChenOrdinal(GradeLoss):
 
     penalty: Tensor
 
-    def __init__(
-        self, class_weights: Tensor | None = None, penalties: Sequence[float] = (4.0, 6.0, 8.0, 10.0)
-    ) -> None:
+    def __init__(self, class_weights: Tensor | None = None, penalties: Sequence[float] = (4.0, 6.0, 8.0, 10.0)) -> None:
         super().__init__(class_weights)
         if len(penalties) != N_GRADES - 1 or not all(0 < penalty < math.inf for penalty in penalties):
             raise InputError(f"loss.penalties is {list(penalties)}: give {N_GRADES - 1} positive numbers")

@@ -25,14 +25,10 @@ class SoftOrdinal(GradeLoss):
 
     labels: Tensor
 
-    def __init__(
-        self, class_weights: Tensor | None = None, sharpness: float = 2.5, power: float = 1.0
-    ) -> None:
+    def __init__(self, class_weights: Tensor | None = None, sharpness: float = 2.5, power: float = 1.0) -> None:
         super().__init__(class_weights)
         if not (0 < sharpness < math.inf and 0 < power < math.inf):
-            raise InputError(
-                f"loss.sharpness is {sharpness} and loss.power is {power}: give positive numbers"
-            )
+            raise InputError(f"loss.sharpness is {sharpness} and loss.power is {power}: give positive numbers")
         labels = (-sharpness * grade_distances().float() ** power).softmax(dim=1)
         self.register_buffer("labels", labels, persistent=False)
 

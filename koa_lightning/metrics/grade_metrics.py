@@ -129,18 +129,12 @@ def measure(probabilities: np.ndarray, grade: np.ndarray) -> dict[str, float]:
 
 
 def _check(probabilities: Tensor, grade: Tensor) -> None:
-    if (
-        probabilities.ndim != 2
-        or probabilities.shape[1] != N_GRADES
-        or grade.shape != probabilities.shape[:1]
-    ):
+    if probabilities.ndim != 2 or probabilities.shape[1] != N_GRADES or grade.shape != probabilities.shape[:1]:
         shapes = f"{tuple(probabilities.shape)} and {tuple(grade.shape)}"
         raise InputError(f"probabilities and grades of shapes {shapes}: give N x {N_GRADES} and N")
     # NaN fails every comparison, so it is caught too
     fits = (probabilities >= -TOLERANCE).all(1) & ((probabilities.sum(1) - 1).abs() <= TOLERANCE)
     if not bool(fits.all()):
-        raise InputError(
-            "probabilities that are NaN, negative or do not sum to 1: pass probabilities, not logits"
-        )
+        raise InputError("probabilities that are NaN, negative or do not sum to 1: pass probabilities, not logits")
     if grade.is_floating_point() or not bool(((grade >= 0) & (grade < N_GRADES)).all()):
         raise InputError("true grades outside 0 to 4, or not integers: correct the table of knees")

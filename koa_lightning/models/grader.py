@@ -116,7 +116,9 @@ class KneeGrader(L.LightningModule):
         """Log the epoch's validation metrics."""
         self.log_dict({f"val/{name}": value for name, value in self.val_metrics.compute().items()})
         if self.monitor in self.trainer.callback_metrics:
-            self.log(self.monitor.split("/")[-1], self.trainer.callback_metrics[self.monitor], prog_bar=True, logger=False)
+            self.log(
+                self.monitor.split("/")[-1], self.trainer.callback_metrics[self.monitor], prog_bar=True, logger=False
+            )
         self.val_metrics.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -126,9 +128,7 @@ class KneeGrader(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return optimizer and schedule; see Lightning."""
         optimizer = self.optimizer_factory(self._groups())
-        schedule = self.scheduler_factory(
-            optimizer, total_steps=self.total_steps, monitor=self.monitor, mode=self.mode
-        )
+        schedule = self.scheduler_factory(optimizer, total_steps=self.total_steps, monitor=self.monitor, mode=self.mode)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def _groups(self) -> list[dict[str, Any]]:

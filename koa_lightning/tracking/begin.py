@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def open_run(
     name: str,
     run_id: str | None = None,
     uri: str | None = None,
-    facts: bool = True,
+    attach: bool = False,
 ) -> Tracked:
     """Start the run of a config, or go on with one.
 
@@ -29,8 +30,8 @@ def open_run(
         folder: The run folder, for what cannot be delivered.
         name: Of the run, where the config gives none.
         run_id: The run to go on with.
-        uri: Where that run is; None: as configured.
-        facts: Whether git commit, versions and machine are tagged.
+        uri: Where that run is, if the config does not say; None: the default store.
+        attach: Only add to the run `run_id`, as `eval` does; where it is not in the store, a new one is started.
 
     Raises:
         InputError: The store cannot be reached or written.
@@ -42,21 +43,24 @@ def open_run(
     from koa_lightning.tracking.store import open_store
 
     store = open_store(cfg.uri or uri, Path("mlruns"))
-    tags = (run_facts() if facts else {}) | {str(key): str(value) for key, value in cfg.tags.items()}
+    if attach and run_id and not store.has_run(run_id):
+        print(f"the run that trained this, {run_id}, is not in {store.name}; logging to a new one", file=sys.stderr)
+        run_id = None
+    if attach and run_id:
+        return start_run(store, cfg.experiment, None, folder, run_id=run_id, attach=True)
+    tags = run_facts() | {str(key): str(value) for key, value in cfg.tags.items()}
     return start_run(
         store,
         cfg.experiment,
-        cfg.run_name or name,
+        None if run_id else cfg.run_name or name,
         folder,
         run_id=run_id,
         tags=tags,
-        system_metrics=cfg.system_metrics and facts,
+        system_metrics=cfg.system_metrics and not attach,
     )
 
 
-def describe(
-    run: Tracked, config: Mapping[str, Any], record: Mapping[str, Any], source: str, device: str
-) -> None:
+def describe(run: Tracked, config: Mapping[str, Any], record: Mapping[str, Any], source: str, device: str) -> None:
     """Write down what a training run is: parameters, tags, data set, and the resolved config as a file.
 
     Args:
@@ -81,7 +85,5 @@ def describe(
             "seed": config["seed"],
         }
     )
-    profile = {
-        f"{part} grade {g}": n for part, counts in data["counts"].items() for g, n in enumerate(counts)
-    }
+    profile = {f"{part} grade {g}": n for part, counts in data["counts"].items() for g, n in enumerate(counts)}
     run.log_dataset(data["name"], data["fingerprint"], source, profile, "training")

@@ -34,9 +34,7 @@ def find_checkpoint(
     """
     found = _ADDRESS.fullmatch(uri)
     if not found:
-        raise InputError(
-            f"{uri}: must be runs:/ID or runs:/ID/{BEST}, with the 32 letters and digits of the run's id"
-        )
+        raise InputError(f"{uri}: must be runs:/ID or runs:/ID/{BEST}, with the 32 letters and digits of the run's id")
     run_id, path = found["run_id"], (found["path"] or "").strip("/") or BEST
     store = open_store(tracking_uri, folder, create=False)
     client = store.client()
@@ -57,11 +55,7 @@ def find_checkpoint(
 
 def _check_listed(client: MlflowClient, run_id: str, path: str, uri: str) -> None:
     parent = str(Path(path).parent.as_posix())
-    files = [
-        item.path
-        for item in client.list_artifacts(run_id, None if parent == "." else parent)
-        if not item.is_dir
-    ]
+    files = [item.path for item in client.list_artifacts(run_id, None if parent == "." else parent) if not item.is_dir]
     if path not in files:
         known = f"it holds {', '.join(files)}" if files else f"nothing is in {parent}/"
         raise InputError(f"{uri}: the run has no {path}; {known}")

@@ -16,7 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from sqlalchemy.exc import SQLAlchemyError
 
 from koa_lightning.tracking.spool import Entry
-from koa_lightning.tracking.store import first_line
+from koa_lightning.tracking.store import cause, first_line
 
 _METRICS_A_CALL, _PAIRS_A_CALL = 1000, 100  # MLflow's limits of one log_batch
 _DIGEST_LENGTH = 36
@@ -67,7 +67,7 @@ def deliver(client: MlflowClient, run_id: str, entries: Sequence[Entry]) -> Deli
             HANDLERS[group[0]["op"]](client, run_id, group)
         except Exception as error:  # whatever it is, the training goes on and the entry is kept
             if _is_outage(error):
-                result.outage = first_line(error)
+                result.outage = cause(error)
                 result.left += [entry for rest in [group, *groups] for entry in rest]
                 return result
             if len(group) > 1:  # one bad entry must not keep its neighbours out

@@ -9,9 +9,7 @@ class History:
     """Every value of every metric with its step."""
 
     def __init__(self, past: Mapping[str, list[tuple[int, float]]] | None = None) -> None:
-        self._values: dict[str, list[tuple[int, float]]] = {
-            name: list(rows) for name, rows in (past or {}).items()
-        }
+        self._values: dict[str, list[tuple[int, float]]] = {name: list(rows) for name, rows in (past or {}).items()}
 
     def add(self, values: Mapping[str, float], step: int) -> None:
         """Add the metrics of one step."""

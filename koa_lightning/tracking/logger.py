@@ -55,9 +55,7 @@ class MlflowLogger(Logger):
         epoch = metrics.get("epoch")
         count = int(step or 0)
         by_count = {name: value for name, value in metrics.items() if epoch is None or name.endswith("_step")}
-        by_epoch = {
-            name: value for name, value in metrics.items() if name not in by_count and name != "epoch"
-        }
+        by_epoch = {name: value for name, value in metrics.items() if name not in by_count and name != "epoch"}
         if by_count:
             self._run.log_metrics(by_count, count)
         if by_epoch and epoch is not None:

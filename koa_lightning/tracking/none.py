@@ -43,9 +43,7 @@ class NoRun:
     def log_text(self, text: str, file: str) -> None:
         """Do nothing."""
 
-    def log_dataset(
-        self, name: str, digest: str, source: str, profile: Mapping[str, Any], context: str
-    ) -> None:
+    def log_dataset(self, name: str, digest: str, source: str, profile: Mapping[str, Any], context: str) -> None:
         """Do nothing."""
 
     def history(self) -> dict[str, list[tuple[int, float]]]:

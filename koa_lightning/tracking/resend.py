@@ -62,9 +62,7 @@ def resend(folder: Path) -> str:
     sent = f"{n_sent} of {len(entries)} entries of run {spool.run_id} sent to {public(spool.uri)}"
     if delivery.left:
         reason = delivery.outage or "; ".join(dict.fromkeys(delivery.refused))
-        raise InputError(
-            f"{path}: {sent}; not taken: {reason}; put it right and send again, or remove the file"
-        )
+        raise InputError(f"{path}: {sent}; not taken: {reason}; put it right and send again, or remove the file")
     return sent
 
 

@@ -43,11 +43,12 @@ class MlflowRun:
         name: The name shown in the list of runs.
         experiment: The name of its experiment.
         uri: MLflow's tracking URI, without a password.
+        attached: Whether the run is only added to, so that its end stays what it was.
     """
 
-    def __init__(
-        self, run: Run, experiment: str, uri: str, sender: Sender, history: History, folder: Path
-    ) -> None:
+    attached = False
+
+    def __init__(self, run: Run, experiment: str, uri: str, sender: Sender, history: History, folder: Path) -> None:
         self.run_id: str = run.info.run_id
         self.name: str = run.info.run_name
         self.experiment = experiment
@@ -87,9 +88,7 @@ class MlflowRun:
         """Write a text as an artifact, e.g. `config.yaml`."""
         self._put({"op": "text", "text": text, "file": file})
 
-    def log_dataset(
-        self, name: str, digest: str, source: str, profile: Mapping[str, Any], context: str
-    ) -> None:
+    def log_dataset(self, name: str, digest: str, source: str, profile: Mapping[str, Any], context: str) -> None:
         """Log a dataset as an input of the run.
 
         Args:
@@ -126,7 +125,8 @@ class MlflowRun:
             self._ending = True
             if self._system is not None:
                 self._system.finish()
-            self._put({"op": "status", "status": status, "time": now_ms()})
+            if not self.attached:
+                self._put({"op": "status", "status": status, "time": now_ms()})
         if self._missing is None:
             self._missing = summary(self._sender.close())
             self._say_missing(self._missing, summary(self._sender.unwritten))
@@ -136,9 +136,7 @@ class MlflowRun:
         note = f" (LOST, the disk did not take: {', '.join(lost)})" if lost else ""
         command = f"python -m koa_lightning.tracking.resend {shlex.quote(str(self._folder))}"
         if missing:
-            _log.error(
-                "NOT LOGGED in %s: %s%s; send it later: %s", self.uri, ", ".join(missing), note, command
-            )
+            _log.error("NOT LOGGED in %s: %s%s; send it later: %s", self.uri, ", ".join(missing), note, command)
 
     def _watch_system(self, resumed: bool) -> None:
         self._system = QueuedSystemMetrics(self.run_id, self._uri, resumed, self._put_metrics)
@@ -161,6 +159,7 @@ def start_run(
     tags: Mapping[str, str] | None = None,
     parent: str | None = None,
     system_metrics: bool = False,
+    attach: bool = False,
     client: MlflowClient | None = None,
 ) -> MlflowRun:
     """Start a run, or go on with one.
@@ -174,6 +173,7 @@ def start_run(
         tags: E.g. `run_facts()` and the user's own.
         parent: The id of the run that this one belongs to, e.g. of a cross-validation.
         system_metrics: Whether the use of the machine is logged.
+        attach: Only add to the run `run_id`: its name, state and times stay as they are.
         client: In place of the store's own, e.g. in a test.
 
     Raises:
@@ -186,7 +186,7 @@ def start_run(
     tags = {**(tags or {}), **({MLFLOW_PARENT_RUN_ID: parent} if parent else {})}
     with failing_as_input_error(f"run in {public(store.uri)}"):
         run = (
-            _resume(client, run_id, name)
+            _resume(client, run_id, name, attach)
             if run_id
             else _create(client, store.experiment_id(experiment), name, tags)
         )
@@ -216,12 +216,12 @@ def _create(client: MlflowClient, experiment_id: str, name: str | None, tags: Ma
     return client.create_run(experiment_id, tags=resolve_tags(dict(tags), ignore=ignored), run_name=name)
 
 
-def _resume(client: MlflowClient, run_id: str, name: str | None) -> Run:
+def _resume(client: MlflowClient, run_id: str, name: str | None, attach: bool) -> Run:
     run = client.get_run(run_id)
     if run.info.lifecycle_stage == "deleted":
-        raise InputError(
-            f"run {run_id} was deleted; restore it (mlflow runs restore --run-id {run_id}) or start anew"
-        )
+        raise InputError(f"run {run_id} was deleted; restore it (mlflow runs restore --run-id {run_id}) or start anew")
+    if attach:
+        return run
     client.update_run(run_id, status="RUNNING", name=name)
     return client.get_run(run_id)
 
@@ -229,6 +229,4 @@ def _resume(client: MlflowClient, run_id: str, name: str | None) -> Run:
 def _past(client: MlflowClient, run_id: str) -> dict[str, list[tuple[int, float]]]:
     """Return the metrics that a run has, so that the curves of a resumed run are whole."""
     names = [name for name in client.get_run(run_id).data.metrics if not name.startswith(SYSTEM_PREFIX)]
-    return {
-        name: [(row.step, row.value) for row in client.get_metric_history(run_id, name)] for name in names
-    }
+    return {name: [(row.step, row.value) for row in client.get_metric_history(run_id, name)] for name in names}

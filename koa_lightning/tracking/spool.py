@@ -49,9 +49,7 @@ class Spool:
         with path.open(encoding="utf-8") as file:
             header = _parse(file.readline())
         if not header or header.get("op") != "run" or not {"run_id", "uri"} <= header.keys():
-            raise InputError(
-                f"{path}: the first line names no run; only files that a training left can be sent"
-            )
+            raise InputError(f"{path}: the first line names no run; only files that a training left can be sent")
         return cls(path.parent, header["run_id"], header["uri"])
 
     def __bool__(self) -> bool:

@@ -43,6 +43,20 @@ class Store:
         """Return a client of this store, independent of MLflow's global state."""
         return MlflowClient(self.uri)
 
+    @property
+    def name(self) -> str:
+        """What to call it in a message: the URI without a password."""
+        return public(self.uri)
+
+    def has_run(self, run_id: str) -> bool:
+        """Tell whether a run is here and not deleted."""
+        try:
+            return bool(self.client().get_run(run_id).info.lifecycle_stage == "active")
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+
     def why_unreachable(self) -> str:
         """Return why the server does not answer, or an empty string; a database file always answers."""
         return why_unreachable(self.uri) if self.artifacts is None else ""
@@ -102,9 +116,7 @@ def _open_sqlite(uri: str, create: bool) -> Store:
     database = Path(file).expanduser().absolute()
     store = Store(f"sqlite:///{database.as_posix()}", database.parent / "artifacts")
     if not create and not database.is_file():
-        raise InputError(
-            f"{database}: no such tracking database; name the right one by tracking.uri=sqlite:///FILE.db"
-        )
+        raise InputError(f"{database}: no such tracking database; name the right one by tracking.uri=sqlite:///FILE.db")
     with failing_as_input_error(f"tracking database {database}"):
         if create:
             database.parent.mkdir(parents=True, exist_ok=True)
@@ -133,8 +145,7 @@ def _open_server(uri: str, create: bool) -> Store:
     reason = store.why_unreachable()
     if reason:
         raise InputError(
-            f"tracking.uri={public(uri)}: the MLflow server does not answer ({reason}); "
-            "start it, or type tracking=none"
+            f"tracking.uri={public(uri)}: the MLflow server does not answer ({reason}); start it, or type tracking=none"
         )
     with failing_as_input_error(f"MLflow server {public(uri)}"):
         store.client().search_experiments(max_results=1)
@@ -168,7 +179,7 @@ def why_unreachable(uri: str, seconds: float = CHECK_SECONDS) -> str:
             # Behind a gateway a dead server shows as 502 to 504; 401 or 404 still means that it lives.
             answer[0] = f"it says {reply.status_code}" if reply.status_code >= 500 else ""
         except (MlflowException, requests.RequestException) as error:
-            answer[0] = _cause(error)
+            answer[0] = cause(error)
 
     # A name service can hang for longer than any timeout of a connection, hence the thread.
     thread = threading.Thread(target=ask, daemon=True, name="mlflow-health")
@@ -187,9 +198,7 @@ def failing_as_input_error(what: str) -> Iterator[None]:
     try:
         yield
     except Timeout as error:
-        raise InputError(
-            f"{what}: another process has held {error.lock_file} for {_LOCK_SECONDS:g} seconds"
-        ) from error
+        raise InputError(f"{what}: another process has held {error.lock_file} for {_LOCK_SECONDS:g} seconds") from error
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise InputError(f"{what}: {first_line(error)}; put it right, or type tracking=none") from error
 
@@ -205,6 +214,9 @@ def public(text: str) -> str:
     return re.sub(r"(?<=://)[^/@\s]+@", "", text)
 
 
-def _cause(error: Exception) -> str:
-    """Return the last words of a chain such as `Max retries exceeded (Caused by ...: [Errno 111] x'))`."""
-    return first_line(error).rsplit(": ", 1)[-1].strip("'\"() ")
+def cause(error: Exception) -> str:
+    """Return the first line of an error; of a failed connection only why it failed."""
+    line = first_line(error)
+    if "Caused by" not in line:
+        return line
+    return re.sub(r"[\"']\)+$", "", line.rsplit(": ", 1)[-1])

@@ -26,9 +26,7 @@ class QueuedSystemMetrics(SystemMetricsMonitor):
         publish: Takes the values and their step.
     """
 
-    def __init__(
-        self, run_id: str, uri: str, resumed: bool, publish: Callable[[dict[str, float], int], None]
-    ) -> None:
+    def __init__(self, run_id: str, uri: str, resumed: bool, publish: Callable[[dict[str, float], int], None]) -> None:
         super().__init__(run_id, resume_logging=resumed, tracking_uri=uri)
         self._publish = publish
 

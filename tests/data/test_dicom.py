@@ -147,9 +147,7 @@ def test_constant_image_is_black():
 def test_monochrome1_is_inverted_last():
     elements = {"WindowCenter": 1000, "WindowWidth": 800}
     bright = read(dataset(pixels(), **elements))
-    assert np.array_equal(
-        read(dataset(pixels(), PhotometricInterpretation="MONOCHROME1", **elements)), 255 - bright
-    )
+    assert np.array_equal(read(dataset(pixels(), PhotometricInterpretation="MONOCHROME1", **elements)), 255 - bright)
 
 
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID", "", None])
@@ -198,9 +196,7 @@ def test_window_is_in_units_after_the_rescale():
 
 
 def test_negative_slope_turns_the_gray_values():
-    assert np.array_equal(
-        read(dataset(pixels(), RescaleSlope=-1, RescaleIntercept=7)), scaled(-pixels(dtype=int))
-    )
+    assert np.array_equal(read(dataset(pixels(), RescaleSlope=-1, RescaleIntercept=7)), scaled(-pixels(dtype=int)))
 
 
 @pytest.mark.parametrize("as_bytes", [True, False])
@@ -216,9 +212,7 @@ def test_voi_lut_agrees_with_pydicom(first, as_bytes):
 
 def test_voi_lut_of_negative_values_after_a_rescale():
     entries = np.arange(200) * 5
-    ds = dataset(
-        pixels(0, 200), RescaleSlope=1, RescaleIntercept=-150, VOILUTSequence=[lut(-100, entries, 10)]
-    )
+    ds = dataset(pixels(0, 200), RescaleSlope=1, RescaleIntercept=-150, VOILUTSequence=[lut(-100, entries, 10)])
     expected = entries[(pixels(0, 200).astype(int) - 150 + 100).clip(0, 199)]
     assert np.abs(read(ds) - expected / 1023 * 255).max() <= 0.51
 

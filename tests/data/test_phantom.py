@@ -25,9 +25,7 @@ def rng(number):
 def population(n_patients, size, grade=None):
     knees = phantom_manifest(n_patients, SEED)
     grades = knees.grade.tolist() if grade is None else [grade] * len(knees)
-    images, masks = draw_phantoms_with_masks(
-        knees.patient.tolist(), knees.side.tolist(), grades, seed=SEED, size=size
-    )
+    images, masks = draw_phantoms_with_masks(knees.patient.tolist(), knees.side.tolist(), grades, seed=SEED, size=size)
     return knees, images, masks
 
 

@@ -54,10 +54,7 @@ def state_of(model):
             for name, each in model.named_parameters()
         },
         "hooks": {
-            name: [
-                list(getattr(module, kind))
-                for kind in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
-            ]
+            name: [list(getattr(module, kind)) for kind in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")]
             for name, module in model.named_modules()
         },
         "values": {name: each.tolist() for name, each in model.state_dict().items()},

@@ -89,9 +89,7 @@ def panel(n, marks=()):
 def test_panel_shows_each_knee_and_the_marks(n, tmp_path):
     figure = panel(n, ("phantom data",))
     texts = {text.get_text(): text for text in figure.findobj(Text) if text.get_text()}
-    pictures = [
-        axes.images[0] for axes in figure.findobj(lambda each: hasattr(each, "images")) if axes.images
-    ]
+    pictures = [axes.images[0] for axes in figure.findobj(lambda each: hasattr(each, "images")) if axes.images]
     assert len({id(picture) for picture in pictures}) == 2 * n
     assert {DISCLAIMER, "phantom data"} <= set(texts)
     for knee in range(n):
@@ -105,9 +103,7 @@ def test_panel_shows_each_knee_and_the_marks(n, tmp_path):
 
 
 def test_a_map_of_zeros_is_named():
-    figure = cam_panel(
-        np.full((1, 8, 8), 90, np.uint8), np.zeros((1, 8, 8)), [0], [0], np.eye(5)[:1], ["knee"]
-    )
+    figure = cam_panel(np.full((1, 8, 8), 90, np.uint8), np.zeros((1, 8, 8)), [0], [0], np.eye(5)[:1], ["knee"])
     assert "the map is 0 everywhere" in [text.get_text() for text in figure.findobj(Text)]
 
 

@@ -9,9 +9,7 @@ LOGITS = torch.randn(30, 5, generator=torch.Generator().manual_seed(0)) * 3
 GRADE = torch.arange(30) % 5
 
 
-@pytest.mark.parametrize(
-    ("grade", "expected"), [(0, 0.64 + 0.36 + 0.16 + 0.04), (2, 0.04 + 0.16 + 0.16 + 0.04)]
-)
+@pytest.mark.parametrize(("grade", "expected"), [(0, 0.64 + 0.36 + 0.16 + 0.04), (2, 0.04 + 0.16 + 0.16 + 0.04)])
 def test_uniform_prediction_by_hand(grade, expected):
     assert EMD()(torch.zeros(1, 5), torch.tensor([grade])).item() == pytest.approx(expected, rel=1e-6)
 

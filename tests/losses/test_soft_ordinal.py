@@ -30,9 +30,7 @@ def test_equals_scipy(sharpness, power):
 def test_equals_dlordinal():
     dlordinal = pytest.importorskip("dlordinal.losses")
     expected = dlordinal.SORDLoss(alpha=2.5, num_classes=5, train_targets=GRADE)(LOGITS, GRADE)
-    assert SoftOrdinal(sharpness=2.5, power=1.0)(LOGITS, GRADE).item() == pytest.approx(
-        expected.item(), rel=1e-5
-    )
+    assert SoftOrdinal(sharpness=2.5, power=1.0)(LOGITS, GRADE).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_sharp_labels_are_cross_entropy():

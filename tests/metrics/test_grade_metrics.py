@@ -86,9 +86,7 @@ def test_confusion_and_reset():
     metrics.update(torch.tensor(probabilities), torch.tensor(grade))
     confusion = metrics.confusion()
     assert confusion.dtype == torch.int64
-    np.testing.assert_array_equal(
-        confusion, sk.confusion_matrix(grade, probabilities.argmax(1), labels=range(5))
-    )
+    np.testing.assert_array_equal(confusion, sk.confusion_matrix(grade, probabilities.argmax(1), labels=range(5)))
     metrics.reset()
     metrics.update(torch.eye(5)[:1], torch.tensor([0]))
     assert metrics.confusion().sum() == 1

@@ -8,9 +8,7 @@ from koa_lightning.tracking.facts import git_facts, run_facts
 
 def git(folder, *command):
     identity = ("-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false")
-    done = subprocess.run(
-        ["git", *identity, *command], cwd=folder, check=True, capture_output=True, text=True
-    )
+    done = subprocess.run(["git", *identity, *command], cwd=folder, check=True, capture_output=True, text=True)
     return done.stdout.strip()
 
 
@@ -52,23 +50,10 @@ def test_machine_without_git(repository, monkeypatch):
 
 def test_facts_are_texts_and_name_all_that_matters():
     facts = run_facts()
-    packages = [
-        "python",
-        "torch",
-        "lightning",
-        "timm",
-        "torchmetrics",
-        "kornia",
-        "mlflow",
-        "hydra",
-        "pandas",
-        "koa_lightning",
-    ]
-    assert {f"version.{name}" for name in packages} | {
-        "git.commit",
-        "git.dirty",
-        "git.branch",
-    } <= facts.keys()
+    versions = {name.removeprefix("version.") for name in facts if name.startswith("version.")}
+    assert versions >= {"python", "torch", "lightning", "timm", "torchmetrics", "kornia", "mlflow"}
+    assert versions >= {"hydra", "pandas", "koa_lightning"}
+    assert facts.keys() >= {"git.commit", "git.dirty", "git.branch"}
     assert all(isinstance(value, str) and value for value in facts.values())
     assert facts["version.python"] == sys.version.split()[0]
     assert int(facts["machine.threads"]) >= 1
@@ -77,7 +62,5 @@ def test_facts_are_texts_and_name_all_that_matters():
 def test_facts_import_nothing_heavy(with_package):
     code = "import sys; from koa_lightning.tracking.facts import run_facts; run_facts();"
     code += "print({'torch', 'mlflow', 'lightning'} & set(sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=with_package
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=with_package)
     assert done.stdout.strip() == "set()"

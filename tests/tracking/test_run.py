@@ -34,9 +34,7 @@ def test_a_run_holds_what_was_logged(begin, client, tmp_path):
     assert expected.items() <= logged.data.tags.items()
     assert (logged.info.status, logged.info.run_name) == ("FINISHED", "first")
     assert logged.inputs.dataset_inputs[0].dataset.name == "phantom"
-    assert [item.path for item in client.list_artifacts(run.run_id, "checkpoints")] == [
-        "checkpoints/best.ckpt"
-    ]
+    assert [item.path for item in client.list_artifacts(run.run_id, "checkpoints")] == ["checkpoints/best.ckpt"]
     assert run.history()["val/loss"] == [(2, 0.5)]
     assert not (tmp_path / "run").exists()
 

@@ -32,9 +32,7 @@ def serving(store, port):
         "1",
     ]
     command += ["--backend-store-uri", store.uri, "--artifacts-destination", str(store.artifacts)]
-    server = subprocess.Popen(
-        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    server = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(120):
             if not why_unreachable(f"http://127.0.0.1:{port}"):

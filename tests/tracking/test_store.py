@@ -9,7 +9,7 @@ import pytest
 
 from koa_lightning.errors import InputError
 from koa_lightning.tracking import store as store_module
-from koa_lightning.tracking.store import Store, first_line, open_store, public
+from koa_lightning.tracking.store import Store, cause, first_line, open_store, public
 
 
 @pytest.fixture(autouse=True)
@@ -65,9 +65,7 @@ def test_deleted_experiment_names_the_way_back(store):
         store.experiment_id("knees")
 
 
-@pytest.mark.parametrize(
-    "uri", ["mlruns", "file:./mlruns", "/data/mlruns", "postgresql://h/db", "databricks"]
-)
+@pytest.mark.parametrize("uri", ["mlruns", "file:./mlruns", "/data/mlruns", "postgresql://h/db", "databricks"])
 def test_other_kinds_of_uri_say_what_to_type(uri, tmp_path):
     with pytest.raises(InputError, match=r"must be sqlite:///FILE.db or http.*type tracking.uri=sqlite:///"):
         open_store(uri, tmp_path)
@@ -132,6 +130,15 @@ def test_gateway_without_its_server_counts_as_dead(monkeypatch):
 def test_no_password_is_said():
     assert public("http://me:secret@host:5000/x") == "http://host:5000/x"
     assert first_line(ValueError("http://me:secret@host\nmore")) == "http://host"
+
+
+def test_a_failed_request_says_only_why():
+    chain = "API request failed: Max retries exceeded with url: /health (Caused by "
+    refused = chain + "NewConnectionError('x: Failed to establish: [Errno 111] Connection refused'))"
+    late = chain + """ReadTimeoutError("x: Read timed out. (read timeout=3)"))"""
+    assert cause(OSError(refused)) == "[Errno 111] Connection refused"
+    assert cause(OSError(late)) == "Read timed out. (read timeout=3)"
+    assert cause(OSError("disk: full")) == "disk: full"
 
 
 @pytest.mark.slow

@@ -1,0 +1,151 @@
+"""Measure a checkpoint: `python -m koa_lightning.eval ckpt=FILE split=test`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from koa_lightning import cli, speed
+from koa_lightning.config import validate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from koa_lightning.checkpoint import Checkpoint
+    from koa_lightning.data.datamodule import KneeDataModule
+
+
+def evaluate(cfg: DictConfig) -> dict[str, Any]:
+    """Grade a part with a checkpoint, measure, draw, and log.
+
+    Args:
+        cfg: The config `eval`, composed.
+
+    Returns:
+        The metrics by name, and `n_knees`, `n_patients`, `out`.
+
+    Raises:
+        InputError: Whatever the user can put right.
+    """
+    validate(cfg)
+    speed.tune_allocator()
+    import torch
+
+    from koa_lightning import checkpoint, finish, table
+    from koa_lightning.inference import grade_batches
+    from koa_lightning.tracking.find import find_checkpoint
+
+    folder = Path(cfg.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    read = checkpoint.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
+    net = read.network()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    data = _data(cfg, read)
+    marks = list(dict.fromkeys([*read.marks, *data.marks]))
+    batches = data.eval_dataloader(cfg.split)
+    logits = torch.cat(list(grade_batches(net.to(device), batches, device, cfg.tta == "flip")))
+    knees = data.tables[cfg.split]
+    predictions = table.predictions_table(knees, logits, net.spec.link)
+    metrics = measure_table(predictions)
+    files = table.write(predictions, folder)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    drawn = finish.draw(
+        net,
+        data.datasets[cfg.split],
+        knees["path"].tolist(),
+        logits,
+        marks,
+        folder,
+        title=f"{data.name}, {cfg.split} part",
+        n_worst=cfg.explain.n_worst if cfg.explain.enabled else None,
+    )
+    _log(cfg, read, data, metrics, marks, [*files, folder / "metrics.json", *drawn])
+    _say(cfg, metrics, marks, folder)
+    return {**metrics, "out": str(folder)}
+
+
+def measure_table(predictions: pd.DataFrame) -> dict[str, Any]:
+    """Return the metrics of the rows whose grade is known; one that is undefined is None."""
+    from koa_lightning import table
+    from koa_lightning.errors import InputError
+    from koa_lightning.metrics.grade_metrics import measure
+
+    rows = table.known(predictions)
+    if rows.empty:
+        raise InputError("no knee of a known grade; use koa_lightning.predict where grades are unknown")
+    values = measure(rows[table.PROBABILITIES].to_numpy(), rows["grade"].to_numpy(dtype="int64"))
+    numbers: dict[str, Any] = {name: value if value == value else None for name, value in values.items()}
+    return {**numbers, "n_knees": len(rows), "n_patients": table.n_patients(rows)}
+
+
+def _data(cfg: DictConfig, read: Checkpoint) -> KneeDataModule:
+    """Return the data to evaluate on, prepared as the checkpoint wants its images."""
+    from koa_lightning import assemble
+
+    config = cfg.data if cfg.data is not None else read.data_config()
+    data = assemble.data_module(config, quiet=cfg.quiet)
+    data.preprocessing = read.preprocessing
+    data.eval_batch_size = cfg.batch_size or 2 * int(read.record["config"]["data"]["batch_size"])
+    return data.prepare((cfg.split,))
+
+
+def _log(
+    cfg: DictConfig,
+    read: Checkpoint,
+    data: KneeDataModule,
+    metrics: dict[str, Any],
+    marks: list[str],
+    files: list[Path],
+) -> None:
+    """Log to the run that trained the checkpoint when its own data was measured plainly, else to a new one."""
+    from koa_lightning.tracking.begin import open_run
+
+    trained = read.record["tracking"].get("run_id") or ""
+    plain_own = cfg.data is None and cfg.tta == "none" and cfg.split in ("val", "test")
+    name = f"eval {read.path.stem} on {data.name} {cfg.split}"
+    run = open_run(cfg.tracking, Path(cfg.out), name, run_id=trained if plain_own else None, attach=True)
+    part = cfg.split if cfg.split in ("train", "val", "test") else "test"
+    run.log_metrics({f"{part}/{name}": value for name, value in metrics.items() if value is not None}, read.epoch)
+    if run.run_id != trained:
+        tags = {"evaluates": trained or str(read.path), "tta": cfg.tta, "split": cfg.split, "data": data.name}
+        run.log_tags({**tags, "data.fingerprint": data.fingerprint, "marks": ", ".join(marks) or "none"})
+    for file in files:
+        run.log_artifact(file, f"eval/{cfg.split}")
+    run.close("FINISHED")
+
+
+def _say(cfg: DictConfig, metrics: dict[str, Any], marks: list[str], folder: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(title=f"{cfg.split}: {metrics['n_knees']} knees of {metrics['n_patients']} patients")
+    shown.add_column("metric")
+    shown.add_column("arg-max", justify="right")
+    shown.add_column("expected grade", justify="right")
+    for name, value in metrics.items():
+        if name.endswith("_expected") or name in ("n_knees", "n_patients"):
+            continue
+        expected = metrics.get(f"{name}_expected")
+        shown.add_row(name, _number(value), _number(expected) if f"{name}_expected" in metrics else "")
+    console = Console()
+    console.print(shown)
+    if marks:
+        console.print(f"[bold red]{', '.join(marks)}[/]")
+    print("research use only, not a medical device")
+    print(f"written to {folder}")
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
+
+
+def main() -> None:
+    """Entry point of `koa-eval` and `python -m koa_lightning.eval`."""
+    cli.launch("eval", "koa_lightning.eval:evaluate")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""The predictions table: one row a knee, the same columns from `eval` and `predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from koa_lightning import links
+
+PROBABILITIES = [f"p{grade}" for grade in range(links.N_GRADES)]
+LOGITS = [f"z{grade}" for grade in range(links.N_GRADES)]
+COLUMNS = ["path", "patient", "side", "grade", "predicted", "expected_grade", *PROBABILITIES, *LOGITS]
+
+
+def predictions_table(knees: pd.DataFrame, logits: Tensor, link: str) -> pd.DataFrame:
+    """Return the table of graded knees.
+
+    Args:
+        knees: path, and patient, side and grade where known (grade -1: unknown, becomes empty); further columns but
+            `hash` and `split` are kept at the end.
+        logits: float N x K; `corn` has four, and leaves `z4` empty.
+        link: How they become probabilities.
+    """
+    probabilities = links.probabilities(logits, link)
+    table = pd.DataFrame({"path": knees["path"].to_numpy()})
+    for column in ("patient", "side"):
+        table[column] = knees[column].to_numpy() if column in knees else ""
+    grade = knees["grade"].to_numpy() if "grade" in knees else np.full(len(knees), -1)
+    table["grade"] = pd.array(grade, dtype="Int64")
+    table.loc[grade < 0, "grade"] = pd.NA
+    table["predicted"] = probabilities.argmax(1).numpy()
+    table["expected_grade"] = links.expected_grade(probabilities).numpy()
+    table[PROBABILITIES] = probabilities.numpy()
+    padded = np.full((len(knees), links.N_GRADES), np.nan, dtype=np.float32)
+    padded[:, : logits.shape[1]] = logits.numpy()
+    table[LOGITS] = padded
+    extra = [column for column in knees.columns if column not in {*COLUMNS, "hash", "split"}]
+    return pd.concat([table, knees[extra].reset_index(drop=True)], axis=1)
+
+
+def write(table: pd.DataFrame, folder: Path, name: str = "predictions") -> list[Path]:
+    """Write a table as CSV and Parquet; return both files."""
+    files = [folder / f"{name}.csv", folder / f"{name}.parquet"]
+    table.to_csv(files[0], index=False)
+    table.to_parquet(files[1])
+    return files
+
+
+def known(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows whose true grade is known."""
+    return table[table["grade"].notna()]
+
+
+def n_patients(table: pd.DataFrame) -> int:
+    """Return the number of patients; a knee without one counts for itself."""
+    patients: Sequence[str] = table["patient"].tolist()
+    return len({name for name in patients if name}) + sum(not name for name in patients)
