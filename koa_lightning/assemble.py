@@ -4,23 +4,50 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning import checkpoint, speed
+from koa_lightning import checkpoint, overrides, speed
+from koa_lightning.config import choices_of, config_dir
 from koa_lightning.data.cache import Preprocessing, default_dir
 from koa_lightning.data.datamodule import KneeDataModule
+from koa_lightning.errors import InputError
 from koa_lightning.losses.weights import class_weights
 from koa_lightning.models import net as net_module
 from koa_lightning.models import weights as w
 from koa_lightning.models.grader import KneeGrader
+
+
+def made(node: Any, key: str, **more: Any) -> Any:
+    """Return the object that a part of the config describes.
+
+    Args:
+        node: With `_target_`.
+        key: Of the node, for messages.
+        more: Further arguments.
+
+    Raises:
+        InputError: It cannot be made with these settings.
+    """
+    try:
+        return instantiate(node, **more)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, TypeError | ValueError | MisconfigurationException | ImportError) or cause is None:
+            reason = str(cause or error).strip().splitlines()[0]
+            raise InputError(f"{key}: {reason}; see conf/{key.split('.')[0]}/ for what it takes") from error
+        raise
 
 
 def data_module(cfg: DictConfig, seed: int = 0, quiet: bool = False) -> KneeDataModule:
@@ -29,13 +56,28 @@ def data_module(cfg: DictConfig, seed: int = 0, quiet: bool = False) -> KneeData
     settings: dict[str, Any] = {str(k): v for k, v in cfg.items() if k in known and k != "source"}
     preprocessing = Preprocessing(cfg.image_size, cfg.fit, cfg.canonical_side)
     return KneeDataModule(
-        instantiate(cfg.source), preprocessing=preprocessing, seed=seed, quiet=quiet, **settings
+        made(cfg.source, "data.source"), preprocessing=preprocessing, seed=seed, quiet=quiet, **settings
     )  # fmt: skip
 
 
 def loss(cfg: DictConfig, counts: list[int]) -> torch.nn.Module:
     """Return the loss; its class weights come from the grade counts of the train part."""
-    return instantiate(cfg, class_weights=class_weights(cfg.class_weights, counts))
+    return made(cfg, "loss", class_weights=class_weights(cfg.class_weights, counts))
+
+
+def recorded_loss(record: Mapping[str, Any]) -> torch.nn.Module:
+    """Return the loss of a checkpoint; its code comes from the installed configs alone.
+
+    Raises:
+        InputError: None of them names this loss.
+    """
+    target = record["loss"]
+    targets = [
+        OmegaConf.load(config_dir() / "loss" / f"{choice}.yaml").get("_target_") for choice in choices_of("loss")
+    ]
+    if target not in targets:
+        raise InputError(f"the checkpoint's loss {target} is not in conf/loss/; install the version that has it")
+    return loss(OmegaConf.create({**record["config"]["loss"], "_target_": target}), record["data"]["counts"]["train"])
 
 
 def spec(cfg: DictConfig, link: str) -> net_module.NetSpec:
@@ -92,14 +134,15 @@ def grader(
         weights=weights.origin,
         plan=asdict(chosen),
     )
+    record["loss"] = str(cfg.loss._target_)
     if weights.reason:
         record["weights_reason"] = weights.reason
     module = KneeGrader(
         chosen.prepare(net),  # type: ignore[arg-type]
         objective,
-        instantiate(cfg.augment),
-        optimizer=instantiate(cfg.optimizer.factory),
-        scheduler=instantiate(cfg.scheduler),
+        made(cfg.augment, "augment"),
+        optimizer=made(cfg.optimizer.factory, "optimizer.factory"),
+        scheduler=made(cfg.scheduler, "scheduler"),
         lr=cfg.optimizer.lr,
         head_lr=cfg.optimizer.head_lr,
         weight_decay=cfg.optimizer.weight_decay,
@@ -110,17 +153,21 @@ def grader(
         seed=cfg.seed,
         record=record,
     )
+    try:  # Lightning makes them after the run was begun
+        module.configure_optimizers()
+    except (TypeError, ValueError) as error:
+        raise InputError(f"optimizer, scheduler: {str(error).splitlines()[0]}") from error
     return module, chosen
 
 
 def run_name(cfg: DictConfig) -> str:
     """Return the run's name: as given, or model and loss, and in a sweep the other keys that vary in it."""
-    if cfg.name:
-        return str(cfg.name)
     hydra = HydraConfig.get() if HydraConfig.initialized() else None
     loss_name = hydra.runtime.choices.get("loss") if hydra else cfg.loss._target_.rsplit(".", 1)[-1].lower()
-    name = f"{cfg.model.label}-{loss_name}"
+    name = str(cfg.name or f"{cfg.model.label}-{loss_name}")
     if hydra is None or hydra.mode != RunMode.MULTIRUN:
         return name
-    varied = {item.split("=")[0] for item in sys.argv[1:] if "," in item.partition("=")[2]} - {"model", "loss"}
-    return " ".join([name, *(item for item in hydra.overrides.task if item.split("=")[0] in varied)])
+    typed = OverridesParser.create().parse_overrides(overrides.sort_out(sys.argv[1:])[1])
+    said = set() if cfg.name else {"model", "loss"}
+    varied = {item.key_or_group for item in typed if item.is_sweep_override()} - said
+    return " ".join([name, *(item for item in hydra.overrides.task if overrides.key(item) in varied)])

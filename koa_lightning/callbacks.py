@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pandas as pd
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback, Checkpoint
 
 
 class History(Callback):
@@ -24,7 +27,9 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the epoch's metrics; it runs before the checkpoint is written."""
-        values = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
+        known = trainer.callback_metrics.items()
+        parts = ("train/", "val/") if _validated(trainer) else ("train/",)  # else those of an earlier epoch
+        values = {name: float(value) for name, value in known if name.startswith(parts)}
         self.epochs = [row for row in self.epochs if row["epoch"] < trainer.current_epoch]
         self.epochs.append({"epoch": trainer.current_epoch, **values})
         if trainer.is_global_zero:
@@ -39,11 +44,9 @@ class History(Callback):
 
     def best(self, monitor: str, mode: str) -> dict[str, float]:
         """Return the metrics of the first best epoch, as the checkpoint was chosen; empty before the first."""
-        known = [row for row in self.epochs if row.get(monitor) == row.get(monitor)]
-        if not known:
-            return {}
+        known = [row for row in self.epochs if monitor in row and row[monitor] == row[monitor]]  # the last: not NaN
         sign = 1 if mode == "max" else -1
-        return max(known, key=lambda row: sign * row.get(monitor, -sign * float("inf")))
+        return max(known, key=lambda row: sign * row[monitor], default={})
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
@@ -84,27 +87,76 @@ class OneLineAnEpoch(Callback):
             print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {numbers}", flush=True)
 
 
-class Checkpoints(ModelCheckpoint):
-    """`best.ckpt` by the monitored metric and `last.ckpt` after each epoch, and `last.ckpt` before the first.
+class Checkpoints(Checkpoint):
+    """`best.ckpt` by the monitored metric, `last.ckpt` after each epoch, and `last.ckpt` before the first.
 
-    The early one makes a run resumable that dies in its first epoch.
+    The early one makes a run resumable that dies in its first epoch. Lightning's own ModelCheckpoint writes the last
+    one only in epochs that improve, and forgets the best when the folder was moved. While the metric is not a number
+    there is no `best.ckpt`.
+
+    Args:
+        folder: Where the files go; it is made.
+        monitor: Metric name.
+        mode: `max` or `min`.
     """
 
     def __init__(self, folder: Path, monitor: str, mode: str) -> None:
-        super().__init__(
-            dirpath=folder,
-            filename="best",
-            monitor=monitor,
-            mode=mode,
-            save_top_k=1,
-            save_last=True,
-            auto_insert_metric_name=False,
-            enable_version_counter=False,
-            save_on_train_epoch_end=True,
-        )
+        self.folder, self.monitor, self.sign = folder, monitor, 1 if mode == "max" else -1
+        self.best: float | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Have every checkpoint written whole."""
+        trainer.strategy.checkpoint_io = WholeFiles()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the first `last.ckpt` of a new run."""
-        super().on_train_start(trainer, pl_module)
+        """Write the first `last.ckpt` of a new run; end a resumed one that had stopped early."""
         if trainer.current_epoch == 0:
-            trainer.save_checkpoint(str(Path(str(self.dirpath)) / "last.ckpt"))
+            self._save(trainer, "last.ckpt")
+        if any(stopping.wait_count >= stopping.patience for stopping in trainer.early_stopping_callbacks):
+            trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the best before the last: a run that dies between the two repeats the epoch and writes it again."""
+        value = float(trainer.callback_metrics.get(self.monitor, float("nan")))
+        if _validated(trainer) and (value == value if self.best is None else self.sign * (value - self.best) > 0):
+            self.best = value
+            self._save(trainer, "best.ckpt")
+        self._save(trainer, "last.ckpt")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back the best value, if its checkpoint is still there."""
+        self.best = state_dict["best"] if (self.folder / "best.ckpt").is_file() else None
+
+    def _save(self, trainer: L.Trainer, name: str) -> None:
+        trainer.save_checkpoint(self.folder / name)
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and then moves it there, so that a killed run leaves the old one whole.
+
+    Lightning writes into the system's temporary folder, from where a file may have to be copied.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint; an error of the disk names the file."""
+        file = Path(path)
+        part = file.with_name(f"{file.name}.part")
+        buffer = io.BytesIO()  # torch turns an error of the disk into one that does not say so
+        torch.save(checkpoint, buffer)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(buffer.getbuffer())
+            part.replace(file)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            error.filename = str(file)
+            raise
+
+
+def _validated(trainer: L.Trainer) -> bool:
+    """Tell whether validation ran in this epoch."""
+    return (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0

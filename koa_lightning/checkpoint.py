@@ -5,20 +5,28 @@ from __future__ import annotations
 import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from koa_lightning import __version__
-from koa_lightning.config import choices_of, compose, plain, without_targets
+from koa_lightning.config import choices_of, compose, plain, validate, without_targets
 from koa_lightning.data.cache import Preprocessing
 from koa_lightning.data.manifest import GRADE_NAMES
 from koa_lightning.errors import InputError
 from koa_lightning.models.net import KneeNet, NetSpec, build
+from koa_lightning.speed import Plan
 
 FORMAT = 1
 RECORD = "koa_lightning"
+# What `make_record` writes, and what a record must have before anything in it is used.
+_RECORD = {
+    "version": str, "net": dict, "preprocessing": dict, "grade_names": list, "config": dict, "data": dict,
+    "marks": list, "weights": str, "plan": dict, "tracking": dict,
+}  # fmt: skip
+_CLASSES = {"net": NetSpec, "preprocessing": Preprocessing, "plan": Plan}
 
 
 def make_record(
@@ -91,37 +99,44 @@ class Checkpoint:
         Raises:
             InputError: The weights do not fit what the record says.
         """
-        try:
-            net = build(NetSpec(**self.record["net"]))
-            net.load_state_dict(self.state)
-        except (TypeError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{self.path}: its network cannot be rebuilt ({reason}); it may be damaged") from None
+        net = build(NetSpec(**self.record["net"]))
+        own, given = ({key: value.shape for key, value in each.items()} for each in (net.state_dict(), self.state))
+        wrong = [key for key in {**own, **given} if own.get(key) != given.get(key)]
+        if wrong:
+            raise InputError(
+                f"{self.path}: its weights are not those of its network {self.record['net']['name']} ({wrong[0]} and "
+                f"{len(wrong) - 1} more differ); it may be damaged, give another"
+            )
+        net.load_state_dict(self.state)
         return net.to(memory_format=torch.channels_last).eval()
 
     def data_config(self) -> DictConfig:
         """Return the data config of the run that wrote it, with code taken from the installed package alone.
 
         Raises:
-            InputError: The data source is not one of this version's.
+            InputError: The data source is not one of this version's, or its settings are not plain values.
         """
-        name = str(self.record["data"]["name"])
+        name, values = self.record["data"]["name"], self.record["config"].get("data")
         if name not in choices_of("data"):
             raise InputError(f"{self.path}: its data source '{name}' is not here; type data=... for another")
         cfg = compose("train", [f"data={name}"]).data
         cfg._set_parent(None)
-        _fill(cfg, without_targets(self.record["config"]["data"]))
+        # `${...}` in a value would be worked out when it is read, and could bring a `_target_` in again
+        if not isinstance(values, dict) or "${" in repr(values) or not _fill(cfg, without_targets(values)):
+            raise InputError(f"{self.path}: its data settings are not those of data={name}; type data=... for another")
         cfg.cache_dir = None
         return cfg
 
 
-def _fill(cfg: DictConfig, values: dict[str, Any]) -> None:
-    """Set the values of keys that the config has; never one that names code."""
+def _fill(cfg: DictConfig, values: dict[str, Any]) -> bool:
+    """Set the values of keys that the config has, never one that names code; tell whether they fit."""
     for key in [key for key in cfg if not str(key).startswith("_") and key in values]:
-        if isinstance(values[key], dict) and isinstance(cfg._get_node(key), DictConfig):
-            _fill(cfg[key], values[key])
+        if isinstance(cfg._get_node(key), DictConfig):
+            if not isinstance(values[key], dict) or not _fill(cfg[key], values[key]):
+                return False
         else:
             cfg[key] = values[key]
+    return True
 
 
 def read(path: str | Path) -> Checkpoint:
@@ -139,19 +154,69 @@ def read(path: str | Path) -> Checkpoint:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(f"ckpt={path}: {_why_not(error)}") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError):
+    except PermissionError:
+        raise InputError(f"ckpt={path}: no permission to read it") from None
+    except Exception:  # a damaged file makes torch raise nearly anything
         raise InputError(f"ckpt={path}: not a checkpoint, or cut off while it was written; give another") from None
     record = content.get(RECORD) if isinstance(content, dict) else None
     if not isinstance(record, dict) or "net" not in record:
         raise InputError(f"ckpt={path}: a checkpoint of another program; give one that koa_lightning.train wrote")
     if record.get("format") != FORMAT:
         raise InputError(f"ckpt={path}: format {record.get('format')}, but this version reads {FORMAT}")
+    if wrong := _wrong(content, record):
+        raise InputError(f"ckpt={path}: damaged, or changed by another program: {wrong}; give another")
     state = {k.removeprefix("net."): v for k, v in content["state_dict"].items() if k.startswith("net.")}
-    epoch = int(content.get("epoch", 0))
-    return Checkpoint(file, record, epoch, epoch + 1 if content.get("global_step") else 0, state)
+    return Checkpoint(file, record, content["epoch"], content["epoch"] + 1 if content["global_step"] else 0, state)
 
 
 def _why_not(error: Exception) -> str:
     if "Unsupported global" in str(error) or "Weights only load failed" in str(error):
         return "refused: it holds a pickled object, or is no checkpoint; loading such a file could run code"
     return "not a checkpoint; give one that koa_lightning.train wrote"
+
+
+def _wrong(content: dict[str, Any], record: dict[str, Any]) -> str:
+    """Return what is wrong with a checkpoint's entries, or an empty string."""
+    state = content.get("state_dict")
+    if not isinstance(state, dict) or not all(isinstance(k, str) and torch.is_tensor(v) for k, v in state.items()):
+        return "its state_dict is not one of tensors"
+    if not all(type(content.get(key)) is int for key in ("epoch", "global_step")):
+        return "its epoch is not a number"
+    if not _is_plain(record):
+        return "its record holds more than plain values"
+    if keys := [key for key, kind in _RECORD.items() if not isinstance(record.get(key), kind)]:
+        return f"its record has no {keys[0]} of type {_RECORD[keys[0]].__name__}"
+    for key, klass in _CLASSES.items():
+        if misfit := _misfit(record[key], klass):
+            return f"{key}.{misfit} of its record"
+    if not all(isinstance(record["data"].get(key), kind) for key, kind in (("name", str), ("fingerprint", str))):
+        return "its record does not name the data"
+    checked = {"data": record["preprocessing"], "model": record["net"], "trainer": record["plan"]}
+    try:
+        validate(OmegaConf.create(checked))
+    except (InputError, OmegaConfBaseException) as error:
+        return str(error).splitlines()[0]
+    return ""
+
+
+def _is_plain(node: Any) -> bool:
+    if isinstance(node, dict):
+        return all(isinstance(key, str) and _is_plain(value) for key, value in node.items())
+    if isinstance(node, list):
+        return all(map(_is_plain, node))
+    return node is None or isinstance(node, str | int | float)
+
+
+def _misfit(values: dict[str, Any], klass: type) -> str:
+    """Return the first entry that the class does not have, or that is not of its type, or an empty string."""
+    hints = get_type_hints(klass)
+    for key in [*values, *hints]:
+        if key not in hints:
+            return f"{key} is unknown in {klass.__name__}"
+        if key not in values and not hasattr(klass, key):  # a default is an attribute of the class
+            return f"{key} is missing in {klass.__name__}"
+        value, kind = values.get(key, getattr(klass, key, None)), hints[key]
+        fits = isinstance(value, float | int) if kind is float else isinstance(value, kind)
+        if not fits or (isinstance(value, bool) and kind is not bool):
+            return f"{key}={value!r} is not of type {getattr(kind, '__name__', kind)}"
+    return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import importlib
 import os
@@ -19,17 +18,24 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from koa_lightning import overrides
 from koa_lightning.config import config_dir, explain_hydra, validate
 from koa_lightning.errors import InputError
 
-DONE, PARTLY, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, PARTLY, BAD_INPUT, INTUPTED = 0, 1, 2, 130
 _DISK = {
     errno.ENOSPC: "no space left on the disk",
     errno.EDQUOT: "the disk quota is used up",
     errno.EACCES: "no permission",
     errno.EPERM: "no permission",
     errno.EROFS: "the file system is read-only",
+    errno.EEXIST: "is there already, and is no folder",
+    errno.ENOTDIR: "a part of this path is no folder",
+    errno.EISDIR: "is a folder, not a file",
+    errno.ENAMETOOLONG: "the name is too long",
 }
+# What the start of a run leaves in its folder before anything is made.
+_RECORDS = {".hydra", "checkpoints", "manifest.parquet", "running.lock", "multirun.yaml"}
 
 
 def launch(config_name: str, function: str, before: Callable[[list[str]], list[str]] | None = None) -> NoReturn:
@@ -39,10 +45,11 @@ def launch(config_name: str, function: str, before: Callable[[list[str]], list[s
         config_name: The primary config, e.g. `train`.
         function: `module:name` of a plain function of the config; imported only once the config is valid. It returns
             a mapping of metrics (an entry `exit_code` ends the program with it).
-        before: May rewrite the overrides, e.g. to resume a run with those that it was started with.
+        before: May rewrite the overrides, e.g. to resume a run with those that it was started with; not called for
+            several runs at once (`-m`).
     """
     # Hydra would print its own report and end with 1; with this set its exceptions reach us.
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    os.environ.setdefault("HYDRA_FULL_OR", "1")
     codes = [DONE]
 
     def job(cfg: DictConfig) -> float | None:
@@ -51,24 +58,34 @@ def launch(config_name: str, function: str, before: Callable[[list[str]], list[s
         return objective
 
     try:
-        if before is not None:
-            sys.argv[1:] = before(sys.argv[1:])
+        sys.argv[1:] = _arguments(sys.argv[1:], before)
         hydra.main(config_path=str(config_dir()), config_name=config_name, version_base="1.3")(job)()
     except KeyboardInterrupt:
         say_error("interrupted")
-        codes.append(INTERRUPTED)
+        codes.append(INTUPTED)
     except Exception as exception:
         line = one_line(exception, config_name)
+        if line is None and isinstance(exception, ValueError) and codes == [DONE]:
+            line = f"an override cannot be read: {exception}"  # e.g. `=3`
         if line is None:
             raise
         say_error(line)
         codes.append(BAD_INPUT)
+    _remove_empty_sweep()
     sys.stdout.flush()
     sys.exit(max(codes))
 
 
+def _arguments(typed: list[str], before: Callable[[list[str]], list[str]] | None) -> list[str]:
+    flags, rest = overrides.sort_out(typed)
+    if "-m" in flags or "--multirun" in flags:  # here a comma parts the values of several runs
+        return [*flags, *rest]
+    return [*flags, *overrides.quote_paths(before(rest) if before else rest)]
+
+
 def _run_job(cfg: DictConfig, function: str) -> tuple[int, float | None]:
     run_folder = Path(HydraConfig.get().runtime.output_dir)
+    many = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         with open_dict(cfg):
             cfg.out = str(run_folder)  # in a sweep every job has its own folder
@@ -76,10 +93,8 @@ def _run_job(cfg: DictConfig, function: str) -> tuple[int, float | None]:
         module, name = function.split(":")
         result: dict[str, Any] = getattr(importlib.import_module(module), name)(cfg) or {}
     except KeyboardInterrupt:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise
-        say_error("interrupted")
-        return INTERRUPTED, None
+        _remove_if_empty(run_folder)
+        raise
     except Exception as exception:
         line = one_line(exception)
         if line is None:
@@ -87,8 +102,11 @@ def _run_job(cfg: DictConfig, function: str) -> tuple[int, float | None]:
         say_error(line)
         _remove_if_empty(run_folder)
         return BAD_INPUT, None
+    code = int(result.get("exit_code", DONE))
+    if many and code == INTUPTED:  # the jobs that wait are not wanted either
+        raise KeyboardInterrupt
     objective = result.get(cfg.get("monitor", ""))
-    return int(result.get("exit_code", DONE)), None if objective is None else float(objective)
+    return code, None if objective is None else float(objective)
 
 
 def one_line(exception: BaseException, config_name: str = "train") -> str | None:
@@ -98,7 +116,8 @@ def one_line(exception: BaseException, config_name: str = "train") -> str | None
         if isinstance(link, InputError):
             return str(link)
         if isinstance(link, OSError) and link.errno in _DISK:
-            return f"{link.filename or 'a file'}: {_DISK[link.errno]}; free some, or name another folder by out=DIR"
+            where = link.filename or "a file that was to be written"
+            return f"{where}: {_DISK[link.errno]}; put it right, or name another folder by out=FOLDER"
         link = link.__cause__
     if isinstance(exception, HydraException):
         cause = f"{exception}\n{exception.__cause__ or ''}"
@@ -117,8 +136,14 @@ def say_error(line: str) -> None:
     print(f"error: {' '.join(line.split())}", file=sys.stderr, flush=True)
 
 
-def _remove_if_empty(run_folder: Path) -> None:
-    """Take away a run folder in which nothing was made but Hydra's own record."""
-    if run_folder.is_dir() and {path.name for path in run_folder.iterdir()} <= {".hydra", "hydra.yaml"}:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(run_folder)
+def _remove_if_empty(folder: Path) -> None:
+    """Take away a run folder in which nothing was made but the records of its start."""
+    if not folder.is_dir() or Path.cwd().is_relative_to(folder.resolve()):
+        return
+    if {path.name for path in folder.iterdir()} <= _RECORDS and not any(folder.glob("checkpoints/*")):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_empty_sweep() -> None:
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        _remove_if_empty(Path(HydraConfig.get().sweep.dir))

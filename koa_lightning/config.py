@@ -13,19 +13,28 @@ from omegaconf import DictConfig, OmegaConf
 from koa_lightning.errors import InputError
 
 _PACKAGE = Path(__file__).resolve().parent
+_ABSENT = object()
 
 # key -> (kind, lowest, highest); keys that a config lacks are passed over.
 _NUMBERS: dict[str, tuple[type, float, float]] = {
     "seed": (int, 0, 2**32 - 1),
     "batch_size": (int, 1, 65536),
     "data.batch_size": (int, 1, 65536),
+    "data.eval_batch_size": (int, 1, 65536),
     "data.image_size": (int, 16, 4096),
     "data.val_fraction": (float, 0.0, 0.9),
     "data.test_fraction": (float, 0.0, 0.9),
+    "data.split_seed": (int, 0, 2**32 - 1),
     "data.folds": (int, 2, 1000),
     "data.fold": (int, 0, 999),
     "data.source.n_patients": (int, 1, 10_000_000),
+    "data.source.seed": (int, 0, 2**32 - 1),
     "trainer.max_epochs": (int, 1, 100_000),
+    "trainer.accumulate_grad_batches": (int, 1, 100_000),
+    "trainer.check_val_every_n_epoch": (int, 1, 100_000),
+    "trainer.gradient_clip_val": (float, 0.0, 1e9),
+    "trainer.limit_train_batches": (float, 1e-6, 1e9),
+    "trainer.limit_val_batches": (float, 1e-6, 1e9),
     "model.drop_rate": (float, 0.0, 0.99),
     "model.drop_path_rate": (float, 0.0, 0.99),
     "optimizer.lr": (float, 1e-12, 1e3),
@@ -35,7 +44,7 @@ _NUMBERS: dict[str, tuple[type, float, float]] = {
     "explain.every_n_epochs": (int, 0, 100_000),
     "explain.n_worst": (int, 0, 1000),
 }
-_CHOICES: dict[str, tuple[str, ...]] = {
+_CHOICES: dict[str, tuple[Any, ...]] = {
     "data.sampler": ("none", "balanced"),
     "data.split": ("official", "stratified"),
     "data.fit": ("letterbox", "stretch"),
@@ -44,8 +53,26 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "loss.class_weights": ("none", "balanced", "sqrt", "effective_number"),
     "trainer.precision": ("auto", "fp32", "bf16", "bf16-hybrid", "fp16"),
     "mode": ("max", "min"),
+    "split": ("test", "val", "train", "auto_test", "all"),
+    "side": ("", "L", "R"),
     "tta": ("none", "flip"),
+    **dict.fromkeys(
+        (
+            "quiet",
+            "overlays",
+            "explain.enabled",
+            "tracking.enabled",
+            "tracking.system_metrics",
+            "trainer.channels_last",
+        ),
+        (True, False),
+    ),
 }
+_MAY_BE_NULL = {
+    "batch_size", "data.eval_batch_size", "data.folds", "data.canonical_side", "optimizer.head_lr",
+    "trainer.gradient_clip_val", "trainer.limit_train_batches", "trainer.limit_val_batches",
+}  # fmt: skip
+_LESS_IS_BETTER = ("loss", "mae", "mae_expected", "ece")
 
 
 def config_dir() -> Path:
@@ -92,33 +119,48 @@ def validate(cfg: DictConfig) -> None:
     Raises:
         InputError: Naming the key, its value and what it may be.
     """
-    for key, (kind, low, high) in _NUMBERS.items():
-        value = OmegaConf.select(cfg, key)
-        if value is None:
+    for key in (*_NUMBERS, *_CHOICES):
+        value = OmegaConf.select(cfg, key, default=_ABSENT)
+        if value is _ABSENT or (value is None and key in _MAY_BE_NULL):
             continue
-        whole = isinstance(value, int) or (isinstance(value, float) and value == int(value))
-        numeric = isinstance(value, int | float) and not isinstance(value, bool)
-        if not numeric or (kind is int and not whole) or not low <= value <= high:
-            noun = "a whole number" if kind is int else "a number"
-            raise InputError(f"{key}={value}: must be {noun} from {low:g} to {high:g}")
-    for key, choices in _CHOICES.items():
-        value = OmegaConf.select(cfg, key)
-        if value is not None and value not in choices:
-            raise InputError(f"{key}={value}: must be one of {', '.join(choices)}{nearest(str(value), list(choices))}")
+        check = _check_number if key in _NUMBERS else _check_choice
+        check(key, value)
+    if OmegaConf.select(cfg, "out", default="") is None:
+        raise InputError("out: must name a folder; type out=FOLDER, or leave it away")
     folds, fold = OmegaConf.select(cfg, "data.folds"), OmegaConf.select(cfg, "data.fold")
     if folds is not None and fold is not None and fold >= folds:
         raise InputError(f"data.fold={fold}: with data.folds={folds} it must be 0 to {folds - 1}")
+    monitor, mode = str(cfg.get("monitor", "")), cfg.get("mode")
+    right = "min" if monitor.split("/")[-1] in _LESS_IS_BETTER else "max"
+    if monitor and mode != right:
+        raise InputError(f"mode={mode}: the best {monitor} is the {right}; type mode={right}")
+
+
+def _check_number(key: str, value: Any) -> None:
+    kind, low, high = _NUMBERS[key]
+    fits = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+    if not fits or not low <= value <= high:
+        noun = "a whole number" if kind is int else "a number"
+        raise InputError(f"{key}={_typed(value)}: must be {noun} from {low:g} to {high:g}")
+
+
+def _check_choice(key: str, value: Any) -> None:
+    choices = _CHOICES[key]
+    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
+        known = [_typed(choice) for choice in choices]
+        shown = ", ".join(name or "''" for name in known)
+        raise InputError(f"{key}={_typed(value)}: must be one of {shown}{nearest(_typed(value), known)}")
+
+
+def _typed(value: Any) -> str:
+    """Return a value as one would type it."""
+    return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
 
 
 def choices_of(group: str) -> list[str]:
     """Return the names in a config group, e.g. `loss` -> ce, focal, ..."""
     folder = config_dir() / group
     return sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.startswith("_"))
-
-
-def groups() -> list[str]:
-    """Return the names of all config groups."""
-    return sorted(path.name for path in config_dir().iterdir() if path.is_dir() and path.name != "hydra")
 
 
 def explain_hydra(message: str, config_name: str) -> str:
@@ -130,13 +172,25 @@ def explain_hydra(message: str, config_name: str) -> str:
         return f"{group}={choice}: no such choice{nearest(choice, known)} ({group} is one of: {', '.join(known)})"
     if (found := re.match(r"In '([^']+)': (.*)", first)) and found.group(1) != config_name:
         return f"conf/{found.group(1)}.yaml: {found.group(2)}"
-    if found := re.search(r"Could not override '([^']+)'", message):
-        key = found.group(1).split("@")[0]
-        known = [*groups(), *_known_keys(config_name)]
-        return f"{key}: no such key in the configuration{nearest(key, known)} (all keys: add --cfg job)"
-    if found := re.search(r"(?:missing EQUAL|mismatched input|token recognition|no viable|extraneous).*", message):
-        return f"an override cannot be read: {first} (write key=value, quote values with special characters)"
+    if found := re.search(r"Could not (?:override|delete(?: from config)?\.?) '([^']+)'", message):
+        return _unknown_key(found.group(1).split("@")[0], config_name)
+    if re.search(r"missing EQUAL|mismatched input|token recognition|no viable|extraneous", message):
+        reason = next(line for line in message.splitlines() if not line.startswith("Error parsing"))
+        return f"an override cannot be read: {reason} (write key=value, and values with special characters in quotes)"
     return first
+
+
+def _unknown_key(key: str, config_name: str) -> str:
+    group, _, rest = key.partition(".")
+    holders = [choice for choice in choices_of(group) if rest in _keys_of_choice(group, choice)] if rest else []
+    if holders:
+        return f"{key}: only {group}={' or '.join(holders)} has it; type {group}=... too"
+    hint = nearest(key, _known_keys(config_name))
+    return f"{key}: no such key in the configuration{hint} (all keys: add --cfg job)"
+
+
+def _keys_of_choice(group: str, choice: str) -> list[str]:
+    return list(keys(OmegaConf.to_container(OmegaConf.load(config_dir() / group / f"{choice}.yaml"), resolve=False)))
 
 
 def compose(config_name: str, overrides: list[str]) -> DictConfig:
@@ -152,7 +206,11 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
 
 
 def _known_keys(config_name: str) -> list[str]:
+    """Return every key of a config, and its groups."""
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
-    return list(keys(OmegaConf.to_container(compose(config_name, []), resolve=False)))
+    defaults = OmegaConf.load(config_dir() / f"{config_name}.yaml").defaults
+    chosen = [str(key) for entry in defaults if isinstance(entry, Mapping) for key in entry]
+    groups = [key for key in chosen if not key.startswith("override ")]
+    return [*groups, *keys(OmegaConf.to_container(compose(config_name, []), resolve=False))]

@@ -13,6 +13,8 @@ from koa_lightning.config import validate
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
+    from torch import Tensor
 
     from koa_lightning.checkpoint import Checkpoint
     from koa_lightning.data.datamodule import KneeDataModule
@@ -32,24 +34,40 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     """
     validate(cfg)
     speed.tune_allocator()
-    import torch
 
-    from koa_lightning import checkpoint, finish, table
-    from koa_lightning.inference import grade_batches
+    from koa_lightning import checkpoint
     from koa_lightning.tracking.find import find_checkpoint
 
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
     read = checkpoint.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
-    net = read.network()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data = _data(cfg, read)
     marks = list(dict.fromkeys([*read.marks, *data.marks]))
-    batches = data.eval_dataloader(cfg.split)
-    logits = torch.cat(list(grade_batches(net.to(device), batches, device, cfg.tta == "flip")))
+    run = _open_run(cfg, read, data, marks)
+    status = "FAILED"
+    try:
+        metrics = _measure(cfg, read, data, marks, run)
+        status = "FINISHED"
+    finally:
+        run.close(status)
+    _say(cfg, metrics, marks, folder)
+    return {**metrics, "out": str(folder)}
+
+
+def _measure(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str], run: Any) -> dict[str, Any]:
+    import torch
+
+    from koa_lightning import assemble, finish, table
+    from koa_lightning.inference import grade_batches
+
+    folder = Path(cfg.out)
+    net = read.network()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    logits = torch.cat(list(grade_batches(net.to(device), data.eval_dataloader(cfg.split), device, cfg.tta == "flip")))
     knees = data.tables[cfg.split]
     predictions = table.predictions_table(knees, logits, net.spec.link)
-    metrics = measure_table(predictions)
+    loss = assemble.recorded_loss(read.record)
+    metrics = {"loss": mean_loss(loss, logits, knees["grade"], data.eval_batch_size), **measure_table(predictions)}
     files = table.write(predictions, folder)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     drawn = finish.draw(
@@ -62,9 +80,30 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         title=f"{data.name}, {cfg.split} part",
         n_worst=cfg.explain.n_worst if cfg.explain.enabled else None,
     )
-    _log(cfg, read, data, metrics, marks, [*files, folder / "metrics.json", *drawn])
-    _say(cfg, metrics, marks, folder)
-    return {**metrics, "out": str(folder)}
+    part = cfg.split if cfg.split in ("train", "val") else "test"
+    run.log_metrics({f"{part}/{name}": value for name, value in metrics.items() if value is not None}, read.epoch)
+    for file in [*files, folder / "metrics.json", *drawn]:
+        run.log_artifact(file, f"eval/{cfg.split}")
+    return metrics
+
+
+def mean_loss(loss: torch.nn.Module, logits: Tensor, grade: pd.Series, batch_size: int) -> float | None:
+    """Return the mean loss of the knees of a known grade, over batches as validation takes it; None without any.
+
+    Args:
+        loss: Of logits and grade.
+        logits: float N x K.
+        grade: Of each knee, -1 where unknown.
+        batch_size: A loss with class weights depends on it.
+    """
+    import torch
+
+    true = torch.from_numpy(grade.to_numpy(dtype="int64"))
+    known = true >= 0
+    batches = zip(logits[known].split(batch_size), true[known].split(batch_size), strict=True)
+    with torch.no_grad():
+        total = sum(float(loss(z, y)) * len(y) for z, y in batches)
+    return total / int(known.sum()) if known.any() else None
 
 
 def measure_table(predictions: pd.DataFrame) -> dict[str, Any]:
@@ -85,36 +124,37 @@ def _data(cfg: DictConfig, read: Checkpoint) -> KneeDataModule:
     """Return the data to evaluate on, prepared as the checkpoint wants its images."""
     from koa_lightning import assemble
 
-    config = cfg.data if cfg.data is not None else read.data_config()
+    config = cfg.data if cfg.get("data") else read.data_config()
     data = assemble.data_module(config, quiet=cfg.quiet)
     data.preprocessing = read.preprocessing
-    data.eval_batch_size = cfg.batch_size or 2 * int(read.record["config"]["data"]["batch_size"])
+    trained = read.record["config"]["data"]
+    data.eval_batch_size = int(cfg.batch_size or trained["eval_batch_size"] or 2 * trained["batch_size"])
+    if cfg.split == "all":
+        source = data.source
+        data.source = lambda: source().query("split != 'auto_test'").assign(split="all")
+        data.split, data.folds = "official", None
     return data.prepare((cfg.split,))
 
 
-def _log(
-    cfg: DictConfig,
-    read: Checkpoint,
-    data: KneeDataModule,
-    metrics: dict[str, Any],
-    marks: list[str],
-    files: list[Path],
-) -> None:
-    """Log to the run that trained the checkpoint when its own data was measured plainly, else to a new one."""
+def _open_run(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str]) -> Any:
+    """Open the run that trained the checkpoint when its own data is measured plainly, else a new one."""
     from koa_lightning.tracking.begin import open_run
 
     trained = read.record["tracking"].get("run_id") or ""
-    plain_own = cfg.data is None and cfg.tta == "none" and cfg.split in ("val", "test")
+    plain_own = not cfg.get("data") and cfg.tta == "none" and cfg.split in ("val", "test")
     name = f"eval {read.path.stem} on {data.name} {cfg.split}"
-    run = open_run(cfg.tracking, Path(cfg.out), name, run_id=trained if plain_own else None, attach=True)
-    part = cfg.split if cfg.split in ("train", "val", "test") else "test"
-    run.log_metrics({f"{part}/{name}": value for name, value in metrics.items() if value is not None}, read.epoch)
+    run = open_run(
+        cfg.tracking,
+        Path(cfg.out),
+        name,
+        run_id=trained if plain_own else None,
+        uri=read.record["tracking"].get("uri") or None,
+        attach=True,
+    )
     if run.run_id != trained:
         tags = {"evaluates": trained or str(read.path), "tta": cfg.tta, "split": cfg.split, "data": data.name}
         run.log_tags({**tags, "data.fingerprint": data.fingerprint, "marks": ", ".join(marks) or "none"})
-    for file in files:
-        run.log_artifact(file, f"eval/{cfg.split}")
-    run.close("FINISHED")
+    return run
 
 
 def _say(cfg: DictConfig, metrics: dict[str, Any], marks: list[str], folder: Path) -> None:

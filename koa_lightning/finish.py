@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,15 +29,9 @@ from koa_lightning.resume import DONE_FILE
 
 
 def finish(
-    cfg: DictConfig,
-    folder: Path,
-    module: KneeGrader,
-    data: KneeDataModule,
-    history: History,
-    run: Any,
-    status: str,
+    cfg: DictConfig, folder: Path, module: KneeGrader, data: KneeDataModule, history: History, run: Any
 ) -> dict[str, Any]:
-    """Draw, store and say what came of a training; return its metrics.
+    """Draw and store what came of a training; return its best epoch's metrics.
 
     Args:
         cfg: The run's config.
@@ -45,32 +40,68 @@ def finish(
         data: With the validation part.
         history: Of all epochs.
         run: The tracked run, still open.
-        status: `FINISHED`, or `KILLED` where it was interrupted.
     """
     checkpoints = folder / "checkpoints"
-    best = history.best(cfg.monitor, cfg.mode)
-    marks = module.record["marks"]
-    if history.epochs:
-        curves = figures.learning_curves_figure(history.table(), marks, monitor=cfg.monitor, mode=cfg.mode)
-        run.log_artifact(figures.save(curves, folder / "figures" / "learning_curves.png"), "figures")
-    if status == "KILLED":
-        run.log_artifact(checkpoints / "last.ckpt", "checkpoints")
-        print(f"interrupted; go on with: python -m koa_lightning.train ckpt={checkpoints / 'last.ckpt'}", flush=True)
-        return {**best, "exit_code": INTERRUPTED, "run_id": run.run_id}
     best_file = checkpoints / "best.ckpt"
     if not best_file.exists():  # the monitored metric was never a number, as in a smoke test
         shutil.copyfile(checkpoints / "last.ckpt", best_file)
     read = checkpoint.read(best_file)
+    best = history.best(cfg.monitor, cfg.mode) or history.epochs[-1]
+    _log_missing(history, run)
+    _draw_curves(cfg, folder, module, history, run)
     _draw_best(cfg, folder, read, data, run)
     for file in (best_file, checkpoints / "last.ckpt", folder / "history.csv", folder / "manifest.parquet"):
         run.log_artifact(file, "checkpoints" if file.suffix == ".ckpt" else None)
-    epoch = int(best.get("epoch", read.epoch))
-    run.log_metrics({"best/epoch": epoch, **_best_names(best)}, epoch)
-    (folder / DONE_FILE).write_text(json.dumps({"best_epoch": epoch, **best}, indent=1))
-    if run.run_id:
-        print(f"MLflow run {run.run_id} (look at it: make ui)")
-    print(f"best checkpoint: {best_file} (epoch {epoch + 1}, {cfg.monitor} {best.get(cfg.monitor, float('nan')):.4f})")
-    return {**best, "best_epoch": epoch, "checkpoint": str(best_file), "run_id": run.run_id, "exit_code": DONE}
+    metrics = {name: value for name, value in best.items() if name != "epoch"}
+    epoch = int(best["epoch"])
+    run.log_metrics({"best/epoch": epoch, **_best_names(metrics)}, epoch)
+    return {**metrics, "best_epoch": epoch, "checkpoint": str(best_file), "run_id": run.run_id, "exit_code": DONE}
+
+
+def conclude(cfg: DictConfig, folder: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """Mark the run as finished, now that everything is stored, and say where it is; return the result."""
+    known = {name: value for name, value in result.items() if value == value}
+    (folder / DONE_FILE).write_text(json.dumps(known, indent=1))
+    if result["run_id"]:
+        print(f"MLflow run {result['run_id']} (look at it: make ui)")
+    shown = f"epoch {result['best_epoch'] + 1}, {cfg.monitor} {result.get(cfg.monitor, float('nan')):.4f}"
+    print(f"best checkpoint: {result['checkpoint']} ({shown})", flush=True)
+    return result
+
+
+def keep(cfg: DictConfig, folder: Path, module: KneeGrader, history: History, run: Any) -> None:
+    """Store what an interrupted training has so far."""
+    _draw_curves(cfg, folder, module, history, run)
+    last = folder / "checkpoints" / "last.ckpt"
+    if last.exists():
+        run.log_artifact(last, "checkpoints")
+
+
+def interrupted(cfg: DictConfig, folder: Path, history: History, run: Any) -> dict[str, Any]:
+    """Say how to go on with an interrupted training; return its best epoch's metrics so far."""
+    last = folder / "checkpoints" / "last.ckpt"
+    how = f"go on with: python -m koa_lightning.train {shlex.quote(f'ckpt={last}')}"
+    print(f"interrupted; {how if last.exists() else 'no epoch had begun, start again'}", flush=True)
+    best = history.best(cfg.monitor, cfg.mode)
+    return {**best, "exit_code": INTERRUPTED, "run_id": run.run_id}
+
+
+def _log_missing(history: History, run: Any) -> None:
+    """Log the metrics that a killed process took along, between a checkpoint and their way to the store."""
+    stored = run.history()
+    for row in history.epochs:
+        epoch = int(row["epoch"])
+        values = {name: value for name, value in row.items() if name != "epoch"}
+        missing = {n: value for n, value in values.items() if epoch not in (step for step, _ in stored.get(n, []))}
+        if missing:
+            run.log_metrics(missing, epoch)
+
+
+def _draw_curves(cfg: DictConfig, folder: Path, module: KneeGrader, history: History, run: Any) -> None:
+    if history.epochs:
+        marks = module.record["marks"]
+        curves = figures.learning_curves_figure(history.table(), marks, monitor=cfg.monitor, mode=cfg.mode)
+        run.log_artifact(figures.save(curves, folder / "figures" / "learning_curves.png"), "figures")
 
 
 def _best_names(best: dict[str, float]) -> dict[str, float]:

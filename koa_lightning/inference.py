@@ -19,7 +19,7 @@ def grade_logits(net: KneeNet, image: Tensor, flip: bool = False) -> Tensor:
         flip: Also grade the mirrored image and average the logits.
     """
     with torch.autocast(image.device.type, enabled=False):
-        x = net.normalise(image).to(memory_format=torch.channels_last)
+        x = net.normalise(image)  # one channel: the weights decide on the memory format
         logits = net(x).float()
         if flip:
             logits = (logits + net(x.flip(-1)).float()) / 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,17 @@ from omegaconf import DictConfig
 
 from koa_lightning import cli, speed
 from koa_lightning.config import validate
+from koa_lightning.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from PIL.Image import Image
 
     from koa_lightning.checkpoint import Checkpoint
     from koa_lightning.models.net import KneeNet
+
+NOTE = "research use only, not a medical device"
 
 
 def predict(cfg: DictConfig) -> dict[str, Any]:
@@ -29,13 +34,13 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
         `exit_code` (1 where a file could not be read), `n_graded`, `n_failed`, `out`.
 
     Raises:
-        InputError: No image at all, or a checkpoint that cannot be read.
+        InputError: No image at all, none that can be read, or a checkpoint that cannot be read.
     """
     validate(cfg)
     speed.tune_allocator()
     import pandas as pd
 
-    from koa_lightning import checkpoint, table
+    from koa_lightning import checkpoint
     from koa_lightning.data.images import find_images
     from koa_lightning.tracking.find import find_checkpoint
 
@@ -51,17 +56,17 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
         tables += _grade_some(cfg, net, read, some, folder, failed)
         if not cfg.quiet and len(paths) > cfg.batch_size:
             print(f"{min(start + cfg.batch_size, len(paths))} of {len(paths)}", flush=True)
-    if tables:
-        _write(pd.concat(tables, ignore_index=True), read, folder)
-    else:
-        table.write(pd.DataFrame(columns=table.COLUMNS), folder)
+    if not tables:
+        more = f" (and {len(failed) - 1} more like it)" if len(failed) > 1 else ""
+        raise InputError(f"input={cfg.input}: no image that can be read: {next(iter(failed.values()))}{more}")
     for line in failed.values():
         cli.say_error(line)
     (folder / "failed.json").write_text(json.dumps(failed, indent=1))
-    graded = len(paths) - len(failed)
+    _write(pd.concat(tables, ignore_index=True), read, folder)
     for mark in read.marks:
-        print(f"WARNING: {mark}: this model knows nothing about real knees or was not trained from ImageNet")
-    print("research use only, not a medical device")
+        print(f"WARNING: the model carries the mark: {mark}")
+    print(NOTE)
+    graded = len(paths) - len(failed)
     print(f"{graded} graded, {len(failed)} not readable; written to {folder}")
     code = cli.DONE if not failed else cli.PARTLY
     return {"exit_code": code, "n_graded": graded, "n_failed": len(failed), "out": str(folder)}
@@ -82,7 +87,6 @@ def _grade_some(
 
     from koa_lightning import table
     from koa_lightning.data.images import read_image
-    from koa_lightning.errors import InputError
     from koa_lightning.inference import grade_logits
 
     names, images = [], []
@@ -100,15 +104,14 @@ def _grade_some(
         logits = grade_logits(net, tensor, cfg.tta == "flip")
     rows = table.predictions_table(pd.DataFrame({"path": names, "side": cfg.side}), logits, net.spec.link)
     rows["name"] = [read.record["grade_names"][grade] for grade in rows["predicted"]]
-    rows["overlay"] = _overlays(net, batch, names, folder) if cfg.overlays else ""
+    rows["overlay"] = _overlays(net, read, batch, rows, folder) if cfg.overlays else ""
     return [rows]
 
 
-def _overlays(net: KneeNet, batch: np.ndarray, names: list[str], folder: Path) -> list[str]:
+def _overlays(net: KneeNet, read: Checkpoint, batch: np.ndarray, rows: pd.DataFrame, folder: Path) -> list[str]:
     import hashlib
 
     import torch
-    from PIL import Image
 
     from koa_lightning.explain.cam import gradcam
     from koa_lightning.explain.panel import overlay
@@ -116,12 +119,34 @@ def _overlays(net: KneeNet, batch: np.ndarray, names: list[str], folder: Path) -
     heat = gradcam(net, net.normalise(torch.from_numpy(batch).unsqueeze(1)), link=net.spec.link)
     (folder / "overlays").mkdir(exist_ok=True)
     files = []
-    for image, one, name in zip(batch, heat, names, strict=True):
-        tag = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()  # two folders may hold the same name
-        file = folder / "overlays" / f"{Path(name).stem}-{tag}.png"
-        Image.fromarray(overlay(image, one)).save(file)
+    for image, one, row in zip(batch, heat, rows.to_dict("records"), strict=True):
+        tag = hashlib.blake2b(row["path"].encode(), digest_size=4).hexdigest()  # two folders may hold the same name
+        file = folder / "overlays" / f"{Path(row['path']).stem}-{tag}.png"
+        words = [f"grade {row['predicted']} ({row['name']})", *read.marks, NOTE]
+        with_words(overlay(image, one), words).save(file)
         files.append(str(file))
     return files
+
+
+def with_words(picture: np.ndarray, words: Sequence[str]) -> Image:
+    """Return a picture with a band of words below it, broken into lines that fit.
+
+    Args:
+        picture: uint8, H x W x 3.
+        words: One statement each.
+    """
+    import textwrap
+
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(size=10)
+    height, width = picture.shape[:2]
+    letters = max(8, int(width / font.getlength("n")))
+    lines = [line for word in words for line in textwrap.wrap(word, letters)]
+    canvas = Image.new("RGB", (width, height + 12 * len(lines) + 4))
+    canvas.paste(Image.fromarray(picture))
+    ImageDraw.Draw(canvas).multiline_text((2, height + 1), "\n".join(lines), fill="white", font=font, spacing=2)
+    return canvas
 
 
 def _write(rows: pd.DataFrame, read: Checkpoint, folder: Path) -> None:
@@ -139,7 +164,7 @@ def _write(rows: pd.DataFrame, read: Checkpoint, folder: Path) -> None:
         }
         for row in rows.to_dict("records")
     ]
-    note = {"note": "research use only, not a medical device", "marks": read.marks, "checkpoint": str(read.path)}
+    note = {"note": NOTE, "marks": read.marks, "checkpoint": str(read.path)}
     (folder / "predictions.json").write_text(json.dumps({**note, "knees": knees}, indent=1))
     for knee in knees[:20]:
         shares = " ".join(f"{p:.2f}" for p in knee["probabilities"])

@@ -2,61 +2,208 @@
 
 from __future__ import annotations
 
-import re
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
 
+from koa_lightning.config import plain, without_targets
 from koa_lightning.errors import InputError
+from koa_lightning.overrides import key, quote, value
 
 DONE_FILE = "done.json"
+_LOCK_FILE = "running.lock"
+_RECORD = Path(".hydra") / "overrides.yaml"
+_FIXED = {
+    "seed", "monitor", "mode", "data", "augment", "model", "loss", "optimizer", "scheduler", "callbacks",
+    "trainer.gradient_clip_val", "trainer.accumulate_grad_batches", "trainer.limit_train_batches",
+}  # fmt: skip
+_FREE = {
+    "data.root", "data.table", "data.source.root", "data.source.table", "data.cache_dir", "data.on_unreadable",
+    "data.eval_batch_size", "model.weights", "model.label",
+}  # fmt: skip
 
 
 def with_old_overrides(overrides: list[str]) -> list[str]:
-    """Return the command line of `train ckpt=...` with the overrides of the run that is resumed put before it.
+    """Return the overrides of `train ckpt=...` with those of the run that is resumed put before them.
 
-    What the user types now comes later and so wins. Without `ckpt` the line stays as it is.
+    What the user types now comes later and so wins. Without `ckpt` they stay as they are.
 
     Raises:
         InputError: There is nothing to resume.
     """
-    given = [item.removeprefix("ckpt=") for item in overrides if item.startswith("ckpt=")]
-    if not given or given[-1] in ("null", ""):
+    typed = {key(item): value(item) for item in overrides}
+    if typed.get("ckpt") in (None, "", "null"):
         return overrides
-    out = next((item.removeprefix("out=") for item in overrides if item.startswith("out=")), None)
-    checkpoint = find(given[-1], Path(out) if out else None)
+    checkpoint = find(typed["ckpt"], typed.get("out"))
     folder = checkpoint.parent.parent
-    record = folder / ".hydra" / "overrides.yaml"
-    old = yaml.safe_load(record.read_text()) if record.is_file() else []
-    new = [item for item in overrides if not item.startswith(("ckpt=", "out="))]
-    typed = {_key(item) for item in new}
-    kept = [item for item in old or [] if _key(item) not in typed and _key(item) not in ("ckpt", "out")]
-    return [*kept, *new, f"ckpt='{checkpoint}'", f"out='{folder}'"]
+    if not (folder / _RECORD).is_file():
+        raise InputError(
+            f"ckpt={typed['ckpt']}: not in a run folder (no {folder / _RECORD}); name RUN/checkpoints/FILE"
+        )
+    if typed.get("out") and Path(typed["out"]).resolve() != folder.resolve():
+        raise InputError(f"out={typed['out']}: a resumed run stays in its folder, {folder}; leave out= away")
+    new = [item for item in overrides if key(item) not in ("ckpt", "out")]
+    record = yaml.safe_load((folder / _RECORD).read_text()) or []
+    old = [item for item in record if not _replaced(item, typed, {key(item): value(item) for item in record})]
+    # Hydra would write its record before anything is checked; `remember` does it afterwards.
+    return [*old, *new, f"ckpt={quote(str(checkpoint))}", f"out={quote(str(folder))}", "hydra.output_subdir=null"]
 
 
-def find(ckpt: str, out: Path | None) -> Path:
+def find(ckpt: str, out: str | None = None) -> Path:
     """Return the checkpoint file that `ckpt` names; `last` is that of the newest run that has not finished.
+
+    Args:
+        ckpt: `last`, or a file.
+        out: The run folder in which `last` is looked for; None: under outputs/.
 
     Raises:
         InputError: There is none.
     """
     if ckpt != "last":
-        path = Path(ckpt.strip("'\"")).expanduser()
+        path = Path(ckpt).expanduser()
         if not path.is_file():
-            raise InputError(f"ckpt={ckpt}: there is no such file; `ckpt=last` takes the newest unfinished run")
-        return path
+            raise InputError(f"ckpt={ckpt}: there is no such file; ckpt=last takes the newest unfinished run")
+        return path.absolute()
     if out is not None:
-        path = out / "checkpoints" / "last.ckpt"
+        path = Path(out).expanduser() / "checkpoints" / "last.ckpt"
         if not path.is_file():
             raise InputError(f"ckpt=last: {path} is not there; nothing to resume")
-        return path
+        return path.absolute()
     runs = sorted(Path("outputs").glob("**/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
     unfinished = [path for path in runs if not (path.parent.parent / DONE_FILE).exists()]
-    if not unfinished:
-        reason = "every run under outputs/ has finished" if runs else "no run under outputs/ has a checkpoint"
+    waiting = [path for path in unfinished if not _is_running(path.parent.parent)]
+    if not waiting:
+        reason = "no run under outputs/ has a checkpoint"
+        if runs:
+            reason = "every run under outputs/ has finished" + (" or is running" if unfinished else "")
         raise InputError(f"ckpt=last: {reason}; nothing to resume (a path goes on with a finished one)")
-    return unfinished[-1]
+    return waiting[-1].absolute()
 
 
-def _key(override: str) -> str:
-    return re.split(r"[=@]", override.lstrip("+~"), maxsplit=1)[0]
+def check(cfg: DictConfig, record: Mapping[str, Any], folder: Path, epochs_done: int) -> None:
+    """Stop where a resumed run would not be the same run.
+
+    Args:
+        cfg: The config `train`.
+        record: What the checkpoint carries.
+        folder: The run folder.
+        epochs_done: By the run that is resumed.
+
+    Raises:
+        InputError: Naming the setting that differs.
+    """
+    if Path(cfg.ckpt).resolve().parent.parent != folder.resolve():
+        raise InputError(f"ckpt={cfg.ckpt}: a resumed run stays in its folder, and out={cfg.out} is another")
+    if epochs_done > cfg.trainer.max_epochs or (
+        epochs_done == cfg.trainer.max_epochs and (folder / DONE_FILE).exists()
+    ):
+        raise InputError(
+            f"ckpt={cfg.ckpt}: all {epochs_done} epochs are done; raise trainer.max_epochs to train longer"
+        )
+    if record["net"]["name"] != cfg.model.name:
+        then, now = record["net"]["name"], cfg.model.name
+        raise InputError(f"ckpt={cfg.ckpt}: it holds {then}, but model.name={now}; type the same model=...")
+    then, now = _settings(record["config"]), _settings(without_targets(plain(cfg)))
+    then["loss"], now["loss"] = record["loss"], cfg.loss._target_
+    for name in sorted(then.keys() | now.keys()):
+        if then.get(name) != now.get(name):
+            raise InputError(
+                f"{name}={now.get(name)}: the run began with {then.get(name)}, and a resumed run keeps its settings; "
+                "type the same, or start a new run"
+            )
+
+
+def check_data(cfg: DictConfig, record: Mapping[str, Any], fingerprint: str) -> None:
+    """Stop where the data is not that of the run.
+
+    Raises:
+        InputError: It is not.
+    """
+    then = record["data"]["fingerprint"]
+    if then != fingerprint:
+        raise InputError(
+            f"ckpt={cfg.ckpt}: it was trained on data {then}, and this is {fingerprint}; resume on the same data"
+        )
+
+
+def remember(folder: Path, overrides: Sequence[str] | None = None) -> None:
+    """Write down what a run was started with, for `with_old_overrides`; from now on it counts as unfinished.
+
+    Args:
+        folder: The run folder.
+        overrides: None: those of the command line, if there is one.
+    """
+    (folder / DONE_FILE).unlink(missing_ok=True)
+    if overrides is None and HydraConfig.initialized():
+        overrides = HydraConfig.get().overrides.task
+    if overrides is None:  # called from a program, which keeps them itself
+        return
+    record = folder / _RECORD
+    record.parent.mkdir(parents=True, exist_ok=True)
+    part = record.with_suffix(".part")
+    part.write_text(yaml.safe_dump([str(item) for item in overrides if key(item) not in ("ckpt", "out")]))
+    part.replace(record)
+
+
+def is_main() -> bool:
+    """Tell whether this is the only process of a training, or the first of several (`trainer=ddp`)."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in the same folder meanwhile; the system lets go when this one dies.
+
+    Raises:
+        InputError: One does.
+    """
+    if not is_main():
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / _LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"{folder}: another process is training in this folder; wait for it, or end it") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_running(folder: Path) -> bool:
+    try:
+        with holding(folder):
+            return False
+    except InputError:
+        return True
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that make a run what it is, flat; where things lie may change."""
+    flat = {name: value for name, value in _flat(config) if name.split(".")[0] in _FIXED or name in _FIXED}
+    return {name: value for name, value in flat.items() if name not in _FREE}
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _replaced(item: str, typed: dict[str, str], old: dict[str, str]) -> bool:
+    """Tell whether an old override is typed anew, or is of a group of which another choice is typed now."""
+    name = key(item)
+    parents = [name[:i] for i, letter in enumerate(name) if letter == "."]
+    changed = any(parent in typed and typed[parent] != old.get(parent) for parent in parents)
+    return name in typed or name in ("ckpt", "out") or changed

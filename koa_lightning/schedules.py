@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+
+from koa_lightning.errors import InputError
 
 
 def warmup_cosine(
@@ -21,14 +24,18 @@ def warmup_cosine(
         mode: Unused.
         warmup: Share of the steps.
         final: Share of the learning rate at the end.
+
+    Raises:
+        InputError: A share is outside [0, 1].
     """
+    _check_shares(warmup=warmup, final=final)
     warm = max(1, round(warmup * total_steps))
 
     def factor(step: int) -> float:
         if step < warm:
             return (step + 1) / warm
         done = (step - warm) / max(1, total_steps - warm)
-        return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        return _cosine(1.0, final, done)
 
     return {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
 
@@ -39,6 +46,8 @@ def one_cycle(
 ) -> dict[str, Any]:  # fmt: skip
     """One-cycle policy (Smith and Topin 2018): up to the learning rate and down again by cosines.
 
+    The values of torch's OneCycleLR, which cannot be resumed with more steps than it was made for.
+
     Args:
         optimizer: The learning rates of its groups are the peaks.
         total_steps: Optimizer steps of the whole run.
@@ -47,13 +56,21 @@ def one_cycle(
         warmup: Share of the steps on the way up.
         start_div: The first learning rate is the peak divided by this.
         final_div: The last is the first divided by this.
+
+    Raises:
+        InputError: The share is outside [0, 1], or a divisor below 1.
     """
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    schedule = OneCycleLR(
-        optimizer, max_lr=peaks, total_steps=max(2, total_steps), pct_start=warmup, div_factor=start_div,
-        final_div_factor=final_div, cycle_momentum=False,
-    )  # fmt: skip
-    return {"scheduler": schedule, "interval": "step"}
+    _check_shares(warmup=warmup)
+    if min(start_div, final_div) < 1:
+        raise InputError(f"scheduler: start_div={start_div} and final_div={final_div} must be at least 1")
+    top, end = warmup * total_steps - 1, max(total_steps - 1, 1)
+
+    def factor(step: int) -> float:
+        if step <= top:
+            return _cosine(1 / start_div, 1.0, step / top if top else 1.0)
+        return _cosine(1.0, 1 / (start_div * final_div), (step - top) / (end - top) if end > top else 1.0)
+
+    return {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
 
 
 def plateau(
@@ -68,6 +85,24 @@ def plateau(
         mode: `max` or `min`.
         factor: The learning rate is multiplied by it.
         patience: Epochs without improvement.
+
+    Raises:
+        InputError: The factor is not between 0 and 1, or the patience below 0.
     """
+    if not 0 < factor < 1 or patience < 0:
+        raise InputError(f"scheduler: factor={factor} must be between 0 and 1, patience={patience} at least 0")
     schedule = ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)  # type: ignore[arg-type]
-    return {"scheduler": schedule, "interval": "epoch", "monitor": monitor}
+    # Lightning would step it after the epoch's checkpoint was written, and a resumed run would miss that step:
+    # KneeGrader does it before, and this frequency keeps Lightning from doing it again.
+    return {"scheduler": schedule, "interval": "epoch", "frequency": sys.maxsize, "monitor": monitor}
+
+
+def _cosine(first: float, last: float, done: float) -> float:
+    """Go from the first value to the last along half a cosine; `done` is the share of the way."""
+    return last + (first - last) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def _check_shares(**shares: float) -> None:
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise InputError(f"scheduler.{name}={share}: must be from 0 to 1")

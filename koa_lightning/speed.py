@@ -184,14 +184,23 @@ def _seconds_a_step(net: nn.Module, plan: Plan, image_size: int, batch_size: int
 
 
 def _remembered(file: Path) -> dict[str, dict[str, str]]:
+    """Return what was measured; a file that is missing or damaged only means measuring again."""
     try:
-        return json.loads(file.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        known = json.loads(file.read_text())
+    except (OSError, ValueError):
         return {}
+    entries = known.items() if isinstance(known, dict) else ()
+    return {k: v for k, v in entries if isinstance(v, dict) and v.get("precision") in _LIGHTNING and "reason" in v}
 
 
 def _remember(file: Path, key: str, plan: Plan) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
+    from filelock import FileLock
+
     part = file.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(_remembered(file) | {key: asdict(plan)}, indent=1))
-    part.replace(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(file.with_suffix(".lock")):  # runs that start together each add what they measured
+            part.write_text(json.dumps(_remembered(file) | {key: asdict(plan)}, indent=1))
+            part.replace(file)
+    except OSError as error:
+        print(f"WARNING: {file} cannot be written ({error.strerror}); the next run measures again", file=sys.stderr)

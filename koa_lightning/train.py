@@ -10,7 +10,6 @@ from omegaconf import DictConfig
 
 from koa_lightning import cli, resume, speed
 from koa_lightning.config import plain, validate
-from koa_lightning.errors import InputError
 
 if TYPE_CHECKING:
     import lightning as L
@@ -36,57 +35,79 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     """
     validate(cfg)
     speed.tune_allocator()  # before torch is imported
+    _name_places(cfg)
+    folder = Path(cfg.out)
+    with resume.holding(folder):
+        return _train(cfg, folder)
+
+
+def _name_places(cfg: DictConfig) -> None:
+    """Write relative paths of the data in full, so that the checkpoint can be measured from any folder."""
+    for key in ("root", "table"):
+        if cfg.data.get(key):
+            cfg.data[key] = str(Path(cfg.data[key]).expanduser().absolute())
+
+
+def _train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     import lightning as L
 
-    from koa_lightning import assemble, checkpoint, finish
-    from koa_lightning.tracking.begin import describe, open_run
+    from koa_lightning import assemble, callbacks, checkpoint, finish
+    from koa_lightning.tracking.begin import open_run
 
-    folder = Path(cfg.out)
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     resumed = checkpoint.read(cfg.ckpt) if cfg.ckpt else None
+    if resumed is not None:
+        resume.check(cfg, resumed.record, folder, resumed.epochs_done)
     L.seed_everything(cfg.seed, verbose=False)
     data = assemble.data_module(cfg.data, cfg.seed, cfg.quiet).prepare(("train", "val"), folder / "manifest.parquet")
-    _check_resumed(cfg, resumed, data)
+    if resumed is not None:
+        resume.check_data(cfg, resumed.record, data.fingerprint)
     _hush()
     module, plan = assemble.grader(cfg, data, resumed)
+    history = callbacks.History(folder / "history.csv")
     before = resumed.record["tracking"] if resumed else {}
     run = open_run(cfg.tracking, folder, assemble.run_name(cfg), before.get("run_id") or None, before.get("uri"))
     module.record["tracking"] = {"uri": run.uri, "run_id": run.run_id}
-    _banner(cfg, module, plan.precision, plan.reason)
-    status = "FAILED"
+    status, result = "FAILED", {}
     try:
-        trainer, history = _trainer(cfg, folder, data, run, plan.lightning)
-        source = str(cfg.data.get("table") or cfg.data.get("root") or cfg.data.name)
-        device = trainer.strategy.root_device.type
-        if device == "cpu" and cfg.trainer.accelerator == "auto":
-            print("WARNING: no GPU found, training on the CPU (trainer=cpu says so without this line)", file=sys.stderr)
-        describe(run, plain(cfg), module.record, source, device)
-        status = _fit(trainer, module, data, resumed)
-        return finish.finish(cfg, folder, module, data, history, run, status)
+        resume.remember(folder)
+        _say_start(cfg, module.record, f"{plan.precision} ({plan.reason})", resumed)
+        trainer = _trainer(cfg, folder, data, run, history, plan.lightning)
+        _describe(cfg, module.record, run, trainer.strategy.root_device.type)
+        ending = _fit(trainer, module, data, resumed)
+        if not resume.is_main():  # the first process does the rest
+            return history.best(cfg.monitor, cfg.mode)
+        if ending == "FINISHED":
+            result = finish.finish(cfg, folder, module, data, history, run)
+        status = ending
+    except KeyboardInterrupt:
+        status = "KILLED"
     finally:
+        if status == "KILLED":
+            finish.keep(cfg, folder, module, history, run)
         run.close(status)
+    return finish.interrupted(cfg, folder, history, run) if status == "KILLED" else finish.conclude(cfg, folder, result)
 
 
 def _trainer(
-    cfg: DictConfig, folder: Path, data: KneeDataModule, run: Any, precision: str
-) -> tuple[L.Trainer, History]:
-    from hydra.utils import instantiate
+    cfg: DictConfig, folder: Path, data: KneeDataModule, run: Any, history: History, precision: str
+) -> L.Trainer:
     from lightning.pytorch.callbacks import RichProgressBar
 
     from koa_lightning import callbacks as cb
     from koa_lightning import finish
+    from koa_lightning.assemble import made
     from koa_lightning.tracking.logger import MlflowLogger
 
-    history = cb.History(folder / "history.csv")
     callbacks: list[Any] = []
     if cfg.explain.enabled and cfg.explain.every_n_epochs:
         draw = finish.panel_drawer(cfg, folder, data, run)
         callbacks.append(cb.EveryNEpochs(cfg.explain.every_n_epochs, draw))
-    callbacks += [instantiate(entry) for entry in cfg.callbacks.values() if entry is not None]
+    callbacks += [made(entry, f"callbacks.{key}") for key, entry in cfg.callbacks.items() if entry is not None]
     callbacks += [history, cb.Checkpoints(folder / "checkpoints", cfg.monitor, cfg.mode)]
     callbacks.append(cb.OneLineAnEpoch(cfg.monitor) if cfg.quiet else RichProgressBar())
-    trainer = instantiate(
+    return made(
         {key: value for key, value in plain(cfg.trainer).items() if key != "channels_last"},
+        "trainer",
         precision=precision,
         callbacks=callbacks,
         logger=[MlflowLogger(run)],
@@ -97,7 +118,6 @@ def _trainer(
         default_root_dir=str(folder),
         _convert_="object",
     )
-    return trainer, history
 
 
 def _fit(trainer: L.Trainer, module: KneeGrader, data: KneeDataModule, resumed: Checkpoint | None) -> str:
@@ -116,21 +136,6 @@ def _fit(trainer: L.Trainer, module: KneeGrader, data: KneeDataModule, resumed: 
     return "FINISHED"
 
 
-def _check_resumed(cfg: DictConfig, resumed: Checkpoint | None, data: KneeDataModule) -> None:
-    if resumed is None:
-        return
-    then, now = resumed.record["data"]["fingerprint"], data.fingerprint
-    if then != now:
-        raise InputError(f"ckpt={cfg.ckpt}: it was trained on data {then}, and this is {now}; resume on the same data")
-    if resumed.epochs_done >= cfg.trainer.max_epochs:
-        raise InputError(
-            f"ckpt={cfg.ckpt}: all {resumed.epochs_done} epochs are done; raise trainer.max_epochs to train longer"
-        )
-    then_net, now_name = resumed.record["net"]["name"], cfg.model.name
-    if then_net != now_name:
-        raise InputError(f"ckpt={cfg.ckpt}: it holds {then_net}, but model.name={now_name}; type the same model=...")
-
-
 def _hush() -> None:
     """Turn off what Lightning says about itself at every start; its warnings of other kinds stay."""
     import logging
@@ -141,18 +146,28 @@ def _hush() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def _banner(cfg: DictConfig, module: KneeGrader, precision: str, reason: str) -> None:
-    """Say once, loudly, what this run is not."""
-    record = module.record
+def _say_start(cfg: DictConfig, record: dict[str, Any], precision: str, resumed: Checkpoint | None) -> None:
+    """Say once, loudly, what this run is not; then what it is."""
     for mark in record["marks"]:
         why = f" ({record['weights_reason']})" if mark == "untrained weights" and "weights_reason" in record else ""
         print(f"WARNING: {mark}{why}; every figure and the run carry this mark", file=sys.stderr)
     counts = ", ".join(f"{part} {sum(n)}" for part, n in record["data"]["counts"].items())
     print(
         f"{cfg.model.name} ({record['weights']} weights) on {record['data']['name']}: {counts} knees, "
-        f"{cfg.data.image_size} px, {precision} ({reason})",
+        f"{cfg.data.image_size} px, {precision}",
         flush=True,
     )
+    if resumed is not None:
+        print(f"going on with {cfg.out} after epoch {resumed.epochs_done} of {cfg.trainer.max_epochs}", flush=True)
+
+
+def _describe(cfg: DictConfig, record: dict[str, Any], run: Any, device: str) -> None:
+    from koa_lightning.tracking.begin import describe
+
+    if device == "cpu" and cfg.trainer.accelerator == "auto":
+        print("WARNING: no GPU found, training on the CPU (trainer=cpu says so without this line)", file=sys.stderr)
+    source = str(cfg.data.get("table") or cfg.data.get("root") or cfg.data.name)
+    describe(run, plain(cfg), record, source, device)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -9,13 +10,15 @@ import numpy as np
 import pandas as pd
 
 from koa_lightning.data import manifest as mf
-from koa_lightning.data.images import SUFFIXES
+from koa_lightning.data.images import SUFFIXES, one_line
 from koa_lightning.data.phantom import GRADE_SHARES, phantom_manifest
 from koa_lightning.errors import InputError
 
-AUTO_TEST = "auto_test"
 # Chen 2018: 9001104R.jpg; auto_test: 9001104_1.png and _2.png, which do not tell the side.
-CHEN_NAME = r"(?P<patient>\d{7})(?P<side>[LR]|_[12])"
+CHEN_NAME = r"^(?P<patient>\d{7})(?:(?P<side>[LRlr])|_[12])\."
+_CHEN_HINT = "Chen 2018 names them 9001104R.png; for other names take data=folder or data=table"
+_TEXT = ("path", "patient", "side", "split")
+_SIDES = {"L": "L", "LEFT": "L", "R": "R", "RIGHT": "R", "": ""}
 
 
 def _folder(root: str | None, key: str) -> Path:
@@ -24,40 +27,52 @@ def _folder(root: str | None, key: str) -> Path:
     folder = Path(root).expanduser()
     if not folder.is_dir():
         raise InputError(f"{key}={root}: " + ("is not a folder" if folder.exists() else "there is no such folder"))
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise InputError(f"{key}={root}: the folder cannot be read; check its permissions")
     return folder
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    with os.scandir(folder) as entries:  # it tells files from folders without a call for each
+        names = [e.name for e in entries if e.name.lower().endswith(SUFFIXES) and e.name[0] != "." and e.is_file()]
+    return [folder / name for name in sorted(names)]
+
+
+def _found(folder: Path) -> str:
+    names = sorted(p.name for p in folder.iterdir())
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "nothing"
 
 
 def _graded(folder: Path) -> pd.DataFrame:
     """Return path and grade of `{0..4}/NAME` below a folder; a folder with another name stops."""
-    strange = [p.name for p in folder.iterdir() if p.is_dir() and p.name not in "01234" and p.name[0] != "."]
+    grades = [str(grade) for grade in mf.GRADES]
+    strange = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name not in grades and p.name[0] != ".")
     if strange:
         raise InputError(f"{folder}: folder '{strange[0]}' is no grade; the folders must be named 0, 1, 2, 3, 4")
     rows = [(str(p), g) for g in mf.GRADES if (folder / str(g)).is_dir() for p in _images(folder / str(g))]
     return pd.DataFrame(rows, columns=["path", "grade"])
 
 
-def _names(rows: pd.DataFrame, pattern: str, key: str) -> pd.DataFrame:
+def _names(rows: pd.DataFrame, pattern: re.Pattern[str], hint: str) -> pd.DataFrame:
     """Read patient and side from file names by a pattern with the groups `patient` and, if any, `side`."""
+    patients, sides = [], []
+    for path in rows["path"]:
+        match = pattern.search(Path(path).name)
+        if match is None or not match["patient"]:
+            raise InputError(f"{path}: no patient in this name by the pattern {pattern.pattern}; {hint}")
+        patients.append(match["patient"])
+        sides.append(_SIDES.get((match.groupdict().get("side") or "").upper(), ""))
+    return rows.assign(patient=patients, side=sides)
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise InputError(f"{key}={pattern}: not a regular expression ({error})") from None
+        raise InputError(f"data.pattern={pattern}: not a regular expression ({error})") from None
     if "patient" not in compiled.groupindex:
-        raise InputError(f"{key}={pattern}: needs a group (?P<patient>...)")
-    found = [compiled.search(Path(path).name) for path in rows["path"]]
-    for path, match in zip(rows["path"], found, strict=True):
-        if match is None:
-            raise InputError(f"{path}: no patient in this name by the pattern {pattern}; set {key}=PATTERN")
-    matches = [match.groupdict() for match in found if match is not None]
-    sides = [match.get("side") or "" for match in matches]
-    return rows.assign(
-        patient=[match["patient"] for match in matches],
-        side=[side.upper() if side.upper() in ("L", "R") else "" for side in sides],
-    )
+        raise InputError(f"data.pattern={pattern}: needs a group (?P<patient>...)")
+    return compiled
 
 
 def chen2018(root: str | None) -> pd.DataFrame:
@@ -70,15 +85,15 @@ def chen2018(root: str | None) -> pd.DataFrame:
     """
     folder = _folder(root, "data.root")
     looked_for = "looked for {train,val,test}/{0,1,2,3,4}/NAME.png or .jpg"
-    parts = [part for part in (*mf.PARTS, AUTO_TEST) if (folder / part).is_dir()]
+    parts = [part for part in (*mf.PARTS, mf.AUTO_TEST) if (folder / part).is_dir()]
     if not parts:
-        there = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
-        raise InputError(f"data.root={root}: {looked_for}; found {there} (data=folder takes {{0..4}}/NAME)")
+        raise InputError(f"data.root={root}: {looked_for}; found {_found(folder)} (data=folder takes {{0..4}}/NAME)")
     frames = [_graded(folder / part).assign(split=part) for part in parts]
-    rows = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
-    if rows.empty:
-        raise InputError(f"data.root={root}: no image in it; {looked_for}")
-    return mf.make(_names(rows, CHEN_NAME, "data.source.pattern"), f"data.root={root}")
+    filled = [frame for frame in frames if len(frame)]
+    if not filled:
+        raise InputError(f"data.root={root}: no image in {', '.join(parts)}; {looked_for}")
+    rows = pd.concat(filled, ignore_index=True)
+    return mf.make(_names(rows, re.compile(CHEN_NAME), _CHEN_HINT), f"data.root={root}")
 
 
 def folder(root: str | None, pattern: str) -> pd.DataFrame:
@@ -87,12 +102,13 @@ def folder(root: str | None, pattern: str) -> pd.DataFrame:
     Raises:
         InputError: The folder is missing, empty, has another layout, or a name does not match.
     """
-    where = _folder(root, "data.root")
+    where, compiled = _folder(root, "data.root"), _compiled(pattern)
+    if all((where / part).is_dir() for part in ("train", "val")):
+        raise InputError(f"data.root={root}: looked for {{0,1,2,3,4}}/NAME; it has parts, so type data=chen2018")
     rows = _graded(where)
     if rows.empty:
-        there = ", ".join(sorted(p.name for p in where.iterdir())[:5]) or "nothing"
-        raise InputError(f"data.root={root}: no image found; looked for {{0,1,2,3,4}}/NAME; found {there}")
-    return mf.make(_names(rows, pattern, "data.pattern"), f"data.root={root}")
+        raise InputError(f"data.root={root}: no image found; looked for {{0,1,2,3,4}}/NAME; found {_found(where)}")
+    return mf.make(_names(rows, compiled, "set data.pattern"), f"data.root={root}")
 
 
 def table(table: str | None, root: str | None = None) -> pd.DataFrame:
@@ -109,28 +125,46 @@ def table(table: str | None, root: str | None = None) -> pd.DataFrame:
     file = Path(table).expanduser()
     if not file.is_file():
         raise InputError(f"data.table={table}: there is no such file")
+    where = f"data.table={table}"
     rows = read_table(file)
     if missing := [column for column in ("path", "grade") if column not in rows]:
         have = ", ".join(map(str, rows.columns[:10]))
-        raise InputError(f"data.table={table}: column '{missing[0]}' is missing; it has {have}")
+        raise InputError(f"{where}: column '{missing[0]}' is missing; it has {have}")
     if rows.empty:
-        raise InputError(f"data.table={table}: the table has no row")
+        raise InputError(f"{where}: the table has no row")
+    for column in _TEXT:
+        if column in rows:
+            rows[column] = rows[column].astype("str").fillna("").str.strip()
+    for column in ("path", "patient"):
+        _refuse(rows, column, where, rows[column] == "" if column in rows else None, "is empty")
     base = Path(root).expanduser() if root else file.parent
-    rows["path"] = [str(base / str(path)) for path in rows["path"]]
-    rows["grade"] = _grades(rows, table)
-    if "patient" in rows:
-        empty = rows["patient"].isna() | (rows["patient"].astype("str").str.strip() == "")
-        if empty.any():
-            raise InputError(f"data.table={table}: row {int(np.argmax(empty)) + 2} has no patient")
-        rows["patient"] = rows["patient"].astype("str")
+    rows["path"] = [os.path.normpath(base / path) for path in rows["path"]]
+    grades = pd.to_numeric(rows["grade"], errors="coerce")
+    _refuse(rows, "grade", where, ~grades.isin(mf.GRADES), "is not one of 0, 1, 2, 3, 4")
+    rows["grade"] = grades.astype("int8")
+    if "side" in rows:
+        sides = rows["side"].str.upper()
+        _refuse(rows, "side", where, ~sides.isin(_SIDES), "is not L or R (or empty)")
+        rows["side"] = sides.map(_SIDES)
     if "split" in rows:
-        strange = rows["split"][~rows["split"].isin([*mf.PARTS, AUTO_TEST])]
-        if len(strange):
-            raise InputError(f"data.table={table}: split '{strange.iloc[0]}' is not one of train, val, test")
-    for path, part in zip(rows["path"], rows.get("split", pd.Series("", index=rows.index)), strict=True):
-        if part not in ("test", AUTO_TEST) and not Path(path).is_file():
-            raise InputError(f"data.table={table}: {path} is missing (paths are relative to the table, or data.root)")
-    return mf.make(rows, f"data.table={table}")
+        _refuse(rows, "split", where, ~rows["split"].isin([*mf.PARTS, mf.AUTO_TEST]), "is not one of train, val, test")
+    _check_files(rows, where)
+    return mf.make(rows, where)
+
+
+def _refuse(rows: pd.DataFrame, column: str, where: str, wrong: pd.Series | None, why: str) -> None:
+    if wrong is not None and wrong.any():
+        row = int(np.argmax(wrong))  # the table's first line holds the names
+        raise InputError(f"{where}: line {row + 2}: {column} '{rows[column].iloc[row]}' {why}")
+
+
+def _check_files(rows: pd.DataFrame, where: str) -> None:
+    """Stop when a file is missing; those of the test part are not looked at before they are evaluated."""
+    own = ~rows["split"].isin(["test", mf.AUTO_TEST]) if "split" in rows else np.ones(len(rows), dtype=bool)
+    missing = [path for path in rows["path"][own] if not Path(path).is_file()]
+    if missing:
+        more = f" and {len(missing) - 1} more are" if len(missing) > 1 else " is"
+        raise InputError(f"{where}: {missing[0]}{more} missing (paths start at the table's folder, or at data.root)")
 
 
 def read_table(file: Path) -> pd.DataFrame:
@@ -139,24 +173,12 @@ def read_table(file: Path) -> pd.DataFrame:
     Raises:
         InputError: The file is neither.
     """
-    text = {"patient": "str", "side": "str", "split": "str", "path": "str"}
     try:
         if file.suffix.lower() in (".parquet", ".pq"):
             return pd.read_parquet(file)
-        return pd.read_csv(file, dtype=text)
-    except (ValueError, OSError, pd.errors.ParserError) as error:
-        raise InputError(f"{file}: not a readable CSV or Parquet table ({str(error).splitlines()[0]})") from None
-
-
-def _grades(rows: pd.DataFrame, table: str) -> pd.Series:
-    numbers = pd.to_numeric(rows["grade"], errors="coerce")
-    wrong = ~numbers.isin(list(mf.GRADES))
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise InputError(
-            f"data.table={table}: row {row + 2}: grade {rows['grade'].iloc[row]} is not one of 0, 1, 2, 3, 4"
-        )
-    return numbers.astype("int8")
+        return pd.read_csv(file, dtype=dict.fromkeys(_TEXT, "str"), skipinitialspace=True)
+    except (ValueError, OSError) as error:  # parser errors are ValueErrors
+        raise InputError(f"{file}: not a readable CSV or Parquet table ({one_line(error)})") from None
 
 
 def phantom(n_patients: int, seed: int, grade_shares: list[float] | None = None) -> pd.DataFrame:

@@ -1,30 +1,32 @@
 """Parts by patient: no patient is in two of them, and every part has its share of each grade.
 
-The grade of a patient for stratifying is the sorted pair of the knees' grades, worst first. Patients are put in order
-by it, and by a keyed hash inside it, and dealt out in that order. So the rare grade 4 is spread first, the order of
-the rows does not matter, and the same seed gives the same parts on every machine.
+Patients are put in order by their knees' grades, worst first, and among equals by a keyed hash of their name; then
+they are dealt out in that order. So the rare grade 4 is spread first, the order of the rows does not matter, and the
+same seed gives the same parts on every machine.
 """
 
 from __future__ import annotations
 
 import hashlib
+import sys
 
 import numpy as np
 import pandas as pd
 
+from koa_lightning.data.manifest import AUTO_TEST, GRADES
 from koa_lightning.errors import InputError
 
 
-def _ordered_patients(manifest: pd.DataFrame, seed: int) -> list[str]:
-    worst_first = manifest.sort_values(["patient", "grade"], ascending=[True, False])
-    grades: dict[str, tuple[int, ...]] = worst_first.groupby("patient")["grade"].agg(tuple).to_dict()  # type: ignore[assignment]
+def _ordered_patients(manifest: pd.DataFrame, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of each row's patient, and the numbers of the patients in the order of dealing."""
+    number, patients = pd.factorize(manifest["patient"], sort=True)
+    width = len(GRADES) + 1  # unknown grades come last
+    cell = number * width + (len(GRADES) - 1 - manifest["grade"].to_numpy(dtype=np.int64))
+    knees = np.bincount(cell, minlength=len(patients) * width).reshape(-1, width)  # of each grade, 4 first
     key = f"koa-split-{seed}".encode()
-
-    def order(patient: str) -> tuple[list[int], bytes]:
-        digest = hashlib.blake2b(patient.encode(), key=key, digest_size=8).digest()
-        return [-grade for grade in grades[patient]], digest
-
-    return sorted(grades, key=order)
+    lot = np.array([hashlib.blake2b(p.encode(), key=key, digest_size=8).digest() for p in patients], dtype="S8")
+    # lexsort takes the last key first: most knees of grade 4, then of 3, ...
+    return number, np.lexsort([lot.view(">u8"), *(-knees[:, ::-1].T)])
 
 
 def deal(n: int, shares: list[float], seed: int) -> np.ndarray:
@@ -33,14 +35,23 @@ def deal(n: int, shares: list[float], seed: int) -> np.ndarray:
     Each patient goes to the part that is furthest behind its share (largest remainder); a small seeded offset decides
     which part begins. Returns n part numbers.
     """
-    target = np.asarray(shares, dtype=float) / sum(shares)
-    behind = np.random.default_rng(seed).uniform(0, 0.5, len(target)) * target
-    parts = np.empty(n, dtype=int)
-    for i in range(n):
-        behind += target
-        parts[i] = int(np.argmax(behind))
-        behind[parts[i]] -= 1
-    return parts
+    target = [share / sum(shares) for share in shares]
+    offset = np.random.default_rng(seed).uniform(0, 0.5, len(target)).tolist()
+    behind = [first * share for first, share in zip(offset, target, strict=True)]
+    parts = []
+    for _ in range(n):  # plain numbers: for so few parts an array would cost ten times as much
+        behind = [gap + share for gap, share in zip(behind, target, strict=True)]
+        part = behind.index(max(behind))
+        behind[part] -= 1
+        parts.append(part)
+    return np.array(parts, dtype=np.int64)
+
+
+def _deal_rows(manifest: pd.DataFrame, shares: list[float], seed: int) -> np.ndarray:
+    number, order = _ordered_patients(manifest, seed)
+    part = np.empty(len(order), dtype=np.int64)
+    part[order] = deal(len(order), shares, seed)
+    return part[number]
 
 
 def stratified(
@@ -52,17 +63,19 @@ def stratified(
         InputError: The fractions leave nothing to train on, or there are fewer patients than parts.
     """
     train = 1 - val_fraction - test_fraction
-    if train <= 0:
+    if train <= 0 or val_fraction < 0 or test_fraction < 0:
         raise InputError(
-            f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction} leave nothing to train on"
+            f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction} leave nothing to train on; "
+            "give shares of 0 or more whose sum is below 1"
         )
-    names = [n for n, s in (("train", train), ("val", val_fraction), ("test", test_fraction)) if s > 0]
-    shares = [s for s in (train, val_fraction, test_fraction) if s > 0]
-    patients = _ordered_patients(manifest, seed)
-    if len(patients) < len(names):
-        raise InputError(f"{where}: {len(patients)} patient(s) cannot be split into {len(names)} parts by patient")
-    part = dict(zip(patients, deal(len(patients), shares, seed), strict=True))
-    return pd.Series([names[part[p]] for p in manifest["patient"]], index=manifest.index, dtype="str")
+    shares = {name: s for name, s in (("train", train), ("val", val_fraction), ("test", test_fraction)) if s > 0}
+    n_patients = manifest["patient"].nunique()
+    if n_patients < len(shares):
+        raise InputError(
+            f"{where}: {n_patients} patient(s) cannot be split into {len(shares)} parts by patient; give more"
+        )
+    rows = _deal_rows(manifest, list(shares.values()), seed)
+    return pd.Series(np.array(list(shares))[rows], index=manifest.index, dtype="str")
 
 
 def folds(manifest: pd.DataFrame, *, n: int, fold: int, seed: int, where: str = "data") -> pd.Series:
@@ -71,13 +84,15 @@ def folds(manifest: pd.DataFrame, *, n: int, fold: int, seed: int, where: str = 
     Raises:
         InputError: There are fewer patients than folds, or the fold is not one of them.
     """
-    patients = _ordered_patients(manifest, seed)
-    if len(patients) < n:
-        raise InputError(f"{where}: {len(patients)} patient(s) are fewer than data.folds={n}")
+    if n < 2:
+        raise InputError(f"data.folds={n}: give 2 or more, or null for one split")
     if not 0 <= fold < n:
         raise InputError(f"data.fold={fold}: with data.folds={n} it must be 0 to {n - 1}")
-    number = dict(zip(patients, deal(len(patients), [1.0] * n, seed), strict=True))
-    return pd.Series(["val" if number[p] == fold else "train" for p in manifest["patient"]], index=manifest.index)
+    n_patients = manifest["patient"].nunique()
+    if n_patients < n:
+        raise InputError(f"{where}: {n_patients} patient(s) are fewer than data.folds={n}")
+    rows = _deal_rows(manifest, [1.0] * n, seed)
+    return pd.Series(np.where(rows == fold, "val", "train"), index=manifest.index, dtype="str")
 
 
 def assign(
@@ -93,19 +108,22 @@ def assign(
 ) -> pd.DataFrame:
     """Return the manifest with its parts set: `official` keeps those of the source, `stratified` makes them anew.
 
-    With folds, the test part stays what it is and the rest is dealt into folds. `auto_test` is left alone.
+    A source that has no parts at all is stratified, and that is said. With folds, the test part stays what it is and
+    the rest is dealt into folds. `auto_test` is left alone.
 
     Raises:
-        InputError: The source has no official parts, or too few patients.
+        InputError: Only some knees have an official part, or there are too few patients.
     """
     frame = manifest.copy()
     unknown = frame["patient"] == ""
     frame["patient"] = frame["patient"].where(~unknown, frame["path"])  # each such knee is dealt alone
-    own = frame["split"] != "auto_test"
-    if split == "official":
-        if (frame["split"] == "").any():
-            raise InputError(f"{where}: it has no official parts; type data.split=stratified")
-    else:
+    own = frame["split"] != AUTO_TEST
+    absent = frame.loc[own, "split"] == ""
+    if split == "official" and absent.all():
+        print(f"{where}: it has no parts of its own; they are made (data.split=stratified)", file=sys.stderr)
+    elif split == "official" and absent.any():
+        raise InputError(f"{where}: {absent.sum()} knee(s) have no official part; type data.split=stratified")
+    if split == "stratified" or absent.all():
         frame.loc[own, "split"] = stratified(
             frame[own], val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, where=where
         )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from koa_lightning import links
+from koa_lightning.config import nearest
 from koa_lightning.errors import InputError
 from koa_lightning.inference import grade_logits
 from koa_lightning.metrics.grade_metrics import GradeMetrics
@@ -27,7 +28,7 @@ class KneeGrader(L.LightningModule):
     Args:
         net: Network; its link must be the loss's.
         loss: Of logits and grade.
-        augment: uint8 images and a generator to float images in [0, 1].
+        augment: uint8 images to float images in [0, 1], drawing from torch's own generator.
         optimizer: Makes an optimizer of parameter groups.
         scheduler: Makes Lightning's scheduler entry, see `koa_lightning.schedules`.
         lr, head_lr: Learning rates of backbone and head (None: the same).
@@ -37,6 +38,9 @@ class KneeGrader(L.LightningModule):
         monitor, mode: The metric that decides, and whether more is better.
         seed: Of the run.
         record: Plain values that every checkpoint carries under the key `koa_lightning`.
+
+    Raises:
+        InputError: There is no such metric as `monitor`.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class KneeGrader(L.LightningModule):
         record: dict[str, Any],
     ) -> None:
         super().__init__()
+        _check_monitor(monitor)
         self.net, self.loss, self.augment = net, loss, augment
         self.optimizer_factory, self.scheduler_factory = optimizer, scheduler
         self.lr, self.head_lr, self.weight_decay = lr, head_lr or lr, weight_decay
@@ -66,40 +71,61 @@ class KneeGrader(L.LightningModule):
         self.train_metrics = GradeMetrics(light=True)
         self.val_metrics = GradeMetrics()
         self.val_outputs: list[tuple[Tensor, Tensor]] = []
+        self.loss_sum = torch.zeros(())
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits of images uint8 N x 1 x H x W."""
         return grade_logits(self.net, image)
 
     def on_train_epoch_start(self) -> None:
-        """Seed the epoch and let the backbone rest where it should."""
-        torch.manual_seed(self._seed_of(self.current_epoch))
+        """Let the backbone rest where it should."""
         rests = self.current_epoch < self.head_only_epochs
         head = {id(parameter) for parameter in self.net.head_parameters()}
         for parameter in self.net.parameters():
             parameter.requires_grad_(not rests or id(parameter) in head)
         self.net.train(not rests)  # a resting backbone keeps its batch statistics too
+        self.loss_sum = torch.zeros((), device=self.device)
+        self.train_metrics.reset()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Augment, grade, and return the loss."""
-        generator = torch.Generator().manual_seed(self._seed_of(self.current_epoch) + 1 + batch_idx)
-        image = self.net.normalise(self.augment(batch["image"], generator))
-        logits = self.net(image.to(memory_format=torch.channels_last))
+        # Each batch anew: what draws between batches, as a loader's iterator does, is not the same in a resumed run.
+        torch.manual_seed(self._seed_of(self.current_epoch) + batch_idx)
+        logits = self.net(self.net.normalise(self.augment(batch["image"])))
         loss = self.loss(logits, batch["grade"])
+        self.loss_sum += loss.detach()
         self.train_metrics.update(links.probabilities(logits.detach(), self.net.spec.link), batch["grade"])
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(image))
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(logits), sync_dist=True)
         return loss
 
-    def on_train_epoch_end(self) -> None:
-        """Log the epoch's training metrics; stop when the loss has left the numbers."""
-        self.log_dict({f"train/{name}": value for name, value in self.train_metrics.compute().items()})
-        self.train_metrics.reset()
-        loss = self.trainer.callback_metrics["train/loss"]
-        if not torch.isfinite(loss):
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """After the last batch, log the epoch's training metrics; stop when the loss has left the numbers.
+
+        Here and not at the epoch's end, where callbacks would see the metrics an epoch late, and where validation has
+        already stumbled over weights that are not numbers.
+        """
+        if not self.trainer.is_last_batch:
+            return
+        if not torch.isfinite(self.loss_sum):
             raise InputError(
-                f"the training loss became {float(loss)} in epoch {self.current_epoch}; "
+                f"the training loss became {float(self.loss_sum)} in epoch {self.current_epoch + 1}; "
                 "lower optimizer.lr, or set trainer.precision=fp32"
             )
+        metrics = {f"train/{name}": value for name, value in self.train_metrics.compute().items()}
+        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=1)
+
+    def on_train_epoch_end(self) -> None:
+        """Step a plateau schedule: before the checkpoint is written, so that a resumed run has it too."""
+        every = self.trainer.check_val_every_n_epoch or 1
+        if (self.current_epoch + 1) % every:
+            return  # not validated: the metric is that of an earlier epoch
+        for entry in self.trainer.lr_scheduler_configs:
+            if entry.reduce_on_plateau:
+                entry.scheduler.step(self.trainer.callback_metrics[self.monitor])  # type: ignore[arg-type]
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the last epoch's outputs."""
+        self.val_outputs.clear()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Grade in fp32 exactly as `eval` does."""
@@ -108,17 +134,10 @@ class KneeGrader(L.LightningModule):
         self.val_outputs.append((batch["index"].cpu(), logits.cpu()))
         self.log("val/loss", self.loss(logits, batch["grade"]), batch_size=len(logits), sync_dist=True)
 
-    def on_validation_epoch_start(self) -> None:
-        """Forget the last epoch's outputs."""
-        self.val_outputs.clear()
-
     def on_validation_epoch_end(self) -> None:
-        """Log the epoch's validation metrics."""
-        self.log_dict({f"val/{name}": value for name, value in self.val_metrics.compute().items()})
-        if self.monitor in self.trainer.callback_metrics:
-            self.log(
-                self.monitor.split("/")[-1], self.trainer.callback_metrics[self.monitor], prog_bar=True, logger=False
-            )
+        """Log the epoch's validation metrics, the deciding one in the progress bar too."""
+        for name, value in self.val_metrics.compute().items():
+            self.log(f"val/{name}", value, prog_bar=f"val/{name}" == self.monitor)
         self.val_metrics.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -147,3 +166,13 @@ class KneeGrader(L.LightningModule):
 
     def _seed_of(self, epoch: int) -> int:
         return ((self.seed * 10_007 + epoch) * 1_000_003 + self.global_rank * 7_919) % 2**63
+
+
+def _check_monitor(monitor: str) -> None:
+    full, light = GradeMetrics(), GradeMetrics(light=True)
+    names = ["val/loss", "train/loss"]
+    for part, metrics in (("val", full), ("train", light)):
+        metrics.update(torch.eye(links.N_GRADES), torch.arange(links.N_GRADES))
+        names += [f"{part}/{name}" for name in metrics.compute()]
+    if monitor not in names:
+        raise InputError(f"monitor={monitor}: no such metric{nearest(monitor, names)} (there are {', '.join(names)})")

@@ -25,6 +25,7 @@ class NetSpec:
         drop_rate: Dropout before the head.
         drop_path_rate: Stochastic depth, where the model has it.
         mean, std: Of the gray values in [0, 1], for normalisation.
+        image_size: In pixels; only models that are made for one size (transformers) ask for it.
     """
 
     name: str
@@ -33,6 +34,7 @@ class NetSpec:
     drop_path_rate: float = 0.0
     mean: float = 0.449
     std: float = 0.226
+    image_size: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain values."""
@@ -64,7 +66,7 @@ class KneeNet(nn.Module):
 
     def head_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of the classifier."""
-        return list(self.net.get_classifier().parameters())  # type: ignore[operator]
+        return list(_head_of(self.net).values())
 
 
 def check_name(name: str) -> None:
@@ -73,10 +75,14 @@ def check_name(name: str) -> None:
     Raises:
         InputError: With the nearest name.
     """
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+    if not isinstance(name, str) or not timm.is_model(name):
+        near = difflib.get_close_matches(str(name), timm.list_models(), n=3, cutoff=0.5)
         hint = f"; did you mean {' or '.join(near)}?" if near else "; `timm.list_models()` lists them"
         raise InputError(f"model.name={name}: timm has no such model{hint}")
+    architecture, dot, tag = name.partition(".")
+    known = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
+    if dot and tag not in known:
+        raise InputError(f"model.name={name}: no such weights of {architecture}; leave the tag out, or: {known}")
 
 
 def build(spec: NetSpec, weights: w.Weights | None = None) -> KneeNet:
@@ -87,22 +93,40 @@ def build(spec: NetSpec, weights: w.Weights | None = None) -> KneeNet:
     """
     check_name(spec.name)
     options: dict[str, Any] = {"drop_rate": spec.drop_rate, "drop_path_rate": spec.drop_path_rate}
-    source: dict[str, Any] = {"pretrained": False}
-    if weights is not None and weights.from_hub:
-        source = {"pretrained": True}
-    elif weights is not None and weights.state_dict is not None and not weights.origin.startswith("file:"):
-        source = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": weights.state_dict}}
+    cfg = timm.get_pretrained_cfg(spec.name)
+    if cfg is not None and cfg.fixed_input_size:
+        options["img_size"] = spec.image_size
+    source: dict[str, Any] = {}
+    if weights is not None and weights.state_dict is not None and not weights.from_file:
+        # timm takes entries out of the dictionary that it is given
+        source = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": dict(weights.state_dict)}}
     try:
         net = timm.create_model(
             spec.name, in_chans=1, num_classes=links.n_outputs(spec.link), **_given(options), **source
         )
-    except TypeError as error:
-        raise InputError(f"model.name={spec.name}: it does not take {error}; set that option to 0") from None
-    if weights is not None and weights.origin.startswith("file:") and weights.state_dict is not None:
-        cfg: dict[str, Any] = net.pretrained_cfg  # type: ignore[assignment]
-        classifier = cfg.get("classifier") or "classifier"
-        w.load_file_weights(net, weights.state_dict, spec.name, weights.origin, classifier)
+        head = _head_of(net)
+    except (AssertionError, AttributeError, TypeError) as error:
+        raise InputError(f"model.name={spec.name}: {_refusal(error, options)}") from None
+    net.pretrained_cfg.pop("state_dict", None)  # type: ignore[operator, union-attr]  # else each copy of the model copies ImageNet weights too
+    if weights is not None and weights.state_dict is not None and weights.from_file:
+        w.load_file_weights(net, weights.state_dict, head, spec.name, weights.origin)
     return KneeNet(net, spec)
+
+
+def _head_of(net: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the classifier's parameters under their names in the model; some models have two classifiers."""
+    found = net.get_classifier()  # type: ignore[operator]
+    classifiers = found if isinstance(found, tuple) else (found,)
+    ids = {id(parameter) for classifier in classifiers for parameter in classifier.parameters()}
+    return {name: parameter for name, parameter in net.named_parameters() if id(parameter) in ids}
+
+
+def _refusal(error: Exception, options: dict[str, Any]) -> str:
+    refused = [key for key in _given(options) if f"'{key}'" in str(error)]
+    if refused:
+        return f"this model has no {refused[0]}; set model.{refused[0]}=0"
+    size = f" of {options['img_size']} pixels" if options.get("img_size") else ""
+    return f"it does not grade gray images{size} ({error}); choose another"
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

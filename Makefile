@@ -1,0 +1,60 @@
+# make          lists the targets
+# Every target makes .venv first if it is missing. PYTHON names the interpreter that makes it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo train eval predict sweep ui test test-slow lint bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP)  ## make .venv and install everything (about 2 minutes)
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable ".[dev,offline]"
+	@touch $@
+
+demo: $(STAMP)  ## train, evaluate and explain on phantoms in 4 minutes; prints where everything is
+	$(BIN)/python -m koa_lightning.demo
+
+train: $(STAMP)  ## train; ARGS="model=effb3 loss=focal data=chen2018 data.root=DIR"
+	$(BIN)/python -m koa_lightning.train $(ARGS)
+
+eval: $(STAMP)  ## measure a checkpoint: CKPT=FILE or CKPT=runs:/ID [ARGS="split=val"]
+	@test -n "$(CKPT)" || { echo "error: CKPT is missing; type make eval CKPT=FILE" >&2; exit 2; }
+	$(BIN)/python -m koa_lightning.eval ckpt="$(CKPT)" $(ARGS)
+
+predict: $(STAMP)  ## grade images: CKPT=FILE INPUT=FILE|FOLDER
+	@test -n "$(CKPT)" || { echo "error: CKPT is missing; type make predict CKPT=FILE INPUT=FILE" >&2; exit 2; }
+	@test -n "$(INPUT)" || { echo "error: INPUT is missing; type make predict CKPT=FILE INPUT=FILE" >&2; exit 2; }
+	$(BIN)/python -m koa_lightning.predict ckpt="$(CKPT)" input="$(INPUT)" $(ARGS)
+
+sweep: $(STAMP)  ## two losses by two learning rates on phantoms, or your own ARGS="loss=ce,focal ..."
+	$(BIN)/python -m koa_lightning.train -m $(if $(ARGS),$(ARGS),experiment=sweep loss=ce,focal optimizer.lr=3e-4,1e-3)
+
+ui: $(STAMP)  ## open the MLflow UI on mlruns/, at http://127.0.0.1:5000
+	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1
+
+test: $(STAMP)  ## run the tests with coverage (at most 6 minutes on two cores)
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" --cov --cov-report=term --cov-fail-under=90
+
+test-slow: $(STAMP)  ## run the long tests too
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow
+
+lint: $(STAMP)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## measure the speed ratios side by side, one table at the end
+	$(BIN)/python -m benchmarks.run
+
+clean:  ## remove what can be made again: caches, build output (not outputs/, mlruns/ or .venv)
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
+	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +

@@ -1,0 +1,85 @@
+"""All speed and memory ratios, measured side by side: `python -m benchmarks.run [NAME ...]` (`make bench`).
+
+Each benchmark is a module with `measure() -> list[dict]`; a row holds `name`, `ratio`, `goal`, `detail`, and
+`lower=True` where less is better. Each runs in its own process. The table comes at the end, and goes to
+`benchmarks/results/latest.json` too. Exit code 1 when a goal is missed or a benchmark failed, 2 for an unknown name.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.process import in_own_process
+
+NAMES = ("loader", "augment", "cache_build", "fit", "precision", "memory")
+RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
+
+
+def met(row: dict) -> bool:
+    """Tell whether a row reaches its goal; not-a-number never does."""
+    return row["ratio"] <= row["goal"] if row.get("lower") else row["ratio"] >= row["goal"]
+
+
+def table(rows: list[dict]) -> str:
+    """Return the rows as lines of text: name, ratio, goal, met, detail."""
+    width = max((len(row["name"]) for row in rows), default=4)
+    lines = [f"{'name':<{width}}  {'ratio':>7}  {'goal':>8}  met  detail"]
+    for row in rows:
+        goal = f"{'<=' if row.get('lower') else '>='} {row['goal']:g}"
+        verdict = "yes" if met(row) else "NO "
+        lines.append(f"{row['name']:<{width}}  {row['ratio']:>7.3g}  {goal:>8}  {verdict}  {row['detail']}")
+    return "\n".join(lines)
+
+
+def print_table(rows: list[dict]) -> None:
+    """Print the rows, and on what machine they were measured."""
+    print(f"\n{machine()}\n\n{table(rows)}", flush=True)
+
+
+def machine() -> str:
+    """Return the processor, the threads that torch takes, and torch's version."""
+    import torch
+
+    from koa_lightning.speed import cpu_name
+
+    return f"{cpu_name()}, {torch.get_num_threads()} threads, torch {version('torch')}"
+
+
+def main(names: list[str]) -> int:
+    """Run the benchmarks named, or all; return the exit code."""
+    if unknown := [name for name in names if name not in NAMES]:
+        print(f"error: no benchmark '{unknown[0]}'; there are {', '.join(NAMES)}", file=sys.stderr)
+        return 2
+    rows: list[dict] = []
+    failed: list[str] = []
+    for name in names or NAMES:
+        start = time.monotonic()
+        print(f"== {name}", flush=True)
+        try:
+            rows += in_own_process(f"benchmarks.{name}:measure")
+        except subprocess.CalledProcessError:
+            failed.append(name)
+        print(f"== {name} took {time.monotonic() - start:.0f} s", flush=True)
+    print_table(rows)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps({"machine": machine(), "rows": rows, "failed": failed}, indent=1))
+    print(f"\n{RESULTS}")
+    return verdict(rows, failed)
+
+
+def verdict(rows: list[dict], failed: list[str]) -> int:
+    """Say what missed its goal and what failed; return the exit code."""
+    missed = [row["name"] for row in rows if not met(row)]
+    for kind, names in (("goal missed", missed), ("failed", failed)):
+        if names:
+            print(f"{kind}: {'; '.join(names)}", file=sys.stderr)
+    return 1 if missed or failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,224 @@
+import copy
+import shutil
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from torch import nn
+
+from koa_lightning import schedules
+from koa_lightning.augment import KneeAugment
+from koa_lightning.callbacks import History
+from koa_lightning.checkpoint import read
+from koa_lightning.errors import InputError
+from koa_lightning.inference import grade_batches, grade_logits
+from koa_lightning.losses.corn import Corn
+from koa_lightning.models.ema import WarmEMA
+from koa_lightning.models.net import NetSpec
+from koa_lightning.speed import Plan
+
+CPU = torch.device("cpu")
+PLAIN = NetSpec("test_efficientnet")
+
+
+def history_of(trainer):
+    return next(callback for callback in trainer.callbacks if isinstance(callback, History)).epochs
+
+
+def same(a, b):
+    """Compare nested containers bit by bit; NaN equals NaN."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b) or (a.isnan().any() and torch.equal(a.nan_to_num(), b.nan_to_num()))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b or (a != a and b != b)
+
+
+class Snapshots(Callback):
+    """Keeps the folder of checkpoints as a run that is killed at the start of each epoch would leave it."""
+
+    def __init__(self, folder, target):
+        self.folder, self.target = folder, target
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        copy_of = self.target / str(trainer.current_epoch)
+        copy_of.mkdir(parents=True)
+        for file in self.folder.glob("*.ckpt"):
+            shutil.copy(file, copy_of)
+
+
+SCHEDULERS = {
+    "cosine": (schedules.warmup_cosine, "val/quadratic_kappa", "max"),
+    "onecycle": (schedules.one_cycle, "val/quadratic_kappa", "max"),
+    # a metric that gets worse and a high patience of none, so that the learning rate is cut twice
+    "plateau": (lambda o, **k: schedules.plateau(o, **k, patience=0), "val/accuracy", "min"),
+}
+OPTIMIZERS = {
+    "adamw": torch.optim.AdamW,
+    "sgd": lambda groups, lr: torch.optim.SGD(groups, lr, momentum=0.9, nesterov=True),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_a_resumed_run_ends_bit_by_bit_as_one_that_was_not_killed(
+    scheduler, optimizer, tmp_path, tiny_grader, tiny_trainer, tiny_data
+):
+    factory, monitor, mode = SCHEDULERS[scheduler]
+    plan = Plan("bf16-hybrid" if scheduler == "cosine" else "fp32", True, "")
+
+    def make(folder, *callbacks):
+        module = tiny_grader(
+            scheduler=factory, optimizer=OPTIMIZERS[optimizer], head_only_epochs=1, head_lr=2e-3, monitor=monitor,
+            mode=mode, plan=plan,
+        )  # fmt: skip
+        stopping = EarlyStopping(monitor, mode=mode, patience=10, check_finite=False)
+        trainer = tiny_trainer(
+            folder, WarmEMA(0.9), stopping, *callbacks, monitor=monitor, mode=mode, precision=plan.lightning
+        )
+        return trainer, module
+
+    whole, snapshots = tmp_path / "whole", tmp_path / "snapshots"
+    trainer, module = make(whole, Snapshots(whole, snapshots))
+    trainer.fit(module, tiny_data())
+    history = history_of(trainer)
+    last, best = (torch.load(whole / f"{name}.ckpt", weights_only=True) for name in ("last", "best"))
+    assert len(history) == 4
+    if scheduler == "plateau":
+        assert last["lr_schedulers"][0]["_last_lr"][0] < 1e-3
+    for epoch in (0, 1, 3):
+        folder = tmp_path / f"resumed_{epoch}"
+        shutil.copytree(snapshots / str(epoch), folder)
+        trainer, module = make(folder)
+        torch.manual_seed(epoch + 100)  # another process would not be where the first one was
+        trainer.fit(module, tiny_data(), ckpt_path=folder / "last.ckpt", weights_only=True)
+        assert same(history_of(trainer), history), epoch
+        again = torch.load(folder / "last.ckpt", weights_only=True)
+        for key in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers", "callbacks"):
+            assert same(again[key], last[key]), (epoch, key)
+        assert (again["epoch"], again["global_step"]) == (last["epoch"], last["global_step"])
+        assert same(torch.load(folder / "best.ckpt", weights_only=True)["state_dict"], best["state_dict"]), epoch
+
+
+def test_more_epochs_than_planned_can_follow(tmp_path, tiny_grader, tiny_trainer, tiny_data):
+    tiny_trainer(tmp_path, max_epochs=1).fit(tiny_grader(total_steps=5), tiny_data())
+    trainer = tiny_trainer(tmp_path, max_epochs=3)
+    trainer.fit(tiny_grader(total_steps=15), tiny_data(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    assert [row["epoch"] for row in history_of(trainer)] == [0, 1, 2]
+
+
+def test_one_seed_gives_one_run(tmp_path, tiny_grader, tiny_trainer, tiny_data):
+    def run(seed, name):
+        trainer, module = tiny_trainer(tmp_path / name, max_epochs=2), tiny_grader(seed=seed)
+        torch.manual_seed(ord(name))
+        trainer.fit(module, tiny_data(seed=seed))
+        return history_of(trainer), module.net.state_dict()
+
+    first, again, other = run(1, "a"), run(1, "b"), run(2, "c")
+    assert same(first, again)
+    assert not same(first[0], other[0])
+
+
+def test_it_learns_a_handful_of_knees_by_heart(tmp_path, tiny_grader, tiny_trainer, tiny_data):
+    module = tiny_grader(PLAIN, augment=KneeAugment(), lr=5e-3, total_steps=60)
+    data = tiny_data(n_train=10, batch_size=10)
+    data.datasets["val"] = data.datasets["train"]
+    trainer = tiny_trainer(tmp_path, max_epochs=60, check_val_every_n_epoch=60)
+    trainer.fit(module, data)
+    assert history_of(trainer)[-1]["val/quadratic_kappa"] == 1
+    assert history_of(trainer)[-1]["train/loss"] < 0.1
+
+
+class Watch(Callback):
+    """Keeps the network's state after each epoch."""
+
+    def __init__(self):
+        self.states = []
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        self.states.append(copy.deepcopy(pl_module.net.state_dict()))
+
+    on_train_end = on_train_epoch_start
+
+
+def test_the_backbone_rests_and_is_released(tmp_path, tiny_grader, tiny_trainer, tiny_data):
+    watch, module = Watch(), tiny_grader(head_only_epochs=2, head_lr=1e-2)
+    head = {name for name, p in module.net.named_parameters() if any(p is h for h in module.net.head_parameters())}
+    assert head == {"net.classifier.weight", "net.classifier.bias"}
+    tiny_trainer(tmp_path, watch, max_epochs=3).fit(module, tiny_data())
+    before, _, rested, released = watch.states
+    moved = {key for key in before if not torch.equal(before[key], rested[key])}
+    assert moved == head
+    moved = {key for key in before if not torch.equal(rested[key], released[key])}
+    assert moved == set(before)  # batch statistics too
+
+
+def test_parameter_groups(tiny_grader):
+    module = tiny_grader(lr=1e-3, head_lr=1e-2, weight_decay=0.3)
+    module.scheduler_factory = lambda optimizer, **_: optimizer
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    found = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(found) == len(list(module.net.parameters()))
+    for name, parameter in module.net.named_parameters():
+        bare = name.endswith("bias") or "bn" in name
+        assert found[id(parameter)] == (1e-2 if "classifier" in name else 1e-3, 0.0 if bare else 0.3), name
+    assert {group["lr"] for group in tiny_grader(lr=5e-4)._groups()} == {5e-4}  # no head_lr: the same
+
+
+class Broken(nn.Module):
+    link = "softmax"
+
+    def forward(self, logits, grade):
+        return logits.mean() * float("nan")
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_loss_that_is_no_number_stops_the_run(every, tmp_path, tiny_grader, tiny_trainer, tiny_data):
+    trainer = tiny_trainer(tmp_path, WarmEMA(), check_val_every_n_epoch=every)
+    with pytest.raises(InputError, match=r"training loss became nan in epoch 1; lower optimizer\.lr"):
+        trainer.fit(tiny_grader(loss=Broken()), tiny_data())
+
+
+def test_an_unknown_monitor_is_named_before_the_training(tiny_grader):
+    with pytest.raises(InputError, match="monitor=val/kappa: no such metric; did you mean 'val/quadratic_kappa'"):
+        tiny_grader(monitor="val/kappa")
+    assert tiny_grader(monitor="val/loss", mode="min").monitor == "val/loss"
+
+
+@pytest.mark.parametrize("ema", [False, True])
+def test_the_best_checkpoint_grades_as_its_validation_did(ema, tmp_path, tiny_grader, tiny_trainer, tiny_data):
+    kept = []
+
+    class Keep(Callback):
+        def on_validation_epoch_end(self, trainer, pl_module):
+            kept.append(torch.cat([logits for _, logits in pl_module.val_outputs]))
+
+    module, data = tiny_grader(plan=Plan("bf16-hybrid", True, "")), tiny_data()
+    trainer = tiny_trainer(tmp_path, *([WarmEMA(0.9)] if ema else []), Keep(), max_epochs=3, precision="bf16-mixed")
+    trainer.fit(module, data)
+    best = read(tmp_path / "best.ckpt")
+    logits = torch.cat(list(grade_batches(best.network(), data.val_dataloader(), CPU)))
+    assert torch.allclose(logits, kept[best.epoch], atol=1e-5)
+    assert not torch.allclose(logits, kept[(best.epoch + 1) % 3], atol=1e-5)
+    rows = torch.cat([index for index, _ in module.val_outputs])
+    assert rows.tolist() == list(range(10))
+
+
+def test_forward_is_what_predict_does(tiny_grader):
+    module = tiny_grader().eval()
+    image = torch.randint(0, 256, (2, 1, 32, 32), dtype=torch.uint8)
+    assert torch.equal(module(image), grade_logits(module.net, image))
+
+
+def test_corn_has_four_logits(tmp_path, tiny_grader, tiny_trainer, tiny_data):
+    module = tiny_grader(NetSpec("test_efficientnet", link="corn"), loss=Corn())
+    tiny_trainer(tmp_path, max_epochs=1, limit_train_batches=2, limit_val_batches=1).fit(module, tiny_data())
+    assert module.val_outputs[0][1].shape == (8, 4)
+
+
+def test_the_record_is_in_the_checkpoint(tmp_path, tiny_grader, tiny_trainer, tiny_data):
+    module = tiny_grader()
+    tiny_trainer(tmp_path, max_epochs=1, limit_train_batches=1).fit(module, tiny_data())
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["koa_lightning"] == module.record

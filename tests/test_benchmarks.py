@@ -1,0 +1,75 @@
+"""The benchmarks can be imported, and their table says what missed its goal; nothing is measured here."""
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROWS = [
+    {"name": "fast enough", "ratio": 2.6, "goal": 2.5, "detail": "a"},
+    {"name": "too slow", "ratio": 0.94, "goal": 0.95, "detail": "b"},
+    {"name": "small enough", "ratio": 1.05, "goal": 1.1, "detail": "c", "lower": True},
+    {"name": "too large", "ratio": 1.2, "goal": 1.1, "detail": "d", "lower": True},
+    {"name": "unknown", "ratio": float("nan"), "goal": 1.0, "detail": "e"},
+]
+MISSED = ["too slow", "too large", "unknown"]
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
+
+
+@pytest.mark.parametrize("name", ["loader", "augment", "cache_build", "fit", "precision", "memory"])
+def test_every_benchmark_has_the_one_interface(name):
+    assert name in import_module("benchmarks.run").NAMES
+    assert callable(import_module(f"benchmarks.{name}").measure)
+
+
+def test_the_table_tells_for_each_row_whether_the_goal_is_met():
+    lines = import_module("benchmarks.run").table(ROWS).splitlines()
+    assert len(lines) == 1 + len(ROWS)
+    for line, row in zip(lines[1:], ROWS, strict=True):
+        assert line.startswith(row["name"]) and line.endswith(row["detail"])
+        assert (" NO " in line) == (row["name"] in MISSED)
+        assert ("<=" in line) == row.get("lower", False)
+
+
+def test_a_missed_goal_is_named_and_ends_with_1(capsys):
+    run = import_module("benchmarks.run")
+    assert run.verdict(ROWS, []) == 1
+    assert "goal missed: too slow; too large; unknown" in capsys.readouterr().err
+    assert run.verdict(ROWS[:1], []) == 0
+    assert run.verdict([], ["fit"]) == 1
+    assert "failed: fit" in capsys.readouterr().err
+
+
+def test_run_measures_each_name_in_a_process_and_keeps_the_rows(monkeypatch, tmp_path, capsys):
+    run = import_module("benchmarks.run")
+    asked = []
+
+    def measured(function):
+        asked.append(function)
+        return ROWS[:1]
+
+    monkeypatch.setattr(run, "in_own_process", measured)
+    monkeypatch.setattr(run, "RESULTS", tmp_path / "results" / "latest.json")
+    assert run.main(["fit", "memory"]) == 0
+    assert asked == ["benchmarks.fit:measure", "benchmarks.memory:measure"]
+    assert '"fast enough"' in run.RESULTS.read_text()
+    assert capsys.readouterr().out.count("fast enough") == 2
+    assert run.main(["fits"]) == 2
+    assert "no benchmark 'fits'" in capsys.readouterr().err
+
+
+def test_a_function_runs_in_a_process_of_its_own():
+    in_own_process = import_module("benchmarks.process").in_own_process
+    assert in_own_process("operator:add", 2, 3) == 5
+    assert in_own_process("os:getpid") != in_own_process("os:getpid")
+
+
+def test_loss_curves_are_compared_smoothed():
+    differ = import_module("benchmarks.precision").largest_difference
+    assert differ([1.0] * 10, [1.0] * 10) == 0
+    assert differ([2.0] * 10, [2.2] * 10) == pytest.approx(0.1)
+    assert differ([1.0] * 10, [1.0, 1.5] + [1.0] * 8) == pytest.approx(0.1)
