@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import resource
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
@@ -21,30 +20,32 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig
 from torch import Tensor
 
+from benchmarks.process import Stopwatch
 from koa_lightning import assemble
 from koa_lightning.models.grader import KneeGrader
 from koa_lightning.speed import Plan
 
 
 class StepClock(Callback):
-    """Notes when each training batch ends and writes the times to a file when the training ends.
+    """Takes the time of turns of training steps, and writes it to a file when the training ends.
 
-    Between two of its notes lies all that the loop does in a step: the data, the step, every callback and logger.
+    Between the ends of two batches lies all that the loop does: the data, the step, every callback and logger.
 
     Args:
+        steps: In a turn.
         file: JSON, a list of seconds.
     """
 
-    def __init__(self, file: str) -> None:
-        self.file, self.ends = Path(file), list[float]()
+    def __init__(self, steps: int, file: str) -> None:
+        self.watch, self.file = Stopwatch(steps), Path(file)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        """Note the time."""
-        self.ends.append(time.perf_counter())
+        """Count the step."""
+        self.watch.step_done()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the times."""
-        self.file.write_text(json.dumps(self.ends))
+        self.file.write_text(json.dumps(self.watch.turns))
 
 
 class MemoryAfter(Callback):
@@ -78,6 +79,15 @@ class CutOff(Exception):  # noqa: N818  # not an error: all is measured
     """Ends a training from within."""
 
 
+@dataclass(frozen=True)
+class Run:
+    """What the bare loop did: seconds of each turn but the first, loss of each step, and how it computed."""
+
+    turns: list[float]
+    losses: list[float]
+    plan: Plan
+
+
 def build(cfg: DictConfig) -> tuple[KneeGrader, Plan, Iterable[dict[str, Tensor]]]:
     """Return the module, how it computes, and its training batches, as `train(cfg)` would make them."""
     L.seed_everything(cfg.seed, verbose=False)
@@ -86,16 +96,7 @@ def build(cfg: DictConfig) -> tuple[KneeGrader, Plan, Iterable[dict[str, Tensor]
     return module, plan, data.train_dataloader()
 
 
-@dataclass(frozen=True)
-class Run:
-    """What the bare loop did: when each batch ended in seconds, its loss, and how it computed."""
-
-    ends: list[float]
-    losses: list[float]
-    plan: Plan
-
-
-def bare(cfg: DictConfig, steps: int) -> Run:
+def bare(cfg: DictConfig, steps: int, steps_a_turn: int) -> Run:
     """Train in a loop that does nothing else: no callback, no average, no metric, no log.
 
     Model, batches, augmentation, loss, precision, clipping, optimizer and schedule are those of the config.
@@ -105,9 +106,9 @@ def bare(cfg: DictConfig, steps: int) -> Run:
     made = module.configure_optimizers()
     optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
     net, parameters = module.net.train(), list(module.net.parameters())
-    torch.manual_seed(cfg.seed)  # of dropout, whatever the plan's measuring took
+    torch.manual_seed(cfg.seed)
     generator = torch.Generator().manual_seed(cfg.seed)
-    ends, losses = [], []
+    watch, losses = Stopwatch(steps_a_turn), []
     for batch in islice(batches, steps):
         image = net.normalise(module.augment(batch["image"], generator)).to(memory_format=layout)
         with torch.autocast("cpu", torch.bfloat16, enabled=plan.precision != "fp32"):
@@ -118,5 +119,5 @@ def bare(cfg: DictConfig, steps: int) -> Run:
         optimizer.step()
         schedule.step()
         losses.append(loss.item())
-        ends.append(time.perf_counter())
-    return Run(ends, losses, plan)
+        watch.step_done()
+    return Run(watch.turns, losses, plan)

@@ -8,11 +8,14 @@ Each benchmark is a module with `measure() -> list[dict]`; a row holds `name`, `
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
+
+import psutil
 
 from benchmarks.process import in_own_process
 
@@ -57,19 +60,31 @@ def main(names: list[str]) -> int:
         return 2
     rows: list[dict] = []
     failed: list[str] = []
+    others: dict[str, float] = {}
     for name in names or NAMES:
-        start = time.monotonic()
         print(f"== {name}", flush=True)
+        start = _clocks()
         try:
             rows += in_own_process(f"benchmarks.{name}:measure")
         except subprocess.CalledProcessError:
             failed.append(name)
-        print(f"== {name} took {time.monotonic() - start:.0f} s", flush=True)
+        seconds, busy, own = (now - then for now, then in zip(_clocks(), start, strict=True))
+        others[name] = max(0.0, busy - own) / seconds
+        print(f"== {name}: {seconds:.0f} s; other programs took {others[name]:.2f} cores meanwhile", flush=True)
     print_table(rows)
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"machine": machine(), "rows": rows, "failed": failed}, indent=1))
+    RESULTS.write_text(
+        json.dumps({"machine": machine(), "rows": rows, "failed": failed, "cores_of_others": others}, indent=1)
+    )
     print(f"\n{RESULTS}")
     return verdict(rows, failed)
+
+
+def _clocks() -> tuple[float, float, float]:
+    """Return the time, what all cores have worked, and what our finished processes have, in seconds."""
+    machine_wide, children = psutil.cpu_times(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = sum(machine_wide) - machine_wide.idle - getattr(machine_wide, "iowait", 0.0)
+    return time.monotonic(), busy, children.ru_utime + children.ru_stime
 
 
 def verdict(rows: list[dict], failed: list[str]) -> int:

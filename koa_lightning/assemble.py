@@ -19,7 +19,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from koa_lightning import checkpoint, overrides, speed
-from koa_lightning.config import choices_of, config_dir
+from koa_lightning.config import config_dir
 from koa_lightning.data.cache import Preprocessing, default_dir
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.errors import InputError
@@ -50,6 +50,16 @@ def made(node: Any, key: str, **more: Any) -> Any:
         raise
 
 
+def check_device(accelerator: str) -> None:
+    """Stop where a GPU is asked for and there is none.
+
+    Raises:
+        InputError: There is none.
+    """
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available() and not torch.backends.mps.is_available():
+        raise InputError(f"trainer.accelerator={accelerator}: torch finds no GPU here; type trainer=cpu, or auto")
+
+
 def data_module(cfg: DictConfig, seed: int = 0, quiet: bool = False) -> KneeDataModule:
     """Return the data module of a data config (`cfg.data`); nothing is read yet."""
     known = inspect.signature(KneeDataModule).parameters
@@ -65,18 +75,12 @@ def loss(cfg: DictConfig, counts: list[int]) -> torch.nn.Module:
     return made(cfg, "loss", class_weights=class_weights(cfg.class_weights, counts))
 
 
-def recorded_loss(record: Mapping[str, Any]) -> torch.nn.Module:
-    """Return the loss of a checkpoint; its code comes from the installed configs alone.
-
-    Raises:
-        InputError: None of them names this loss.
-    """
-    target = record["loss"]
-    targets = [
-        OmegaConf.load(config_dir() / "loss" / f"{choice}.yaml").get("_target_") for choice in choices_of("loss")
-    ]
+def recorded_loss(record: Mapping[str, Any]) -> torch.nn.Module | None:
+    """Return the loss of a checkpoint; its code comes from the installed configs alone, None where none names it."""
+    target = record.get("loss")
+    targets = [OmegaConf.select(OmegaConf.load(file), "_target_") for file in (config_dir() / "loss").glob("*.yaml")]
     if target not in targets:
-        raise InputError(f"the checkpoint's loss {target} is not in conf/loss/; install the version that has it")
+        return None
     return loss(OmegaConf.create({**record["config"]["loss"], "_target_": target}), record["data"]["counts"]["train"])
 
 

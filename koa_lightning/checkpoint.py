@@ -191,6 +191,8 @@ def _wrong(content: dict[str, Any], record: dict[str, Any]) -> str:
             return f"{key}.{misfit} of its record"
     if not all(isinstance(record["data"].get(key), kind) for key, kind in (("name", str), ("fingerprint", str))):
         return "its record does not name the data"
+    if not isinstance(record["config"].get("data"), dict):
+        return "its record has no settings of the data"
     checked = {"data": record["preprocessing"], "model": record["net"], "trainer": record["plan"]}
     try:
         validate(OmegaConf.create(checked))

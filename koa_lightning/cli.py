@@ -19,10 +19,10 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from koa_lightning import overrides
-from koa_lightning.config import config_dir, explain_hydra, validate
+from koa_lightning.config import compose, config_dir, explain_hydra, validate
 from koa_lightning.errors import InputError
 
-DONE, PARTLY, BAD_INPUT, INTUPTED = 0, 1, 2, 130
+DONE, PARTLY, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 _DISK = {
     errno.ENOSPC: "no space left on the disk",
     errno.EDQUOT: "the disk quota is used up",
@@ -35,7 +35,7 @@ _DISK = {
     errno.ENAMETOOLONG: "the name is too long",
 }
 # What the start of a run leaves in its folder before anything is made.
-_RECORDS = {".hydra", "checkpoints", "manifest.parquet", "running.lock", "multirun.yaml"}
+_RECORDS = {".hydra", ".lock", "checkpoints", "manifest.parquet", "multirun.yaml"}
 
 
 def launch(config_name: str, function: str, before: Callable[[list[str]], list[str]] | None = None) -> NoReturn:
@@ -49,7 +49,7 @@ def launch(config_name: str, function: str, before: Callable[[list[str]], list[s
             several runs at once (`-m`).
     """
     # Hydra would print its own report and end with 1; with this set its exceptions reach us.
-    os.environ.setdefault("HYDRA_FULL_OR", "1")
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     codes = [DONE]
 
     def job(cfg: DictConfig) -> float | None:
@@ -57,12 +57,18 @@ def launch(config_name: str, function: str, before: Callable[[list[str]], list[s
         codes.append(code)
         return objective
 
+    sweep: Path | None = None
     try:
-        sys.argv[1:] = _arguments(sys.argv[1:], before)
+        flags, rest = overrides.sort_out(sys.argv[1:])
+        if "-m" in flags or "--multirun" in flags:
+            rest, sweep = _name_sweep(rest, config_name)
+        else:
+            rest = overrides.quote_paths(before(rest) if before else rest)
+        sys.argv[1:] = [*flags, *rest]
         hydra.main(config_path=str(config_dir()), config_name=config_name, version_base="1.3")(job)()
     except KeyboardInterrupt:
         say_error("interrupted")
-        codes.append(INTUPTED)
+        codes.append(INTERRUPTED)
     except Exception as exception:
         line = one_line(exception, config_name)
         if line is None and isinstance(exception, ValueError) and codes == [DONE]:
@@ -71,16 +77,17 @@ def launch(config_name: str, function: str, before: Callable[[list[str]], list[s
             raise
         say_error(line)
         codes.append(BAD_INPUT)
-    _remove_empty_sweep()
+    if sweep is not None:
+        _remove_if_empty(sweep)
     sys.stdout.flush()
     sys.exit(max(codes))
 
 
-def _arguments(typed: list[str], before: Callable[[list[str]], list[str]] | None) -> list[str]:
-    flags, rest = overrides.sort_out(typed)
-    if "-m" in flags or "--multirun" in flags:  # here a comma parts the values of several runs
-        return [*flags, *rest]
-    return [*flags, *overrides.quote_paths(before(rest) if before else rest)]
+def _name_sweep(rest: list[str], config_name: str) -> tuple[list[str], Path]:
+    """Return the overrides of a sweep with `out` among them, and that folder."""
+    typed = [overrides.value(item) for item in rest if overrides.key(item) == "out"]
+    out = typed[-1] if typed else str(compose(config_name, []).out)
+    return ([*rest] if typed else [*rest, f"out={overrides.quote(out)}"]), Path(out)
 
 
 def _run_job(cfg: DictConfig, function: str) -> tuple[int, float | None]:
@@ -103,7 +110,7 @@ def _run_job(cfg: DictConfig, function: str) -> tuple[int, float | None]:
         _remove_if_empty(run_folder)
         return BAD_INPUT, None
     code = int(result.get("exit_code", DONE))
-    if many and code == INTUPTED:  # the jobs that wait are not wanted either
+    if many and code == INTERRUPTED:  # the jobs that wait are not wanted either
         raise KeyboardInterrupt
     objective = result.get(cfg.get("monitor", ""))
     return code, None if objective is None else float(objective)
@@ -142,8 +149,3 @@ def _remove_if_empty(folder: Path) -> None:
         return
     if {path.name for path in folder.iterdir()} <= _RECORDS and not any(folder.glob("checkpoints/*")):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_empty_sweep() -> None:
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        _remove_if_empty(Path(HydraConfig.get().sweep.dir))

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from koa_lightning import cli, speed
 from koa_lightning.config import validate
@@ -67,7 +67,8 @@ def _measure(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: lis
     knees = data.tables[cfg.split]
     predictions = table.predictions_table(knees, logits, net.spec.link)
     loss = assemble.recorded_loss(read.record)
-    metrics = {"loss": mean_loss(loss, logits, knees["grade"], data.eval_batch_size), **measure_table(predictions)}
+    mean = mean_loss(loss, logits, knees["grade"], data.eval_batch_size) if loss else None
+    metrics = {"loss": mean, **measure_table(predictions)}
     files = table.write(predictions, folder)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     drawn = finish.draw(
@@ -87,8 +88,8 @@ def _measure(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: lis
     return metrics
 
 
-def mean_loss(loss: torch.nn.Module, logits: Tensor, grade: pd.Series, batch_size: int) -> float | None:
-    """Return the mean loss of the knees of a known grade, over batches as validation takes it; None without any.
+def mean_loss(loss: torch.nn.Module, logits: Tensor, grade: pd.Series, batch_size: int) -> float:
+    """Return the mean loss of the knees of a known grade, over batches as validation takes it.
 
     Args:
         loss: Of logits and grade.
@@ -98,12 +99,12 @@ def mean_loss(loss: torch.nn.Module, logits: Tensor, grade: pd.Series, batch_siz
     """
     import torch
 
-    true = torch.from_numpy(grade.to_numpy(dtype="int64"))
+    true = torch.tensor(grade.to_numpy(dtype="int64"))
     known = true >= 0
     batches = zip(logits[known].split(batch_size), true[known].split(batch_size), strict=True)
     with torch.no_grad():
         total = sum(float(loss(z, y)) * len(y) for z, y in batches)
-    return total / int(known.sum()) if known.any() else None
+    return total / max(1, int(known.sum()))
 
 
 def measure_table(predictions: pd.DataFrame) -> dict[str, Any]:
@@ -125,14 +126,11 @@ def _data(cfg: DictConfig, read: Checkpoint) -> KneeDataModule:
     from koa_lightning import assemble
 
     config = cfg.data if cfg.get("data") else read.data_config()
+    validate(OmegaConf.create({"data": config}))  # a checkpoint may have been changed
     data = assemble.data_module(config, quiet=cfg.quiet)
     data.preprocessing = read.preprocessing
     trained = read.record["config"]["data"]
     data.eval_batch_size = int(cfg.batch_size or trained["eval_batch_size"] or 2 * trained["batch_size"])
-    if cfg.split == "all":
-        source = data.source
-        data.source = lambda: source().query("split != 'auto_test'").assign(split="all")
-        data.split, data.folds = "official", None
     return data.prepare((cfg.split,))
 
 

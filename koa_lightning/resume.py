@@ -18,7 +18,7 @@ from koa_lightning.errors import InputError
 from koa_lightning.overrides import key, quote, value
 
 DONE_FILE = "done.json"
-_LOCK_FILE = "running.lock"
+_LOCK_FILE = ".lock"
 _RECORD = Path(".hydra") / "overrides.yaml"
 _FIXED = {
     "seed", "monitor", "mode", "data", "augment", "model", "loss", "optimizer", "scheduler", "callbacks",
@@ -111,7 +111,7 @@ def check(cfg: DictConfig, record: Mapping[str, Any], folder: Path, epochs_done:
         then, now = record["net"]["name"], cfg.model.name
         raise InputError(f"ckpt={cfg.ckpt}: it holds {then}, but model.name={now}; type the same model=...")
     then, now = _settings(record["config"]), _settings(without_targets(plain(cfg)))
-    then["loss"], now["loss"] = record["loss"], cfg.loss._target_
+    then["loss"], now["loss"] = record.get("loss"), cfg.loss._target_
     for name in sorted(then.keys() | now.keys()):
         if then.get(name) != now.get(name):
             raise InputError(
@@ -194,11 +194,11 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+    for name, entry in node.items():
+        if isinstance(entry, Mapping):
+            yield from _flat(entry, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", value
+            yield f"{prefix}{name}", entry
 
 
 def _replaced(item: str, typed: dict[str, str], old: dict[str, str]) -> bool:

@@ -54,6 +54,7 @@ def _train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     from koa_lightning import assemble, callbacks, checkpoint, finish
     from koa_lightning.tracking.begin import open_run
 
+    assemble.check_device(cfg.trainer.accelerator)
     resumed = checkpoint.read(cfg.ckpt) if cfg.ckpt else None
     if resumed is not None:
         resume.check(cfg, resumed.record, folder, resumed.epochs_done)

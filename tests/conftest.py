@@ -1,21 +1,33 @@
-"""A grader so small that a test can train it."""
+"""A grader so small that a test can train it, a store that is ready, and a small run in it."""
 
 import functools
+import os
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import numpy as np
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from PIL import Image
 
+import koa_lightning
 from koa_lightning import schedules
 from koa_lightning.augment import KneeAugment
 from koa_lightning.callbacks import Checkpoints, History
-from koa_lightning.data.cache import Preprocessing
+from koa_lightning.config import compose
+from koa_lightning.data.cache import Preprocessing, decode_phantoms
 from koa_lightning.data.datamodule import KneeDataModule, KneeDataset
+from koa_lightning.data.phantom import phantom_manifest
 from koa_lightning.losses.cross_entropy import CrossEntropy
 from koa_lightning.models.grader import KneeGrader
 from koa_lightning.models.net import NetSpec, build
 from koa_lightning.speed import Plan
+from koa_lightning.tracking.store import open_store
 
 
 @pytest.fixture(scope="session")
@@ -108,3 +120,112 @@ def tiny_trainer():
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def ready_database(tmp_path_factory):
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # one for all workers; open_store lets the others wait
+    open_store(f"sqlite:///{base}/ready/mlflow.db", base)
+    return base / "ready" / "mlflow.db"
+
+
+@pytest.fixture
+def with_package():
+    """The environment of a process that imports the package as this one does."""
+    return os.environ | {"PYTHONPATH": str(Path(koa_lightning.__file__).parents[1])}
+
+
+@pytest.fixture
+def store(ready_database, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = tmp_path / "with space" / "mlruns"
+    folder.mkdir(parents=True)
+    shutil.copy(ready_database, folder)
+    return open_store(None, folder)
+
+
+TINY = [
+    "data.source.n_patients=40", "data.image_size=64", "data.batch_size=8", "model=resnet18", "model.weights=none",
+    "model.name=test_efficientnet", "trainer=cpu", "trainer.precision=fp32", "trainer.max_epochs=2",
+    "optimizer.lr=3e-3", "explain.n_worst=1", "quiet=true",
+]  # fmt: skip
+
+
+@pytest.fixture
+def alone(tmp_path_factory, monkeypatch):
+    """Let nothing outside of the tests be read or written: no network, a cache of their own, no user's store."""
+    base = tmp_path_factory.getbasetemp()
+    monkeypatch.setenv("KOA_CACHE", str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture
+def place(alone, ready_database, tmp_path, monkeypatch):
+    """An empty working directory with a ready store."""
+    (tmp_path / "mlruns").mkdir()
+    shutil.copy(ready_database, tmp_path / "mlruns")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """The overrides of a run of two epochs on 56 phantoms, and its config with more overrides."""
+    return SimpleNamespace(overrides=TINY, config=lambda *more: compose("train", [*TINY, *more]))
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory, ready_database, tiny):
+    """A finished run, tracked; do not change it."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "mlruns").mkdir()
+    shutil.copy(ready_database, folder / "mlruns")
+    with pytest.MonkeyPatch.context() as patch:
+        base = tmp_path_factory.getbasetemp()
+        patch.setenv("KOA_CACHE", str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(folder)
+        from koa_lightning.train import train
+
+        result = train(tiny.config("out=run", "trainer.max_epochs=3"))
+    return SimpleNamespace(place=folder, out=folder / "run", result=result, best=folder / "run/checkpoints/best.ckpt")
+
+
+@pytest.fixture
+def trained(trained_once, alone, monkeypatch):
+    """That run, with its folder as the working directory."""
+    monkeypatch.chdir(trained_once.place)
+    return trained_once
+
+
+@pytest.fixture(scope="session")
+def knees(tmp_path_factory):
+    """A folder {0..4}/NAME with 80 phantoms of 40 patients; do not change it."""
+    folder = tmp_path_factory.mktemp("knees")
+    rows = phantom_manifest(40, 7, (0.3, 0.2, 0.2, 0.15, 0.15))
+    for path, image in zip(rows["path"], decode_phantoms(rows["path"].tolist(), 64), strict=True):
+        name, grade = path.rsplit("/", 1)[1].rsplit("-", 1)
+        (folder / grade).mkdir(exist_ok=True)
+        Image.fromarray(image).save(folder / grade / f"{name}.png")
+    return folder
+
+
+@pytest.fixture
+def launch(monkeypatch, capsys):
+    """Run an entry point as from the command line; returns code, lines of output and lines of errors."""
+
+    def run(main, *arguments):
+        monkeypatch.setattr(sys, "argv", ["koa", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        GlobalHydra.instance().clear()
+        HydraConfig.instance().cfg = None
+        out, err = capsys.readouterr()
+        return SimpleNamespace(code=ended.value.code, out=out.splitlines(), err=err.splitlines())
+
+    return run

@@ -68,6 +68,29 @@ def test_a_function_runs_in_a_process_of_its_own():
     assert in_own_process("os:getpid") != in_own_process("os:getpid")
 
 
+def take_turns(file, name, steps):
+    watch = import_module("benchmarks.process").Stopwatch(2)
+    for _ in range(steps):
+        with open(file, "a") as log:  # noqa: PTH123
+            log.write(name)
+        watch.step_done()
+    return watch.turns
+
+
+def test_processes_take_turns_one_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    call = (f"{Path(__file__).stem}:take_turns", str(tmp_path / "log"))
+    turns = import_module("benchmarks.process").in_turns((*call, "a", 6), (*call, "b", 4))
+    assert (tmp_path / "log").read_text() == "aabbaabbaa"
+    assert [len(side) for side in turns] == [2, 1]
+
+
+def test_a_process_that_fails_raises(tmp_path):
+    process = import_module("benchmarks.process")
+    with pytest.raises(process.subprocess.CalledProcessError):
+        process.in_own_process("operator:truediv", 1, 0)
+
+
 def test_loss_curves_are_compared_smoothed():
     differ = import_module("benchmarks.precision").largest_difference
     assert differ([1.0] * 10, [1.0] * 10) == 0

@@ -39,7 +39,9 @@ def test_warmup_cosine_by_hand():
 def test_one_cycle_is_torchs(total, warmup, start_div, final_div):
     if abs(warmup * total - 1) < 1e-6 or warmup * total > total - 1 - 1e-6:
         return  # torch divides by zero here
-    ours = one_cycle(optimizer(0.1, 0.5), total_steps=total, warmup=warmup, start_div=start_div, final_div=final_div, **CALL)
+    ours = one_cycle(
+        optimizer(0.1, 0.5), total_steps=total, warmup=warmup, start_div=start_div, final_div=final_div, **CALL
+    )
     theirs = OneCycleLR(
         optimizer(0.1, 0.5), [0.1, 0.5], total, pct_start=warmup, div_factor=start_div, final_div_factor=final_div,
         cycle_momentum=False,

@@ -74,7 +74,9 @@ def test_hybrid_computes_depthwise_in_fp32_and_the_rest_in_bf16(net, image):
     hybrid, kinds = Plan("bf16-hybrid", True, "").prepare(net).train(), {}
     for name, module in hybrid.named_modules():
         if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(lambda m, args, out, name=name: kinds.update({name: (m.groups > 1, out.dtype)}))
+            module.register_forward_hook(
+                lambda m, args, out, name=name: kinds.update({name: (m.groups > 1, out.dtype)})
+            )
     with torch.autocast("cpu", torch.bfloat16):
         loss = hybrid(image).float().square().mean()
     loss.backward()

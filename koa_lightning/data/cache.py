@@ -5,12 +5,17 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
+import shutil
 import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -19,7 +24,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from koa_lightning.data.images import fit as fit_image
-from koa_lightning.data.images import read_image
+from koa_lightning.data.images import one_line, read_image
 from koa_lightning.data.manifest import PHANTOM
 from koa_lightning.data.phantom import draw_phantoms
 from koa_lightning.errors import InputError
@@ -87,104 +92,157 @@ def open_cache(
     """Return the cache of these knees; decode them first if it is not there.
 
     A file under its final name is always whole: it is written under another and renamed. A lock that the system frees
-    when its holder dies lets one run build while others wait.
+    when its holder dies lets one run build while others wait. Images that could not be read are tried again each
+    time, as what was missing may be there now; if one can be read, the cache is built anew.
 
     Raises:
-        InputError: The folder cannot be written, or the disk is full.
+        InputError: The folder cannot be read or written, or the disk is full.
     """
     where = folder or default_dir()
-    name = key(hashes, sides, preprocessing)
-    final = where / f"{name}.npy"
+    final = where / f"{key(hashes, sides, preprocessing)}.npy"
+    shape = (len(paths), preprocessing.image_size, preprocessing.image_size)
     try:
         where.mkdir(parents=True, exist_ok=True)
-        built = False
-        if not final.exists():
-            with _lock(where / f"{name}.lock"):
-                if not final.exists():
-                    _build(final, paths, sides, preprocessing, quiet)
-                    built = True
-        unreadable = json.loads(final.with_suffix(".json").read_text())
+        opened, built = _open(final, shape, paths), False
+        if opened is None:
+            with _locked(final.with_suffix(".lock")):
+                opened = _open(final, shape, paths)  # another run may have built it meanwhile
+                if opened is None:
+                    _build(final, shape, paths, sides, preprocessing, quiet)
+                    opened, built = _open(final, shape, paths), True
+    except OSError as error:  # of the cache's own files: faults of images are InputErrors already
+        why = error.strerror or one_line(error)
+        raise InputError(f"{where}: the cache cannot be written or read ({why}); set data.cache_dir=DIR") from error
+    if opened is None:
+        raise InputError(f"{final}: was changed while it was built; delete it and try again")
+    return Cache(*opened, final, built)
+
+
+def _open(final: Path, shape: tuple[int, int, int], paths: Sequence[str]) -> tuple[np.ndarray, dict[int, str]] | None:
+    """Return the images and the rows that cannot be read; None when there is no whole and current cache."""
+    try:
         images = np.load(final, mmap_mode="r")
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOSPC, errno.EDQUOT):
-            raise InputError(
-                f"{where}: the cache cannot be written ({error.strerror}); set data.cache_dir=DIR"
-            ) from None
-        raise
-    return Cache(images, {int(row): reason for row, reason in unreadable.items()}, final, built)
+        rows = [int(row) for row in json.loads(final.with_suffix(".json").read_text())]
+    except FileNotFoundError:
+        return None
+    except (
+        ValueError,
+        EOFError,
+    ):  # not as long as its header says, as after a power failure
+        print(f"WARNING: {final}: the cache is damaged and is built anew", file=sys.stderr, flush=True)
+        return None
+    if images.shape != shape or images.dtype != np.uint8:
+        print(f"WARNING: {final}: the cache is of another form and is built anew", file=sys.stderr, flush=True)
+        return None
+    faults = {row: _fault(paths[row]) for row in rows}
+    unreadable = {row: fault for row, fault in faults.items() if fault}
+    return (images, unreadable) if len(unreadable) == len(faults) else None
 
 
-def _lock(path: Path) -> FileLock:
+def _fault(path: str) -> str:
+    try:
+        read_image(path)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
     lock = FileLock(path)
     try:
         lock.acquire(timeout=1)
     except Timeout:
         print(f"another run is building this cache ({path.stem}); waiting for it", file=sys.stderr, flush=True)
         lock.acquire()
-    return lock
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _build(final: Path, paths: Sequence[str], sides: Sequence[str], preprocessing: Preprocessing, quiet: bool) -> None:
+def _build(
+    final: Path,
+    shape: tuple[int, int, int],
+    paths: Sequence[str],
+    sides: Sequence[str],
+    preprocessing: Preprocessing,
+    quiet: bool,
+) -> None:
+    final.unlink(missing_ok=True)  # damaged, or not current
     for leftover in final.parent.glob(f"{final.stem}.*.part"):
         leftover.unlink()  # of a build that was killed: we hold the lock, so nobody writes it
     part = final.parent / f"{final.stem}.{os.getpid()}.part"
-    shape = (len(paths), preprocessing.image_size, preprocessing.image_size)
+    needed, free = math.prod(shape), shutil.disk_usage(final.parent).free
+    if needed > free:  # said now, not after an hour of decoding
+        raise OSError(errno.ENOSPC, f"it needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free")
+    unreadable: dict[int, str] = {}
     try:
-        images = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
-        with part.open("r+b") as file:
-            # Writing to a sparse map on a full disk would kill the process; this raises ENOSPC instead.
-            os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
-        unreadable: dict[int, str] = {}
-        for rows, faults in _decode_all(images, paths, sides, preprocessing, quiet):
-            del rows
-            unreadable |= faults
-        images.flush()
-        final.with_suffix(".json").write_text(json.dumps(unreadable))
+        # Written, not mapped: a full disk is an error here, and would kill the process there (SIGBUS).
+        with part.open("wb") as file:
+            _write_header(file, shape)
+            for images, faults in _decode_all(paths, sides, preprocessing, quiet):
+                file.write(images.data)
+                unreadable |= faults
+                _to_disk(file)  # now, while the others decode: at the end they would wait for it
+        with final.with_suffix(".json").open("wb") as file:
+            file.write(json.dumps(unreadable).encode())
+            _to_disk(file)
         part.replace(final)
     finally:
         part.unlink(missing_ok=True)
 
 
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    description = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, description)
+
+
+def _to_disk(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())  # else a rename may outlive a power failure and the content not
+
+
 def _decode_all(
-    images: np.ndarray, paths: Sequence[str], sides: Sequence[str], preprocessing: Preprocessing, quiet: bool
-) -> Iterator[tuple[int, dict[int, str]]]:
-    """Decode in chunks on all cores, straight into the map; yield (rows done, faults) a chunk."""
-    starts = range(0, len(paths), CHUNK)
-
-    def task(start: int) -> tuple[int, dict[int, str]]:
-        rows = range(start, min(start + CHUNK, len(paths)))
-        return len(rows), _decode_chunk(images, rows, paths, sides, preprocessing)
-
+    paths: Sequence[str], sides: Sequence[str], preprocessing: Preprocessing, quiet: bool
+) -> Iterator[tuple[np.ndarray, dict[int, str]]]:
+    """Decode on all cores; yield chunk by chunk, in order, the images and what could not be read."""
+    chunks = [range(start, min(start + CHUNK, len(paths))) for start in range(0, len(paths), CHUNK)]
+    workers = 2 * (os.cpu_count() or 1)  # two a core: while one waits for the interpreter, the other decodes
     with (
         Progress(console=Console(stderr=True), disable=quiet, transient=False) as bar,
-        ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+        ThreadPoolExecutor(workers) as pool,
     ):
         shown = bar.add_task("decoding knees, once", total=len(paths))
+        pending: deque[Future[tuple[np.ndarray, dict[int, str]]]] = deque()
         try:
-            for done, faults in pool.map(task, starts):
-                bar.advance(shown, done)
-                yield done, faults
-        except BaseException:
+            for number, rows in enumerate(chunks):
+                pending.append(pool.submit(_decode_chunk, rows, paths, sides, preprocessing))
+                if number >= workers:  # so many chunks wait in memory, no more
+                    yield pending.popleft().result()
+                    bar.advance(shown, CHUNK)
+            while pending:
+                yield pending.popleft().result()
+                bar.advance(shown, CHUNK)
+        finally:  # Ctrl-C must not wait for the rest
             pool.shutdown(wait=True, cancel_futures=True)
-            raise
 
 
 def _decode_chunk(
-    images: np.ndarray, rows: range, paths: Sequence[str], sides: Sequence[str], preprocessing: Preprocessing
-) -> dict[int, str]:
+    rows: range, paths: Sequence[str], sides: Sequence[str], preprocessing: Preprocessing
+) -> tuple[np.ndarray, dict[int, str]]:
+    images = np.zeros((len(rows), preprocessing.image_size, preprocessing.image_size), np.uint8)
+    faults: dict[int, str] = {}
     if paths[rows[0]].startswith(PHANTOM):
         drawn = decode_phantoms([paths[row] for row in rows], preprocessing.image_size)
-        for row, image in zip(rows, drawn, strict=True):
-            images[row] = preprocessing.apply(image, sides[row])
-        return {}
-    faults = {}
-    for row in rows:
+        images[:] = [preprocessing.apply(image, sides[row]) for row, image in zip(rows, drawn, strict=True)]
+        return images, faults
+    for at, row in enumerate(rows):
         try:
-            images[row] = preprocessing.apply(read_image(paths[row]), sides[row])
+            images[at] = preprocessing.apply(read_image(paths[row]), sides[row])
         except InputError as error:
             faults[row] = str(error)
-            images[row] = 0
-    return faults
+    return images, faults
 
 
 def decode_phantoms(paths: Sequence[str], size: int) -> np.ndarray:

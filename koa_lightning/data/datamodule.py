@@ -19,6 +19,7 @@ from koa_lightning.data.cache import Preprocessing, open_cache
 from koa_lightning.errors import InputError
 
 Batch = dict[str, torch.Tensor]
+ALL = "all"  # as a part: every knee, whatever its part
 
 
 class KneeDataset(Dataset[Batch]):
@@ -136,24 +137,14 @@ class KneeDataModule(L.LightningDataModule):
         """Build manifest, parts and cache of the parts named; files of no other part are opened.
 
         Args:
-            parts: E.g. train and val; or the one part to evaluate.
+            parts: E.g. train and val; or the one part to evaluate; or `all` alone: every knee but those of `auto_test`,
+                whatever its part.
             manifest_file: Where to write the manifest of these parts (Parquet).
 
         Raises:
             InputError: Whatever is wrong with the data, in one line.
         """
-        manifest = splits.assign(
-            self.source(),
-            split=self.split,
-            val_fraction=self.val_fraction,
-            test_fraction=self.test_fraction,
-            n_folds=self.folds,
-            fold=self.fold,
-            seed=self.split_seed,
-            where=f"data={self.name}",
-        )
-        self._check(manifest, parts)
-        rows = manifest[manifest["split"].isin(list(parts))].reset_index(drop=True)
+        rows = self._rows(parts)
         rows = mf.add_hashes(rows, parts)
         cache = open_cache(
             rows["path"].tolist(),
@@ -164,6 +155,8 @@ class KneeDataModule(L.LightningDataModule):
             self.quiet,
         )
         readable = self._readable(rows, cache.unreadable)
+        if not readable.all():
+            self._check_parts(rows[readable], parts)
         self.fingerprint = mf.fingerprint(rows[readable], parts)
         for part in parts:
             numbers = np.flatnonzero(readable & (rows["split"] == part).to_numpy())
@@ -175,23 +168,48 @@ class KneeDataModule(L.LightningDataModule):
             rows[readable].to_parquet(manifest_file)
         return self
 
-    def _check(self, manifest: pd.DataFrame, parts: Sequence[str]) -> None:
+    def _rows(self, parts: Sequence[str]) -> pd.DataFrame:
+        """Return the manifest of these parts, checked; no file is opened."""
         where = f"data={self.name}"
+        manifest = self.source()
         if (manifest["patient"] == "").any():
-            self.marks.append("patients unknown")
-            print(
-                f"WARNING: {where}: patients are unknown, so both knees of one may be in two parts; "
+            self._mark(
+                "patients unknown",
+                f"{where}: patients are unknown, so both knees of one may be in two parts; "
                 "give a column or pattern for the patient",
-                file=sys.stderr,
-                flush=True,
             )
-        mf.check_patients(manifest)
+        if ALL in parts:
+            manifest = manifest[manifest["split"] != mf.AUTO_TEST].assign(split=ALL)
+        else:
+            manifest = splits.assign(
+                manifest,
+                split=self.split,
+                val_fraction=self.val_fraction,
+                test_fraction=self.test_fraction,
+                n_folds=self.folds,
+                fold=self.fold,
+                seed=self.split_seed,
+                where=where,
+            )
+            mf.check_patients(manifest, where, {*mf.PARTS, *parts})
+        self._check_parts(manifest, parts)
+        return manifest[manifest["split"].isin(list(parts))].reset_index(drop=True)
+
+    def _check_parts(self, manifest: pd.DataFrame, parts: Sequence[str]) -> None:
+        where = f"data={self.name}"
+        present = set(manifest["split"].unique())
         for part in parts:
-            if not (manifest["split"] == part).any():
-                there = ", ".join(p for p in (*mf.PARTS, "auto_test") if (manifest["split"] == p).any())
-                raise InputError(f"{where}: no {part} part; parts there: {there}; type split=PART for another")
+            if part not in present:
+                there = ", ".join(p for p in (*mf.PARTS, mf.AUTO_TEST) if p in present) or "none"
+                hint = "data.split=stratified makes parts" if "train" in parts else "type split=PART for another"
+                raise InputError(f"{where}: no knee in the {part} part; parts there: {there}; {hint}")
             if part in ("train", "val") and "train" in parts:
                 mf.check_grades(manifest, part, where)
+
+    def _mark(self, mark: str, warning: str) -> None:
+        if mark not in self.marks:  # prepare() may be called once a part
+            self.marks.append(mark)
+            print(f"WARNING: {warning}", file=sys.stderr, flush=True)
 
     def _readable(self, rows: pd.DataFrame, unreadable: dict[int, str]) -> np.ndarray:
         readable = np.ones(len(rows), dtype=bool)
@@ -202,8 +220,7 @@ class KneeDataModule(L.LightningDataModule):
         shown = "; ".join(reasons[:3]) + (f"; and {len(reasons) - 3} more" if len(reasons) > 3 else "")
         if self.on_unreadable == "stop":
             raise InputError(f"{len(reasons)} image(s) cannot be read: {shown}; mend them, or data.on_unreadable=skip")
-        self.marks.append(f"{len(reasons)} unreadable images skipped")
-        print(f"WARNING: {len(reasons)} image(s) skipped: {shown}", file=sys.stderr, flush=True)
+        self._mark(f"{len(reasons)} unreadable images skipped", f"{len(reasons)} image(s) skipped: {shown}")
         return readable
 
     @property

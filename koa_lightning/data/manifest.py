@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -100,12 +101,17 @@ def hash_file(path: str) -> str:
         return ""
 
 
+def _hash_files(paths: Iterable[str]) -> list[str]:
+    return [hash_file(path) for path in paths]
+
+
 def add_hashes(manifest: pd.DataFrame, parts: Iterable[str]) -> pd.DataFrame:
     """Return the manifest with the hash of every file of these parts; other files are not opened."""
     rows = np.flatnonzero(manifest["split"].isin(list(parts)) & (manifest["hash"] == ""))
     paths = manifest["path"].to_numpy()[rows]
-    with ThreadPoolExecutor(2) as pool:
-        hashes = list(pool.map(hash_file, paths, chunksize=256))
+    chunks = np.array_split(paths, -(-len(paths) // 256) or 1)  # a task a file would cost as much as its hash
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        hashes = [content for chunk in pool.map(_hash_files, chunks) for content in chunk]
     frame = manifest.copy()
     frame.loc[rows, "hash"] = hashes
     return frame

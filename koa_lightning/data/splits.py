@@ -119,11 +119,14 @@ def assign(
     frame["patient"] = frame["patient"].where(~unknown, frame["path"])  # each such knee is dealt alone
     own = frame["split"] != AUTO_TEST
     absent = frame.loc[own, "split"] == ""
-    if split == "official" and absent.all():
-        print(f"{where}: it has no parts of its own; they are made (data.split=stratified)", file=sys.stderr)
+    anew = own.any() and (split == "stratified" or absent.all())
+    if split == "official" and anew:
+        print(
+            f"{where}: it has no parts of its own; they are made (data.split=stratified)", file=sys.stderr, flush=True
+        )
     elif split == "official" and absent.any():
         raise InputError(f"{where}: {absent.sum()} knee(s) have no official part; type data.split=stratified")
-    if split == "stratified" or absent.all():
+    if anew:
         frame.loc[own, "split"] = stratified(
             frame[own], val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, where=where
         )

@@ -105,9 +105,10 @@ def build(spec: NetSpec, weights: w.Weights | None = None) -> KneeNet:
             spec.name, in_chans=1, num_classes=links.n_outputs(spec.link), **_given(options), **source
         )
         head = _head_of(net)
-    except (AssertionError, AttributeError, TypeError) as error:
+    except (ArithmeticError, AssertionError, AttributeError, RuntimeError, TypeError) as error:
         raise InputError(f"model.name={spec.name}: {_refusal(error, options)}") from None
-    net.pretrained_cfg.pop("state_dict", None)  # type: ignore[operator, union-attr]  # else each copy of the model copies ImageNet weights too
+    # Else each copy of the model copies ImageNet weights too.
+    net.pretrained_cfg.pop("state_dict", None)  # type: ignore[operator, union-attr]
     if weights is not None and weights.state_dict is not None and weights.from_file:
         w.load_file_weights(net, weights.state_dict, head, spec.name, weights.origin)
     return KneeNet(net, spec)

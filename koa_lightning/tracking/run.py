@@ -46,7 +46,7 @@ class MlflowRun:
         attached: Whether the run is only added to, so that its end stays what it was.
     """
 
-    attached = False
+    attached: bool = False
 
     def __init__(self, run: Run, experiment: str, uri: str, sender: Sender, history: History, folder: Path) -> None:
         self.run_id: str = run.info.run_id
@@ -194,6 +194,7 @@ def start_run(
     sender = Sender(partial(deliver, client, run.info.run_id), spool, store.why_unreachable)
     past = _past(client, run.info.run_id) if run_id else {}
     tracked = MlflowRun(run, experiment, store.uri, sender, History(past), spool.path.parent)
+    tracked.attached = attach
     if run_id:  # what the first start was made with stays to be seen
         known = run.data.tags
         tracked.log_tags({(f"resumed.{k}" if known.get(k, v) != v else k): v for k, v in tags.items()})

@@ -1,40 +1,11 @@
-"""A ready store for each test: the database is made once and copied."""
+"""A store that fails when told so."""
 
-import os
-import shutil
 import threading
-from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
 
-import koa_lightning
 from koa_lightning.tracking.run import start_run
-from koa_lightning.tracking.store import open_store
-
-
-@pytest.fixture(scope="session")
-def ready_database(tmp_path_factory):
-    base = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent  # one for all workers; open_store lets the others wait
-    open_store(f"sqlite:///{base}/ready/mlflow.db", base)
-    return base / "ready" / "mlflow.db"
-
-
-@pytest.fixture
-def with_package():
-    """The environment of a process that imports the package as this one does."""
-    return os.environ | {"PYTHONPATH": str(Path(koa_lightning.__file__).parents[1])}
-
-
-@pytest.fixture
-def store(ready_database, tmp_path, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    folder = tmp_path / "with space" / "mlruns"
-    folder.mkdir(parents=True)
-    shutil.copy(ready_database, folder)
-    return open_store(None, folder)
 
 
 class FlakyClient:

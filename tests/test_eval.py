@@ -1,0 +1,262 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from koa_lightning import checkpoint, eval, table
+from koa_lightning.config import compose
+from koa_lightning.errors import InputError
+from koa_lightning.eval import evaluate, mean_loss, measure_table
+from koa_lightning.losses import CrossEntropy
+from koa_lightning.train import train
+
+COLUMNS = [
+    "path", "patient", "side", "grade", "predicted", "expected_grade",
+    "p0", "p1", "p2", "p3", "p4", "z0", "z1", "z2", "z3", "z4",
+]  # fmt: skip
+
+
+@pytest.fixture
+def measure(trained, tmp_path):
+    """Evaluate the trained run; returns the result and the folder."""
+
+    def run(*overrides, ckpt=trained.best):
+        cfg = compose("eval", [f"ckpt='{ckpt}'", f"out='{tmp_path}/out'", "explain=none", *overrides])
+        return evaluate(cfg), tmp_path / "out"
+
+    return run
+
+
+@pytest.fixture
+def client(trained):
+    return MlflowClient(f"sqlite:///{trained.place}/mlruns/mlflow.db")
+
+
+def newest(client):
+    experiment = client.get_experiment_by_name("koa-lightning")
+    return client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])[0]
+
+
+def altered(trained, tmp_path, change):
+    content = torch.load(trained.best, weights_only=True)
+    change(content["koa_lightning"])
+    torch.save(content, tmp_path / "altered.ckpt")
+    return tmp_path / "altered.ckpt"
+
+
+def test_the_same_numbers_as_the_validation_that_chose_the_checkpoint(trained, measure):
+    result, _ = measure("split=val", "tracking=none")
+    chosen = {name.removeprefix("val/"): v for name, v in trained.result.items() if name.startswith("val/")}
+    assert len(chosen) == 18
+    for name, value in chosen.items():
+        assert result[name] == pytest.approx(value, abs=1e-5), name
+
+
+def test_the_same_logits_whatever_the_batch(trained, measure):
+    _, folder = measure("split=val", "tracking=none")
+    one = pd.read_parquet(folder / "predictions.parquet")
+    _, folder = measure("split=val", "tracking=none", "batch_size=1")
+    other = pd.read_parquet(folder / "predictions.parquet")
+    np.testing.assert_allclose(one[table.LOGITS], other[table.LOGITS], atol=1e-5)
+
+
+def test_the_predictions_table(measure):
+    _, folder = measure("tracking=none")
+    parquet, csv = pd.read_parquet(folder / "predictions.parquet"), pd.read_csv(folder / "predictions.csv")
+    assert list(parquet.columns) == list(csv.columns) == COLUMNS
+    assert csv["path"].tolist() == parquet["path"].tolist()
+    np.testing.assert_allclose(csv[table.PROBABILITIES].sum(axis=1), 1, atol=1e-5)
+    assert (csv["predicted"] == csv[table.PROBABILITIES].to_numpy().argmax(1)).all()
+    assert set(csv["side"]) <= {"L", "R"}
+
+
+def test_metrics_json(trained, measure):
+    result, folder = measure("tracking=none")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    names = {name.removeprefix("val/") for name in trained.result if name.startswith("val/")}
+    assert set(metrics) == names | {"n_knees", "n_patients"}
+    predictions = pd.read_csv(folder / "predictions.csv")
+    assert metrics["n_knees"] == len(predictions)
+    assert metrics["n_patients"] == predictions["patient"].nunique()
+    assert metrics["accuracy"] == pytest.approx((predictions["grade"] == predictions["predicted"]).mean())
+    assert result == {**metrics, "out": str(folder)}
+
+
+def test_no_patient_of_the_test_part_was_trained_on(trained, measure):
+    _, folder = measure("tracking=none")
+    tested = set(pd.read_csv(folder / "predictions.csv")["patient"].astype(str))
+    assert not tested & set(pd.read_parquet(trained.out / "manifest.parquet")["patient"])
+
+
+def test_it_is_logged_to_the_run_that_trained_it_which_stays_as_it_was(trained, measure, client):
+    run_id = trained.result["run_id"]
+    before = client.get_run(run_id)
+    result, _ = measure("explain=gradcam", "explain.n_worst=0")
+    after = client.get_run(run_id)
+    assert after.data.metrics["test/quadratic_kappa"] == result["quadratic_kappa"]
+    assert after.data.metrics["test/loss"] == pytest.approx(result["loss"])
+    [row] = client.get_metric_history(run_id, "test/mae")
+    assert row.step == trained.result["best_epoch"]
+    files = {item.path for item in client.list_artifacts(run_id, "eval/test")}
+    assert {path.removeprefix("eval/test/") for path in files} == {
+        "predictions.csv", "predictions.parquet", "metrics.json", "confusion_matrix.png", "gradcam.png",
+    }  # fmt: skip
+    for field in ("run_name", "status", "start_time", "end_time"):
+        assert getattr(after.info, field) == getattr(before.info, field)
+    assert after.data.params == before.data.params
+    assert after.data.tags == before.data.tags
+
+
+@pytest.mark.parametrize("overrides", [["tta=flip"], ["split=train"], ["split=all"], ["data=phantom"]])
+def test_what_is_measured_otherwise_goes_to_a_run_of_its_own(overrides, trained, measure, client):
+    result, _ = measure(*overrides, "data.source.n_patients=20" if overrides == ["data=phantom"] else "quiet=true")
+    run = newest(client)
+    assert run.info.run_id != trained.result["run_id"]
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["evaluates"] == trained.result["run_id"]
+    assert run.data.tags["marks"] == "phantom data, untrained weights"
+    part = "train" if overrides == ["split=train"] else "test"
+    assert run.data.metrics[f"{part}/accuracy"] == result["accuracy"]
+
+
+def test_from_another_folder_the_run_is_found_where_it_was(trained, measure, client, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    n_runs = len(client.search_runs([newest(client).info.experiment_id]))
+    measure()
+    assert not (tmp_path / "mlruns").exists()
+    assert len(client.search_runs([newest(client).info.experiment_id])) == n_runs
+
+
+def test_where_its_store_is_not_there_a_new_run_is_begun_and_said(trained, place, measure, tmp_path, capsys):
+    def move(record):
+        record["tracking"]["uri"] = "sqlite:////no/where/mlflow.db"
+
+    measure(ckpt=altered(trained, tmp_path, move))
+    assert f"the run that trained this, {trained.result['run_id']}, is not in sqlite:///" in capsys.readouterr().err
+    client = MlflowClient(f"sqlite:///{place}/mlruns/mlflow.db")
+    assert newest(client).data.tags["evaluates"] == trained.result["run_id"]
+    assert not Path("/no/where").exists()
+
+
+def test_tracking_none_logs_nothing(trained, measure, client):
+    before = client.get_run(trained.result["run_id"]).data.metrics
+    measure("tracking=none", "split=val")
+    assert client.get_run(trained.result["run_id"]).data.metrics == before
+
+
+def test_by_its_run(trained, measure):
+    run_id = trained.result["run_id"]
+    by_path, _ = measure("tracking=none")
+    by_run, _ = measure("tracking=none", ckpt=f"runs:/{run_id}")
+    by_file, _ = measure("tracking=none", ckpt=f"runs:/{run_id}/checkpoints/best.ckpt")
+    assert by_run == by_file == by_path
+
+
+def test_flip_averages_the_logits_of_both_views(trained, measure):
+    _, folder = measure("tracking=none", "split=val")
+    one = pd.read_parquet(folder / "predictions.parquet")[table.LOGITS].to_numpy()
+    _, folder = measure("tracking=none", "split=val", "tta=flip")
+    both = pd.read_parquet(folder / "predictions.parquet")[table.LOGITS].to_numpy()
+    assert np.abs(one - both).max() > 1e-4
+    net = checkpoint.read(trained.best).network()
+    assert net.training is False
+
+
+def test_other_data_without_that_of_the_training(trained, place, measure, knees):
+    """From a folder in which nothing of the training is left, not even its store."""
+    shutil.copy(trained.best, "model.ckpt")
+    result, folder = measure("data=folder", f"data.root='{knees}'", "split=all", ckpt="model.ckpt")
+    assert result["n_knees"] == 80
+    assert result["n_patients"] == 40
+    predictions = pd.read_csv(folder / "predictions.csv")
+    assert predictions["path"].str.startswith(str(knees)).all()
+    assert predictions["grade"].tolist() == [int(Path(path).parent.name) for path in predictions["path"]]
+    part, _ = measure("data=folder", f"data.root='{knees}'", "tracking=none", ckpt="model.ckpt")
+    assert 0 < part["n_patients"] < 40
+
+
+def test_a_part_of_the_same_knees_at_another_place_is_the_same_part(place, tiny, knees):
+    overrides = [item for item in tiny.overrides if not item.startswith("data.source")]
+    shutil.copytree(knees, "first")
+    train(compose("train", [*overrides, "data=folder", "data.root=first", "explain=none", "out=o"]))
+    there = evaluate(compose("eval", ["ckpt=o/checkpoints/best.ckpt", "out=a", "explain=none", "split=val"]))
+    Path("first").rename("second")
+    with pytest.raises(InputError, match=f"data.root={place}/first: there is no such folder"):
+        evaluate(compose("eval", ["ckpt=o/checkpoints/best.ckpt", "out=b", "explain=none", "split=val"]))
+    moved = ["ckpt=o/checkpoints/best.ckpt", "out=c", "explain=none", "split=val", "data=folder", "data.root=second"]
+    here = evaluate(compose("eval", moved))
+    assert {**here, "out": ""} == {**there, "out": ""}
+
+
+@pytest.mark.parametrize("source", [
+    {"_target_": "os.mkdir", "path": "ran", "n_patients": 40, "seed": 2018, "grade_shares": None},
+    {"n_patients": {"_target_": "os.mkdir", "path": "ran"}, "seed": 2018, "grade_shares": None},
+    {"n_patients": "${oc.create:'{_target_: os.mkdir, path: ran}'}", "seed": 2018, "grade_shares": None},
+])  # fmt: skip
+def test_nothing_that_a_checkpoint_names_is_run(source, trained, place, measure, tmp_path):
+    def plant(record):
+        record["config"]["data"]["source"] = source
+
+    try:
+        measure("tracking=none", ckpt=altered(trained, tmp_path, plant))
+    except InputError as error:
+        assert "\n" not in str(error)
+    assert not (place / "ran").exists()
+
+
+def test_a_loss_that_no_config_names_is_left_out(trained, place, measure, tmp_path):
+    result, folder = measure(
+        "tracking=none", ckpt=altered(trained, tmp_path, lambda record: record.update(loss="os.system"))
+    )
+    assert result["loss"] is None
+    assert json.loads((folder / "metrics.json").read_text())["loss"] is None
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"", "not a checkpoint, or cut off while it was written"),
+        (b"half of something", "give"),
+        ({"state_dict": {}}, "a checkpoint of another program"),
+    ],
+)
+def test_bad_checkpoints(content, line, trained, launch, place):
+    torch.save(content, "bad.ckpt") if isinstance(content, dict) else Path("bad.ckpt").write_bytes(content)
+    ended = launch(eval.main, "ckpt=bad.ckpt")
+    assert ended.code == 2
+    [error] = ended.err
+    assert error.startswith("error: ckpt=bad.ckpt: ")
+    assert line in error
+    assert list((place / "outputs").iterdir()) == []
+
+
+def test_a_checkpoint_that_was_cut_off(trained, launch, place):
+    Path("cut.ckpt").write_bytes(trained.best.read_bytes()[:5000])
+    ended = launch(eval.main, "ckpt=cut.ckpt")
+    assert (ended.code, len(ended.err)) == (2, 1)
+
+
+def test_what_is_printed(trained, launch, tmp_path):
+    ended = launch(eval.main, f"ckpt={trained.best}", f"out={tmp_path}/a b", "explain=none", "tracking=none")
+    assert ended.code == 0
+    assert ended.out[-2:] == ["research use only, not a medical device", f"written to {tmp_path}/a b"]
+    text = "\n".join(ended.out)
+    assert "phantom data, untrained weights" in text
+    assert "quadratic_kappa" in text
+
+
+def test_grades_that_are_unknown_are_not_measured():
+    knees = pd.DataFrame({"path": ["a", "b", "c"], "patient": ["1", "1", "2"], "side": "", "grade": [0, -1, 1]})
+    logits = torch.tensor([[9.0, 0, 0, 0, 0], [0, 0, 0, 0, 9.0], [9.0, 0, 0, 0, 0]])
+    metrics = measure_table(table.predictions_table(knees, logits, "softmax"))
+    assert (metrics["n_knees"], metrics["n_patients"], metrics["accuracy"]) == (2, 2, 0.5)
+    assert metrics["auroc_oa"] is None
+    expected = torch.nn.functional.cross_entropy(logits[[0, 2]], torch.tensor([0, 1])).item()
+    assert mean_loss(CrossEntropy(), logits, knees["grade"], 1) == pytest.approx(expected)
+    with pytest.raises(InputError, match="no knee of a known grade"):
+        measure_table(table.predictions_table(knees.assign(grade=-1), logits, "softmax"))
