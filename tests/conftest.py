@@ -196,9 +196,9 @@ def trained_once(tmp_path_factory, ready_database, tiny):
 
 
 @pytest.fixture
-def trained(trained_once, alone, monkeypatch):
-    """That run, with its folder as the working directory."""
-    monkeypatch.chdir(trained_once.place)
+def trained(trained_once, alone, tmp_path, monkeypatch):
+    """That run, seen from another folder."""
+    monkeypatch.chdir(tmp_path)
     return trained_once
 
 

@@ -124,8 +124,7 @@ def test_what_is_measured_otherwise_goes_to_a_run_of_its_own(overrides, trained,
     assert run.data.metrics[f"{part}/accuracy"] == result["accuracy"]
 
 
-def test_from_another_folder_the_run_is_found_where_it_was(trained, measure, client, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_from_another_folder_the_run_is_found_where_it_was(measure, client, tmp_path):
     n_runs = len(client.search_runs([newest(client).info.experiment_id]))
     measure()
     assert not (tmp_path / "mlruns").exists()
@@ -149,7 +148,8 @@ def test_tracking_none_logs_nothing(trained, measure, client):
     assert client.get_run(trained.result["run_id"]).data.metrics == before
 
 
-def test_by_its_run(trained, measure):
+def test_by_its_run(trained, measure, monkeypatch):
+    monkeypatch.chdir(trained.place)
     run_id = trained.result["run_id"]
     by_path, _ = measure("tracking=none")
     by_run, _ = measure("tracking=none", ckpt=f"runs:/{run_id}")

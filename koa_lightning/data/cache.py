@@ -10,9 +10,9 @@ import os
 import shutil
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -31,6 +31,7 @@ from koa_lightning.errors import InputError
 
 VERSION = 1  # raise it when decoding, fitting or the phantom changes, so that old files are not taken
 CHUNK = 64  # knees a task: large enough for the phantom's vectorised drawing, small enough for a smooth bar
+CHUNK_BYTES = 1 << 23  # ... and so that few large images do not fill the memory
 
 
 @dataclass(frozen=True)
@@ -125,14 +126,9 @@ def _open(final: Path, shape: tuple[int, int, int], paths: Sequence[str]) -> tup
         rows = [int(row) for row in json.loads(final.with_suffix(".json").read_text())]
     except FileNotFoundError:
         return None
-    except (
-        ValueError,
-        EOFError,
-    ):  # not as long as its header says, as after a power failure
-        print(f"WARNING: {final}: the cache is damaged and is built anew", file=sys.stderr, flush=True)
+    except (ValueError, EOFError):  # shorter than its header says: copied in part, or a disk that failed
         return None
     if images.shape != shape or images.dtype != np.uint8:
-        print(f"WARNING: {final}: the cache is of another form and is built anew", file=sys.stderr, flush=True)
         return None
     faults = {row: _fault(paths[row]) for row in rows}
     unreadable = {row: fault for row, fault in faults.items() if fault}
@@ -169,7 +165,11 @@ def _build(
     preprocessing: Preprocessing,
     quiet: bool,
 ) -> None:
-    final.unlink(missing_ok=True)  # damaged, or not current
+    if final.exists():
+        print(
+            f"WARNING: {final}: damaged, or some images can be read now; it is built anew", file=sys.stderr, flush=True
+        )
+        final.unlink()
     for leftover in final.parent.glob(f"{final.stem}.*.part"):
         leftover.unlink()  # of a build that was killed: we hold the lock, so nobody writes it
     part = final.parent / f"{final.stem}.{os.getpid()}.part"
@@ -181,10 +181,11 @@ def _build(
         # Written, not mapped: a full disk is an error here, and would kill the process there (SIGBUS).
         with part.open("wb") as file:
             _write_header(file, shape)
-            for images, faults in _decode_all(paths, sides, preprocessing, quiet):
-                file.write(images.data)
-                unreadable |= faults
-                _to_disk(file)  # now, while the others decode: at the end they would wait for it
+            with closing(_decode_all(paths, sides, preprocessing, quiet)) as chunks:
+                for images, faults in chunks:
+                    file.write(images.data)
+                    unreadable |= faults
+                    _to_disk(file)  # now, while the next are decoded: at the end everything would wait for it
         with final.with_suffix(".json").open("wb") as file:
             file.write(json.dumps(unreadable).encode())
             _to_disk(file)
@@ -205,9 +206,10 @@ def _to_disk(file: BinaryIO) -> None:
 
 def _decode_all(
     paths: Sequence[str], sides: Sequence[str], preprocessing: Preprocessing, quiet: bool
-) -> Iterator[tuple[np.ndarray, dict[int, str]]]:
+) -> Generator[tuple[np.ndarray, dict[int, str]]]:
     """Decode on all cores; yield chunk by chunk, in order, the images and what could not be read."""
-    chunks = [range(start, min(start + CHUNK, len(paths))) for start in range(0, len(paths), CHUNK)]
+    step = max(1, min(CHUNK, CHUNK_BYTES // preprocessing.image_size**2))
+    chunks = [range(start, min(start + step, len(paths))) for start in range(0, len(paths), step)]
     workers = 2 * (os.cpu_count() or 1)  # two a core: while one waits for the interpreter, the other decodes
     with (
         Progress(console=Console(stderr=True), disable=quiet, transient=False) as bar,
@@ -220,10 +222,10 @@ def _decode_all(
                 pending.append(pool.submit(_decode_chunk, rows, paths, sides, preprocessing))
                 if number >= workers:  # so many chunks wait in memory, no more
                     yield pending.popleft().result()
-                    bar.advance(shown, CHUNK)
+                    bar.advance(shown, step)
             while pending:
                 yield pending.popleft().result()
-                bar.advance(shown, CHUNK)
+                bar.advance(shown, step)
         finally:  # Ctrl-C must not wait for the rest
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -176,7 +176,8 @@ def read_table(file: Path) -> pd.DataFrame:
     try:
         if file.suffix.lower() in (".parquet", ".pq"):
             return pd.read_parquet(file)
-        return pd.read_csv(file, dtype=dict.fromkeys(_TEXT, "str"), skipinitialspace=True)
+        # low_memory guesses a column's type piece by piece, and a column of two types cannot be written as Parquet
+        return pd.read_csv(file, dtype=dict.fromkeys(_TEXT, "str"), skipinitialspace=True, low_memory=False)
     except (ValueError, OSError) as error:  # parser errors are ValueErrors
         raise InputError(f"{file}: not a readable CSV or Parquet table ({one_line(error)})") from None
 

@@ -1,0 +1,302 @@
+import os
+import re
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from koa_lightning.config import config_dir
+from koa_lightning.data import sources
+from koa_lightning.errors import InputError
+
+
+def touch(root, *names):
+    """Make files that are no images: a source opens none."""
+    for name in names:
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"")
+
+
+def default_pattern():
+    text = (config_dir() / "data" / "folder.yaml").read_text()
+    return re.search(r"^pattern: '(.*)'$", text, re.MULTILINE)[1]
+
+
+def refuses(match, source, *arguments, **options):
+    with pytest.raises(InputError, match=match) as caught:
+        source(*arguments, **options)
+    assert "\n" not in str(caught.value)
+
+
+def facts(rows):
+    return [tuple(row) for row in rows[["patient", "side", "split", "grade"]].itertuples(index=False)]
+
+
+# --- chen2018
+
+
+def test_chen2018_reads_patient_side_grade_and_part_from_names(tmp_path):
+    touch(tmp_path, "train/0/9001104R.jpg", "train/4/9001104L.png", "val/2/9002817R.png", "test/1/9003126L.PNG")
+    touch(tmp_path, "auto_test/1/9003126_1.png", "auto_test/3/9003126_2.png")
+    rows = sources.chen2018(str(tmp_path))
+    assert facts(rows) == [
+        ("9003126", "", "auto_test", 1),
+        ("9003126", "", "auto_test", 3),
+        ("9003126", "L", "test", 1),
+        ("9001104", "R", "train", 0),
+        ("9001104", "L", "train", 4),
+        ("9002817", "R", "val", 2),
+    ]
+    assert rows["path"].tolist()[3] == str(tmp_path / "train" / "0" / "9001104R.jpg")
+    assert (rows["hash"] == "").all()
+
+
+def test_chen2018_passes_over_what_is_no_image(tmp_path):
+    touch(tmp_path, "train/0/9001104R.png", "train/0/.9001104L.png", "train/0/Thumbs.db", "train/0/notes.txt")
+    touch(tmp_path, "train/.DS_Store", "train/.cache/x.png", "train/0/9001104L.png/inside.txt", "README.md")
+    assert facts(sources.chen2018(str(tmp_path))) == [("9001104", "R", "train", 0)]
+
+
+@pytest.mark.parametrize("name", ["left_knee.png", "9001104.png", "19001104R.png", "9001104R2.png", "900110R.png"])
+def test_chen2018_refuses_other_names(tmp_path, name):
+    touch(tmp_path, f"train/0/{name}")
+    refuses(rf"{name}: no patient in this name .*; Chen 2018 names them", sources.chen2018, str(tmp_path))
+
+
+@pytest.mark.parametrize("source", [sources.chen2018, lambda root: sources.folder(root, default_pattern())])
+def test_a_root_that_is_missing_or_no_folder_stops(tmp_path, source):
+    refuses("data.root must be given; type data.root=FOLDER", source, None)
+    refuses(r"data.root=.*gone: there is no such folder", source, str(tmp_path / "gone"))
+    touch(tmp_path, "file")
+    refuses(r"data.root=.*file: is not a folder", source, str(tmp_path / "file"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_root_that_cannot_be_read_stops(tmp_path):
+    (tmp_path / "closed").mkdir(mode=0)
+    refuses("closed: the folder cannot be read", sources.chen2018, str(tmp_path / "closed"))
+
+
+def test_chen2018_says_what_it_looked_for(tmp_path):
+    looked_for = r"looked for \{train,val,test\}/\{0,1,2,3,4\}/NAME.png or .jpg"
+    refuses(rf"{looked_for}; found nothing", sources.chen2018, str(tmp_path))
+    touch(tmp_path, *(f"{grade}/9001104R.png" for grade in range(5)), "a.txt", "b.txt")
+    refuses(rf"{looked_for}; found 0, 1, 2, 3, 4 and 2 more \(data=folder", sources.chen2018, str(tmp_path))
+
+
+def test_chen2018_without_any_image_says_where_it_looked(tmp_path):
+    touch(tmp_path, "train/0/notes.txt", "val/9001104R.png")
+    refuses(r"no image in train, val; looked for", sources.chen2018, str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["5", "01", "12", "KL2", "-1", "0Normal", "mild"])
+def test_a_grade_folder_that_is_not_0_to_4_stops(tmp_path, name):
+    touch(tmp_path, "train/0/9001104R.png", f"train/{name}/9001104L.png", "0/9001104R.png", f"{name}/9001104L.png")
+    wanted = rf"folder '{name}' is no grade; the folders must be named 0, 1, 2, 3, 4"
+    refuses(wanted, sources.chen2018, str(tmp_path))
+    (tmp_path / "train").rename(tmp_path / ".train")
+    refuses(wanted, sources.folder, str(tmp_path), default_pattern())
+
+
+# --- folder
+
+
+@pytest.mark.parametrize(
+    ("name", "patient", "side"),
+    [
+        ("9001104R.png", "9001104", "R"),
+        ("9001104L.jpg", "9001104", "L"),
+        ("9001104r.png", "9001104", "R"),
+        ("9001104_L.png", "9001104", "L"),
+        ("9001104-right.dcm", "9001104", "R"),
+        ("9001104 Left.png", "9001104", "L"),
+        ("9001104_1.png", "9001104", ""),
+        ("9001104R (1).png", "9001104", "R"),  # a copy is of the same patient
+        ("9001104R_V00.png", "9001104", "R"),
+        ("P17_2.png", "P17", ""),
+        ("P17R_2.png", "P17", "R"),
+        ("p0042.tiff", "p0042", ""),
+        ("patient_001_left.png", "patient_001", "L"),
+        ("knee-0012.png", "knee-0012", ""),
+        ("sub-001_ses-02_L.png", "sub-001", ""),
+        ("OAI_9001104_R.png", "OAI_9001104", "R"),
+        ("17.png", "17", ""),
+    ],
+)
+def test_the_default_pattern_reads_plausible_names(tmp_path, name, patient, side):
+    touch(tmp_path, f"3/{name}")
+    assert facts(sources.folder(str(tmp_path), default_pattern())) == [(patient, side, "", 3)]
+
+
+@pytest.mark.parametrize("name", ["L_17.png", "left_17.png", "R17.png", "knee_L_17.png", "anna.png", "1a2b3c.png"])
+def test_the_default_pattern_does_not_guess(tmp_path, name):
+    touch(tmp_path, f"3/{name}")
+    refuses(f"{name}: no patient in this name .*; set data.pattern", sources.folder, str(tmp_path), default_pattern())
+
+
+@given(
+    st.from_regex(r"[A-KM-Q]{0,3}[0-9]{1,8}", fullmatch=True),
+    st.sampled_from(["", "_", "-", " "]),
+    st.sampled_from([("L", "R"), ("l", "r"), ("left", "right"), ("LEFT", "RIGHT")]),
+    st.sampled_from([".png", "_1.png", "-V01.dcm", " (2).jpg"]),
+)
+@settings(max_examples=80, deadline=None)
+def test_both_knees_of_a_patient_have_one_name_by_the_default_pattern(patient, between, sides, end):
+    found = [re.search(default_pattern(), f"{patient}{between}{side}{end}") for side in sides]
+    assert [match["patient"] for match in found] == [patient, patient]
+    assert [match["side"][0].upper() for match in found] == ["L", "R"]
+
+
+def test_the_pattern_can_be_given(tmp_path):
+    touch(tmp_path, "0/left_anna.png", "1/right_anna.png", "2/anna.png")
+    rows = sources.folder(str(tmp_path), r"^(?:(?P<side>left|right)_)?(?P<patient>[a-z]+)\.")
+    assert facts(rows) == [("anna", "L", "", 0), ("anna", "R", "", 1), ("anna", "", "", 2)]
+    rows = sources.folder(str(tmp_path), r"(?P<patient>.+)\.")
+    assert rows["patient"].tolist() == ["left_anna", "right_anna", "anna"]
+    assert (rows["side"] == "").all()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [("(", "not a regular expression"), (r"\d+", "needs a group"), (r"(?P<patient>\d*)", "no patient in this name")],
+)
+def test_a_pattern_that_cannot_work_stops(tmp_path, pattern, why):
+    touch(tmp_path, "0/anna.png")
+    refuses(why, sources.folder, str(tmp_path), pattern)
+
+
+def test_folder_says_what_it_looked_for(tmp_path):
+    looked_for = r"looked for \{0,1,2,3,4\}/NAME"
+    refuses(rf"no image found; {looked_for}; found nothing", sources.folder, str(tmp_path), default_pattern())
+    touch(tmp_path, "0/notes.txt", "17.png")
+    refuses(rf"{looked_for}; found 0, 17.png", sources.folder, str(tmp_path), default_pattern())
+    touch(tmp_path, "train/0/17.png", "val/0/18.png")
+    refuses(rf"{looked_for}; it has parts, so type data=chen2018", sources.folder, str(tmp_path), default_pattern())
+
+
+# --- table
+
+
+def write(tmp_path, text, name="knees.csv"):
+    touch(tmp_path, "a.png", "b.png", "c/d.png")
+    (tmp_path / name).write_text(text)
+    return str(tmp_path / name)
+
+
+FULL = """path,grade,patient,side,split,age
+a.png,0,007,L,train,61
+b.png,4,007,right,train,
+c/d.png,2.0,P2,,test,70
+"""
+
+
+def test_a_table_with_every_column(tmp_path):
+    rows = sources.table(write(tmp_path, FULL))
+    assert facts(rows) == [("007", "L", "train", 0), ("007", "R", "train", 4), ("P2", "", "test", 2)]
+    assert rows["path"].tolist() == [str(tmp_path / name) for name in ("a.png", "b.png", "c/d.png")]
+    assert rows["age"].fillna(-1).tolist() == [61, -1, 70]
+
+
+def test_parquet_gives_the_same_as_csv(tmp_path):
+    csv = write(tmp_path, FULL)
+    pd.read_csv(csv, dtype={"patient": "str"}).to_parquet(tmp_path / "knees.parquet")
+    pd.testing.assert_frame_equal(sources.table(str(tmp_path / "knees.parquet")), sources.table(csv))
+
+
+def test_patients_may_be_numbers_in_parquet(tmp_path):
+    file = tmp_path / "knees.parquet"
+    touch(tmp_path, "a.png", "b.png")
+    frame = pd.DataFrame({"path": ["a.png", "b.png"], "grade": [0, 1], "patient": [17, 18]})
+    frame.to_parquet(file)
+    assert sources.table(str(file))["patient"].tolist() == ["17", "18"]
+    frame.assign(patient=[17.0, None]).to_parquet(file)
+    refuses("line 3: patient '' is empty", sources.table, str(file))
+
+
+def test_path_and_grade_are_enough(tmp_path):
+    rows = sources.table(write(tmp_path, "path, grade\na.png, 0\n\nb.png, 1\n"))
+    assert facts(rows) == [("", "", "", 0), ("", "", "", 1)]
+
+
+def test_paths_may_start_elsewhere_or_be_absolute(tmp_path):
+    write(tmp_path, "")
+    (tmp_path / "tables").mkdir()
+    file = tmp_path / "tables" / "knees.csv"
+    file.write_text(f"path,grade\na.png,0\n{tmp_path}/b.png,1\n")
+    assert sources.table(str(file), str(tmp_path))["path"].tolist() == [str(tmp_path / n) for n in ("a.png", "b.png")]
+    refuses(rf"{tmp_path}/tables/a.png is missing", sources.table, str(file))
+    file.write_text("path,grade\n../a.png,0\n")
+    assert sources.table(str(file))["path"].tolist() == [str(tmp_path / "a.png")]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("grade\n0\n", "column 'path' is missing; it has grade"),
+        ("path,kl\na.png,0\n", "column 'grade' is missing; it has path, kl"),
+        ("path;grade\na.png;0\n", "column 'path' is missing; it has path;grade"),
+        ("path,grade\n", "the table has no row"),
+        ("", "not a readable CSV or Parquet table"),
+        ('path,grade\n"a.png,0\n', "not a readable CSV or Parquet table"),
+        ("path,grade\na.png,0\nb.png,7\n", "line 3: grade '7' is not one of 0, 1, 2, 3, 4"),
+        ("path,grade\na.png,2.5\n", "line 2: grade '2.5' is not one of"),
+        ("path,grade\na.png,-1\n", "line 2: grade '-1' is not one of"),
+        ("path,grade\na.png,0\nb.png,\n", "line 3: grade 'nan' is not one of"),
+        ("path,grade\na.png,mild\n", "line 2: grade 'mild' is not one of"),
+        ("path,grade\na.png,inf\n", "line 2: grade 'inf' is not one of"),
+        ("path,grade\n,0\n", "line 2: path '' is empty"),
+        ("path,grade\na.png,0\nx.png,0\ny.png,1\n", r"x.png and 1 more are missing \(paths start at the table's"),
+        ("path,grade\nc,0\n", r"/c is missing"),
+        ("path,grade\na.png,0\na.png,1\n", r"a.png is listed 2 times"),
+        ("path,grade\na.png,0\n./c/../a.png,1\n", r"a.png is listed 2 times"),
+        ("path,grade,patient\na.png,0,P1\nb.png,0,\n", "line 3: patient '' is empty"),
+        ("path,grade,patient\na.png,0,  \n", "line 2: patient '' is empty"),
+        ("path,grade,side\na.png,0,L\nb.png,0,both\n", r"line 3: side 'both' is not L or R \(or empty\)"),
+        ("path,grade,split\na.png,0,train\nb.png,0,holdout\n", "line 3: split 'holdout' is not one of train, val, test"),
+        ("path,grade,split\na.png,0,train\nb.png,0,\n", "line 3: split '' is not one of train, val, test"),
+    ],
+)
+def test_a_wrong_table_stops(tmp_path, text, why):
+    file = write(tmp_path, text)
+    with pytest.raises(InputError, match=why) as caught:
+        sources.table(file)
+    assert str(caught.value).startswith((f"data.table={file}: ", f"{file}: "))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_that_is_not_there_or_no_table_stops(tmp_path):
+    refuses("data.table must be given; type data.table=FILE.csv", sources.table, None)
+    refuses("gone.csv: there is no such file", sources.table, str(tmp_path / "gone.csv"))
+    refuses("not a readable CSV or Parquet table", sources.table, write(tmp_path, "path,grade\n", "knees.parquet"))
+    (tmp_path / "binary.csv").write_bytes(bytes(range(256)))
+    refuses("not a readable CSV or Parquet table", sources.table, str(tmp_path / "binary.csv"))
+
+
+def test_files_of_the_test_parts_are_not_looked_for(tmp_path):
+    text = "path,grade,split\na.png,0,train\ngone.png,0,test\ngone_1.png,0,auto_test\n"
+    assert len(sources.table(write(tmp_path, text))) == 3
+    refuses("gone.png is missing", sources.table, write(tmp_path, text.replace(",test", ",val")))
+
+
+def test_a_column_of_two_types_can_be_kept_as_parquet(tmp_path):
+    names = [f"{i}.png" for i in range(3)]
+    touch(tmp_path, *names)
+    (tmp_path / "t.csv").write_text("path,grade,site\n0.png,0,12\n1.png,1,Ulm\n2.png,2,\n")
+    rows = sources.table(str(tmp_path / "t.csv"))
+    rows.to_parquet(tmp_path / "t.parquet")
+    assert rows["site"].fillna("").tolist() == ["12", "Ulm", ""]
+
+
+# --- phantom
+
+
+def test_phantoms_are_listed_by_seed_and_shares():
+    rows = sources.phantom(20, seed=3)
+    assert len(rows) == 40
+    assert rows["path"].str.startswith("phantom://3/").all()
+    assert set(rows["side"]) == {"L", "R"}
+    assert rows.equals(sources.phantom(20, seed=3))
+    assert not rows["grade"].equals(sources.phantom(20, seed=4)["grade"])
+    assert set(sources.phantom(20, 3, [0, 0, 1, 0, 0])["grade"]) == {2}

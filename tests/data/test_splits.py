@@ -1,0 +1,203 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from koa_lightning.data import manifest as mf
+from koa_lightning.data import splits
+from koa_lightning.data.phantom import phantom_manifest
+from koa_lightning.errors import InputError
+
+PARTS = {"train", "val", "test"}
+GRADES_OF_A_PATIENT = st.lists(st.integers(0, 4), min_size=1, max_size=4)
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def manifest(patients):
+    """A manifest of patients, each a list of its knees' grades."""
+    rows = [(f"P{i}", grade) for i, grades in enumerate(patients) for grade in grades]
+    frame = pd.DataFrame(rows, columns=["patient", "grade"])
+    return mf.make(frame.assign(path=[f"/here/{i:06d}.png" for i in range(len(frame))]), "here")
+
+
+def stratified(frame, seed=0, val=0.15, test=0.15):
+    return splits.stratified(frame, val_fraction=val, test_fraction=test, seed=seed)
+
+
+def assign(frame, **options):
+    usual = {"split": "stratified", "val_fraction": 0.15, "test_fraction": 0.15, "n_folds": None, "fold": 0, "seed": 0}
+    return splits.assign(frame, **usual | options, where="here")
+
+
+def population(n, seed=0):
+    return mf.make(phantom_manifest(n, seed), "phantoms")
+
+
+@given(st.lists(GRADES_OF_A_PATIENT, min_size=3, max_size=60), SEEDS)
+@settings(max_examples=60, deadline=None)
+def test_no_patient_is_in_two_parts_and_every_row_is_in_one(patients, seed):
+    frame = manifest(patients)
+    parts = stratified(frame, seed)
+    assert parts.index.equals(frame.index)
+    assert set(parts) <= PARTS
+    assert parts.groupby(frame["patient"]).nunique().eq(1).all()
+    mf.check_patients(frame.assign(split=parts), "here")
+
+
+@given(st.lists(GRADES_OF_A_PATIENT, min_size=3, max_size=30), SEEDS, st.randoms(use_true_random=False))
+@settings(max_examples=40, deadline=None)
+def test_the_order_of_the_rows_does_not_matter(patients, seed, random):
+    frame = manifest(patients)
+    order = list(frame.index)
+    random.shuffle(order)
+    shuffled = frame.loc[order]
+    assert stratified(shuffled, seed).sort_index().equals(stratified(frame, seed))
+    one, other = (splits.folds(f, n=3, fold=1, seed=seed) for f in (shuffled, frame))
+    assert one.sort_index().equals(other)
+
+
+def test_the_same_seed_gives_the_same_parts_and_another_seed_others():
+    frame = population(300)
+    assert stratified(frame, 5).equals(stratified(frame.copy(), 5))
+    assert (stratified(frame, 5) != stratified(frame, 6)).mean() > 0.2
+
+
+def test_the_parts_of_a_seed_stay_the_same_from_version_to_version():
+    parts = stratified(population(12), 0)[::2]  # else nobody could go on with an older run
+    assert " ".join(parts) == "train train val train train val train test test train train train"
+
+
+@given(SEEDS)
+@settings(max_examples=15, deadline=None)
+def test_every_part_has_nearly_the_grades_of_the_whole(seed):
+    frame = population(800, seed=1)
+    parts = stratified(frame, seed)
+    for part, share in (("train", 0.7), ("val", 0.15), ("test", 0.15)):
+        mine = frame["grade"][parts == part]
+        assert abs(len(mine) / len(frame) - share) < 0.01
+        difference = np.bincount(mine, minlength=5) / len(mine) - np.bincount(frame["grade"], minlength=5) / len(frame)
+        assert np.abs(difference).max() < 0.025
+
+
+@given(st.integers(14, 40), st.integers(0, 200), SEEDS)
+@settings(max_examples=60, deadline=None)
+def test_the_rare_grade_is_in_every_part(n_severe, n_others, seed):
+    frame = manifest([[4, 1]] * n_severe + [[0, 3]] * n_others)
+    parts = stratified(frame, seed)
+    severe = parts[frame["grade"] == 4].value_counts()
+    for part, share in (("train", 0.7), ("val", 0.15), ("test", 0.15)):
+        assert abs(severe[part] - share * n_severe) < 2
+    for fold in range(5):
+        val = splits.folds(frame, n=5, fold=fold, seed=seed) == "val"
+        assert abs((frame["grade"][val] == 4).sum() - n_severe / 5) < 2
+
+
+def test_no_share_means_no_such_part():
+    frame = population(50)
+    assert set(stratified(frame, test=0.0)) == {"train", "val"}
+    assert set(stratified(frame, val=0.0)) == {"train", "test"}
+
+
+@pytest.mark.parametrize(("val", "test"), [(0.5, 0.5), (0.9, 0.2), (-0.1, 0.2), (0.2, -0.1)])
+def test_impossible_shares_stop(val, test):
+    with pytest.raises(InputError, match="leave nothing to train on"):
+        stratified(population(50), val=val, test=test)
+
+
+@pytest.mark.parametrize(("n", "shown"), [(1, r"1 patient\(s\) cannot be split into 3"), (2, r"2 patient\(s\)")])
+def test_too_few_patients_stop(n, shown):
+    with pytest.raises(InputError, match=shown):
+        stratified(manifest([[0, 1, 2, 3, 4]] * n))
+
+
+@given(st.lists(GRADES_OF_A_PATIENT, min_size=7, max_size=40), st.integers(2, 7), SEEDS)
+@settings(max_examples=40, deadline=None)
+def test_folds_share_out_every_row_once(patients, n, seed):
+    frame = manifest(patients)
+    times = np.zeros(len(frame), dtype=int)
+    sizes = []
+    for fold in range(n):
+        parts = splits.folds(frame, n=n, fold=fold, seed=seed)
+        assert set(parts) == {"train", "val"}
+        assert parts.groupby(frame["patient"]).nunique().eq(1).all()
+        times += (parts == "val").to_numpy()
+        sizes.append(frame["patient"][parts == "val"].nunique())
+    assert (times == 1).all()
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_folds_that_cannot_be_stop():
+    frame = manifest([[0, 4]] * 4)
+    with pytest.raises(InputError, match=r"here: 4 patient\(s\) are fewer than data.folds=5"):
+        splits.folds(frame, n=5, fold=0, seed=0, where="here")
+    with pytest.raises(InputError, match=r"data.fold=3: with data.folds=3 it must be 0 to 2"):
+        splits.folds(frame, n=3, fold=3, seed=0)
+    with pytest.raises(InputError, match="data.folds=1: give 2 or more"):
+        splits.folds(frame, n=1, fold=0, seed=0)
+
+
+@given(st.integers(0, 400), st.lists(st.floats(0.05, 1.0), min_size=1, max_size=6), SEEDS)
+@settings(max_examples=60, deadline=None)
+def test_every_beginning_of_the_dealing_has_its_shares(n, shares, seed):
+    parts = splits.deal(n, shares, seed)
+    target = np.array(shares) / sum(shares)
+    so_far = np.cumsum(np.eye(len(shares), dtype=int)[parts], axis=0)
+    assert len(parts) == n
+    assert (np.abs(so_far - target * np.arange(1, n + 1)[:, None]) < len(shares)).all()
+
+
+def test_official_parts_are_kept():
+    frame = population(20)
+    frame["split"] = np.where(frame["patient"] < "P000010", "train", "test")
+    frame.loc[frame["patient"] == "P000019", "split"] = "auto_test"
+    assert assign(frame, split="official").equals(frame)
+
+
+def test_stratified_makes_parts_anew_but_leaves_auto_test_alone():
+    frame = population(40)
+    frame["split"] = np.where(frame["patient"] < "P000030", "test", "auto_test")
+    made = assign(frame)
+    assert (made["split"][frame["split"] == "auto_test"] == "auto_test").all()
+    own = frame["split"] == "test"
+    assert made["split"][own].equals(stratified(frame[own]))
+    assert frame["split"].isin(["test", "auto_test"]).all()  # the caller's manifest is left as it was
+
+
+def test_a_source_without_parts_is_stratified_and_that_is_said(capsys):
+    frame = population(20)
+    assert assign(frame, split="official").equals(assign(frame))
+    error = capsys.readouterr().err
+    assert error.count("here: it has no parts of its own") == 1
+
+
+def test_a_source_with_some_parts_stops():
+    frame = population(20)
+    frame.loc[3:, "split"] = "train"
+    with pytest.raises(InputError, match=r"here: 3 knee\(s\) have no official part; type data.split=stratified"):
+        assign(frame, split="official")
+
+
+def test_auto_test_alone_needs_no_other_part():
+    frame = population(3).assign(split="auto_test")
+    assert assign(frame, split="official").equals(frame)
+    assert assign(frame).equals(frame)
+
+
+@pytest.mark.parametrize("split", ["official", "stratified"])
+def test_folds_leave_the_test_part_as_it_is(split):
+    frame = population(60)
+    frame["split"] = np.where(frame["patient"] < "P000045", "train", "test")
+    whole = assign(frame, split=split)
+    for fold in range(3):
+        made = assign(frame, split=split, n_folds=3, fold=fold)
+        assert made["split"].eq("test").equals(whole["split"].eq("test"))
+        mf.check_patients(made, "here")
+
+
+def test_knees_of_unknown_patients_are_dealt_alone():
+    frame = population(100).assign(patient="")
+    made = assign(frame)
+    assert (made["patient"] == "").all()
+    assert set(made["split"]) == PARTS
+    assert abs((made["split"] == "train").mean() - 0.7) < 0.02

@@ -1,0 +1,210 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+import torch
+from PIL import Image
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from koa_lightning import checkpoint, cli, predict, table
+from koa_lightning.config import compose
+from koa_lightning.data.images import read_image
+from koa_lightning.errors import InputError
+
+TABLE = [
+    "path", "patient", "side", "grade", "predicted", "expected_grade", *table.PROBABILITIES, *table.LOGITS,
+    "name", "overlay",
+]  # fmt: skip
+
+
+def picture(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
+
+
+def write_dicom(file, pixels):
+    dataset = pydicom.Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
+    dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.BitsAllocated = dataset.BitsStored = 16
+    dataset.HighBit, dataset.PixelRepresentation, dataset.SamplesPerPixel = 15, 0, 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.PixelData = pixels.astype("<u2").tobytes()
+    dataset.save_as(file, enforce_file_format=True)
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """A folder with nine readable files of all kinds and sizes, and a truncated one."""
+    folder = tmp_path / "mixed, odd [names]"
+    (folder / "sub").mkdir(parents=True)
+    gray = picture(90, 71)
+    Image.fromarray(gray).save(folder / "gray.png")
+    Image.fromarray(gray).convert("RGB").save(folder / "photo.JPG")
+    Image.fromarray(gray).convert("RGBA").save(folder / "alpha.webp", lossless=True)
+    Image.fromarray(gray).convert("P").save(folder / "palette.bmp")
+    Image.fromarray(gray.astype(np.uint16) * 200).save(folder / "deep.png")
+    Image.fromarray(picture(30, 300)).save(folder / "wide.tiff")
+    Image.fromarray(picture(9, 9)).save(folder / "small.tif")
+    Image.fromarray(gray).save(folder / "sub" / "gray.png")
+    write_dicom(folder / "knee.dcm", picture(64, 80).astype(np.uint16) * 16)
+    (folder / "cut off.png").write_bytes((folder / "gray.png").read_bytes()[:900])
+    (folder / "notes.txt").write_text("not an image")
+    return folder
+
+
+@pytest.fixture
+def grade(trained, tmp_path):
+    """Grade with the trained run; returns the result, the table and the folder."""
+
+    def run(where, *overrides, ckpt=trained.best):
+        out = tmp_path / "out"
+        cfg = compose("predict", [f"ckpt='{ckpt}'", f"input='{where}'", f"out='{out}'", "quiet=true", *overrides])
+        result = predict.predict(cfg)
+        return result, pd.read_csv(out / "predictions.csv"), out
+
+    return run
+
+
+def logits(rows):
+    return rows[table.LOGITS].to_numpy()
+
+
+def test_every_kind_of_file_and_one_that_is_broken(mixed, grade, capsys):
+    result, rows, out = grade(mixed)
+    assert (result["exit_code"], result["n_graded"], result["n_failed"]) == (cli.PARTLY, 9, 1)
+    assert list(rows.columns) == TABLE
+    assert {Path(path).name for path in rows["path"]} == {
+        "gray.png", "photo.JPG", "alpha.webp", "palette.bmp", "deep.png", "wide.tiff", "small.tif", "knee.dcm",
+    }  # fmt: skip
+    assert rows["grade"].isna().all()
+    np.testing.assert_allclose(rows[table.PROBABILITIES].sum(axis=1), 1, atol=1e-5)
+    parquet = pd.read_parquet(out / "predictions.parquet")
+    assert list(parquet.columns) == TABLE
+    np.testing.assert_allclose(parquet[table.PROBABILITIES], rows[table.PROBABILITIES], atol=1e-6)
+    printed = capsys.readouterr()
+    assert printed.err.splitlines()[-1].startswith(f"error: {mixed}/cut off.png: truncated or damaged image")
+    assert list(json.loads((out / "failed.json").read_text())) == [f"{mixed}/cut off.png"]
+    assert "WARNING: the model carries the mark: phantom data" in printed.out
+    assert printed.out.splitlines()[-1] == f"9 graded, 1 not readable; written to {out}"
+
+
+def test_json(mixed, grade):
+    _, rows, out = grade(mixed)
+    written = json.loads((out / "predictions.json").read_text())
+    assert written["note"] == "research use only, not a medical device"
+    assert written["marks"] == ["phantom data", "untrained weights"]
+    assert [knee["path"] for knee in written["knees"]] == rows["path"].tolist()
+    for knee, row in zip(written["knees"], rows.to_dict("records"), strict=True):
+        assert knee["grade"] == row["predicted"] == int(np.argmax(knee["probabilities"]))
+        assert knee["name"] == ["none", "doubtful", "minimal", "moderate", "severe"][knee["grade"]] == row["name"]
+        assert knee["expected_grade"] == pytest.approx(np.dot(knee["probabilities"], range(5)), abs=1e-3)
+        assert Path(knee["overlay"]).is_file()
+
+
+def test_an_overlay_a_file_with_words_below(mixed, grade):
+    _, rows, _ = grade(mixed)
+    assert rows["overlay"].nunique() == 9  # two files are called gray.png
+    for file in rows["overlay"]:
+        picture = np.asarray(Image.open(file))
+        assert picture.shape[1:] == (64, 3)
+        assert picture.shape[0] > 64 + 12 * 3
+        assert picture[64:].max() > 200  # the words
+
+
+def test_without_overlays(mixed, grade):
+    _, rows, out = grade(mixed, "overlays=false")
+    assert rows["overlay"].isna().all()
+    assert not (out / "overlays").exists()
+
+
+def test_the_same_logits_whatever_the_batch_and_as_the_network_gives(mixed, grade, trained):
+    _, rows, _ = grade(mixed)
+    _, one_by_one, _ = grade(mixed, "batch_size=1", "overlays=false")
+    assert one_by_one["path"].tolist() == rows["path"].tolist()
+    np.testing.assert_allclose(logits(rows), logits(one_by_one), atol=1e-5)
+    read = checkpoint.read(trained.best)
+    image = torch.from_numpy(read.preprocessing.apply(read_image(rows["path"][0]), "").copy())[None, None]
+    with torch.no_grad():
+        expected = read.network()(read.network().normalise(image))
+    np.testing.assert_allclose(logits(rows)[:1], expected, atol=1e-5)
+
+
+def test_a_file_and_a_pattern(mixed, grade):
+    result, rows, _ = grade(mixed / "gray.png")
+    assert (result["exit_code"], len(rows)) == (cli.DONE, 1)
+    plain = mixed.rename(mixed.parent / "plain")
+    _, rows, _ = grade(f"{plain}/*.t*")
+    assert {Path(path).name for path in rows["path"]} == {"wide.tiff", "small.tif"}
+
+
+def test_eval_and_predict_agree(knees, grade, trained, tmp_path):
+    from koa_lightning.eval import evaluate
+
+    overrides = ["data=folder", f"data.root='{knees}'", "split=all", "explain=none", "tracking=none"]
+    evaluate(compose("eval", [f"ckpt={trained.best}", f"out='{tmp_path}/evaluated'", *overrides]))
+    evaluated = pd.read_csv(tmp_path / "evaluated/predictions.csv").sort_values("path")
+    _, rows, _ = grade(knees, "overlays=false")
+    assert rows["path"].tolist() == evaluated["path"].tolist()
+    np.testing.assert_allclose(logits(rows), logits(evaluated), atol=1e-5)
+
+
+def test_flip(knees, grade):
+    _, one, _ = grade(knees / "0", "overlays=false")
+    _, both, _ = grade(knees / "0", "overlays=false", "tta=flip")
+    assert np.abs(logits(one) - logits(both)).max() > 1e-4
+
+
+def test_a_model_of_one_side_mirrors_the_other(trained, grade, place, knees):
+    content = torch.load(trained.best, weights_only=True)
+    content["koa_lightning"]["preprocessing"]["canonical_side"] = "L"
+    torch.save(content, "left.ckpt")
+    left, right, unknown = (grade(knees / "0", "overlays=false", f"side={side}", ckpt="left.ckpt")[1] for side in "LR ")
+    np.testing.assert_array_equal(logits(left), logits(unknown))
+    assert np.abs(logits(left) - logits(right)).max() > 1e-4
+    assert right["side"].tolist() == ["R"] * len(right)
+
+
+def test_nothing_that_can_be_read(mixed, place, trained, launch):
+    (place / "bad").mkdir()
+    for name in ("a.png", "b.png"):
+        shutil.copy(mixed / "cut off.png", place / "bad" / name)
+    ended = launch(predict.main, f"ckpt={trained.best}", "input=bad")
+    assert (ended.code, len(ended.err)) == (cli.BAD_INPUT, 1)
+    assert ended.err[0].startswith("error: input=bad: no image that can be read: bad/a.png: truncated or damaged image")
+    assert ended.err[0].endswith("(and 1 more like it)")
+    assert list((place / "outputs").iterdir()) == []
+
+
+def test_from_the_command_line(mixed, place, trained, launch):
+    ended = launch(predict.main, f"ckpt={trained.best}", f"input={mixed}", "out=my out, 1", "overlays=false")
+    assert ended.code == cli.PARTLY
+    assert ended.out[-1] == f"9 graded, 1 not readable; written to {place}/my out, 1"
+    assert ended.out[-2] == "research use only, not a medical device"
+    assert len([line for line in ended.out if ": grade " in line]) == 9
+
+
+def test_a_checkpoint_by_its_run(trained, grade, knees, monkeypatch):
+    monkeypatch.chdir(trained.place)
+    result, _, _ = grade(knees / "4", "overlays=false", ckpt=f"runs:/{trained.result['run_id']}")
+    assert result["exit_code"] == cli.DONE
+
+
+def test_no_image(grade, tmp_path):
+    with pytest.raises(InputError, match="no image found"):
+        grade(tmp_path / "nothing")
+
+
+def test_words_are_broken_into_lines_that_fit():
+    shown = predict.with_words(np.zeros((40, 64, 3), np.uint8), ["word " * 20])
+    assert shown.size[0] == 64
+    pixels = np.asarray(shown)
+    assert not pixels[:, -1].any()  # nothing is cut at the right edge
+    assert pixels[-14:].any()

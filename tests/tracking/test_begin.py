@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from koa_lightning.errors import InputError
+from koa_lightning.tracking.begin import _place, describe, open_run
+from koa_lightning.tracking.none import NoRun
+
+
+@pytest.fixture
+def begun(place):
+    """Open runs in the default store of a folder, and close them in the end."""
+    opened = []
+
+    def start(run_id=None, uri=None, attach=False, **more):
+        values = {
+            "enabled": True, "uri": None, "experiment": "koa", "run_name": None, "system_metrics": False, "tags": {},
+            **more,
+        }  # fmt: skip
+        opened.append(open_run(OmegaConf.create(values), Path("run"), "named", run_id, uri, attach))
+        return opened[-1]
+
+    yield start
+    for run in opened:
+        run.close()
+
+
+def ended(run):
+    run.close()
+    return run
+
+
+def test_not_enabled(begun):
+    assert isinstance(begun(enabled=False, uri="http://127.0.0.1:9"), NoRun)
+
+
+def test_only_the_first_of_several_processes_logs(begun, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert isinstance(begun(), NoRun)
+
+
+def test_a_new_run(begun, place):
+    run = begun(tags={"cohort": 3})
+    assert (run.name, run.experiment, run.uri) == ("named", "koa", f"sqlite:///{place}/mlruns/mlflow.db")
+    run.close()
+    tags = run._sender._deliver.args[0].get_run(run.run_id).data.tags
+    assert tags["cohort"] == "3"
+    assert "version.torch" in tags
+    assert begun(run_name="given").name == "given"
+
+
+def test_a_run_goes_on_where_it_was(begun, place, monkeypatch, tmp_path_factory):
+    first = ended(begun())
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    again = begun(run_id=first.run_id, uri=first.uri)
+    assert (again.run_id, again.name) == (first.run_id, "named")
+    with pytest.raises(InputError, match="type tracking=none"):
+        begun(run_id="0" * 32, uri=first.uri)
+
+
+def test_where_the_store_is(monkeypatch):
+    """The record of a run holds no password; where the variable names the same place, it is taken."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@host")
+    assert _place(None, "https://host", False) == "https://me:secret@host"
+    assert _place(None, "https://other", False) == "https://other"
+    assert _place(None, None, False) == "https://me:secret@host"
+    assert _place("sqlite:///x.db", "https://other", False) == "sqlite:///x.db"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert _place(None, None, False) is None
+    assert _place(None, "sqlite:////no/where.db", True) is None
+    assert _place(None, "sqlite:////no/where.db", False) == "sqlite:////no/where.db"
+
+
+def test_attached_to_the_run_that_is_there(begun):
+    first = ended(begun())
+    added = begun(run_id=first.run_id, uri=first.uri, attach=True)
+    assert (added.run_id, added.attached) == (first.run_id, True)
+
+
+def test_attached_to_a_run_that_is_not_there(begun, capsys):
+    first = ended(begun())
+    added = begun(run_id="0" * 32, uri=first.uri, attach=True)
+    assert added.run_id not in (first.run_id, "0" * 32)
+    assert not added.attached
+    assert f"the run that trained this, {'0' * 32}, is not in sqlite:///" in capsys.readouterr().err
+
+
+def test_describe(begun):
+    run = begun()
+    record = {
+        "data": {"name": "chen2018", "fingerprint": "abc", "counts": {"train": [5, 4, 3, 2, 1], "val": [1] * 5}},
+        "plan": {"precision": "bf16", "reason": "GPU with bf16"}, "weights": "hub:x", "marks": [],
+    }  # fmt: skip
+    describe(run, {"seed": 7, "a": {"b": None, "c": [1, 2]}}, record, "/knees", "cuda")
+    client = run._sender._deliver.args[0]
+    run.close()
+    found = client.get_run(run.run_id)
+    assert found.data.params == {"seed": "7", "a.b": "null", "a.c": "[1, 2]"}
+    assert {
+        "data": "chen2018",
+        "device": "cuda",
+        "marks": "none",
+        "weights": "hub:x",
+    }.items() <= found.data.tags.items()
+    assert found.inputs.dataset_inputs[0].dataset.name == "chen2018"
+    assert "config.yaml" in [item.path for item in client.list_artifacts(run.run_id)]
