@@ -109,8 +109,10 @@ def plan(cfg: DictConfig, net: net_module.KneeNet, record: dict[str, Any] | None
 
 
 def steps(cfg: DictConfig, data: KneeDataModule) -> int:
-    """Return the optimizer steps of the whole run."""
-    batches = data.steps_per_epoch
+    """Return the optimizer steps of the whole run; each of several devices takes its share of the knees."""
+    devices = cfg.trainer.devices
+    shares = (devices if isinstance(devices, int) and devices > 0 else torch.cuda.device_count()) or 1
+    batches = max(1, -(-len(data.datasets["train"]) // shares) // data.batch_size)
     limit = cfg.trainer.limit_train_batches
     if limit is not None:
         batches = min(batches, limit) if isinstance(limit, int) else max(1, int(batches * limit))

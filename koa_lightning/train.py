@@ -67,7 +67,7 @@ def _train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     history = callbacks.History(folder / "history.csv")
     before = resumed.record["tracking"] if resumed else {}
     run = open_run(cfg.tracking, folder, assemble.run_name(cfg), before.get("run_id") or None, before.get("uri"))
-    module.record["tracking"] = {"uri": run.uri, "run_id": run.run_id}
+    module.record["tracking"] = {"uri": run.uri, "run_id": run.run_id} if run.run_id else dict(before)
     status, result = "FAILED", {}
     try:
         resume.remember(folder)
@@ -143,7 +143,12 @@ def _hush() -> None:
     import warnings
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in (".*smaller than the logging interval.*", ".*does not have many workers.*", ".*LeafSpec.*"):
+    for message in (
+        ".*smaller than the logging interval.*",
+        ".*does not have many workers.*",
+        ".*LeafSpec.*",
+        ".*sync_dist=True.*",  # torchmetrics has brought the devices together by then
+    ):
         warnings.filterwarnings("ignore", message)
 
 

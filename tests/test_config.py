@@ -11,23 +11,24 @@ GROUPS = sorted(path.name for path in config.config_dir().iterdir() if path.is_d
 EVERY_CHOICE = [f"{group}={choice}" for group in GROUPS for choice in choices_of(group)]
 
 
-def line_of(*overrides, name="train"):
-    """The line for a config that cannot be composed, or does not hold."""
-    try:
-        cfg = compose(name, list(overrides))
-    except HydraException as error:
-        GlobalHydra.instance().clear()
-        return explain_hydra(f"{error}\n{error.__cause__ or ''}", name)
-    with pytest.raises(InputError) as caught:
+@pytest.fixture(scope="module")
+def composed():
+    """The config of every choice."""
+    return {choice: compose("train", [choice]) for choice in EVERY_CHOICE}
+
+
+def refusal(*overrides, name="train"):
+    """The line for a config that cannot be composed."""
+    with pytest.raises(HydraException) as caught:
+        compose(name, list(overrides))
+    GlobalHydra.instance().clear()
+    return explain_hydra(f"{caught.value}\n{caught.value.__cause__ or ''}", name)
+
+
+def test_every_choice_composes_and_holds(composed):
+    for cfg in composed.values():
         validate(cfg)
-    return str(caught.value)
-
-
-@pytest.mark.parametrize("choice", EVERY_CHOICE)
-def test_every_choice_composes_and_holds(choice):
-    cfg = compose("train", [choice])
-    validate(cfg)
-    assert plain(cfg)["seed"] == 42
+        assert plain(cfg)["seed"] == 42
     assert not GlobalHydra.instance().is_initialized()
 
 
@@ -36,45 +37,50 @@ def test_the_other_configs_hold(name, needed):
     validate(compose(name, needed))
 
 
-def test_every_key_that_is_checked_is_one():
-    known = {key for choice in ["seed=1", *EVERY_CHOICE] for key in keys(plain(compose("train", [choice])))}
+def test_every_key_that_is_checked_is_one(composed):
+    known = {key for cfg in composed.values() for key in keys(plain(cfg))}
     known |= {key for name in ("eval", "predict") for key in keys(OmegaConf.to_container(compose(name, [])))}
     checked = {*config._NUMBERS, *config._CHOICES, *config._MAY_BE_NULL}
     assert checked <= known
 
 
 @pytest.mark.parametrize(
-    ("override", "line"),
+    ("key", "value", "line"),
     [
-        ("data.batch_size=0", "data.batch_size=0: must be a whole number from 1 to 65536"),
-        ("data.batch_size=8.0", "data.batch_size=8.0: must be a whole number from 1 to 65536"),
-        ("data.batch_size=true", "data.batch_size=true: must be a whole number from 1 to 65536"),
-        ("data.batch_size=null", "data.batch_size=null: must be a whole number from 1 to 65536"),
-        ("data.batch_size=many", "data.batch_size=many: must be a whole number from 1 to 65536"),
-        ("trainer.max_epochs=inf", "trainer.max_epochs=inf: must be a whole number from 1 to 100000"),
-        ("optimizer.lr=nan", "optimizer.lr=nan: must be a number from 1e-12 to 1000"),
-        ("optimizer.lr=-1", "optimizer.lr=-1: must be a number from 1e-12 to 1000"),
-        ("data.sampler=balance", "data.sampler=balance: must be one of none, balanced; did you mean 'balanced'?"),
-        ("data.canonical_side=X", "data.canonical_side=X: must be one of L, R"),
-        ("quiet=no", "quiet=no: must be one of true, false"),
-        ("quiet=1", "quiet=1: must be one of true, false"),
-        ("trainer.precision=fp8", "trainer.precision=fp8: must be one of auto, fp32, bf16, bf16-hybrid, fp16"),
-        ("monitor=val/loss", "mode=max: the best val/loss is the min; type mode=min"),
-        ("mode=min", "mode=min: the best val/quadratic_kappa is the max; type mode=max"),
+        ("data.batch_size", 0, "data.batch_size=0: must be a whole number from 1 to 65536"),
+        ("data.batch_size", 8.0, "data.batch_size=8.0: must be a whole number from 1 to 65536"),
+        ("data.batch_size", True, "data.batch_size=true: must be a whole number from 1 to 65536"),
+        ("data.batch_size", None, "data.batch_size=null: must be a whole number from 1 to 65536"),
+        ("data.batch_size", "many", "data.batch_size=many: must be a whole number from 1 to 65536"),
+        ("trainer.max_epochs", float("inf"), "trainer.max_epochs=inf: must be a whole number from 1 to 100000"),
+        ("optimizer.lr", float("nan"), "optimizer.lr=nan: must be a number from 1e-12 to 1000"),
+        ("optimizer.lr", -1, "optimizer.lr=-1: must be a number from 1e-12 to 1000"),
+        ("data.sampler", "balance", "data.sampler=balance: must be one of none, balanced; did you mean 'balanced'?"),
+        ("data.canonical_side", "X", "data.canonical_side=X: must be one of L, R"),
+        ("quiet", "no", "quiet=no: must be one of true, false"),
+        ("quiet", 1, "quiet=1: must be one of true, false"),
+        ("trainer.precision", "fp8", "trainer.precision=fp8: must be one of auto, fp32, bf16, bf16-hybrid, fp16"),
+        ("monitor", "val/loss", "mode=max: the best val/loss is the min; type mode=min"),
+        ("mode", "min", "mode=min: the best val/quadratic_kappa is the max; type mode=max"),
+        ("out", None, "out: must name a folder"),
+        ("data.fold", 5, "data.fold=5: with data.folds=5 it must be 0 to 4"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_it_may_be(override, line):
-    assert line_of(override).startswith(line)
+def test_a_wrong_value_is_named_with_what_it_may_be(key, value, line, composed):
+    cfg = composed["data=phantom"].copy()
+    cfg.data.folds = 5
+    validate(cfg)
+    OmegaConf.update(cfg, key, value)
+    with pytest.raises(InputError) as caught:
+        validate(cfg)
+    assert str(caught.value).startswith(line)
 
 
-def test_folds():
-    assert line_of("data.folds=5", "data.fold=5") == "data.fold=5: with data.folds=5 it must be 0 to 4"
-    validate(compose("train", ["data.folds=5", "data.fold=4"]))
-
-
-def test_null_where_it_means_something():
+def test_null_where_it_means_something(composed):
+    cfg = composed["data=phantom"].copy()
     for key in config._MAY_BE_NULL - {"batch_size"}:
-        validate(compose("train", [f"{key}=null"]))
+        OmegaConf.update(cfg, key, None)
+    validate(cfg)
     validate(compose("eval", ["ckpt=x", "batch_size=null"]))
 
 
@@ -101,15 +107,15 @@ def test_a_config_of_other_keys_is_passed_over():
     ],
 )
 def test_what_hydra_refuses_is_one_line_with_the_nearest_right_key(overrides, start):
-    line = line_of(*overrides)
+    line = refusal(*overrides)
     assert line.startswith(start)
     assert "\n" not in line
 
 
 def test_eval_names_its_own_keys_alone():
-    assert line_of("model=resnet18", name="eval").startswith("model: no such key in the configuration (all")
-    assert line_of("splt=val", name="eval").startswith("splt: no such key in the configuration; did you mean 'split'?")
-    assert line_of("data=chenn", name="eval").startswith("data=chenn: no such choice; did you mean 'chen2018'?")
+    assert refusal("model=resnet18", name="eval").startswith("model: no such key in the configuration (all")
+    assert refusal("splt=val", name="eval").startswith("splt: no such key in the configuration; did you mean 'split'?")
+    assert refusal("data=chenn", name="eval").startswith("data=chenn: no such choice; did you mean 'chen2018'?")
 
 
 def test_nearest():

@@ -1,3 +1,4 @@
+import functools
 import os
 import threading
 from pathlib import Path
@@ -155,13 +156,18 @@ def test_the_processes_of_one_training_share_its_folder(run, monkeypatch):
             assert not resume.is_main()
 
 
+@functools.cache
+def composed(*overrides):
+    return compose("train", list(overrides))
+
+
 @pytest.fixture
 def check(run):
     """Check a config against the record of a run that began with `OLD`."""
     folder = run()
 
     def call(*overrides, epochs_done=2, began=OLD):
-        then = compose("train", began)
+        then = composed(*began)
         record = {
             "net": {"name": then.model.name}, "loss": then.loss._target_, "config": without_targets(plain(then)),
             "data": {"fingerprint": "abc"},

@@ -3,6 +3,8 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -357,3 +359,19 @@ def test_relative_places_are_written_in_full(place, tiny, knees):
     assert record["marks"] == ["untrained weights"]
     [run] = runs_in(place)
     assert run.data.params["data.root"] == str(place / "my knees")
+
+
+@pytest.mark.slow
+def test_two_processes_make_one_run(place, tiny, with_package, tmp_path):
+    devices = ["trainer.devices=2", "trainer.strategy=ddp_find_unused_parameters_true", "explain=none", "out=o"]
+    command = [sys.executable, "-m", "koa_lightning.train", *tiny.overrides, *devices]
+    done = subprocess.run(command, capture_output=True, text=True, env={**with_package, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == cli.DONE, done.stderr
+    lines = done.stdout.splitlines()
+    assert len([line for line in lines if line.startswith("epoch ")]) == 2
+    assert len([line for line in lines if line.startswith("best checkpoint: ")]) == 1
+    assert [run.info.status for run in runs_in(place)] == ["FINISHED"]
+    last = torch.load("o/checkpoints/last.ckpt", weights_only=True)
+    # 56 knees, 28 a process, 3 batches of 8: the schedule ends where the training does
+    assert last["global_step"] == last["lr_schedulers"][0]["last_epoch"] == 6
+    assert last["optimizer_states"][0]["param_groups"][0]["lr"] < 1e-4

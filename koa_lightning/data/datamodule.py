@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -144,8 +145,12 @@ class KneeDataModule(L.LightningDataModule):
         Raises:
             InputError: Whatever is wrong with the data, in one line.
         """
-        rows = self._rows(parts)
-        rows = mf.add_hashes(rows, parts)
+        self._prepare(parts, manifest_file)
+        pa.default_memory_pool().release_unused()  # by now only the arrays and the small tables are alive
+        return self
+
+    def _prepare(self, parts: Sequence[str], manifest_file: Path | None) -> None:
+        rows = mf.add_hashes(self._rows(parts), parts)
         cache = open_cache(
             rows["path"].tolist(),
             rows["hash"].tolist(),
@@ -166,7 +171,6 @@ class KneeDataModule(L.LightningDataModule):
                 self.tables[part] = rows.iloc[numbers].reset_index(drop=True)
         if manifest_file is not None:
             rows[readable].to_parquet(manifest_file)
-        return self
 
     def _rows(self, parts: Sequence[str]) -> pd.DataFrame:
         """Return the manifest of these parts, checked; no file is opened."""

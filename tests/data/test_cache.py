@@ -35,13 +35,9 @@ def knees(tmp_path):
             pixels = rng.integers(0, 256, (20 + i % 3, 30), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / f"{i:04d}.png")
         paths = [str(path) for path in sorted(folder.iterdir())]
-        return paths, [hash_file(path) for path in paths], ["L", "R", ""][: n % 3 or 3] * n
+        return paths, [hash_file(path) for path in paths], (["L", "R", ""] * n)[:n]
 
-    def cut(n=10):
-        paths, hashes, sides = make(n)
-        return paths, hashes, sides[: len(paths)]
-
-    return cut
+    return make
 
 
 def opened(knees, folder, preprocessing=None):
@@ -353,7 +349,7 @@ def test_no_space_is_said_before_anything_is_decoded(knees, tmp_path, monkeypatc
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 10))
     monkeypatch.setattr(cache, "read_image", None)
-    with pytest.raises(InputError, match=r"cache cannot be written .*it needs 0.0 GB and 0.0 GB are free.*data.cache_dir"):
+    with pytest.raises(InputError, match=r"cannot be written .*it needs 0.0 GB and 0.0 GB are free.*data.cache_dir"):
         opened(knees(), tmp_path / "cache")
     assert nothing_whole(tmp_path / "cache")
 

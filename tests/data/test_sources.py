@@ -254,7 +254,7 @@ def test_paths_may_start_elsewhere_or_be_absolute(tmp_path):
         ("path,grade,patient\na.png,0,P1\nb.png,0,\n", "line 3: patient '' is empty"),
         ("path,grade,patient\na.png,0,  \n", "line 2: patient '' is empty"),
         ("path,grade,side\na.png,0,L\nb.png,0,both\n", r"line 3: side 'both' is not L or R \(or empty\)"),
-        ("path,grade,split\na.png,0,train\nb.png,0,holdout\n", "line 3: split 'holdout' is not one of train, val, test"),
+        ("path,grade,split\na.png,0,train\nb.png,0,new\n", "line 3: split 'new' is not one of train, val, test"),
         ("path,grade,split\na.png,0,train\nb.png,0,\n", "line 3: split '' is not one of train, val, test"),
     ],
 )

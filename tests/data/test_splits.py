@@ -133,7 +133,7 @@ def test_folds_that_cannot_be_stop():
         splits.folds(frame, n=5, fold=0, seed=0, where="here")
     with pytest.raises(InputError, match=r"data.fold=3: with data.folds=3 it must be 0 to 2"):
         splits.folds(frame, n=3, fold=3, seed=0)
-    with pytest.raises(InputError, match="data.folds=1: give 2 or more"):
+    with pytest.raises(InputError, match=r"data.folds=1: give 2 or more"):
         splits.folds(frame, n=1, fold=0, seed=0)
 
 
