@@ -130,6 +130,11 @@ class KneeGrader(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Grade in fp32 exactly as `eval` does."""
         logits = grade_logits(self.net, batch["image"])
+        if not torch.isfinite(logits).all():
+            raise InputError(
+                "the training loss became useless: the network's outputs are not finite; "
+                "lower optimizer.lr, or set trainer.precision=fp32"
+            )
         self.val_metrics.update(links.probabilities(logits, self.net.spec.link), batch["grade"])
         self.val_outputs.append((batch["index"].cpu(), logits.cpu()))
         self.log("val/loss", self.loss(logits, batch["grade"]), batch_size=len(logits), sync_dist=True)
