@@ -85,9 +85,12 @@ def recorded_loss(record: Mapping[str, Any]) -> torch.nn.Module | None:
 
 
 def spec(cfg: DictConfig, link: str) -> net_module.NetSpec:
-    """Return what the network is built from."""
-    mean, std = net_module.gray_statistics(cfg.name)
-    return net_module.NetSpec(cfg.name, link, float(cfg.drop_rate), float(cfg.drop_path_rate), mean, std)
+    """Return what the network is built from (`cfg`: the whole config)."""
+    model = cfg.model
+    mean, std = net_module.gray_statistics(model.name)
+    return net_module.NetSpec(
+        model.name, link, float(model.drop_rate), float(model.drop_path_rate), mean, std, cfg.data.image_size
+    )
 
 
 def plan(cfg: DictConfig, net: net_module.KneeNet, record: dict[str, Any] | None) -> speed.Plan:
@@ -125,7 +128,7 @@ def grader(
 ) -> tuple[KneeGrader, speed.Plan]:
     """Return the Lightning module, ready to train, and how it computes."""
     objective = loss(cfg.loss, data.counts["train"])
-    net_spec = spec(cfg.model, objective.link)  # type: ignore[arg-type]
+    net_spec = spec(cfg, objective.link)  # type: ignore[arg-type]
     weights = w.Weights(str(resumed.record["weights"])) if resumed else w.find(cfg.model.name, str(cfg.model.weights))
     net = net_module.build(net_spec, None if resumed else weights)
     if resumed is None and weights.untrained:
@@ -141,8 +144,9 @@ def grader(
         plan=asdict(chosen),
     )
     record["loss"] = str(cfg.loss._target_)
-    if weights.reason:
-        record["weights_reason"] = weights.reason
+    reason = resumed.record.get("weights_reason") if resumed else weights.reason
+    if reason:
+        record["weights_reason"] = reason
     module = KneeGrader(
         chosen.prepare(net),  # type: ignore[arg-type]
         objective,
@@ -176,4 +180,6 @@ def run_name(cfg: DictConfig) -> str:
     typed = OverridesParser.create().parse_overrides(overrides.sort_out(sys.argv[1:])[1])
     said = set() if cfg.name else {"model", "loss"}
     varied = {item.key_or_group for item in typed if item.is_sweep_override()} - said
-    return " ".join([name, *(item for item in hydra.overrides.task if overrides.key(item) in varied)])
+    shown = [item for item in hydra.overrides.task if overrides.key(item) in varied]
+    # The last word of a key says enough, and lists of runs cut long names.
+    return " ".join([name, *(f"{overrides.key(item).rsplit('.', 1)[-1]}={overrides.value(item)}" for item in shown)])

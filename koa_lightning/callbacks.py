@@ -73,7 +73,7 @@ class EveryNEpochs(Callback):
 
 
 class OneLineAnEpoch(Callback):
-    """Prints the main numbers of each epoch, for logs."""
+    """Prints the main numbers of each epoch, for logs; as in the progress bar, the first epoch is 0."""
 
     def __init__(self, monitor: str) -> None:
         self.monitor = monitor
@@ -84,7 +84,7 @@ class OneLineAnEpoch(Callback):
         shown = [name for name in ("train/loss", "val/loss", "val/accuracy", self.monitor) if name in metrics]
         numbers = "  ".join(f"{name} {float(metrics[name]):.4f}" for name in dict.fromkeys(shown))
         if trainer.is_global_zero:
-            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {numbers}", flush=True)
+            print(f"epoch {trainer.current_epoch}/{(trainer.max_epochs or 0) - 1}  {numbers}", flush=True)
 
 
 class Checkpoints(Checkpoint):

@@ -69,6 +69,9 @@ def launch(config_name: str, function: str, before: Callable[[list[str]], list[s
     except KeyboardInterrupt:
         say_error("interrupted")
         codes.append(INTERRUPTED)
+    except BrokenPipeError:
+        _stop_writing()
+        codes.append(PARTLY)
     except Exception as exception:
         line = one_line(exception, config_name)
         if line is None and isinstance(exception, ValueError) and codes == [DONE]:
@@ -79,8 +82,16 @@ def launch(config_name: str, function: str, before: Callable[[list[str]], list[s
         codes.append(BAD_INPUT)
     if sweep is not None:
         _remove_if_empty(sweep)
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _stop_writing()
     sys.exit(max(codes))
+
+
+def _stop_writing() -> None:
+    """Send what is still to be printed nowhere: its reader (`| head`) has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _name_sweep(rest: list[str], config_name: str) -> tuple[list[str], Path]:

@@ -58,10 +58,13 @@ def _measure(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: lis
     import torch
 
     from koa_lightning import assemble, finish, table
+    from koa_lightning.explain import cam
     from koa_lightning.inference import grade_batches
 
     folder = Path(cfg.out)
     net = read.network()
+    if cfg.explain.enabled:
+        cam.check(net, read.preprocessing.image_size, "explain=none", link=net.spec.link)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     logits = torch.cat(list(grade_batches(net.to(device), data.eval_dataloader(cfg.split), device, cfg.tta == "flip")))
     knees = data.tables[cfg.split]

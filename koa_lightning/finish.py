@@ -64,7 +64,7 @@ def conclude(cfg: DictConfig, folder: Path, result: dict[str, Any]) -> dict[str,
     (folder / DONE_FILE).write_text(json.dumps(known, indent=1))
     if result["run_id"]:
         print(f"MLflow run {result['run_id']} (look at it: make ui)")
-    shown = f"epoch {result['best_epoch'] + 1}, {cfg.monitor} {result.get(cfg.monitor, float('nan')):.4f}"
+    shown = f"epoch {result['best_epoch']}, {cfg.monitor} {result.get(cfg.monitor, float('nan')):.4f}"
     print(f"best checkpoint: {result['checkpoint']} ({shown})", flush=True)
     return result
 
@@ -212,7 +212,7 @@ def panel_drawer(
             folder / "figures",
             title="validation",
             n_worst=cfg.explain.n_worst,
-            suffix=f"_epoch_{epoch + 1:03d}",
+            suffix=f"_epoch_{epoch:03d}",
         )
         for file in drawn:
             run.log_artifact(file, "gradcam")

@@ -42,11 +42,14 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
 
     from koa_lightning import checkpoint
     from koa_lightning.data.images import find_images
+    from koa_lightning.explain import cam
     from koa_lightning.tracking.find import find_checkpoint
 
     paths = find_images(str(cfg.input))
     read = checkpoint.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
     net = read.network()
+    if cfg.overlays:
+        cam.check(net, read.preprocessing.image_size, "overlays=false", link=net.spec.link)
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
     tables: list[pd.DataFrame] = []

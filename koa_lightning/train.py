@@ -52,6 +52,7 @@ def _train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     import lightning as L
 
     from koa_lightning import assemble, callbacks, checkpoint, finish
+    from koa_lightning.explain import cam
     from koa_lightning.tracking.begin import open_run
 
     assemble.check_device(cfg.trainer.accelerator)
@@ -64,6 +65,8 @@ def _train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         resume.check_data(cfg, resumed.record, data.fingerprint)
     _hush()
     module, plan = assemble.grader(cfg, data, resumed)
+    if cfg.explain.enabled:
+        cam.check(module.net, cfg.data.image_size, "explain=none", link=module.net.spec.link)
     history = callbacks.History(folder / "history.csv")
     before = resumed.record["tracking"] if resumed else {}
     run = open_run(cfg.tracking, folder, assemble.run_name(cfg), before.get("run_id") or None, before.get("uri"))
@@ -164,7 +167,7 @@ def _say_start(cfg: DictConfig, record: dict[str, Any], precision: str, resumed:
         flush=True,
     )
     if resumed is not None:
-        print(f"going on with {cfg.out} after epoch {resumed.epochs_done} of {cfg.trainer.max_epochs}", flush=True)
+        print(f"going on with {cfg.out} after {resumed.epochs_done} of {cfg.trainer.max_epochs} epochs", flush=True)
 
 
 def _describe(cfg: DictConfig, record: dict[str, Any], run: Any, device: str) -> None:

@@ -174,7 +174,7 @@ def named(monkeypatch):
         (["loss=focal"], ["loss=focal"], "effb3-focal"),
         (["seed=1", "name=mine"], ["seed=1", "name=mine"], "mine"),
         (["-m", "loss=ce,focal", "seed=1"], ["loss=focal", "seed=1"], "effb3-focal"),
-        (["-m", "loss=ce,emd", "data.fold=0,1"], ["loss=emd", "data.fold=1"], "effb3-emd data.fold=1"),
+        (["-m", "loss=ce,emd", "data.fold=0,1"], ["loss=emd", "data.fold=1"], "effb3-emd fold=1"),
         (["-m", "seed=range(3)", "augment.scale=[0.9,1.1]"], ["seed=2", "augment.scale=[0.9,1.1]"], "effb3-ce seed=2"),
         (["seed=1,2", "-m"], ["seed=2"], "effb3-ce seed=2"),
         (["-m", "name=mine", "loss=ce,emd"], ["name=mine", "loss=emd"], "mine loss=emd"),

@@ -179,7 +179,7 @@ def test_every_n_epochs_sees_the_averaged_weights(tmp_path, small):
 def test_one_line_an_epoch(tmp_path, small, capsys):
     small(tmp_path, OneLineAnEpoch("val/quadratic_kappa"), max_epochs=2)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in lines] == ["1/2", "2/2"]
+    assert [line.split()[1] for line in lines] == ["0/1", "1/1"]
     assert all(name in lines[0] for name in ("train/loss", "val/loss", "val/accuracy", "val/quadratic_kappa"))
     assert lines[0].count("val/quadratic_kappa") == 1
 

@@ -120,7 +120,7 @@ def test_conclude(tiny, tmp_path, capsys):
               "run_id": "abc", "exit_code": cli.DONE}  # fmt: skip
     assert finish.conclude(tiny.config(), tmp_path, result) is result
     assert capsys.readouterr().out.splitlines() == [
-        "MLflow run abc (look at it: make ui)", "best checkpoint: x/best.ckpt (epoch 2, val/quadratic_kappa 0.2500)",
+        "MLflow run abc (look at it: make ui)", "best checkpoint: x/best.ckpt (epoch 1, val/quadratic_kappa 0.2500)",
     ]  # fmt: skip
     done = json.loads((tmp_path / "done.json").read_text())
     assert done["val/quadratic_kappa"] == 0.25

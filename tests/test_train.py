@@ -178,8 +178,8 @@ def test_artifacts_once_each(trained, client):
 def test_the_last_line_names_the_best_checkpoint(place, tiny, launch):
     ended = launch(module.main, *tiny.overrides, "trainer=smoke", "trainer.max_epochs=1", "explain=none", "out=o")
     assert ended.code == cli.DONE
-    assert ended.out[-1].startswith(f"best checkpoint: {place}/o/checkpoints/best.ckpt (epoch 1, val/quadratic_kappa ")
-    assert any(line.startswith("epoch 1/1  train/loss ") for line in ended.out)
+    assert ended.out[-1].startswith(f"best checkpoint: {place}/o/checkpoints/best.ckpt (epoch 0, val/quadratic_kappa ")
+    assert any(line.startswith("epoch 0/0  train/loss ") for line in ended.out)
     assert "WARNING: phantom data; every figure and the run carry this mark" in ended.err
     assert "WARNING: untrained weights; every figure and the run carry this mark" in ended.err
     history = pd.read_csv("o/history.csv")
@@ -216,7 +216,7 @@ def test_a_metric_that_is_never_a_number_still_ends_with_a_best_checkpoint(place
 def test_panels_every_n_epochs(place, tiny):
     train(tiny.config("tracking=none", "explain.every_n_epochs=2", "explain.n_worst=0", "out=o"))
     drawn = sorted(path.name for path in (place / "o/figures").glob("gradcam*"))
-    assert drawn == ["gradcam.png", "gradcam_epoch_002.png"]
+    assert drawn == ["gradcam.png", "gradcam_epoch_001.png"]
 
 
 def test_ctrl_c_keeps_the_last_checkpoint_and_says_how_to_go_on(place, tiny, at, capsys):
@@ -245,7 +245,7 @@ def test_ctrl_c_while_the_end_is_drawn(place, tiny, monkeypatch, capsys):
     assert result["exit_code"] == cli.DONE
     assert [run.info.status for run in runs_in(place)] == ["FINISHED"]
     assert (place / "o/done.json").exists()
-    assert "going on with o after epoch 2 of 2" in capsys.readouterr().out
+    assert "going on with o after 2 of 2 epochs" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

@@ -63,6 +63,24 @@ def gradcam(
     return np.concatenate(maps)
 
 
+def check(net: nn.Module, image_size: int, switch: str, *, link: str = "softmax") -> None:
+    """Stop before long work where its end would ask for maps that this network does not have.
+
+    Args:
+        net: As for `gradcam`.
+        image_size: In pixels.
+        switch: What to type to do without maps, e.g. `explain=none`.
+        link: As for `gradcam`.
+
+    Raises:
+        InputError: It has none.
+    """
+    try:
+        gradcam(net, torch.zeros(1, 1, image_size, image_size), link=link)
+    except InputError as error:
+        raise InputError(f"{error}; type {switch} to do without maps") from None
+
+
 class _GradeScore:
     """What is differentiated: the evidence for one image's grade."""
 

@@ -108,7 +108,7 @@ class KneeGrader(L.LightningModule):
             return
         if not torch.isfinite(self.loss_sum):
             raise InputError(
-                f"the training loss became {float(self.loss_sum)} in epoch {self.current_epoch + 1}; "
+                f"the training loss became {float(self.loss_sum)} in epoch {self.current_epoch}; "
                 "lower optimizer.lr, or set trainer.precision=fp32"
             )
         metrics = {f"train/{name}": value for name, value in self.train_metrics.compute().items()}

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from koa_lightning.errors import InputError
-from koa_lightning.explain.cam import gradcam
+from koa_lightning.explain.cam import check, gradcam
 from koa_lightning.links import n_outputs, probabilities
 
 LINKS = ["softmax", "corn"]
@@ -219,6 +219,16 @@ def test_models_without_such_a_map_are_refused(kind):
     with pytest.raises(InputError, match="last_map"):
         gradcam(model, torch.rand(2, 1, 64, 64))
     assert state_of(model) == before
+
+
+def test_what_has_no_map_is_refused_before_long_work():
+    model, _ = make()
+    before = state_of(model)
+    check(model, 48, "explain=none")
+    check(make("corn")[0], 48, "explain=none", link="corn")
+    assert state_of(model) == before
+    with pytest.raises(InputError, match=r"last_map.*; type overlays=false to do without maps"):
+        check(Tokens(), 64, "overlays=false")
 
 
 def test_bad_input_is_refused():

@@ -177,7 +177,7 @@ class Broken(nn.Module):
 @pytest.mark.parametrize("every", [1, 2])
 def test_a_loss_that_is_no_number_stops_the_run(every, tmp_path, tiny_grader, tiny_trainer, tiny_data):
     trainer = tiny_trainer(tmp_path, WarmEMA(), check_val_every_n_epoch=every)
-    with pytest.raises(InputError, match=r"training loss became nan in epoch 1; lower optimizer\.lr"):
+    with pytest.raises(InputError, match=r"training loss became nan in epoch 0; lower optimizer\.lr"):
         trainer.fit(tiny_grader(loss=Broken()), tiny_data())
 
 
