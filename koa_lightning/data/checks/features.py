@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -39,9 +39,9 @@ def extract(image: np.ndarray, n: int = POINTS) -> Features:
     marks = _upright(sift.detect(even, None), n)
     if not marks:
         return Features(np.zeros((0, 3), np.float32), np.zeros((0, 128), np.float32))
-    marks, found = sift.compute(even, marks)
+    kept, found = sift.compute(even, marks)
     shares = found / np.maximum(found.sum(1, keepdims=True), 1e-6)
-    points = np.array([(*mark.pt, mark.size) for mark in marks], dtype=np.float32)
+    points = np.array([(*mark.pt, mark.size) for mark in kept], dtype=np.float32)
     return Features(points, np.sqrt(shares, dtype=np.float32))
 
 
@@ -62,7 +62,7 @@ def _tools() -> tuple[cv2.SIFT, cv2.CLAHE]:
     return _local.tools
 
 
-def _upright(marks: list[cv2.KeyPoint] | tuple[cv2.KeyPoint, ...], n: int) -> list[cv2.KeyPoint]:
+def _upright(marks: Sequence[cv2.KeyPoint], n: int) -> list[cv2.KeyPoint]:
     """Return the strongest marks, turned upright; SIFT lists a mark once for each of its directions."""
     chosen: dict[tuple[float, float, float], cv2.KeyPoint] = {}
     for mark in sorted(marks, key=lambda mark: -mark.response):

@@ -16,7 +16,7 @@ A mirrored knee is no duplicate: marks know left from right.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -182,8 +182,10 @@ def prove(first: np.ndarray, second: np.ndarray, points_a: np.ndarray, points_b:
     """Return how the second picture lies on the first; None where they do not show the same radiograph.
 
     Args:
-        first, second: uint8 S x S.
-        points_a, points_b: float32 n x 2 (x, y in pixels): where the marks lie that both have, row by row.
+        first: uint8 S x S.
+        second: The same.
+        points_a: float32 n x 2 (x, y in pixels): where the marks that both have lie on the first.
+        points_b: ... and on the second, row by row.
     """
     placed, inliers = cv2.estimateAffinePartial2D(points_b, points_a, ransacReprojThreshold=3.0)
     if placed is None or int(inliers.sum()) < MIN_INLIERS:
@@ -204,8 +206,8 @@ def _correlation(first: np.ndarray, second: np.ndarray, placed: np.ndarray) -> f
     equaliser = cv2.createCLAHE(clipLimit=3.0, tileGridSize=(8, 8))
     size = first.shape[::-1]
     a, b = (equaliser.apply(np.ascontiguousarray(image)) for image in (first, second))
-    common = (first > 0).astype(np.uint8) & cv2.warpAffine((second > 0).astype(np.uint8), placed, size)
-    common = cv2.erode(common, np.ones((9, 9), np.uint8)).astype(bool)  # off the edges of what was padded
+    shown = np.minimum(first > 0, cv2.warpAffine((second > 0).astype(np.uint8), placed, size))
+    common = cv2.erode(shown.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0  # off the edges of what was padded
     if common.mean() < MIN_OVERLAP:
         return -1.0
     x, y = (_fine(image)[common] for image in (a, cv2.warpAffine(b, placed, size)))
