@@ -59,6 +59,10 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(
         (
             "quiet",
+            "near",
+            "polarity",
+            "data.fix_polarity",
+            "data.allow_leakage",
             "overlays",
             "explain.enabled",
             "tracking.enabled",
