@@ -20,10 +20,14 @@ MEASURES = ("brightness", "contrast", "sharpness", "one_value", "dark", "light",
 _CHUNK = 64  # images a task
 _DAMAGED = "truncated or damaged image"  # how `images.decode` begins to say it
 
-_ONE_VALUE = 0.95  # share of pixels within 2 gray levels of the commonest: blank
-_ENDS, _END_SHARE = (6, 249), 0.60  # more than so many of the pixels are so dark, or so light: exposure
-_FAR = 10.0  # robust standard deviations from the median of the folder: exposure
+_ALIKE, _ONE_VALUE = 8, 0.95  # so many neighbouring gray levels hold more than this share of the pixels: blank
+_ENDS = (6, 249)  # the ends of the gray scale
+_DARK, _LIGHT = 0.5, 0.4  # more than so many of the pixels there: exposure (collimation is dark, nothing is white)
+_FAR = 5.5  # robust standard deviations from the median of the folder: exposure
+_TIMES_LESS = 4  # ... or so many times less than the median
 _FEW = 20  # images: with fewer there is no "as the others are"
+_WHITE, _FLAT, _JUMP = 245, 252, 15  # gray levels of a mark: its edge, its middle; how far below are those around
+_LETTERS, _LARGE = 3, 0.002  # so many small marks, or one of this share of the image
 _FLAT_ROWS = 0.10  # of the height, at the bottom, all of one middle gray: cut off
 _RARE = 0.02  # a size that more than so many share is not unusual
 _SIDE, _ASPECT = 1.6, 1.2  # factors from the median within which a size is never unusual
@@ -90,8 +94,7 @@ def _measure_one(image: np.ndarray) -> list[float]:
     levels = np.arange(256)
     mean = float(counts @ levels)
     deviation = float(np.sqrt(counts @ (levels - mean) ** 2))
-    common = int(counts.argmax())
-    one_value = float(counts[max(0, common - 2) : common + 3].sum())
+    one_value = float(np.convolve(counts, np.ones(_ALIKE)).max())
     return [
         mean,
         deviation,
@@ -125,47 +128,44 @@ def flat_rows(image: np.ndarray) -> float:
 def marks_over_joint(image: np.ndarray) -> float:
     """Return the share of an image that sharp, flat, white or black shapes cover in its middle: text, masks, markers.
 
-    A shape is a connected region of one extreme value, larger than a speck and smaller than a quarter of the image,
-    that leaves the background within two pixels nearly all around; bone and air pass more slowly into one another.
+    A shape is a connected region of one extreme value that leaves the background within three pixels nearly all
+    around; bone and air pass more slowly into one another. One large shape counts, or some small ones, as letters.
     Best effort.
 
     Args:
         image: uint8 H x W.
     """
-    height, width = image.shape
-    if min(height, width) < 32:
+    if min(image.shape) < 32:
         return 0.0
     covered = 0
-    for value in (255, 0):
-        extreme = image >= 250 if value else image <= 5
-        if extreme.any():
-            covered += _sharp_shapes(image if value else 255 - image, extreme)
+    for bright in (image, 255 - image):
+        areas = _sharp_shapes(bright)
+        if len(areas) >= _LETTERS or max(areas, default=0) >= _LARGE * image.size:
+            covered += sum(areas)
     return covered / image.size
 
 
-def _sharp_shapes(image: np.ndarray, extreme: np.ndarray) -> int:
-    """Return the pixels of shapes of the mask that are sharp all around and touch the middle of the image."""
+def _sharp_shapes(image: np.ndarray) -> list[int]:
+    """Return the areas, in pixels, of the white shapes that are sharp all around and reach into the middle."""
     height, width = image.shape
-    labels, _ = ndimage.label(extreme)
-    covered = 0
-    for number, box in enumerate(ndimage.find_objects(labels), start=1):
-        rows, columns = box
+    labels, _ = ndimage.label(image >= _WHITE)
+    areas = []
+    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+        high, wide = rows.stop - rows.start, columns.stop - columns.start
+        if max(high, wide) < 0.025 * height or min(high, wide) < 2 or high * wide > 0.3 * image.size:
+            continue
         if rows.start == 0 or columns.start == 0 or rows.stop == height or columns.stop == width:
             continue  # at the border: collimation, air beside the leg
-        middle = rows.stop > 0.25 * height and rows.start < 0.75 * height
-        middle &= columns.stop > 0.1 * width and columns.start < 0.9 * width
-        high, wide = rows.stop - rows.start, columns.stop - columns.start
-        if not middle or min(high, wide) < 0.01 * width or max(high, wide) < 0.03 * height:
+        if rows.stop < 0.25 * height or rows.start > 0.75 * height or columns.stop < 0.1 * width:
             continue
-        around = (slice(max(0, rows.start - 3), rows.stop + 3), slice(max(0, columns.start - 3), columns.stop + 3))
+        if columns.start > 0.9 * width:
+            continue
+        around = (slice(max(0, rows.start - 4), rows.stop + 4), slice(max(0, columns.start - 4), columns.stop + 4))
         shape = labels[around] == number
-        area = int(shape.sum())
-        if area < 0.0005 * image.size or area > 0.25 * image.size:
-            continue
-        near = ndimage.binary_dilation(shape, iterations=3) & ~ndimage.binary_dilation(shape, iterations=2)
-        if np.mean(image[around][near] < 200) > 0.9:
-            covered += area
-    return covered
+        ring = ndimage.binary_dilation(shape, iterations=4) & ~ndimage.binary_dilation(shape, iterations=2)
+        if np.median(image[around][shape]) >= _FLAT and np.mean(image[around][ring] < _WHITE - _JUMP) > 0.9:
+            areas.append(int(shape.sum()))
+    return areas
 
 
 def unreadable(paths: Sequence[str], faults: dict[int, str]) -> list[Finding]:
@@ -201,15 +201,15 @@ def pictures(paths: Sequence[str], measured: pd.DataFrame, faults: dict[int, str
 
 
 def _exposure(one: dict[str, float], usual: pd.DataFrame) -> str:
-    for name, which in (("dark", "darkest"), ("light", "lightest")):
-        if one[name] > _END_SHARE:
+    for name, which, limit in (("dark", "darkest", _DARK), ("light", "lightest", _LIGHT)):
+        if one[name] > limit:
             return f"{one[name]:.0%} of the pixels are at the {which} end of the gray scale"
     if len(usual) < _FEW:
         return ""
     for name in ("brightness", "contrast"):
         middle, spread = robust(usual[name])
         far = (one[name] - middle) / spread
-        if abs(far) > _FAR:
+        if abs(far) > _FAR or one[name] < middle / _TIMES_LESS:
             return f"{name} {one[name]:.0f}, where half of the files have {middle:.0f} or less ({far:+.1f} robust sd)"
     return ""
 

@@ -52,7 +52,7 @@ KINDS: dict[str, Kind] = {
     "near_duplicate": Kind(
         "Near duplicate",
         WARNING,
-        "Two files show one knee, cropped, scaled, shifted, re-exposed, equalised or re-encoded; found by content alone.",
+        "Two files show one knee, cropped, scaled, shifted, re-exposed, equalised or re-encoded; by content alone.",
         LEAKAGE,
     ),
     "two_grades": Kind(
