@@ -41,7 +41,7 @@ def audit(cfg: DictConfig) -> dict[str, Any]:
     kinds = _kinds(cfg)
     from hydra.utils import instantiate
 
-    from koa_lightning.data.checks import labels, leakage
+    from koa_lightning.data.checks import labels
     from koa_lightning.data.checks.gather import gather
     from koa_lightning.data.checks.run import run
 

@@ -168,7 +168,7 @@ class KneeDataModule(L.LightningDataModule):
         if not readable.all():
             self._check_parts(rows[readable], parts)
         if len(parts) > 1:
-            known = leakage.known_pairs(rows["hash"].to_numpy(), rows["path"].to_numpy())
+            known = leakage.known_pairs(rows["hash"], rows["path"])
             self._refuse(leakage.shared_knees(rows, cache.pixels, known, f"data={self.name}"))
         rows = self._with_repairs(rows, cache)
         self.fingerprint = mf.fingerprint(rows[readable], parts)

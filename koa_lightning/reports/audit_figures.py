@@ -127,7 +127,7 @@ def measures_figure(rows: pd.DataFrame, measured: pd.DataFrame, marks: Sequence[
 
 def _density(axes: Axes, values: pd.Series, colour: str, label: str) -> None:
     """Draw a smoothed density; of one value or a constant, where it has none, a line."""
-    if values.nunique() > 1:
+    if len(values) and values.min() < values.max():
         sns.kdeplot(x=values, ax=axes, color=colour, label=label, fill=True, alpha=0.12, linewidth=1.8, cut=0)
     elif len(values):
         axes.axvline(float(values.iloc[0]), color=colour, label=label, linewidth=1.8)

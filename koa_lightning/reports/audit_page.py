@@ -24,7 +24,8 @@ _GROUP = 6  # pictures of one finding
 _STYLE = """
 :root { --ink: #22282f; --quiet: #6b7580; --line: #e3e7eb; --leakage: #b3261e; --warning: #b26a00; --note: #0b6e99; }
 * { box-sizing: border-box; }
-body { margin: 0; background: #f6f7f9; color: var(--ink); font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
+body { margin: 0; background: #f6f7f9; color: var(--ink); }
+body { font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
 main { max-width: 1120px; margin: 0 auto; padding: 28px 24px 64px; }
 h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 19px; margin: 0 0 6px; }
 p { margin: 4px 0 10px; } .quiet { color: var(--quiet); } a { color: var(--note); text-decoration: none; }
@@ -35,10 +36,12 @@ section { background: white; border: 1px solid var(--line); border-radius: 10px;
 .card.warning b { color: var(--warning); } .card.note b { color: var(--note); }
 .verdict { border-left: 6px solid var(--clean, #2e7d4f); } .verdict.c1 { border-left-color: var(--warning); }
 .verdict.c3 { border-left-color: var(--leakage); }
-.badge { display: inline-block; padding: 1px 9px; border-radius: 10px; font-size: 12px; color: white; vertical-align: 2px; }
+.badge { display: inline-block; padding: 1px 9px; border-radius: 10px; font-size: 12px; color: white; }
+.badge { vertical-align: 2px; }
 .badge.leakage { background: var(--leakage); } .badge.warning { background: var(--warning); }
 .badge.note { background: var(--note); } .mark { color: var(--leakage); font-weight: 700; }
-table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: 6px 10px 6px 0; vertical-align: top; }
+table { border-collapse: collapse; width: 100%; }
+td, th { text-align: left; padding: 6px 10px 6px 0; vertical-align: top; }
 td + td, th + th { padding-left: 6px; } tr + tr td { border-top: 1px solid var(--line); } td.n { text-align: right; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 14px; }
 .gallery.groups { grid-template-columns: repeat(auto-fill, minmax(320px, 1fr)); }
@@ -46,7 +49,8 @@ figure { margin: 0; border: 1px solid var(--line); border-radius: 8px; padding: 
 figure.plot { border: 0; padding: 0; background: none; } figure.plot img { max-width: 100%; height: auto; }
 .shots { display: flex; gap: 6px; flex-wrap: wrap; } .shot { flex: 1 1 130px; max-width: 224px; min-width: 0; }
 .shot img { width: 100%; display: block; border-radius: 4px; background: #000; }
-.shot span { display: block; font-size: 11px; color: var(--quiet); overflow-wrap: anywhere; line-height: 1.3; margin-top: 3px; }
+.shot span { display: block; font-size: 11px; color: var(--quiet); line-height: 1.3; margin-top: 3px; }
+.shot span { overflow-wrap: anywhere; }
 figcaption { font-size: 12px; margin-top: 6px; overflow-wrap: anywhere; line-height: 1.4; }
 @media print { body { background: white; } section { break-inside: avoid; } }
 """
@@ -72,8 +76,8 @@ def write_page(file: Path, facts: dict[str, Any], knees: Knees, result: Result, 
     title = f"Audit of {facts['data']}"
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body><main>'
-        f"{_head(title, facts)}{''.join(sections)}</main></body></html>\n"
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style>'
+        f"</head><body><main>{_head(title, facts)}{''.join(sections)}</main></body></html>\n"
     )
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:

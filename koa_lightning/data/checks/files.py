@@ -23,7 +23,7 @@ _DAMAGED = "truncated or damaged image"  # how `images.decode` begins to say it
 _ALIKE, _ONE_VALUE = 8, 0.95  # so many neighbouring gray levels hold more than this share of the pixels: blank
 _ENDS = (6, 249)  # the ends of the gray scale
 _DARK, _LIGHT = 0.5, 0.4  # more than so many of the pixels there: exposure (collimation is dark, nothing is white)
-_FAR = 5.5  # robust standard deviations from the median of the folder: exposure
+_FAR = 7.0  # robust standard deviations from the median of the folder: exposure
 _TIMES_LESS = 4  # ... or so many times less than the median
 _FEW = 20  # images: with fewer there is no "as the others are"
 _WHITE, _FLAT, _JUMP = 245, 252, 15  # gray levels of a mark: its edge, its middle; how far below are those around
@@ -182,32 +182,30 @@ def pictures(paths: Sequence[str], measured: pd.DataFrame, faults: dict[int, str
     readable = ~np.isin(np.arange(len(measured)), list(faults))
     blank = readable & (measured["one_value"] >= _ONE_VALUE).to_numpy()
     usual = measured[readable & ~blank]
+    normal = {name: robust(usual[name]) for name in ("brightness", "contrast")} if len(usual) >= _FEW else {}
     found = []
-    for row in np.flatnonzero(readable):
-        one = {name: round(float(value), 4) for name, value in measured.iloc[row].items()}
+    for row in np.flatnonzero(readable).tolist():
+        one = {name: round(float(measured[name].iat[row]), 4) for name in MEASURES}
         kind, words, severity = "", "", WARNING
         if blank[row]:
             kind, words = "blank", f"{one['one_value']:.1%} of the pixels have one value"
         elif one["flat_rows"] >= _FLAT_ROWS:
             kind, words = "truncated", f"the lowest {one['flat_rows']:.0%} of the rows are one flat gray"
-        elif words := _exposure(one, usual):
+        elif words := _exposure(one, normal):
             kind = "exposure"
         elif one["marks"] > 0:
             kind, severity = "burnt_in", NOTE
             words = f"sharp white or black shapes over the joint, {one['marks']:.1%} of the picture (best effort)"
         if kind:
-            found.append(Finding(kind, severity, [paths[row]], words, one, [int(row)]))
+            found.append(Finding(kind, severity, [paths[row]], words, dict(one), [row]))
     return found
 
 
-def _exposure(one: dict[str, float], usual: pd.DataFrame) -> str:
+def _exposure(one: dict[str, float], normal: dict[str, tuple[float, float]]) -> str:
     for name, which, limit in (("dark", "darkest", _DARK), ("light", "lightest", _LIGHT)):
         if one[name] > limit:
             return f"{one[name]:.0%} of the pixels are at the {which} end of the gray scale"
-    if len(usual) < _FEW:
-        return ""
-    for name in ("brightness", "contrast"):
-        middle, spread = robust(usual[name])
+    for name, (middle, spread) in normal.items():
         far = (one[name] - middle) / spread
         if abs(far) > _FAR or one[name] < middle / _TIMES_LESS:
             return f"{name} {one[name]:.0f}, where half of the files have {middle:.0f} or less ({far:+.1f} robust sd)"

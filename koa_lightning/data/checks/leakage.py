@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def _patient(name: str, knees: pd.DataFrame) -> Finding:
     )
 
 
-def _distinct(values: Sequence[str]) -> list[str]:
+def _distinct(values: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(values))
 
 
@@ -215,7 +215,7 @@ def remember(rows: pd.DataFrame, pairs: pd.DataFrame, looked_for: set[str], file
     return target
 
 
-def known_pairs(hashes: Sequence[str], paths: Sequence[str], file: Path | None = None) -> pd.DataFrame:
+def known_pairs(hashes: Iterable[str], paths: Iterable[str], file: Path | None = None) -> pd.DataFrame:
     """Return the pairs among these files that an earlier audit found: row_a, row_b (row_a < row_b), kind, similarity.
 
     A file is known again by its content wherever it lies now, or by its path whatever it was re-encoded to. Of files
@@ -228,7 +228,7 @@ def known_pairs(hashes: Sequence[str], paths: Sequence[str], file: Path | None =
     record = _read(file or record_file())
     if record.empty:
         return pd.DataFrame(columns=columns)
-    ends = np.sort(_matched(record, np.asarray(hashes, dtype=object), _absolute(paths)), axis=0)
+    ends = np.sort(_matched(record, np.array(list(hashes), dtype=object), _absolute(paths)), axis=0)
     both = (ends[0] >= 0) & (ends[0] != ends[1])
     found = pd.DataFrame(
         {"row_a": ends[0], "row_b": ends[1], "kind": record["kind"], "similarity": record["similarity"]}
@@ -253,7 +253,7 @@ def _matched(record: pd.DataFrame, hashes: np.ndarray, paths: np.ndarray) -> np.
     ).reshape(2, -1)
 
 
-def _absolute(paths: Sequence[str] | pd.Series) -> np.ndarray:
+def _absolute(paths: Iterable[str]) -> np.ndarray:
     here = os.getcwd()  # noqa: PTH109  (Path would cost a second on a million files)
     return np.array([p if p.startswith(PHANTOM) else os.path.normpath(os.path.join(here, p)) for p in paths], object)  # noqa: PTH118
 
