@@ -131,7 +131,7 @@ def _badges(some: Sequence[Finding]) -> str:
 
 
 def _data(facts: dict[str, Any], knees: Knees, measured: pd.DataFrame) -> str:
-    readable = ~np.isin(np.arange(len(knees.rows)), list(knees.unreadable))
+    readable = knees.readable
     marks = facts["marks"]
     plots: list[tuple[Callable[[], Figure], str]] = [
         (lambda: figures.grades_figure(facts["parts"], marks), "Counts by part and grade"),

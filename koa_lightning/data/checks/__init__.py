@@ -1,1 +1,1 @@
-"""What may be wrong with knees before anybody learns from them: each check returns findings, none changes a file."""
+"""What can be wrong with a folder of knees, one kind of fault a file."""

@@ -29,6 +29,7 @@ class Knees:
         pixels: N hashes of the pixels, see `koa_lightning.data.cache.Cache`.
         shapes: N x 2, rows and columns; 0 where unreadable.
         unreadable: Reasons by row.
+        file: Of the images (`.npy`).
     """
 
     rows: pd.DataFrame
@@ -36,6 +37,12 @@ class Knees:
     pixels: np.ndarray
     shapes: np.ndarray
     unreadable: dict[int, str]
+    file: Path
+
+    @property
+    def readable(self) -> np.ndarray:
+        """Return which rows could be read, bool N."""
+        return ~np.isin(np.arange(len(self.rows)), list(self.unreadable))
 
 
 def gather(source: Callable[[], pd.DataFrame], cfg: Any, quiet: bool = False) -> Knees:
@@ -58,7 +65,7 @@ def gather(source: Callable[[], pd.DataFrame], cfg: Any, quiet: bool = False) ->
         Path(cfg.cache_dir).expanduser() if cfg.cache_dir else None,
         quiet,
     )
-    return Knees(rows, cache.images, cache.pixels, cache.shapes, cache.unreadable)
+    return Knees(rows, cache.images, cache.pixels, cache.shapes, cache.unreadable, cache.path)
 
 
 def _with_parts(manifest: pd.DataFrame, cfg: Any) -> pd.DataFrame:
