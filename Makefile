@@ -8,7 +8,7 @@ ARGS ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo train eval predict sweep ui test test-slow lint bench clean
+.PHONY: help install demo audit train eval predict sweep ui test test-slow lint bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP)  ## train, evaluate and explain on phantoms in 4 minutes; prints where everything is
 	$(BIN)/python -m koa_lightning.demo
+
+audit: $(STAMP)  ## look for leakage and faults in all parts: DATA=FOLDER [ARGS="data=folder near=false"]
+	@test -n "$(DATA)" || { echo "error: DATA is missing; type make audit DATA=FOLDER" >&2; exit 2; }
+	$(BIN)/python -m koa_lightning.audit data.root="$(DATA)" $(ARGS)
 
 train: $(STAMP)  ## train; ARGS="model=effb3 loss=focal data=chen2018 data.root=DIR"
 	$(BIN)/python -m koa_lightning.train $(ARGS)

@@ -64,7 +64,7 @@ def data_module(cfg: DictConfig, seed: int = 0, quiet: bool = False) -> KneeData
     """Return the data module of a data config (`cfg.data`); nothing is read yet."""
     known = inspect.signature(KneeDataModule).parameters
     settings: dict[str, Any] = {str(k): v for k, v in cfg.items() if k in known and k != "source"}
-    preprocessing = Preprocessing(cfg.image_size, cfg.fit, cfg.canonical_side)
+    preprocessing = Preprocessing(cfg.image_size, cfg.fit, cfg.canonical_side, cfg.fix_polarity)
     return KneeDataModule(
         made(cfg.source, "data.source"), preprocessing=preprocessing, seed=seed, quiet=quiet, **settings
     )  # fmt: skip
@@ -139,7 +139,7 @@ def grader(
         spec=net_spec,
         preprocessing=data.preprocessing,
         data={"name": data.name, "fingerprint": data.fingerprint, "counts": data.counts},
-        marks=resumed.marks if resumed else data.marks,
+        marks=list(dict.fromkeys([*resumed.marks, *data.marks])) if resumed else data.marks,
         weights=weights.origin,
         plan=asdict(chosen),
     )

@@ -43,6 +43,7 @@ _NUMBERS: dict[str, tuple[type, float, float]] = {
     "optimizer.head_only_epochs": (int, 0, 100_000),
     "explain.every_n_epochs": (int, 0, 100_000),
     "explain.n_worst": (int, 0, 1000),
+    "n_shown": (int, 0, 1000),
 }
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "data.sampler": ("none", "balanced"),
@@ -59,6 +60,10 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(
         (
             "quiet",
+            "near",
+            "polarity",
+            "data.fix_polarity",
+            "data.allow_leakage",
             "overlays",
             "explain.enabled",
             "tracking.enabled",

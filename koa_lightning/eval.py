@@ -139,7 +139,7 @@ def _data(cfg: DictConfig, read: Checkpoint) -> KneeDataModule:
 
 def _open_run(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str]) -> Any:
     """Open the run that trained the checkpoint when its own data is measured plainly, else a new one."""
-    from koa_lightning.tracking.begin import open_run
+    from koa_lightning.tracking.begin import mark_tags, open_run
 
     trained = read.record["tracking"].get("run_id") or ""
     plain_own = not cfg.get("data") and cfg.tta == "none" and cfg.split in ("val", "test")
@@ -154,7 +154,7 @@ def _open_run(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: li
     )
     if run.run_id != trained:
         tags = {"evaluates": trained or str(read.path), "tta": cfg.tta, "split": cfg.split, "data": data.name}
-        run.log_tags({**tags, "data.fingerprint": data.fingerprint, "marks": ", ".join(marks) or "none"})
+        run.log_tags({**tags, "data.fingerprint": data.fingerprint, **mark_tags(marks)})
     return run
 
 

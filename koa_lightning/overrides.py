@@ -10,7 +10,7 @@ from hydra._internal.utils import get_args_parser
 from koa_lightning.errors import InputError
 
 # What names a file, a folder or an address is taken as it was typed, whatever characters are in it.
-_LITERAL = ("ckpt", "input", "out", "data.root", "data.table", "data.cache_dir", "model.weights", "tracking.uri")
+_LITERAL = ("ckpt", "input", "out", "data.root", "data.table", "data.cache_dir", "model.weights", "oof", "tracking.uri")
 
 
 def sort_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

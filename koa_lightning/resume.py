@@ -26,8 +26,9 @@ _FIXED = {
 }  # fmt: skip
 _FREE = {
     "data.root", "data.table", "data.source.root", "data.source.table", "data.cache_dir", "data.on_unreadable",
-    "data.eval_batch_size", "model.weights", "model.label",
+    "data.eval_batch_size", "data.allow_leakage", "model.weights", "model.label",
 }  # fmt: skip
+_YOUNGER = {"data.fix_polarity": False}  # settings that runs of older versions lack, and what those did
 
 
 def with_old_overrides(overrides: list[str]) -> list[str]:
@@ -190,7 +191,7 @@ def _is_running(folder: Path) -> bool:
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that make a run what it is, flat; where things lie may change."""
     flat = {name: value for name, value in _flat(config) if name.split(".")[0] in _FIXED or name in _FIXED}
-    return {name: value for name, value in flat.items() if name not in _FREE}
+    return _YOUNGER | {name: value for name, value in flat.items() if name not in _FREE}
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

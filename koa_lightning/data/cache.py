@@ -23,49 +23,66 @@ from platformdirs import user_cache_dir
 from rich.console import Console
 from rich.progress import Progress
 
-from koa_lightning.data.images import fit as fit_image
 from koa_lightning.data.images import one_line, read_image
 from koa_lightning.data.manifest import PHANTOM
 from koa_lightning.data.phantom import draw_phantoms
+from koa_lightning.data.preprocessing import Preprocessing, hash_pixels
 from koa_lightning.errors import InputError
 
-VERSION = 1  # raise it when decoding, fitting or the phantom changes, so that old files are not taken
+VERSION = 2  # raise it when decoding, fitting, the phantom or the record changes, so that old files are not taken
 CHUNK = 64  # knees a task: large enough for the phantom's vectorised drawing, small enough for a smooth bar
 CHUNK_BYTES = 1 << 23  # ... and so that few large images do not fill the memory
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """What is done to an image before a model sees it, apart from normalisation.
-
-    Attributes:
-        image_size: Side of the square, in pixels.
-        fit: `letterbox` keeps the aspect and pads with black; `stretch` does not.
-        canonical_side: `L` or `R`: knees of the other side are mirrored to it; None: all stay as they are.
-    """
-
-    image_size: int = 224
-    fit: str = "letterbox"
-    canonical_side: str | None = None
-
-    def apply(self, image: np.ndarray, side: str = "") -> np.ndarray:
-        """Return a uint8 H x W image as uint8 image_size x image_size."""
-        fitted = fit_image(image, self.image_size, self.fit)
-        return np.ascontiguousarray(fitted[:, ::-1]) if self.mirrors(side) else fitted
-
-    def mirrors(self, side: str) -> bool:
-        """Tell whether a knee of this side is mirrored."""
-        return bool(self.canonical_side) and side in ("L", "R") and side != self.canonical_side
+UNKNOWN_PIXELS = "0" * 32  # in place of a pixel hash: the image could not be read
 
 
 @dataclass(frozen=True)
 class Cache:
-    """Images uint8 N x H x W (memory-mapped, read only) and the rows that could not be read, with their reason."""
+    """The knees, decoded.
+
+    Attributes:
+        images: uint8 N x H x W, memory-mapped, read only.
+        unreadable: The rows that could not be read, with their reason.
+        path: Of the images.
+        built: Whether they were decoded now.
+        pixels: N hashes (BLAKE2b, 16 bytes, hex) of the pixels as they were decoded, before anything was done to them;
+            `UNKNOWN_PIXELS` where the image could not be read.
+        shapes: int64 N x 2, rows and columns of each image before it was fitted; 0 where it could not be read.
+        repaired: The rows that were inverted on the way (`Preprocessing.fix_polarity`).
+    """
 
     images: np.ndarray
     unreadable: dict[int, str]
     path: Path
     built: bool
+    pixels: np.ndarray
+    shapes: np.ndarray
+    repaired: list[int]
+
+
+@dataclass
+class _Record:
+    """What is written beside the images; a row a knee."""
+
+    unreadable: dict[int, str]
+    pixels: list[str]
+    shapes: list[tuple[int, int]]
+    repaired: list[int]
+
+    def add(self, other: _Record) -> None:
+        """Append the rows that follow these."""
+        self.unreadable |= other.unreadable
+        self.pixels += other.pixels
+        self.shapes += other.shapes
+        self.repaired += other.repaired
+
+    def to_json(self) -> str:
+        """Return it as text; hashes in one string, which is read ten times as fast as a list of them."""
+        flat = [side for shape in self.shapes for side in shape]
+        rows = {"unreadable": self.unreadable, "repaired": self.repaired}
+        return json.dumps({**rows, "shapes": flat, "pixels": "".join(self.pixels)})
+
+
+_Opened = tuple[np.ndarray, dict[int, str], np.ndarray, np.ndarray, list[int]]
 
 
 def default_dir() -> Path:
@@ -116,23 +133,28 @@ def open_cache(
         raise InputError(f"{where}: the cache cannot be written or read ({why}); set data.cache_dir=DIR") from error
     if opened is None:
         raise InputError(f"{final}: was changed while it was built; delete it and try again")
-    return Cache(*opened, final, built)
+    images, unreadable, pixels, shapes, repaired = opened
+    return Cache(images, unreadable, final, built, pixels, shapes, repaired)
 
 
-def _open(final: Path, shape: tuple[int, int, int], paths: Sequence[str]) -> tuple[np.ndarray, dict[int, str]] | None:
-    """Return the images and the rows that cannot be read; None when there is no whole and current cache."""
+def _open(final: Path, shape: tuple[int, int, int], paths: Sequence[str]) -> _Opened | None:
+    """Return the images and what is recorded of them; None when there is no whole and current cache."""
     try:
         images = np.load(final, mmap_mode="r")
-        rows = [int(row) for row in json.loads(final.with_suffix(".json").read_text())]
+        record = json.loads(final.with_suffix(".json").read_text())
+        rows = [int(row) for row in record["unreadable"]]
+        pixels = np.frombuffer(record["pixels"].encode("ascii"), dtype="S32")
+        shapes = np.array(record["shapes"], dtype=np.int64).reshape(-1, 2)
+        repaired = [int(row) for row in record["repaired"]]
     except FileNotFoundError:
         return None
-    except (ValueError, EOFError):  # shorter than its header says: copied in part, or a disk that failed
+    except (ValueError, EOFError, KeyError, TypeError):  # shorter than it says: copied in part, or a disk that failed
         return None
-    if images.shape != shape or images.dtype != np.uint8:
+    if images.shape != shape or images.dtype != np.uint8 or not len(pixels) == len(shapes) == shape[0]:
         return None
     faults = {row: _fault(paths[row]) for row in rows}
     unreadable = {row: fault for row, fault in faults.items() if fault}
-    return (images, unreadable) if len(unreadable) == len(faults) else None
+    return (images, unreadable, pixels, shapes, repaired) if len(unreadable) == len(faults) else None
 
 
 def _fault(path: str) -> str:
@@ -176,18 +198,18 @@ def _build(
     needed, free = math.prod(shape), shutil.disk_usage(final.parent).free
     if needed > free:  # said now, not after an hour of decoding
         raise OSError(errno.ENOSPC, f"it needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free")
-    unreadable: dict[int, str] = {}
+    record = _Record({}, [], [], [])
     try:
         # Written, not mapped: a full disk is an error here, and would kill the process there (SIGBUS).
         with part.open("wb") as file:
             _write_header(file, shape)
             with closing(_decode_all(paths, sides, preprocessing, quiet)) as chunks:
-                for images, faults in chunks:
+                for images, rows in chunks:
                     file.write(images.data)
-                    unreadable |= faults
+                    record.add(rows)
                     _to_disk(file)  # now, while the next are decoded: at the end everything would wait for it
         with final.with_suffix(".json").open("wb") as file:
-            file.write(json.dumps(unreadable).encode())
+            file.write(record.to_json().encode())
             _to_disk(file)
         part.replace(final)
     finally:
@@ -206,8 +228,8 @@ def _to_disk(file: BinaryIO) -> None:
 
 def _decode_all(
     paths: Sequence[str], sides: Sequence[str], preprocessing: Preprocessing, quiet: bool
-) -> Generator[tuple[np.ndarray, dict[int, str]]]:
-    """Decode on all cores; yield chunk by chunk, in order, the images and what could not be read."""
+) -> Generator[tuple[np.ndarray, _Record]]:
+    """Decode on all cores; yield chunk by chunk, in order, the images and what is recorded of them."""
     step = max(1, min(CHUNK, CHUNK_BYTES // preprocessing.image_size**2))
     chunks = [range(start, min(start + step, len(paths))) for start in range(0, len(paths), step)]
     workers = 2 * (os.cpu_count() or 1)  # two a core: while one waits for the interpreter, the other decodes
@@ -216,7 +238,7 @@ def _decode_all(
         ThreadPoolExecutor(workers) as pool,
     ):
         shown = bar.add_task("decoding knees, once", total=len(paths))
-        pending: deque[Future[tuple[np.ndarray, dict[int, str]]]] = deque()
+        pending: deque[Future[tuple[np.ndarray, _Record]]] = deque()
         try:
             for number, rows in enumerate(chunks):
                 pending.append(pool.submit(_decode_chunk, rows, paths, sides, preprocessing))
@@ -232,19 +254,23 @@ def _decode_all(
 
 def _decode_chunk(
     rows: range, paths: Sequence[str], sides: Sequence[str], preprocessing: Preprocessing
-) -> tuple[np.ndarray, dict[int, str]]:
+) -> tuple[np.ndarray, _Record]:
     images = np.zeros((len(rows), preprocessing.image_size, preprocessing.image_size), np.uint8)
-    faults: dict[int, str] = {}
+    record = _Record({}, [UNKNOWN_PIXELS] * len(rows), [(0, 0)] * len(rows), [])
+    drawn = None
     if paths[rows[0]].startswith(PHANTOM):
         drawn = decode_phantoms([paths[row] for row in rows], preprocessing.image_size)
-        images[:] = [preprocessing.apply(image, sides[row]) for row, image in zip(rows, drawn, strict=True)]
-        return images, faults
     for at, row in enumerate(rows):
         try:
-            images[at] = preprocessing.apply(read_image(paths[row]), sides[row])
+            image = read_image(paths[row]) if drawn is None else drawn[at]
+            images[at], inverted = preprocessing.repaired(image, sides[row])
         except InputError as error:
-            faults[row] = str(error)
-    return images, faults
+            record.unreadable[row] = str(error)
+            continue
+        record.pixels[at], record.shapes[at] = hash_pixels(image), image.shape
+        if inverted:
+            record.repaired.append(row)
+    return images, record
 
 
 def decode_phantoms(paths: Sequence[str], size: int) -> np.ndarray:

@@ -16,7 +16,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from koa_lightning.data import manifest as mf
 from koa_lightning.data import splits
-from koa_lightning.data.cache import Preprocessing, open_cache
+from koa_lightning.data.cache import Cache, Preprocessing, open_cache
+from koa_lightning.data.checks import leakage
+from koa_lightning.data.checks.findings import LEAKY
 from koa_lightning.errors import InputError
 
 Batch = dict[str, torch.Tensor]
@@ -96,6 +98,7 @@ class KneeDataModule(L.LightningDataModule):
         folds, fold: With `folds`, fold `fold` is the validation part of what is not test.
         cache_dir: Folder of the cache; None: `KOA_CACHE`, or the user's cache folder.
         on_unreadable: `stop`, or `skip` images that cannot be read (said aloud).
+        allow_leakage: Go on where parts share patients or knees; it is said aloud, and `marks` gets `leaky`.
         seed: Of the order of batches.
         quiet: No progress bar.
     """
@@ -117,6 +120,7 @@ class KneeDataModule(L.LightningDataModule):
         fold: int = 0,
         cache_dir: str | None = None,
         on_unreadable: str = "stop",
+        allow_leakage: bool = False,
         seed: int = 0,
         quiet: bool = False,
     ) -> None:
@@ -127,11 +131,12 @@ class KneeDataModule(L.LightningDataModule):
         self.split, self.val_fraction, self.test_fraction = split, val_fraction, test_fraction
         self.split_seed, self.folds, self.fold = split_seed, folds, fold
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else None
-        self.on_unreadable = on_unreadable
+        self.on_unreadable, self.allow_leakage = on_unreadable, allow_leakage
         self.datasets: dict[str, KneeDataset] = {}
         self.tables: dict[str, pd.DataFrame] = {}
         self.counts: dict[str, list[int]] = {}
         self.marks: list[str] = ["phantom data"] if name == "phantom" else []
+        self._said: set[str] = set()
         self.fingerprint = ""
 
     def prepare(self, parts: Sequence[str], manifest_file: Path | None = None) -> KneeDataModule:
@@ -162,6 +167,10 @@ class KneeDataModule(L.LightningDataModule):
         readable = self._readable(rows, cache.unreadable)
         if not readable.all():
             self._check_parts(rows[readable], parts)
+        if len(parts) > 1:
+            known = leakage.known_pairs(rows["hash"], rows["path"])
+            self._refuse(leakage.shared_knees(rows, cache.pixels, known, f"data={self.name}"))
+        rows = self._with_repairs(rows, cache)
         self.fingerprint = mf.fingerprint(rows[readable], parts)
         for part in parts:
             numbers = np.flatnonzero(readable & (rows["split"] == part).to_numpy())
@@ -195,7 +204,7 @@ class KneeDataModule(L.LightningDataModule):
                 seed=self.split_seed,
                 where=where,
             )
-            mf.check_patients(manifest, where, {*mf.PARTS, *parts})
+            self._refuse(mf.patients_leak(manifest, where, {*mf.PARTS, *parts}))
         self._check_parts(manifest, parts)
         return manifest[manifest["split"].isin(list(parts))].reset_index(drop=True)
 
@@ -211,9 +220,32 @@ class KneeDataModule(L.LightningDataModule):
                 mf.check_grades(manifest, part, where)
 
     def _mark(self, mark: str, warning: str) -> None:
-        if mark not in self.marks:  # prepare() may be called once a part
+        if mark not in self.marks:
             self.marks.append(mark)
-            print(f"WARNING: {warning}", file=sys.stderr, flush=True)
+        self._say(f"WARNING: {warning}")
+
+    def _say(self, line: str) -> None:
+        if line not in self._said:  # prepare() may be called once a part
+            self._said.add(line)
+            print(line, file=sys.stderr, flush=True)
+
+    def _refuse(self, leak: str) -> None:
+        """Stop for what two parts share, if anything; with `allow_leakage` mark it instead."""
+        if leak and not self.allow_leakage:
+            raise InputError(f"{leak}; data.allow_leakage=true goes on, and marks everything `{LEAKY}`")
+        if leak:
+            self._mark(LEAKY, f"{LEAKY}: {leak}")
+
+    def _with_repairs(self, rows: pd.DataFrame, cache: Cache) -> pd.DataFrame:
+        """Return the manifest with a column `repaired` where images may have been inverted on the way."""
+        if not self.preprocessing.fix_polarity:
+            return rows
+        repaired = np.isin(np.arange(len(rows)), cache.repaired)
+        self._say(
+            f"{repaired.sum()} of {len(rows)} images were inverted (bone dark) and are repaired "
+            "(data.fix_polarity=true); the manifest's column `repaired` says which"
+        )
+        return rows.assign(repaired=repaired)
 
     def _readable(self, rows: pd.DataFrame, unreadable: dict[int, str]) -> np.ndarray:
         readable = np.ones(len(rows), dtype=bool)

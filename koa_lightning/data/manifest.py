@@ -47,26 +47,34 @@ def make(rows: pd.DataFrame, where: str) -> pd.DataFrame:
     return frame[[*COLUMNS, *extra]]
 
 
-def check_patients(manifest: pd.DataFrame, where: str, parts: Iterable[str] = PARTS) -> None:
-    """Stop when a patient is in two parts.
+def patients_leak(manifest: pd.DataFrame, where: str, parts: Iterable[str] = PARTS) -> str:
+    """Return in one line which patients are in two parts, or an empty string.
 
     Args:
         manifest: Of all parts; knees of unknown patients are passed over.
         where: The source's name for messages.
         parts: The parts to compare. `auto_test` holds the patients of `test` again, so the two count as one.
-
-    Raises:
-        InputError: With the patients' names.
     """
     known = manifest.loc[manifest["split"].isin(list(parts)) & (manifest["patient"] != ""), ["patient", "split"]]
     known = known.replace({"split": {AUTO_TEST: "test"}}).drop_duplicates()
     leaking = sorted(known.loc[known.duplicated("patient"), "patient"].unique())
-    if leaking:
-        names = ", ".join(leaking[:5]) + (f" and {len(leaking) - 5} more" if len(leaking) > 5 else "")
-        raise InputError(
-            f"{where}: {len(leaking)} patient(s) in two parts: {names}; keep all knees of a patient in one part, "
-            "or let data.split=stratified make the parts"
-        )
+    if not leaking:
+        return ""
+    names = ", ".join(leaking[:5]) + (f" and {len(leaking) - 5} more" if len(leaking) > 5 else "")
+    return (
+        f"{where}: {len(leaking)} patient(s) in two parts: {names}; keep all knees of a patient in one part, "
+        "or let data.split=stratified make the parts"
+    )
+
+
+def check_patients(manifest: pd.DataFrame, where: str, parts: Iterable[str] = PARTS) -> None:
+    """Stop when a patient is in two parts; see `patients_leak`.
+
+    Raises:
+        InputError: With the patients' names.
+    """
+    if leak := patients_leak(manifest, where, parts):
+        raise InputError(leak)
 
 
 def check_grades(manifest: pd.DataFrame, part: str, where: str) -> None:

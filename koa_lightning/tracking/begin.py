@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import DictConfig
 
+from koa_lightning.data.checks.findings import LEAKY
 from koa_lightning.resume import is_main
 from koa_lightning.tracking.none import NoRun
 
@@ -75,6 +76,11 @@ def _place(configured: str | None, recorded: str | None, attach: bool) -> str | 
     return recorded
 
 
+def mark_tags(marks: Sequence[str]) -> dict[str, str]:
+    """Return the tags that say what a run is not; a leaking one has a tag of its own, to filter by."""
+    return {"marks": ", ".join(marks) or "none", **({LEAKY: "true"} if LEAKY in marks else {})}
+
+
 def describe(run: Tracked, config: Mapping[str, Any], record: Mapping[str, Any], source: str, device: str) -> None:
     """Write down what a training run is: parameters, tags, data set, and the resolved config as a file.
 
@@ -93,7 +99,7 @@ def describe(run: Tracked, config: Mapping[str, Any], record: Mapping[str, Any],
             "data": data["name"],
             "data.fingerprint": data["fingerprint"],
             "weights": record["weights"],
-            "marks": ", ".join(record["marks"]) or "none",
+            **mark_tags(record["marks"]),
             "device": device,
             "precision": plan["precision"],
             "precision.reason": plan["reason"],

@@ -1,0 +1,57 @@
+"""What is done to an image before a model sees it, and what its pixels were before."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from koa_lightning.data.images import fit as fit_image
+
+_JUDGED_AT = 224  # pixels: the size at which polarity is judged, whatever size a model takes
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is done to an image before a model sees it, apart from normalisation.
+
+    Attributes:
+        image_size: Side of the square, in pixels.
+        fit: `letterbox` keeps the aspect and pads with black; `stretch` does not.
+        canonical_side: `L` or `R`: knees of the other side are mirrored to it; None: all stay as they are.
+        fix_polarity: Invert images whose bone is dark.
+    """
+
+    image_size: int = 224
+    fit: str = "letterbox"
+    canonical_side: str | None = None
+    fix_polarity: bool = False
+
+    def apply(self, image: np.ndarray, side: str = "") -> np.ndarray:
+        """Return a uint8 H x W image as uint8 image_size x image_size."""
+        return self.repaired(image, side)[0]
+
+    def repaired(self, image: np.ndarray, side: str = "") -> tuple[np.ndarray, bool]:
+        """Return what `apply` returns, and whether the image was inverted on the way."""
+        inverted = self.fix_polarity and _is_inverted(image)
+        # before it is fitted, so that the black that pads it stays black
+        fitted = fit_image(255 - image if inverted else image, self.image_size, self.fit)
+        return (np.ascontiguousarray(fitted[:, ::-1]) if self.mirrors(side) else fitted), inverted
+
+    def mirrors(self, side: str) -> bool:
+        """Tell whether a knee of this side is mirrored."""
+        return bool(self.canonical_side) and side in ("L", "R") and side != self.canonical_side
+
+
+def _is_inverted(image: np.ndarray) -> bool:
+    from koa_lightning.data.checks import polarity  # only where it is asked for
+
+    return bool(polarity.inverted(fit_image(image, _JUDGED_AT, "letterbox")[None])[0])
+
+
+def hash_pixels(image: np.ndarray) -> str:
+    """Return the hash (BLAKE2b, 16 bytes, hex) of a uint8 H x W image: equal for equal pixels in whatever file."""
+    digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(image))
+    return digest.hexdigest()
