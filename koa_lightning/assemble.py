@@ -138,7 +138,7 @@ def grader(
         cfg=cfg,
         spec=net_spec,
         preprocessing=data.preprocessing,
-        data={"name": data.name, "fingerprint": data.fingerprint, "counts": data.counts},
+        data={"name": data.name, "fingerprint": data.fingerprint, "counts": data.counts, "split": data.split_name},
         marks=resumed.marks if resumed else data.marks,
         weights=weights.origin,
         plan=asdict(chosen),

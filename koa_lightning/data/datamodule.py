@@ -133,6 +133,7 @@ class KneeDataModule(L.LightningDataModule):
         self.counts: dict[str, list[int]] = {}
         self.marks: list[str] = ["phantom data"] if name == "phantom" else []
         self.fingerprint = ""
+        self.split_name = ""
 
     def prepare(self, parts: Sequence[str], manifest_file: Path | None = None) -> KneeDataModule:
         """Build manifest, parts and cache of the parts named; files of no other part are opened.
@@ -150,7 +151,7 @@ class KneeDataModule(L.LightningDataModule):
         return self
 
     def _prepare(self, parts: Sequence[str], manifest_file: Path | None) -> None:
-        rows = mf.add_hashes(self._rows(parts), parts)
+        rows = mf.add_hashes(self.rows(parts), parts)
         cache = open_cache(
             rows["path"].tolist(),
             rows["hash"].tolist(),
@@ -172,7 +173,7 @@ class KneeDataModule(L.LightningDataModule):
         if manifest_file is not None:
             rows[readable].to_parquet(manifest_file)
 
-    def _rows(self, parts: Sequence[str]) -> pd.DataFrame:
+    def rows(self, parts: Sequence[str]) -> pd.DataFrame:
         """Return the manifest of these parts, checked; no file is opened."""
         where = f"data={self.name}"
         manifest = self.source()
