@@ -113,8 +113,11 @@ def check(cfg: DictConfig) -> int:
         data = OmegaConf.merge(cfg.data, {"fold": fold})
         assert isinstance(data, DictConfig)
         said_already = contextlib.redirect_stderr(io.StringIO()) if fold else contextlib.nullcontext()
-        with said_already:
-            rows = assemble.data_module(data).rows(("train", "val"))
+        try:
+            with said_already:
+                rows = assemble.data_module(data).rows(("train", "val"))
+        except InputError as error:
+            raise InputError(f"fold {fold} of {cfg.data.folds}: {error}") from error
     return len(rows)
 
 

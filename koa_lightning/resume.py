@@ -189,8 +189,8 @@ def _is_running(folder: Path) -> bool:
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that make a run what it is, flat; where things lie may change."""
-    flat = {name: value for name, value in flat(config) if name.split(".")[0] in _FIXED or name in _FIXED}
-    return {name: value for name, value in flat.items() if name not in _FREE}
+    fixed = {name: value for name, value in flat(config) if name.split(".")[0] in _FIXED or name in _FIXED}
+    return {name: value for name, value in fixed.items() if name not in _FREE}
 
 
 def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
