@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -93,6 +94,14 @@ def folds(manifest: pd.DataFrame, *, n: int, fold: int, seed: int, where: str = 
         raise InputError(f"{where}: {n_patients} patient(s) are fewer than data.folds={n}")
     rows = _deal_rows(manifest, [1.0] * n, seed)
     return pd.Series(np.where(rows == fold, "val", "train"), index=manifest.index, dtype="str")
+
+
+def name(manifest: pd.DataFrame, split: str, shares: Mapping[str, float], n_folds: int | None, seed: int) -> str:
+    """Return in words what `assign` does with a manifest, for the record of a run."""
+    anew = split == "stratified" or (manifest["split"] == "").all()
+    said = ", ".join(f"{share.removesuffix('_fraction')} {value:g}" for share, value in shares.items())
+    folds = "" if n_folds is None else f" in {n_folds} folds (seed {seed})"
+    return (f"stratified ({said}, seed {seed})" if anew else "official") + folds
 
 
 def assign(
