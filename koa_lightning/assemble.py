@@ -64,10 +64,17 @@ def data_module(cfg: DictConfig, seed: int = 0, quiet: bool = False) -> KneeData
     """Return the data module of a data config (`cfg.data`); nothing is read yet."""
     known = inspect.signature(KneeDataModule).parameters
     settings: dict[str, Any] = {str(k): v for k, v in cfg.items() if k in known and k != "source"}
+    settings |= {"base": _base(cfg), "seed": seed, "quiet": quiet}
     preprocessing = Preprocessing(cfg.image_size, cfg.fit, cfg.canonical_side, cfg.fix_polarity)
-    return KneeDataModule(
-        made(cfg.source, "data.source"), preprocessing=preprocessing, seed=seed, quiet=quiet, **settings
-    )  # fmt: skip
+    return KneeDataModule(made(cfg.source, "data.source"), preprocessing=preprocessing, **settings)
+
+
+def _base(cfg: DictConfig) -> Path | None:
+    """Return the folder from which a data source tells its paths; None for phantoms."""
+    root, table = cfg.get("root"), cfg.get("table")
+    if root:
+        return Path(root).expanduser()
+    return Path(table).expanduser().parent if table else None
 
 
 def loss(cfg: DictConfig, counts: list[int]) -> torch.nn.Module:
@@ -138,7 +145,7 @@ def grader(
         cfg=cfg,
         spec=net_spec,
         preprocessing=data.preprocessing,
-        data={"name": data.name, "fingerprint": data.fingerprint, "counts": data.counts},
+        data={"name": data.name, "fingerprint": data.fingerprint, "counts": data.counts, "split": data.split_name},
         marks=list(dict.fromkeys([*resumed.marks, *data.marks])) if resumed else data.marks,
         weights=weights.origin,
         plan=asdict(chosen),

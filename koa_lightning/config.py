@@ -27,6 +27,7 @@ _NUMBERS: dict[str, tuple[type, float, float]] = {
     "data.split_seed": (int, 0, 2**32 - 1),
     "data.folds": (int, 2, 1000),
     "data.fold": (int, 0, 999),
+    "parallel": (int, 1, 64),
     "data.source.n_patients": (int, 1, 10_000_000),
     "data.source.seed": (int, 0, 2**32 - 1),
     "trainer.max_epochs": (int, 1, 100_000),
@@ -47,7 +48,7 @@ _NUMBERS: dict[str, tuple[type, float, float]] = {
 }
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "data.sampler": ("none", "balanced"),
-    "data.split": ("official", "stratified"),
+    "data.split": ("official", "stratified", "table"),
     "data.fit": ("letterbox", "stretch"),
     "data.canonical_side": ("L", "R"),
     "data.on_unreadable": ("stop", "skip"),
@@ -64,6 +65,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
             "polarity",
             "data.fix_polarity",
             "data.allow_leakage",
+            "fresh",
             "overlays",
             "explain.enabled",
             "tracking.enabled",
@@ -135,6 +137,8 @@ def validate(cfg: DictConfig) -> None:
     folds, fold = OmegaConf.select(cfg, "data.folds"), OmegaConf.select(cfg, "data.fold")
     if folds is not None and fold is not None and fold >= folds:
         raise InputError(f"data.fold={fold}: with data.folds={folds} it must be 0 to {folds - 1}")
+    if OmegaConf.select(cfg, "data.split_table") and OmegaConf.select(cfg, "data.split") != "table":
+        raise InputError(f"data.split_table={cfg.data.split_table}: type data.split=table too")
     monitor, mode = str(cfg.get("monitor", "")), cfg.get("mode")
     right = "min" if monitor.split("/")[-1] in _LESS_IS_BETTER else "max"
     if monitor and mode != right:
@@ -215,7 +219,13 @@ def _known_keys(config_name: str) -> list[str]:
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
+    return [*_groups(config_name), *keys(OmegaConf.to_container(compose(config_name, []), resolve=False))]
+
+
+def _groups(config_name: str) -> list[str]:
+    """Return the config groups of a config, and of those that it builds on."""
     defaults = OmegaConf.load(config_dir() / f"{config_name}.yaml").defaults
     chosen = [str(key) for entry in defaults if isinstance(entry, Mapping) for key in entry]
+    built_on = [entry for entry in defaults if isinstance(entry, str) and entry != "_self_"]
     groups = [key for key in chosen if not key.startswith("override ")]
-    return [*groups, *keys(OmegaConf.to_container(compose(config_name, []), resolve=False))]
+    return [*groups, *(key for name in built_on for key in _groups(name))]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from koa_lightning.checkpoint import Checkpoint
     from koa_lightning.data.datamodule import KneeDataModule
+    from koa_lightning.models.net import KneeNet
 
 
 def evaluate(cfg: DictConfig) -> dict[str, Any]:
@@ -57,27 +58,21 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
 def _measure(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str], run: Any) -> dict[str, Any]:
     import torch
 
-    from koa_lightning import assemble, finish, table
+    from koa_lightning import finish, table
     from koa_lightning.explain import cam
-    from koa_lightning.inference import grade_batches
 
     folder = Path(cfg.out)
     net = read.network()
     if cfg.explain.enabled:
         cam.check(net, read.preprocessing.image_size, "explain=none", link=net.spec.link)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    logits = torch.cat(list(grade_batches(net.to(device), data.eval_dataloader(cfg.split), device, cfg.tta == "flip")))
-    knees = data.tables[cfg.split]
-    predictions = table.predictions_table(knees, logits, net.spec.link)
-    loss = assemble.recorded_loss(read.record)
-    mean = mean_loss(loss, logits, knees["grade"], data.eval_batch_size) if loss else None
-    metrics = {"loss": mean, **measure_table(predictions)}
+    predictions, logits, metrics = grade_part(read, net.to(device), data, cfg.split, flip=cfg.tta == "flip")
     files = table.write(predictions, folder)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     drawn = finish.draw(
         net,
         data.datasets[cfg.split],
-        knees["path"].tolist(),
+        predictions["path"].tolist(),
         logits,
         marks,
         folder,
@@ -89,6 +84,32 @@ def _measure(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: lis
     for file in [*files, folder / "metrics.json", *drawn]:
         run.log_artifact(file, f"eval/{cfg.split}")
     return metrics
+
+
+def grade_part(
+    read: Checkpoint, net: KneeNet, data: KneeDataModule, part: str, *, flip: bool = False
+) -> tuple[pd.DataFrame, Tensor, dict[str, Any]]:
+    """Grade a part that is prepared; return the predictions table, the logits (float N x K), and the metrics.
+
+    Args:
+        read: The checkpoint, for its loss.
+        net: Its network, on the device that computes.
+        data: With that part.
+        part: Its name.
+        flip: Also grade the mirrored images, and average the logits.
+    """
+    import torch
+
+    from koa_lightning import assemble, table
+    from koa_lightning.inference import grade_batches
+
+    device = next(net.parameters()).device
+    logits = torch.cat(list(grade_batches(net, data.eval_dataloader(part), device, flip)))
+    knees = data.tables[part]
+    predictions = table.predictions_table(knees, logits, net.spec.link)
+    loss = assemble.recorded_loss(read.record)
+    mean = mean_loss(loss, logits, knees["grade"], data.eval_batch_size) if loss else None
+    return predictions, logits, {"loss": mean, **measure_table(predictions)}
 
 
 def mean_loss(loss: torch.nn.Module, logits: Tensor, grade: pd.Series, batch_size: int) -> float:

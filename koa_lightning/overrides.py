@@ -10,7 +10,10 @@ from hydra._internal.utils import get_args_parser
 from koa_lightning.errors import InputError
 
 # What names a file, a folder or an address is taken as it was typed, whatever characters are in it.
-_LITERAL = ("ckpt", "input", "out", "data.root", "data.table", "data.cache_dir", "model.weights", "oof", "tracking.uri")
+_LITERAL = (
+    "ckpt", "input", "out", "data.root", "data.table", "data.split_table", "data.cache_dir", "model.weights", "oof",
+    "tracking.uri",
+)  # fmt: skip
 
 
 def sort_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -48,6 +51,11 @@ def quote(text: str) -> str:
 def quote_paths(overrides: Sequence[str]) -> list[str]:
     """Put the values that name files, folders and addresses in quotes."""
     return [_quoted(item) for item in overrides]
+
+
+def as_typed(override: str) -> str:
+    """Return an override without the quotes that `quote_paths` puts."""
+    return f"{override.partition('=')[0]}={value(override)}" if key(override) in _LITERAL else override
 
 
 def _quoted(override: str) -> str:

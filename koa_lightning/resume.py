@@ -25,8 +25,8 @@ _FIXED = {
     "trainer.gradient_clip_val", "trainer.accumulate_grad_batches", "trainer.limit_train_batches",
 }  # fmt: skip
 _FREE = {
-    "data.root", "data.table", "data.source.root", "data.source.table", "data.cache_dir", "data.on_unreadable",
-    "data.eval_batch_size", "data.allow_leakage", "model.weights", "model.label",
+    "data.root", "data.table", "data.source.root", "data.source.table", "data.split_table", "data.cache_dir",
+    "data.on_unreadable", "data.eval_batch_size", "data.allow_leakage", "model.weights", "model.label",
 }  # fmt: skip
 _YOUNGER = {"data.fix_polarity": False}  # settings that runs of older versions lack, and what those did
 
@@ -190,14 +190,15 @@ def _is_running(folder: Path) -> bool:
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that make a run what it is, flat; where things lie may change."""
-    flat = {name: value for name, value in _flat(config) if name.split(".")[0] in _FIXED or name in _FIXED}
-    return _YOUNGER | {name: value for name, value in flat.items() if name not in _FREE}
+    fixed = {name: value for name, value in flat(config) if name.split(".")[0] in _FIXED or name in _FIXED}
+    return _YOUNGER | {name: value for name, value in fixed.items() if name not in _FREE}
 
 
-def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every entry of a plain config as `a.b.c` and its value."""
     for name, entry in node.items():
         if isinstance(entry, Mapping):
-            yield from _flat(entry, f"{prefix}{name}.")
+            yield from flat(entry, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", entry
 

@@ -35,15 +35,15 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     """
     validate(cfg)
     speed.tune_allocator()  # before torch is imported
-    _name_places(cfg)
+    name_places(cfg)
     folder = Path(cfg.out)
     with resume.holding(folder):
         return _train(cfg, folder)
 
 
-def _name_places(cfg: DictConfig) -> None:
+def name_places(cfg: DictConfig) -> None:
     """Write relative paths of the data in full, so that the checkpoint can be measured from any folder."""
-    for key in ("root", "table"):
+    for key in ("root", "table", "split_table"):
         if cfg.data.get(key):
             cfg.data[key] = str(Path(cfg.data[key]).expanduser().absolute())
 

@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from koa_lightning.data import manifest as mf
+from koa_lightning.data import split_table as st
 from koa_lightning.data import splits
 from koa_lightning.data.cache import Cache, Preprocessing, open_cache
 from koa_lightning.data.checks import leakage
@@ -92,7 +93,9 @@ class KneeDataModule(L.LightningDataModule):
         batch_size: Knees a training batch.
         eval_batch_size: Knees a batch where no gradient is needed; twice `batch_size` when None.
         sampler: `none` or `balanced`.
-        split: `official` or `stratified`.
+        split: `official`, `stratified`, or `table`.
+        split_table: The file of `table`, see `koa_lightning.data.split_table`.
+        base: The folder of the data, from which that file tells paths; None where there is none.
         val_fraction, test_fraction: Shares of the patients for `stratified`.
         split_seed: Of the parts; apart from the run's seed so that runs stay comparable.
         folds, fold: With `folds`, fold `fold` is the validation part of what is not test.
@@ -113,6 +116,8 @@ class KneeDataModule(L.LightningDataModule):
         eval_batch_size: int | None = None,
         sampler: str = "none",
         split: str = "official",
+        split_table: str | None = None,
+        base: Path | None = None,
         val_fraction: float = 0.15,
         test_fraction: float = 0.15,
         split_seed: int = 0,
@@ -129,6 +134,7 @@ class KneeDataModule(L.LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or 2 * batch_size
         self.sampler, self.seed, self.quiet = sampler, seed, quiet
         self.split, self.val_fraction, self.test_fraction = split, val_fraction, test_fraction
+        self.split_table, self.base = split_table, base
         self.split_seed, self.folds, self.fold = split_seed, folds, fold
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else None
         self.on_unreadable, self.allow_leakage = on_unreadable, allow_leakage
@@ -138,6 +144,8 @@ class KneeDataModule(L.LightningDataModule):
         self.marks: list[str] = ["phantom data"] if name == "phantom" else []
         self._said: set[str] = set()
         self.fingerprint = ""
+        self.split_name = ""  # says how the parts were made; of a table, its checksum
+        self._table: st.SplitTable | None = None
 
     def prepare(self, parts: Sequence[str], manifest_file: Path | None = None) -> KneeDataModule:
         """Build manifest, parts and cache of the parts named; files of no other part are opened.
@@ -155,7 +163,9 @@ class KneeDataModule(L.LightningDataModule):
         return self
 
     def _prepare(self, parts: Sequence[str], manifest_file: Path | None) -> None:
-        rows = mf.add_hashes(self._rows(parts), parts)
+        rows = mf.add_hashes(self.rows(parts), parts)
+        if self._table is not None:
+            st.say_changes(rows, self._table, self.base)
         cache = open_cache(
             rows["path"].tolist(),
             rows["hash"].tolist(),
@@ -181,8 +191,28 @@ class KneeDataModule(L.LightningDataModule):
         if manifest_file is not None:
             rows[readable].to_parquet(manifest_file)
 
-    def _rows(self, parts: Sequence[str]) -> pd.DataFrame:
-        """Return the manifest of these parts, checked; no file is opened."""
+    def rows(self, parts: Sequence[str]) -> pd.DataFrame:
+        """Return the manifest of these parts, checked; no file is opened.
+
+        Args:
+            parts: As for `prepare`.
+
+        Raises:
+            InputError: Whatever is wrong with the names, grades or parts, in one line.
+        """
+        manifest = self.manifest(parts)
+        self._check_parts(manifest, parts)
+        return manifest[manifest["split"].isin(list(parts))].reset_index(drop=True)
+
+    def manifest(self, parts: Sequence[str] = mf.PARTS) -> pd.DataFrame:
+        """Return the manifest with all its parts made; no file is opened.
+
+        Args:
+            parts: Those that will be read; `all` alone: no parts are made.
+
+        Raises:
+            InputError: A patient is in two parts, or the parts cannot be made.
+        """
         where = f"data={self.name}"
         manifest = self.source()
         if (manifest["patient"] == "").any():
@@ -192,21 +222,21 @@ class KneeDataModule(L.LightningDataModule):
                 "give a column or pattern for the patient",
             )
         if ALL in parts:
-            manifest = manifest[manifest["split"] != mf.AUTO_TEST].assign(split=ALL)
-        else:
-            manifest = splits.assign(
-                manifest,
-                split=self.split,
-                val_fraction=self.val_fraction,
-                test_fraction=self.test_fraction,
-                n_folds=self.folds,
-                fold=self.fold,
-                seed=self.split_seed,
-                where=where,
-            )
-            self._refuse(mf.patients_leak(manifest, where, {*mf.PARTS, *parts}))
-        self._check_parts(manifest, parts)
-        return manifest[manifest["split"].isin(list(parts))].reset_index(drop=True)
+            self.split_name = "none"
+            return manifest[manifest["split"] != mf.AUTO_TEST].assign(split=ALL)
+        made = self._with_parts(manifest, set(parts), where)
+        self._refuse(mf.patients_leak(made, where, {*mf.PARTS, *parts}))
+        return made
+
+    def _with_parts(self, manifest: pd.DataFrame, parts: set[str], where: str) -> pd.DataFrame:
+        folds: dict[str, Any] = {"n_folds": self.folds, "fold": self.fold, "seed": self.split_seed}
+        if self.split == "table":
+            self._table = st.read(self.split_table)
+            self.split_name = self._table.name(self.folds, self.split_seed)
+            return st.assign(manifest, self._table, self.base, parts=parts, **folds)
+        shares: dict[str, Any] = {"val_fraction": self.val_fraction, "test_fraction": self.test_fraction}
+        self.split_name = splits.name(manifest, self.split, shares, self.folds, self.split_seed)
+        return splits.assign(manifest, split=self.split, **shares, **folds, where=where)
 
     def _check_parts(self, manifest: pd.DataFrame, parts: Sequence[str]) -> None:
         where = f"data={self.name}"

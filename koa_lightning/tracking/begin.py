@@ -59,6 +59,7 @@ def open_run(
         folder,
         run_id=run_id,
         tags=tags,
+        parent=cfg.get("parent"),
         system_metrics=cfg.system_metrics and not attach,
     )
 
@@ -98,6 +99,7 @@ def describe(run: Tracked, config: Mapping[str, Any], record: Mapping[str, Any],
         {
             "data": data["name"],
             "data.fingerprint": data["fingerprint"],
+            "split": data.get("split", "unknown"),  # a run that began before it was kept
             "weights": record["weights"],
             **mark_tags(record["marks"]),
             "device": device,

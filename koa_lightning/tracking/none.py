@@ -50,6 +50,9 @@ class NoRun:
         """Return (step, value) of each metric."""
         return self._history.rows()
 
+    def end_children(self) -> None:
+        """Do nothing."""
+
     def close(self, status: str = "FINISHED") -> list[str]:
         """Return an empty list: nothing was to be delivered."""
         return []

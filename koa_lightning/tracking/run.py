@@ -111,6 +111,18 @@ class MlflowRun:
         """Return (step, value) of each metric, of a resumed run from its first epoch on."""
         return self._history.rows()
 
+    def end_children(self) -> None:
+        """Mark the runs that belong to this one and were left running, by a process that was killed, as killed.
+
+        Raises:
+            InputError: The store fails.
+        """
+        client = MlflowClient(self._uri)
+        left = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.run_id}' and attributes.status = 'RUNNING'"
+        with failing_as_input_error(f"run in {self.uri}"):
+            for child in client.search_runs([client.get_run(self.run_id).info.experiment_id], left):
+                client.set_terminated(child.info.run_id, "KILLED")
+
     def close(self, status: str = "FINISHED") -> list[str]:
         """End the run and wait until all is delivered, or known to be undeliverable now.
 

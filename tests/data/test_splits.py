@@ -80,6 +80,63 @@ def test_every_part_has_nearly_the_grades_of_the_whole(seed):
         assert np.abs(difference).max() < 0.025
 
 
+def worst_gap(frame, parts, shares, kinds):
+    """The largest difference, in patients of a kind, between a part and its share of them."""
+    patients = pd.DataFrame({"patient": frame["patient"], "part": parts}).drop_duplicates()
+    patients["kind"] = patients["patient"].map(kinds)
+    counts = pd.crosstab(patients["kind"], patients["part"]).reindex(columns=list(shares), fill_value=0)
+    expected = np.outer(counts.sum(axis=1), list(shares.values()))
+    return np.abs(counts.to_numpy() - expected).max()
+
+
+def grades_of_patients(frame):
+    return frame.groupby("patient")["grade"].agg(lambda grades: "".join(map(str, sorted(grades))))
+
+
+@given(st.lists(GRADES_OF_A_PATIENT, min_size=3, max_size=120), st.floats(0.05, 0.4), st.floats(0.05, 0.4), SEEDS)
+@settings(max_examples=60, deadline=None)
+def test_patients_of_the_same_grades_are_shared_out(patients, val, test, seed):
+    frame = manifest(patients)
+    kinds = grades_of_patients(frame)
+    parts, shares = stratified(frame, seed, val, test), {"train": 1 - val - test, "val": val, "test": test}
+    severe = kinds.str.contains("4")
+    assert worst_gap(frame, parts, shares, kinds) < 2
+    assert worst_gap(frame, parts, shares, severe) < 2
+    for part, share in shares.items():
+        if share * severe.sum() >= 1:  # there are enough of them
+            assert (frame["grade"][parts == part] == 4).any()
+
+
+@given(st.lists(GRADES_OF_A_PATIENT, min_size=7, max_size=80), st.integers(2, 7), SEEDS)
+@settings(max_examples=40, deadline=None)
+def test_patients_of_the_same_grades_are_shared_out_over_folds(patients, n, seed):
+    frame = manifest(patients)
+    kinds = grades_of_patients(frame)
+    val = {fold: splits.folds(frame, n=n, fold=fold, seed=seed) == "val" for fold in range(n)}
+    number = pd.Series(np.argmax([rows.to_numpy() for rows in val.values()], axis=0), index=frame.index)
+    shares = dict.fromkeys(range(n), 1 / n)
+    severe = kinds.str.contains("4")
+    assert worst_gap(frame, number, shares, kinds) < 1
+    assert worst_gap(frame, number, shares, severe) < 1
+    if severe.sum() >= n:
+        assert all((frame["grade"][rows] == 4).any() for rows in val.values())
+
+
+@given(st.lists(GRADES_OF_A_PATIENT, min_size=12, max_size=60), st.sampled_from([None, 2, 5]), SEEDS)
+@settings(max_examples=40, deadline=None)
+def test_every_knee_is_in_one_part_with_folds_too(patients, n, seed):
+    frame = manifest(patients)
+    made = [assign(frame, n_folds=n, fold=fold, seed=seed) for fold in range(n or 1)]
+    for rows in made:
+        assert rows["path"].tolist() == frame["path"].tolist()
+        assert set(rows["split"]) <= PARTS
+        mf.check_patients(rows, "here")
+    test = made[0]["split"] == "test"
+    assert all((rows["split"] == "test").equals(test) for rows in made)
+    if n:
+        assert sum((rows["split"] == "val").astype(int) for rows in made)[~test].eq(1).all()
+
+
 @given(st.integers(14, 40), st.integers(0, 200), SEEDS)
 @settings(max_examples=60, deadline=None)
 def test_the_rare_grade_is_in_every_part(n_severe, n_others, seed):

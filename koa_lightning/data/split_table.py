@@ -1,0 +1,201 @@
+"""A split as a table that others can repeat: which knee is in which part, with a checksum.
+
+The first line of the file names the SHA-256 of all that follows; then CSV with the columns `path` (relative to the
+data's folder, with `/`), `patient`, `side`, `grade`, `split` (train, val, test or auto_test), `fold` (0 ... n-1 where
+the knee is not in the test part; only where folds were made) and `hash` (BLAKE2b of the file; empty for the test part,
+whose files are not opened).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from koa_lightning.data import manifest as mf
+from koa_lightning.data import splits
+from koa_lightning.errors import InputError
+
+COLUMNS = ("path", "patient", "side", "grade", "split", "fold", "hash")
+_FIRST = "# koa-lightning split, sha256 of what follows: "
+
+
+class SplitTable(NamedTuple):
+    """A table that was read.
+
+    Attributes:
+        rows: One a knee; see `COLUMNS`.
+        checksum: SHA-256, hex.
+        where: What to call it in a message.
+    """
+
+    rows: pd.DataFrame
+    checksum: str
+    where: str
+
+    @property
+    def n_folds(self) -> int | None:
+        """Return the number of folds that it holds; None where none were made."""
+        return int(self.rows["fold"].max()) + 1 if "fold" in self.rows else None
+
+    def name(self, n_folds: int | None, seed: int) -> str:
+        """Return in words what `assign` does with it, for the record of a run."""
+        folds = "" if n_folds is None else f" in {n_folds} folds" + ("" if self.n_folds else f" (seed {seed})")
+        return f"table sha256={self.checksum}{folds}"
+
+
+def write(manifest: pd.DataFrame, base: Path | None, file: Path) -> str:
+    """Write the split of a manifest; return its checksum. The same split gives the same bytes.
+
+    Args:
+        manifest: With all parts, `hash` where it may be known, and `fold` (nullable) where there are folds.
+        base: The folder from which paths are told; None: as they are.
+        file: Where it goes.
+
+    Raises:
+        InputError: Another split is there already.
+    """
+    rows = manifest.assign(path=_relative(manifest["path"], base)).sort_values("path")
+    text = rows[[column for column in COLUMNS if column in rows]].to_csv(index=False, lineterminator="\n")
+    checksum = hashlib.sha256(text.encode()).hexdigest()
+    content = f"{_FIRST}{checksum}\n{text}"
+    if file.exists() and file.read_text() != content:
+        raise InputError(f"{file}: holds another split already; remove it, or name another folder by out=FOLDER")
+    file.write_text(content)
+    return checksum
+
+
+def read(path: str | None) -> SplitTable:
+    """Read a table that `write` made.
+
+    Raises:
+        InputError: It is missing, changed, or has a patient in two parts or folds.
+    """
+    if not path:
+        raise InputError("data.split_table must be given with data.split=table; type data.split_table=FILE.csv")
+    file, where = Path(path).expanduser(), f"data.split_table={path}"
+    try:
+        first, _, text = file.read_text(encoding="utf-8").partition("\n")  # line ends become \n, whoever copied it
+    except FileNotFoundError:
+        raise InputError(f"{where}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{where}: cannot be read ({error})") from None
+    if not first.startswith(_FIRST):
+        raise InputError(f"{where}: its first line has no checksum; give a file that koa_lightning.split wrote")
+    checksum = hashlib.sha256(text.encode()).hexdigest()
+    if checksum != first.removeprefix(_FIRST).strip():
+        raise InputError(f"{where}: it was changed since it was written (the checksum differs); get the original")
+    as_text = dict.fromkeys(("path", "patient", "side", "split", "hash"), "str")
+    kinds = {**as_text, "grade": "int8", "fold": "Int64"}
+    rows = pd.read_csv(io.StringIO(text), dtype=kinds, keep_default_na=False, na_values={"fold": [""]})
+    _check(rows, where)
+    return SplitTable(rows, checksum, where)
+
+
+def _check(rows: pd.DataFrame, where: str) -> None:
+    needed = [column for column in COLUMNS if column not in rows and column != "fold"]
+    if needed:
+        raise InputError(f"{where}: column '{needed[0]}' is missing; give a file that koa_lightning.split wrote")
+    twice = rows.loc[rows["path"].duplicated(), "path"]
+    if len(twice):
+        raise InputError(f"{where}: {twice.iloc[0]} is listed twice")
+    mf.check_patients(rows, where)
+    if "fold" in rows:
+        known = rows.loc[rows["fold"].notna() & (rows["patient"] != ""), ["patient", "fold"]].drop_duplicates()
+        leaking = known.loc[known["patient"].duplicated(), "patient"]
+        if len(leaking):
+            raise InputError(f"{where}: patient {leaking.iloc[0]} is in two folds; make the split anew")
+
+
+def assign(
+    manifest: pd.DataFrame,
+    table: SplitTable,
+    base: Path | None,
+    *,
+    parts: set[str],
+    n_folds: int | None,
+    fold: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Return the manifest with the parts of a table; knees are matched by their path below the data's folder.
+
+    A table without folds has them made as for any other split. Knees of `auto_test` need not be in the table.
+
+    Args:
+        manifest: Of all knees.
+        table: From `read`.
+        base: The data's folder.
+        parts: Those that will be read: all of their knees in the table must be here.
+        n_folds: As for `splits.assign`, as are the next two.
+        fold: The validation part.
+        seed: Of folds that the table does not hold.
+
+    Raises:
+        InputError: The knees, their grades or patients are not those of the table, or it has other folds.
+    """
+    where = table.where
+    own = pd.Series(_relative(manifest["path"], base), index=manifest.index)
+    listed = table.rows.set_index("path")
+    strange = own[~own.isin(listed.index) & (manifest["split"] != mf.AUTO_TEST)]
+    if len(strange):
+        raise InputError(f"{where}: {len(strange)} knee(s) of the data are not in it, e.g. {strange.iloc[0]}")
+    absent = listed[listed["split"].isin(parts) & ~listed.index.isin(own)]
+    if len(absent):
+        raise InputError(
+            f"{where}: {len(absent)} of its knees are not in the data, e.g. {absent.index[0]}; give the data that it "
+            "was made of"
+        )
+    matched = listed.reindex(own)
+    matched.index = manifest.index
+    known = matched["split"].notna()
+    for column in ("grade", "patient"):
+        differs = known & (matched[column] != manifest[column])
+        if differs.any():
+            row = differs.index[differs][0]
+            there, here = matched[column][row], manifest[column][row]
+            raise InputError(f"{where}: {own[row]} has {column} {there} in it and {here} in the data")
+    frame = manifest.assign(split=matched["split"].where(known, manifest["split"]).astype("str"))
+    if n_folds is None:
+        return frame
+    if table.n_folds is None:
+        frame.loc[frame["split"] == "", "split"] = mf.AUTO_TEST
+        return splits.assign(
+            frame, split="official", val_fraction=0, test_fraction=0, n_folds=n_folds, fold=fold, seed=seed, where=where
+        )
+    if table.n_folds != n_folds:
+        raise InputError(f"data.folds={n_folds}: {where} has {table.n_folds} folds; type data.folds={table.n_folds}")
+    in_fold = frame["split"].isin(["train", "val"])
+    frame.loc[in_fold, "split"] = (matched.loc[in_fold, "fold"] == fold).map({True: "val", False: "train"})
+    return frame
+
+
+def say_changes(rows: pd.DataFrame, table: SplitTable, base: Path | None) -> None:
+    """Say where files have another content than when the table was made; the parts are the same all the same.
+
+    Args:
+        rows: Knees with their `hash`.
+        table: From `read`.
+        base: The data's folder.
+    """
+    own = pd.Series(_relative(rows["path"], base), index=rows.index)
+    then = own.map(table.rows.set_index("path")["hash"]).fillna("")
+    other = own[(then != "") & (then != rows["hash"])]
+    if len(other):
+        print(
+            f"WARNING: {table.where}: {len(other)} file(s) have another content than when it was written, e.g. "
+            f"{other.iloc[0]}; the parts are the same, the data fingerprint is not",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _relative(paths: pd.Series, base: Path | None) -> list[str]:
+    if base is None:
+        return paths.tolist()
+    start = os.path.abspath(base)  # noqa: PTH100 (resolve would follow links, and the paths do not)
+    return [p if p.startswith(mf.PHANTOM) else Path(os.path.relpath(p, start)).as_posix() for p in paths]
