@@ -52,7 +52,7 @@ def test_unknown_grades_and_rows_without_probabilities_are_passed_over(knees):
 
 
 def test_grades_that_no_knee_has_do_not_matter(knees):
-    rows, oof, wrong = knees
+    rows, oof, _ = knees
     few = rows["grade"].isin([0, 2]).to_numpy()
     got = {finding.rows[0] for finding in labels.suspicious(rows[few].reset_index(drop=True), oof)}
     assert got

@@ -167,7 +167,7 @@ def test_an_audit_without_near_duplicates_keeps_those_of_others(record):
 def test_a_damaged_record_is_named(record):
     record.parent.mkdir()
     record.write_bytes(b"no parquet")
-    with pytest.raises(InputError, match="damaged .*; delete it and run the audit again"):
+    with pytest.raises(InputError, match=r"damaged .*; delete it and run the audit again"):
         known(record)
 
 
