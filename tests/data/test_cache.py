@@ -15,9 +15,11 @@ from PIL import Image
 
 from koa_lightning.data import cache
 from koa_lightning.data.cache import Preprocessing, open_cache
+from koa_lightning.data.checks import polarity
 from koa_lightning.data.images import fit, read_image
 from koa_lightning.data.manifest import hash_file
 from koa_lightning.data.phantom import draw_phantoms, phantom_manifest
+from koa_lightning.data.preprocessing import hash_pixels
 from koa_lightning.errors import InputError
 
 SIZE = 24
@@ -116,6 +118,7 @@ HASHES, SIDES = ["aa", "bb", "cc"], ["L", "R", ""]
         (HASHES, SIDES, Preprocessing(fit="stretch")),
         (HASHES, SIDES, Preprocessing(canonical_side="L")),
         (HASHES, SIDES, Preprocessing(canonical_side="R")),
+        (HASHES, SIDES, Preprocessing(fix_polarity=True)),
     ],
 )
 def test_the_key_changes_with_content_order_and_preprocessing(hashes, sides, preprocessing):
@@ -161,6 +164,45 @@ def test_the_bar_is_shown_unless_quiet(knees, tmp_path, capsys):
     assert shown.out == ""
     open_cache(*made, Preprocessing(SIZE), tmp_path / "b", quiet=True)
     assert capsys.readouterr().err == ""
+
+
+# --- what is recorded beside the images
+
+
+def test_pixels_and_shapes_are_those_of_the_files_whatever_is_done_to_them(knees, tmp_path):
+    paths, hashes, sides = knees()
+    Image.open(paths[3]).save(paths[4].replace("png", "bmp"))
+    Path(paths[4]).unlink()
+    paths[4] = paths[4].replace("png", "bmp")
+    small, large = (
+        opened((paths, hashes, sides), tmp_path, preprocessing)
+        for preprocessing in (Preprocessing(SIZE), Preprocessing(40, "stretch", "L"))
+    )
+    for done in (small, large, opened((paths, hashes, sides), tmp_path)):
+        assert done.pixels.tolist() == [hash_pixels(read_image(path)).encode() for path in paths]
+        assert done.shapes.tolist() == [list(read_image(path).shape) for path in paths]
+        assert done.repaired == []
+    assert len(set(small.pixels)) == 9
+    assert small.pixels[3] == small.pixels[4]
+
+
+def test_rows_that_cannot_be_read_have_no_pixels(knees, tmp_path):
+    paths, hashes, sides = knees()
+    damage(paths)
+    done = opened((paths, hashes, sides), tmp_path)
+    assert [row for row in range(10) if done.pixels[row] == cache.UNKNOWN_PIXELS.encode()] == [2, 5, 7, 8]
+    assert done.shapes[[2, 5, 7, 8]].tolist() == [[0, 0]] * 4
+
+
+def test_repaired_rows_are_recorded(knees, tmp_path, monkeypatch):
+    paths, hashes, sides = knees(70)
+    monkeypatch.setattr(polarity, "inverted", lambda images: images[:, 112, 0] > 128)
+    bright = [row for row in range(70) if fit(read_image(paths[row]), 224, "letterbox")[112, 0] > 128]
+    for _ in range(2):
+        done = opened((paths, hashes, sides), tmp_path, Preprocessing(SIZE, fix_polarity=True))
+        assert done.repaired == bright != []
+        straight = fit(255 - read_image(paths[bright[0]]), SIZE, "letterbox")
+        assert np.array_equal(done.images[bright[0]], straight)
 
 
 # --- images that cannot be read

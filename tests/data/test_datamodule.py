@@ -1,5 +1,6 @@
 import gc
 import pickle
+import re
 import sys
 import weakref
 from collections import Counter
@@ -19,6 +20,7 @@ from koa_lightning.config import compose
 from koa_lightning.data import cache, sources
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.cache import Preprocessing
+from koa_lightning.data.checks import leakage, polarity
 from koa_lightning.data.datamodule import EpochSampler, KneeDataModule, KneeDataset
 from koa_lightning.errors import InputError
 
@@ -181,6 +183,88 @@ def test_one_patient_and_too_few_for_the_folds_stop(root):
     one = rows[rows["patient"] == rows["patient"][0]].reset_index(drop=True)
     refuses(r"1 patient\(s\) cannot be split into 3", module(root, lambda _: one, split="stratified"))
     refuses(r"20 patient\(s\) are fewer than data.folds=21", module(root, folds=21))
+
+
+@pytest.fixture
+def pair(root, alone):
+    """A knee of the train part and another of the val part."""
+    return sorted((root / "train").rglob("*.png"))[3], sorted((root / "val").rglob("*.png"))[5]
+
+
+@pytest.fixture
+def leaks(root, pair, tmp_path, monkeypatch):
+    """Make a leak of one kind between train and val; return what the error says."""
+    monkeypatch.setenv("KOA_CACHE", str(tmp_path / "cache"))
+    first, second = pair
+
+    def make(kind):
+        if kind == "patient":
+            first.rename(first.with_name(second.name.replace("L", "X").replace("R", "L").replace("X", "R")))
+            return "1 patient.s. in two parts: 9100"
+        if kind == "bytes":
+            second.write_bytes(first.read_bytes())
+        elif kind == "pixels":
+            Image.open(first).save(second, compress_level=0)
+            assert first.read_bytes() != second.read_bytes()
+        else:
+            rows = sources.chen2018(str(root))
+            rows["hash"] = [mf.hash_file(path) for path in rows["path"]]
+            at = [rows.index[rows["path"] == str(path)][0] for path in sorted(pair, key=str)]
+            near = pd.DataFrame([(*at, 0.93)], columns=["row_a", "row_b", "similarity"])
+            leakage.remember(rows, leakage.as_pairs([], near), {"near_duplicate"})
+            return "near duplicates, similarity 0.93, by an earlier audit"
+        return (
+            f"1 pair.s. of files in two parts show the same knee: {first} .train. and {second} .val.: the same pixels"
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["patient", "bytes", "pixels", "near"])
+def test_parts_that_share_a_patient_or_a_knee_stop(root, leaks, kind):
+    module(root).prepare(PARTS)
+    words = leaks(kind)
+    refuses(f"{words}.*; data.allow_leakage=true goes on", module(root))
+
+
+@pytest.mark.parametrize("kind", ["patient", "pixels", "near"])
+def test_a_leak_that_is_allowed_is_said_and_marked(root, leaks, kind, capsys):
+    words = leaks(kind)
+    data = module(root, allow_leakage=True).prepare(PARTS)
+    data.prepare(PARTS)
+    assert data.marks == ["leaky"]
+    said = capsys.readouterr().err
+    assert re.search(f"WARNING: leaky: data=chen2018: .*{words}", said)
+    assert said.count("WARNING") == 1
+
+
+def test_both_leaks_are_said(root, leaks, capsys):
+    words = [leaks("near"), leaks("pixels"), leaks("patient")]
+    data = module(root, allow_leakage=True).prepare(PARTS)
+    assert data.marks == ["leaky"]
+    assert capsys.readouterr().err.count("WARNING: leaky") == 2 == len(words) - 1  # files in one line, patients in one
+
+
+def test_duplicates_within_a_part_and_in_a_part_that_is_not_opened_do_not_stop(root, pair, tmp_path, monkeypatch):
+    monkeypatch.setenv("KOA_CACHE", str(tmp_path / "cache"))
+    first, _ = pair
+    for part in ("train", "test"):
+        sorted((root / part).rglob("*.png"))[7].write_bytes(first.read_bytes())
+    assert module(root).prepare(PARTS).marks == []
+    assert module(root).prepare(("test",)).marks == []
+
+
+def test_repaired_knees_are_said_and_written_to_the_manifest(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(polarity, "inverted", lambda images: images[:, 100, 100] > 128)
+    file = tmp_path / "manifest.parquet"
+    data = module(root, preprocessing=Preprocessing(SIZE, fix_polarity=True)).prepare(PARTS, file)
+    rows = pd.read_parquet(file)
+    n = int(rows["repaired"].sum())
+    assert 0 < n < len(rows)
+    assert f"{n} of 40 images were inverted (bone dark) and are repaired" in capsys.readouterr().err
+    assert data.tables["val"]["repaired"].equals(rows.loc[rows["split"] == "val", "repaired"].reset_index(drop=True))
+    module(root).prepare(PARTS, file)
+    assert "repaired" not in pd.read_parquet(file)
 
 
 def test_a_patient_in_two_official_parts_is_named(root):

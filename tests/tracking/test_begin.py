@@ -4,7 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from koa_lightning.errors import InputError
-from koa_lightning.tracking.begin import _place, describe, open_run
+from koa_lightning.tracking.begin import _place, describe, mark_tags, open_run
 from koa_lightning.tracking.none import NoRun
 
 
@@ -84,6 +84,12 @@ def test_attached_to_a_run_that_is_not_there(begun, capsys):
     assert added.run_id not in (first.run_id, "0" * 32)
     assert not added.attached
     assert f"the run that trained this, {'0' * 32}, is not in sqlite:///" in capsys.readouterr().err
+
+
+def test_a_leaky_run_has_a_tag_of_its_own():
+    assert mark_tags([]) == {"marks": "none"}
+    assert mark_tags(["phantom data"]) == {"marks": "phantom data"}
+    assert mark_tags(["phantom data", "leaky"]) == {"marks": "phantom data, leaky", "leaky": "true"}
 
 
 def test_describe(begun):

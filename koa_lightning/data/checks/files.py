@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
@@ -23,10 +23,10 @@ _DAMAGED = "truncated or damaged image"  # how `images.decode` begins to say it
 _ALIKE, _ONE_VALUE = 8, 0.95  # so many neighbouring gray levels hold more than this share of the pixels: blank
 _ENDS = (6, 249)  # the ends of the gray scale
 _DARK, _LIGHT = 0.5, 0.4  # more than so many of the pixels there: exposure (collimation is dark, nothing is white)
-_FAR = 7.0  # robust standard deviations from the median of the folder: exposure
+_FAR = 7.5  # robust standard deviations from the median of the folder: exposure
 _TIMES_LESS = 4  # ... or so many times less than the median
 _FEW = 20  # images: with fewer there is no "as the others are"
-_WHITE, _FLAT, _JUMP = 245, 252, 15  # gray levels of a mark: its edge, its middle; how far below are those around
+_WHITE, _FLAT, _JUMP = 245, 252, 25  # gray levels of a mark: its edge, its middle; how far below are those around
 _LETTERS, _LARGE = 3, 0.002  # so many small marks, or one of this share of the image
 _FLAT_ROWS = 0.10  # of the height, at the bottom, all of one middle gray: cut off
 _RARE = 0.02  # a size that more than so many share is not unusual
@@ -60,7 +60,7 @@ def _bar(quiet: bool) -> Progress:
     return Progress(console=Console(stderr=True), disable=quiet)
 
 
-def _in_threads(images: np.ndarray, shapes: np.ndarray, chunks: Sequence[range]) -> Iterator[list[list[float]]]:
+def _in_threads(images: np.ndarray, shapes: np.ndarray, chunks: Sequence[range]) -> Generator[list[list[float]]]:
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
         waiting = iter(chunks)
@@ -128,7 +128,7 @@ def flat_rows(image: np.ndarray) -> float:
 def marks_over_joint(image: np.ndarray) -> float:
     """Return the share of an image that sharp, flat, white or black shapes cover in its middle: text, masks, markers.
 
-    A shape is a connected region of one extreme value that leaves the background within three pixels nearly all
+    A shape is a connected region of one extreme value that ends within two pixels nearly all
     around; bone and air pass more slowly into one another. One large shape counts, or some small ones, as letters.
     Best effort.
 
@@ -162,7 +162,7 @@ def _sharp_shapes(image: np.ndarray) -> list[int]:
             continue
         around = (slice(max(0, rows.start - 4), rows.stop + 4), slice(max(0, columns.start - 4), columns.stop + 4))
         shape = labels[around] == number
-        ring = ndimage.binary_dilation(shape, iterations=4) & ~ndimage.binary_dilation(shape, iterations=2)
+        ring = ndimage.binary_dilation(shape, iterations=2) & ~ndimage.binary_dilation(shape)
         if np.median(image[around][shape]) >= _FLAT and np.mean(image[around][ring] < _WHITE - _JUMP) > 0.9:
             areas.append(int(shape.sum()))
     return areas
@@ -184,8 +184,9 @@ def pictures(paths: Sequence[str], measured: pd.DataFrame, faults: dict[int, str
     usual = measured[readable & ~blank]
     normal = {name: robust(usual[name]) for name in ("brightness", "contrast")} if len(usual) >= _FEW else {}
     found = []
+    values = measured[list(MEASURES)].to_numpy(dtype=float).round(4).tolist()
     for row in np.flatnonzero(readable).tolist():
-        one = {name: round(float(measured[name].iat[row]), 4) for name in MEASURES}
+        one = dict(zip(MEASURES, values[row], strict=True))
         kind, words, severity = "", "", WARNING
         if blank[row]:
             kind, words = "blank", f"{one['one_value']:.1%} of the pixels have one value"
@@ -208,7 +209,7 @@ def _exposure(one: dict[str, float], normal: dict[str, tuple[float, float]]) -> 
     for name, (middle, spread) in normal.items():
         far = (one[name] - middle) / spread
         if abs(far) > _FAR or one[name] < middle / _TIMES_LESS:
-            return f"{name} {one[name]:.0f}, where half of the files have {middle:.0f} or less ({far:+.1f} robust sd)"
+            return f"{name} {one[name]:.0f}, where the median is {middle:.0f} ({far:+.1f} robust standard deviations)"
     return ""
 
 

@@ -80,7 +80,7 @@ def _polarity(knees: Knees) -> tuple[np.ndarray, np.ndarray]:
 
 def _inverted(knees: Knees, row: int, score: float) -> Finding:
     words = f"bone is dark (score {score:.2f}; below 0: inverted)"
-    return Finding("inverted", WARNING, [str(knees.rows["path"].iat[row])], words, {"score": round(score, 4)}, [row])
+    return Finding("inverted", WARNING, [str(knees.rows["path"].iloc[row])], words, {"score": round(score, 4)}, [row])
 
 
 def _without_patient(rows: pd.DataFrame) -> list[Finding]:

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from koa_lightning.data.checks import polarity
+from koa_lightning.data.images import fit
+from koa_lightning.data.preprocessing import Preprocessing, hash_pixels
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    """Call images inverted whose first pixel is bright; collect the shapes that were judged."""
+    shapes = []
+
+    def inverted(images):
+        shapes.append(images.shape)
+        return images[:, 112, 0] > 128
+
+    monkeypatch.setattr(polarity, "inverted", inverted)
+    return shapes
+
+
+def image(bright, shape=(60, 60)):
+    pixels = np.random.default_rng(0).integers(10, 100, shape, dtype=np.uint8)
+    return 255 - pixels if bright else pixels
+
+
+def test_polarity_is_not_looked_at_unless_it_is_to_be_fixed(judged):
+    assert np.array_equal(Preprocessing(32).apply(image(True)), fit(image(True), 32, "letterbox"))
+    assert judged == []
+
+
+@pytest.mark.parametrize("size", [32, 224])
+def test_inverted_images_are_inverted_back_and_others_left(judged, size):
+    repairing = Preprocessing(size, fix_polarity=True)
+    for bright in (False, True):
+        fitted, repaired = repairing.repaired(image(bright))
+        assert repaired is bright
+        assert np.array_equal(fitted, fit(image(False), size, "letterbox"))
+        assert np.array_equal(repairing.apply(image(bright)), fitted)
+    assert set(judged) == {(1, 224, 224)}
+
+
+def test_what_pads_stays_black_and_the_side_is_mirrored(judged):
+    wide = image(True, (30, 60))
+    fitted = Preprocessing(60, canonical_side="L", fix_polarity=True).apply(wide, "R")
+    assert not fitted[:15].any() and not fitted[45:].any()
+    assert np.array_equal(fitted[15:45], 255 - wide[:, ::-1])
+
+
+def test_the_hash_of_pixels_knows_values_and_shape():
+    pixels = image(False, (20, 30))
+    assert len(hash_pixels(pixels)) == 32
+    assert hash_pixels(pixels) == hash_pixels(np.asfortranarray(pixels))
+    assert hash_pixels(pixels[:, ::-1]) == hash_pixels(pixels[:, ::-1].copy())
+    assert len({hash_pixels(each) for each in (pixels, pixels[:, ::-1], pixels.reshape(30, 20), pixels + 1)}) == 4
