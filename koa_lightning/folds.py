@@ -209,7 +209,7 @@ def _same_knees(folders: list[Path]) -> pd.DataFrame:
         own = rows[["path", "hash", "grade", "patient", "side"]]
         if first is not None and not own.equals(first):
             raise InputError(
-                f"{folder}: it saw other knees than fold_0, so the data has changed; start anew: fresh=true"
+                f"{folder}: other knees than those of fold_0; the data has changed: fresh=true starts anew"
             )
         first = own
         parts.append(own[rows["split"] == "val"].assign(split=f"fold_{fold}"))

@@ -60,7 +60,7 @@ def run_all(
         while running or (waiting and more):
             while waiting and more and len(running) < parallel:
                 key = next(iter(waiting))
-                running[key] = _start(function, waiting.pop(key))
+                _start(function, key, waiting.pop(key), running)
             connection.wait([piece.process.sentinel for piece in running.values()])
             for key in [key for key, piece in running.items() if not piece.process.is_alive()]:
                 codes[key] = running.pop(key).process.exitcode
@@ -74,17 +74,17 @@ def run_all(
     return codes
 
 
-def _start(function: str, piece: Piece) -> _Running:
+def _start(function: str, key: int, piece: Piece, running: dict[int, _Running]) -> None:
     ready, send = _CONTEXT.Pipe(duplex=False)
     process = _CONTEXT.Process(target=_work, args=(function, piece, send))
     # Ctrl-C in a terminal goes to every process; while it starts, this one passes it on (`_interrupt`).
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         process.start()
+        send.close()
+        running[key] = _Running(process, ready)  # before Ctrl-C can come: it must know of all
     finally:
         signal.signal(signal.SIGINT, before)
-    send.close()
-    return _Running(process, ready)
 
 
 def _interrupt(running: Mapping[int, _Running]) -> None:

@@ -126,7 +126,7 @@ def table(table: str | None, root: str | None = None) -> pd.DataFrame:
     if not file.is_file():
         raise InputError(f"data.table={table}: there is no such file")
     where = f"data.table={table}"
-    rows = read_table(file)
+    rows = read_table(file).drop(columns="hash", errors="ignore")  # that of the files is worked out, never believed
     if missing := [column for column in ("path", "grade") if column not in rows]:
         have = ", ".join(map(str, rows.columns[:10]))
         raise InputError(f"{where}: column '{missing[0]}' is missing; it has {have}")
