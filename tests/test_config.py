@@ -39,7 +39,11 @@ def test_the_other_configs_hold(name, needed):
 
 def test_every_key_that_is_checked_is_one(composed):
     known = {key for cfg in composed.values() for key in keys(plain(cfg))}
-    known |= {key for name in ("eval", "predict", "audit", "cross_validate", "split") for key in keys(OmegaConf.to_container(compose(name, [])))}
+    known |= {
+        key
+        for name in ("eval", "predict", "audit", "cross_validate", "split")
+        for key in keys(OmegaConf.to_container(compose(name, [])))
+    }
     checked = {*config._NUMBERS, *config._CHOICES, *config._MAY_BE_NULL}
     assert checked <= known
 
