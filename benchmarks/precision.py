@@ -49,12 +49,6 @@ def _compare(name: str, model: str, batch: int) -> list[dict]:
     return [
         {"name": f"precision {title}", "ratio": ratio, "goal": GOAL, "detail": detail},
         {"name": f"its losses {title}", "ratio": apart / noise, "goal": MOST_NOISE, "detail": about, "lower": True},
-            "name": f"its losses {title}",
-            "ratio": apart / noise,
-            "goal": LARGEST_DIFFERENCE,
-            "detail": about,
-            "lower": True,
-        },
     ]
 
 
