@@ -10,9 +10,11 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 from PIL import Image, ImageDraw, ImageFont
 
 from koa_lightning import audit as entry
+from koa_lightning import checkpoint
 from koa_lightning.config import compose
 from koa_lightning.data.checks.findings import KINDS
 from koa_lightning.data.phantom import draw_phantoms, phantom_manifest
@@ -157,6 +159,7 @@ def test_the_table_has_a_row_a_finding(dirty):
 # --- what train makes of it
 
 
+@pytest.mark.slow
 def test_train_refuses_what_the_audit_found_under_foreign_names(drawn, clean, tiny, place, quick, monkeypatch):
     """A pooled folder: knees again, cropped, under other names; only the audit can tell."""
     root = place / "pooled"
@@ -169,9 +172,15 @@ def test_train_refuses_what_the_audit_found_under_foreign_names(drawn, clean, ti
     done = audited(root, place / "out", *data)
     assert done.result["exit_code"] == 3
     assert done.facts["kinds"]["near_duplicate"] >= 20
-    small = [item for item in tiny.overrides if not item.startswith("data.source")] + ["tracking=none", "out=run"]
+    small = [item for item in tiny.overrides if not item.startswith("data.source")]
+    small += ["out=run", "trainer.max_epochs=1", "explain=none", "tracking.system_metrics=false"]
     with pytest.raises(InputError, match=r"near duplicates, similarity .*, by an earlier audit.*data.allow_leakage"):
-        train(compose("train", [*small, *data]))
+        train(compose("train", [*small, *data, "tracking=none"]))
+    result = train(compose("train", [*small, *data, "data.allow_leakage=true"]))
+    assert "leaky" in checkpoint.read(result["checkpoint"]).marks
+    run = MlflowClient(f"sqlite:///{place / 'mlruns' / 'mlflow.db'}").get_run(result["run_id"])
+    assert run.data.tags["leaky"] == "true"
+    assert "leaky" in run.data.tags["marks"]
 
 
 # --- settings and the command line
