@@ -136,6 +136,7 @@ def _cross_validate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def _remember(folder: Path, record: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{RECORD_FILE}.part"
     part.write_text(json.dumps(record, indent=1))
     part.replace(folder / RECORD_FILE)
@@ -163,6 +164,8 @@ def _train_folds(cfg: DictConfig, left: list[int], name: str, run: Any) -> dict[
         if code != cli.DONE:
             how = f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
             cli.say_error(f"fold {fold}: {how}" + (f", see {pieces[fold].log}" if pieces[fold].log else ""))
+        elif cfg.parallel > 1:
+            print(f"fold {fold}: done", flush=True)
         return code != cli.BAD_INPUT or finished > 0  # what is wrong in the first would be wrong in all
 
     return processes.run_all("koa_lightning.folds:work", pieces, cfg.parallel, ended)

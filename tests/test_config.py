@@ -32,18 +32,18 @@ def test_every_choice_composes_and_holds(composed):
     assert not GlobalHydra.instance().is_initialized()
 
 
-@pytest.mark.parametrize(("name", "needed"), [("eval", ["ckpt=x"]), ("predict", ["ckpt=x", "input=y"])])
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [("eval", ["ckpt=x"]), ("predict", ["ckpt=x", "input=y"]), ("cross_validate", []), ("split", [])],
+)
 def test_the_other_configs_hold(name, needed):
     validate(compose(name, needed))
 
 
 def test_every_key_that_is_checked_is_one(composed):
     known = {key for cfg in composed.values() for key in keys(plain(cfg))}
-    known |= {
-        key
-        for name in ("eval", "predict", "audit", "cross_validate", "split")
-        for key in keys(OmegaConf.to_container(compose(name, [])))
-    }
+    others = ("eval", "predict", "audit", "cross_validate", "split")
+    known |= {key for name in others for key in keys(OmegaConf.to_container(compose(name, [])))}
     checked = {*config._NUMBERS, *config._CHOICES, *config._MAY_BE_NULL}
     assert checked <= known
 

@@ -260,3 +260,17 @@ def test_grades_that_are_unknown_are_not_measured():
     assert mean_loss(CrossEntropy(), logits, knees["grade"], 1) == pytest.approx(expected)
     with pytest.raises(InputError, match="no knee of a known grade"):
         measure_table(table.predictions_table(knees.assign(grade=-1), logits, "softmax"))
+
+
+def test_further_columns_of_a_table_are_kept(measure, knees, tmp_path):
+    files = sorted(knees.glob("*/*.png"))[::4]
+    rows = pd.DataFrame({"path": map(str, files), "grade": [int(file.parent.name) for file in files]})
+    rows["patient"] = [file.stem[:-1] for file in files]
+    rows["age"], rows["site"] = np.arange(len(rows)) + 50.5, "Ulm"
+    rows.loc[3, ["age", "site"]] = None
+    rows.to_csv(tmp_path / "knees.csv", index=False)
+    _, folder = measure("data=table", f"data.table='{tmp_path}/knees.csv'", "split=all", "tracking=none")
+    for made in (pd.read_csv(folder / "predictions.csv"), pd.read_parquet(folder / "predictions.parquet")):
+        assert list(made.columns) == [*COLUMNS, "age", "site"]
+        assert made["age"].fillna(0).tolist() == rows["age"].fillna(0).tolist()
+        assert made["site"].fillna("").tolist() == rows["site"].fillna("").tolist()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from koa_lightning.config import config_dir
 from koa_lightning.data import sources
+from koa_lightning.data.manifest import COLUMNS
 from koa_lightning.errors import InputError
 
 
@@ -300,3 +301,13 @@ def test_phantoms_are_listed_by_seed_and_shares():
     assert rows.equals(sources.phantom(20, seed=3))
     assert not rows["grade"].equals(sources.phantom(20, seed=4)["grade"])
     assert set(sources.phantom(20, 3, [0, 0, 1, 0, 0])["grade"]) == {2}
+
+
+def test_further_columns_are_kept_but_a_hash_is_not_believed(tmp_path):
+    text = "path,grade,patient,hash,age,sex,bmi,site,view\na.png,0,1,abc,61,f,27.5,007,PA\nb.png,1,2,abc,,,,Ulm,\n"
+    rows = sources.table(write(tmp_path, text))
+    assert list(rows.columns) == [*COLUMNS, "age", "sex", "bmi", "site", "view"]
+    assert rows["hash"].tolist() == ["", ""]
+    assert rows["age"].tolist()[0] == 61
+    assert rows["site"].tolist() == ["007", "Ulm"]
+    assert rows["view"].fillna("").tolist() == ["PA", ""]
