@@ -129,7 +129,7 @@ def validate(cfg: DictConfig) -> None:
     Raises:
         InputError: Naming the key, its value and what it may be.
     """
-    choices = _CHOICES | (_PREPARE_CHOICES if "output" in cfg else {})
+    choices = _CHOICES | (_PREPARE_CHOICES if "burnt_in" in cfg else {})
     for key in (*_NUMBERS, *choices):
         value = OmegaConf.select(cfg, key, default=_ABSENT)
         if value is _ABSENT or (value is None and key in _MAY_BE_NULL):

@@ -1,4 +1,4 @@
-"""DICOM and other images to PNG files that name nobody: `python -m koa_lightning.prepare input=FOLDER output=FOLDER`."""
+"""DICOM and other images to PNG that names nobody: `python -m koa_lightning.prepare input=FOLDER output=FOLDER`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def prepare(cfg: DictConfig) -> dict[str, Any]:
     from koa_lightning.data.prepare.grades import read_grades
     from koa_lightning.data.prepare.names import find_key
 
-    folder = Path(cfg.out)
+    folder = Path(cfg.out if cfg.output else ".")  # `output` is looked at, so that a missing one is named
     _check_folders(str(cfg.input), folder)
     paths = find_images(str(cfg.input))
     key = find_key(cfg.key_file, folder)
