@@ -75,12 +75,14 @@ def shown(file):
 
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
-@pytest.mark.parametrize(("bits", "signed"), [(8, False), (10, False), (12, False), (12, True), (14, False), (16, False)])
+@pytest.mark.parametrize(
+    ("bits", "signed"), [(8, False), (10, False), (12, False), (12, True), (14, False), (16, False)]
+)
 def test_gray_agrees_with_gdcm(bits, signed, photometric, window, write_dicom, tmp_path):
     scale = 1 << (bits - 8)
-    elements = {
-        key: value * scale if key.startswith("Window") else value for key, value in WINDOWS[window].items()
-    } | {"PhotometricInterpretation": photometric}
+    elements = {key: value * scale if key.startswith("Window") else value for key, value in WINDOWS[window].items()} | {
+        "PhotometricInterpretation": photometric
+    }
     file = write_dicom(tmp_path / "a.dcm", knee(bits, signed), bits, **elements)
     image = written(file, tmp_path)
     assert np.abs(image - shown(file)).max() <= 1
