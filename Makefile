@@ -8,7 +8,7 @@ ARGS ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo audit train eval predict sweep ui test test-slow lint bench clean
+.PHONY: help install demo audit train eval prepare predict sweep ui test test-slow lint bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,11 @@ predict: $(STAMP)  ## grade images: CKPT=FILE INPUT=FILE|FOLDER
 	@test -n "$(CKPT)" || { echo "error: CKPT is missing; type make predict CKPT=FILE INPUT=FILE" >&2; exit 2; }
 	@test -n "$(INPUT)" || { echo "error: INPUT is missing; type make predict CKPT=FILE INPUT=FILE" >&2; exit 2; }
 	$(BIN)/python -m koa_lightning.predict ckpt="$(CKPT)" input="$(INPUT)" $(ARGS)
+
+prepare: $(STAMP)  ## DICOM and other images to PNG that name nobody: INPUT=FOLDER OUTPUT=FOLDER [ARGS="spacing=0.2"]
+	@test -n "$(INPUT)" || { echo "error: INPUT is missing; type make prepare INPUT=FOLDER OUTPUT=FOLDER" >&2; exit 2; }
+	@test -n "$(OUTPUT)" || { echo "error: OUTPUT is missing; type make prepare INPUT=FOLDER OUTPUT=FOLDER" >&2; exit 2; }
+	$(BIN)/python -m koa_lightning.prepare input="$(INPUT)" output="$(OUTPUT)" $(ARGS)
 
 sweep: $(STAMP)  ## two losses by two learning rates on phantoms, or your own ARGS="loss=ce,focal ..."
 	$(BIN)/python -m koa_lightning.train -m $(if $(ARGS),$(ARGS),experiment=sweep loss=ce,focal optimizer.lr=3e-4,1e-3)

@@ -45,6 +45,7 @@ _NUMBERS: dict[str, tuple[type, float, float]] = {
     "explain.every_n_epochs": (int, 0, 100_000),
     "explain.n_worst": (int, 0, 1000),
     "n_shown": (int, 0, 1000),
+    "spacing": (float, 0.01, 10.0),
 }
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "data.sampler": ("none", "balanced"),
@@ -67,6 +68,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
             "data.allow_leakage",
             "fresh",
             "overlays",
+            "burnt_in",
             "explain.enabled",
             "tracking.enabled",
             "tracking.system_metrics",
@@ -75,9 +77,10 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
         (True, False),
     ),
 }
+_PREPARE_CHOICES = {"split": ("never",)}  # `split` is a part of the data everywhere else
 _MAY_BE_NULL = {
     "batch_size", "data.eval_batch_size", "data.folds", "data.canonical_side", "optimizer.head_lr",
-    "trainer.gradient_clip_val", "trainer.limit_train_batches", "trainer.limit_val_batches",
+    "trainer.gradient_clip_val", "trainer.limit_train_batches", "trainer.limit_val_batches", "spacing",
 }  # fmt: skip
 _LESS_IS_BETTER = ("loss", "mae", "mae_expected", "ece")
 
@@ -126,12 +129,15 @@ def validate(cfg: DictConfig) -> None:
     Raises:
         InputError: Naming the key, its value and what it may be.
     """
-    for key in (*_NUMBERS, *_CHOICES):
+    choices = _CHOICES | (_PREPARE_CHOICES if "burnt_in" in cfg else {})
+    for key in (*_NUMBERS, *choices):
         value = OmegaConf.select(cfg, key, default=_ABSENT)
         if value is _ABSENT or (value is None and key in _MAY_BE_NULL):
             continue
-        check = _check_number if key in _NUMBERS else _check_choice
-        check(key, value)
+        if key in _NUMBERS:
+            _check_number(key, value)
+        else:
+            _check_choice(key, value, choices[key])
     if OmegaConf.select(cfg, "out", default="") is None:
         raise InputError("out: must name a folder; type out=FOLDER, or leave it away")
     folds, fold = OmegaConf.select(cfg, "data.folds"), OmegaConf.select(cfg, "data.fold")
@@ -153,8 +159,7 @@ def _check_number(key: str, value: Any) -> None:
         raise InputError(f"{key}={_typed(value)}: must be {noun} from {low:g} to {high:g}")
 
 
-def _check_choice(key: str, value: Any) -> None:
-    choices = _CHOICES[key]
+def _check_choice(key: str, value: Any, choices: tuple[Any, ...]) -> None:
     if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
         known = [_typed(choice) for choice in choices]
         shown = ", ".join(name or "''" for name in known)

@@ -229,3 +229,40 @@ def launch(monkeypatch, capsys):
         return SimpleNamespace(code=ended.value.code, out=out.splitlines(), err=err.splitlines())
 
     return run
+
+
+@pytest.fixture
+def write_dicom():
+    """Write a radiograph of the pixels as DICOM; an element given as None is left out."""
+    from pydicom import Dataset, FileMetaDataset
+    from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
+
+    def write(file, pixels, bits=None, compress=None, **elements):
+        ds = Dataset()
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = DigitalXRayImageStorageForPresentation
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = generate_uid(entropy_srcs=[str(file)])
+        ds.Rows, ds.Columns = pixels.shape[:2]
+        ds.SamplesPerPixel = pixels.shape[2] if pixels.ndim == 3 else 1
+        ds.PhotometricInterpretation = "RGB" if pixels.ndim == 3 else "MONOCHROME2"
+        ds.BitsAllocated = 8 * pixels.itemsize
+        ds.BitsStored = bits or ds.BitsAllocated
+        ds.HighBit = ds.BitsStored - 1
+        ds.PixelRepresentation = int(pixels.dtype.kind == "i")
+        if pixels.ndim == 3:
+            ds.PlanarConfiguration = 0
+        ds.PixelData = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
+        ds["PixelData"].VR = "OB" if pixels.itemsize == 1 else "OW"
+        for keyword, value in elements.items():
+            if value is not None:
+                setattr(ds, keyword, value)
+            elif keyword in ds:
+                delattr(ds, keyword)
+        if compress:
+            ds.compress(compress)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        ds.save_as(file, enforce_file_format=True)
+        return file
+
+    return write

@@ -1,4 +1,4 @@
-"""One DICOM radiograph to one uint8 gray array, as its viewer would show it."""
+"""One DICOM radiograph to one gray array of 8 or 16 bits, as its viewer would show it."""
 
 import logging
 import warnings
@@ -7,6 +7,7 @@ from io import BytesIO
 
 import numpy as np
 import pydicom
+from numpy.typing import DTypeLike
 from PIL import Image
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
@@ -14,10 +15,11 @@ from pydicom.multival import MultiValue
 from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
 from pydicom.uid import UID
 
-from koa_lightning.data.images import check_size, input_errors, to_uint8
+from koa_lightning.data.images import check_size, input_errors, stretch
 from koa_lightning.errors import InputError
 
 _REQUIRED = ("PixelData", "Rows", "Columns", "BitsStored", "PhotometricInterpretation")
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601
 
 # pydicom tells of every odd value in every file, by a warning and in its log (which Hydra prints), although
 # what matters for the pixels is raised. Only its own warnings are silenced; `append` lets user filters win.
@@ -25,19 +27,21 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.", app
 logging.getLogger("pydicom").setLevel(logging.ERROR)
 
 
-def read_dicom(data: bytes, name: str) -> np.ndarray:
+def read_dicom(data: bytes, name: str, dtype: DTypeLike = np.uint8) -> np.ndarray:
     """Decode a single-frame DICOM image of 8 to 16 bits stored.
 
     In the standard's order (PS3.3 C.11): modality LUT or rescale; then the first VOI LUT or, without one, the
     first window, whose output range becomes 0..255; without both, the lowest..highest value; at last
     MONOCHROME1 is inverted, so that bone is bright. Colour becomes its luma (ITU-R 601) and has no VOI.
+    In 16 bits the same, with 65535 for 255.
 
     Args:
         data: The whole file.
         name: What error messages call it.
+        dtype: uint8 or uint16.
 
     Returns:
-        uint8, H x W, 0..255.
+        `dtype`, H x W, 0..255 or 0..65535.
 
     Raises:
         InputError: Not DICOM, no or truncated pixel data, several frames, other depths or photometric
@@ -56,7 +60,7 @@ def read_dicom(data: bytes, name: str) -> np.ndarray:
     with input_errors(name, "truncated or damaged pixel data"):
         stored = pixel_array(dataset)
     with input_errors(name, "its grayscale or colour tables cannot be applied"):
-        return show(dataset, stored, name)
+        return show(dataset, stored, name, np.dtype(dtype))
 
 
 def _check(dataset: FileDataset, name: str) -> None:
@@ -84,35 +88,35 @@ def _check_decoder(syntax: UID, name: str) -> None:
     if not available:
         raise InputError(
             f"{name}: compressed as {syntax.name} ({syntax}), which no installed decoder reads; "
-            "`pip install pylibjpeg[all]` or decompress it with `gdcmconv --raw`"
+            'type pip install "koa-lightning[dicom]", or decompress it with gdcmconv --raw'
         )
 
 
-def _show_monochrome(dataset: Dataset, stored: np.ndarray, name: str) -> np.ndarray:
+def _show_monochrome(dataset: Dataset, stored: np.ndarray, name: str, dtype: np.dtype) -> np.ndarray:
     """Compute each stored value that occurs once, in a table: 65,536 at most, not millions of pixels."""
     low = int(stored.min())
     index = np.subtract(stored, low, dtype=np.intp)  # wide: the span of int16 does not fit int16
     occurs = np.zeros(int(stored.max()) - low + 1, bool)
     occurs[index] = True
     values = _modality(np.flatnonzero(occurs) + low, dataset)
-    table = np.zeros(occurs.size, np.uint8)
-    table[occurs] = _voi(values, dataset, name)
+    table = np.zeros(occurs.size, dtype)
+    table[occurs] = _voi(values, dataset, name, dtype)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
-        table = 255 - table
+        table = np.iinfo(dtype).max - table
     return table[index]
 
 
-def _show_colour(dataset: Dataset, stored: np.ndarray, name: str) -> np.ndarray:
+def _show_colour(dataset: Dataset, stored: np.ndarray, name: str, dtype: np.dtype) -> np.ndarray:
     """Take the luma of RGB; pydicom has turned YBR to RGB."""
-    return _luma(stored, dataset.BitsStored)
+    return _luma(stored, dataset.BitsStored, dtype)
 
 
-def _show_palette(dataset: Dataset, stored: np.ndarray, name: str) -> np.ndarray:
+def _show_palette(dataset: Dataset, stored: np.ndarray, name: str, dtype: np.dtype) -> np.ndarray:
     colour = apply_color_lut(stored, dataset)
-    return _luma(colour, 8 * colour.itemsize)
+    return _luma(colour, 8 * colour.itemsize, dtype)
 
 
-_SHOW: dict[str, Callable[[Dataset, np.ndarray, str], np.ndarray]] = {
+_SHOW: dict[str, Callable[[Dataset, np.ndarray, str, np.dtype], np.ndarray]] = {
     "MONOCHROME1": _show_monochrome,
     "MONOCHROME2": _show_monochrome,
     "PALETTE COLOR": _show_palette,
@@ -120,7 +124,9 @@ _SHOW: dict[str, Callable[[Dataset, np.ndarray, str], np.ndarray]] = {
 }
 
 
-def _luma(colour: np.ndarray, bits: int) -> np.ndarray:
+def _luma(colour: np.ndarray, bits: int, dtype: np.dtype) -> np.ndarray:
+    if dtype != np.uint8:  # PIL has no colour of more than 8 bits
+        return np.rint(colour @ _LUMA * (np.iinfo(dtype).max / (2**bits - 1))).astype(dtype)
     rgb = colour if bits == 8 else np.rint(colour * (255 / (2**bits - 1)))
     return np.array(Image.fromarray(rgb.astype(np.uint8)).convert("L"))
 
@@ -132,16 +138,16 @@ def _modality(values: np.ndarray, dataset: Dataset) -> np.ndarray:
     return values * float(1 if slope is None else slope) + float(intercept or 0)
 
 
-def _voi(values: np.ndarray, dataset: Dataset, name: str) -> np.ndarray:
+def _voi(values: np.ndarray, dataset: Dataset, name: str, dtype: np.dtype) -> np.ndarray:
     if dataset.get("VOILUTSequence"):
         lut = dataset.VOILUTSequence[0]
         shown = _look_up(values, lut, dataset) / (2 ** lut.LUTDescriptor[2] - 1)
     else:
         centre, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
         if centre is None or width is None:
-            return to_uint8(values, name)
+            return stretch(values, name, dtype)
         shown = _window(values, centre, width, dataset, name)
-    return np.rint(255 * shown.clip(0, 1)).astype(np.uint8)
+    return np.rint(np.iinfo(dtype).max * shown.clip(0, 1)).astype(dtype)
 
 
 def _look_up(values: np.ndarray, lut: Dataset, dataset: Dataset) -> np.ndarray:

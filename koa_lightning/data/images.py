@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
@@ -54,31 +55,41 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises:
         InputError: Missing, a folder, or one of the reasons of `decode`.
     """
+    return decode(read_bytes(path), str(path))
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        InputError: Missing, a folder, or it cannot be read.
+    """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder, not an image; name a file in it") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise InputError(f"{path}: cannot be read ({one_line(error)}); check its permissions") from error
-    return decode(data, str(path))
 
 
-def decode(data: bytes, name: str) -> np.ndarray:
+def decode(data: bytes, name: str, dtype: DTypeLike = np.uint8) -> np.ndarray:
     """Decode the bytes of an image file to gray; the kind of file is judged by its content.
 
     8-bit gray is taken as it is. Colour becomes its luma (ITU-R 601), transparency is laid on black. Images
     of more than 8 bits (16-bit, 32-bit, float) are mapped linearly from their lowest..highest value to
-    0..255, a constant one to zeros. DICOM: see `koa_lightning.data.dicom.read_dicom`.
+    0..255, a constant one to zeros. DICOM: see `koa_lightning.data.dicom.read_dicom`. In 16 bits the same,
+    with 65535 for 255.
 
     Args:
         data: The whole file.
         name: What error messages call it; the ending .dcm or .dicom marks DICOM too.
+        dtype: uint8 or uint16.
 
     Returns:
-        uint8, H x W, 0..255; it may be read-only.
+        `dtype`, H x W, 0..255 or 0..65535; it may be read-only.
 
     Raises:
         InputError: Empty, not an image, truncated or damaged, more than `MAX_PIXELS` pixels (by its header),
@@ -87,14 +98,19 @@ def decode(data: bytes, name: str) -> np.ndarray:
     """
     if not data:
         raise InputError(f"{name}: the file is empty (0 bytes); copy it again")
-    if data[_MARK] == b"DICM" or name.lower().endswith((".dcm", ".dicom")):
+    if is_dicom(data, name):
         from koa_lightning.data.dicom import read_dicom  # pydicom takes long to import
 
-        return read_dicom(data, name)
+        return read_dicom(data, name, dtype)
     with input_errors(name, "truncated or damaged image"):
         image = _open(data, name)
         image.load()
-        return _gray(image, name)
+        return _gray(image, name, dtype)
+
+
+def is_dicom(data: bytes, name: str) -> bool:
+    """Say whether the bytes of a file are to be read as DICOM: by its mark, or by the ending of its name."""
+    return data[_MARK] == b"DICM" or name.lower().endswith((".dcm", ".dicom"))
 
 
 def fit(image: np.ndarray, size: int, how: str) -> np.ndarray:
@@ -147,15 +163,16 @@ def find_images(where: str) -> list[Path]:
     return sorted(found)
 
 
-def to_uint8(values: np.ndarray, name: str) -> np.ndarray:
-    """Map the lowest..highest value linearly to 0..255, rounded; constant values become zeros.
+def stretch(values: np.ndarray, name: str, dtype: DTypeLike = np.uint8) -> np.ndarray:
+    """Map the lowest..highest value linearly to the whole range, rounded; constant values become zeros.
 
     Args:
         values: Any shape, integer or float.
         name: What error messages call the file.
+        dtype: uint8 or uint16.
 
     Returns:
-        uint8, the shape of `values`.
+        `dtype`, 0..255 or 0..65535, the shape of `values`.
 
     Raises:
         InputError: A value is NaN or infinite.
@@ -164,10 +181,10 @@ def to_uint8(values: np.ndarray, name: str) -> np.ndarray:
     if not np.isfinite([low, high]).all():
         raise InputError(f"{name}: has NaN or infinite pixels; replace them and save the image again")
     if low == high:
-        return np.zeros(values.shape, np.uint8)
+        return np.zeros(values.shape, dtype)
     scaled = np.subtract(values, low, dtype=np.float64)
-    scaled *= 255 / (high - low)
-    return np.rint(scaled, out=scaled).astype(np.uint8)
+    scaled *= np.iinfo(dtype).max / (high - low)
+    return np.rint(scaled, out=scaled).astype(dtype)
 
 
 def check_size(height: int, width: int, name: str) -> None:
@@ -244,18 +261,19 @@ def _check_depth(image: ImageFile, name: str) -> None:
         raise InputError(f"{name}: colour or transparency in 16 bits; save it as 16-bit gray or 8-bit colour")
 
 
-def _gray(image: Image.Image, name: str) -> np.ndarray:
+def _gray(image: Image.Image, name: str, dtype: DTypeLike) -> np.ndarray:
     # After load: PIL turns TIFF by itself then, and PNG may hold its EXIF behind the pixels.
     turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
     if image.mode in _WIDE:
-        gray = to_uint8(np.asarray(image if turn is None else image.transpose(turn)), name)
+        gray = stretch(np.asarray(image if turn is None else image.transpose(turn)), name, dtype)
         # PIL inverts TIFF whose zero is white in 8 bits, but not in more
-        return 255 - gray if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == 0 else gray
+        return np.iinfo(dtype).max - gray if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == 0 else gray
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
     if image.mode != "L":
         image = image.convert("RGB").convert("L")  # by RGB, as not every mode goes to L
-    return np.asarray(image if turn is None else image.transpose(turn))
+    gray = np.asarray(image if turn is None else image.transpose(turn))
+    return gray if gray.dtype == dtype else gray.astype(dtype) * 257  # 255 becomes 65535
 
 
 def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:

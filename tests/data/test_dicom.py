@@ -302,7 +302,7 @@ def test_compression_without_decoder(syntax, name, monkeypatch):
     # the decoder of JPEG Lossless is an optional package, which may be installed here
     monkeypatch.setattr("pydicom.pixels.decoders.base.Decoder.is_available", property(lambda self: False))
     ds = dataset(pixels(), syntax=syntax, PixelData=encapsulate([bytes(64)]))
-    refuses(saved(ds), "compressed as", name, "no installed decoder", "pylibjpeg")
+    refuses(saved(ds), "compressed as", name, "no installed decoder", 'pip install "koa-lightning[dicom]"')
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # pytest replaces the filter of the module

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from koa_lightning.data import images
-from koa_lightning.data.images import decode, find_images, fit, read_image, to_uint8
+from koa_lightning.data.images import decode, find_images, fit, read_image, stretch
 from koa_lightning.errors import InputError
 
 
@@ -146,7 +146,7 @@ def test_values_that_are_no_numbers(bad):
 
 def test_scaling_survives_the_whole_range_of_float32():
     limits = np.finfo(np.float32)
-    assert to_uint8(np.array([limits.min, 0, limits.max], np.float32), "x").tolist() == [0, 128, 255]
+    assert stretch(np.array([limits.min, 0, limits.max], np.float32), "x").tolist() == [0, 128, 255]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -1,0 +1,58 @@
+"""Pixels of one file: decoded to 16 bits, resampled to a fixed spacing, written as PNG without metadata."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from koa_lightning.data.images import check_size
+from koa_lightning.errors import InputError
+
+_LEVEL = 1  # of zlib: four times as fast as PIL's 6 on noisy films, and 3 % larger
+
+
+def resample(image: np.ndarray, spacing: tuple[float, float] | None, wanted: float, name: str) -> np.ndarray:
+    """Resize to square pixels of a fixed size with PIL's bilinear filter (antialiased when reducing).
+
+    Args:
+        image: uint16, H x W.
+        spacing: mm from row to row and from column to column.
+        wanted: mm, of the result in both directions.
+        name: What error messages call the file.
+
+    Returns:
+        uint16; its sides in mm are those of `image` but for half a pixel.
+
+    Raises:
+        InputError: The spacing is unknown, or the result has a size that `check_size` refuses.
+    """
+    if spacing is None:
+        raise InputError(f"{name}: no pixel spacing, so it has no size in mm; leave spacing={wanted:g} away")
+    height, width = (round(side * mm / wanted) for side, mm in zip(image.shape, spacing, strict=True))
+    check_size(height, width, name)
+    if (height, width) == image.shape:
+        return image
+    # as float, as PIL does not filter 16-bit pictures
+    resized = Image.fromarray(image.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
+    return np.rint(np.asarray(resized)).clip(0, 65535).astype(np.uint16)
+
+
+def joints(image: np.ndarray, side: str, split: str) -> list[tuple[str, np.ndarray]]:
+    """Return the knees of a picture as side and pixels: with `split` never, the whole picture."""
+    return [(side, image)]
+
+
+def write_png(image: np.ndarray, file: Path) -> None:
+    """Write 16-bit gray, on the disk when it returns, with the three chunks that a PNG must have and no other.
+
+    Args:
+        image: uint16, H x W.
+        file: A name that may be left half written when the process is killed.
+    """
+    with file.open("wb") as stream:
+        Image.fromarray(image).save(stream, "PNG", compress_level=_LEVEL)
+        stream.flush()
+        os.fsync(stream.fileno())  # else a rename may outlive a power failure and the content not

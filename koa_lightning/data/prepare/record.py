@@ -1,0 +1,177 @@
+"""What an output folder holds: a line in record.jsonl for each picture, and the tables that are made of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from koa_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILE = "record.jsonl"
+IMAGES = "images"
+_IN_KNEES = ("path", "patient", "side", "grade", "spacing_mm", "spacing_across_mm", "spacing_from", "side_from")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture.
+
+    Attributes:
+        path: Below the output folder.
+        patient: A keyed hash.
+        patient_from: PatientID, StudyInstanceUID (there was no id) or content (there was neither).
+        side: L, R or empty.
+        side_from: The tag that it is from, `split` where the film of both knees was split, or empty.
+        spacing_mm: From row to row; None where unknown.
+        spacing_across_mm: From column to column.
+        spacing_from: The tag that it is from.
+        height: Pixels.
+        width: Pixels.
+        source: A keyed hash of the content of the file that it was made from.
+        knee: Its number among the pictures from that file, from 1.
+        knees: How many those are.
+        made: The settings that change pixels.
+        key: What tells keys apart.
+    """
+
+    path: str
+    patient: str
+    patient_from: str
+    side: str
+    side_from: str
+    spacing_mm: float | None
+    spacing_across_mm: float | None
+    spacing_from: str
+    height: int
+    width: int
+    source: str
+    knee: int
+    knees: int
+    made: str
+    key: str
+
+
+class Record:
+    """The rows of an output folder, kept on the disk one by one, so that a killed run loses none.
+
+    Raises:
+        InputError: The folder was made with another key, or its record cannot be read.
+    """
+
+    def __init__(self, output: Path, key: str) -> None:
+        self.output = output
+        self.rows: dict[tuple[str, int], Row] = {}  # by source and knee
+        self._taken: defaultdict[tuple[str, str], set[str]] = defaultdict(set)  # paths by patient and side
+        self._stream: TextIO | None = None
+        for row in self._read():
+            if row.key != key:
+                raise InputError(
+                    f"output={output}: was made with another key, so its patients would not agree; give that key by "
+                    "key_file=FILE, or name another folder"
+                )
+            self._keep(row)
+
+    def has(self, source: str, made: str) -> bool:
+        """Say whether all pictures of a source are there and were made like this."""
+        first = self.rows.get((source, 1))
+        knees = [self.rows.get((source, number + 1)) for number in range(first.knees if first else 1)]
+        return all(row is not None and row.made == made and (self.output / row.path).is_file() for row in knees)
+
+    def path_for(self, source: str, knee: int, patient: str, side: str) -> str:
+        """Return the path of a picture: that which it had, or the patient, the side and the next number."""
+        before = self.rows.get((source, knee))
+        if before and (before.patient, before.side) == (patient, side):
+            return before.path
+        taken, number = self._taken[patient, side], 1
+        while (path := f"{IMAGES}/{patient}-{side or 'U'}-{number}.png") in taken:
+            number += 1
+        return path
+
+    def add(self, row: Row) -> None:
+        """Write down a picture that is in its place."""
+        if self._stream is None:
+            self._stream = (self.output / FILE).open("a", encoding="utf-8")
+        self._keep(row)
+        self._stream.write(json.dumps(asdict(row)) + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Write the record anew, sorted, with one line for each picture."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+        lines = [json.dumps(asdict(row)) + "\n" for row in sorted(self.rows.values(), key=lambda row: row.path)]
+        part = self.output / f"{FILE}.part"
+        with part.open("w", encoding="utf-8") as stream:
+            stream.writelines(lines)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(self.output / FILE)
+
+    def drop_missing(self) -> None:
+        """Forget pictures whose file is gone, and those that a source had more of before."""
+        self.rows = {
+            at: row
+            for at, row in self.rows.items()
+            if (self.output / row.path).is_file() and row.knee <= self.rows.get((row.source, 1), row).knees
+        }
+
+    def _keep(self, row: Row) -> None:
+        self.rows[row.source, row.knee] = row
+        self._taken[row.patient, row.side].add(row.path)
+
+    def _read(self) -> list[Row]:
+        file = self.output / FILE
+        if not file.is_file():
+            return []
+        lines = file.read_text(encoding="utf-8").split("\n")
+        if lines[-1]:  # killed while it wrote: the picture is made again
+            lines[-1] = ""
+            file.write_text("\n".join(lines), encoding="utf-8")
+        try:
+            return [Row(**json.loads(line)) for line in lines if line]
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{file}: not a record of this version ({error}); name another output folder") from None
+
+
+def write_tables(record: Record, grades: dict[tuple[str, str], int] | None) -> Counter[str]:
+    """Write knees.csv, and with grades ungraded.csv for the pictures that have none: `data=table` takes no such rows.
+
+    Args:
+        record: Of the output folder.
+        grades: By hashed patient and side; None: knees.csv has no column `grade`.
+
+    Returns:
+        How many rows `knees` and `ungraded` have.
+    """
+    import pandas as pd
+
+    rows = pd.DataFrame([asdict(row) for row in record.rows.values()], columns=[field.name for field in fields(Row)])
+    rows = rows.sort_values("path", ignore_index=True)
+    counts: Counter[str] = Counter()
+    if grades is not None:
+        found = [grades.get(knee) for knee in zip(rows["patient"], rows["side"], strict=True)]
+        rows["grade"] = pd.array(found, dtype="Int64")
+        ungraded = rows["grade"].isna()
+        counts["ungraded"] = int(ungraded.sum())
+        _write(rows[ungraded].drop(columns="grade"), record.output / "ungraded.csv")
+        rows = rows[~ungraded]
+    else:
+        (record.output / "ungraded.csv").unlink(missing_ok=True)  # of a run before, with grades
+    _write(rows, record.output / "knees.csv")
+    counts["knees"] = len(rows)
+    return counts
+
+
+def _write(rows: pd.DataFrame, file: Path) -> None:
+    columns = [column for column in _IN_KNEES if column in rows]
+    part = file.with_suffix(".csv.part")
+    rows[columns].to_csv(part, index=False)
+    part.replace(file)

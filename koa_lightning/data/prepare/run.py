@@ -1,0 +1,201 @@
+"""All files of a folder, on all cores: read, decoded, written under a name that names nobody."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from koa_lightning.data.images import decode, is_dicom, read_bytes
+from koa_lightning.data.prepare import failures
+from koa_lightning.data.prepare.header import Header, read_header
+from koa_lightning.data.prepare.names import Key
+from koa_lightning.data.prepare.pixels import joints, resample, write_png
+from koa_lightning.data.prepare.record import IMAGES, Record, Row
+from koa_lightning.errors import InputError
+
+VERSION = 1  # raise it when pixels change, so that outputs of before are made again
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What changes the pictures.
+
+    Attributes:
+        spacing: mm, to resample to; None: pixels as they are.
+        split: Films of both knees; see `koa_lightning.data.prepare.pixels.joints`.
+        burnt_in: Take pictures whose header says that text is burnt in.
+    """
+
+    spacing: float | None
+    split: str
+    burnt_in: bool
+
+    @property
+    def made(self) -> str:
+        """What the record says of pixels made with these."""
+        return f"version {VERSION}, spacing {self.spacing or 'as it was'}, split {self.split}"
+
+
+@dataclass
+class Outcome:
+    """What became of the files of a run.
+
+    Attributes:
+        made: Pictures written now.
+        there: Files whose pictures were there already.
+        twins: Files with the content of another, which was taken once.
+        strangers: Pictures of files that are not in the input (any more).
+        messages: Of the files that were left out, with their names: for the terminal alone.
+        failed: The same for the output: the number in the sorted order from 1, the source, the reason.
+    """
+
+    made: int = 0
+    there: int = 0
+    twins: int = 0
+    strangers: int = 0
+    messages: list[str] = field(default_factory=list)
+    failed: list[dict[str, int | str]] = field(default_factory=list)
+
+
+@dataclass
+class _Knee:
+    side: str
+    shape: tuple[int, int]
+    part: Path
+
+
+@dataclass
+class _Read:
+    """What a thread hands back for a file: its knees, still under passing names, or why there are none."""
+
+    source: str = ""
+    header: Header = field(default_factory=Header)
+    knees: list[_Knee] = field(default_factory=list)
+    message: str = ""
+
+
+def prepare_files(
+    paths: Sequence[Path], record: Record, key: Key, settings: Settings, outcome: Outcome, quiet: bool
+) -> None:
+    """Make the pictures that are not there yet, and fill in `outcome`; an interrupted run has filled in a part of it.
+
+    A picture is written under a passing name, and gets its own once its row is in the record; a row without its
+    picture is made again by the next run.
+
+    Args:
+        paths: Sorted; numbers of pictures are given in this order.
+        record: Of the output folder; its rows are added to.
+        key: For the names.
+        settings: What changes the pictures.
+        outcome: To be filled.
+        quiet: No progress bar.
+    """
+    folder = record.output / IMAGES
+    folder.mkdir(parents=True, exist_ok=True)
+    _remove_parts(folder)
+    seen: set[str] = set()
+    try:
+        with (
+            Progress(console=Console(stderr=True), disable=quiet) as bar,
+            closing(_read_all(paths, record, key, settings)) as files,
+        ):
+            shown = bar.add_task("preparing files", total=len(paths))
+            for number, (path, read) in enumerate(zip(paths, files, strict=True), 1):
+                if read.message:
+                    outcome.messages.append(read.message)
+                    why = failures.reason(read.message, str(path))
+                    outcome.failed.append({"number": number, "source": read.source, "reason": why})
+                elif read.source in seen:
+                    outcome.twins += 1
+                elif not read.knees:
+                    outcome.there += 1
+                else:
+                    outcome.made += _put(read, record, key, settings)
+                seen.add(read.source)
+                bar.advance(shown)
+        outcome.strangers = sum(row.source not in seen for row in record.rows.values())
+    finally:
+        _remove_parts(folder)
+
+
+def _remove_parts(folder: Path) -> None:
+    for part in folder.glob("*.part"):  # of twins, and of runs that were killed
+        part.unlink()
+
+
+def _read_all(paths: Sequence[Path], record: Record, key: Key, settings: Settings) -> Iterator[_Read]:
+    """Yield what became of each file, in order."""
+    workers = os.cpu_count() or 1
+    pending: deque[Future[_Read]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for number, path in enumerate(paths, 1):
+                pending.append(pool.submit(_read, path, number, record, key, settings))
+                if number > 4 * workers:  # a slow file must not stop the others; pictures wait on the disk
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:  # Ctrl-C must not wait for the rest
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _read(path: Path, number: int, record: Record, key: Key, settings: Settings) -> _Read:
+    name, read = str(path), _Read()
+    try:
+        data = read_bytes(path)
+        read.source = key.source(data)
+        if record.has(read.source, settings.made):
+            return read
+        if is_dicom(data, name):
+            read.header = read_header(data, name, settings.burnt_in)
+        image = np.asarray(decode(data, name, np.uint16))
+        if settings.spacing is not None:
+            image = resample(image, read.header.spacing, settings.spacing, name)
+        for side, pixels in joints(image, read.header.side, settings.split):
+            part = record.output / IMAGES / f"{number}-{len(read.knees) + 1}.part"
+            write_png(pixels, part)
+            read.knees.append(_Knee(side, (pixels.shape[0], pixels.shape[1]), part))
+    except InputError as error:
+        return _Read(read.source, message=str(error))
+    return read
+
+
+def _put(read: _Read, record: Record, key: Key, settings: Settings) -> int:
+    """Give the pictures of a file their names, and write them down; return their number."""
+    header = read.header
+    patient = key.patient(header.patient or read.source)
+    spacing = header.spacing
+    if spacing is not None and settings.spacing is not None:
+        spacing = (settings.spacing, settings.spacing)
+    for number, knee in enumerate(read.knees, 1):
+        path = record.path_for(read.source, number, patient, knee.side)
+        (record.output / path).unlink(missing_ok=True)  # else a kill would leave other pixels under the new row
+        row = Row(
+            path=path,
+            patient=patient,
+            patient_from=header.patient_from or "content",
+            side=knee.side,
+            side_from=header.side_from if knee.side == header.side else "split",
+            spacing_mm=spacing[0] if spacing else None,
+            spacing_across_mm=spacing[1] if spacing else None,
+            spacing_from=header.spacing_from,
+            height=knee.shape[0],
+            width=knee.shape[1],
+            source=read.source,
+            knee=number,
+            knees=len(read.knees),
+            made=settings.made,
+            key=key.mark,
+        )
+        record.add(row)
+        knee.part.replace(record.output / path)
+    return len(read.knees)

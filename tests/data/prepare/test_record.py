@@ -1,0 +1,72 @@
+from dataclasses import replace
+
+import pytest
+
+from koa_lightning.data.prepare.record import FILE, Record, Row
+from koa_lightning.errors import InputError
+
+ROW = Row("images/p-L-1.png", "p", "PatientID", "L", "Laterality", 0.1, 0.1, "PixelSpacing", 9, 9, "s", 1, 1, "m", "k")
+
+
+@pytest.fixture
+def output(tmp_path):
+    (tmp_path / "images").mkdir()
+    return tmp_path
+
+
+def add(record, row, picture=True):
+    record.add(row)
+    if picture:
+        (record.output / row.path).write_bytes(b"png")
+
+
+def test_rows_outlive_a_kill(output):
+    add(Record(output, "k"), ROW)  # never closed
+    with (output / FILE).open("a") as stream:
+        stream.write('{"path": "images/p-')
+    again = Record(output, "k")
+    assert list(again.rows.values()) == [ROW]
+    assert again.has("s", "m")
+    add(again, replace(ROW, source="t", path="images/p-L-2.png"))
+    assert len(Record(output, "k").rows) == 2
+
+
+def test_what_counts_as_there(output):
+    record = Record(output, "k")
+    assert not record.has("s", "m")
+    add(record, replace(ROW, knees=2))
+    assert not record.has("s", "m")  # the second knee is missing
+    add(record, replace(ROW, knee=2, knees=2, path="images/p-R-1.png", side="R"))
+    assert record.has("s", "m")
+    assert not record.has("s", "other settings")
+    (output / "images/p-R-1.png").unlink()
+    assert not record.has("s", "m")
+    record.drop_missing()
+    assert [row.knee for row in record.rows.values()] == [1]
+
+
+def test_paths_are_kept_and_never_given_twice(output):
+    record = Record(output, "k")
+    assert record.path_for("s", 1, "p", "L") == ROW.path
+    add(record, ROW)
+    assert record.path_for("s", 1, "p", "L") == ROW.path
+    assert record.path_for("t", 1, "p", "L") == "images/p-L-2.png"
+    assert record.path_for("t", 1, "p", "") == "images/p-U-1.png"
+
+
+def test_closing_sorts_and_keeps_the_last_row_of_a_picture(output):
+    record = Record(output, "k")
+    add(record, replace(ROW, source="t", path="images/p-L-2.png"))
+    add(record, ROW)
+    add(record, replace(ROW, made="n"))
+    record.close()
+    assert [(row.path, row.made) for row in Record(output, "k").rows.values()] == [
+        ("images/p-L-1.png", "n"),
+        ("images/p-L-2.png", "m"),
+    ]
+
+
+def test_another_key(output):
+    add(Record(output, "k"), ROW)
+    with pytest.raises(InputError, match="was made with another key"):
+        Record(output, "l")
