@@ -1,0 +1,1 @@
+"""From a folder of DICOM files or other images to knees, ready for training."""
