@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -18,6 +18,9 @@ import numpy as np
 from koa_lightning.data.images import find_images, read_image
 from koa_lightning.data.phantom import draw_phantoms, phantom_manifest
 from koa_lightning.data.prepare.films import split_film
+
+SIZE = 224
+PHANTOMS = 300  # patients
 
 
 def compose_film(
@@ -70,10 +73,85 @@ def _expose(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         margins = (rng.uniform(0, 0.05, 4) * (height, height, width, width)).astype(int)
         film[: margins[0]] = film[height - margins[1] :] = film[:, : margins[2]] = film[:, width - margins[3] :] = 0
     if rng.random() < 0.5:
-        film = film.astype(np.float32)
+        letter = np.zeros(film.shape, np.uint8)
         place = (int(0.03 * width), int(rng.uniform(0.1, 0.95) * height))
-        cv2.putText(film, "R", place, cv2.FONT_HERSHEY_SIMPLEX, height / 300, 1.0, max(1, height // 120))
+        cv2.putText(letter, "R", place, cv2.FONT_HERSHEY_SIMPLEX, height / 300, 1, max(1, height // 120))
+        film[letter > 0] = 1
     film = film + rng.normal(0, rng.uniform(0, 0.03), film.shape)
     if rng.random() < 0.5:
         return np.rint(film.clip(0, 1) * 4095).astype(np.uint16)
     return np.rint(film.clip(0, 1) * 255).astype(np.uint8)
+
+
+def measure_films(pairs: Iterable[tuple[np.ndarray, np.ndarray]], seed: int = 0) -> dict[str, float]:
+    """Compose one film of each pair of a right and a left knee, split it, and compare.
+
+    A found joint is right if its distance to the middle of the knee that was laid there is at most 5 % of its width.
+    """
+    rng = np.random.default_rng(seed)
+    errors, ratios, seconds, films, wrong = [], [], 0.0, 0, 0
+    for right, left in pairs:
+        film, truth = compose_film(right, left, rng)
+        mirrored = films % 2 == 1  # pixels stay, but the patient's right is said to be on the image's right
+        start = time.perf_counter()
+        found = split_film(film, orientation="R\\F" if mirrored else "")
+        seconds, films = seconds + time.perf_counter() - start, films + 1
+        if len(found) < 2:
+            continue
+        for knee, (x, y, width) in zip(found[::-1] if mirrored else found, truth, strict=True):
+            errors.append(((knee.centre[0] - x) / width, (knee.centre[1] - y) / width))
+            ratios.append(knee.width / width)
+        wrong += [knee.side for knee in found] != ["R", "L"] or (found[0].centre[0] > found[1].centre[0]) != mirrored
+    away = np.array(errors).reshape(-1, 2)
+    distance = np.hypot(away[:, 0], away[:, 1])
+    return {
+        "films": films,
+        "split": len(errors) / 2 / films,
+        "wrong sides": wrong,
+        "within 5 %": float((distance <= 0.05).sum()) / (2 * films),
+        "within 10 %": float((distance <= 0.1).sum()) / (2 * films),
+        "sd x": float(away[:, 0].std()),
+        "sd y": float(away[:, 1].std()),
+        "width": float(np.median(ratios)),
+        "ms": 1000 * seconds / films,
+    }
+
+
+def measure_singles(knees: Iterable[np.ndarray]) -> dict[str, float]:
+    """Count the single knees that are taken for two, as they are and with black margins to 4:3, or not left whole."""
+    n = split = padded = cropped = 0
+    for knee in knees:
+        height, width = knee.shape
+        margin = round(height * 4 / 3 - width) // 2
+        found = split_film(knee)
+        n, split, cropped = n + 1, split + (len(found) > 1), cropped + (found[0].width < min(knee.shape))
+        padded += len(split_film(np.pad(knee, ((0, 0), (margin, margin))))) > 1
+    return {"knees": n, "split as they are": split, "split with margins": padded, "cropped as they are": cropped}
+
+
+def _phantoms(patients: int) -> np.ndarray:
+    """Draw both knees of each patient, right first; uint8 N x 2 x S x S."""
+    rows = phantom_manifest(patients, seed=1).sort_values(["patient", "side"], ascending=[True, False])
+    columns = (rows[name].tolist() for name in ("patient", "side", "grade"))
+    return draw_phantoms(*columns, seed=1, size=SIZE).reshape(patients, 2, SIZE, SIZE)
+
+
+def _print(name: str, result: dict[str, float]) -> None:
+    print(f"{name}: " + "  ".join(f"{key} {value:.4g}" for key, value in result.items()), flush=True)
+
+
+def main(arguments: list[str]) -> None:
+    """Measure on phantoms and on each folder, and print a line a measurement."""
+    phantoms = _phantoms(PHANTOMS)
+    _print("films of phantoms", measure_films((right, left) for right, left in phantoms))
+    _print("single phantoms", measure_singles(phantoms.reshape(-1, SIZE, SIZE)))
+    for folder in arguments:
+        files = {file.stem: file for file in find_images(folder)}
+        both = sorted(name[:-1] for name in files if name.endswith("R") and f"{name[:-1]}L" in files)
+        pairs = ((read_image(files[f"{each}R"]), read_image(files[f"{each}L"])) for each in both)
+        _print(f"films of {folder}", measure_films(pairs))
+        _print(f"single knees of {folder}", measure_singles(read_image(file) for file in files.values()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -13,21 +13,27 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from koa_lightning.data.images import MIN_SIDE
 from koa_lightning.data.phantom import draw_phantoms, phantom_manifest
 from koa_lightning.errors import InputError
 
 SPLITS = ("auto", "never", "always")
 
-_SHORT = 128  # pixels of the short side of the film where joints are searched
-_PADDING = 0.2  # of the short side, repeated at the borders: the shafts of a knee may end at the film's border
-_WIDTHS = 1.06 ** np.arange(-23, 1)  # of a knee, in shares of the short side: 0.26 to 1
+_SIDE = 40  # pixels of the template, to which a knee is shrunk at each width that is tried
+_WIDTHS = 1.05 * 1.07 ** np.arange(-21.0, 1.0)  # of a knee, in shares of the film's short side: 0.25 to 1.05
+_FINE = 4  # the film is first shrunk so that its short side is so many templates long
+_LINE = 9  # template's pixels: dark structures lower than this are the joint space
 _PATIENTS = 32  # phantoms in the mean
-_FAINT = 0.3  # a window with less contrast than this share of the film's is background, whatever its shape
 
 _ASPECT = 1.15  # a film of both knees is at least so much wider than high
-_LIKE = 0.45  # correlation that either knee of a pair reaches at least
-_APART = 0.75  # distance of the two joints, in widths of a knee, at least
-_LEVEL = 0.45  # difference of their heights, in widths of a knee, at most
+_LIKE = 0.35  # correlation that either knee of a pair reaches at least, and a single one that is cropped
+_SAME = 1  # steps between the widths of a patient's two knees, at most
+_APART = 0.8  # distance of the two joints, in widths of a knee, at least
+_LEVEL = 0.7  # difference of their heights, in widths of a knee, at most
+_MIDDLE = 0.1  # of the film's width to either side of its middle: no knee of a pair is there
+_FILLS = 0.75  # a knee of such a share of the short side is a crop already
+
+_ROWS = {"": "RL", "L": "RL", "R": "LR"}  # where the rows point to -> sides from left to right
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Knee:
 
 @dataclass(frozen=True)
 class _Match:
-    """A place where the mean phantom fits: correlation, and centre and width in pixels of the film."""
+    """Where the mean phantom fits: correlation, and middle and width in pixels of the film."""
 
     score: float
     x: float
@@ -57,146 +63,177 @@ class _Match:
     width: float
 
 
+@dataclass(frozen=True)
+class _Map:
+    """Correlations at one width: entry (0, 0) is a template with its middle at `start`, entries are `step` apart."""
+
+    scores: np.ndarray
+    width: float
+    start: float
+    step: float
+
+    def best(self, low: float, high: float) -> _Match:
+        """Return the best match with its middle at x from low to high, in pixels of the film."""
+        first, last = (int(np.clip(np.ceil((x - self.start) / self.step), 0, None)) for x in (low, high))
+        part = self.scores[:, first : max(last, first + 1)]
+        if not part.size:
+            return _Match(-1.0, (low + high) / 2, 0.0, self.width)
+        row, column = np.unravel_index(int(part.argmax()), part.shape)
+        x, y = (self.start + self.step * float(index) for index in (first + column, row))
+        return _Match(float(part[row, column]), x, y, self.width)
+
+
 def split_film(image: np.ndarray, *, split: str = "auto", orientation: str = "") -> list[Knee]:
     """Cut a film into its knees.
 
-    With `split="auto"` a film is one of both knees if it is at least 1.15 times wider than high, and a knee of about
-    the same size and height is found in both of its halves, more alike to a knee than anything over its middle.
+    With `split="auto"` a film shows both knees if it is at least 1.15 times wider than high, and a joint of about the
+    same width and height is found in each half (see `joint_centre`), both together more like a knee than anything in
+    the middle of the film is.
 
     Args:
-        image: uint8 or uint16 H x W, bone bright.
+        image: uint8 or uint16 H x W, bone bright, upright.
         split: "auto", "never" (one knee) or "always" (two knees).
         orientation: DICOM PatientOrientation, e.g. "R\\F"; its first letter is where the rows of the image point to.
             "L" and "" are the radiographic convention, in which the patient's right knee is on the image's left; with
-            "R" it is on the right. Pixels are not mirrored. With any other letter the sides remain "".
+            "R" it is on the right. No pixels are mirrored. With any other letter the sides remain "".
 
     Returns:
-        The right and the left knee, in this order, or a single knee with side "". A single knee that fills more than
-        three quarters of the short side has the whole of it as its width, so that a crop remains what it was.
+        The right and the left knee, in this order (from the image's left to its right if sides are not known), or a
+        single knee with side "". A single knee that fills three quarters of the short side, and a film on which
+        nothing looks like a knee, keep the whole short side as width, so that a crop remains what it was.
 
     Raises:
         InputError: Another type or shape, or an unknown `split`.
     """
     _check(image, split)
-    small, scale = _shrink(image)
-    maps = _correlate(small)
-    both = None if split == "never" else _pair(maps, small.shape, forced=split == "always")
-    if both is None:
-        return [_cut(image, "", _whole(_best(maps), small.shape), scale)]
-    left, right = both
-    sides = {"": "RL", "L": "RL", "R": "LR"}.get(orientation.strip()[:1].upper(), ("", ""))
-    knees = [_cut(image, side, match, scale) for side, match in zip(sides, (left, right), strict=True)]
+    maps = _search(image)
+    wide = image.shape[1] >= _ASPECT * image.shape[0]
+    pair = _pair(maps, image.shape[1]) if split == "always" or (split == "auto" and wide) else None
+    if pair is None or (split == "auto" and not _convincing(pair, maps, image.shape[1])):
+        return [_cut(image, "", _single(maps, image.shape))]
+    sides = _ROWS.get(orientation.strip()[:1].upper(), ("", ""))
+    knees = [_cut(image, side, match) for side, match in zip(sides, pair, strict=True)]
     return sorted(knees, key=lambda knee: knee.side, reverse=True)
 
 
 def joint_centre(image: np.ndarray) -> tuple[tuple[float, float], float]:
     """Find the middle of the square around the joint of a single knee.
 
-    The film is shrunk, its grays are replaced by their ranks (so that exposure and gamma do not matter), and it is
-    correlated with the mean of 64 phantom knees, left and right, at 24 widths from 0.26 to 1 of its short side
-    (normalised cross-correlation; Lewis 1995). The best place and width win. As in the crops of Chen 2018, which the
-    phantoms imitate, the joint space lies a little below the middle of the square.
+    The film is correlated with the mean of 64 phantom knees, left and right, at 22 widths from 0.25 to 1.05 of its
+    short side, each time shrunk so that a knee of that width has 40 pixels. Two correlations are averaged
+    (normalised; Lewis 1995): that of the grays, which tells bone from soft tissue and air, and that of the black top-hat
+    with an upright line of 9 pixels, which is the joint space (even of a narrowed joint) at its own contrast. The best
+    place and width win. As in the crops of Chen 2018, which the phantoms imitate, the middle of the square is
+    the notch between the condyles, a little above the joint space.
 
     Args:
-        image: uint8 or uint16 H x W, bone bright.
+        image: uint8 or uint16 H x W, bone bright, upright.
 
     Returns:
-        x and y of the middle, and the width of the square, in pixels.
+        x and y of the middle (the first pixel has its middle at 0), and the width of the square, in pixels.
 
     Raises:
         InputError: Another type or shape.
     """
     _check(image, "never")
-    small, scale = _shrink(image)
-    match = _best(_correlate(small))
-    return ((match.x + 0.5) * scale - 0.5, (match.y + 0.5) * scale - 0.5), match.width * scale
+    match = _best(_search(image), 0, image.shape[1])
+    return (match.x, match.y), match.width
 
 
 def _check(image: np.ndarray, split: str) -> None:
-    if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16) or min(image.shape) < 8:
+    if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16) or min(image.shape) < MIN_SIDE:
         got = f"{image.dtype} {' x '.join(map(str, image.shape))}"
-        raise InputError(f"film: got {got}; give uint8 or uint16, H x W, of at least 8 x 8 pixels")
+        raise InputError(f"film: got {got}; give uint8 or uint16 H x W, {MIN_SIDE} pixels or more each way")
     if split not in SPLITS:
         raise InputError(f"film: no such split: {split!r}; use {', '.join(SPLITS)}")
 
 
-def _shrink(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the film at the size of the search, grays 0 to 1 evened out, and how many of its pixels one is."""
-    scale = min(image.shape) / _SHORT
-    size = (max(1, round(image.shape[1] / scale)), max(1, round(image.shape[0] / scale)))
-    small = cv2.resize(image.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    return _even(small), scale
-
-
-def _even(small: np.ndarray) -> np.ndarray:
-    low, high = np.percentile(small, (0.5, 99.5))
-    scaled = np.clip((small - low) * (255 / max(high - low, 1e-6)), 0, 255).astype(np.uint8)
-    return cv2.createCLAHE(clipLimit=3.0, tileGridSize=(4, 4)).apply(scaled).astype(np.float32) / 255
-
-
-@lru_cache(maxsize=1)
-def _templates() -> list[np.ndarray]:
-    """Draw the mean phantom knee, made symmetric, at each width of the search."""
-    knees = phantom_manifest(_PATIENTS, seed=0)
-    columns = (knees[name].tolist() for name in ("patient", "side", "grade"))
-    mean = draw_phantoms(*columns, seed=0, size=_SHORT).mean(axis=0, dtype=np.float32)
-    mean = (mean + mean[:, ::-1]) / 2
-    sides = [round(float(width) * _SHORT) for width in _WIDTHS]
-    return [cv2.resize(mean, (side, side), interpolation=cv2.INTER_AREA) for side in sides]
-
-
-def _correlate(small: np.ndarray) -> list[np.ndarray]:
-    """Correlate with each template; the maps have the film's size, so that the middle of a window is its place."""
-    border = round(_PADDING * _SHORT)
+def _search(image: np.ndarray) -> list[_Map]:
+    """Correlate the film with the template at each width."""
+    short = min(image.shape)
+    fine = _resize(image.astype(np.float32), _FINE * _SIDE / short)
+    low, high = np.percentile(fine, (0.5, 99.5))
+    fine = np.clip((fine - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
     maps = []
-    contrast = max(float(small.std()), 1e-6)
-    for template in _templates():
-        side = template.shape[0]
-        before, after = side // 2, (side - 1) // 2
-        padded = cv2.copyMakeBorder(small, border, border, border, border, cv2.BORDER_REPLICATE)
-        like = np.nan_to_num(cv2.matchTemplate(padded, template, cv2.TM_CCOEFF_NORMED), posinf=0, neginf=0)
-        mean, square = (cv2.blur(values, (side, side)) for values in (padded, padded * padded))
-        spread = np.sqrt(np.maximum(square - mean * mean, 0))[before : padded.shape[0] - after,
-                                                              before : padded.shape[1] - after]
-        like *= np.minimum(1, spread / (_FAINT * contrast))
-        full = np.full(padded.shape, -1, np.float32)
-        full[before : before + like.shape[0], before : before + like.shape[1]] = like
-        maps.append(full[border:-border, border:-border])
+    for width in _WIDTHS * short:
+        coarse = _resize(fine, _SIDE / width * short / (_FINE * _SIDE))
+        border = _SIDE // 2  # repeated at the borders: a joint may lie close to them
+        channels = _channels(cv2.copyMakeBorder(coarse, border, border, border, border, cv2.BORDER_REPLICATE))
+        pairs = zip(channels, _template(), strict=True)
+        scores = [cv2.matchTemplate(channel, part, cv2.TM_CCOEFF_NORMED) for channel, part in pairs]
+        step = image.shape[1] / coarse.shape[1]
+        start = (_SIDE / 2 - border) * step - 0.5
+        maps.append(_Map(np.mean(scores, axis=0), float(width), start, step))
     return maps
 
 
-def _best(maps: list[np.ndarray], first: int = 0, last: int | None = None) -> _Match:
-    """Return the best match whose middle lies in the columns from first to last."""
-    at = int(np.argmax([float(each[:, first:last].max()) for each in maps]))
-    part = maps[at][:, first:last]
-    y, x = np.unravel_index(int(part.argmax()), part.shape)
-    side = _templates()[at].shape[0]
-    middle = (side - 1) / 2 - side // 2  # 0, or -0.5 for even sides
-    return _Match(float(part[y, x]), first + float(x) + middle, float(y) + middle, float(side))
+def _resize(image: np.ndarray, factor: float) -> np.ndarray:
+    height, width = (max(1, round(n * factor)) for n in image.shape)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def _pair(maps: list[np.ndarray], shape: tuple[int, ...], forced: bool) -> tuple[_Match, _Match] | None:
-    """Return the knees in the left and the right half, or None if they do not look like a pair."""
+def _channels(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the grays, and the dark lines across the leg at their local contrast."""
+    dark = cv2.morphologyEx(image, cv2.MORPH_BLACKHAT, np.ones((_LINE, 1), np.uint8))
+    return image, dark / (cv2.GaussianBlur(dark, (0, 0), _SIDE / 2) + 0.02)
+
+
+@lru_cache(maxsize=1)
+def _template() -> tuple[np.ndarray, ...]:
+    """Return both channels of the mean phantom knee, made symmetric so that it stands for either side."""
+    knees = phantom_manifest(_PATIENTS, seed=0)
+    patients, sides, grades = (knees[name].tolist() for name in ("patient", "side", "grade"))
+    inner, total = slice(_SIDE // 2, _SIDE // 2 + _SIDE), np.zeros((2, _SIDE, _SIDE), np.float32)
+    for image in draw_phantoms(patients, sides, grades, seed=0, size=4 * _SIDE):
+        small = _resize(image.astype(np.float32) / 255, 1 / 4)
+        padded = cv2.copyMakeBorder(small, *4 * [_SIDE // 2], cv2.BORDER_REPLICATE)
+        total += np.stack(_channels(padded))[:, inner, inner]
+    return tuple(np.ascontiguousarray(total + total[:, :, ::-1]))
+
+
+def _best(maps: list[_Map], low: float, high: float) -> _Match:
+    return max((each.best(low, high) for each in maps), key=lambda match: match.score)
+
+
+def _pair(maps: list[_Map], width: int) -> tuple[_Match, _Match]:
+    """Return the best two knees of about one width, one in each half of the film."""
+    narrow = [each for each in maps if each.width <= max(1.05 * width / 2, maps[0].width)]
+    lefts, rights = [m.best(0, width / 2) for m in narrow], [m.best(width / 2, width) for m in narrow]
+    pairs = [
+        (left, right) for i, left in enumerate(lefts) for right in rights[max(0, i - _SAME) : i + _SAME + 1]
+    ]
+    return max(pairs, key=lambda pair: pair[0].score + pair[1].score)
+
+
+def _convincing(pair: tuple[_Match, _Match], maps: list[_Map], width: int) -> bool:
+    left, right = pair
+    knee = (left.width + right.width) / 2
+    middle = _best(maps, (0.5 - _MIDDLE) * width, (0.5 + _MIDDLE) * width)
+    return (
+        min(left.score, right.score) >= _LIKE
+        and (left.score + right.score) / 2 > middle.score
+        and right.x - left.x >= _APART * knee
+        and abs(right.y - left.y) <= _LEVEL * knee
+    )
+
+
+def _single(maps: list[_Map], shape: tuple[int, ...]) -> _Match:
+    """Return the square of the only knee."""
     height, width = shape
-    if width < _ASPECT * height and not forced:
-        return None
-    half = width // 2
-    allowed = [i for i, t in enumerate(_templates()) if t.shape[0] <= 1.05 * width / 2]
-    maps_ = [maps[i] for i in allowed]
-    both = _best(maps_, 0, half), _best(maps_, half)
-    return both
+    short, match = min(shape), _best(maps, 0, width)
+    if match.score < _LIKE:
+        return _Match(match.score, (width - 1) / 2, (height - 1) / 2, short)
+    if match.width < _FILLS * short:
+        return match
+    x, y = (float(np.clip(at, (short - 1) / 2, n - (short + 1) / 2)) for at, n in ((match.x, width), (match.y, height)))
+    return _Match(match.score, x, y, short)
 
 
-def _whole(match: _Match, shape: tuple[int, ...]) -> _Match:
-    return match
-
-
-def _cut(image: np.ndarray, side: str, match: _Match, scale: float) -> Knee:
-    x, y = (match.x + 0.5) * scale - 0.5, (match.y + 0.5) * scale - 0.5
-    width = round(match.width * scale)
-    left, top = round(x - (width - 1) / 2), round(y - (width - 1) / 2)
+def _cut(image: np.ndarray, side: str, match: _Match) -> Knee:
+    width = round(match.width)
+    left, top = (round(at - (width - 1) / 2) for at in (match.x, match.y))
     square = np.zeros((width, width), image.dtype)
     rows = slice(max(0, top), min(image.shape[0], top + width))
     columns = slice(max(0, left), min(image.shape[1], left + width))
     square[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = image[rows, columns]
-    return Knee(side, square, (x, y), width)
+    return Knee(side, square, (left + (width - 1) / 2, top + (width - 1) / 2), width)
