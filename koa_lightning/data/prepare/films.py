@@ -1,0 +1,247 @@
+"""Radiographs of both knees: found, split into right and left, and each joint cropped to a square.
+
+Nothing is learned from patients: joints are found by multi-scale normalised cross-correlation with the mean phantom
+knee, a method that is told in `joint_centre` and measured by `python -m benchmarks.films`. Research use only, not a
+medical device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from koa_lightning.data.images import MIN_SIDE
+from koa_lightning.data.phantom import draw_phantoms, phantom_manifest
+from koa_lightning.errors import InputError
+
+SPLITS = ("auto", "never", "always")
+
+_SIDE = 40  # pixels of the template, to which a knee is shrunk at each width that is tried
+_WIDTHS = 1.05 * 1.07 ** np.arange(-21.0, 1.0)  # of a knee, in shares of the film's short side: 0.25 to 1.05
+_FINE = 4  # the film is first shrunk so that its short side is so many templates long
+_LINE = 9  # template's pixels: dark structures lower than this are the joint space
+_INSIDE = 0.35  # of a knee's width: so far inside the film is its middle
+_CROP = 0.91  # real knees fill the crops of Chen 2018 more than phantoms do: median ratio of widths, train part
+_PATIENTS = 32  # phantoms in the mean
+
+_ASPECT = 1.15  # a film of both knees is at least so much wider than high
+_LIKE = 0.35  # correlation that either knee of a pair reaches at least, and a single one that is cropped
+_SAME = 1  # steps between the widths of a patient's two knees, at most
+_APART = 0.8  # distance of the two joints, in widths of a knee, at least
+_LEVEL = 0.7  # difference of their heights, in widths of a knee, at most
+_MIDDLE = 0.1  # of the film's width to either side of its middle: no knee of a pair is there
+_FILLS = 0.75  # a knee of such a share of the short side is a crop already
+
+_ROWS = {"": "RL", "L": "RL", "R": "LR"}  # where the rows point to -> sides from left to right
+
+
+@dataclass(frozen=True)
+class Knee:
+    """One knee cut from a film.
+
+    Attributes:
+        side: "R" or "L" of the patient; "" when the film does not tell.
+        image: The square around the joint, in the film's own type; black where it goes beyond the film.
+        centre: x and y of the middle of the square, in pixels of the film.
+        width: Side of the square, in pixels of the film.
+    """
+
+    side: str
+    image: np.ndarray
+    centre: tuple[float, float]
+    width: int
+
+
+@dataclass(frozen=True)
+class _Match:
+    """Where the mean phantom fits: correlation, and middle and width in pixels of the film."""
+
+    score: float
+    x: float
+    y: float
+    width: float
+
+
+@dataclass(frozen=True)
+class _Map:
+    """Correlations at one width: entry (0, 0) is a template with its middle at `start`, entries are `step` apart."""
+
+    scores: np.ndarray
+    width: float
+    start: float
+    step: float
+
+    def best(self, low: float, high: float) -> _Match:
+        """Return the best match with its middle at x from low to high, in pixels of the film."""
+        first, last = (int(np.clip(np.ceil((x - self.start) / self.step), 0, None)) for x in (low, high))
+        part = self.scores[:, first : max(last, first + 1)]
+        if not part.size:
+            return _Match(-1.0, (low + high) / 2, 0.0, self.width)
+        row, column = np.unravel_index(int(part.argmax()), part.shape)
+        x, y = (self.start + self.step * float(index) for index in (first + column, row))
+        return _Match(float(part[row, column]), x, y, self.width)
+
+
+def split_film(image: np.ndarray, *, split: str = "auto", orientation: str = "") -> list[Knee]:
+    r"""Cut a film into its knees.
+
+    With `split="auto"` a film shows both knees if it is at least 1.15 times wider than high, and a joint of about the
+    same width and height is found in each half (see `joint_centre`), both together more like a knee than anything in
+    the middle of the film is.
+
+    Args:
+        image: uint8 or uint16 H x W, bone bright, upright.
+        split: "auto", "never" (one knee) or "always" (two knees).
+        orientation: DICOM PatientOrientation, e.g. "R\F"; its first letter is where the rows of the image point to.
+            "L" and "" are the radiographic convention, in which the patient's right knee is on the image's left; with
+            "R" it is on the right. No pixels are mirrored. With any other letter the sides remain "".
+
+    Returns:
+        The right and the left knee, in this order (from the image's left to its right if sides are not known), or a
+        single knee with side "". A single knee that fills three quarters of the short side, and a film on which
+        nothing looks like a knee, keep the whole short side as width, so that a crop remains what it was.
+
+    Raises:
+        InputError: Another type or shape, or an unknown `split`.
+    """
+    _check(image, split)
+    maps = _search(image)
+    wide = image.shape[1] >= _ASPECT * image.shape[0]
+    pair = _pair(maps, image.shape[1]) if split == "always" or (split == "auto" and wide) else None
+    if pair is None or (split == "auto" and not _convincing(pair, maps, image.shape[1])):
+        return [_single(image, maps)]
+    sides = _ROWS.get(orientation.strip()[:1].upper(), ("", ""))
+    knees = [_cut(image, side, match, _CROP * match.width) for side, match in zip(sides, pair, strict=True)]
+    return sorted(knees, key=lambda knee: knee.side, reverse=True)
+
+
+def joint_centre(image: np.ndarray) -> tuple[tuple[float, float], float]:
+    """Find the middle of the square around the joint of a single knee.
+
+    The film is correlated with the mean of 64 phantom knees, left and right, at 22 widths from 0.25 to 1.05 of its
+    short side, each time shrunk so that a knee of that width has 40 pixels. Two correlations are averaged
+    (normalised; Lewis 1995): that of the grays, which tells bone from soft tissue and air, and that of the black
+    top-hat with an upright line of 9 pixels, which is the joint space (even of a narrowed joint) at its own contrast.
+    The best place and width win. As in the crops of Chen 2018, which the phantoms imitate, the middle of the square is
+    the notch between the condyles, a little above the joint space.
+
+    Args:
+        image: uint8 or uint16 H x W, bone bright, upright.
+
+    Returns:
+        x and y of the middle (the first pixel has its middle at 0), and the width of the square, in pixels.
+
+    Raises:
+        InputError: Another type or shape.
+    """
+    _check(image, "never")
+    match = _best(_search(image), 0, image.shape[1])
+    return (match.x, match.y), _CROP * match.width
+
+
+def _check(image: np.ndarray, split: str) -> None:
+    if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16) or min(image.shape) < MIN_SIDE:
+        got = f"{image.dtype} {' x '.join(map(str, image.shape))}"
+        raise InputError(f"film: got {got}; give uint8 or uint16 H x W, {MIN_SIDE} pixels or more each way")
+    if split not in SPLITS:
+        raise InputError(f"film: no such split: {split!r}; use {', '.join(SPLITS)}")
+
+
+def _search(image: np.ndarray) -> list[_Map]:
+    """Correlate the film with the template at each width."""
+    short = min(image.shape)
+    fine = _resize(image.astype(np.float32), _FINE * _SIDE / short)
+    low, high = np.percentile(fine, (0.5, 99.5))
+    fine = np.clip((fine - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+    maps = []
+    for width in _WIDTHS * short:
+        coarse = _resize(fine, _SIDE / width * short / (_FINE * _SIDE))
+        border = _SIDE // 2  # repeated at the borders: a joint may lie close to them
+        channels = _channels(cv2.copyMakeBorder(coarse, border, border, border, border, cv2.BORDER_REPLICATE))
+        pairs = zip(channels, _template(), strict=True)
+        scores = [cv2.matchTemplate(channel, part, cv2.TM_CCOEFF_NORMED) for channel, part in pairs]
+        step = image.shape[1] / coarse.shape[1]
+        start = (_SIDE / 2 - border) * step - 0.5
+        mean = np.mean(scores, axis=0)
+        _blank_borders(mean, round(_INSIDE * _SIDE))
+        maps.append(_Map(mean, float(width), start, step))
+    return maps
+
+
+def _blank_borders(scores: np.ndarray, border: int) -> None:
+    """Rule out middles that are closer to the film's border: black margins below a shaft resemble a joint space."""
+    for axis in (scores, scores.T):
+        most = min(border, (len(axis) - 1) // 2)
+        axis[:most] = axis[len(axis) - most :] = -1
+
+
+def _resize(image: np.ndarray, factor: float) -> np.ndarray:
+    height, width = (max(1, round(n * factor)) for n in image.shape)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _channels(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the grays, and the dark lines across the leg at their local contrast."""
+    dark = cv2.morphologyEx(image, cv2.MORPH_BLACKHAT, np.ones((_LINE, 1), np.uint8))
+    return image, dark / (cv2.GaussianBlur(dark, (0, 0), _SIDE / 2) + 0.02)
+
+
+@lru_cache(maxsize=1)
+def _template() -> tuple[np.ndarray, ...]:
+    """Return both channels of the mean phantom knee, made symmetric so that it stands for either side."""
+    knees = phantom_manifest(_PATIENTS, seed=0)
+    patients, sides, grades = (knees[name].tolist() for name in ("patient", "side", "grade"))
+    inner, total = slice(_SIDE // 2, _SIDE // 2 + _SIDE), np.zeros((2, _SIDE, _SIDE), np.float32)
+    for image in draw_phantoms(patients, sides, grades, seed=0, size=4 * _SIDE):
+        small = _resize(image.astype(np.float32) / 255, 1 / 4)
+        padded = cv2.copyMakeBorder(small, *4 * [_SIDE // 2], cv2.BORDER_REPLICATE)
+        total += np.stack(_channels(padded))[:, inner, inner]
+    return tuple(np.ascontiguousarray(total + total[:, :, ::-1]))
+
+
+def _best(maps: list[_Map], low: float, high: float) -> _Match:
+    return max((each.best(low, high) for each in maps), key=lambda match: match.score)
+
+
+def _pair(maps: list[_Map], width: int) -> tuple[_Match, _Match]:
+    """Return the best two knees of about one width, one in each half of the film."""
+    narrow = [each for each in maps if each.width <= max(1.05 * width / 2, maps[0].width)]
+    lefts, rights = [m.best(0, width / 2) for m in narrow], [m.best(width / 2, width) for m in narrow]
+    pairs = [(left, right) for i, left in enumerate(lefts) for right in rights[max(0, i - _SAME) : i + _SAME + 1]]
+    return max(pairs, key=lambda pair: pair[0].score + pair[1].score)
+
+
+def _convincing(pair: tuple[_Match, _Match], maps: list[_Map], width: int) -> bool:
+    left, right = pair
+    knee = (left.width + right.width) / 2
+    middle = _best(maps, (0.5 - _MIDDLE) * width, (0.5 + _MIDDLE) * width)
+    return (
+        min(left.score, right.score) >= _LIKE
+        and (left.score + right.score) / 2 > middle.score
+        and right.x - left.x >= _APART * knee
+        and abs(right.y - left.y) <= _LEVEL * knee
+    )
+
+
+def _single(image: np.ndarray, maps: list[_Map]) -> Knee:
+    """Cut the only knee, or the whole short side around it."""
+    height, width = image.shape
+    short, match = min(image.shape), _best(maps, 0, width)
+    if match.score >= _LIKE and _CROP * match.width < _FILLS * short:
+        return _cut(image, "", match, _CROP * match.width)
+    x, y = (match.x, match.y) if match.score >= _LIKE else ((width - 1) / 2, (height - 1) / 2)
+    x, y = (float(np.clip(at, (short - 1) / 2, n - 1 - (short - 1) / 2)) for at, n in ((x, width), (y, height)))
+    return _cut(image, "", _Match(match.score, x, y, short), short)
+
+
+def _cut(image: np.ndarray, side: str, match: _Match, width: float) -> Knee:
+    size = max(1, round(width))
+    left, top = (round(at - (size - 1) / 2) for at in (match.x, match.y))
+    square = np.zeros((size, size), image.dtype)
+    rows = slice(max(0, top), min(image.shape[0], top + size))
+    columns = slice(max(0, left), min(image.shape[1], left + size))
+    square[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = image[rows, columns]
+    return Knee(side, square, (left + (size - 1) / 2, top + (size - 1) / 2), size)
