@@ -77,7 +77,8 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
         (True, False),
     ),
 }
-_PREPARE_CHOICES = {"split": ("never",)}  # `split` is a part of the data everywhere else
+# Of `prepare` alone: elsewhere `split` is a part of the data.
+_PREPARE_CHOICES = {"split": ("auto", "never", "always"), "crop": ("none", "joint")}
 _MAY_BE_NULL = {
     "batch_size", "data.eval_batch_size", "data.folds", "data.canonical_side", "optimizer.head_lr",
     "trainer.gradient_clip_val", "trainer.limit_train_batches", "trainer.limit_val_batches", "spacing",

@@ -68,7 +68,7 @@ def _prepare(
     from koa_lightning.data.prepare.run import Outcome, Settings, prepare_files
 
     record = Record(folder, key.mark)
-    settings = Settings(cfg.spacing, cfg.split, cfg.burnt_in)
+    settings = Settings(cfg.spacing, cfg.split, cfg.crop, cfg.burnt_in)
     outcome = Outcome()
     try:
         prepare_files(paths, record, key, settings, outcome, cfg.quiet)

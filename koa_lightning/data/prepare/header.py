@@ -19,7 +19,7 @@ SIDES = {"L": "L", "LEFT": "L", "LT": "L", "R": "R", "RIGHT": "R", "RT": "R"}
 LATERAL = {"LL", "RL", "LAT", "LATERAL"}
 _TAGS = (
     "PatientID", "StudyInstanceUID", "ImageLaterality", "Laterality", "SeriesDescription", "ViewPosition",
-    "ImagerPixelSpacing", "PixelSpacing", "BurnedInAnnotation",
+    "ImagerPixelSpacing", "PixelSpacing", "BurnedInAnnotation", "PatientOrientation",
 )  # fmt: skip
 # A single letter is a side only beside the joint: "KNEE L", not "L SPINE".
 _WORDS = re.compile(r"\b(LEFT|RIGHT|LT|RT)\b|\b([LR])[ _-]+KNEES?\b|\bKNEES?[ _-]+([LR])\b")
@@ -27,7 +27,7 @@ _WORDS = re.compile(r"\b(LEFT|RIGHT|LT|RT)\b|\b([LR])[ _-]+KNEES?\b|\bKNEES?[ _-
 
 @dataclass(frozen=True)
 class Header:
-    """What is known of a picture besides its pixels.
+    r"""What is known of a picture besides its pixels.
 
     Attributes:
         patient: The original id, in memory only; empty where there is none.
@@ -36,6 +36,7 @@ class Header:
         side_from: The tag that it is from.
         spacing: mm from row to row and from column to column; None where unknown.
         spacing_from: The tag that it is from.
+        orientation: PatientOrientation: where rows and columns point to, e.g. `L\F`; empty where unknown.
     """
 
     patient: str = ""
@@ -44,6 +45,7 @@ class Header:
     side_from: str = ""
     spacing: tuple[float, float] | None = None
     spacing_from: str = ""
+    orientation: str = ""
 
 
 def read_header(data: bytes, name: str, burnt_in: bool) -> Header:
@@ -70,7 +72,8 @@ def read_header(data: bytes, name: str, burnt_in: bool) -> Header:
                 f"{name}: text is burnt into the picture (BurnedInAnnotation YES), which may be a name; look at it, "
                 "and type burnt_in=true where it is none"
             )
-        return Header(*_patient(dataset), *_side(dataset), *_spacing(dataset))
+        orientation = "\\".join(str(letter) for letter in dataset.get("PatientOrientation") or ())
+        return Header(*_patient(dataset), *_side(dataset), *_spacing(dataset), orientation)
 
 
 def _patient(dataset: Dataset) -> tuple[str, str]:

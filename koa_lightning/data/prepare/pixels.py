@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from koa_lightning.data.images import check_size
+from koa_lightning.data.prepare.header import Header
 from koa_lightning.errors import InputError
 
 _LEVEL = 1  # of zlib: four times as fast as PIL's 6 on noisy films, and 3 % larger
@@ -40,9 +41,24 @@ def resample(image: np.ndarray, spacing: tuple[float, float] | None, wanted: flo
     return np.rint(np.asarray(resized)).clip(0, 65535).astype(np.uint16)
 
 
-def joints(image: np.ndarray, side: str, split: str) -> list[tuple[str, np.ndarray]]:
-    """Return the knees of a picture as side and pixels: with `split` never, the whole picture."""
-    return [(side, image)]
+def joints(image: np.ndarray, header: Header, split: str, crop: str) -> list[tuple[str, np.ndarray]]:
+    """Return the knees of a picture as side and pixels.
+
+    Args:
+        image: uint16, H x W, bone bright.
+        header: Of its file. A side in it means a film of one knee, which `split="auto"` leaves whole.
+        split: Films of both knees: `auto` (found by aspect and content), `never`, `always`; see `films.split_film`.
+        crop: Films of one knee: `none` leaves them as they are, `joint` cuts a square around the joint.
+    """
+    from koa_lightning.data.prepare.films import split_film  # cv2 and the phantoms take long to import
+
+    if split == "never" or (split == "auto" and header.side):
+        knees = split_film(image, split="never") if crop == "joint" else []
+    else:
+        knees = split_film(image, split=split, orientation=header.orientation)
+    if len(knees) == 2:
+        return [(knee.side, knee.image) for knee in knees]
+    return [(header.side, knees[0].image if crop == "joint" else image)]
 
 
 def write_png(image: np.ndarray, file: Path) -> None:

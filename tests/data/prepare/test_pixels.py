@@ -10,8 +10,10 @@ from PIL import Image
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, get_decoder, pixel_array
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
+from benchmarks.films import compose_film
 from koa_lightning.data.images import decode, read_image
 from koa_lightning.data.phantom import draw_phantoms
+from koa_lightning.data.prepare.header import Header
 from koa_lightning.data.prepare.pixels import joints, resample, write_png
 from koa_lightning.errors import InputError
 
@@ -182,7 +184,32 @@ def test_what_cannot_be_resampled():
         resample(image, (9.0, 9.0), 0.01, "x")
 
 
-def test_films_stay_whole():
-    [(side, image)] = joints(knee(), "L", "never")
-    assert side == "L"
+@pytest.mark.parametrize(
+    ("header", "split"), [(Header(side="L"), "never"), (Header(side="L"), "auto"), (Header(), "auto")]
+)
+def test_films_of_one_knee_stay_whole(header, split):
+    [(side, image)] = joints(knee(), header, split, "none")
+    assert side == header.side
     assert np.array_equal(image, knee())
+
+
+def both_knees():
+    rng = np.random.default_rng(1)
+    pair = draw_phantoms(["P1", "P1"], ["R", "L"], [1, 2], seed=3, size=160)
+    return compose_film(*pair, rng)[0].astype(np.uint16)
+
+
+def test_films_of_both_knees_are_split_unless_the_header_tells_a_side():
+    film = both_knees()
+    assert [side for side, _ in joints(film, Header(), "auto", "none")] == ["R", "L"]
+    assert [side for side, _ in joints(film, Header(orientation="A\\F"), "auto", "none")] == ["", ""]
+    [(side, whole)] = joints(film, Header(side="R"), "auto", "none")
+    assert (side, whole.shape) == ("R", film.shape)
+    assert len(joints(film, Header(side="R"), "always", "none")) == 2
+
+
+def test_a_film_of_one_knee_can_be_cropped_to_a_square():
+    wide = np.pad(knee(), ((0, 0), (40, 90)))
+    [(side, crop)] = joints(wide, Header(side="L"), "auto", "joint")
+    assert side == "L"
+    assert crop.shape[0] == crop.shape[1] <= min(wide.shape)
