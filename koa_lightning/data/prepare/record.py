@@ -156,15 +156,15 @@ def write_tables(record: Record, grades: dict[tuple[str, str], int] | None) -> C
     rows = pd.DataFrame([asdict(row) for row in record.rows.values()], columns=[field.name for field in fields(Row)])
     rows = rows.sort_values("path", ignore_index=True)
     counts: Counter[str] = Counter()
+    (record.output / "ungraded.csv").unlink(missing_ok=True)  # of a run before
     if grades is not None:
         found = [grades.get(knee) for knee in zip(rows["patient"], rows["side"], strict=True)]
         rows["grade"] = pd.array(found, dtype="Int64")
         ungraded = rows["grade"].isna()
         counts["ungraded"] = int(ungraded.sum())
-        _write(rows[ungraded].drop(columns="grade"), record.output / "ungraded.csv")
+        if counts["ungraded"]:
+            _write(rows[ungraded].drop(columns="grade"), record.output / "ungraded.csv")
         rows = rows[~ungraded]
-    else:
-        (record.output / "ungraded.csv").unlink(missing_ok=True)  # of a run before, with grades
     _write(rows, record.output / "knees.csv")
     counts["knees"] = len(rows)
     return counts

@@ -153,6 +153,16 @@ def test_other_images(tmp_path):
         assert np.abs(written(tmp_path / name, tmp_path) - expected).max() <= 1
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (3, 1), (1, 5), (37, 61)])
+def test_png_is_lossless_to_two_readers(shape, tmp_path):
+    image = np.random.default_rng(3).integers(0, 65536, shape).astype(np.uint16)
+    write_png(image[:, ::-1], tmp_path / "a.png")
+    assert np.array_equal(cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED), image[:, ::-1])
+    with Image.open(tmp_path / "a.png") as opened:
+        opened.verify()  # the checksums too
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), image[:, ::-1])
+
+
 def test_png_has_no_metadata(tmp_path):
     write_png(knee(12), tmp_path / "a.png")
     data, at, chunks = (tmp_path / "a.png").read_bytes(), 8, []
