@@ -24,6 +24,7 @@ _WIDTHS = 1.05 * 1.07 ** np.arange(-21.0, 1.0)  # of a knee, in shares of the fi
 _FINE = 4  # the film is first shrunk so that its short side is so many templates long
 _LINE = 9  # template's pixels: dark structures lower than this are the joint space
 _INSIDE = 0.35  # of a knee's width: so far inside the film is its middle
+_FLAT = 0.01  # standard deviation, of grays from 0 to 1, below which a window shows nothing
 _CROP = 0.91  # real knees fill the crops of Chen 2018 more than phantoms do: median ratio of widths, train part
 _PATIENTS = 32  # phantoms in the mean
 
@@ -162,13 +163,22 @@ def _search(image: np.ndarray) -> list[_Map]:
         border = _SIDE // 2  # repeated at the borders: a joint may lie close to them
         channels = _channels(cv2.copyMakeBorder(coarse, border, border, border, border, cv2.BORDER_REPLICATE))
         pairs = zip(channels, _template(), strict=True)
-        scores = [cv2.matchTemplate(channel, part, cv2.TM_CCOEFF_NORMED) for channel, part in pairs]
+        scores = [_alike(channel, part) for channel, part in pairs]
         step = image.shape[1] / coarse.shape[1]
         start = (_SIDE / 2 - border) * step - 0.5
         mean = np.mean(scores, axis=0)
         _blank_borders(mean, round(_INSIDE * _SIDE))
         maps.append(_Map(mean, float(width), start, step))
     return maps
+
+
+def _alike(channel: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Correlate; a window without contrast is like nothing (OpenCV gives 1 to some of them)."""
+    side, rows, columns = part.shape[0], channel.shape[0] - part.shape[0] + 1, channel.shape[1] - part.shape[1] + 1
+    wide = channel.astype(np.float64)
+    spread = cv2.sqrBoxFilter(wide, -1, (side, side), anchor=(0, 0)) - cv2.blur(wide, (side, side), anchor=(0, 0)) ** 2
+    score = cv2.matchTemplate(channel, part, cv2.TM_CCOEFF_NORMED)
+    return np.where(spread[:rows, :columns] > _FLAT**2, score, 0)
 
 
 def _blank_borders(scores: np.ndarray, border: int) -> None:
@@ -197,7 +207,7 @@ def _template() -> tuple[np.ndarray, ...]:
     inner, total = slice(_SIDE // 2, _SIDE // 2 + _SIDE), np.zeros((2, _SIDE, _SIDE), np.float32)
     for image in draw_phantoms(patients, sides, grades, seed=0, size=4 * _SIDE):
         small = _resize(image.astype(np.float32) / 255, 1 / 4)
-        padded = cv2.copyMakeBorder(small, *4 * [_SIDE // 2], cv2.BORDER_REPLICATE)
+        padded = np.pad(small, _SIDE // 2, mode="edge")
         total += np.stack(_channels(padded))[:, inner, inner]
     return tuple(np.ascontiguousarray(total + total[:, :, ::-1]))
 

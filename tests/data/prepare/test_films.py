@@ -87,6 +87,12 @@ def test_a_single_knee_on_a_large_film_is_cropped():
     assert np.hypot(middle[0] - x, middle[1] - y) < 0.08 * width and 0.8 < wide / width < 1.2
 
 
+def test_bare_shafts_are_no_knees():
+    rng = np.random.default_rng(0)
+    streaks = np.repeat(rng.integers(0, 255, (1, 300), np.uint8), 200, axis=0)
+    assert len(split_film(streaks)) == 1
+
+
 def test_split_never_and_always():
     image, _ = film(3)
     assert len(split_film(image, split="never")) == 1
