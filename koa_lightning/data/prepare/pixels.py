@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,8 @@ from PIL import Image
 from koa_lightning.data.images import check_size
 from koa_lightning.data.prepare.header import Header
 from koa_lightning.errors import InputError
+
+_LEVEL = 1  # of zlib: four times as fast as PIL's 6 on noisy films, and 3 % larger
 
 
 def resample(image: np.ndarray, spacing: tuple[float, float] | None, wanted: float, name: str) -> np.ndarray:
@@ -64,26 +64,11 @@ def joints(image: np.ndarray, header: Header, split: str, crop: str) -> list[tup
 def write_png(image: np.ndarray, file: Path) -> None:
     """Write 16-bit gray, on the disk when it returns, with the three chunks that a PNG must have and no other.
 
-    Each pixel is stored as the difference from its left neighbour, and packed for speed. PIL takes three times as long
-    for files 5 % smaller, and keeps other threads waiting.
-
     Args:
         image: uint16, H x W.
         file: A name that may be left half written when the process is killed.
     """
-    height, width = image.shape
-    pixels = image.astype(">u2").view(np.uint8).reshape(height, 2 * width)
-    lines = np.empty((height, 1 + 2 * width), np.uint8)
-    lines[:, 0] = 1  # PNG's filter "Sub"
-    lines[:, 1:3] = pixels[:, :2]
-    np.subtract(pixels[:, 2:], pixels[:, :-2], out=lines[:, 3:])  # of bytes, modulo 256
-    packer = zlib.compressobj(level=1, strategy=zlib.Z_RLE)
-    packed = packer.compress(lines.data) + packer.flush()
-    header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)  # 16-bit gray, not interlaced
     with file.open("wb") as stream:
-        stream.write(b"\x89PNG\r\n\x1a\n")
-        for kind, content in ((b"IHDR", header), (b"IDAT", packed), (b"IEND", b"")):
-            stream.write(struct.pack(">I", len(content)) + kind + content)
-            stream.write(struct.pack(">I", zlib.crc32(content, zlib.crc32(kind))))
+        Image.fromarray(image).save(stream, "PNG", compress_level=_LEVEL)
         stream.flush()
         os.fsync(stream.fileno())  # else a rename may outlive a power failure and the content not
