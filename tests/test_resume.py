@@ -184,10 +184,19 @@ def check(run):
 @pytest.mark.parametrize(
     "override",
     ["trainer.max_epochs=50", "quiet=true", "trainer=cpu", "explain=none", "tracking=none", "model.weights=auto",
-     "data.cache_dir=/x", "name=other"],
+     "data.cache_dir=/x", "data.allow_leakage=true", "name=other"],
 )  # fmt: skip
 def test_what_may_change_on_a_resumed_run(check, override):
     check(override)
+
+
+def test_a_run_of_an_older_version_lacks_younger_settings(check):
+    cfg, record = check()
+    del record["config"]["data"]["fix_polarity"], record["config"]["data"]["allow_leakage"]
+    resume.check(cfg, record, Path(cfg.ckpt).parents[1], 2)
+    cfg.data.fix_polarity = True
+    with pytest.raises(InputError, match=r"data\.fix_polarity=True: the run began with False"):
+        resume.check(cfg, record, Path(cfg.ckpt).parents[1], 2)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from koa_lightning.reports.figures import DISCLAIMER
 
 
 def words(figure):
+    figure.draw_without_rendering()  # names of bars are set then
     return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
 
 
