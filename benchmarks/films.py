@@ -127,7 +127,7 @@ def measure_films(pairs: Iterable[tuple[np.ndarray, np.ndarray]], seed: int = 0)
 def measure_singles(knees: Iterable[np.ndarray]) -> dict[str, float]:
     """Count the single knees that are taken for two, as they are and with black margins to 4:3, or not left whole."""
     with ThreadPoolExecutor(2) as pool:
-        found = np.array(list(pool.map(_single, knees)))
+        found = np.array(list(pool.map(_single, knees))).reshape(-1, 3)
     split, cropped, padded = found.sum(axis=0).tolist()
     return {"knees": len(found), "split as they are": split, "cropped": cropped, "split with margins": padded}
 
@@ -169,6 +169,9 @@ def main(arguments: list[str]) -> None:
         pairs = ((_upright(files[f"{each}R"]), _upright(files[f"{each}L"])) for each in some)
         _print(f"films of {folder}", measure_films(pairs))
         _print(f"single knees of {folder}", measure_singles(read_image(file) for file in files.values()))
+        dark = [file for file in files.values() if inverted(read_image(file)[None])[0]]
+        _print(f"inverted ones of {folder}", measure_singles(read_image(file) for file in dark))
+        _print("the same, turned", measure_singles(_upright(file) for file in dark))
 
 
 if __name__ == "__main__":
