@@ -201,13 +201,18 @@ def _build(
     record = _Record({}, [], [], [])
     try:
         # Written, not mapped: a full disk is an error here, and would kill the process there (SIGBUS).
-        with part.open("wb") as file:
+        with part.open("wb") as file, ThreadPoolExecutor(1) as disk:
             _write_header(file, shape)
+            sent = disk.submit(_to_disk, file)
             with closing(_decode_all(paths, sides, preprocessing, quiet)) as chunks:
                 for images, rows in chunks:
                     file.write(images.data)
                     record.add(rows)
-                    _to_disk(file)  # now, while the next are decoded: at the end everything would wait for it
+                    if sent.done():  # now, beside the decoding: at the end everything would wait for it
+                        sent.result()
+                        sent = disk.submit(_to_disk, file)
+            sent.result()
+            _to_disk(file)
         with final.with_suffix(".json").open("wb") as file:
             file.write(record.to_json().encode())
             _to_disk(file)
