@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -132,7 +132,7 @@ def _remove_parts(folder: Path) -> None:
         part.unlink()
 
 
-def _read_all(paths: Sequence[Path], record: Record, key: Key, settings: Settings) -> Iterator[_Read]:
+def _read_all(paths: Sequence[Path], record: Record, key: Key, settings: Settings) -> Generator[_Read]:
     """Yield what became of each file, in order."""
     workers = os.cpu_count() or 1
     pending: deque[Future[_Read]] = deque()
