@@ -34,7 +34,14 @@ def test_every_choice_composes_and_holds(composed):
 
 @pytest.mark.parametrize(
     ("name", "needed"),
-    [("eval", ["ckpt=x"]), ("predict", ["ckpt=x", "input=y"]), ("cross_validate", []), ("split", [])],
+    [
+        ("eval", ["ckpt=x"]),
+        ("predict", ["ckpt=x", "input=y"]),
+        ("cross_validate", []),
+        ("split", []),
+        ("audit", []),
+        ("prepare", ["input=x", "output=y"]),
+    ],  # fmt: skip
 )
 def test_the_other_configs_hold(name, needed):
     validate(compose(name, needed))
@@ -42,7 +49,7 @@ def test_the_other_configs_hold(name, needed):
 
 def test_every_key_that_is_checked_is_one(composed):
     known = {key for cfg in composed.values() for key in keys(plain(cfg))}
-    others = ("eval", "predict", "audit", "cross_validate", "split")
+    others = ("eval", "predict", "audit", "cross_validate", "split", "prepare")
     known |= {key for name in others for key in keys(OmegaConf.to_container(compose(name, [])))}
     checked = {*config._NUMBERS, *config._CHOICES, *config._MAY_BE_NULL}
     assert checked <= known
