@@ -41,7 +41,7 @@ def test_every_choice_composes_and_holds(composed):
         ("split", []),
         ("audit", []),
         ("prepare", ["input=x", "output=y"]),
-    ],  # fmt: skip
+    ],
 )
 def test_the_other_configs_hold(name, needed):
     validate(compose(name, needed))
@@ -89,9 +89,10 @@ def test_a_wrong_value_is_named_with_what_it_may_be(key, value, line, composed):
 
 def test_null_where_it_means_something(composed):
     cfg = composed["data=phantom"].copy()
-    for key in config._MAY_BE_NULL - {"batch_size"}:
+    for key in config._MAY_BE_NULL - {"batch_size", "spacing"}:  # those two are of other commands
         OmegaConf.update(cfg, key, None)
     validate(cfg)
+    validate(compose("prepare", ["input=x", "output=y", "spacing=null"]))
     validate(compose("eval", ["ckpt=x", "batch_size=null"]))
 
 
