@@ -2,6 +2,10 @@
 
 import functools
 import os
+
+# Before torch is imported: the tests run in several processes, whose threads would wait for each other, computing.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import shutil
 import sys
 from pathlib import Path

@@ -306,17 +306,16 @@ def test_a_build_that_is_broken_off_leaves_nothing(knees, tmp_path, monkeypatch,
 
 
 CHILD = """
+import itertools
 import sys
 from pathlib import Path
 from koa_lightning.data import cache
 paths = sorted(str(path) for path in Path(sys.argv[1]).iterdir())
-read_image, n = cache.read_image, 0
+read_image, numbers = cache.read_image, itertools.count(1)  # asked by several threads
 
 def halting(path):
-    global n
-    n += 1
     Path(sys.argv[3]).open("a").write(path + "\\n")
-    if n == int(sys.argv[4]):
+    if next(numbers) == int(sys.argv[4]):
         print("half", flush=True)
         sys.stdin.readline()
     return read_image(path)

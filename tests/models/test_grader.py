@@ -60,9 +60,17 @@ OPTIMIZERS = {
     "sgd": lambda groups, lr: torch.optim.SGD(groups, lr, momentum=0.9, nesterov=True),
 }
 
+QUICK = {("onecycle", "adamw"), ("plateau", "sgd")}  # each schedule and optimizer that keeps something at least once
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+
+@pytest.mark.parametrize(
+    ("scheduler", "optimizer"),
+    [
+        pytest.param(schedule, optimizer, marks=[] if (schedule, optimizer) in QUICK else [pytest.mark.slow])
+        for schedule in SCHEDULERS
+        for optimizer in OPTIMIZERS
+    ],
+)
 def test_a_resumed_run_ends_bit_by_bit_as_one_that_was_not_killed(
     scheduler, optimizer, tmp_path, tiny_grader, tiny_trainer, tiny_data
 ):
