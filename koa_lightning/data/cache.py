@@ -9,9 +9,8 @@ import math
 import os
 import shutil
 import sys
-from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from rich.progress import Progress
 
 from koa_lightning.data.images import one_line, read_image
 from koa_lightning.data.manifest import PHANTOM
+from koa_lightning.data.parallel import in_order
 from koa_lightning.data.phantom import draw_phantoms
 from koa_lightning.data.preprocessing import Preprocessing, hash_pixels
 from koa_lightning.errors import InputError
@@ -240,21 +240,19 @@ def _decode_all(
     workers = 2 * (os.cpu_count() or 1)  # two a core: while one waits for the interpreter, the other decodes
     with (
         Progress(console=Console(stderr=True), disable=quiet, transient=False) as bar,
-        ThreadPoolExecutor(workers) as pool,
+        closing(
+            in_order(
+                lambda rows: _decode_chunk(rows, paths, sides, preprocessing),
+                chunks,
+                threads=workers,
+                ahead=workers + 1,
+            )
+        ) as decoded,
     ):
         shown = bar.add_task("decoding knees, once", total=len(paths))
-        pending: deque[Future[tuple[np.ndarray, _Record]]] = deque()
-        try:
-            for number, rows in enumerate(chunks):
-                pending.append(pool.submit(_decode_chunk, rows, paths, sides, preprocessing))
-                if number >= workers:  # so many chunks wait in memory, no more
-                    yield pending.popleft().result()
-                    bar.advance(shown, step)
-            while pending:
-                yield pending.popleft().result()
-                bar.advance(shown, step)
-        finally:  # Ctrl-C must not wait for the rest
-            pool.shutdown(wait=True, cancel_futures=True)
+        for chunk in decoded:
+            yield chunk
+            bar.advance(shown, step)
 
 
 def _decode_chunk(

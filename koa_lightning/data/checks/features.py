@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+
+from koa_lightning.data.parallel import in_order
 
 POINTS = 150  # of an image, the strongest: enough for a crop of half the area to keep some dozens
 _TASK = 32  # images a task
@@ -48,8 +49,9 @@ def extract(image: np.ndarray, n: int = POINTS) -> Features:
 def extract_all(images: np.ndarray, n: int = POINTS) -> Iterator[Features]:
     """Yield the marks of images uint8 N x H x W in order, found on all cores."""
     starts = range(0, len(images), _TASK)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for some in pool.map(lambda start: [extract(image, n) for image in images[start : start + _TASK]], starts):
+    found = in_order(lambda start: [extract(image, n) for image in images[start : start + _TASK]], starts)
+    with closing(found) as chunks:
+        for some in chunks:
             yield from some
 
 

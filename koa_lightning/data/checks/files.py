@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import closing
-from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -15,6 +12,7 @@ from rich.progress import Progress
 from scipy import ndimage
 
 from koa_lightning.data.checks.findings import NOTE, WARNING, Finding
+from koa_lightning.data.parallel import in_order
 
 MEASURES = ("brightness", "contrast", "sharpness", "one_value", "dark", "light", "flat_rows", "marks")
 _CHUNK = 64  # images a task
@@ -48,7 +46,7 @@ def measure(images: np.ndarray, shapes: np.ndarray, quiet: bool = False) -> pd.D
     """
     chunks = [range(start, min(start + _CHUNK, len(images))) for start in range(0, len(images), _CHUNK)]
     rows: list[list[float]] = []
-    with closing(_in_threads(images, shapes, chunks)) as results, _bar(quiet) as bar:
+    with closing(in_order(lambda rows: _measure_chunk(images, shapes, rows), chunks)) as results, _bar(quiet) as bar:
         shown = bar.add_task("measuring pictures", total=len(images))
         for some in results:
             rows += some
@@ -58,18 +56,6 @@ def measure(images: np.ndarray, shapes: np.ndarray, quiet: bool = False) -> pd.D
 
 def _bar(quiet: bool) -> Progress:
     return Progress(console=Console(stderr=True), disable=quiet)
-
-
-def _in_threads(images: np.ndarray, shapes: np.ndarray, chunks: Sequence[range]) -> Generator[list[list[float]]]:
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        waiting = iter(chunks)
-        pending = [pool.submit(_measure_chunk, images, shapes, c) for c in islice(waiting, 2 * (os.cpu_count() or 1))]
-        while pending:
-            yield pending.pop(0).result()
-            pending += [pool.submit(_measure_chunk, images, shapes, chunk) for chunk in islice(waiting, 1)]
-    finally:  # Ctrl-C must not wait for the rest
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _measure_chunk(images: np.ndarray, shapes: np.ndarray, rows: range) -> list[list[float]]:

@@ -15,9 +15,8 @@ A mirrored knee is no duplicate: marks know left from right.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +28,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from koa_lightning.data.checks import features
+from koa_lightning.data.parallel import in_order
 
 DIMENSIONS = 32  # of a reduced descriptor: about 85 % of the variance on knees
 NEIGHBOURS = 8  # marks that each mark votes for
@@ -82,14 +82,14 @@ def find_duplicates(images: np.ndarray, *, quiet: bool = False) -> pd.DataFrame:
         row_a < row_b, similarity (0 to 1), scale, dx and dy (see `Match`), the most similar first.
     """
     found = []
-    with Progress(console=Console(stderr=True), disable=quiet) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        marks = _Marks.of(images, bar)
-        candidates = marks.candidates(bar)
+    with Progress(console=Console(stderr=True), disable=quiet) as bar:
+        candidates = _Marks.of(images, bar).candidates(bar)
         task = bar.add_task("proving pairs", total=len(candidates))
-        for candidate, match in zip(candidates, pool.map(lambda each: _prove(images, each), candidates), strict=True):
-            bar.advance(task)
-            if match is not None:
-                found.append((candidate.row_a, candidate.row_b, match.similarity, match.scale, match.dx, match.dy))
+        with closing(in_order(lambda each: _prove(images, each), candidates)) as matches:
+            for candidate, match in zip(candidates, matches, strict=True):
+                bar.advance(task)
+                if match is not None:
+                    found.append((candidate.row_a, candidate.row_b, match.similarity, match.scale, match.dx, match.dy))
     frame = pd.DataFrame(found, columns=list(COLUMNS)).astype({"row_a": "int64", "row_b": "int64"})
     return frame.sort_values(["similarity", "row_a", "row_b"], ascending=[False, True, True], ignore_index=True)
 

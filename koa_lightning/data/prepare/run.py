@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from koa_lightning.data.images import decode, is_dicom, read_bytes
+from koa_lightning.data.parallel import in_order
 from koa_lightning.data.prepare import failures
 from koa_lightning.data.prepare.header import Header, read_header
 from koa_lightning.data.prepare.names import Key
@@ -136,18 +135,10 @@ def _remove_parts(folder: Path) -> None:
 
 def _read_all(paths: Sequence[Path], record: Record, key: Key, settings: Settings) -> Generator[_Read]:
     """Yield what became of each file, in order."""
-    workers = os.cpu_count() or 1
-    pending: deque[Future[_Read]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for number, path in enumerate(paths, 1):
-                pending.append(pool.submit(_read, path, number, record, key, settings))
-                if number > 4 * workers:  # a slow file must not stop the others; pictures wait on the disk
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:  # Ctrl-C must not wait for the rest
-            pool.shutdown(wait=True, cancel_futures=True)
+    threads = os.cpu_count() or 1
+    numbered = enumerate(paths, 1)
+    # A slow file must not stop the others; pictures wait on the disk.
+    return in_order(lambda each: _read(each[1], each[0], record, key, settings), numbered, ahead=4 * threads)
 
 
 def _read(path: Path, number: int, record: Record, key: Key, settings: Settings) -> _Read:
