@@ -22,6 +22,7 @@ from koa_lightning import checkpoint, overrides, speed
 from koa_lightning.config import config_dir
 from koa_lightning.data.cache import Preprocessing, default_dir
 from koa_lightning.data.datamodule import KneeDataModule
+from koa_lightning.data.parts import base_folder
 from koa_lightning.errors import InputError
 from koa_lightning.losses.weights import class_weights
 from koa_lightning.models import net as net_module
@@ -64,17 +65,9 @@ def data_module(cfg: DictConfig, seed: int = 0, quiet: bool = False) -> KneeData
     """Return the data module of a data config (`cfg.data`); nothing is read yet."""
     known = inspect.signature(KneeDataModule).parameters
     settings: dict[str, Any] = {str(k): v for k, v in cfg.items() if k in known and k != "source"}
-    settings |= {"base": _base(cfg), "seed": seed, "quiet": quiet}
+    settings |= {"base": base_folder(cfg.get("root"), cfg.get("table")), "seed": seed, "quiet": quiet}
     preprocessing = Preprocessing(cfg.image_size, cfg.fit, cfg.canonical_side, cfg.fix_polarity)
     return KneeDataModule(made(cfg.source, "data.source"), preprocessing=preprocessing, **settings)
-
-
-def _base(cfg: DictConfig) -> Path | None:
-    """Return the folder from which a data source tells its paths; None for phantoms."""
-    root, table = cfg.get("root"), cfg.get("table")
-    if root:
-        return Path(root).expanduser()
-    return Path(table).expanduser().parent if table else None
 
 
 def loss(cfg: DictConfig, counts: list[int]) -> torch.nn.Module:

@@ -16,10 +16,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from koa_lightning.data import manifest as mf
 from koa_lightning.data import split_table as st
-from koa_lightning.data import splits
 from koa_lightning.data.cache import Cache, Preprocessing, open_cache
 from koa_lightning.data.checks import leakage
 from koa_lightning.data.checks.findings import LEAKY
+from koa_lightning.data.parts import Ways, make
 from koa_lightning.errors import InputError
 
 Batch = dict[str, torch.Tensor]
@@ -229,14 +229,12 @@ class KneeDataModule(L.LightningDataModule):
         return made
 
     def _with_parts(self, manifest: pd.DataFrame, parts: set[str], where: str) -> pd.DataFrame:
-        folds: dict[str, Any] = {"n_folds": self.folds, "fold": self.fold, "seed": self.split_seed}
-        if self.split == "table":
-            self._table = st.read(self.split_table)
-            self.split_name = self._table.name(self.folds, self.split_seed)
-            return st.assign(manifest, self._table, self.base, parts=parts, **folds)
-        shares: dict[str, Any] = {"val_fraction": self.val_fraction, "test_fraction": self.test_fraction}
-        self.split_name = splits.name(manifest, self.split, shares, self.folds, self.split_seed)
-        return splits.assign(manifest, split=self.split, **shares, **folds, where=where)
+        shares = {"val_fraction": self.val_fraction, "test_fraction": self.test_fraction}
+        folds = {"n_folds": self.folds, "fold": self.fold, "seed": self.split_seed}
+        ways = Ways(self.split, self.split_table, self.base, shares, folds)
+        made = make(manifest, ways, parts, where)
+        self.split_name, self._table = made.name, made.table
+        return made.manifest
 
     def _check_parts(self, manifest: pd.DataFrame, parts: Sequence[str]) -> None:
         where = f"data={self.name}"

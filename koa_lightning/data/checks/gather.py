@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from koa_lightning.data import manifest as mf
-from koa_lightning.data import splits
 from koa_lightning.data.cache import Preprocessing, open_cache
+from koa_lightning.data.parts import Ways, base_folder, make
 from koa_lightning.errors import InputError
 
 SIZE = 224  # pixels: at which pictures are compared
@@ -70,16 +70,11 @@ def gather(source: Callable[[], pd.DataFrame], cfg: Any, quiet: bool = False) ->
 
 def _with_parts(manifest: pd.DataFrame, cfg: Any) -> pd.DataFrame:
     try:
-        return splits.assign(
-            manifest,
-            split=cfg.split,
-            val_fraction=cfg.val_fraction,
-            test_fraction=cfg.test_fraction,
-            n_folds=cfg.folds,
-            fold=cfg.fold,
-            seed=cfg.split_seed,
-            where=f"data={cfg.name}",
-        )
+        base = base_folder(cfg.get("root"), cfg.get("table"))
+        shares = {"val_fraction": cfg.val_fraction, "test_fraction": cfg.test_fraction}
+        folds = {"n_folds": cfg.folds, "fold": cfg.fold, "seed": cfg.split_seed}
+        ways = Ways(cfg.split, cfg.split_table, base, shares, folds)
+        return make(manifest, ways, set(mf.PARTS), f"data={cfg.name}").manifest
     except InputError as error:
         print(f"WARNING: {error}; the audit goes on with the parts as they are", file=sys.stderr, flush=True)
         return manifest

@@ -42,11 +42,11 @@ def run(knees: Knees, kinds: set[str], oof: pd.DataFrame | None = None, quiet: b
     found += files.sizes(paths, knees.shapes) + leakage.patients(knees.rows) + _without_patient(knees.rows)
     groups = leakage.same_pixels(knees.rows, knees.pixels)
     found += leakage.exact(knees.rows, groups)
-    inverted, scores = _polarity(knees) if kinds & {"inverted", "near_duplicate"} else (None, None)
-    if inverted is not None and scores is not None:
-        found += [_inverted(knees, row, float(scores[row])) for row in np.flatnonzero(inverted).tolist()]
+    scores = _polarity(knees) if kinds & {"inverted", "near_duplicate"} else np.zeros(len(paths))
+    inverted = scores < 0
+    found += [_inverted(knees, row, float(scores[row])) for row in np.flatnonzero(inverted).tolist()]
     near_pairs = None
-    if "near_duplicate" in kinds and inverted is not None:
+    if "near_duplicate" in kinds:
         empty = [*knees.unreadable, *(finding.rows[0] for finding in found if finding.kind == "blank")]
         near_pairs = _near(knees, inverted, np.array(empty, dtype=np.int64), quiet)
         found += leakage.near(knees.rows, near_pairs)
@@ -71,11 +71,11 @@ def _near(knees: Knees, inverted: np.ndarray, empty: np.ndarray, quiet: bool) ->
     return pairs[wanted].reset_index(drop=True)
 
 
-def _polarity(knees: Knees) -> tuple[np.ndarray, np.ndarray]:
-    """Return which rows are inverted, bool N, and the scores, float N."""
+def _polarity(knees: Knees) -> np.ndarray:
+    """Return the score of each row, float N: negative where inverted, 0 where unreadable."""
     from koa_lightning.data.checks import polarity
 
-    return np.asarray(polarity.inverted(knees.images), dtype=bool) & knees.readable, polarity.scores(knees.images)
+    return np.where(knees.readable, polarity.scores(knees.images), 0.0)
 
 
 def _inverted(knees: Knees, row: int, score: float) -> Finding:

@@ -31,7 +31,7 @@ def test_inverted_knees_are_turned_for_the_search_and_the_cache_is_left(knees, m
         seen.update(turned=images[3].copy(), other=images[4].copy())
         return pd.DataFrame([{"row_a": 3, "row_b": 5} | PAIR])
 
-    monkeypatch.setattr(polarity, "inverted", lambda images: np.arange(len(images)) == 3)
+    monkeypatch.setattr(polarity, "scores", lambda images: np.where(np.arange(len(images)) == 3, -1.0, 1.0))
     monkeypatch.setattr(near, "find_duplicates", find)
     result = run(knees, {"near_duplicate", "inverted"}, quiet=True)
     assert np.array_equal(seen["turned"], 255 - before)
