@@ -4,3 +4,4 @@ Research use only, not a medical device. This file stays free of heavy imports, 
 """
 
 __version__ = "0.1.0"
+DISCLAIMER = "research use only, not a medical device"  # on every page, figure and report

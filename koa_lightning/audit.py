@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from koa_lightning import cli
+from koa_lightning import DISCLAIMER, cli
 from koa_lightning.config import validate
 from koa_lightning.data.checks.findings import EXIT_CODES, KINDS, NOTE, SEVERITIES, Finding, chosen, exit_code
 from koa_lightning.errors import InputError
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from koa_lightning.data.checks.gather import Knees
 
-DISCLAIMER = "research use only, not a medical device"
 _NAMED = 3  # findings of each kind that the terminal shows
 _FILES = 4  # of each
 

@@ -58,6 +58,8 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "mode": ("max", "min"),
     "split": ("test", "val", "train", "auto_test", "all"),
     "side": ("", "L", "R"),
+    "films": ("auto", "never", "always"),
+    "crop": ("none", "joint"),
     "tta": ("none", "flip"),
     **dict.fromkeys(
         (
@@ -77,8 +79,6 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
         (True, False),
     ),
 }
-# Of `prepare` alone: elsewhere `split` is a part of the data.
-_PREPARE_CHOICES = {"split": ("auto", "never", "always"), "crop": ("none", "joint")}
 _MAY_BE_NULL = {
     "batch_size", "data.eval_batch_size", "data.folds", "data.canonical_side", "optimizer.head_lr",
     "trainer.gradient_clip_val", "trainer.limit_train_batches", "trainer.limit_val_batches", "spacing",
@@ -130,15 +130,12 @@ def validate(cfg: DictConfig) -> None:
     Raises:
         InputError: Naming the key, its value and what it may be.
     """
-    choices = _CHOICES | (_PREPARE_CHOICES if "burnt_in" in cfg else {})
-    for key in (*_NUMBERS, *choices):
+    for key in (*_NUMBERS, *_CHOICES):
         value = OmegaConf.select(cfg, key, default=_ABSENT)
         if value is _ABSENT or (value is None and key in _MAY_BE_NULL):
             continue
-        if key in _NUMBERS:
-            _check_number(key, value)
-        else:
-            _check_choice(key, value, choices[key])
+        check = _check_number if key in _NUMBERS else _check_choice
+        check(key, value)
     if OmegaConf.select(cfg, "out", default="") is None:
         raise InputError("out: must name a folder; type out=FOLDER, or leave it away")
     folds, fold = OmegaConf.select(cfg, "data.folds"), OmegaConf.select(cfg, "data.fold")
@@ -160,7 +157,8 @@ def _check_number(key: str, value: Any) -> None:
         raise InputError(f"{key}={_typed(value)}: must be {noun} from {low:g} to {high:g}")
 
 
-def _check_choice(key: str, value: Any, choices: tuple[Any, ...]) -> None:
+def _check_choice(key: str, value: Any) -> None:
+    choices = _CHOICES[key]
     if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
         known = [_typed(choice) for choice in choices]
         shown = ", ".join(name or "''" for name in known)

@@ -17,7 +17,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning import cli, overrides, processes, resume, speed
+from koa_lightning import DISCLAIMER, cli, overrides, processes, resume, speed
 from koa_lightning.config import compose, plain, validate
 from koa_lightning.errors import InputError
 from koa_lightning.train import name_places
@@ -232,7 +232,7 @@ def _say(cfg: DictConfig, result: dict[str, Any]) -> None:
     Console().print(shown)
     if result["marks"]:
         Console().print(f"[bold red]{', '.join(result['marks'])}[/]")
-    print("research use only, not a medical device")
+    print(DISCLAIMER)
 
 
 def _number(value: float | None, digits: int = 3) -> str:

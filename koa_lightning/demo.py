@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from koa_lightning import cli, resume, speed
+from koa_lightning import DISCLAIMER, cli, resume, speed
 from koa_lightning.config import compose
 
 RUN = "outputs/demo"
@@ -44,7 +44,7 @@ def _closing_table(trained: dict[str, object], evaluated: dict[str, object], out
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="koa-lightning demo (phantom data, research use only, not a medical device)", show_header=False)
+    table = Table(title=f"koa-lightning demo (phantom data, {DISCLAIMER})", show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for label, name in (("quadratic kappa", "quadratic_kappa"), ("accuracy", "accuracy"), ("MAE", "mae")):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning import cli, speed
+from koa_lightning import DISCLAIMER, cli, speed
 from koa_lightning.config import validate
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def _say(cfg: DictConfig, metrics: dict[str, Any], marks: list[str], folder: Pat
     console.print(shown)
     if marks:
         console.print(f"[bold red]{', '.join(marks)}[/]")
-    print("research use only, not a medical device")
+    print(DISCLAIMER)
     print(f"written to {folder}")
 
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from koa_lightning import checkpoint, links
 from koa_lightning.callbacks import History
 from koa_lightning.cli import DONE, INTERRUPTED
-from koa_lightning.data.datamodule import KneeDataModule, KneeDataset
+from koa_lightning.data.datamodule import KneeDataModule
+from koa_lightning.data.dataset import KneeDataset
 from koa_lightning.explain.cam import gradcam
 from koa_lightning.explain.panel import cam_panel, choose_knees
 from koa_lightning.inference import grade_batches

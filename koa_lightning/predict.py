@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from koa_lightning import cli, speed
+from koa_lightning import DISCLAIMER, cli, speed
 from koa_lightning.config import validate
 from koa_lightning.errors import InputError
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from koa_lightning.checkpoint import Checkpoint
     from koa_lightning.models.net import KneeNet
-
-NOTE = "research use only, not a medical device"
 
 
 def predict(cfg: DictConfig) -> dict[str, Any]:
@@ -68,7 +66,7 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
     _write(pd.concat(tables, ignore_index=True), read, folder)
     for mark in read.marks:
         print(f"WARNING: the model carries the mark: {mark}")
-    print(NOTE)
+    print(DISCLAIMER)
     graded = len(paths) - len(failed)
     print(f"{graded} graded, {len(failed)} not readable; written to {folder}")
     code = cli.DONE if not failed else cli.PARTLY
@@ -125,7 +123,7 @@ def _overlays(net: KneeNet, read: Checkpoint, batch: np.ndarray, rows: pd.DataFr
     for image, one, row in zip(batch, heat, rows.to_dict("records"), strict=True):
         tag = hashlib.blake2b(row["path"].encode(), digest_size=4).hexdigest()  # two folders may hold the same name
         file = folder / "overlays" / f"{Path(row['path']).stem}-{tag}.png"
-        words = [f"grade {row['predicted']} ({row['name']})", *read.marks, NOTE]
+        words = [f"grade {row['predicted']} ({row['name']})", *read.marks, DISCLAIMER]
         with_words(overlay(image, one), words).save(file)
         files.append(str(file))
     return files
@@ -167,7 +165,7 @@ def _write(rows: pd.DataFrame, read: Checkpoint, folder: Path) -> None:
         }
         for row in rows.to_dict("records")
     ]
-    note = {"note": NOTE, "marks": read.marks, "checkpoint": str(read.path)}
+    note = {"note": DISCLAIMER, "marks": read.marks, "checkpoint": str(read.path)}
     (folder / "predictions.json").write_text(json.dumps({**note, "knees": knees}, indent=1))
     for knee in knees[:20]:
         shares = " ".join(f"{p:.2f}" for p in knee["probabilities"])

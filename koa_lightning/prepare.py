@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from koa_lightning import cli
+from koa_lightning import DISCLAIMER, cli
 from koa_lightning.config import validate
 from koa_lightning.errors import InputError
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from koa_lightning.data.prepare.names import Key
     from koa_lightning.data.prepare.record import Record
     from koa_lightning.data.prepare.run import Outcome
-
-NOTE = "research use only, not a medical device"
 
 
 def prepare(cfg: DictConfig) -> dict[str, Any]:
@@ -68,7 +66,7 @@ def _prepare(
     from koa_lightning.data.prepare.run import Outcome, Settings, prepare_files
 
     record = Record(folder, key.mark)
-    settings = Settings(cfg.spacing, cfg.split, cfg.crop, cfg.burnt_in)
+    settings = Settings(cfg.spacing, cfg.films, cfg.crop, cfg.burnt_in)
     outcome = Outcome()
     try:
         prepare_files(paths, record, key, settings, outcome, cfg.quiet)
@@ -113,7 +111,7 @@ def _say(folder: Path, record: Record, outcome: Outcome, counts: Counter[str], k
     print(f"{len(rows)} pictures of {patients} patients, named by the key {key.origin}")
     table = shlex.quote(f"data.table={folder / 'knees.csv'}")
     print("train on them: data=table " + table if graded else f"grade them: input={shlex.quote(str(folder))}")
-    print(f"{NOTE}; text in the pixels is not removed: look at the pictures before you pass them on")
+    print(f"{DISCLAIMER}; text in the pixels is not removed: look at the pictures before you pass them on")
     print(f"written to {folder}", flush=True)
 
 

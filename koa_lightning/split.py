@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from koa_lightning import cli
+from koa_lightning import DISCLAIMER, cli
 from koa_lightning.config import validate
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def split(cfg: DictConfig) -> dict[str, Any]:
         print(f"{part}: {mf.counts(rows, part)} knees of grade 0 to 4, {_patients(rows, part)} patients")
     if cfg.data.folds:
         print(f"folds: {rows.groupby('fold').size().tolist()} knees")
-    print("research use only, not a medical device")
+    print(DISCLAIMER)
     print(f"sha256 {checksum}\nuse it: data.split=table {shlex.quote(f'data.split_table={file}')}")
     print(f"written to {folder}", flush=True)
     return {"checksum": checksum, "file": str(file), "n_knees": len(rows)}

@@ -25,7 +25,8 @@ from koa_lightning.augment import KneeAugment
 from koa_lightning.callbacks import Checkpoints, History
 from koa_lightning.config import compose
 from koa_lightning.data.cache import Preprocessing, decode_phantoms
-from koa_lightning.data.datamodule import KneeDataModule, KneeDataset
+from koa_lightning.data.datamodule import KneeDataModule
+from koa_lightning.data.dataset import KneeDataset
 from koa_lightning.data.phantom import phantom_manifest
 from koa_lightning.losses.cross_entropy import CrossEntropy
 from koa_lightning.models.grader import KneeGrader

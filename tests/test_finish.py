@@ -7,7 +7,7 @@ import torch
 
 from koa_lightning import cli, finish
 from koa_lightning.callbacks import History
-from koa_lightning.data.datamodule import KneeDataset
+from koa_lightning.data.dataset import KneeDataset
 from koa_lightning.models.net import NetSpec, build
 from koa_lightning.tracking.none import NoRun
 

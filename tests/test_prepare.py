@@ -332,6 +332,6 @@ def test_from_dicom_to_prediction_in_two_commands(films, launch, trained, tmp_pa
 def test_answers_before_anything_heavy(launch):
     assert launch(prepare.main, "output=x").err == ["error: input: must be given; type input=VALUE"]
     assert launch(prepare.main, "input=x").err == ["error: output: must be given; type output=VALUE"]
-    assert launch(prepare.main, "input=x", "output=y", "split=all").err == [
-        "error: split=all: must be one of auto, never, always"
+    assert launch(prepare.main, "input=x", "output=y", "films=all").err == [
+        "error: films=all: must be one of auto, never, always"
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,75 +12,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from koa_lightning.data import manifest as mf
 from koa_lightning.data import split_table as st
 from koa_lightning.data.cache import Cache, Preprocessing, open_cache
 from koa_lightning.data.checks import leakage
 from koa_lightning.data.checks.findings import LEAKY
+from koa_lightning.data.dataset import Batch, EpochSampler, KneeDataset
 from koa_lightning.data.parts import Ways, make
 from koa_lightning.errors import InputError
 
-Batch = dict[str, torch.Tensor]
 ALL = "all"  # as a part: every knee, whatever its part
-
-
-class KneeDataset(Dataset[Batch]):
-    """A part of the cache.
-
-    Args:
-        images: uint8 N x H x W, memory-mapped.
-        rows: The rows of `images` that belong to this part.
-        grades: Grade of each of these rows, -1 where unknown.
-    """
-
-    def __init__(self, images: np.ndarray, rows: np.ndarray, grades: np.ndarray) -> None:
-        self.images, self.rows, self.grades = images, rows, grades
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Batch:
-        return self.__getitems__([index])
-
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """Return image uint8 N x 1 x H x W, grade int64 N, index int64 N (row within the part)."""
-        index = np.asarray(indices, dtype=np.int64)
-        image = torch.from_numpy(self.images[self.rows[index]]).unsqueeze(1)
-        grade = torch.from_numpy(self.grades[index].astype(np.int64))
-        return {"image": image, "grade": grade, "index": torch.from_numpy(index)}
-
-
-class EpochSampler(Sampler[int]):
-    """Draws the order of an epoch from seed and epoch alone, so that a resumed run sees the same batches.
-
-    Args:
-        grades: Grade of each row.
-        seed: Of the run.
-        balanced: Draw with replacement, each grade equally often; otherwise a permutation.
-    """
-
-    def __init__(self, grades: np.ndarray, seed: int, balanced: bool) -> None:
-        self.n, self.seed, self.epoch = len(grades), seed, 0
-        counts = np.maximum(np.bincount(grades, minlength=len(mf.GRADES)), 1) if balanced else None
-        self.weights = None if counts is None else torch.from_numpy(1.0 / counts[grades])
-
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-        if self.weights is None:
-            order = torch.randperm(self.n, generator=generator)
-        else:
-            order = torch.multinomial(self.weights, self.n, replacement=True, generator=generator)
-        for chunk in order.split(4096):  # a list of a million Python numbers would cost more than the order
-            yield from chunk.tolist()
 
 
 class KneeDataModule(L.LightningDataModule):

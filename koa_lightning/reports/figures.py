@@ -21,11 +21,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from koa_lightning import DISCLAIMER
 from koa_lightning.errors import InputError
 from koa_lightning.metrics import from_confusion
 
 GRADE_NAMES = ("0 none", "1 doubtful", "2 minimal", "3 moderate", "4 severe")
-DISCLAIMER = "research use only, not a medical device"
 MARK_COLOUR = "#b3261e"
 INK, QUIET = "#22282f", "#6b7580"
 PART_COLOURS = {"train": "#8a96a3", "val": "#0b6e99"}

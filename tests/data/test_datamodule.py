@@ -21,7 +21,8 @@ from koa_lightning.data import cache, sources
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.cache import Preprocessing
 from koa_lightning.data.checks import leakage, polarity
-from koa_lightning.data.datamodule import EpochSampler, KneeDataModule, KneeDataset
+from koa_lightning.data.datamodule import KneeDataModule
+from koa_lightning.data.dataset import EpochSampler, KneeDataset
 from koa_lightning.errors import InputError
 
 SIZE = 16

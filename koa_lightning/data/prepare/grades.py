@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from koa_lightning.data.images import one_line
+from koa_lightning.data.prepare.header import SIDES
 from koa_lightning.data.prepare.names import Key
 from koa_lightning.errors import InputError
 
 _COLUMNS = ("patient", "side", "grade")
-_SIDES = {"L": "L", "LEFT": "L", "R": "R", "RIGHT": "R"}
 
 
 def read_grades(file: str, key: Key) -> dict[tuple[str, str], int]:
@@ -34,7 +34,7 @@ def read_grades(file: str, key: Key) -> dict[tuple[str, str], int]:
     known = {str(grade): grade for grade in GRADES}
     grades: dict[tuple[str, str], int] = {}
     for line, (patient, side, grade) in enumerate(table[list(_COLUMNS)].itertuples(index=False), 2):
-        letter, number = _SIDES.get(side.strip().upper()), known.get(grade.strip().removesuffix(".0"))
+        letter, number = SIDES.get(side.strip().upper()), known.get(grade.strip().removesuffix(".0"))
         if not patient.strip():
             raise InputError(f"{where}: line {line}: patient is empty")
         if letter is None:

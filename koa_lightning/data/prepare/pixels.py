@@ -41,21 +41,21 @@ def resample(image: np.ndarray, spacing: tuple[float, float] | None, wanted: flo
     return np.rint(np.asarray(resized)).clip(0, 65535).astype(np.uint16)
 
 
-def joints(image: np.ndarray, header: Header, split: str, crop: str) -> list[tuple[str, np.ndarray]]:
+def joints(image: np.ndarray, header: Header, films: str, crop: str) -> list[tuple[str, np.ndarray]]:
     """Return the knees of a picture as side and pixels.
 
     Args:
         image: uint16, H x W, bone bright.
-        header: Of its file. A side in it means a film of one knee, which `split="auto"` leaves whole.
-        split: Films of both knees: `auto` (found by aspect and content), `never`, `always`; see `films.split_film`.
+        header: Of its file. A side in it means a film of one knee, which `films="auto"` leaves whole.
+        films: Of both knees: `auto` (found by aspect and content), `never`, `always`; see `split_film`.
         crop: Films of one knee: `none` leaves them as they are, `joint` cuts a square around the joint.
     """
     from koa_lightning.data.prepare.films import split_film  # cv2 and the phantoms take long to import
 
-    if split == "never" or (split == "auto" and header.side):
+    if films == "never" or (films == "auto" and header.side):
         knees = split_film(image, split="never") if crop == "joint" else []
     else:
-        knees = split_film(image, split=split, orientation=header.orientation)
+        knees = split_film(image, split=films, orientation=header.orientation)
     if len(knees) == 2:
         return [(knee.side, knee.image) for knee in knees]
     return [(header.side, knees[0].image if crop == "joint" else image)]

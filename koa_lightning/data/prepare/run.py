@@ -30,20 +30,20 @@ class Settings:
 
     Attributes:
         spacing: mm, to resample to; None: pixels as they are.
-        split: Films of both knees; see `koa_lightning.data.prepare.pixels.joints`.
+        films: Of both knees; see `koa_lightning.data.prepare.pixels.joints`.
         crop: Films of one knee; see there.
         burnt_in: Take pictures whose header says that text is burnt in.
     """
 
     spacing: float | None
-    split: str
+    films: str
     crop: str
     burnt_in: bool
 
     @property
     def made(self) -> str:
         """What the record says of pixels made with these."""
-        return f"version {VERSION}, spacing {self.spacing or 'as it was'}, split {self.split}, crop {self.crop}"
+        return f"version {VERSION}, spacing {self.spacing or 'as it was'}, films {self.films}, crop {self.crop}"
 
 
 @dataclass
@@ -153,7 +153,7 @@ def _read(path: Path, number: int, record: Record, key: Key, settings: Settings)
         image = np.asarray(decode(data, name, np.uint16))
         if settings.spacing is not None:
             image = resample(image, read.header.spacing, settings.spacing, name)
-        for side, pixels in joints(image, read.header, settings.split, settings.crop):
+        for side, pixels in joints(image, read.header, settings.films, settings.crop):
             part = record.output / IMAGES / f"{number}-{len(read.knees) + 1}.part"
             write_png(pixels, part)
             read.knees.append(_Knee(side, (pixels.shape[0], pixels.shape[1]), part))
