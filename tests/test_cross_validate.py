@@ -403,20 +403,27 @@ def test_an_undefined_metric_has_no_spread():
     assert folds._pooled_loss([{"loss": None}]) is None
 
 
-@pytest.mark.slow
-def test_killed_for_real_and_finished_by_the_same_command(place, knees, with_package, crossed):
-    make_table(knees, place)
-    command = [sys.executable, "-m", "koa_lightning.cross_validate", "data=table", "data.table=knees.csv", *TINY]
+COMMAND = [sys.executable, "-m", "koa_lightning.cross_validate", "data=table", "data.table=knees.csv", *TINY]
+
+
+def ended_in_fold_1(place, environment, number):
+    """The exit code of the command when this signal comes while its second fold trains; what it says is in `log`."""
     with Path("log").open("w") as log:
-        victim = subprocess.Popen(command, env=with_package, stdout=log, stderr=log)
+        victim = subprocess.Popen(COMMAND, env=environment, stdout=log, stderr=log)
         end = time.monotonic() + SECONDS
         while not list(place.glob("outputs/cv-*/fold_1/checkpoints/last.ckpt")):
             assert victim.poll() is None, Path("log").read_text()
             assert time.monotonic() < end
             time.sleep(0.01)
-        victim.kill()
-        victim.wait()
-    done = subprocess.run(command, env=with_package, capture_output=True, text=True, timeout=SECONDS, check=False)
+        victim.send_signal(number)
+        return victim.wait(SECONDS)
+
+
+@pytest.mark.slow
+def test_killed_for_real_and_finished_by_the_same_command(place, knees, with_package, crossed):
+    make_table(knees, place)
+    assert ended_in_fold_1(place, with_package, signal.SIGKILL) == -signal.SIGKILL
+    done = subprocess.run(COMMAND, env=with_package, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert done.returncode == 0, done.stderr
     [out] = place.glob("outputs/cv-*")
     one, other = (json.loads((path / "metrics.json").read_text()) for path in (out, crossed.out))
@@ -433,16 +440,7 @@ def test_killed_for_real_and_finished_by_the_same_command(place, knees, with_pac
 @pytest.mark.slow
 def test_ctrl_c_for_real(place, knees, with_package):
     make_table(knees, place)
-    command = [sys.executable, "-m", "koa_lightning.cross_validate", "data=table", "data.table=knees.csv", *TINY]
-    with Path("log").open("w") as log:
-        victim = subprocess.Popen(command, env=with_package, stdout=log, stderr=log)
-        end = time.monotonic() + SECONDS
-        while not list(place.glob("outputs/cv-*/fold_1/checkpoints/last.ckpt")):
-            assert victim.poll() is None, Path("log").read_text()
-            assert time.monotonic() < end
-            time.sleep(0.01)
-        victim.send_signal(signal.SIGINT)
-        assert victim.wait(SECONDS) == 130
+    assert ended_in_fold_1(place, with_package, signal.SIGINT) == 130
     text = Path("log").read_text()
     assert "Traceback" not in text
     assert text.splitlines()[-1].startswith(
