@@ -17,6 +17,7 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hypothesis import settings
 from PIL import Image
 
 import koa_lightning
@@ -33,6 +34,11 @@ from koa_lightning.models.grader import KneeGrader
 from koa_lightning.models.net import NetSpec, build
 from koa_lightning.speed import Plan
 from koa_lightning.tracking.store import open_store
+
+
+# The same examples each time, and no test fails because the machine is busy.
+settings.register_profile("koa", deadline=None, derandomize=True)
+settings.load_profile("koa")
 
 
 @pytest.fixture(scope="session")
