@@ -35,7 +35,6 @@ from koa_lightning.models.net import NetSpec, build
 from koa_lightning.speed import Plan
 from koa_lightning.tracking.store import open_store
 
-
 # The same examples each time, and no test fails because the machine is busy.
 settings.register_profile("koa", deadline=None, derandomize=True)
 settings.load_profile("koa")
