@@ -52,6 +52,12 @@ def base(name: str) -> str:
     return name.removesuffix("_expected").removesuffix("_tuned")
 
 
+def is_of_grade(name: str) -> bool:
+    """Tell whether a metric, by whatever rule, is one of a single grade, e.g. `f1_0`."""
+    head, _, grade = base(name).rpartition("_")
+    return head in PER_GRADE and grade.isdigit()
+
+
 class WeightedMetrics:
     """The metrics of graded knees as a function of the weights of their patients.
 
