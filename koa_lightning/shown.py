@@ -43,10 +43,10 @@ def say(measured: Measured, title: str, others: Mapping[str, float | None]) -> N
     for grade in range(N_GRADES):
         of_grades.add_row(str(grade), *(text(found[f"{name}_{grade}"]) for name in _OF_GRADES))
     console.print(of_grades)
-    for rows, first, what in ((measured.groups, ["column", "group"], "by subgroup"),
-                              (measured.agreement, ["first", "second"], "agreement between readers")):  # fmt: skip
-        if len(rows):
-            console.print(_long(rows, first, what))
+    if len(measured.groups):
+        console.print(_long(measured.groups, ["column", "group"], "by subgroup"))
+    if len(measured.agreement):
+        console.print(_long(measured.agreement, ["first", "second"], "agreement between readers"))
     for line in [*_notes(found), *measured.remarks]:
         print(line)
 
@@ -97,7 +97,7 @@ def short(value: float, digits: int = 3, sign: str = "") -> str:
 def _long(rows: pd.DataFrame, first: Sequence[str], title: str) -> Table:
     """Return a table of the kappa, accuracy and counts of each group or pair."""
     columns = ("quadratic_kappa", "accuracy")
-    shown = Table(*first, "knees", "patients", "kappa", "accuracy", title=title)
+    shown = Table(*first, "knees", "patients", "kappa", "accuracy", title=title, padding=0)
     for key, own in rows.groupby([*first, "n_knees", "n_patients"], sort=False):
         by_name = {str(row["metric"]): row for row in own.astype("object").where(own.notna(), None).to_dict("records")}
         cells = [Interval(each["value"], each["low"], each["high"]) for each in (by_name[name] for name in columns)]
@@ -125,10 +125,10 @@ def _value(value: float | None) -> str:
 def _difference(each: Difference) -> str:
     if each.difference is None:
         return ""
-    interval = (
-        "" if each.low is None or each.high is None else f" ({short(each.low, sign='+')}, {short(each.high, sign='+')})"
-    )
-    return short(each.difference, sign="+") + interval
+    difference = short(each.difference, sign="+")
+    if each.low is None or each.high is None:
+        return difference
+    return f"{difference} ({short(each.low, sign='+')}, {short(each.high, sign='+')})"
 
 
 def _p(p: float | None) -> str:

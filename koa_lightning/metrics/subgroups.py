@@ -121,7 +121,7 @@ def group_of(column: pd.Series, edges: Sequence[float] | None = None) -> pd.Seri
 
 
 def _quantiles(numbers: pd.Series) -> np.ndarray:
-    cuts = np.unique(numbers.quantile(np.arange(1, N_BINS) / N_BINS).to_numpy())
+    cuts = np.unique(numbers.quantile(np.arange(1, N_BINS) / N_BINS, interpolation="higher").to_numpy())
     return cuts[cuts > numbers.min()]
 
 

@@ -106,6 +106,26 @@ class WeightedMetrics:
                 values |= {f"auroc_{suffix}": auroc, f"ap_{suffix}": precision}
         return {name: values[name] for name in self.names}
 
+    def calibration_noise(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Return how large `ece` and `ece_classwise` would be by the weights alone, for a calibrated model.
+
+        That is the same sum over bins of what weighting adds to each bin's gap, in place of the gap.
+
+        Args:
+            weights: Of the patients, B x n_patients.
+
+        Returns:
+            Float64 B for each of the two that is measured.
+        """
+        start, middle, end = self._ends[-3:]
+        columns = self._columns[start:end]
+        total = weights @ np.bincount(self.knees.patient, minlength=self.knees.n_patients)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            added = np.asarray(columns @ weights.T).T / total[:, None] - columns.sum(1) / len(self.knees.grade)
+        bins, classwise = np.split(np.abs(added), [middle - start], axis=1)
+        values = {"ece": bins.sum(1), "ece_classwise": classwise.sum(1) / N_GRADES}
+        return {name: value for name, value in values.items() if name in self.names}
+
     def confusion(self, rule: str = "") -> np.ndarray:
         """Return the counts of true (rows) and predicted grades (columns) by a rule, int64 5 x 5."""
         pairs = self.knees.grade * N_GRADES + self.predicted[rule]
