@@ -44,8 +44,8 @@ class Cache:
         unreadable: The rows that could not be read, with their reason.
         path: Of the images.
         built: Whether they were decoded now.
-        pixels: N hashes (`hash_pixels`, 16 bytes, hex) of the pixels as they were decoded, before anything was done to them;
-            `UNKNOWN_PIXELS` where the image could not be read.
+        pixels: N hashes (`hash_pixels`, 16 bytes, hex) of the pixels as they were decoded, before anything was done to
+            them; `UNKNOWN_PIXELS` where the image could not be read.
         shapes: int64 N x 2, rows and columns of each image before it was fitted; 0 where it could not be read.
         repaired: The rows that were inverted on the way (`Preprocessing.fix_polarity`).
     """

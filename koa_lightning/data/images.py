@@ -65,7 +65,7 @@ def read_bytes(path: str | Path) -> bytes:
         InputError: Missing, a folder, or it cannot be read.
     """
     try:
-        with open(path, "rb") as file:  # noqa: PTH123: a Path of its own costs a twentieth of decoding a knee
+        with open(path, "rb") as file:  # noqa: PTH123 - a Path costs a twentieth of decoding a knee
             return file.read()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
