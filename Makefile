@@ -68,7 +68,6 @@ serve: $(STAMP)  ## answer over HTTP with a registered model, at http://127.0.0.
 	$(BIN)/mlflow models serve -m "models:/$(MODEL)" --env-manager local --host 127.0.0.1 --port 5001
 
 server: $(STAMP)  ## MLflow for several users on PostgreSQL, at http://127.0.0.1:5000 [ARGS="folder=DIR port=5000"]
-	$(BIN)/python -m pip install --quiet --editable ".[server]"
 	$(BIN)/python -m koa_lightning.server $(ARGS)
 
 prune: $(STAMP)  ## which checkpoints of a sweep can go: ARGS="sweep_run=ID keep=3 [yes=true]"

@@ -58,20 +58,20 @@ def _runs(cfg: DictConfig, store: Store) -> tuple[list[Run], str]:
     from koa_lightning.tracking.runs import children, find_run, search
 
     client = store.client()
-    if (cfg.sweep_run is None) == (cfg.experiment is None):
-        raise InputError("name either a sweep, sweep_run=ID|NAME, or an experiment, experiment=NAME")
+    if (cfg.sweep_run is None) == (cfg.tracking.experiment is None):
+        raise InputError("name either a sweep, sweep_run=ID|NAME, or an experiment, tracking.experiment=NAME")
     if cfg.sweep_run is not None:
         parent = find_run(store, str(cfg.sweep_run))
         runs = children(client, parent)
         if not runs:
             raise InputError(f"sweep_run={cfg.sweep_run}: no run belongs to it; name the parent of a sweep")
         return runs, f"sweep {parent.info.run_name}"
-    experiment = client.get_experiment_by_name(str(cfg.experiment))
+    experiment = client.get_experiment_by_name(str(cfg.tracking.experiment))
     if experiment is None:
-        raise InputError(f"experiment={cfg.experiment}: there is none of this name in {store.name}")
+        raise InputError(f"tracking.experiment={cfg.tracking.experiment}: there is none of this name in {store.name}")
     runs = list(search(client, "", [experiment.experiment_id]))
     if not runs:
-        raise InputError(f"experiment={cfg.experiment}: holds no run")
+        raise InputError(f"tracking.experiment={cfg.tracking.experiment}: holds no run")
     # a cross-validation needs all of its folds; named as sweep_run it can be pruned too
     single = [run for run in runs if run.data.params.get("data.folds", "null") == "null"]
     if len(single) < len(runs):

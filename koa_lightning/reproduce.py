@@ -62,6 +62,8 @@ def reproduce(cfg: DictConfig) -> dict[str, Any]:
     _say_changed(changed, run.data.tags.get("git.dirty") == "true")
     result: dict[str, Any] = {"command": shlex.join(command), "changed": changed}
     if not cfg.run_it:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()  # Hydra made it
         print(DISCLAIMER)
         return result
     code = run_command(

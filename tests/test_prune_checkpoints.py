@@ -35,7 +35,7 @@ def test_nothing_goes_without_yes(launch, sweep, place):
 
 
 def test_an_experiment_leaves_cross_validations_alone(launch, sweep):
-    ended = launch(prune_checkpoints.main, "experiment=koa-lightning", "keep=1", "yes=true")
+    ended = launch(prune_checkpoints.main, "tracking.experiment=koa-lightning", "keep=1", "yes=true")
     assert ended.out[0] == "1 runs of cross-validations are left alone (name one by sweep_run=ID)"
     assert ended.out[-1] == "4.0 MB freed: the checkpoints of 2 of 4 runs"
     assert stored(sweep) == ["fold 0", "job 2"]
@@ -44,11 +44,11 @@ def test_an_experiment_leaves_cross_validations_alone(launch, sweep):
 @pytest.mark.parametrize(
     ("arguments", "start"),
     [
-        ([], "error: name either a sweep, sweep_run=ID|NAME, or an experiment, experiment=NAME"),
-        (["sweep_run=sweep", "experiment=x"], "error: name either a sweep"),
+        ([], "error: name either a sweep, sweep_run=ID|NAME, or an experiment, tracking.experiment=NAME"),
+        (["sweep_run=sweep", "tracking.experiment=x"], "error: name either a sweep"),
         (["sweep_run=nobody"], "error: run=nobody: no run of this id or name"),
         (["sweep_run=job 1"], "error: sweep_run=job 1: no run belongs to it"),
-        (["experiment=x"], "error: experiment=x: there is none of this name"),
+        (["tracking.experiment=x"], "error: tracking.experiment=x: there is none of this name"),
         (["sweep_run=sweep", "keep=0"], "error: keep=0: must be a whole number from 1"),
         (["sweep_run=sweep", "yes=maybe"], "error: yes=maybe: must be one of true, false"),
         (["sweep_run=sweep", "metric=kappa"], "error: metric=kappa: no run has it"),

@@ -1,46 +1,56 @@
 import shlex
-import sys
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 
-from koa_lightning import reproduce
+from koa_lightning import overrides, reproduce, train
+from koa_lightning.config import compose
 from koa_lightning.tracking.store import open_store
-from koa_lightning.train import main as train_main
 
 
-@pytest.fixture
-def here(launch, monkeypatch):
+def train_here(arguments):
     """Train in this process, not in a new one, which would import everything again."""
-    monkeypatch.setattr(reproduce, "run_command", lambda arguments: launch(train_main, *arguments[2:]).code)
+    HydraConfig.instance().cfg = None
+    return train.train(compose("train", overrides.quote_paths(arguments[2:])))["exit_code"]
 
 
 @pytest.fixture
 def first(launch, place, tiny):
-    ended = launch(train_main, *tiny.overrides, "trainer.max_epochs=1", "name=first", "out=old run", "explain=none")
+    ended = launch(train.main, *tiny.overrides, "trainer.max_epochs=1", "name=first", "out=old run", "explain=none")
     assert ended.code == 0, ended.err
     return open_store(None, place / "mlruns", create=False).client()
 
 
-def test_the_same_numbers_again(launch, first, here, place):
+def test_the_same_numbers_again_and_others_by_another_seed(launch, first, place, monkeypatch):
     ended = launch(reproduce.main, "run=first", "out=new run", "run_it=false")
     assert ended.code == 0, ended.err
     assert not (place / "new run").exists()
     assert "trainer.max_epochs=1" in ended.out[0] and "out=" not in ended.out[0]
     assert "nothing has changed since: settings, data, commit, versions, machine" in ended.out
+    monkeypatch.setattr(reproduce, "run_command", lambda arguments: 130)
+    assert launch(reproduce.main, "run=first", "out=new run").code == 130
+    monkeypatch.setattr(reproduce, "run_command", train_here)
     ended = launch(reproduce.main, "run=first", "out=new run", "quiet=true")
     assert ended.code == 0, ended.err
     said = [line for line in ended.out if line.startswith("REPRODUCED: all ")]
     assert len(said) == 1 and int(said[0].split()[2]) > 50
-    runs = first.search_runs(["1"], "tags.reproduces != ''")
-    assert len(runs) == 1 and shlex.split(runs[0].data.tags["command"])[:3] == ["python", "-m", "koa_lightning.train"]
-
-
-def test_another_seed_gives_others(launch, first, here):
-    ended = launch(reproduce.main, "run=first", "out=new", "seed=5")
+    assert len(first.search_runs(["1"], "tags.reproduces != ''")) == 1
+    ended = launch(reproduce.main, "run=first", "out=other", "seed=5", "quiet=true")
     assert ended.code == 1, ended.err
     text = "\n".join(ended.out)
     assert "what has changed since" in text and "seed" in text
     assert any(line.startswith("DIFFERS: ") and " values, by up to " in line for line in ended.out)
+
+
+@pytest.mark.slow
+def test_in_a_process_of_its_own(launch, first, place):
+    ended = launch(reproduce.main, "run=first", "out=new run")
+    assert ended.code == 0, ended.err
+    (again,) = first.search_runs(["1"], "tags.reproduces != ''")
+    typed = shlex.split(again.data.tags["command"])
+    assert typed[:3] == ["python", "-m", "koa_lightning.train"]
+    assert typed[-2:] == [f"+tracking.tags.reproduces={again.data.tags['reproduces']}", "quiet=false"]
+    assert any(line.startswith("REPRODUCED: all ") for line in ended.out)
 
 
 def test_settings_of_the_run_are_told_from_its_own():
@@ -68,11 +78,5 @@ def test_bad_input_is_one_line(arguments, start, launch, log_run, place):
     assert ended.err[0].startswith(start)
 
 
-def test_a_command_that_fails(launch, first, monkeypatch):
-    monkeypatch.setattr(reproduce, "run_command", lambda arguments: 2)
-    assert launch(reproduce.main, "run=first", "out=new").code == 2
-
-
-def test_the_process(tmp_path):
+def test_the_exit_code_of_the_process():
     assert reproduce.run_command(["-c", "import sys; sys.exit(7)"]) == 7
-    assert sys.executable

@@ -26,7 +26,7 @@ def psycopg():
         (["database=mysql://h/db"], "error: database=mysql://h/db: must be postgresql://USER:PASSWORD@HOST:PORT/NAME"),
         (["database=postgresql://me:secret@127.0.0.1:1/db"], "error: database=postgresql://127.0.0.1:1/db: "),
         (["port=0"], "error: port=0: must be a whole number from 1 to 65535"),
-        (["pórt=1"], "error: pórt: no such key in the configuration; did you mean 'port'?"),
+        (["prot=1"], "error: prot: no such key in the configuration; did you mean 'port'?"),
     ],
 )
 def test_bad_input_is_one_line(arguments, start, launch, place, psycopg):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import tempfile
 from importlib.metadata import version as installed
@@ -23,6 +24,8 @@ from koa_lightning.tracking.begin import mark_tags
 from koa_lightning.tracking.runs import ADVICE
 from koa_lightning.tracking.store import Store, failing_as_input_error
 
+# MLflow says that it validates the example; what is wrong with it would still be said.
+logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
 CHECKPOINT_TAG = "checkpoint"
 """Of a version: where its checkpoint lies among the artifacts of its run."""
 _DIGEST_TAG = "checkpoint.blake2b"

@@ -24,7 +24,11 @@ def command(*items):
 
 
 def test_overrides_of_a_command(found):
-    run = found(tags=command("data.root=a b's", "loss=ce", "tracking.parent=x", "out=old", "name='a, b'"))
+    run = found(
+        tags=command(
+            "data.root=a b's", "loss=ce", "tracking.parent=x", "sweep=tpe", "sweep.trials=3", "out=old", "name='a, b'"
+        )
+    )
     assert repeat.overrides_of(run) == ["data.root=a b's", "loss=ce", "name='a, b'"]
 
 
