@@ -118,7 +118,7 @@ def _table(title: str, rows: pd.DataFrame, best_of: list[str] | None = None) -> 
     from rich.markup import escape
     from rich.table import Table
 
-    from koa_lightning.tracking.differences import as_row
+    from koa_lightning.tracking.differences import as_text
 
     shown = Table(title=title)
     for column in rows.columns:
@@ -126,7 +126,7 @@ def _table(title: str, rows: pd.DataFrame, best_of: list[str] | None = None) -> 
             escape(str(column)), justify="right" if best_of and column != "name" else "left", overflow="fold"
         )
     for row in rows.to_dict("records"):
-        cells = [escape(cell) for cell in as_row({str(key): value for key, value in row.items()})]
+        cells = [escape(as_text(value, row["name"], str(column))) for column, value in row.items()]
         values = {name: row[name] for name in best_of or [] if row[name] == row[name]}
         if len(set(values.values())) > 1 and not row["name"].endswith("/epoch"):
             best = (min if best_is(row["name"]) == "min" else max)(values.values())
@@ -143,7 +143,7 @@ def _lines(differ: pd.DataFrame, metrics: pd.DataFrame, names: list[str]) -> Any
     from rich.markup import escape
     from rich.table import Table
 
-    from koa_lightning.tracking.differences import as_row
+    from koa_lightning.tracking.differences import as_text
 
     settings = differ[differ["kind"] == "config"]
     main = metrics[[name.split("/")[-1] in _MAIN and name.startswith(("best/", "test/")) for name in metrics["name"]]]
@@ -154,7 +154,7 @@ def _lines(differ: pd.DataFrame, metrics: pd.DataFrame, names: list[str]) -> Any
     for name in main["name"]:
         shown.add_column(escape(name), justify="right")
     for name in names:
-        numbers = as_row({str(i): value for i, value in enumerate(main[name])})
+        numbers = [as_text(value, metric) for metric, value in zip(main["name"], main[name], strict=True)]
         shown.add_row(*map(escape, [name, *map(str, settings[name]), *numbers]))
     return shown
 

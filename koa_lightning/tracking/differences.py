@@ -112,11 +112,15 @@ def _kind(tag: str) -> str | None:
     return "code" if tag.startswith(_CODE) else None
 
 
-def as_row(row: Mapping[str, Any]) -> list[str]:
-    """Return a row of a table as it is shown: numbers with four digits, absent ones as a dash."""
-    return [
-        (ABSENT if value != value else f"{value:+.4f}" if " - " in key else f"{value:.4f}")
-        if isinstance(value, float)
-        else str(value)
-        for key, value in row.items()
-    ]
+def as_text(value: Any, name: str = "", column: str = "") -> str:
+    """Return a value as it is shown: numbers with four digits, epochs as they are counted, what is absent as a dash.
+
+    Args:
+        value: Of a cell.
+        name: Of its row, e.g. of a metric.
+        column: Of its column; a difference has its sign.
+    """
+    if not isinstance(value, float):
+        return str(value)
+    sign = "+" if " - " in column else ""
+    return ABSENT if value != value else format(value, f"{sign}.0f" if name.endswith("/epoch") else f"{sign}.4f")

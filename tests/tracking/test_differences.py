@@ -1,5 +1,7 @@
 import math
 
+import pytest
+
 from koa_lightning.tracking import differences
 from koa_lightning.tracking.runs import find_runs
 from koa_lightning.tracking.store import open_store
@@ -49,12 +51,22 @@ def test_metrics_side_by_side(log_run, place):
     assert math.isclose(table["b - a"][0], -0.1) and math.isnan(table["a"][1]) and math.isnan(table["b - a"][1])
     unfinished = differences.metrics(runs_of(place, a, c), ["a", "c"])
     assert unfinished["name"].tolist() == ["best/mae", "val/mae"]
-    assert differences.as_row({"name": "x", "a": 0.5, "b": float("nan"), "b - a": -0.1}) == [
-        "x",
-        "0.5000",
-        "-",
-        "-0.1000",
-    ]
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        ((0.5, "best/mae", "a"), "0.5000"),
+        ((-0.1, "best/mae", "b - a"), "-0.1000"),
+        ((0.0, "best/mae", "b - a"), "+0.0000"),
+        ((3.0, "best/epoch", "a"), "3"),
+        ((3.0, "best/epoch", "b - a"), "+3"),
+        ((math.nan, "best/mae", "a"), "-"),
+        (("0.5", "optimizer.lr", "a"), "0.5"),
+    ],
+)
+def test_a_cell(cell, shown):
+    assert differences.as_text(*cell) == shown
 
 
 def test_curves_take_the_last_of_a_repeated_epoch(log_run, place):
