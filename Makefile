@@ -64,7 +64,7 @@ register: $(STAMP)  ## store a run's best checkpoint in the model registry: RUN=
 
 serve: $(STAMP)  ## answer over HTTP with a registered model, at http://127.0.0.1:5001: [MODEL=koa-grader@champion]
 	MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///mlruns/mlflow.db}" MLFLOW_DISABLE_TELEMETRY=true \
-	MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false \
+	MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false PATH="$(CURDIR)/$(BIN):$$PATH" \
 	$(BIN)/mlflow models serve -m "models:/$(MODEL)" --env-manager local --host 127.0.0.1 --port 5001
 
 server: $(STAMP)  ## MLflow for several users on PostgreSQL, at http://127.0.0.1:5000 [ARGS="folder=DIR port=5000"]

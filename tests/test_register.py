@@ -1,10 +1,10 @@
 import base64
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ import requests
 from PIL import Image
 
 from koa_lightning import eval, predict, register
+from koa_lightning.server import end
 from koa_lightning.tracking.postgres import free_port
 from koa_lightning.tracking.store import why_unreachable
 
@@ -72,7 +73,8 @@ def test_a_png_over_http(launch, log_run, write_checkpoint, knees, place, with_p
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/koa-grader@champion"]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
     uri = f"sqlite:///{place}/mlruns/mlflow.db"
-    env = with_package | {"MLFLOW_TRACKING_URI": uri, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow calls uvicorn by its name
+    env = with_package | {"PATH": path, "MLFLOW_TRACKING_URI": uri, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
     picture = sorted(knees.rglob("*.png"))[0]
 
     def ask(row):
@@ -104,8 +106,7 @@ def test_a_png_over_http(launch, log_run, write_checkpoint, knees, place, with_p
                 assert words in refused.json()["message"]
             assert ask({"image": image}).json()["predictions"] == [graded]  # and goes on
         finally:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
+            end(server)
     done = launch(predict.main, f"ckpt={file}", f"input={picture}", "overlays=false", "quiet=true", "out=p")
     assert done.code == 0, done.err
     row = pd.read_parquet("p/predictions.parquet").iloc[0]

@@ -43,12 +43,14 @@ def test_the_same_numbers_again_and_others_by_another_seed(launch, first, place,
 
 
 @pytest.mark.slow
-def test_in_a_process_of_its_own(launch, first, place):
+def test_in_a_process_of_its_own(launch, first, place, with_package, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", with_package["PYTHONPATH"])
     ended = launch(reproduce.main, "run=first", "out=new run")
     assert ended.code == 0, ended.err
     (again,) = first.search_runs(["1"], "tags.reproduces != ''")
     typed = shlex.split(again.data.tags["command"])
     assert typed[:3] == ["python", "-m", "koa_lightning.train"]
+    assert again.info.run_name == "first again"
     assert typed[-2:] == [f"+tracking.tags.reproduces={again.data.tags['reproduces']}", "quiet=false"]
     assert any(line.startswith("REPRODUCED: all ") for line in ended.out)
 

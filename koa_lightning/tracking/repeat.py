@@ -23,7 +23,16 @@ from koa_lightning.tracking.store import failing_as_input_error
 from koa_lightning.tracking.system import SYSTEM_PREFIX
 
 # Where the old run was written; the new one is no part of its sweep.
-_OWN = {"out", "ckpt", "tracking.parent", "tracking.uri", "tracking.enabled"}
+_OWN = {
+    "out",
+    "ckpt",
+    "quiet",
+    "tracking.parent",
+    "tracking.run_name",
+    "tracking.uri",
+    "tracking.enabled",
+    "tracking.tags.reproduces",
+}
 _CODE = re.compile(r"(^|\.)_\w+_($|\.)")
 # Facts of a run that are compared; the rest of its tags follows from these.
 _COMPARED = ("data.fingerprint", "split", "git.", "version.", "machine.")
