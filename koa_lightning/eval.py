@@ -42,7 +42,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
     read = checkpoint.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
-    data = _data(cfg, read)
+    data = data_of(cfg, read, cfg.split)
     marks = list(dict.fromkeys([*read.marks, *data.marks]))
     run = _open_run(cfg, read, data, marks)
     status = "FAILED"
@@ -60,15 +60,21 @@ def _measure(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: lis
 
     from koa_lightning import finish, table
     from koa_lightning.explain import cam
+    from koa_lightning.trust import foreign
 
     folder = Path(cfg.out)
     net = read.network()
     if cfg.explain.enabled:
         cam.check(net, read.preprocessing.image_size, "explain=none", link=net.spec.link)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    predictions, logits, metrics = grade_part(read, net.to(device), data, cfg.split, flip=cfg.tta == "flip")
+    flip = cfg.tta == "flip"
+    with foreign.watching(net) as features:
+        predictions, logits, metrics = grade_part(
+            read, net.to(device), data, cfg.split, flip=flip, calibrated=cfg.calibrated
+        )
     files = table.write(predictions, folder)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    trust = _trust(cfg, read, data, logits, features[:: 1 + flip], run)
     drawn = finish.draw(
         net,
         data.datasets[cfg.split],
@@ -78,16 +84,50 @@ def _measure(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: lis
         folder,
         title=f"{data.name}, {cfg.split} part",
         n_worst=cfg.explain.n_worst if cfg.explain.enabled else None,
+        probabilities=read.probabilities(logits, cfg.calibrated),
     )
-    part = cfg.split if cfg.split in ("train", "val") else "test"
+    part = _part(cfg, read)
     run.log_metrics({f"{part}/{name}": value for name, value in metrics.items() if value is not None}, read.epoch)
-    for file in [*files, folder / "metrics.json", *drawn]:
+    for file in [*files, folder / "metrics.json", *trust, *drawn]:
         run.log_artifact(file, f"eval/{cfg.split}")
     return metrics
 
 
+def _part(cfg: DictConfig, read: Checkpoint) -> str:
+    """Return under which name metrics are logged: those of training are raw, so calibrated ones go beside them."""
+    if cfg.split not in ("train", "val"):
+        return "test"
+    changed = cfg.calibrated and read.record.get("calibration", {}).get("method", "none") != "none"
+    return f"{cfg.split}_calibrated" if changed else str(cfg.split)
+
+
+def _trust(
+    cfg: DictConfig, read: Checkpoint, data: KneeDataModule, logits: Tensor, features: list[Tensor], run: Any
+) -> list[Path]:
+    """Measure calibration, prediction sets, abstention and foreign inputs; write, draw and say it; return the files."""
+    from koa_lightning.trust import judge
+    from koa_lightning.trust import measure as trust
+    from koa_lightning.trust import part as trusted
+
+    folder = Path(cfg.out)
+    refer_below = judge.threshold(read.record, cfg.refer_below, cfg.refer_risk)
+    described = trusted.look(data, cfg.split, features) if read.inputs else None
+    knees = data.tables[cfg.split]
+    measured = trusted.measure_part(read, knees, logits, described, alpha=cfg.alpha, refer_below=refer_below)
+    files = trusted.draw(measured, f"{data.name}, {cfg.split} part", [*read.marks, *data.marks], folder)
+    for name, values in measured.items():
+        (folder / f"{name}.json").write_text(json.dumps(values, indent=1))
+        files.append(folder / f"{name}.json")
+    if measured:
+        part = cfg.split if cfg.split in ("train", "val") else "test"
+        run.log_metrics({f"trust_{part}/{name}": value for name, value in trust.numbers(measured).items()}, read.epoch)
+    for line in trust.in_words(measured) if measured else ():
+        print(line, flush=True)
+    return files
+
+
 def grade_part(
-    read: Checkpoint, net: KneeNet, data: KneeDataModule, part: str, *, flip: bool = False
+    read: Checkpoint, net: KneeNet, data: KneeDataModule, part: str, *, flip: bool = False, calibrated: bool = False
 ) -> tuple[pd.DataFrame, Tensor, dict[str, Any]]:
     """Grade a part that is prepared; return the predictions table, the logits (float N x K), and the metrics.
 
@@ -97,6 +137,7 @@ def grade_part(
         data: With that part.
         part: Its name.
         flip: Also grade the mirrored images, and average the logits.
+        calibrated: With the probabilities that the checkpoint promises; the loss is that of the logits all the same.
     """
     import torch
 
@@ -106,7 +147,7 @@ def grade_part(
     device = next(net.parameters()).device
     logits = torch.cat(list(grade_batches(net, data.eval_dataloader(part), device, flip)))
     knees = data.tables[part]
-    predictions = table.predictions_table(knees, logits, net.spec.link)
+    predictions = table.predictions_table(knees, logits, net.spec.link, read.probabilities(logits, calibrated))
     loss = assemble.recorded_loss(read.record)
     mean = mean_loss(loss, logits, knees["grade"], data.eval_batch_size) if loss else None
     return predictions, logits, {"loss": mean, **measure_table(predictions)}
@@ -145,8 +186,8 @@ def measure_table(predictions: pd.DataFrame) -> dict[str, Any]:
     return {**numbers, "n_knees": len(rows), "n_patients": table.n_patients(rows)}
 
 
-def _data(cfg: DictConfig, read: Checkpoint) -> KneeDataModule:
-    """Return the data to evaluate on, prepared as the checkpoint wants its images."""
+def data_of(cfg: DictConfig, read: Checkpoint, part: str) -> KneeDataModule:
+    """Return a part of the data that `cfg.data` names, or of the checkpoint's, prepared as it wants its images."""
     from koa_lightning import assemble
 
     config = cfg.data if cfg.get("data") else read.data_config()
@@ -155,7 +196,7 @@ def _data(cfg: DictConfig, read: Checkpoint) -> KneeDataModule:
     data.preprocessing = read.preprocessing
     trained = read.record["config"]["data"]
     data.eval_batch_size = int(cfg.batch_size or trained["eval_batch_size"] or 2 * trained["batch_size"])
-    return data.prepare((cfg.split,))
+    return data.prepare((part,))
 
 
 def _open_run(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str]) -> Any:
