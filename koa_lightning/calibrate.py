@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,6 @@ def calibrate(cfg: DictConfig) -> dict[str, Any]:
     from koa_lightning.trust import foreign
     from koa_lightning.trust import part as trusted
     from koa_lightning.trust.fit import in_words
-    from koa_lightning.trust.measure import in_words as measured_words
 
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -48,11 +46,8 @@ def calibrate(cfg: DictConfig) -> dict[str, Any]:
     print(in_words(read.record))
     described = trusted.look(data, "val", features) if read.inputs else None
     measured = trusted.measure_part(read, data.tables["val"], logits, described, alpha=cfg.alpha)
-    for name, values in measured.items():
-        (folder / f"{name}.json").write_text(json.dumps(values, indent=1))
-    trusted.draw(measured, f"{data.name}, validation part", [*read.marks, *data.marks], folder)
-    for line in measured_words(measured):
-        print(line)
+    written = trusted.write(measured, f"{data.name}, validation part", [*read.marks, *data.marks], folder)
+    print("\n".join(written.lines))
     print(DISCLAIMER)
     print(f"stored in {read.path}; what was measured is in {folder}")
     entry = read.record["calibration"]

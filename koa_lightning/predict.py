@@ -46,8 +46,7 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
 
     paths = find_images(str(cfg.input))
     read = checkpoint.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
-    cfg.refer_below, cfg.refer_risk = judge.threshold(read.record, cfg.refer_below, cfg.refer_risk), None
-    judge.check_alpha(cfg.alpha)
+    judge.settle(cfg, read.record)
     net = read.network()
     if cfg.overlays:
         cam.check(net, read.preprocessing.image_size, "overlays=false", link=net.spec.link)

@@ -43,7 +43,7 @@ def fit(
     recalibration = {
         **calibration.fit(own, link, grade, method),
         "cross_fitted_log_loss": {
-            way: reliability.log_loss(calibration.cross_fitted(own, link, grade, group, way).numpy(), grade)
+            way: reliability.scores(calibration.cross_fitted(own, link, grade, group, way).numpy(), grade)["log_loss"]
             for way in calibration.METHODS
         },
         **size,

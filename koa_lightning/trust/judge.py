@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from omegaconf import DictConfig
 from torch import Tensor
 
 from koa_lightning.errors import InputError
@@ -89,13 +90,18 @@ def threshold(record: Mapping[str, Any], refer_below: float | None, refer_risk: 
     return abstain.threshold_for(entry, refer_risk)
 
 
-def check_alpha(alpha: float) -> None:
-    """Stop for a share that sets are not made for.
+def settle(cfg: DictConfig, record: Mapping[str, Any]) -> None:
+    """Check `alpha`, and put the threshold that `refer_below` or `refer_risk` ask for into `refer_below`.
+
+    Args:
+        cfg: Of `eval` or `predict`.
+        record: Of the checkpoint; empty where there is none.
 
     Raises:
-        InputError: It is not one of `conformal.ALPHAS`.
+        InputError: See `threshold`; or alpha is not one of `conformal.ALPHAS`.
     """
-    conformal.place(alpha)
+    conformal.place(cfg.alpha)
+    cfg.refer_below, cfg.refer_risk = threshold(record, cfg.refer_below, cfg.refer_risk), None
 
 
 def as_json(row: Mapping[Any, Any]) -> dict[str, Any]:

@@ -82,12 +82,7 @@ class _Part:
             settings: dict[str, Any] = {"method": "none", "parameters": {}, "left_out": reason}
         else:
             settings = {"method": self.entry["method"], "parameters": self.entry["parameters"], "measured": self.how}
-        sides = {"before": self.raw, "after": self.promised}
-        scores = {side: reliability.scores(p, self.grade) for side, p in sides.items()}
-        bins = {side: reliability.bins(p.max(1), p.argmax(1) == self.grade) for side, p in sides.items()}
-        reaches = self.grade >= OA_GRADE
-        oa = {side: reliability.bins(p[:, OA_GRADE:].sum(1), reaches) for side, p in sides.items()}
-        return {**settings, **scores, "bins": bins, "bins_oa": oa, "n_knees": len(self.grade)}
+        return {**settings, **_before_and_after(self.raw, self.promised, self.grade)}
 
     def covered(self, alpha: float) -> dict[str, Any]:
         """Return coverage and sizes of the sets."""
@@ -114,21 +109,52 @@ class _Part:
 
     def referred(self, refer_below: float) -> dict[str, Any]:
         """Return the risk-coverage curve, its area, and what the threshold does."""
-        confidence, is_wrong = self.promised.max(1), self.promised.argmax(1) != self.grade
-        risk = abstain.risks(confidence, is_wrong)
-        graded = confidence >= refer_below
-        rows = abstain.curve(confidence, is_wrong)
-        return {
-            "curve": [[coverage, share] for _, coverage, share in rows],
-            "thresholds": [threshold for threshold, _, _ in rows],
-            "aurc": abstain.aurc(risk),
-            "best_aurc": abstain.best_aurc(risk),
-            "risk": float(is_wrong.mean()),
-            "threshold": refer_below,
-            "coverage_at_threshold": float(graded.mean()),
-            "risk_at_threshold": float(is_wrong[graded].mean()) if graded.any() else None,
-            "n_knees": len(risk),
-        }
+        return _referred(self.promised, self.grade, refer_below)
+
+
+def of_probabilities(probabilities: np.ndarray, grade: np.ndarray, refer_below: float) -> dict[str, dict[str, Any]]:
+    """Return of what `measure` returns what needs no checkpoint: the rest says `left_out`.
+
+    Args:
+        probabilities: Float, N x 5.
+        grade: Integer true grade, N.
+        refer_below: See `judge.threshold`.
+    """
+    none = {"left_out": "a table of probabilities brings no checkpoint"}
+    scores = _before_and_after(probabilities, probabilities, grade)
+    return {
+        "calibration": {"method": "none", "parameters": {}, **none, **scores},
+        "conformal": none,
+        "abstention": _referred(probabilities, grade, refer_below),
+        "inputs": none,
+    }
+
+
+def _before_and_after(before: np.ndarray, after: np.ndarray, grade: np.ndarray) -> dict[str, Any]:
+    """Return scores, and the bins of the given grade (`bins`) and of osteoarthritis (`bins_oa`)."""
+    sides, reaches = {"before": before, "after": after}, grade >= OA_GRADE
+    scores = {side: reliability.scores(p, grade) for side, p in sides.items()}
+    bins = {side: reliability.bins(p.max(1), p.argmax(1) == grade) for side, p in sides.items()}
+    oa = {side: reliability.bins(p[:, OA_GRADE:].sum(1).clip(0, 1), reaches) for side, p in sides.items()}
+    return {**scores, "bins": bins, "bins_oa": oa, "n_knees": len(grade)}
+
+
+def _referred(probabilities: np.ndarray, grade: np.ndarray, refer_below: float) -> dict[str, Any]:
+    confidence, is_wrong = probabilities.max(1), probabilities.argmax(1) != grade
+    risk = abstain.risks(confidence, is_wrong)
+    graded = confidence >= refer_below
+    rows = abstain.curve(confidence, is_wrong)
+    return {
+        "curve": [[coverage, share] for _, coverage, share in rows],
+        "thresholds": [threshold for threshold, _, _ in rows],
+        "aurc": abstain.aurc(risk),
+        "best_aurc": abstain.best_aurc(risk),
+        "risk": float(is_wrong.mean()),
+        "threshold": refer_below,
+        "coverage_at_threshold": float(graded.mean()),
+        "risk_at_threshold": float(is_wrong[graded].mean()) if graded.any() else None,
+        "n_knees": len(risk),
+    }
 
 
 def _inputs(read: Checkpoint, described: Mapping[str, np.ndarray] | None, own: np.ndarray | None) -> dict[str, Any]:

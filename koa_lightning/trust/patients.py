@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
+
+from koa_lightning.metrics.graded import patient_numbers
 
 FOLDS = 5
 
 
 def groups(patients: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Return the number of each knee's patient, int64 N; a knee without one is a patient of its own."""
-    names = [str(name) if name else f"\n{row}" for row, name in enumerate(patients)]
-    return np.unique(np.array(names, dtype=object), return_inverse=True)[1].astype(np.int64)
+    return patient_numbers(pd.DataFrame({"patient": pd.Series(list(patients), dtype=object)}))[0]
 
 
 def folds(group: np.ndarray, n: int = FOLDS) -> np.ndarray:

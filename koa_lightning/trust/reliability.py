@@ -6,37 +6,22 @@ from typing import Any
 
 import numpy as np
 
-N_BINS = 15  # as `ece` of `koa_lightning.metrics`
-_SMALLEST = 1e-7  # of a probability in the log loss; float32 has no finer ones near 1
+from koa_lightning.metrics.graded import Graded
+from koa_lightning.metrics.weighted import N_BINS, WeightedMetrics
+
+SCORES = ("ece", "log_loss", "brier", "rps")
 
 
 def scores(probabilities: np.ndarray, grade: np.ndarray) -> dict[str, float]:
-    """Return ece (Guo et al. 2017), log_loss, brier (summed over grades) and rps (Epstein 1969, summed over steps).
+    """Return ece, log_loss, brier and rps as `koa_lightning.metrics.weighted` defines them.
 
     Args:
         probabilities: Float, N x 5, rows sum to 1.
         grade: Integer true grade, N.
     """
-    p, truth = probabilities.astype(np.float64), np.eye(probabilities.shape[1])[grade]
-    top = bins(probabilities.max(1), probabilities.argmax(1) == grade)
-    gaps = sum(row["n"] * abs(row["confidence"] - row["share"]) for row in top if row["n"])
-    return {
-        "ece": float(gaps / len(p)),
-        "log_loss": log_loss(probabilities, grade),
-        "brier": float(np.square(p - truth).sum(1).mean()),
-        "rps": float(np.square((p - truth).cumsum(1)[:, :-1]).sum(1).mean()),
-    }
-
-
-def log_loss(probabilities: np.ndarray, grade: np.ndarray) -> float:
-    """Return the mean of - log p(true grade).
-
-    Args:
-        probabilities: Float, N x K.
-        grade: Integer true grade, N.
-    """
-    own = probabilities[np.arange(len(grade)), grade].astype(np.float64)
-    return float(-np.log(np.clip(own, _SMALLEST, 1)).mean())
+    knees = Graded(grade, probabilities.astype(np.float32), np.arange(len(grade)), len(grade))
+    values = WeightedMetrics(knees, only=SCORES)(np.ones((1, len(grade))))
+    return {name: float(values[name][0]) for name in SCORES}
 
 
 def bins(confidence: np.ndarray, happened: np.ndarray) -> list[dict[str, Any]]:
