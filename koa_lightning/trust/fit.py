@@ -49,13 +49,15 @@ def fit(
         **size,
     }
     promised = calibration.probabilities(own, link, recalibration).numpy()
+    looks = {name: values[known] for name, values in described.items()}
+    ordinary, _ = foreign.cross_fitted(looks, group)
     record = {
         "calibration": recalibration,
         "conformal": {**conformal.fit(promised, grade, group), **size},
         "abstention": {**abstain.fit(promised.max(1), promised.argmax(1) != grade), **size},
-        "inputs": {"flagged": foreign.FLAGGED, **size},
+        "inputs": {"flagged": float((ordinary > 1).mean()), **size},
     }
-    return record, foreign.fit({name: values[known] for name, values in described.items()}, group)
+    return record, foreign.fit(looks, group)
 
 
 def too_little(grade: np.ndarray, group: np.ndarray) -> str:
