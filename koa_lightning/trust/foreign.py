@@ -2,8 +2,8 @@
 
 Three descriptions of an image are compared with those of the validation part: the coarse picture (where it is bright),
 its texture (grain at several scales, gray values), and the network's pooled features; each by the Mahalanobis distance
-(Lee et al. 2018, for the features; one Gaussian instead of one a grade), divided by a limit that one in a hundred knees
-of patients who took no part in the fit exceed. Whether a knee is turned or inverted is asked of the coarse picture by
+(Lee et al. 2018, for the features; one Gaussian instead of one a grade), divided by a limit that one knee in two hundred
+exceeds, of patients who took no part in the fit. Whether a knee is turned or inverted is asked of the coarse picture by
 discriminants (`posture`). An image is as foreign as the worst of the four says; above 1 it is flagged.
 """
 
@@ -22,7 +22,7 @@ from koa_lightning.trust import gaussian, patients, posture
 
 DISTANT = ("picture", "texture", "features")
 PARTS = ("posture", *DISTANT)
-_BEYOND = 0.01  # share of the validation part's knees that are beyond the limit of one of the distances
+_BEYOND = 0.005  # share of the validation part's knees that are beyond the limit of one of the distances
 _COARSE = 14  # pixels: the dark joint space and the dark air beside the bone remain
 _FIELDS = (*gaussian.FIELDS, "limit")
 _OF_POSTURE = (*posture.FIELDS, "limit")

@@ -206,9 +206,8 @@ def in_words(measured: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if "left_out" in fitted:
         lines = [f"calibration: none ({fitted['left_out']}); ece {before['ece']:.3f}"]
     else:
-        values = ", ".join(f"{name} {value:.3f}" for name, value in fitted["parameters"].items())
         lines = [
-            f"calibration: {fitted['method']} {values}; ece {before['ece']:.3f} -> {after['ece']:.3f}, log loss "
+            f"calibration: {calibration.in_words(fitted)}; ece {before['ece']:.3f} -> {after['ece']:.3f}, log loss "
             f"{before['log_loss']:.3f} -> {after['log_loss']:.3f}; {fitted['measured']}"
         ]
     if "left_out" in sets:

@@ -49,7 +49,7 @@ def test_everything_is_fitted_and_plain(fitted, simulate, looks):
     assert entry["cross_fitted_log_loss"]["temperature"] < entry["cross_fitted_log_loss"]["none"]
     assert (entry["n_knees"], entry["n_patients"], entry["part"]) == (240, 120, "abc")
     words = fit.in_words(fitted.record)
-    assert words.startswith("calibrated on the validation part (120 patients): temperature (temperature ")
+    assert words.startswith("calibrated on the validation part (120 patients): temperature ")
 
 
 def test_the_same_again(simulate, looks):
