@@ -91,6 +91,6 @@ def in_words(record: Mapping[str, Any]) -> str:
     best = min(loss, key=lambda way: loss[way])
     better = f"; {best} would give {loss[best]:.4f}" if loss[best] < loss[method] - _WORTH_A_WORD else ""
     return (
-        f"calibrated on the validation part ({entry['n_patients']} patients): {calibration.in_words(entry)}, cross-fitted "
-        f"log loss {loss['none']:.4f} -> {loss[method]:.4f}{better}"
+        f"calibrated on the validation part ({entry['n_patients']} patients): {calibration.in_words(entry)}, "
+        f"cross-fitted log loss {loss['none']:.4f} -> {loss[method]:.4f}{better}"
     )

@@ -2,9 +2,9 @@
 
 Three descriptions of an image are compared with those of the validation part: the coarse picture (where it is bright),
 its texture (grain at several scales, gray values), and the network's pooled features; each by the Mahalanobis distance
-(Lee et al. 2018, for the features; one Gaussian instead of one a grade), divided by a limit that one knee in two hundred
-exceeds, of patients who took no part in the fit. Whether a knee is turned or inverted is asked of the coarse picture by
-discriminants (`posture`). An image is as foreign as the worst of the four says; above 1 it is flagged.
+(Lee et al. 2018, for the features; one Gaussian instead of one a grade), divided by a limit that one knee in two
+hundred exceeds, of patients who took no part in the fit. Whether a knee is turned or inverted is asked of the coarse
+picture by discriminants (`posture`). An image is as foreign as the worst of the four says; above 1 it is flagged.
 """
 
 from __future__ import annotations
