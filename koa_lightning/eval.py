@@ -64,7 +64,7 @@ def _measure(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: lis
     folder = Path(cfg.out)
     net = read.network()
     if cfg.explain.enabled:
-        cam.check(net, read.preprocessing.image_size, "explain=none", link=net.spec.link)
+        cam.check(net, read.preprocessing.image_size, "explain=none", **cam.asked(cfg.explain, net))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     predictions, logits, metrics = grade_part(read, net.to(device), data, cfg.split, flip=cfg.tta == "flip")
     files = table.write(predictions, folder)
@@ -78,11 +78,18 @@ def _measure(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: lis
         folder,
         title=f"{data.name}, {cfg.split} part",
         n_worst=cfg.explain.n_worst if cfg.explain.enabled else None,
+        maps=cam.asked(cfg.explain, net),
+        more_panels=True,
     )
     part = cfg.split if cfg.split in ("train", "val") else "test"
     run.log_metrics({f"{part}/{name}": value for name, value in metrics.items() if value is not None}, read.epoch)
     for file in [*files, folder / "metrics.json", *drawn]:
         run.log_artifact(file, f"eval/{cfg.split}")
+    if cfg.explain.enabled and cfg.explain.tests:
+        from koa_lightning.explain.record import record_tests
+
+        how = {"marks": marks, "checkpoint": str(read.path), "epoch": read.epoch, "quiet": cfg.quiet}
+        record_tests(net, data, cfg.split, cfg.explain, folder, run, **how)
     return metrics
 
 
