@@ -74,6 +74,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
             "data.allow_leakage",
             "fresh",
             "overlays",
+            "randomised",
             "burnt_in",
             "explain.enabled",
             "explain.tests",
