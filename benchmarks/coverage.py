@@ -1,10 +1,10 @@
 """How often the intervals hold the truth, over simulated studies whose patients have two knees that are alike.
 
 `python -m benchmarks.coverage [REPEATS]` (default 500): each repeat is a study of 828 patients, as many as the test
-part of Chen 2018 has; the truth is what the same metrics say of 600,000 patients. For each metric it prints the share of
-the 95 % intervals that hold the truth, drawn by patient (as `metrics.intervals` does) and knee by knee (which ignores
-that two of them are of one patient). Exit code 1 where one by patient misses 93 to 97 %; calibration errors are shown,
-and have no such goal, as chance alone raises them.
+part of Chen 2018 has; the truth is what the same metrics say of 600,000 patients. For each metric it prints the share
+of the 95 % intervals that hold the truth, drawn by patient (as `metrics.intervals` does) and knee by knee (which
+ignores that two of them are of one patient). Exit code 1 where one by patient misses 93 to 97 %; calibration errors are
+shown, and have no such goal, as chance alone raises them.
 """
 
 from __future__ import annotations
