@@ -93,9 +93,7 @@ def test_intervals_beside_the_metrics_and_of_the_same_values(measure):
     own = set(result) - {"loss", "n_knees", "n_patients", "out"}
     assert own <= set(intervals)
     for name in own:
-        if (
-            intervals[name]["value"] is not None
-        ):  # F1 of a grade that is not there is 0 in the one, left out in the other
+        if intervals[name]["value"] is not None:  # F1 of a grade that is not in the truth is 0 in the other
             assert intervals[name]["value"] == pytest.approx(result[name], abs=1e-5), name
         assert intervals[name]["value"] is not None or intervals[name]["note"]
 
@@ -170,7 +168,8 @@ def test_it_is_logged_to_the_run_that_trained_it_which_stays_as_it_was(trained, 
     files = {item.path for item in client.list_artifacts(run_id, "eval/test")}
     assert {path.removeprefix("eval/test/") for path in files} == {
         "predictions.csv", "predictions.parquet", "metrics.json", "intervals.json", "confusion_matrix.png",
-        "gradcam.png",
+        "gradcam.png", "calibration.json", "conformal.json", "abstention.json", "inputs.json", "reliability.png",
+        "risk_coverage.png",
         "panel_by_grade.png", "panel_by_mistake.png", "panel_most_certain.png", "panel_least_certain.png",
     }  # fmt: skip
     for field in ("run_name", "status", "start_time", "end_time"):
