@@ -98,7 +98,7 @@ def _measure(
     folder = Path(cfg.out)
     net = read.network()
     if cfg.explain.enabled:
-        cam.check(net, read.preprocessing.image_size, "explain=none", link=net.spec.link)
+        cam.check(net, read.preprocessing.image_size, "explain=none", **cam.asked(cfg.explain, net))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     flip = cfg.tta == "flip"
     with foreign.watching(net) as features:
@@ -119,12 +119,19 @@ def _measure(
         title=f"{data.name}, {cfg.split} part",
         n_worst=cfg.explain.n_worst if cfg.explain.enabled else None,
         probabilities=read.probabilities(logits, cfg.calibrated),
+        maps=cam.asked(cfg.explain, net),
+        more_panels=True,
     )
     part = _part(cfg, read)
     numbers = {**measured.to_log(found), **{name: value for name, value in metrics.items() if value is not None}}
     run.log_metrics({f"{part}/{name}": value for name, value in numbers.items()}, read.epoch)
     for file in [*files, folder / "metrics.json", *found.files, *trust.files, *drawn]:
         run.log_artifact(file, f"eval/{cfg.split}")
+    if cfg.explain.enabled and cfg.explain.tests:
+        from koa_lightning.explain.record import record_tests
+
+        how = {"marks": marks, "checkpoint": str(read.path), "epoch": read.epoch, "quiet": cfg.quiet}
+        record_tests(net, data, cfg.split, cfg.explain, folder, run, **how)
     return metrics, found, trust.lines
 
 
