@@ -42,6 +42,7 @@ def test_every_choice_composes_and_holds(composed):
         ("audit", []),
         ("explain_tests", ["ckpt=x"]),
         ("prepare", ["input=x", "output=y"]),
+        ("calibrate", ["ckpt=x"]),
     ],
 )
 def test_the_other_configs_hold(name, needed):
@@ -50,7 +51,7 @@ def test_the_other_configs_hold(name, needed):
 
 def test_every_key_that_is_checked_is_one(composed):
     known = {key for cfg in composed.values() for key in keys(plain(cfg))}
-    others = ("eval", "predict", "audit", "cross_validate", "split", "prepare", "explain_tests")
+    others = ("eval", "predict", "audit", "cross_validate", "split", "prepare", "explain_tests", "calibrate")
     known |= {key for name in others for key in keys(OmegaConf.to_container(compose(name, [])))}
     checked = {*config._NUMBERS, *config._CHOICES, *config._MAY_BE_NULL}
     assert checked <= known
@@ -91,11 +92,11 @@ def test_a_wrong_value_is_named_with_what_it_may_be(key, value, line, composed):
 
 def test_null_where_it_means_something(composed):
     cfg = composed["data=phantom"].copy()
-    for key in config._MAY_BE_NULL - {"batch_size", "spacing"}:  # those two are of other commands
+    for key in config._MAY_BE_NULL - {"batch_size", "spacing", "refer_below", "refer_risk"}:  # of other commands
         OmegaConf.update(cfg, key, None)
     validate(cfg)
     validate(compose("prepare", ["input=x", "output=y", "spacing=null"]))
-    validate(compose("eval", ["ckpt=x", "batch_size=null"]))
+    validate(compose("eval", ["ckpt=x", "batch_size=null", "refer_below=null", "refer_risk=null"]))
 
 
 def test_a_config_of_other_keys_is_passed_over():
