@@ -144,7 +144,7 @@ def draw(
     *,
     title: str,
     n_worst: int | None,
-    maps: Mapping[str, str],
+    maps: Mapping[str, Any],
     suffix: str = "",
     more_panels: bool = False,
 ) -> list[Path]:

@@ -159,8 +159,8 @@ def _of_maps(
 def _subject(net: KneeNet, dataset: KneeDataset, knees: pd.DataFrame, rows: np.ndarray, options: Options) -> Subject:
     images = dataset.__getitems__(list(rows))["image"].float() / 255
     patients = tuple(knees["patient"].iloc[rows])
-    how = {"method": options.method, "target": options.target, "batch_size": options.batch_size}
-    subject = Subject(net, images, np.zeros(len(rows), np.int64), patients, **how)
+    unknown = np.zeros(len(rows), np.int64)
+    subject = Subject(net, images, unknown, patients, options.method, options.target, options.batch_size)
     predicted = links.probabilities(subject.logits(images), net.spec.link).argmax(1).numpy()
     return replace(subject, grades=predicted)
 
