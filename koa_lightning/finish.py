@@ -28,6 +28,10 @@ from koa_lightning.models.grader import KneeGrader
 from koa_lightning.models.net import KneeNet
 from koa_lightning.reports import figures
 from koa_lightning.resume import DONE_FILE
+from koa_lightning.trust import foreign
+from koa_lightning.trust import part as trusted
+from koa_lightning.trust.conformal import ALPHA
+from koa_lightning.trust.fit import in_words
 
 
 def finish(
@@ -51,7 +55,8 @@ def finish(
     best = history.best(cfg.monitor, cfg.mode) or history.epochs[-1]
     _log_missing(history, run)
     _draw_curves(cfg, folder, module, history, run)
-    _draw_best(cfg, folder, read, data, run)
+    logits, features = _draw_best(cfg, folder, read, data, run)
+    _calibrate(cfg, folder, read, data, logits, features, run)
     for file in (best_file, checkpoints / "last.ckpt", folder / "history.csv", folder / "manifest.parquet"):
         run.log_artifact(file, "checkpoints" if file.suffix == ".ckpt" else None)
     metrics = {name: value for name, value in best.items() if name != "epoch"}
@@ -111,11 +116,35 @@ def _best_names(best: dict[str, float]) -> dict[str, float]:
     return {name.replace("val/", "best/", 1): value for name, value in best.items() if name.startswith("val/")}
 
 
-def _draw_best(cfg: DictConfig, folder: Path, read: checkpoint.Checkpoint, data: KneeDataModule, run: Any) -> None:
+def _calibrate(
+    cfg: DictConfig,
+    folder: Path,
+    read: checkpoint.Checkpoint,
+    data: KneeDataModule,
+    logits: Tensor,
+    features: list[Tensor],
+    run: Any,
+) -> None:
+    """Fit what tells how far to trust a grade, write it into the best checkpoint, and draw it."""
+    read = trusted.fit_into(read, data, logits, features, cfg.calibration)
+    print(in_words(read.record), flush=True)
+    measured = trusted.measure_part(read, data.tables["val"], logits, None, alpha=ALPHA)
+    for file in trusted.draw(measured, "validation", read.marks, folder / "figures"):
+        run.log_artifact(file, "figures")
+
+
+def _draw_best(
+    cfg: DictConfig, folder: Path, read: checkpoint.Checkpoint, data: KneeDataModule, run: Any
+) -> tuple[Tensor, list[Tensor]]:
+    """Grade the validation part with the best checkpoint and draw it; return its logits and features.
+
+    Raw probabilities: those that chose the epoch.
+    """
     net = read.network()
     device = torch.device("cuda" if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu" else "cpu")
     net.to(device)
-    logits = torch.cat(list(grade_batches(net, data.val_dataloader(), device)))
+    with foreign.watching(net) as features:
+        logits = torch.cat(list(grade_batches(net, data.val_dataloader(), device)))
     drawn = draw(
         net,
         data.datasets["val"],
@@ -132,6 +161,7 @@ def _draw_best(cfg: DictConfig, folder: Path, read: checkpoint.Checkpoint, data:
     if cfg.explain.enabled and cfg.explain.tests:
         how = {"marks": read.marks, "checkpoint": str(read.path), "epoch": read.epoch, "quiet": cfg.quiet}
         record_tests(net, data, "val", cfg.explain, folder / "figures", run, **how)
+    return logits, features
 
 
 def draw(
@@ -146,6 +176,7 @@ def draw(
     n_worst: int | None,
     maps: Mapping[str, Any],
     suffix: str = "",
+    probabilities: Tensor | None = None,
     more_panels: bool = False,
 ) -> list[Path]:
     """Draw the confusion matrix and panels of heat maps of graded knees; return the files.
@@ -161,9 +192,11 @@ def draw(
         n_worst: Mistakes in the panel, besides one knee a grade; None: no panel.
         maps: What the panels show, see `koa_lightning.explain.cam.asked`.
         suffix: Of the panel's file name, e.g. an epoch.
+        probabilities: Float N x 5, those that the checkpoint promises; None: the raw ones.
         more_panels: See `koa_lightning.explain.panels.draw_panels`.
     """
-    probabilities = links.probabilities(logits, net.spec.link)
+    if probabilities is None:
+        probabilities = links.probabilities(logits, net.spec.link)
     predicted = probabilities.argmax(1)
     grade = torch.from_numpy(dataset.grades.astype(np.int64))[: len(logits)]
     known = grade >= 0
