@@ -174,7 +174,7 @@ def draw(
     *,
     title: str,
     n_worst: int | None,
-    maps: Mapping[str, str],
+    maps: Mapping[str, Any],
     suffix: str = "",
     probabilities: Tensor | None = None,
     more_panels: bool = False,
