@@ -66,9 +66,9 @@ def reproduce(cfg: DictConfig) -> dict[str, Any]:
             folder.rmdir()  # Hydra made it
         print(DISCLAIMER)
         return result
-    code = run_command(
-        [*command[1:], f"+tracking.tags.reproduces={run.info.run_id}", f"quiet={str(cfg.quiet).lower()}"]
-    )
+    named = f"tracking.run_name={overrides.quote(f'{run.info.run_name} again')}"
+    tagged = f"+tracking.tags.reproduces={run.info.run_id}"
+    code = run_command([*command[1:], named, tagged, f"quiet={str(cfg.quiet).lower()}"])
     if code != cli.DONE:
         return {**result, "exit_code": code}
     new = find_run(store, json.loads((folder / DONE_FILE).read_text())["run_id"])
