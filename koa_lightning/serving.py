@@ -93,6 +93,8 @@ class KneeModel:
         from mlflow.exceptions import MlflowException
 
         try:
+            if not {IMAGE, PIXELS} & set(rows.columns):  # MLflow takes unknown columns away without a word
+                raise InputError(f"there is neither a column {IMAGE} (a file's bytes) nor a column {PIXELS}")
             images = [self._image(row, number) for number, row in enumerate(rows.to_dict("records"))]
         except InputError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None

@@ -99,6 +99,7 @@ def test_more_knees_than_fit_in_a_batch(model, knees, monkeypatch):
     [
         ({"image": b"no image"}, "image 0: not a readable PNG"),
         ({"image": b""}, "image 0: the file is empty"),
+        ({"picture": b"x"}, "there is neither a column image .* nor a column pixels"),
         ({"image": None}, "image 0: give either the column image"),
         ({"image": b"x", "pixels": [[1] * 9] * 9}, "image 0: give either the column image"),
         ({"pixels": [[1] * 9] * 8 + [[1]]}, "image 0: pixels must be rows of equal length"),
