@@ -80,9 +80,9 @@ class Engine:
             if status == "KILLED":
                 print(f"interrupted; go on with: {self.study.user_attrs['koa_command']}", flush=True)
                 return cli.INTERRUPTED
-        closing.show(self.study, self.total, settings.program())
         if self.wrong is not None:
             raise InputError(self.wrong)
+        closing.show(self.study, self.total, settings.program())
         if self._stopped():
             cli.say_error(f"ended after {self.failures} failed trials (sweep.max_failures={self.told.max_failures})")
         found = closing.counts(self.study)
