@@ -1,6 +1,5 @@
 """A program so small that a test can sweep over it: a function of a config, under Hydra as any other program's."""
 
-import os
 import re
 import subprocess
 import sys
@@ -25,7 +24,7 @@ seed: 0
 out: nowhere
 """
 QUIET = ["hydra/job_logging=none", "hydra/hydra_logging=none", "hydra/sweeper=koa_optuna"]
-PROGRAM = '''
+PROGRAM = """
 import os, signal, sys, time
 import hydra
 from koa_lightning.sweeps import trial
@@ -45,7 +44,7 @@ def main(cfg):
 
 if __name__ == "__main__":
     main()
-'''
+"""
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import json
 import math
-import os
+from pathlib import Path
 
 import optuna
 import pytest
@@ -54,7 +54,7 @@ def test_what_a_study_holds(program):
         assert one.user_attrs["overrides"] == ["kind=b", f"x={one.params['x']!r}", f"y={one.params['y']}"]
         assert one.user_attrs["values"] == [one.value]
         assert one.user_attrs["seconds"] >= 0 and one.user_attrs["run_ids"] == [] and one.user_attrs["marks"] == []
-    assert os.path.isdir(os.path.join(attrs["koa_folder"], "1"))
+    assert Path(attrs["koa_folder"], "1").is_dir()
 
 
 @pytest.mark.parametrize("method", methods.METHODS)
@@ -187,7 +187,9 @@ def test_pruning(program):
         return float(cfg.y)
 
     pruner = "+sweep.pruner={_target_: optuna.pruners.MedianPruner, n_startup_trials: 2, n_warmup_steps: 1}"
-    ended = program(learns, "y=5,4,3,6", "sweep.method=grid", "sweep.trials=4", pruner.replace("+sweep.", "+hydra.sweeper."))
+    ended = program(
+        learns, "y=5,4,3,6", "sweep.method=grid", "sweep.trials=4", pruner.replace("+sweep.", "+hydra.sweeper.")
+    )
     assert [t.state.name for t in ended.study.trials] == ["COMPLETE", "COMPLETE", "PRUNED", "COMPLETE"]
     assert steps == {5: 4, 4: 4, 3: 1, 6: 4}
     assert ended.study.trials[2].intermediate_values == {0: 0.0, 1: 3.0}
@@ -222,12 +224,18 @@ def test_several_metrics_have_a_pareto_front(program):
     ("typed", "line"),
     [
         ([], "error: sweep: nothing varies"),
-        (["y=range(0,3)", "sweep.method=tep"], "error: sweep.method=tep: must be one of tpe, random, grid, qmc; did you"),
+        (
+            ["y=range(0,3)", "sweep.method=tep"],
+            "error: sweep.method=tep: must be one of tpe, random, grid, qmc; did you",
+        ),
         (["y=range(0,3)", "sweep.trials=0"], "error: sweep.trials=0: must be a whole number from 1"),
         (["y=range(0,3)", "sweep.trials=null"], "error: sweep.trials=null: only a grid has an end of its own"),
         (["y=range(0,3)", "sweep.n_jobs=2"], "error: sweep.n_jobs=2: hydra/launcher=basic runs one job"),
         (["y=range(0,3)", "sweep.directions=[up]"], "error: sweep.directions=up: must be max or min"),
-        (["y=range(0,3)", "sweep.metrics=[a,b]"], "error: sweep.directions=['max']: must say max or min for each of a, b"),
+        (
+            ["y=range(0,3)", "sweep.metrics=[a,b]"],
+            "error: sweep.directions=['max']: must say max or min for each of a, b",
+        ),
         (["y=range(0,3)", "sweep.metrics=[]"], "error: sweep.metrics=[]: must name one metric"),
         (["y=range(0,3)", "sweep.storage=mysql://a:b@c/d"], "error: sweep.storage=mysql://a@c/d: must be sqlite"),
         (["y=range(0,3)", "sweep.storage='postgresql://a:secret@127.0.0.1:9/d'"], "error: sweep.storage=postgresql"),
