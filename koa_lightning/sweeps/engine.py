@@ -64,11 +64,13 @@ class Engine:
         self.begun, self.failures = 0, 0
         self.wrong: str | None = None  # why no trial can be right
         self.more: list[str] = []  # overrides that the listener asks for
+        self.composed: set[frozenset[tuple[str, str]]] = set()  # choices that make a config
         self.outcomes = Outcomes()
 
     def run(self) -> int:
         """Search; return the exit code."""
         study.mark_interrupted(self.study)
+        self.study.set_user_attr("koa_trials", self.total)
         done = len(study.ended(self.study))
         print(
             f"sweep {self.study.study_name}: {done} of {self.total} trials done; runs in {self.folder}, database "
@@ -141,11 +143,14 @@ class Engine:
         begun, point = self.method.propose(self.study)
         begun.set_user_attr("overrides", [*self.fixed, *space.typed(point)])
         self.open[begun.number] = opened = _Open(begun, point)
+        choices = frozenset((key, value) for key, value in point.items() if isinstance(value, str))
         try:
-            self.program.context.config_loader.load_sweep_config(self.program.config, self._overrides(opened, 0))
+            if choices not in self.composed:  # numbers do not decide whether a config composes
+                self.program.context.config_loader.load_sweep_config(self.program.config, self._overrides(opened, 0))
         except (HydraException, OmegaConfBaseException) as error:
             self._fail(opened, trial.failure(error))
             return
+        self.composed.add(choices)
         self.waiting.append((begun.number, 0))
 
     def _overrides(self, opened: _Open, repeat: int) -> list[str]:
