@@ -203,9 +203,11 @@ def choices_of(group: str) -> list[str]:
 def explain_hydra(message: str, config_name: str) -> str:
     """Turn a composition error of Hydra into one line that names the wrong key and the nearest right one."""
     first = message.strip().splitlines()[0] if message.strip() else "the configuration cannot be composed"
-    if found := re.search(r"Could not find '([^'/]+)/([^']+)'", message):
+    if found := re.search(r"Could not find '([^']+)/([^'/]+)'", message):
         group, choice = found.groups()
         known = choices_of(group)
+        if group == "hydra/launcher":
+            return f'{group}={choice}: is not installed; type pip install "koa-lightning[launchers]"'
         return f"{group}={choice}: no such choice{nearest(choice, known)} ({group} is one of: {', '.join(known)})"
     if (found := re.match(r"In '([^']+)': (.*)", first)) and found.group(1) != config_name:
         return f"conf/{found.group(1)}.yaml: {found.group(2)}"
@@ -219,6 +221,8 @@ def explain_hydra(message: str, config_name: str) -> str:
 
 def _unknown_key(key: str, config_name: str) -> str:
     group, _, rest = key.partition(".")
+    if group == "sweep" and rest in _keys_of_choice(group, "_base"):
+        return f"{key}: only a sweep with Optuna has it; type sweep=tpe (random, grid, qmc, multi) too"
     holders = [choice for choice in choices_of(group) if rest in _keys_of_choice(group, choice)] if rest else []
     if holders:
         return f"{key}: only {group}={' or '.join(holders)} has it; type {group}=... too"
