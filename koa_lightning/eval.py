@@ -36,13 +36,17 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     validate(cfg)
     speed.tune_allocator()
 
-    from koa_lightning import checkpoint
-    from koa_lightning.tracking.find import find_checkpoint
+    from koa_lightning import checkpoint, members
 
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
-    read = checkpoint.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
-    data = _data(cfg, read)
+    files = members.find(cfg.ckpt, cfg.tracking.uri)
+    if len(files) > 1:
+        from koa_lightning import ensemble
+
+        return ensemble.evaluate(cfg, files)
+    read = checkpoint.read(files[0])
+    data = data_for(cfg, read).prepare((cfg.split,))
     marks = list(dict.fromkeys([*read.marks, *data.marks]))
     run = _open_run(cfg, read, data, marks)
     status = "FAILED"
@@ -51,7 +55,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         status = "FINISHED"
     finally:
         run.close(status)
-    _say(cfg, metrics, marks, folder)
+    say(cfg, metrics, marks, folder)
     return {**metrics, "out": str(folder)}
 
 
@@ -145,8 +149,8 @@ def measure_table(predictions: pd.DataFrame) -> dict[str, Any]:
     return {**numbers, "n_knees": len(rows), "n_patients": table.n_patients(rows)}
 
 
-def _data(cfg: DictConfig, read: Checkpoint) -> KneeDataModule:
-    """Return the data to evaluate on, prepared as the checkpoint wants its images."""
+def data_for(cfg: DictConfig, read: Checkpoint) -> KneeDataModule:
+    """Return the data to evaluate on, with the preprocessing that the checkpoint wants; nothing is read yet."""
     from koa_lightning import assemble
 
     config = cfg.data if cfg.get("data") else read.data_config()
@@ -155,7 +159,7 @@ def _data(cfg: DictConfig, read: Checkpoint) -> KneeDataModule:
     data.preprocessing = read.preprocessing
     trained = read.record["config"]["data"]
     data.eval_batch_size = int(cfg.batch_size or trained["eval_batch_size"] or 2 * trained["batch_size"])
-    return data.prepare((cfg.split,))
+    return data
 
 
 def _open_run(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str]) -> Any:
@@ -179,7 +183,8 @@ def _open_run(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: li
     return run
 
 
-def _say(cfg: DictConfig, metrics: dict[str, Any], marks: list[str], folder: Path) -> None:
+def say(cfg: DictConfig, metrics: dict[str, Any], marks: list[str], folder: Path) -> None:
+    """Print the metrics, what marks them, and where everything is."""
     from rich.console import Console
     from rich.table import Table
 
