@@ -85,6 +85,7 @@ class Checklist:
     kind: str = field(default="checklist", init=False)
 
 
+NOTHING = "\N{EN DASH}"  # in the cell of a table
 Block = Text | Absent | Table | Drawing | Pictures | Facts | Checklist
 
 
@@ -99,13 +100,13 @@ class Section:
 
 def number(value: float | None, digits: int = 3) -> str:
     """Return a number as text, an absent one as a dash."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    return NOTHING if value is None else f"{value:.{digits}f}"
 
 
 def with_interval(entry: dict[str, Any] | None, digits: int = 3) -> str:
     """Return `value (low to high)`, as far as these are known."""
     if entry is None or entry.get("value") is None:
-        return "–"
+        return NOTHING
     if entry.get("low") is None:
         return number(entry["value"], digits)
     return f"{entry['value']:.{digits}f} ({entry['low']:.{digits}f} to {entry['high']:.{digits}f})"
@@ -113,7 +114,7 @@ def with_interval(entry: dict[str, Any] | None, digits: int = 3) -> str:
 
 def percent(share: float | None, digits: int = 0) -> str:
     """Return a share as per cent, an absent one as a dash."""
-    return "–" if share is None else f"{share:.{digits}%}"
+    return NOTHING if share is None else f"{share:.{digits}%}"
 
 
 def count(n: int, noun: str) -> str:
