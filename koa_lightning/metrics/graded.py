@@ -64,7 +64,7 @@ def of_table(table: pd.DataFrame) -> Graded:
     if rows.empty:
         raise InputError("no knee of a known grade: nothing can be measured; give a table with the true grade")
     patient, n_patients = patient_numbers(rows)
-    probabilities = np.ascontiguousarray(rows[PROBABILITIES].to_numpy(dtype=np.float32))
+    probabilities = np.array(rows[PROBABILITIES], dtype=np.float32, order="C")
     return Graded(rows["grade"].to_numpy(dtype=np.int64), probabilities, patient, n_patients)
 
 

@@ -82,7 +82,7 @@ def _grades(grade: pd.Series, where: str) -> pd.Series:
         raise InputError(f"{where}: line {row + 2}: grade '{text[row]}' is not one of 0, 1, 2, 3, 4 (empty: unknown)")
     if empty.all():
         raise InputError(f"{where}: the column grade is empty: nothing can be measured without the true grade")
-    return pd.Series(pd.array(numbers.where(~empty), dtype="Int64"), index=grade.index)
+    return numbers.where(~empty).astype("Int64")
 
 
 def _numbers(rows: pd.DataFrame, where: str) -> np.ndarray:
