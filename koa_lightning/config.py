@@ -73,6 +73,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
             "overlays",
             "burnt_in",
             "logits",
+            "report",
             "explain.enabled",
             "tracking.enabled",
             "tracking.system_metrics",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,9 @@ from koa_lightning.checkpoint import Checkpoint
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.datamodule import ALL, KneeDataModule
 from koa_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    from koa_lightning.measured import Measured
 
 CALIBRATED = "each member by its own checkpoint before averaging, if it carries a calibration"
 _SHOWN = {
@@ -40,52 +43,86 @@ def evaluate(cfg: DictConfig, files: Sequence[Path]) -> dict[str, Any]:
     Raises:
         InputError: The members do not fit together, or were trained on all of these knees.
     """
+    from koa_lightning import report
     from koa_lightning.eval import say
     from koa_lightning.tracking.begin import mark_tags, open_run
 
     folder = Path(cfg.out)
-    predictions, tables, facts = grade(cfg, files)
+    reads = [checkpoint.read(file) for file in files]
+    predictions, tables, facts = grade(cfg, reads)
     run = open_run(cfg.tracking, folder, f"eval ensemble of {len(files)} on {facts['data']} {cfg.split}")
     status = "FAILED"
     try:
         evaluates = ", ".join(entry["run_id"] or entry["checkpoint"] for entry in facts["members"])
         tags = {"evaluates": evaluates, "tta": cfg.tta, "split": cfg.split, "data": facts["data"]}
         run.log_tags({**tags, "data.fingerprint": facts["fingerprint"], **mark_tags(facts["marks"])})
-        metrics = _measure(cfg, predictions, tables, facts, run)
+        metrics, found = _measure(cfg, predictions, tables, facts, run)
+        run.log_artifact(_describe(cfg, reads, predictions, facts, run), f"eval/{cfg.split}")
+        report.at_end(cfg, run, f"eval/{cfg.split}")
         status = "FINISHED"
     finally:
         run.close(status)
     _say(facts, metrics)
-    say(cfg, metrics, facts["marks"], folder)
+    say(cfg.split, metrics, found, facts["marks"], folder)
     return {**metrics, "out": str(folder)}
 
 
 def _measure(
     cfg: DictConfig, predictions: pd.DataFrame, tables: dict[str, pd.DataFrame], facts: dict[str, Any], run: Any
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Measured]:
+    from koa_lightning import measured
     from koa_lightning.eval import measure_table
     from koa_lightning.reports import figures
 
     folder = Path(cfg.out)
+    measured.check(cfg, predictions)
     metrics = measure_table(predictions)
+    found = measured.measure(cfg, predictions, folder)
     files = [*table.write(predictions, folder), *write(facts, tables, metrics, folder)]
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     title = f"{facts['data']}, {cfg.split} part, ensemble of {len(tables)}"
     figure = figures.confusion_matrix_figure(table.confusion(predictions), title, facts["marks"])
-    files += [folder / "metrics.json", figures.save(figure, folder / "confusion_matrix.png")]
+    files += [folder / "metrics.json", *found.files, figures.save(figure, folder / "confusion_matrix.png")]
     part = cfg.split if cfg.split in ("train", "val") else "test"
-    run.log_metrics({f"{part}/{name}": value for name, value in metrics.items() if value is not None}, 0)
+    numbers = {**measured.to_log(found), **{name: value for name, value in metrics.items() if value is not None}}
+    run.log_metrics({f"{part}/{name}": value for name, value in numbers.items()}, 0)
     for file in files:
         run.log_artifact(file, f"eval/{cfg.split}")
-    return metrics
+    return metrics, found
 
 
-def grade(cfg: DictConfig, files: Sequence[Path]) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], dict[str, Any]]:
+def _describe(
+    cfg: DictConfig, reads: Sequence[Checkpoint], predictions: pd.DataFrame, facts: dict[str, Any], run: Any
+) -> Path:
+    """Write down what was evaluated, with which models, for the report; return the file."""
+    from koa_lightning import provenance
+
+    about = provenance.describe(
+        kind="ensemble",
+        models=[provenance.of_model(read, entry["name"]) for read, entry in zip(reads, facts["members"], strict=True)],
+        predictions=predictions,
+        data={
+            "name": facts["data"],
+            "part": cfg.split,
+            "fingerprint": facts["fingerprint"],
+            "split": facts["split"],
+            "n_trained_on": None if facts["training_unknown"] else 0,
+        },
+        marks=facts["marks"],
+        settings={"tta": cfg.tta},
+        tracking={"run_id": run.run_id, "uri": run.uri},
+    )
+    return provenance.write(about, Path(cfg.out))
+
+
+def grade(
+    cfg: DictConfig, reads: Sequence[Checkpoint]
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], dict[str, Any]]:
     """Grade the part with every member, and average.
 
     Args:
         cfg: The config `eval`.
-        files: Of the members.
+        reads: The members.
 
     Returns:
         The predictions of the ensemble, those of each member by name, and facts: `members` (one mapping each: name,
@@ -96,8 +133,7 @@ def grade(cfg: DictConfig, files: Sequence[Path]) -> tuple[pd.DataFrame, dict[st
     """
     from koa_lightning.eval import data_for
 
-    reads = [checkpoint.read(file) for file in files]
-    names = members.names(files)
+    names = members.names([read.path for read in reads])
     _check_agree(reads)
     modules = [data_for(cfg, read) for read in reads]
     own = not cfg.get("data")
@@ -121,6 +157,7 @@ def grade(cfg: DictConfig, files: Sequence[Path]) -> tuple[pd.DataFrame, dict[st
         "training_unknown": knees.unknown,
         "marks": list(dict.fromkeys(marks)),
         "data": modules[0].name,
+        "split": modules[0].split_name if not own else reads[0].record["data"].get("split", ""),
         "fingerprint": mf.fingerprint(modules[0].tables[ALL], (ALL,)),
     }  # fmt: skip
     return average(list(tables.values())), tables, facts
@@ -193,11 +230,13 @@ def write(facts: dict[str, Any], tables: dict[str, pd.DataFrame], metrics: dict[
         folder: Where they go.
     """
     from koa_lightning.eval import measure_table
+    from koa_lightning.metrics import intervals
 
     (folder / "members").mkdir(exist_ok=True)
     files = [folder / "ensemble.json", folder / "ensemble.csv", folder / "members"]
     for number, (entry, predictions) in enumerate(zip(facts["members"], tables.values(), strict=True)):
         entry["metrics"] = measure_table(predictions)
+        entry["intervals"] = intervals.to_json(intervals.with_intervals(predictions, only=tuple(_SHOWN)))
         predictions.to_parquet(folder / "members" / f"{number}.parquet")
     files[0].write_text(json.dumps({**facts, "ensemble": metrics}, indent=1))
     rows = [{"name": entry["name"], **entry["metrics"]} for entry in facts["members"]]

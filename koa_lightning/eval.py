@@ -42,7 +42,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         raise InputError("logits=true: is about a table; type table=FILE too")
     speed.tune_allocator()
 
-    from koa_lightning import checkpoint, measured, members
+    from koa_lightning import checkpoint, measured, members, report
 
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,6 +59,8 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     status = "FAILED"
     try:
         metrics, found = _measure(cfg, read, data, marks, run)
+        _describe(cfg, read, data, marks, run)
+        report.at_end(cfg, run, f"eval/{cfg.split}")
         status = "FINISHED"
     finally:
         run.close(status)
@@ -68,8 +70,9 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
 
 def _of_table(cfg: DictConfig) -> dict[str, Any]:
     """Measure a predictions table from anywhere, without its model; nothing is logged."""
-    from koa_lightning import measured, table
+    from koa_lightning import measured, report, table
     from koa_lightning.metrics.tables import read_predictions
+    from koa_lightning.tracking.none import NoRun
 
     if not OmegaConf.is_missing(cfg, "ckpt"):
         raise InputError("ckpt and table: one of them is measured; leave the other away")
@@ -81,8 +84,52 @@ def _of_table(cfg: DictConfig) -> dict[str, Any]:
     found = measured.measure(cfg, predictions, folder)
     table.write(predictions, folder)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    _describe_table(cfg, predictions)
+    report.at_end(cfg, NoRun(), "")
     say(Path(cfg.table).name, metrics, found, [], folder)
     return {**metrics, "out": str(folder)}
+
+
+def _describe_table(cfg: DictConfig, predictions: pd.DataFrame) -> None:
+    """Write down what was measured, and that its model is not known."""
+    from koa_lightning import provenance
+
+    about = provenance.describe(
+        kind="table",
+        models=[],
+        predictions=predictions,
+        data={"name": Path(cfg.table).name, "part": "", "fingerprint": "", "split": "", "n_trained_on": None},
+        marks=[],
+        settings={"logits": cfg.logits},
+        tracking={},
+    )
+    provenance.write(about, Path(cfg.out))
+
+
+def _describe(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str], run: Any) -> None:
+    """Write down what was evaluated, with which model, for the report."""
+    from koa_lightning import provenance, unseen
+
+    knees = data.tables[cfg.split]
+    seen = unseen.seen_in_training(read)
+    n_trained_on = None if seen is None else int(unseen.was_trained_on(knees, seen).sum())
+    label = read.record["config"].get("name") or read.record["net"]["name"]
+    about = provenance.describe(
+        kind="checkpoint",
+        models=[provenance.of_model(read, str(label))],
+        predictions=knees,
+        data={
+            "name": data.name,
+            "part": cfg.split,
+            "fingerprint": data.fingerprint,
+            "split": data.split_name,
+            "n_trained_on": n_trained_on,
+        },
+        marks=marks,
+        settings={"tta": cfg.tta},
+        tracking={"run_id": run.run_id, "uri": run.uri},
+    )
+    run.log_artifact(provenance.write(about, Path(cfg.out)), f"eval/{cfg.split}")
 
 
 def _measure(
