@@ -47,6 +47,9 @@ _NUMBERS: dict[str, tuple[type, float, float]] = {
     "n_shown": (int, 0, 1000),
     "n_resamples": (int, 100, 1_000_000),
     "spacing": (float, 0.01, 10.0),
+    "alpha": (float, 0.01, 0.5),
+    "refer_below": (float, 0.0, 1.0),
+    "refer_risk": (float, 0.0, 1.0),
 }
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "data.sampler": ("none", "balanced"),
@@ -62,6 +65,8 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "films": ("auto", "never", "always"),
     "crop": ("none", "joint"),
     "tta": ("none", "flip"),
+    "calibration": ("temperature", "ordinal", "none"),
+    "method": ("temperature", "ordinal", "none"),
     **dict.fromkeys(
         (
             "quiet",
@@ -72,6 +77,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
             "fresh",
             "overlays",
             "burnt_in",
+            "calibrated",
             "logits",
             "report",
             "explain.enabled",
@@ -85,6 +91,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 _MAY_BE_NULL = {
     "batch_size", "data.eval_batch_size", "data.folds", "data.canonical_side", "optimizer.head_lr",
     "trainer.gradient_clip_val", "trainer.limit_train_batches", "trainer.limit_val_batches", "spacing",
+    "refer_below", "refer_risk",
 }  # fmt: skip
 _LESS_IS_BETTER = ("loss", "mae", "mae_expected", "ece")
 

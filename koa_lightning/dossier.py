@@ -175,35 +175,21 @@ def _columns_of_groups(known: pd.DataFrame) -> list[str]:
 
 def _measure_what_a_table_tells(found: Dossier) -> None:
     """Add reliability and the risk-coverage curve of the probabilities as they are, where the evaluation wrote none."""
-    from koa_lightning.trust import abstain, reliability
+    from koa_lightning.trust import measure
 
     known = found.known
-    p, grade = known[table.PROBABILITIES].to_numpy(dtype=np.float64), known["grade"].to_numpy(dtype=np.int64)
-    confidence, wrong = p.max(axis=1), p.argmax(axis=1) != grade
-    if "calibration" not in found.parts:
-        oa = reliability.bins(p[:, 2:].sum(axis=1), grade >= 2)
-        found.parts["calibration"] = {
-            "method": "none",
-            "parameters": {},
-            "before": reliability.scores(p, grade),
-            "bins": {"before": reliability.bins(confidence, ~wrong)},
-            "bins_oa": {"before": oa},
-            "n_knees": len(grade),
-            "left_out": "the probabilities as they are in the table",
-        }
-    if "abstention" not in found.parts:
-        risk, rows = abstain.risks(confidence, wrong), abstain.curve(confidence, wrong)
-        found.parts["abstention"] = {
-            "curve": [[coverage, share] for _, coverage, share in rows],
-            "aurc": abstain.aurc(risk),
-            "best_aurc": abstain.best_aurc(risk),
-            "risk": float(wrong.mean()),
-            "threshold": 0.0,
-            "risk_at_threshold": None,
-            "n_knees": len(risk),
-        }
+    p, grade = known[table.PROBABILITIES].to_numpy(dtype=np.float32), known["grade"].to_numpy(dtype=np.int64)
+    told = measure.of_probabilities(p, grade, 0.0)
+    found.parts.setdefault("calibration", {**told["calibration"], "left_out": _AS_THEY_ARE[found.kind]})
+    found.parts.setdefault("abstention", told["abstention"])
 
 
+_AS_THEY_ARE = {
+    "checkpoint": "the evaluation measured none",
+    "table": "the probabilities of the table, as they are",
+    "ensemble": "the averaged probabilities, as they are",
+    "cross-validation": "the probabilities of each fold's network, as they are",
+}
 _COMMANDS: Mapping[str, tuple[str, str]] = {
     "conformal": (
         "No prediction sets: they are calibrated on the validation part of one checkpoint",

@@ -26,7 +26,6 @@ from koa_lightning.errors import InputError
 if TYPE_CHECKING:
     from koa_lightning.measured import Measured
 
-CALIBRATED = "each member by its own checkpoint before averaging, if it carries a calibration"
 _SHOWN = {
     "accuracy": "accuracy", "quadratic_kappa": "kappa", "mae": "mae", "auroc_oa": "auroc_oa", "ece": "ece",
 }  # fmt: skip
@@ -115,9 +114,7 @@ def _describe(
     return provenance.write(about, Path(cfg.out))
 
 
-def grade(
-    cfg: DictConfig, reads: Sequence[Checkpoint]
-) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], dict[str, Any]]:
+def grade(cfg: DictConfig, reads: Sequence[Checkpoint]) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], dict[str, Any]]:
     """Grade the part with every member, and average.
 
     Args:
@@ -152,7 +149,7 @@ def grade(
             for name, read in zip(names, reads, strict=True)
         ],
         "said": knees.said,
-        "calibrated": CALIBRATED,
+        "calibrated": _calibrated(cfg, reads),
         "out_of_fold": bool((knees.allowed.sum(axis=0) == 1).all()),
         "training_unknown": knees.unknown,
         "marks": list(dict.fromkeys(marks)),
@@ -191,6 +188,19 @@ def average(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return frame
 
 
+def _calibrated(cfg: DictConfig, reads: Sequence[Checkpoint]) -> str:
+    """Say whether probabilities were calibrated before or after averaging, and why."""
+    fitted = [read.record.get("calibration", {}).get("method", "none") != "none" for read in reads]
+    if not cfg.calibrated:
+        return "not at all (calibrated=false)"
+    if not any(fitted):
+        return "not at all: no member carries a calibration"
+    return (
+        f"before averaging, {sum(fitted)} of {len(fitted)} members by their own checkpoints, each fitted on its own "
+        "validation part; for the average no knees are left that no member was trained on"
+    )
+
+
 def _check_agree(reads: Sequence[Checkpoint]) -> None:
     first = reads[0]
     for read in reads[1:]:
@@ -216,7 +226,9 @@ def _grade_one(
     module.datasets["own"] = KneeDataset(data.images, data.rows[chosen], data.grades[chosen])
     module.tables["own"] = knees.iloc[chosen].reset_index(drop=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    predictions, _, _ = grade_part(read, read.network().to(device), module, "own", flip=cfg.tta == "flip")
+    predictions, _, _ = grade_part(
+        read, read.network().to(device), module, "own", flip=cfg.tta == "flip", calibrated=cfg.calibrated
+    )
     return predictions
 
 

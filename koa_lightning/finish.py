@@ -27,6 +27,10 @@ from koa_lightning.models.grader import KneeGrader
 from koa_lightning.models.net import KneeNet
 from koa_lightning.reports import figures
 from koa_lightning.resume import DONE_FILE
+from koa_lightning.trust import foreign
+from koa_lightning.trust import part as trusted
+from koa_lightning.trust.conformal import ALPHA
+from koa_lightning.trust.fit import in_words
 
 
 def finish(
@@ -50,7 +54,8 @@ def finish(
     best = history.best(cfg.monitor, cfg.mode) or history.epochs[-1]
     _log_missing(history, run)
     _draw_curves(cfg, folder, module, history, run)
-    _draw_best(cfg, folder, read, data, run)
+    logits, features = _draw_best(cfg, folder, read, data, run)
+    _calibrate(cfg, folder, read, data, logits, features, run)
     for file in (best_file, checkpoints / "last.ckpt", folder / "history.csv", folder / "manifest.parquet"):
         run.log_artifact(file, "checkpoints" if file.suffix == ".ckpt" else None)
     metrics = {name: value for name, value in best.items() if name != "epoch"}
@@ -110,11 +115,35 @@ def _best_names(best: dict[str, float]) -> dict[str, float]:
     return {name.replace("val/", "best/", 1): value for name, value in best.items() if name.startswith("val/")}
 
 
-def _draw_best(cfg: DictConfig, folder: Path, read: checkpoint.Checkpoint, data: KneeDataModule, run: Any) -> None:
+def _calibrate(
+    cfg: DictConfig,
+    folder: Path,
+    read: checkpoint.Checkpoint,
+    data: KneeDataModule,
+    logits: Tensor,
+    features: list[Tensor],
+    run: Any,
+) -> None:
+    """Fit what tells how far to trust a grade, write it into the best checkpoint, and draw it."""
+    read = trusted.fit_into(read, data, logits, features, cfg.calibration)
+    print(in_words(read.record), flush=True)
+    measured = trusted.measure_part(read, data.tables["val"], logits, None, alpha=ALPHA)
+    for file in trusted.draw(measured, "validation", read.marks, folder / "figures"):
+        run.log_artifact(file, "figures")
+
+
+def _draw_best(
+    cfg: DictConfig, folder: Path, read: checkpoint.Checkpoint, data: KneeDataModule, run: Any
+) -> tuple[Tensor, list[Tensor]]:
+    """Grade the validation part with the best checkpoint and draw it; return its logits and features.
+
+    Raw probabilities: those that chose the epoch.
+    """
     net = read.network()
     device = torch.device("cuda" if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu" else "cpu")
     net.to(device)
-    logits = torch.cat(list(grade_batches(net, data.val_dataloader(), device)))
+    with foreign.watching(net) as features:
+        logits = torch.cat(list(grade_batches(net, data.val_dataloader(), device)))
     drawn = draw(
         net,
         data.datasets["val"],
@@ -127,6 +156,7 @@ def _draw_best(cfg: DictConfig, folder: Path, read: checkpoint.Checkpoint, data:
     )
     for file in drawn:
         run.log_artifact(file, "figures" if "gradcam" not in file.name else "gradcam")
+    return logits, features
 
 
 def draw(
@@ -140,6 +170,7 @@ def draw(
     title: str,
     n_worst: int | None,
     suffix: str = "",
+    probabilities: Tensor | None = None,
 ) -> list[Path]:
     """Draw the confusion matrix and the Grad-CAM panel of graded knees; return the files.
 
@@ -153,8 +184,10 @@ def draw(
         title: Of the part.
         n_worst: Mistakes in the panel, besides one knee a grade; None: no panel.
         suffix: Of the panel's file name, e.g. an epoch.
+        probabilities: Float N x 5, those that the checkpoint promises; None: the raw ones.
     """
-    probabilities = links.probabilities(logits, net.spec.link)
+    if probabilities is None:
+        probabilities = links.probabilities(logits, net.spec.link)
     predicted = probabilities.argmax(1)
     grade = torch.from_numpy(dataset.grades.astype(np.int64))[: len(logits)]
     known = grade >= 0

@@ -57,7 +57,9 @@ def _made(cfg: DictConfig) -> Path | None:
     if not folder.is_dir():
         return None
     if not any((folder / f"predictions.{kind}").is_file() for kind in ("parquet", "csv")):
-        hint = "end the cross-validation first" if (folder / "cross_validation.json").is_file() else "name eval's folder"
+        hint = (
+            "end the cross-validation first" if (folder / "cross_validation.json").is_file() else "name eval's folder"
+        )
         raise InputError(f"ckpt={cfg.ckpt}: a folder without predictions; {hint}, or a checkpoint file")
     return folder
 

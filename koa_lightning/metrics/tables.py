@@ -11,8 +11,7 @@ import pandas as pd
 
 from koa_lightning.errors import InputError
 from koa_lightning.links import N_GRADES
-from koa_lightning.metrics.grade_metrics import TOLERANCE
-from koa_lightning.metrics.graded import PROBABILITIES
+from koa_lightning.metrics.graded import PROBABILITIES, TOLERANCE
 
 _ENOUGH = 20  # rows, below which nothing is concluded from how columns agree
 _SAME = 0.99  # share of rows in which two columns agree when one was made of the other, rounding aside

@@ -37,6 +37,12 @@ def test_only_knees_of_a_known_grade(graded_table):
         of_table(rows.assign(grade=pd.array([pd.NA] * 20, dtype="Int64")))
 
 
+@pytest.mark.parametrize("column", [{"p0": 3.0}, {"p2": np.nan}, {"grade": 5}, {"grade": 1.5}])
+def test_what_are_no_probabilities_or_grades_is_refused(graded_table, column):
+    with pytest.raises(InputError, match="grades outside" if "grade" in column else "not logits"):
+        of_table(graded_table(5).assign(**column))
+
+
 def test_grades_by_each_rule():
     rows = pd.DataFrame([[0.4, 0.2, 0.4, 0, 0], [0.5, 0.0, 0, 0, 0.5]], columns=PROBABILITIES).assign(grade=[0, 1])
     graded = of_table(rows)

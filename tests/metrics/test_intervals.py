@@ -11,16 +11,16 @@ from koa_lightning.metrics import resampling, weighted
 from koa_lightning.metrics.graded import of_table
 from koa_lightning.metrics.intervals import Interval, with_intervals
 
+PROBABILITIES = [f"p{grade}" for grade in range(5)]
+
 
 def test_every_metric_has_a_value_inside_its_interval(graded_table):
-    found = with_intervals(graded_table(150), n_resamples=300, thresholds=[0.5, 1.5, 2.5, 3.5])
+    found = with_intervals(graded_table(300, sharpness=2), n_resamples=300, thresholds=[0.5, 1.5, 2.5, 3.5])
     assert list(found) == weighted.names()
     for name, each in found.items():
-        if name != "precision_0_expected":
-            assert each.note == "", name
-            assert each.low <= each.value <= each.high, name
-            assert each.low < each.high, name
-    assert found["precision_0_expected"] == Interval(1, None, None, "no interval: it is the same in all resamples")
+        assert each.note == "", name
+        assert each.low <= each.value <= each.high, name
+        assert each.low < each.high, name
     assert found["accuracy_tuned"] == found["accuracy_expected"]
 
 
@@ -74,7 +74,7 @@ def test_a_grade_missing_from_the_truth_is_said(graded_table):
 
 def test_what_is_never_predicted_and_one_class_are_said(graded_table):
     table = graded_table(100)
-    table[[f"p{k}" for k in range(5)]] = np.eye(5)[np.minimum(table["predicted"], 1)]
+    table[PROBABILITIES] = np.eye(5)[np.minimum(table["predicted"], 1)]
     found = with_intervals(table, n_resamples=100)
     assert found["precision_3"].note == "grade 3 is never predicted"
     assert found["f1_3"].value == 0
@@ -82,7 +82,7 @@ def test_what_is_never_predicted_and_one_class_are_said(graded_table):
     assert below["auroc_oa"] == Interval(None, None, None, "all knees are below grade 2: nothing to tell apart")
     above = with_intervals(table[table["grade"] >= 3], n_resamples=100)
     assert above["ap_ge3"].note == "all knees are at or above grade 3: nothing to tell apart"
-    one = table[table["grade"] == 0].assign(p0=1.0, p1=0.0)
+    one = table[table["grade"] == 0].assign(p0=1.0, p1=0.0, p2=0.0, p3=0.0, p4=0.0)
     assert with_intervals(one, n_resamples=100)["linear_kappa"].note == (
         "truth and prediction are one and the same single grade"
     )
@@ -96,8 +96,12 @@ def test_a_grade_of_few_patients_has_no_interval_or_a_word(graded_table):
     assert found["recall_4"].value is not None and found["recall_4"].low is None
     assert "undefined in" in found["recall_4"].note
     table.loc[2 * np.arange(1, 5), "grade"] = 4
+    table.loc[[0, 2], PROBABILITIES] = [0.0, 0, 0, 0, 1]
     few = with_intervals(table, n_resamples=500)["recall_4"]
     assert few.low is not None and "resamples, which are left out" in few.note
+    table.loc[2 * np.arange(5), PROBABILITIES] = [1.0, 0, 0, 0, 0]
+    never = with_intervals(table, n_resamples=500)["recall_4"]
+    assert never == Interval(0, None, None, "no interval: it is the same in all resamples")
 
 
 @pytest.mark.parametrize("n_knees", [1, 2])
@@ -127,12 +131,12 @@ def test_calibration_errors_are_corrected_for_their_bias():
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.ones(5), 600)
     grade = (p.cumsum(1) < rng.random((600, 1))).sum(1)
-    table = pd.DataFrame(p, columns=[f"p{k}" for k in range(5)]).assign(grade=grade)
+    table = pd.DataFrame(p, columns=PROBABILITIES).assign(grade=grade)
     found = with_intervals(table, n_resamples=500, only=("ece", "ece_classwise"))
     for each in found.values():
         assert each.low == 0 < each.value <= each.high
     sharper = p**3 / (p**3).sum(1, keepdims=True)
-    table[[f"p{k}" for k in range(5)]] = sharper
+    table[PROBABILITIES] = sharper
     for each in with_intervals(table, n_resamples=500, only=("ece", "ece_classwise")).values():
         assert 0 < each.low < each.value <= each.high
 

@@ -81,8 +81,9 @@ def _tests(found: Dossier, tested: dict[str, Any]) -> list[Block]:
     patients = f" of {count(tested['n_patients'], 'patient')}" if "n_patients" in tested else ""
     failed = [name for name, verdict in tested["verdicts"].items() if verdict == "failed"]
     blocks: list[Block] = [
-        Text(f"Maps by {tested['method']} for the {tested.get('target', 'grade')}, tested on {count(tested['n'], 'knee')}"
-             f"{patients} against random and centre-prior maps; each verdict follows from a rule fixed beforehand."),
+        Text(f"Maps by {tested['method']} (target: {tested.get('target', 'grade')}), tested on "
+             f"{count(tested['n'], 'knee')}{patients} against random and centre-prior maps; each verdict follows from a "
+             "rule fixed beforehand."),
     ]  # fmt: skip
     if failed:
         blocks.append(Text(f"Failed: {', '.join(failed)}. Do not read these maps as reasons.", "loud"))
@@ -141,13 +142,15 @@ def failures(found: Dossier) -> Section:
     shown = worst.head(N_WORST)
     heads = ["file", "side", "true", "graded", "expected", "p of the true", "p of the grade given"]
     rows = [
-        [_file(row["path"]), str(row["side"] or ""), str(int(row["grade"])), str(row["predicted"])]
-        + [number(row["expected_grade"], 2), percent(row[f"p{int(row['grade'])}"]), percent(_given(row))]
+        [
+            _file(row["path"]), str(row["side"] or ""), str(int(row["grade"])), str(row["predicted"]),
+            number(row["expected_grade"], 2), percent(row[f"p{int(row['grade'])}"]), percent(_given(row)),
+        ]
         for row in shown.to_dict("records")
-    ]
+    ]  # fmt: skip
     words = (
         f"{count(len(worst), 'knee')} of {len(known):,} graded wrongly; shown are the {len(shown)} of largest distance "
-        "between the expected and the true grade, so that nobody chooses them. In some a reader may find the label wrong."
+        "between the expected and the true grade, so that nobody picks them. In some a reader may find the label wrong."
     )
     table = Table("The worst mistakes", heads, rows, words=(0, 1))
     return Section("failures", "Failures", [Text(words), *_pictures(found, shown), table])

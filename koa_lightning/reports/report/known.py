@@ -120,8 +120,8 @@ def _ensembling(found: Dossier) -> str:
 
 def _metrics(found: Dossier) -> str:
     return (
-        "Accuracy, balanced accuracy, F1, precision, recall, quadratic and linear kappa, mean absolute error; AUROC and "
-        "average precision for grade >= 2 and >= 3; ranked probability score, Brier score, log loss, calibration error."
+        "Accuracy, balanced accuracy, F1, precision, recall, quadratic and linear kappa, mean absolute error, AUROC and "
+        "average precision for grade >= 2 and >= 3, ranked probability score, Brier score, log loss, calibration error."
     )
 
 
@@ -208,7 +208,8 @@ def _calibration(found: Dossier) -> str:
     if fitted["method"] == "none":
         return f"No recalibration ({fitted.get('left_out', 'none was asked for')})."
     before, after = fitted["before"]["ece"], fitted["after"]["ece"]
-    return f"Recalibrated by {fitted['method']} on the validation part: calibration error {before:.3f} before, {after:.3f} after."
+    how = f"Recalibrated by {fitted['method']} on the validation part"
+    return f"{how}: calibration error {before:.3f} before, {after:.3f} after."
 
 
 def _calculated(found: Dossier) -> str:

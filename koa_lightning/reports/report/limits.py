@@ -29,8 +29,8 @@ def _of_the_knees(found: Dossier) -> list[str]:
     data, said = found.about["data"], []
     if data["part"] == "val":
         said.append(
-            "The validation part was measured, which chose the epoch and, where fitted, calibration and thresholds: its "
-            "figures flatter. A part that chose nothing (test, or other data) is the fair one."
+            "The validation part was measured, which chose the epoch and, where fitted, calibration and thresholds, so "
+            "its figures flatter. A part that chose nothing (test, or other data) is the fair one."
         )
     if data["part"] == "out of fold":
         said.append("Out of fold, each fold's own knees chose its epoch, so the figures flatter a little.")
@@ -69,5 +69,5 @@ def _of_the_field(found: Dossier) -> list[str]:
     return [
         "Grades are opinions of readers, who differ themselves (quadratic kappa between readers .56 to .97 in the "
         "literature): no figure here is agreement with a truth.",
-        "Intervals are for the knees of this sample, drawn by patient; they say nothing of another training run's luck.",
+        "Intervals are for the knees of this sample, drawn by patient; another training would give other figures.",
     ]

@@ -127,14 +127,18 @@ def members(found: Dossier) -> Section | None:
 
 def _of_ensemble(found: Dossier) -> Section:
     ensemble = found.parts["ensemble"]
-    rows = [_row(entry["name"], entry["n_knees"], entry["metrics"]) for entry in ensemble["members"]]
-    rows.append(_row("ensemble", ensemble["ensemble"]["n_knees"], ensemble["ensemble"]))
+    rows = [
+        [entry["name"], f"{entry['n_knees']:,}", *(with_interval(entry["intervals"].get(name)) for name in _SHOWN)]
+        for entry in ensemble["members"]
+    ]
+    whole = [with_interval(found.metrics.get(name)) for name in _SHOWN]
+    rows.append(["ensemble", f"{found.about['data']['n_knees']:,}", *whole])
     own = [[each["name"], network(each), each["data"]["fingerprint"], each["data"].get("split", ""), str(each["epoch"])]
            for each in found.about["models"]]  # fmt: skip
     blocks: list[Block] = [
         Text(f"{ensemble['said']}.".capitalize()),
         Table("Members and ensemble", ["", "knees", *_SHOWN.values()], rows, last=True,
-              note=f"Calibrated: {ensemble['calibrated']}. Intervals of the ensemble are under Results."),
+              note=f"Calibrated: {ensemble['calibrated']}. In brackets: 95 % intervals by patient."),
         Table("What the members are", ["member", "network", "trained on", "split", "epoch"], own, words=(0, 1, 2, 3)),
     ]  # fmt: skip
     return Section("members", "Members of the ensemble", blocks)
@@ -150,8 +154,8 @@ def _of_folds(found: Dossier) -> Section:
             rows.append([words, number(spread["n_knees"][key], 1), *(number(values.get(name)) for name in _SHOWN)])
     pooled = [with_interval(found.metrics.get(name)) for name in _SHOWN]
     note = "The folds share most of their training knees: the sd tells how much they differ and is no interval."
-    table = Table("Folds, and all knees out of fold", ["", "knees", *_SHOWN.values()],
-                  [*rows, ["out of fold, pooled", f"{found.about['data']['n_knees']:,}", *pooled]], note, last=True)  # fmt: skip
+    rows.append(["out of fold, pooled", f"{found.about['data']['n_knees']:,}", *pooled])
+    table = Table("Folds, and all knees out of fold", ["", "knees", *_SHOWN.values()], rows, note, last=True)
     entries = [(f"fold {fold}", {"value": own["quadratic_kappa"]}) for fold, own in enumerate(folds)]
     whole = found.metrics.get("quadratic_kappa", {})
     drawing = figures.forest_figure([*entries, ("pooled", whole)], "Quadratic kappa of the folds", "quadratic kappa",

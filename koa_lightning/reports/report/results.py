@@ -53,8 +53,8 @@ def results(found: Dossier) -> Section:
     shown = [name for name in _OF_PROBABILITIES if name in found.metrics]
     of_p = [[_OF_PROBABILITIES[n][0], with_interval(found.metrics[n]), _OF_PROBABILITIES[n][1]] for n in shown]
     blocks: list[Block] = [
-        Text(f"Measured on {known.part_in_words(found)}: {known.size(found)}. In brackets: 95 % intervals by bootstrap over "
-             "patients, both knees together."),
+        Text(f"Measured on {known.part_in_words(found)}: {known.size(found)}. In brackets: 95 % intervals by bootstrap "
+             "over patients, both knees together."),
         Table("Agreement of grades", ["metric", *rules.values()], rows),
         Table("Quality of the probabilities", ["metric", "value", "meaning"], of_p, words=(0, 2)),
         _per_grade(found),
@@ -118,10 +118,9 @@ def confusion(found: Dossier) -> Section:
             ]
         )
     heads = ["", "knees", "share", "graded too low", "graded too high"]
-    return Section("confusion", "Confusion matrix", [
-        Drawing("confusion_matrix", figure, "Knees and share of each true grade (rows) by the most probable grade (columns)."),
-        Table("How far off the most probable grade is", heads, rows),
-    ])  # fmt: skip
+    caption = "Knees, and share of each true grade (rows), by the most probable grade (columns)."
+    table_ = Table("How far off the most probable grade is", heads, rows)
+    return Section("confusion", "Confusion matrix", [Drawing("confusion_matrix", figure, caption), table_])
 
 
 def roc(found: Dossier) -> Section:
@@ -131,11 +130,12 @@ def roc(found: Dossier) -> Section:
         return Section("roc", "ROC and precision-recall", [Absent("No curves: all knees have the same true grade.")])
     grade, _ = _scores(found)
     shares = {each: float((grade == each).mean()) for each in prs}
+    words = "Precision against recall; the ticks at the right edge are what chance would reach."
+    drawn = figures.roc_figure(rocs, found.marks), figures.precision_recall_figure(prs, shares, found.marks)
     blocks: list[Block] = [
-        Drawing("roc", figures.roc_figure(rocs, found.marks), "ROC of each grade against the rest, by its probability.", "half"),
-        Drawing("precision_recall", figures.precision_recall_figure(prs, shares, found.marks),
-                "Precision against recall; the ticks at the right edge are what chance would reach.", "half"),
-    ]  # fmt: skip
+        Drawing("roc", drawn[0], "ROC of each grade against the rest, by its probability.", "half"),
+        Drawing("precision_recall", drawn[1], words, "half"),
+    ]
     absent = [common.GRADE_NAMES[each] for each in range(5) if each not in rocs]
     if absent:
         blocks.append(Text(f"No curve of {', '.join(absent)}: no such knee.", "quiet"))
@@ -163,9 +163,9 @@ def subgroups(found: Dossier) -> Section:
                                     found.marks, reference=whole)  # fmt: skip
     heads = ["group", "knees", "patients", *_GROUP_METRICS.values()]
     note = "; ".join([*notes, "differences between groups are not corrected for several comparisons"])
-    blocks = [Table("Metrics by subgroup", heads, rows, f"{note[:1].upper()}{note[1:]}."),
-              Drawing("subgroups", drawing, "Quadratic kappa of each group; the broken line is that of all knees.")]  # fmt: skip
-    return Section("groups", "Subgroups", blocks)
+    caption = "Quadratic kappa of each group; the broken line is that of all knees."
+    table_ = Table("Metrics by subgroup", heads, rows, f"{note[:1].upper()}{note[1:]}.")
+    return Section("groups", "Subgroups", [table_, Drawing("subgroups", drawing, caption)])
 
 
 def readers(found: Dossier) -> Section:

@@ -42,7 +42,8 @@ def abstention(found: Dossier) -> Section:
         return Section("abstention", "Abstention", [Absent(f"No risk-coverage curve: {curve['left_out']}.")])
     drawing = Drawing("risk_coverage", trust_figures.risk_coverage_figure(curve, _title(found), found.marks),
                       "Wrong grades among the knees that are graded, the most certain first.")  # fmt: skip
-    area = f"Area under the curve: {curve['aurc']:.3f} (at best {curve['best_aurc']:.3f}; in no order {curve['risk']:.3f})."
+    others = f"at best {curve['best_aurc']:.3f}; in no order {curve['risk']:.3f}"
+    area = f"Area under the curve: {curve['aurc']:.3f} ({others})."
     if curve.get("threshold") and curve.get("risk_at_threshold") is not None:
         at = percent(curve["coverage_at_threshold"], 1)
         own = (f"At the threshold {curve['threshold']:.3f}, {at} of the knees are graded and "
@@ -72,9 +73,12 @@ def conformal(found: Dossier) -> Section:
     n = sum(entry["n"] for entry in by_grade.values())
     rows.append(["all", f"{n:,}", percent(sets["coverage"], 1), number(sets["mean_size"], 2)])
     how = f", measured {sets['measured']}" if "measured" in sets else ""
+    words = (
+        f"Sets of neighbouring grades that are to hold the true grade of {percent(1 - sets['alpha'])} of the knees; they "
+        f"hold it for {percent(sets['coverage'], 1)}{how}. The promise is for all knees together, not for each grade."
+    )
     blocks: list[Block] = [
-        Text(f"Sets of neighbouring grades that are to hold the true grade of {percent(1 - sets['alpha'])} of the knees; "
-             f"they hold it for {percent(sets['coverage'], 1)}{how}. The promise is for all knees together, not for each grade."),
+        Text(words),
         Drawing("prediction_sets", figures.coverage_figure(sets, found.marks),
                 "Sets that hold the true grade, by true grade, against what was promised."),
         Table("Prediction sets by true grade", ["true grade", "knees", "coverage", "mean size"], rows, last=True),
@@ -99,4 +103,5 @@ def inputs(found: Dossier) -> Section:
 
 
 def _title(found: Dossier) -> str:
-    return f"{found.about['data']['name']} {known.PARTS.get(found.about['data']['part'], found.about['data']['part'])}".strip()
+    data = found.about["data"]
+    return f"{data['name']} {known.PARTS.get(data['part'], data['part'])}".strip()
