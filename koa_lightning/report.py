@@ -1,4 +1,4 @@
-"""One page on an evaluation, for a paper's supplement: `python -m koa_lightning.report ckpt=FOLDER|FILE`, or `table=FILE`."""
+"""A page on an evaluation, for a paper's supplement: `python -m koa_lightning.report ckpt=FOLDER`, or `table=FILE`."""
 
 from __future__ import annotations
 

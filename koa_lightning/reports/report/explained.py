@@ -82,8 +82,8 @@ def _tests(found: Dossier, tested: dict[str, Any]) -> list[Block]:
     failed = [name for name, verdict in tested["verdicts"].items() if verdict == "failed"]
     blocks: list[Block] = [
         Text(f"Maps by {tested['method']} (target: {tested.get('target', 'grade')}), tested on "
-             f"{count(tested['n'], 'knee')}{patients} against random and centre-prior maps; each verdict follows from a "
-             "rule fixed beforehand."),
+             f"{count(tested['n'], 'knee')}{patients} against random and centre-prior maps; each verdict follows "
+             "from a rule fixed beforehand."),
     ]  # fmt: skip
     if failed:
         blocks.append(Text(f"Failed: {', '.join(failed)}. Do not read these maps as reasons.", "loud"))
@@ -120,8 +120,8 @@ def _numbers(name: str, test: dict[str, Any]) -> str:
         return f"{percent(share.get('map'))} of the heat in the {place}, {others}"
     hidden, only = test.get("without_joint"), test.get("only_joint")
     survives = percent(test.get("survives"))
-    return (f"kappa {number(test.get('kappa'))}; joint hidden {number(hidden)} ({survives} survives), all but the joint "
-            f"hidden {number(only)}")  # fmt: skip
+    kappas = f"kappa {number(test.get('kappa'))}; joint hidden {number(hidden)} ({survives} survives)"
+    return f"{kappas}, all but the joint hidden {number(only)}"
 
 
 def _ends(test: dict[str, Any], digits: int = 3) -> str:

@@ -27,7 +27,7 @@ from koa_lightning.reports.report.of_model import network
 _GRADES = ("0", "1", "2", "3", "4")
 _SHOWN = {
     "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "quadratic_kappa": "quadratic kappa",
-    "mae": "MAE", "auroc_oa": "AUROC, grade >= 2", "ece": "ECE",
+    "mae": "MAE", "auroc_oa": "AUROC, grade ≥ 2", "ece": "ECE",
 }  # fmt: skip
 
 

@@ -30,17 +30,22 @@ _OF_GRADES = {
     "recall_macro": "recall, macro", "mae": "mean absolute error (grades)",
 }  # fmt: skip
 _OF_PROBABILITIES = {
-    "auroc_oa": ("AUROC, grade >= 2", "a knee with, above one without osteoarthritis"),
-    "auroc_ge3": ("AUROC, grade >= 3", "the same for moderate or severe"),
-    "ap_oa": ("average precision, grade >= 2", "area under precision-recall"),
-    "ap_ge3": ("average precision, grade >= 3", "the same for moderate or severe"),
+    "auroc_oa": ("AUROC, grade ≥ 2", "a knee with, above one without osteoarthritis"),
+    "auroc_ge3": ("AUROC, grade ≥ 3", "the same for moderate or severe"),
+    "ap_oa": ("average precision, grade ≥ 2", "area under precision-recall"),
+    "ap_ge3": ("average precision, grade ≥ 3", "the same for moderate or severe"),
     "rps": ("ranked probability score", "distance in grades of the whole distribution; 0 is best"),
     "brier": ("Brier score", "squared error of five probabilities; 0 is best"),
     "log_loss": ("log loss", "0 is best; guessing evenly gives 1.609"),
     "ece": ("expected calibration error", "stated less reached share of right grades"),
     "ece_classwise": ("class-wise calibration error", "the same, mean over the grades"),
 }
-_GROUP_METRICS = {"accuracy": "accuracy", "quadratic_kappa": "quadratic kappa", "mae": "MAE", "auroc_oa": "AUROC >= 2"}
+_GROUP_METRICS = {
+    "accuracy": "accuracy",
+    "quadratic_kappa": "quadratic kappa",
+    "mae": "MAE",
+    "auroc_oa": "AUROC, grade ≥ 2",
+}
 
 
 def results(found: Dossier) -> Section:

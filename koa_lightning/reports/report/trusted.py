@@ -28,7 +28,8 @@ def calibration(found: Dossier) -> Section:
         for key, name in _SCORES.items()
         if key in fitted[sides[0]]
     ]
-    figure = trust_figures.reliability_figure(fitted, _title(found), found.marks)
+    bare = {key: value for key, value in fitted.items() if key not in ("measured", "left_out")}  # said in words
+    figure = trust_figures.reliability_figure(bare, _title(found), found.marks)
     caption = "Share of knees for which it was so, against the probability stated; knees in each bin below."
     blocks = [words, Drawing("reliability", figure, caption),
               Table("Scores of the probabilities", ["score", *(heads[side] for side in sides)], rows)]  # fmt: skip
@@ -74,8 +75,8 @@ def conformal(found: Dossier) -> Section:
     rows.append(["all", f"{n:,}", percent(sets["coverage"], 1), number(sets["mean_size"], 2)])
     how = f", measured {sets['measured']}" if "measured" in sets else ""
     words = (
-        f"Sets of neighbouring grades that are to hold the true grade of {percent(1 - sets['alpha'])} of the knees; they "
-        f"hold it for {percent(sets['coverage'], 1)}{how}. The promise is for all knees together, not for each grade."
+        f"Sets of neighbouring grades that are to hold the true grade of {percent(1 - sets['alpha'])} of the knees; "
+        f"they hold it for {percent(sets['coverage'], 1)}{how}. The promise is for all knees together, not for each grade."
     )
     blocks: list[Block] = [
         Text(words),
