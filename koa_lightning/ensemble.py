@@ -108,7 +108,7 @@ def _describe(
             "n_trained_on": None if facts["training_unknown"] else 0,
         },
         marks=facts["marks"],
-        settings={"tta": cfg.tta},
+        settings={"tta": cfg.tta, "calibrated": cfg.calibrated},
         tracking={"run_id": run.run_id, "uri": run.uri},
     )
     return provenance.write(about, Path(cfg.out))

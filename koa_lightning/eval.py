@@ -43,7 +43,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         raise InputError("logits=true: is about a table; type table=FILE too")
     speed.tune_allocator()
 
-    from koa_lightning import checkpoint, measured, members, report
+    from koa_lightning import checkpoint, measured, members, provenance, report
     from koa_lightning.trust import judge
 
     folder = Path(cfg.out)
@@ -62,7 +62,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     status = "FAILED"
     try:
         metrics, found, lines = _measure(cfg, read, data, marks, run)
-        _describe(cfg, read, data, marks, run)
+        provenance.of_checkpoint(cfg, read, data, marks, run)
         report.at_end(cfg, run, f"eval/{cfg.split}")
         status = "FINISHED"
     finally:
@@ -73,7 +73,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
 
 def _of_table(cfg: DictConfig) -> dict[str, Any]:
     """Measure a predictions table from anywhere, without its model; nothing is logged."""
-    from koa_lightning import measured, report, table
+    from koa_lightning import measured, provenance, report, table
     from koa_lightning.metrics.tables import read_predictions
     from koa_lightning.tracking.none import NoRun
     from koa_lightning.trust import part as trusted
@@ -89,52 +89,10 @@ def _of_table(cfg: DictConfig) -> dict[str, Any]:
     table.write(predictions, folder)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     trust = trusted.evaluate_table(cfg, predictions, folder)
-    _describe_table(cfg, predictions)
+    provenance.of_table(cfg, predictions)
     report.at_end(cfg, NoRun(), "")
     say(Path(cfg.table).name, metrics, found, [], folder, trust.lines)
     return {**metrics, "out": str(folder)}
-
-
-def _describe_table(cfg: DictConfig, predictions: pd.DataFrame) -> None:
-    """Write down what was measured, and that its model is not known."""
-    from koa_lightning import provenance
-
-    about = provenance.describe(
-        kind="table",
-        models=[],
-        predictions=predictions,
-        data={"name": Path(cfg.table).name, "part": "", "fingerprint": "", "split": "", "n_trained_on": None},
-        marks=[],
-        settings={"logits": cfg.logits},
-        tracking={},
-    )
-    provenance.write(about, Path(cfg.out))
-
-
-def _describe(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str], run: Any) -> None:
-    """Write down what was evaluated, with which model, for the report."""
-    from koa_lightning import provenance, unseen
-
-    knees = data.tables[cfg.split]
-    seen = unseen.seen_in_training(read)
-    n_trained_on = None if seen is None else int(unseen.was_trained_on(knees, seen).sum())
-    label = read.record["config"].get("name") or read.record["net"]["name"]
-    about = provenance.describe(
-        kind="checkpoint",
-        models=[provenance.of_model(read, str(label))],
-        predictions=knees,
-        data={
-            "name": data.name,
-            "part": cfg.split,
-            "fingerprint": data.fingerprint,
-            "split": data.split_name,
-            "n_trained_on": n_trained_on,
-        },
-        marks=marks,
-        settings={"tta": cfg.tta},
-        tracking={"run_id": run.run_id, "uri": run.uri},
-    )
-    run.log_artifact(provenance.write(about, Path(cfg.out)), f"eval/{cfg.split}")
 
 
 def _measure(
@@ -150,7 +108,7 @@ def _measure(
     folder = Path(cfg.out)
     net = read.network()
     if cfg.explain.enabled:
-        cam.check(net, read.preprocessing.image_size, "explain=none", link=net.spec.link)
+        cam.check(net, read.preprocessing.image_size, "explain=none", **cam.asked(cfg.explain, net))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     flip = cfg.tta == "flip"
     with foreign.watching(net) as features:
@@ -171,12 +129,19 @@ def _measure(
         title=f"{data.name}, {cfg.split} part",
         n_worst=cfg.explain.n_worst if cfg.explain.enabled else None,
         probabilities=read.probabilities(logits, cfg.calibrated),
+        maps=cam.asked(cfg.explain, net),
+        more_panels=True,
     )
     part = _part(cfg, read)
     numbers = {**measured.to_log(found), **{name: value for name, value in metrics.items() if value is not None}}
     run.log_metrics({f"{part}/{name}": value for name, value in numbers.items()}, read.epoch)
     for file in [*files, folder / "metrics.json", *found.files, *trust.files, *drawn]:
         run.log_artifact(file, f"eval/{cfg.split}")
+    if cfg.explain.enabled and cfg.explain.tests:
+        from koa_lightning.explain.record import record_tests
+
+        how = {"marks": marks, "checkpoint": str(read.path), "epoch": read.epoch, "quiet": cfg.quiet}
+        record_tests(net, data, cfg.split, cfg.explain, folder, run, **how)
     return metrics, found, trust.lines
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from koa_lightning.callbacks import History
 from koa_lightning.cli import DONE, INTERRUPTED
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.data.dataset import KneeDataset
-from koa_lightning.explain.cam import gradcam
-from koa_lightning.explain.panel import cam_panel, choose_knees
+from koa_lightning.explain.cam import asked
+from koa_lightning.explain.panels import draw_panels
+from koa_lightning.explain.record import record_tests
 from koa_lightning.inference import grade_batches
 from koa_lightning.models.grader import KneeGrader
 from koa_lightning.models.net import KneeNet
@@ -153,9 +154,13 @@ def _draw_best(
         folder / "figures",
         title="validation",
         n_worst=cfg.explain.n_worst if cfg.explain.enabled else None,
+        maps=asked(cfg.explain, net),
     )
     for file in drawn:
-        run.log_artifact(file, "figures" if "gradcam" not in file.name else "gradcam")
+        run.log_artifact(file, cfg.explain.method if file.name.startswith(cfg.explain.method) else "figures")
+    if cfg.explain.enabled and cfg.explain.tests:
+        how = {"marks": read.marks, "checkpoint": str(read.path), "epoch": read.epoch, "quiet": cfg.quiet}
+        record_tests(net, data, "val", cfg.explain, folder / "figures", run, **how)
     return logits, features
 
 
@@ -169,10 +174,12 @@ def draw(
     *,
     title: str,
     n_worst: int | None,
+    maps: Mapping[str, str],
     suffix: str = "",
     probabilities: Tensor | None = None,
+    more_panels: bool = False,
 ) -> list[Path]:
-    """Draw the confusion matrix and the Grad-CAM panel of graded knees; return the files.
+    """Draw the confusion matrix and panels of heat maps of graded knees; return the files.
 
     Args:
         net: The network, on its device.
@@ -183,8 +190,10 @@ def draw(
         folder: Where the files go.
         title: Of the part.
         n_worst: Mistakes in the panel, besides one knee a grade; None: no panel.
+        maps: What the panels show, see `koa_lightning.explain.cam.asked`.
         suffix: Of the panel's file name, e.g. an epoch.
         probabilities: Float N x 5, those that the checkpoint promises; None: the raw ones.
+        more_panels: See `koa_lightning.explain.panels.draw_panels`.
     """
     if probabilities is None:
         probabilities = links.probabilities(logits, net.spec.link)
@@ -198,36 +207,9 @@ def draw(
         figure = figures.confusion_matrix_figure(confusion, title, marks)
         files.append(figures.save(figure, folder / "confusion_matrix.png"))
     if n_worst is not None and known.any():
-        expected = links.expected_grade(probabilities)
-        rows = np.flatnonzero(known.numpy())
-        chosen = rows[choose_knees(grade[rows].numpy(), predicted[rows].numpy(), expected[rows].numpy(), n_worst)]
-        files.append(_panel(net, dataset, paths, probabilities, chosen, marks, folder / f"gradcam{suffix}.png"))
+        how: dict[str, Any] = {"n_worst": n_worst, "maps": maps, "more": more_panels, "suffix": suffix}
+        files += draw_panels(net, dataset, paths, probabilities, marks, folder, **how)
     return files
-
-
-def _panel(
-    net: KneeNet,
-    dataset: KneeDataset,
-    paths: Sequence[str],
-    probabilities: Tensor,
-    rows: np.ndarray,
-    marks: Sequence[str],
-    file: Path,
-) -> Path:
-    batch = dataset.__getitems__(rows.tolist())
-    device = next(net.parameters()).device
-    maps = gradcam(net, net.normalise(batch["image"].to(device)), link=net.spec.link)
-    chosen = probabilities[torch.from_numpy(rows)]
-    figure = cam_panel(
-        batch["image"][:, 0].numpy(),
-        maps,
-        batch["grade"].numpy(),
-        chosen.argmax(1).numpy(),
-        chosen.numpy(),
-        [Path(paths[row]).name for row in rows],
-        marks,
-    )
-    return figures.save(figure, file)
 
 
 def panel_drawer(
@@ -246,9 +228,10 @@ def panel_drawer(
             folder / "figures",
             title="validation",
             n_worst=cfg.explain.n_worst,
+            maps=asked(cfg.explain, module.net),
             suffix=f"_epoch_{epoch:03d}",
         )
         for file in drawn:
-            run.log_artifact(file, "gradcam")
+            run.log_artifact(file, cfg.explain.method)
 
     return draw_epoch

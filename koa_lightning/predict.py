@@ -48,8 +48,8 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
     read = checkpoint.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
     judge.settle(cfg, read.record)
     net = read.network()
-    if cfg.overlays:
-        cam.check(net, read.preprocessing.image_size, "overlays=false", link=net.spec.link)
+    if _draws(cfg):
+        cam.check(net, read.preprocessing.image_size, "overlays=false", **cam.asked(cfg.explain, net))
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
     tables: list[pd.DataFrame] = []
@@ -115,19 +115,25 @@ def _grade_some(
     described = foreign.describe([tensor], features[:1]) if read.inputs else None
     judged = judge.columns(read, logits, p.numpy(), described, alpha=cfg.alpha, refer_below=cfg.refer_below)
     rows = pd.concat([rows, judged], axis=1)
-    rows["overlay"] = _overlays(net, read, batch, rows, folder) if cfg.overlays else ""
+    rows["overlay"] = _overlays(cfg, net, read, batch, rows, folder) if _draws(cfg) else ""
     return [rows]
 
 
-def _overlays(net: KneeNet, read: Checkpoint, batch: np.ndarray, rows: pd.DataFrame, folder: Path) -> list[str]:
+def _draws(cfg: DictConfig) -> bool:
+    return bool(cfg.overlays and cfg.explain.enabled)
+
+
+def _overlays(
+    cfg: DictConfig, net: KneeNet, read: Checkpoint, batch: np.ndarray, rows: pd.DataFrame, folder: Path
+) -> list[str]:
     import hashlib
 
     import torch
 
-    from koa_lightning.explain.cam import gradcam
+    from koa_lightning.explain.cam import asked, heat_maps
     from koa_lightning.explain.panel import overlay
 
-    heat = gradcam(net, net.normalise(torch.from_numpy(batch).unsqueeze(1)), link=net.spec.link)
+    heat = heat_maps(net, net.normalise(torch.from_numpy(batch).unsqueeze(1)), **asked(cfg.explain, net))
     (folder / "overlays").mkdir(exist_ok=True)
     files = []
     for image, one, row in zip(batch, heat, rows.to_dict("records"), strict=True):

@@ -9,13 +9,17 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER, table
 from koa_lightning.checkpoint import Checkpoint
 from koa_lightning.data import manifest as mf
+
+if TYPE_CHECKING:
+    from koa_lightning.data.datamodule import KneeDataModule
 
 FILE = "evaluation.json"
 _KEPT = (
@@ -121,3 +125,54 @@ def write(about: dict[str, Any], folder: Path) -> Path:
     file = folder / FILE
     file.write_text(json.dumps(about, indent=1))
     return file
+
+
+def of_checkpoint(
+    cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: Sequence[str], run: Any
+) -> dict[str, Any]:
+    """Write down what an evaluation of one checkpoint was, also into its run; return it.
+
+    Args:
+        cfg: The config `eval`.
+        read: The checkpoint.
+        data: With the part that was measured.
+        marks: Of both.
+        run: The tracked run, open.
+    """
+    from koa_lightning import unseen
+
+    knees, seen = data.tables[cfg.split], unseen.seen_in_training(read)
+    label = read.record["config"].get("name") or read.record["net"]["name"]
+    about = describe(
+        kind="checkpoint",
+        models=[of_model(read, str(label))],
+        predictions=knees,
+        data={
+            "name": data.name,
+            "part": cfg.split,
+            "fingerprint": data.fingerprint,
+            "split": data.split_name,
+            "n_trained_on": None if seen is None else int(unseen.was_trained_on(knees, seen).sum()),
+        },
+        marks=marks,
+        settings={"tta": cfg.tta, "calibrated": cfg.calibrated},
+        tracking={"run_id": run.run_id, "uri": run.uri},
+    )
+    run.log_artifact(write(about, Path(cfg.out)), f"eval/{cfg.split}")
+    return about
+
+
+def of_table(cfg: DictConfig, predictions: pd.DataFrame) -> dict[str, Any]:
+    """Write down that a table was measured, and that its model is not known; return it.
+
+    Args:
+        cfg: The config `eval`.
+        predictions: The table.
+    """
+    data = {"name": Path(cfg.table).name, "part": "", "fingerprint": "", "split": "", "n_trained_on": None}
+    settings = {"logits": cfg.logits}
+    about = describe(
+        kind="table", models=[], predictions=predictions, data=data, marks=[], settings=settings, tracking={}
+    )
+    write(about, Path(cfg.out))
+    return about

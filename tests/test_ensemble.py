@@ -42,7 +42,10 @@ def folded(folded_once, alone, tmp_path, monkeypatch):
 @pytest.fixture
 def measure(tmp_path):
     def run(ckpt, *overrides, out="out"):
-        cfg = compose("eval", [f"out='{tmp_path}/{out}'", "explain=none", "tracking=none", "quiet=true", *overrides])
+        cfg = compose(
+            "eval",
+            [f"out='{tmp_path}/{out}'", "explain=none", "tracking=none", "quiet=true", "report=false", *overrides],
+        )
         cfg.ckpt = ckpt
         return evaluate(cfg), tmp_path / out
 
@@ -176,7 +179,7 @@ def test_two_grades_for_one_knee():
 
 def test_from_the_command_line_with_a_run_of_its_own(folded, launch, place):
     several = f"[{folded.best[0]},{folded.best[2]}]"
-    ended = launch(eval.main, f"ckpt={several}", "out=o", "explain=none", "quiet=true")
+    ended = launch(eval.main, f"ckpt={several}", "out=o", "explain=none", "quiet=true", "report=false")
     assert ended.code == 0, ended.err
     assert "members and ensemble" in "\n".join(ended.out)
     assert Path("o/ensemble.csv").exists()

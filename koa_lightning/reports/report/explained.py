@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from koa_lightning.dossier import Dossier
+from koa_lightning.explain.methods import LABELS
 from koa_lightning.reports.report import figures, thumbnails
 from koa_lightning.reports.report.blocks import (
     Absent,
@@ -33,11 +33,10 @@ _TESTS = {
     "shortcut": ("Shortcut", "the grade is lost when the joint is hidden, and kept when all else is"),
 }
 _PANELS = {
-    "gradcam.png": "One knee of each grade, and the worst mistakes.",
-    "panel_by_grade.png": "By grade.",
-    "panel_by_mistake.png": "By kind of mistake.",
-    "panel_most_certain.png": "The most certain.",
-    "panel_least_certain.png": "The least certain.",
+    "": "one knee of each grade, and the worst mistakes",
+    "_grades": "knees of each grade",
+    "_mistakes": "knees of each kind of mistake",
+    "_certainty": "the most and the least certain",
 }
 
 
@@ -60,18 +59,15 @@ def explanations(found: Dossier) -> Section:
 
 
 def _panels(found: Dossier) -> list[tuple[str, str]]:
+    """Return address and words of each panel that the evaluation drew."""
     if found.folder is None:
         return []
-    files = {name: found.folder / name for name in _PANELS} | {
-        file.name: file for file in sorted(found.folder.glob("panel*.png"))
+    files = {
+        f"{label}: {words}.": found.folder / f"{method}{name}.png"
+        for method, label in LABELS.items()
+        for name, words in _PANELS.items()
     }
-    return [
-        (thumbnails.of_file(file), _PANELS.get(name, _words(file))) for name, file in files.items() if file.is_file()
-    ]
-
-
-def _words(file: Path) -> str:
-    return file.stem.replace("_", " ").capitalize() + "."
+    return [(thumbnails.of_file(file), words) for words, file in files.items() if file.is_file()]
 
 
 def _tests(found: Dossier, tested: dict[str, Any]) -> list[Block]:

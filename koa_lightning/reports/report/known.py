@@ -121,7 +121,7 @@ def _ensembling(found: Dossier) -> str:
 def _metrics(found: Dossier) -> str:
     return (
         "Accuracy, balanced accuracy, F1, precision, recall, quadratic and linear kappa, mean absolute error, AUROC "
-        "and average precision for grade ≥ 2 and ≥ 3, ranked probability score, Brier score, log loss, calibration error."
+        "and average precision for grade ≥ 2 and ≥ 3, ranked probability score, Brier score, log loss, ECE."
     )
 
 

@@ -74,9 +74,10 @@ def conformal(found: Dossier) -> Section:
     n = sum(entry["n"] for entry in by_grade.values())
     rows.append(["all", f"{n:,}", percent(sets["coverage"], 1), number(sets["mean_size"], 2)])
     how = f", measured {sets['measured']}" if "measured" in sets else ""
+    promised, kept = percent(1 - sets["alpha"]), percent(sets["coverage"], 1)
     words = (
-        f"Sets of neighbouring grades that are to hold the true grade of {percent(1 - sets['alpha'])} of the knees; "
-        f"they hold it for {percent(sets['coverage'], 1)}{how}. The promise is for all knees together, not for each grade."
+        f"Sets of neighbouring grades that are to hold the true grade of {promised} of the knees; they hold it for "
+        f"{kept}{how}. The promise is for all knees together, not for each grade."
     )
     blocks: list[Block] = [
         Text(words),
