@@ -177,6 +177,7 @@ def test_it_is_logged_to_the_run_that_trained_it_which_stays_as_it_was(trained, 
     assert {path.removeprefix("eval/test/") for path in files} == {
         "predictions.csv", "predictions.parquet", "metrics.json", "intervals.json", "confusion_matrix.png",
         "gradcam.png", "gradcam_grades.png", "gradcam_mistakes.png", "gradcam_certainty.png", "evaluation.json",
+        "calibration.json", "conformal.json", "abstention.json", "inputs.json", "reliability.png", "risk_coverage.png",
     }  # fmt: skip
     for field in ("run_name", "status", "start_time", "end_time"):
         assert getattr(after.info, field) == getattr(before.info, field)

@@ -117,6 +117,11 @@ def percent(share: float | None, digits: int = 0) -> str:
     return NOTHING if share is None else f"{share:.{digits}%}"
 
 
+def sentence(words: str) -> str:
+    """Return words with a capital letter first; the others stay as they are."""
+    return f"{words[:1].upper()}{words[1:]}"
+
+
 def count(n: int, noun: str) -> str:
     """Return a number with its noun, e.g. `1 knee`, `2 knees`."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from koa_lightning.dossier import Dossier
 from koa_lightning.reports.report import of_model
-from koa_lightning.reports.report.blocks import count, percent, with_interval
+from koa_lightning.reports.report.blocks import count, percent, sentence, with_interval
 from koa_lightning.reports.report.of_model import PARTS
 
 FEW = 30  # knees of a grade, below which nothing is said about it
@@ -63,7 +63,7 @@ def _source(found: Dossier) -> str:
 
 def _subset(found: Dossier) -> str:
     skipped = [mark for mark in found.marks if "skipped" in mark]
-    return f"{skipped[0].capitalize()}." if skipped else ""
+    return f"{sentence(skipped[0])}." if skipped else ""
 
 
 def _grades(found: Dossier) -> str:
@@ -90,7 +90,7 @@ def _readers(found: Dossier) -> str:
 
 def _size(found: Dossier) -> str:
     grades = found.about["data"]["grades"]
-    return f"{size(found).capitalize()}; by grade 0 to 4: {', '.join(f'{n:,}' for n in grades)}."
+    return f"{sentence(size(found))}; by grade 0 to 4: {', '.join(f'{n:,}' for n in grades)}."
 
 
 def _output(found: Dossier) -> str:
@@ -149,7 +149,7 @@ def _flow(found: Dossier) -> str:
     data = found.about["data"]
     reach = sum(data["grades"][2:])
     share = percent(reach / max(1, sum(data["grades"])))
-    return f"{size(found).capitalize()} measured; {count(reach, 'knee')} ({share}) of grade 2 or more."
+    return f"{sentence(size(found))} measured; {count(reach, 'knee')} ({share}) of grade 2 or more."
 
 
 def _characteristics(found: Dossier) -> str:

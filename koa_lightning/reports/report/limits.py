@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from koa_lightning.dossier import Dossier
-from koa_lightning.reports.report.blocks import count
+from koa_lightning.reports.report.blocks import count, sentence
 from koa_lightning.reports.report.of_model import is_external
 
 FEW = 30  # knees of a grade, below which its figures say little
@@ -21,7 +21,7 @@ def limits(found: Dossier) -> list[str]:
     Args:
         found: All that the report knows.
     """
-    said = [_MARKS.get(mark, f"{mark[:1].upper()}{mark[1:]}.") for mark in found.marks]
+    said = [_MARKS.get(mark, f"{sentence(mark)}.") for mark in found.marks]
     return [*said, *_of_the_knees(found), *_of_the_methods(found), *_of_the_field(found)]
 
 

@@ -19,6 +19,7 @@ from koa_lightning.reports.report.blocks import (
     Text,
     count,
     number,
+    sentence,
     with_interval,
 )
 from koa_lightning.reports.report.limits import limits
@@ -52,7 +53,7 @@ def model_card(found: Dossier, said: Mapping[str, str]) -> Section:
         ("Training data", join("source", "partition", "disjoint", "quality", "imbalance")),
         ("Training", join("training", "augmentation", "selection")),
         ("Preprocessing", join("preprocessing", "input")),
-        ("Evaluation data", f"{known.part_in_words(found).capitalize()}: {known.size(found)}. {join('external')}"),
+        ("Evaluation data", f"{sentence(known.part_in_words(found))}: {known.size(found)}. {join('external')}"),
         ("Result", join("summary", "calibration", "explanations")),
         ("Ethical considerations", f"{DISCLAIMER.capitalize()}. Radiographs are data of persons: heed consent and "
                                    "licence. A wrong grade harms if it is believed."),
@@ -136,7 +137,7 @@ def _of_ensemble(found: Dossier) -> Section:
     own = [[each["name"], network(each), each["data"]["fingerprint"], each["data"].get("split", ""), str(each["epoch"])]
            for each in found.about["models"]]  # fmt: skip
     blocks: list[Block] = [
-        Text(f"{ensemble['said']}.".capitalize()),
+        Text(f"{sentence(ensemble['said'])}."),
         Table("Members and ensemble", ["", "knees", *_SHOWN.values()], rows, last=True,
               note=f"Calibrated: {ensemble['calibrated']}. In brackets: 95 % intervals by patient."),
         Table("What the members are", ["member", "network", "trained on", "split", "epoch"], own, words=(0, 1, 2, 3)),

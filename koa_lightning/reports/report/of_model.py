@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from koa_lightning.dossier import Dossier
+from koa_lightning.reports.report.blocks import sentence
 
 PARTS = {"train": "training", "val": "validation", "test": "test", "auto_test": "auto_test", "all": "all knees"}
 
@@ -89,7 +90,7 @@ def _training(found: Dossier, model: dict[str, Any]) -> str:
         f"precision {model['plan']['precision']}",
         "weights averaged over training" if config.get("callbacks", {}).get("ema") else "",
     ]
-    return ", ".join(item for item in said if item).capitalize() + "."
+    return sentence(", ".join(item for item in said if item)) + "."
 
 
 def _augmentation(found: Dossier, model: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from koa_lightning.reports.report.blocks import (
     Table,
     Text,
     number,
+    sentence,
     with_interval,
 )
 
@@ -169,7 +170,7 @@ def subgroups(found: Dossier) -> Section:
     heads = ["group", "knees", "patients", *_GROUP_METRICS.values()]
     note = "; ".join([*notes, "differences between groups are not corrected for several comparisons"])
     caption = "Quadratic kappa of each group; the broken line is that of all knees."
-    table_ = Table("Metrics by subgroup", heads, rows, f"{note[:1].upper()}{note[1:]}.")
+    table_ = Table("Metrics by subgroup", heads, rows, f"{sentence(note)}.")
     return Section("groups", "Subgroups", [table_, Drawing("subgroups", drawing, caption)])
 
 
