@@ -28,6 +28,8 @@ _NUMBERS: dict[str, tuple[type, float, float]] = {
     "data.folds": (int, 2, 1000),
     "data.fold": (int, 0, 999),
     "parallel": (int, 1, 64),
+    "keep": (int, 1, 1_000_000),
+    "port": (int, 1, 65535),
     "data.source.n_patients": (int, 1, 10_000_000),
     "data.source.seed": (int, 0, 2**32 - 1),
     "trainer.max_epochs": (int, 1, 100_000),
@@ -79,7 +81,10 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
             "data.fix_polarity",
             "data.allow_leakage",
             "fresh",
+            "run_it",
+            "yes",
             "overlays",
+            "randomised",
             "burnt_in",
             "calibrated",
             "logits",
@@ -159,9 +164,14 @@ def validate(cfg: DictConfig) -> None:
     if OmegaConf.select(cfg, "data.split_table") and OmegaConf.select(cfg, "data.split") != "table":
         raise InputError(f"data.split_table={cfg.data.split_table}: type data.split=table too")
     monitor, mode = str(cfg.get("monitor", "")), cfg.get("mode")
-    right = "min" if monitor.split("/")[-1] in _LESS_IS_BETTER else "max"
+    right = best_is(monitor)
     if monitor and mode != right:
         raise InputError(f"mode={mode}: the best {monitor} is the {right}; type mode={right}")
+
+
+def best_is(metric: str) -> str:
+    """Return `min` or `max`: which value of a metric (`val/mae`) is the best one."""
+    return "min" if metric.split("/")[-1] in _LESS_IS_BETTER else "max"
 
 
 def _check_number(key: str, value: Any) -> None:

@@ -12,6 +12,9 @@ from koa_lightning import eval as evaluation
 from koa_lightning.config import validate
 from koa_lightning.errors import InputError
 
+RANDOMISED = "random weights in place of the checkpoint's"
+_FOR_STATISTICS = 128  # knees
+
 
 def explain_tests(cfg: DictConfig) -> dict[str, Any]:
     """Test the explanations of a checkpoint on a part; write, draw, log and say what was found.
@@ -37,9 +40,10 @@ def explain_tests(cfg: DictConfig) -> dict[str, Any]:
     import torch
 
     from koa_lightning import checkpoint
-    from koa_lightning.explain import cam
+    from koa_lightning.explain import cam, sanity
     from koa_lightning.explain.record import record_tests
     from koa_lightning.tracking.find import find_checkpoint
+    from koa_lightning.tracking.none import NoRun
 
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +52,12 @@ def explain_tests(cfg: DictConfig) -> dict[str, Any]:
     cam.check(net, read.preprocessing.image_size, "koa_lightning.eval", **cam.asked(cfg.explain, net))
     data = evaluation._data(cfg, read)
     marks = list(dict.fromkeys([*read.marks, *data.marks]))
-    run = evaluation._open_run(cfg, read, data, marks)
+    if cfg.randomised:
+        knees = data.datasets[cfg.split]
+        some = knees.__getitems__(range(min(len(knees), _FOR_STATISTICS)))["image"].float() / 255
+        sanity.randomise_all(net, some, data.eval_batch_size)
+        marks.append(RANDOMISED)
+    run = NoRun() if cfg.randomised else evaluation._open_run(cfg, read, data, marks)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     status = "FAILED"
     try:

@@ -176,7 +176,8 @@ def test_it_is_logged_to_the_run_that_trained_it_which_stays_as_it_was(trained, 
     files = {item.path for item in client.list_artifacts(run_id, "eval/test")}
     assert {path.removeprefix("eval/test/") for path in files} == {
         "predictions.csv", "predictions.parquet", "metrics.json", "intervals.json", "confusion_matrix.png",
-        "gradcam.png", "gradcam_grades.png", "gradcam_mistakes.png", "gradcam_certainty.png", "evaluation.json",
+        "gradcam.png", "evaluation.json",
+        "panel_by_grade.png", "panel_by_mistake.png", "panel_most_certain.png", "panel_least_certain.png",
         "calibration.json", "conformal.json", "abstention.json", "inputs.json", "reliability.png", "risk_coverage.png",
     }  # fmt: skip
     for field in ("run_name", "status", "start_time", "end_time"):

@@ -42,6 +42,15 @@ def test_eval_tests_too_where_it_is_asked(trained, tmp_path):
     assert not (tmp_path / "b/explanations.json").exists()
 
 
+def test_the_control_throws_the_weights_away_and_is_marked_and_not_logged(trained, tmp_path):
+    common = [f"ckpt='{trained.best}'", "split=val", *FEW]
+    trained_ = module.explain_tests(compose("explain_tests", [*common, f"out='{tmp_path}/a'", "tracking=none"]))
+    random_ = module.explain_tests(compose("explain_tests", [*common, f"out='{tmp_path}/b'", "randomised=true"]))
+    assert random_["marks"] == [*trained_["marks"], module.RANDOMISED]
+    assert random_["faithfulness"] != trained_["faithfulness"]
+    assert not (tmp_path / "mlruns").exists()
+
+
 @pytest.mark.parametrize("part", ["test", "auto_test", "all"])
 def test_the_test_part_is_left_to_eval(part, tmp_path):
     cfg = compose("explain_tests", ["ckpt=x.ckpt", f"split={part}", f"out='{tmp_path}/o'"])

@@ -41,15 +41,18 @@ def of_each_mistake(
     return rows, notes
 
 
-def by_certainty(probabilities: np.ndarray, n: int = 6) -> Chosen:
+def by_certainty(probabilities: np.ndarray, n: int = 6) -> tuple[Chosen, Chosen]:
     """Choose the n knees whose grade is surest and, apart from these, the n least sure, by the largest probability.
 
     Args:
         probabilities: Float, N x 5.
         n: Of each kind, at most.
+
+    Returns:
+        The most certain, the surest first; and the least certain, the least sure first.
     """
     largest = probabilities.max(1)
     order = np.argsort(-largest, kind="stable").tolist()
     most, least = order[:n], order[n:][::-1][:n]
-    notes = [f"{word} certain: {largest[row]:.0%}" for word, rows in (("most", most), ("least", least)) for row in rows]
-    return [*most, *least], notes
+    notes = [[f"{largest[row]:.0%} sure" for row in rows] for rows in (most, least)]
+    return (most, notes[0]), (least, notes[1])

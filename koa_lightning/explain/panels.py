@@ -30,7 +30,7 @@ def draw_panels(
     more: bool = False,
     suffix: str = "",
 ) -> list[Path]:
-    """Draw panels of heat maps, METHOD.png and, with `more`, METHOD_grades, _mistakes and _certainty; return the files.
+    """Draw panels of heat maps, METHOD.png and, with `more`, panel_*.png; return the files.
 
     Args:
         net: The network, on its device.
@@ -47,13 +47,13 @@ def draw_panels(
     known = np.flatnonzero(dataset.grades[: len(probabilities)] >= 0)
     grade, shares = dataset.grades[known].astype(np.int64), probabilities[torch.from_numpy(known)]
     predicted, expected = shares.argmax(1).numpy(), links.expected_grade(shares).numpy()
-    chosen: dict[str, choice.Chosen] = {"": (choose_knees(grade, predicted, expected, n_worst), [])}
-    if more:
-        chosen["_grades"] = choice.of_each_grade(grade)
-        chosen["_mistakes"] = choice.of_each_mistake(grade, predicted, shares.numpy())
-        chosen["_certainty"] = choice.by_certainty(shares.numpy())
-    rows = np.unique(np.concatenate([places for places, _ in chosen.values()]).astype(np.int64))
     method = maps["method"]
+    chosen: dict[str, choice.Chosen] = {method: (choose_knees(grade, predicted, expected, n_worst), [])}
+    if more:
+        chosen["panel_by_grade"] = choice.of_each_grade(grade)
+        chosen["panel_by_mistake"] = choice.of_each_mistake(grade, predicted, shares.numpy())
+        chosen["panel_most_certain"], chosen["panel_least_certain"] = choice.by_certainty(shares.numpy())
+    rows = np.unique(np.concatenate([places for places, _ in chosen.values()]).astype(np.int64))
     if method in SLOW:
         print(f"{method} of {len(rows)} knees: about 1,300 passes through the network each", flush=True)
     batch = dataset.__getitems__(known[rows].tolist())
@@ -75,5 +75,5 @@ def draw_panels(
             notes,
             label(method, maps["target"]),
         )
-        files.append(figures.save(figure, folder / f"{method}{name}{suffix}.png"))
+        files.append(figures.save(figure, folder / f"{name}{suffix}.png"))
     return files

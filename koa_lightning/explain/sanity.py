@@ -131,6 +131,14 @@ def randomise(part: nn.Module, seed: int) -> None:
                 parameter.copy_(parameter.flatten()[torch.randperm(parameter.numel())].view_as(parameter))
 
 
+def randomise_all(net: KneeNet, images: Tensor, batch_size: int, seed: int = 0) -> None:
+    """Draw all weights of a network anew, in place, with statistics of these images (float32, N x 1 x H x W)."""
+    layers = [part for _, parts in layers_of(net) for part in parts]
+    for number, part in enumerate(layers):
+        randomise(part, seed + number)
+    take_statistics(net, layers, images, batch_size)
+
+
 def take_statistics(net: KneeNet, parts: Sequence[nn.Module], images: Tensor, batch_size: int) -> None:
     """Give the batch normalisations among these modules the statistics that they meet on the images.
 

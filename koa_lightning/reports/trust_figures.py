@@ -44,7 +44,9 @@ def reliability_figure(calibration: Mapping[str, Any], title: str, marks: Sequen
     how = calibration.get("measured", calibration.get("left_out", ""))
     figure.suptitle(f"{title}: {calibration['method']} calibration" if fitted else f"{title}: not calibrated",
                     x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK)  # fmt: skip
-    stamp(figure, [*marks, *([how] if how else [])])
+    if how:
+        figure.supxlabel(how, x=0.02, ha="left", fontsize=9, color=QUIET)
+    stamp(figure, marks)
     return figure
 
 
@@ -92,7 +94,7 @@ def _diagram(axes: Axes, bins: Sequence[Mapping[str, Any]]) -> None:
     axes.scatter(
         [row["confidence"] for row in filled], [row["share"] for row in filled], s=sizes, color=COLOUR, zorder=3
     )
-    axes.set(xlim=(0, 1), ylim=(0, 1))
+    axes.set(xlim=(0, 1), ylim=(-0.03, 1.03))
     axes.set_ylabel("share that was so", color=QUIET)
     sns.despine(ax=axes)
 

@@ -104,6 +104,18 @@ def wrong(entry: Any) -> str:
     return ""
 
 
+def in_words(entry: Mapping[str, Any]) -> str:
+    """Return method and parameters: `temperature 1.189`, `ordinal (scale 1.015, shift 0.647)`, `none`.
+
+    Args:
+        entry: Of `fit`.
+    """
+    values = entry["parameters"]
+    if len(values) < 2:
+        return " ".join([entry["method"], *(f"{value:.3f}" for value in values.values())])
+    return f"{entry['method']} ({', '.join(f'{name} {value:.3f}' for name, value in values.items())})"
+
+
 def _names(method: str) -> tuple[str, ...]:
     return PARAMETERS[method]
 

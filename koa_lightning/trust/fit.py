@@ -11,7 +11,7 @@ from torch import Tensor
 from koa_lightning.trust import abstain, calibration, conformal, foreign, patients, reliability
 
 MIN_PATIENTS = 50  # fewer, and a limit at 10 % hangs on the five most unusual ones
-DEFAULT = "temperature"  # leaves the most probable grade of a softmax as it is
+_WORTH_A_WORD = 0.005  # of log loss, by which another method is better
 
 
 def fit(
@@ -49,13 +49,15 @@ def fit(
         **size,
     }
     promised = calibration.probabilities(own, link, recalibration).numpy()
+    looks = {name: values[known] for name, values in described.items()}
+    ordinary, _ = foreign.cross_fitted(looks, group)
     record = {
         "calibration": recalibration,
         "conformal": {**conformal.fit(promised, grade, group), **size},
         "abstention": {**abstain.fit(promised.max(1), promised.argmax(1) != grade), **size},
-        "inputs": {"flagged": foreign.FLAGGED, **size},
+        "inputs": {"flagged": float((ordinary > 1).mean()), **size},
     }
-    return record, foreign.fit({name: values[known] for name, values in described.items()}, group)
+    return record, foreign.fit(looks, group)
 
 
 def too_little(grade: np.ndarray, group: np.ndarray) -> str:
@@ -85,9 +87,10 @@ def in_words(record: Mapping[str, Any]) -> str:
             f"not calibrated: {entry['left_out']}; probabilities stay raw, and there are no prediction sets and no "
             "check of inputs"
         )
-    values = ", ".join(f"{name} {value:.3f}" for name, value in entry["parameters"].items()) or "probabilities raw"
-    loss = entry["cross_fitted_log_loss"]
+    loss, method = entry["cross_fitted_log_loss"], entry["method"]
+    best = min(loss, key=lambda way: loss[way])
+    better = f"; {best} would give {loss[best]:.4f}" if loss[best] < loss[method] - _WORTH_A_WORD else ""
     return (
-        f"calibrated on the validation part ({entry['n_patients']} patients): {entry['method']} ({values}), "
-        f"cross-fitted log loss {loss['none']:.4f} -> {loss[entry['method']]:.4f}"
+        f"calibrated on the validation part ({entry['n_patients']} patients): {calibration.in_words(entry)}, "
+        f"cross-fitted log loss {loss['none']:.4f} -> {loss[method]:.4f}{better}"
     )

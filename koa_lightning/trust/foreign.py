@@ -1,11 +1,10 @@
 """Inputs that are no knee as the network knows them: of another kind, upside down, turned, inverted.
 
 Three descriptions of an image are compared with those of the validation part: the coarse picture (where it is bright),
-its texture (grain at several scales, gray values), and the network's pooled features. Each by the Mahalanobis distance
-(Lee et al. 2018, for the features; one Gaussian instead of one a grade) under a covariance of a few directions and even
-variance in the rest (probabilistic principal components, Tipping and Bishop 1999), as there are more dimensions than
-knees. An image is as foreign as the worst of its three distances, each divided by a limit such that of knees of
-patients who took no part in the fit one in a hundred is above 1.
+its texture (grain at several scales, gray values), and the network's pooled features; each by the Mahalanobis distance
+(Lee et al. 2018, for the features; one Gaussian instead of one a grade), divided by a limit that one knee in two
+hundred exceeds, of patients who took no part in the fit. Whether a knee is turned or inverted is asked of the coarse
+picture by discriminants (`posture`). An image is as foreign as the worst of the four says; above 1 it is flagged.
 """
 
 from __future__ import annotations
@@ -19,14 +18,15 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from koa_lightning.models.net import KneeNet
-from koa_lightning.trust import patients
+from koa_lightning.trust import gaussian, patients, posture
 
-FLAGGED = 0.01  # share of the validation part's knees that the limit flags
-PARTS = ("picture", "texture", "features")
+DISTANT = ("picture", "texture", "features")
+PARTS = ("posture", *DISTANT)
+_BEYOND = 0.005  # share of the validation part's knees that are beyond the limit of one of the distances
 _COARSE = 14  # pixels: the dark joint space and the dark air beside the bone remain
-_DIRECTIONS = 48
-_TRIMMED = 0.02  # the strangest knees are left out of the fit: one in a hundred of Chen 2018 is inverted
-_FIELDS = ("mean", "scale", "directions", "variances", "rest", "limit")
+_FIELDS = (*gaussian.FIELDS, "limit")
+_OF_POSTURE = (*posture.FIELDS, "limit")
+_NAMES = tuple(f"posture.{field}" for field in _OF_POSTURE) + tuple(f"{p}.{f}" for p in DISTANT for f in _FIELDS)
 _LARGEST = 250_000  # numbers, 1 MB
 
 
@@ -82,106 +82,86 @@ def fit(described: Mapping[str, np.ndarray], group: np.ndarray) -> dict[str, Ten
         described: Of `describe`, the validation part.
         group: Of `patients.groups`.
     """
-    ratios, limits = cross_fitted(described, group)
-    overall = float(np.quantile(ratios, 1 - FLAGGED))
-    tensors: dict[str, Tensor] = {}
-    for part, values in described.items():
-        model = {**_fit_gaussian(values), "limit": np.array(limits[part] * overall)}
-        tensors |= {f"{part}.{field}": torch.from_numpy(np.asarray(model[field])).float() for field in _FIELDS}
-    return tensors
+    _, limits = cross_fitted(described, group)
+    discriminants = {**posture.fit(described["picture"]), "limit": np.array(limits["posture"])}
+    found = {f"posture.{field}": values for field, values in discriminants.items()}
+    for part in DISTANT:
+        model = {**gaussian.fit(described[part]), "limit": np.array(limits[part])}
+        found |= {f"{part}.{field}": values for field, values in model.items()}
+    return {name: torch.from_numpy(np.array(values)).float() for name, values in found.items()}
 
 
 def cross_fitted(described: Mapping[str, np.ndarray], group: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
-    """Return the worst ratio of distance to limit of each knee, fitted without its patient, and each part's limit.
+    """Return how foreign each knee is, fitted without its patient (float64 N), and the limit of each part.
 
     Args:
         described: Of `describe`.
         group: Of `patients.groups`.
     """
-    fold = patients.folds(group)
-    distances = {part: np.empty(len(group)) for part in described}
-    for part, values in described.items():
-        for held_out in np.unique(fold):
-            inside = fold == held_out
-            distances[part][inside] = _distance(values[inside], _fit_gaussian(values[~inside]))
-    limits = {part: float(np.quantile(d, 1 - FLAGGED)) for part, d in distances.items()}
-    return np.max([d / limits[part] for part, d in distances.items()], axis=0), limits
+    fold, n = patients.folds(group), len(group)
+    upright, distances = np.empty(n), {part: np.empty(n) for part in DISTANT}
+    for held_out in np.unique(fold):
+        inside = fold == held_out
+        pictures = described["picture"]
+        upright[inside] = posture.ratio(pictures[inside], posture.fit(pictures[~inside]))
+        for part in DISTANT:
+            model = gaussian.fit(described[part][~inside])
+            distances[part][inside] = gaussian.distance(described[part][inside], model)
+    limits = {part: float(np.quantile(values, 1 - _BEYOND)) for part, values in distances.items()}
+    # few knees are told apart well by chance: then the limit is what most of those left out stay below
+    limits["posture"] = max(1.0, float(np.quantile(upright, posture.ORDINARY)))
+    ratios = {"posture": upright, **distances}
+    return np.max([values / limits[part] for part, values in ratios.items()], axis=0), limits
 
 
 def scores(described: Mapping[str, np.ndarray], tensors: Mapping[str, Tensor]) -> tuple[np.ndarray, list[str]]:
-    """Return how foreign each image is (float64 N, above 1 is flagged), and the description that says so most.
+    """Return how foreign each image is (float64 N, above 1 is flagged), and the part that says so most.
 
     Args:
         described: Of `describe`.
         tensors: Of `fit`.
     """
-    ratios = np.array(list(distances(described, tensors).values()))
+    ratios = np.array(list(by_part(described, tensors).values()))
     return ratios.max(0), [PARTS[row] for row in ratios.argmax(0)]
 
 
-def distances(described: Mapping[str, np.ndarray], tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    """Return each description's distance by its limit, float64 N, in the order of `PARTS`.
+def by_part(described: Mapping[str, np.ndarray], tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Return what each of `PARTS` says, float64 N: 1 is its limit.
 
     Args:
         described: Of `describe`.
         tensors: Of `fit`.
     """
-    ratios = {}
-    for part in PARTS:
-        model = {field: tensors[f"{part}.{field}"].double().numpy() for field in _FIELDS}
-        ratios[part] = _distance(described[part], model) / float(model["limit"])
+    known = {name: tensor.double().numpy() for name, tensor in tensors.items()}
+    discriminants = {field: known[f"posture.{field}"] for field in posture.FIELDS}
+    ratios = {"posture": posture.ratio(described["picture"], discriminants) / float(known["posture.limit"])}
+    for part in DISTANT:
+        model = {field: known[f"{part}.{field}"] for field in _FIELDS}
+        ratios[part] = gaussian.distance(described[part], model) / float(model["limit"])
     return ratios
 
 
 def wrong(tensors: object) -> str:
     """Return what is wrong with tensors that were read from a file, or an empty string."""
-    names = {f"{part}.{field}" for part in PARTS for field in _FIELDS}
-    if not isinstance(tensors, dict) or set(tensors) != names:
-        return "other entries than " + ", ".join(_FIELDS) + " of " + ", ".join(PARTS)
+    if not isinstance(tensors, dict) or set(tensors) != set(_NAMES):
+        return f"other entries than {', '.join(_NAMES)}"
     if not all(torch.is_tensor(value) and value.dtype == torch.float32 for value in tensors.values()):
         return "not all float32 tensors"
     if sum(value.numel() for value in tensors.values()) > _LARGEST:
         return f"more than {_LARGEST} numbers"
-    for part in PARTS:
+    if name := next((name for name, value in tensors.items() if not bool(torch.isfinite(value).all())), None):
+        return f"{name} is not finite"
+    size = _COARSE**2
+    shapes = tensors["posture.weights"].shape, tensors["posture.offsets"].shape, tensors["picture.mean"].shape
+    if shapes != ((len(posture.WAYS), size), (len(posture.WAYS),), (size,)):
+        return "posture: shapes that do not fit"
+    if tensors["posture.limit"].ndim or not bool(tensors["posture.limit"] >= 1):
+        return "posture: a limit below 1"
+    for part in DISTANT:
         mean, scale, directions, variances, rest, limit = (tensors[f"{part}.{field}"] for field in _FIELDS)
-        shapes = mean.ndim == 1 and scale.shape == mean.shape and directions.shape == (len(variances), len(mean))
-        if not shapes or rest.ndim or limit.ndim:
+        fits = mean.ndim == 1 and scale.shape == mean.shape and directions.shape == (len(variances), len(mean))
+        if not fits or rest.ndim or limit.ndim:
             return f"{part}: shapes that do not fit"
-        if not all(bool(torch.isfinite(value).all()) for value in (mean, directions)):
-            return f"{part}: numbers that are not finite"
-        if not all(bool((value > 0).all() & torch.isfinite(value).all()) for value in (scale, variances, rest, limit)):
+        if not all(bool((value > 0).all()) for value in (scale, variances, rest, limit)):
             return f"{part}: scales and limits that are not positive"
     return ""
-
-
-def _fit_gaussian(values: np.ndarray) -> dict[str, np.ndarray]:
-    """Fit twice, the second time without the strangest knees of the first."""
-    first = _fit_once(values)
-    distance = _distance(values, first)
-    return _fit_once(values[distance <= np.quantile(distance, 1 - _TRIMMED)])
-
-
-def _fit_once(values: np.ndarray) -> dict[str, np.ndarray]:
-    n, size = values.shape
-    mean, spread = values.mean(0), values.std(0)
-    scale = np.maximum(spread, 1e-3 * max(float(spread.max()), 1e-6))
-    _, singular, directions = np.linalg.svd((values - mean) / scale, full_matrices=False)
-    variances = singular**2 / max(n - 1, 1)
-    kept = max(1, min(_DIRECTIONS, n // 8, size - 1))
-    rest = max(float(variances[kept:].sum()) / (size - kept), 1e-3 * float(variances[0]))
-    return {
-        "mean": mean,
-        "scale": scale,
-        "directions": directions[:kept],
-        "variances": np.maximum(variances[:kept], rest),
-        "rest": np.array(rest),
-    }
-
-
-def _distance(values: np.ndarray, model: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the Mahalanobis distance a dimension, float64 N: about 1 for knees that took part in the fit."""
-    apart = (values - model["mean"]) / model["scale"]
-    along = apart @ model["directions"].T
-    beside = np.maximum((apart**2).sum(1) - (along**2).sum(1), 0)
-    squared = (along**2 / model["variances"]).sum(1) + beside / float(model["rest"])
-    return np.sqrt(squared / values.shape[1])

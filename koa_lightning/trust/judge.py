@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from koa_lightning.checkpoint import Checkpoint
 
 COLUMNS = ["set_low", "set_high", "set", "foreign", "foreign_score", "refer"]
-FOREIGN = {  # the description that is farthest from those of the knees that the network knows
-    "picture": "turned, inverted or no knee",
+FOREIGN = {  # the part that says so most, see `foreign.PARTS`
+    "posture": "turned or inverted",
+    "picture": "not the picture of a knee",
     "texture": "grain or gray values of another kind",
     "features": "the network sees something else",
 }

@@ -164,8 +164,7 @@ def _inputs(read: Checkpoint, described: Mapping[str, np.ndarray] | None, own: n
         return {"left_out": left_out(entry) or "this checkpoint has no statistics of inputs"}
     n = len(described["picture"])
     if own is not None and len(own) == n:
-        score, _ = foreign.cross_fitted(described, own)
-        score, how = score / np.quantile(score, 1 - foreign.FLAGGED), CROSS_FITTED
+        (score, _), how = foreign.cross_fitted(described, own), CROSS_FITTED
     else:
         (score, _), how = foreign.scores(described, read.inputs), APART
     levels = {str(level): float(np.quantile(score, level / 100)) for level in (1, 25, 50, 75, 99)}
@@ -173,7 +172,7 @@ def _inputs(read: Checkpoint, described: Mapping[str, np.ndarray] | None, own: n
         "threshold": 1.0,
         "n_flagged": int((score > 1).sum()),
         "n_inputs": n,
-        "expected_share": foreign.FLAGGED,
+        "expected_share": read.record["inputs"]["flagged"],
         "percentiles": levels,
         "measured": how,
     }
@@ -207,9 +206,8 @@ def in_words(measured: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if "left_out" in fitted:
         lines = [f"calibration: none ({fitted['left_out']}); ece {before['ece']:.3f}"]
     else:
-        values = ", ".join(f"{name} {value:.3f}" for name, value in fitted["parameters"].items())
         lines = [
-            f"calibration: {fitted['method']} {values}; ece {before['ece']:.3f} -> {after['ece']:.3f}, log loss "
+            f"calibration: {calibration.in_words(fitted)}; ece {before['ece']:.3f} -> {after['ece']:.3f}, log loss "
             f"{before['log_loss']:.3f} -> {after['log_loss']:.3f}; {fitted['measured']}"
         ]
     if "left_out" in sets:

@@ -25,6 +25,8 @@ def wrong(record: dict[str, Any], tensors: object) -> str:
         entry = record.get(key, {"left_out": "unknown"})
         if not isinstance(entry, dict):
             return f"{key} is not a dict"
+        if key == "inputs" and not left_out(entry) and not isinstance(entry.get("flagged"), float):
+            return "inputs.flagged is not a number"
         if key in _CHECKS and not left_out(entry) and (misfit := _CHECKS[key](entry)):
             return f"{key}.{misfit}"
     if tensors is not None and (misfit := foreign.wrong(tensors)):

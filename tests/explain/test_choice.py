@@ -23,14 +23,13 @@ def test_the_surest_mistake_of_each_kind_the_commonest_first():
 def test_the_most_and_the_least_certain():
     largest = np.array([0.5, 0.9, 0.3, 0.7, 0.4])
     shares = np.column_stack([largest, *[(1 - largest) / 4] * 4])
-    rows, notes = by_certainty(shares, n=2)
-    assert rows == [1, 3, 2, 4]
-    assert notes == ["most certain: 90%", "most certain: 70%", "least certain: 30%", "least certain: 40%"]
+    assert by_certainty(shares, n=2) == (([1, 3], ["90% sure", "70% sure"]), ([2, 4], ["30% sure", "40% sure"]))
 
 
 @given(st.lists(st.floats(0.2, 1), min_size=1, max_size=20), st.integers(1, 6))
 def test_no_knee_is_both_certain_and_not(largest, n):
     shares = np.zeros((len(largest), 5))
     shares[:, 0] = largest
-    rows, notes = by_certainty(shares, n)
-    assert len(rows) == len(set(rows)) == len(notes) == min(2 * n, len(largest))
+    most, least = by_certainty(shares, n)
+    rows = [*most[0], *least[0]]
+    assert len(rows) == len(set(rows)) == len([*most[1], *least[1]]) == min(2 * n, len(largest))

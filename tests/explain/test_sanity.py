@@ -11,6 +11,7 @@ from koa_lightning.explain.sanity import (
     noise,
     randomisation,
     randomise,
+    randomise_all,
     similarity,
     take_statistics,
 )
@@ -112,6 +113,16 @@ def test_every_weight_is_in_a_layer_and_is_thrown_away(name):
     assert not net.training and all(not module.training for module in net.modules())
     with torch.no_grad():
         assert net(net.normalise(images)).isfinite().all()
+
+
+def test_a_network_that_is_random_throughout_answers_with_numbers_and_otherwise(subject):
+    net = build(NetSpec("test_efficientnet")).eval()
+    net.load_state_dict(subject.net.state_dict())
+    randomise_all(net, subject.images, 8)
+    with torch.no_grad():
+        new, old = (each(each.normalise(subject.images)) for each in (net, subject.net))
+    assert new.isfinite().all()
+    assert not torch.allclose(new, old, atol=1e-2)
 
 
 def test_statistics_are_those_of_the_images():

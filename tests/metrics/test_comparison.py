@@ -47,7 +47,7 @@ def test_the_permutation_swaps_the_predictions_of_patients(graded_table):
     """By hand: tables in which the rows of some patients are exchanged."""
     first, second = graded_table(12), graded_table(12, seed=1)
     only = ("accuracy", "quadratic_kappa", "auroc_oa", "ece")
-    kept = next(comparison._coins(12, 40, 3, 40)).astype(bool)
+    kept = next(comparison._coins(12, 20, 3, 20)).astype(bool)
     observed = {name: each.difference for name, each in compare(first, second, n_resamples=1, only=only).items()}
     as_much = dict.fromkeys(only, 1)
     for coin in kept:
@@ -58,23 +58,23 @@ def test_the_permutation_swaps_the_predictions_of_patients(graded_table):
         a, b = (with_intervals(table, n_resamples=1, only=only) for table in (one, other))
         for name in only:
             as_much[name] += abs(a[name].value - b[name].value) >= abs(observed[name]) - 1e-12
-    found = compare(first, second, n_resamples=40, seed=3, only=only)
-    assert {name: each.p for name, each in found.items()} == pytest.approx({n: k / 41 for n, k in as_much.items()})
+    found = compare(first, second, n_resamples=20, seed=3, only=only)
+    assert {name: each.p for name, each in found.items()} == pytest.approx({n: k / 21 for n, k in as_much.items()})
 
 
 def test_p_values_of_like_models_are_even():
-    """Two models that differ by chance alone: p below .2 in about a fifth of studies."""
+    """Two models that differ by chance alone: p at most .3 in about three tenths of studies."""
     rng = np.random.default_rng(0)
     small = 0
-    for _ in range(80):
+    for _ in range(40):
         tables = []
         grade = rng.integers(0, 5, 40)
         for _ in range(2):
             p = rng.dirichlet(np.ones(5), 40)
             patient = np.arange(40) // 2
             tables.append(pd.DataFrame(p, columns=PROBABILITIES).assign(grade=grade, patient=patient))
-        small += compare(*tables, n_resamples=99, only=("rps",))["rps"].p <= 0.2
-    assert 7 <= small <= 26  # 16 expected, sd 3.6
+        small += compare(*tables, n_resamples=99, only=("rps",))["rps"].p <= 0.3
+    assert 4 <= small <= 20  # 12 expected, sd 2.9
 
 
 def test_holm_by_hand():

@@ -133,6 +133,11 @@ def test_an_entry_that_is_not_ours(entry, words):
     assert words in calibration.wrong(entry)
 
 
+def test_in_words():
+    words = [calibration.in_words(entry) for entry in (TEMPERATURE, ORDINAL, {"method": "none", "parameters": {}})]
+    assert words == ["temperature 2.500", "ordinal (scale 0.600, shift -0.400)", "none"]
+
+
 def test_our_entries_are_fine():
     for entry in (TEMPERATURE, ORDINAL, {"method": "none", "parameters": {}}):
         assert calibration.wrong(entry) == ""

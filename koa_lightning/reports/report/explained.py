@@ -33,10 +33,13 @@ _TESTS = {
     "shortcut": ("Shortcut", "the grade is lost when the joint is hidden, and kept when all else is"),
 }
 _PANELS = {
-    "": "one knee of each grade, and the worst mistakes",
-    "_grades": "knees of each grade",
-    "_mistakes": "knees of each kind of mistake",
-    "_certainty": "the most and the least certain",
+    **{
+        f"{method}.png": f"{label}: one knee of each grade, and the worst mistakes." for method, label in LABELS.items()
+    },
+    "panel_by_grade.png": "Heat maps of knees of each grade.",
+    "panel_by_mistake.png": "Heat maps of knees of each kind of mistake.",
+    "panel_most_certain.png": "Heat maps of the most certain knees.",
+    "panel_least_certain.png": "Heat maps of the least certain knees.",
 }
 
 
@@ -62,11 +65,7 @@ def _panels(found: Dossier) -> list[tuple[str, str]]:
     """Return address and words of each panel that the evaluation drew."""
     if found.folder is None:
         return []
-    files = {
-        f"{label}: {words}.": found.folder / f"{method}{name}.png"
-        for method, label in LABELS.items()
-        for name, words in _PANELS.items()
-    }
+    files = {words: found.folder / name for name, words in _PANELS.items()}
     return [(thumbnails.of_file(file), words) for words, file in files.items() if file.is_file()]
 
 
