@@ -119,7 +119,7 @@ TRIPOD_AI = (
     Item("6a", "Setting: level of care, number and place of centres", (), "the setting"),
     Item("6b", "Eligibility", (), "inclusion and exclusion"),
     Item("6c", "Treatments received, if relevant", (), "whether they matter here"),
-    Item("7", "Preparation and quality checks of the data", ("preprocessing", "quality"), "the same for all groups?"),
+    Item("7", "Preparation and quality checks of the data", ("preprocessing", "quality"), "if alike for all groups"),
     Item("8a", "Outcome: definition, how and when assessed", ("grades",), "when and how it was read"),
     Item("8b", "Who assessed the outcome, where that is a judgement", ("readers",), "qualifications and demographics"),
     Item("8c", "Blinding of the assessment", (), "what the readers knew"),

@@ -33,6 +33,12 @@ def part_in_words(found: Dossier) -> str:
     return f"all knees of {data['name']}" if data["part"] == "all" else f"the {part} part of {data['name']}"
 
 
+def title_of_part(found: Dossier) -> str:
+    """Return a short title of what was measured on, for figures."""
+    data = found.about["data"]
+    return f"{data['name']} {PARTS.get(data['part'], data['part'])}".strip()
+
+
 def size(found: Dossier) -> str:
     """Return the number of knees and patients."""
     data = found.about["data"]
@@ -115,7 +121,8 @@ def _ensembling(found: Dossier) -> str:
         return f"Probabilities averaged: {ensemble['said']}. Calibration: {ensemble['calibrated']}."
     tta = found.about["settings"].get("tta", "none")
     view = " The logits of the image and its mirror image are averaged." if tta == "flip" else ""
-    return "" if found.kind == "table" else f"None.{view}"
+    none = {"table": "", "cross-validation": "No ensemble: each fold's network grades the knees of its own fold."}
+    return none.get(found.kind, f"No ensemble: one network.{view}")
 
 
 def _metrics(found: Dossier) -> str:
@@ -231,5 +238,5 @@ _PHRASES: dict[str, Callable[[Dossier], str]] = {
     "failures": _failures, "limits": _limits, "code": _code, "quality": _quality, "fairness": _fairness,
     "clusters": _clusters, "calibration": _calibration, "calculated": _calculated, "input": _input,
     "predictors": lambda found: "The radiograph of one knee alone; no clinical variable is used.",
-    "no_judgement": lambda found: "None: pixels are the only predictors.",
+    "no_judgement": lambda found: "No judgement is needed: pixels are the only predictors.",
 }  # fmt: skip

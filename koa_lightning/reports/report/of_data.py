@@ -44,7 +44,7 @@ def model_card(found: Dossier, said: Mapping[str, str]) -> Section:
     model = found.model
     rows = [
         ("Model", f"{name(found)}. {join('model', 'weights', 'ensembling')}"),
-        ("Version", f"koa-lightning {model['version']}; {join('specification')}"),
+        ("Version", f"koa-lightning {model['version']}. {join('specification')}"),
         ("Intended use", f"{join('use')} Intended for studies of grading, by people who know its limits."),
         ("Out of scope", "Diagnosis, triage or treatment of patients; films of other joints, views or species; "
                          "knees with implants, and children, unless the training data say otherwise."),
@@ -57,7 +57,7 @@ def model_card(found: Dossier, said: Mapping[str, str]) -> Section:
         ("Result", join("summary", "calibration", "explanations")),
         ("Ethical considerations", f"{DISCLAIMER.capitalize()}. Radiographs are data of persons: heed consent and "
                                    "licence. A wrong grade harms if it is believed."),
-        ("Caveats", limits(found)[0]),
+        ("Caveats", f"{limits(found)[0]} Further ones are under Limits."),
         ("Licence and contact", "For the author: licence of weights and data, and whom to ask."),
     ]  # fmt: skip
     return Section("card", "Model card", [Facts(rows)])
@@ -82,7 +82,7 @@ def data(found: Dossier, said: Mapping[str, str]) -> Section:
             patients = f"{own['n_patients']:,}" if own else NOTHING
             rows.append([known.PARTS.get(part, part), f"{sum(grades):,}", patients, *(f"{n:,}" for n in grades)])
     row = [f"{measured['n_knees']:,}", f"{measured['n_patients']:,}", *(f"{n:,}" for n in measured["grades"])]
-    rows.append([f"measured: {measured['part'] or 'the table'}", *row])
+    rows.append([f"measured: {known.PARTS.get(measured['part'], measured['part']) or 'the table'}", *row])
     prints = [("Measured on", f"{measured['name']}, fingerprint {measured['fingerprint'] or 'not taken'}")]
     if model:
         own = {each["data"]["fingerprint"]: each["data"]["name"] for each in found.about["models"]}

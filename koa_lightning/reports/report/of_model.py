@@ -117,7 +117,7 @@ def _external(found: Dossier, model: dict[str, Any]) -> str:
     own, other = model["data"]["name"], found.about["data"]["name"]
     if is_external(found):
         return f"Trained on {own}, measured on {other}: another source by its name."
-    return f"None: what was measured comes from the same source as the training ({own})."
+    return f"No external data: what was measured comes from the same source as the training ({own})."
 
 
 def _imbalance(found: Dossier, model: dict[str, Any]) -> str:
@@ -125,7 +125,7 @@ def _imbalance(found: Dossier, model: dict[str, Any]) -> str:
     weights = model["config"].get("loss", {}).get("class_weights", "none")
     how = [f"balanced sampling ({sampler})" if sampler != "none" else "", f"class weights {weights}"]
     met = " and ".join(item for item in how if item and not item.endswith("none"))
-    return f"Met by {met}." if met else "Not met: no class weights, no balanced sampling."
+    return f"Class imbalance met by {met}." if met else "Class imbalance left as it is: no class weights or balancing."
 
 
 def _compared(found: Dossier, model: dict[str, Any]) -> str:

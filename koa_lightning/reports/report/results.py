@@ -104,9 +104,7 @@ def _prs(found: Dossier) -> dict[int, figures.Curve]:
 def confusion(found: Dossier) -> Section:
     """Return the confusion matrix, and how far off the grades are."""
     counts = table.confusion(found.table)
-    figure = common.confusion_matrix_figure(
-        counts, f"{found.about['data']['name']} {found.about['data']['part']}", found.marks
-    )
+    figure = common.confusion_matrix_figure(counts, known.title_of_part(found), found.marks)
     off = np.subtract.outer(np.arange(5), np.arange(5))  # truth less prediction
     n = max(1, int(counts.sum()))
     rows = []

@@ -29,7 +29,7 @@ def calibration(found: Dossier) -> Section:
         if key in fitted[sides[0]]
     ]
     bare = {key: value for key, value in fitted.items() if key not in ("measured", "left_out")}  # said in words
-    figure = trust_figures.reliability_figure(bare, _title(found), found.marks)
+    figure = trust_figures.reliability_figure(bare, known.title_of_part(found), found.marks)
     caption = "Share of knees for which it was so, against the probability stated; knees in each bin below."
     blocks = [words, Drawing("reliability", figure, caption),
               Table("Scores of the probabilities", ["score", *(heads[side] for side in sides)], rows)]  # fmt: skip
@@ -41,8 +41,9 @@ def abstention(found: Dossier) -> Section:
     curve = found.parts["abstention"]
     if "curve" not in curve:
         return Section("abstention", "Abstention", [Absent(f"No risk-coverage curve: {curve['left_out']}.")])
-    drawing = Drawing("risk_coverage", trust_figures.risk_coverage_figure(curve, _title(found), found.marks),
-                      "Wrong grades among the knees that are graded, the most certain first.")  # fmt: skip
+    figure = trust_figures.risk_coverage_figure(curve, known.title_of_part(found), found.marks)
+    caption = "Wrong grades among the knees that are graded, the most certain first."
+    drawing = Drawing("risk_coverage", figure, caption)
     others = f"at best {curve['best_aurc']:.3f}; in no order {curve['risk']:.3f}"
     area = f"Area under the curve: {curve['aurc']:.3f} ({others})."
     if curve.get("threshold") and curve.get("risk_at_threshold") is not None:
@@ -102,8 +103,3 @@ def inputs(found: Dossier) -> Section:
         f"{seen['expected_share']:.1%} of ordinary knees are expected to. Measured {seen['measured']}."
     )
     return Section("inputs", "Foreign inputs", [Text(words)])
-
-
-def _title(found: Dossier) -> str:
-    data = found.about["data"]
-    return f"{data['name']} {known.PARTS.get(data['part'], data['part'])}".strip()
