@@ -85,7 +85,9 @@ def precision_recall_figure(
         axes.plot(x, y, color=colour, linewidth=1.6, label=f"{GRADE_NAMES[grade]}: {area:.3f}")
         axes.plot([0.96, 1.01], [shares[grade]] * 2, color=colour, linewidth=2)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-    axes.legend(frameon=False, fontsize=8, loc="lower left", title="average precision", title_fontsize=8)
+    axes.legend(
+        framealpha=0.85, edgecolor="none", fontsize=8, loc="lower left", title="average precision", title_fontsize=8
+    )
     return _finish(figure, axes, "Precision-recall, each grade against the rest", "recall", "precision", marks)
 
 
