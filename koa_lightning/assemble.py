@@ -145,6 +145,10 @@ def grader(
         plan=asdict(chosen),
     )
     record["loss"] = str(cfg.loss._target_)
+    record["made_of"] = {  # for people to read, never to run
+        name: str(node._target_).rsplit(".", 1)[-1]
+        for name, node in (("optimizer", cfg.optimizer.factory), ("scheduler", cfg.scheduler))
+    }
     reason = resumed.record.get("weights_reason") if resumed else weights.reason
     if reason:
         record["weights_reason"] = reason

@@ -88,6 +88,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
             "burnt_in",
             "calibrated",
             "logits",
+            "report",
             "explain.enabled",
             "explain.tests",
             "tracking.enabled",
