@@ -1,10 +1,10 @@
 """Train and measure what `runs.yaml` lists; what is done is not done again, what was ended goes on.
 
-    python -m experiments.recipe.run FOLDER [NAME ...] [--with KEY=VALUE ...]   # FOLDER: {train,val}/{0..4}/9001104R.jpg
+    python -m experiments.recipe.run FOLDER [NAME ...] [--with KEY=VALUE ...]   # {train,val}/{0..4}/9001104R.jpg
 
 Each run trains on the train part; its best epoch, and what is best among the runs, is chosen on the validation part.
-The test part is not opened. Writes results.csv beside this file: a row for each run, without and with the mirrored image. Research use
-only, not a medical device.
+The test part is not opened. Writes results.csv beside this file: a row for each run, without and with the mirrored
+image. Research use only, not a medical device.
 """
 
 from __future__ import annotations
