@@ -94,7 +94,7 @@ def _pasted(image: Tensor, partner: Tensor, share: float, place: list[float]) ->
     its area is what was drawn.
     """
     height, width = image.shape[-2:]
-    rows, columns = round(height * (1 - share) ** 0.5), round(width * (1 - share) ** 0.5)
+    rows, columns = (int(side * (1 - share) ** 0.5) for side in (height, width))
     top, left = (int(at * (free + 1)) for at, free in zip(place, (height - rows, width - columns), strict=True))
     mixed = image.clone()
     window = (..., slice(top, top + rows), slice(left, left + columns))
