@@ -22,7 +22,7 @@ from experiments.leakage.protocols import PROTOCOLS, Protocol, draw, table
 HERE = Path(__file__).parent
 OVERRIDES = [
     "data=table", "model=efflite0", "model.weights=imagenet", "loss=ce", "augment=light", "trainer=cpu",
-    "optimizer.lr=1e-3", "data.image_size=160", "trainer.max_epochs=12", "callbacks.early_stopping=null",
+    "optimizer.lr=1e-3", "data.image_size=144", "trainer.max_epochs=12", "callbacks.early_stopping=null",
     "explain=none", "monitor=val/accuracy", "data.allow_leakage=true",
 ]  # fmt: skip
 ALL = "all"  # in place of a seed: the predictions of all seeds, patients drawn with those of each
@@ -74,7 +74,7 @@ def main() -> None:
     typed = argparse.ArgumentParser(prog="python -m experiments.leakage.run", description=__doc__)
     typed.add_argument("folder", type=Path, help="of Chen 2018")
     typed.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    typed.add_argument("--patients", type=int, default=1900, help="in all")
+    typed.add_argument("--patients", type=int, default=1800, help="in all")
     typed.add_argument("--tested", type=int, default=600, help="patients of whom one knee is tested")
     typed.add_argument("--out", type=Path, default=Path("outputs/leakage"), help="where runs and copies go")
     typed.add_argument("--results", type=Path, default=HERE, help="where tables and figure go")

@@ -17,7 +17,7 @@ class Stages:
 
     Attributes:
         n: Number of stages before the head.
-        of: Stage of each parameter, by its id.
+        of: Stage of each parameter, by its name in timm's model.
         known: Whether timm knows them.
     """
 
@@ -26,18 +26,18 @@ class Stages:
         self.net, self.known = net, matcher is not None
         depth = group_parameters(net.net, matcher(coarse=True), reverse=True) if matcher else {}
         head = {id(parameter) for parameter in net.head_parameters()}
-        self.of = {id(p): int(depth.get(name, 0)) for name, p in net.net.named_parameters() if id(p) not in head}
-        self.n = 1 + max(self.of.values(), default=0)
-        self.of |= dict.fromkeys(head, self.n)
+        below = {name: int(depth.get(name, 0)) for name, p in net.net.named_parameters() if id(p) not in head}
+        self.n = 1 + max(below.values(), default=0)
+        self.of = {name: below.get(name, self.n) for name, _ in net.net.named_parameters()}
 
     def rest(self, n: int) -> None:
         """Let the first n stages rest, batch statistics and stochastic depth included, and the others train."""
         self.net.train()
-        for parameter in self.net.parameters():
-            parameter.requires_grad_(self.of[id(parameter)] >= n)
+        for name, parameter in self.net.net.named_parameters():
+            parameter.requires_grad_(self.of[name] >= n)
         for module in self.net.net.modules():
-            own = [self.of[id(parameter)] for parameter in module.parameters()]
-            if own and max(own) < n:
+            own = list(module.parameters())
+            if own and not any(parameter.requires_grad for parameter in own):
                 module.eval()
 
 
@@ -70,8 +70,8 @@ def groups(
         layer_decay: Factor of the learning rate from a stage to the one before it, in (0, 1] (Howard and Ruder 2018).
     """
     found: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
-    for parameter in stages.net.parameters():
-        below = stages.n - 1 - stages.of[id(parameter)]  # -1: the head
+    for name, parameter in stages.net.net.named_parameters():
+        below = stages.n - 1 - stages.of[name]  # -1: the head
         rate = head_lr if below < 0 else lr * layer_decay**below
         found.setdefault((below < 0, rate, parameter.ndim > 1), []).append(parameter)
     return [

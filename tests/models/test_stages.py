@@ -14,12 +14,8 @@ def stages():
     return Stages(build(NetSpec("test_efficientnet", drop_path_rate=0.2)))
 
 
-def depth_of(stages):
-    return {name: stages.of[id(parameter)] for name, parameter in stages.net.net.named_parameters()}
-
-
 def test_stages_go_from_the_stem_to_the_head(stages):
-    depth = depth_of(stages)
+    depth = stages.of
     assert stages.n == 6
     assert depth["conv_stem.weight"] == depth["bn1.bias"] == 0
     assert depth["blocks.0.0.conv.weight"] == 1
@@ -37,7 +33,7 @@ def test_models_of_other_families(name):
     found = Stages(net)
     assert found.known
     assert found.n >= 3
-    assert {found.of[id(parameter)] for parameter in net.parameters()} == set(range(found.n + 1))
+    assert set(found.of.values()) == set(range(found.n + 1))
 
 
 def test_a_model_of_unknown_stages_has_one_before_its_head(monkeypatch):
@@ -45,7 +41,7 @@ def test_a_model_of_unknown_stages_has_one_before_its_head(monkeypatch):
     monkeypatch.delattr(type(net.net), "group_matcher")
     found = Stages(net)
     assert (found.n, found.known) == (1, False)
-    assert set(depth_of(found).values()) == {0, 1}
+    assert set(found.of.values()) == {0, 1}
 
 
 @pytest.mark.parametrize("n", [0, 1, 3, 6])
@@ -57,7 +53,7 @@ def test_what_rests_does_not_move(stages, n):
     net(torch.rand(4, 1, 32, 32)).square().mean().backward()
     optimizer.step()
     optimizer.zero_grad()
-    depth = depth_of(stages)
+    depth = stages.of
     moved = {key for key, value in net.state_dict().items() if not torch.equal(value, before[key])}
     for name, stage in depth.items():
         assert (f"net.{name}" in moved) == (stage >= n), name
@@ -94,7 +90,7 @@ def test_rates_by_depth(stages, decay):
     rate = {id(p): (g["lr"], g["weight_decay"]) for g in found for p in g["params"]}
     assert sum(len(group["params"]) for group in found) == len(rate) == len(list(stages.net.parameters()))
     for name, parameter in stages.net.net.named_parameters():
-        stage = stages.of[id(parameter)]
+        stage = stages.of[name]
         wanted = 2e-3 if stage == stages.n else 1e-3 * decay ** (stages.n - 1 - stage)
         assert rate[id(parameter)] == (pytest.approx(wanted), 0.1 if parameter.ndim > 1 else 0.0), name
     assert len(found) == (4 if decay == 1 else 2 * (stages.n + 1))
