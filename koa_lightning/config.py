@@ -51,6 +51,7 @@ _NUMBERS: dict[str, tuple[type, float, float]] = {
     "explain.every_n_epochs": (int, 0, 100_000),
     "explain.n_worst": (int, 0, 1000),
     "n_shown": (int, 0, 1000),
+    "n_resamples": (int, 100, 1_000_000),
     "spacing": (float, 0.01, 10.0),
 }
 _CHOICES: dict[str, tuple[Any, ...]] = {
@@ -77,6 +78,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
             "fresh",
             "overlays",
             "burnt_in",
+            "logits",
             "explain.enabled",
             "tracking.enabled",
             "tracking.system_metrics",

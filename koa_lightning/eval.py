@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from koa_lightning import DISCLAIMER, cli, speed
 from koa_lightning.config import validate
+from koa_lightning.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from koa_lightning.checkpoint import Checkpoint
     from koa_lightning.data.datamodule import KneeDataModule
+    from koa_lightning.measured import Measured
     from koa_lightning.models.net import KneeNet
 
 
@@ -34,31 +36,57 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         InputError: Whatever the user can put right.
     """
     validate(cfg)
+    if cfg.table is not None:
+        return _of_table(cfg)
+    if cfg.logits:
+        raise InputError("logits=true: is about a table; type table=FILE too")
     speed.tune_allocator()
 
-    from koa_lightning import checkpoint
+    from koa_lightning import checkpoint, measured
     from koa_lightning.tracking.find import find_checkpoint
 
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
     read = checkpoint.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
     data = _data(cfg, read)
+    measured.check(cfg, data.tables[cfg.split])
     marks = list(dict.fromkeys([*read.marks, *data.marks]))
     run = _open_run(cfg, read, data, marks)
     status = "FAILED"
     try:
-        metrics = _measure(cfg, read, data, marks, run)
+        metrics, found = _measure(cfg, read, data, marks, run)
         status = "FINISHED"
     finally:
         run.close(status)
-    _say(cfg, metrics, marks, folder)
+    _say(cfg.split, metrics, found, marks, folder)
     return {**metrics, "out": str(folder)}
 
 
-def _measure(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str], run: Any) -> dict[str, Any]:
+def _of_table(cfg: DictConfig) -> dict[str, Any]:
+    """Measure a predictions table from anywhere, without its model; nothing is logged."""
+    from koa_lightning import measured, table
+    from koa_lightning.metrics.tables import read_predictions
+
+    if not OmegaConf.is_missing(cfg, "ckpt"):
+        raise InputError("ckpt and table: one of them is measured; leave the other away")
+    predictions = read_predictions(cfg.table, logits=cfg.logits, where=f"table={cfg.table}")
+    measured.check(cfg, predictions)
+    metrics = measure_table(predictions)
+    folder = Path(cfg.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = measured.measure(cfg, predictions, folder)
+    table.write(predictions, folder)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    _say(Path(cfg.table).name, metrics, found, [], folder)
+    return {**metrics, "out": str(folder)}
+
+
+def _measure(
+    cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str], run: Any
+) -> tuple[dict[str, Any], Measured]:
     import torch
 
-    from koa_lightning import finish, table
+    from koa_lightning import finish, measured, table
     from koa_lightning.explain import cam
 
     folder = Path(cfg.out)
@@ -69,6 +97,7 @@ def _measure(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: lis
     predictions, logits, metrics = grade_part(read, net.to(device), data, cfg.split, flip=cfg.tta == "flip")
     files = table.write(predictions, folder)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    found = measured.measure(cfg, predictions, folder, read.record.get("thresholds"))
     drawn = finish.draw(
         net,
         data.datasets[cfg.split],
@@ -80,10 +109,11 @@ def _measure(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: lis
         n_worst=cfg.explain.n_worst if cfg.explain.enabled else None,
     )
     part = cfg.split if cfg.split in ("train", "val") else "test"
-    run.log_metrics({f"{part}/{name}": value for name, value in metrics.items() if value is not None}, read.epoch)
-    for file in [*files, folder / "metrics.json", *drawn]:
+    numbers = {**measured.to_log(found), **{name: value for name, value in metrics.items() if value is not None}}
+    run.log_metrics({f"{part}/{name}": value for name, value in numbers.items()}, read.epoch)
+    for file in [*files, folder / "metrics.json", *found.files, *drawn]:
         run.log_artifact(file, f"eval/{cfg.split}")
-    return metrics
+    return metrics, found
 
 
 def grade_part(
@@ -134,7 +164,6 @@ def mean_loss(loss: torch.nn.Module, logits: Tensor, grade: pd.Series, batch_siz
 def measure_table(predictions: pd.DataFrame) -> dict[str, Any]:
     """Return the metrics of the rows whose grade is known; one that is undefined is None."""
     from koa_lightning import table
-    from koa_lightning.errors import InputError
     from koa_lightning.metrics.grade_metrics import measure
 
     rows = table.known(predictions)
@@ -179,29 +208,17 @@ def _open_run(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: li
     return run
 
 
-def _say(cfg: DictConfig, metrics: dict[str, Any], marks: list[str], folder: Path) -> None:
+def _say(part: str, metrics: dict[str, Any], found: Measured, marks: list[str], folder: Path) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    shown = Table(title=f"{cfg.split}: {metrics['n_knees']} knees of {metrics['n_patients']} patients")
-    shown.add_column("metric")
-    shown.add_column("arg-max", justify="right")
-    shown.add_column("expected grade", justify="right")
-    for name, value in metrics.items():
-        if name.endswith("_expected") or name in ("n_knees", "n_patients"):
-            continue
-        expected = metrics.get(f"{name}_expected")
-        shown.add_row(name, _number(value), _number(expected) if f"{name}_expected" in metrics else "")
-    console = Console()
-    console.print(shown)
+    from koa_lightning import shown
+
+    title = f"{part}: {metrics['n_knees']} knees of {metrics['n_patients']} patients"
+    shown.say(found, title, {name: metrics[name] for name in ("loss",) if name in metrics})
     if marks:
-        console.print(f"[bold red]{', '.join(marks)}[/]")
+        Console().print(f"[bold red]{', '.join(marks)}[/]")
     print(DISCLAIMER)
     print(f"written to {folder}")
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4f}"
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from koa_lightning import links
 from koa_lightning.errors import InputError
 
 PROBABILITIES = [f"p{grade}" for grade in range(links.N_GRADES)]
+TOLERANCE = 0.02  # of the sum of five probabilities; bfloat16 has eight bits
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,17 @@ def of_table(table: pd.DataFrame) -> Graded:
         table: grade and p0 to p4, and patient where known; see `tables.read_predictions`, which checks them.
 
     Raises:
-        InputError: There is none.
+        InputError: There is none, or the numbers are no probabilities or grades.
     """
     rows = table[table["grade"].notna()]
     if rows.empty:
         raise InputError("no knee of a known grade: nothing can be measured; give a table with the true grade")
     patient, n_patients = patient_numbers(rows)
-    probabilities = np.ascontiguousarray(rows[PROBABILITIES].to_numpy(dtype=np.float32))
+    probabilities = np.array(rows[PROBABILITIES], dtype=np.float32, order="C")
+    if not ((probabilities >= -TOLERANCE).all() and (np.abs(probabilities.sum(1) - 1) <= TOLERANCE).all()):
+        raise InputError("p0 to p4 are NaN, negative or do not sum to 1: give probabilities, not logits")
+    if not rows["grade"].isin(range(links.N_GRADES)).all():
+        raise InputError("true grades outside 0 to 4, or not integers: correct the table of knees")
     return Graded(rows["grade"].to_numpy(dtype=np.int64), probabilities, patient, n_patients)
 
 

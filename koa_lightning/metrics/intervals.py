@@ -6,7 +6,7 @@ Both knees of a patient are drawn together: they are alike, and one by one they 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -83,9 +83,16 @@ def of_graded(
     """Return what `with_intervals` does, of arrays."""
     measure = WeightedMetrics(knees, thresholds, only)
     values = measure(np.ones((1, knees.n_patients)))
-    blocks = bootstrap_weights(knees.n_patients, n_resamples, seed, block_size(len(knees.grade)))
-    samples = gather(blocks, measure) if knees.n_patients > 1 else {}
-    return {name: _interval(name, float(value[0]), samples.get(name), measure, level) for name, value in values.items()}
+    samples, noise = dict[str, np.ndarray](), dict[str, np.ndarray]()
+    if knees.n_patients > 1:
+        how = (knees.n_patients, n_resamples, seed, block_size(len(knees.grade)))
+        samples = gather(bootstrap_weights(*how), measure)
+        if any(name in values for name in _BIASED):
+            noise = gather(bootstrap_weights(*how), measure.calibration_noise)
+    found = {
+        name: _interval(name, float(value[0]), samples.get(name), measure, level) for name, value in values.items()
+    }
+    return found | {name: _corrected(found[name], samples[name], added, level) for name, added in noise.items()}
 
 
 def to_json(intervals: Mapping[str, Interval]) -> dict[str, dict[str, Any]]:
@@ -113,9 +120,23 @@ def _interval(name: str, value: float, samples: np.ndarray | None, measure: Weig
         why = f"no interval: undefined in {undefined} of {len(samples)} resamples, too few patients have what it needs"
         return Interval(value, None, None, why)
     low, high = ends(samples, level)
-    if base(name) in _BIASED:
-        low, high = max(0.0, 2 * value - high), max(value, 2 * value - low)
+    if low == high:  # e.g. a recall of 0: resamples cannot tell what other patients would show
+        return Interval(value, None, None, "no interval: it is the same in all resamples")
     return Interval(value, low, high, _word(name, undefined, len(samples), measure))
+
+
+def _corrected(interval: Interval, samples: np.ndarray, noise: np.ndarray, level: float) -> Interval:
+    """Return the interval of a calibration error, which chance raises: in a sample, and in its resamples once more.
+
+    The percentiles are reflected at the value (the basic bootstrap), and the lower end is 0 where a calibrated model
+    could show an error as large.
+    """
+    if interval.value is None or interval.low is None:
+        return interval
+    low, high = ends(samples, level)
+    by_chance = interval.value <= ends(noise, level)[1]
+    reflected = max(0.0, 2 * interval.value - high)
+    return replace(interval, low=0.0 if by_chance else reflected, high=max(interval.value, 2 * interval.value - low))
 
 
 def _word(name: str, undefined: int, n_resamples: int, measure: WeightedMetrics) -> str:

@@ -11,8 +11,7 @@ import pandas as pd
 
 from koa_lightning.errors import InputError
 from koa_lightning.links import N_GRADES
-from koa_lightning.metrics.grade_metrics import TOLERANCE
-from koa_lightning.metrics.graded import PROBABILITIES
+from koa_lightning.metrics.graded import PROBABILITIES, TOLERANCE
 
 _ENOUGH = 20  # rows, below which nothing is concluded from how columns agree
 _SAME = 0.99  # share of rows in which two columns agree when one was made of the other, rounding aside
@@ -82,7 +81,7 @@ def _grades(grade: pd.Series, where: str) -> pd.Series:
         raise InputError(f"{where}: line {row + 2}: grade '{text[row]}' is not one of 0, 1, 2, 3, 4 (empty: unknown)")
     if empty.all():
         raise InputError(f"{where}: the column grade is empty: nothing can be measured without the true grade")
-    return pd.Series(pd.array(numbers.where(~empty), dtype="Int64"), index=grade.index)
+    return numbers.where(~empty).astype("Int64")
 
 
 def _numbers(rows: pd.DataFrame, where: str) -> np.ndarray:

@@ -52,6 +52,12 @@ def base(name: str) -> str:
     return name.removesuffix("_expected").removesuffix("_tuned")
 
 
+def is_of_grade(name: str) -> bool:
+    """Tell whether a metric, by whatever rule, is one of a single grade, e.g. `f1_0`."""
+    head, _, grade = base(name).rpartition("_")
+    return head in PER_GRADE and grade.isdigit()
+
+
 class WeightedMetrics:
     """The metrics of graded knees as a function of the weights of their patients.
 
@@ -99,6 +105,26 @@ class WeightedMetrics:
                 suffix = "oa" if grade == 2 else f"ge{grade}"
                 values |= {f"auroc_{suffix}": auroc, f"ap_{suffix}": precision}
         return {name: values[name] for name in self.names}
+
+    def calibration_noise(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Return how large `ece` and `ece_classwise` would be by the weights alone, for a calibrated model.
+
+        That is the same sum over bins of what weighting adds to each bin's gap, in place of the gap.
+
+        Args:
+            weights: Of the patients, B x n_patients.
+
+        Returns:
+            Float64 B for each of the two that is measured.
+        """
+        start, middle, end = self._ends[-3:]
+        columns = self._columns[start:end]
+        total = weights @ np.bincount(self.knees.patient, minlength=self.knees.n_patients)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            added = np.asarray(columns @ weights.T).T / total[:, None] - columns.sum(1) / len(self.knees.grade)
+        bins, classwise = np.split(np.abs(added), [middle - start], axis=1)
+        values = {"ece": bins.sum(1), "ece_classwise": classwise.sum(1) / N_GRADES}
+        return {name: value for name, value in values.items() if name in self.names}
 
     def confusion(self, rule: str = "") -> np.ndarray:
         """Return the counts of true (rows) and predicted grades (columns) by a rule, int64 5 x 5."""
