@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from koa_lightning.metrics.comparison import compare, match
 from koa_lightning.metrics.intervals import with_intervals
 from koa_lightning.metrics.tables import read_predictions
 from koa_lightning.resume import DONE_FILE
@@ -23,6 +24,8 @@ from koa_lightning.tracking.facts import git_facts
 
 _FILE = "study.json"  # in a run folder: processor seconds of each attempt, and the commit of the first
 MEASURED = ("accuracy", "quadratic_kappa", "mae", "accuracy_expected", "quadratic_kappa_expected", "mae_expected")
+
+GAINS = ("accuracy", "quadratic_kappa")
 
 
 def train(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -69,6 +72,14 @@ def measure(predictions: pd.DataFrame) -> dict[str, float | None]:
     row: dict[str, float | None] = {}
     for name, found in with_intervals(predictions, only=MEASURED).items():
         row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+    return row
+
+
+def gain(predictions: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float | None]:
+    """Return what a run gains over another on the same knees, with the ends of its interval by patient, flat."""
+    row: dict[str, float | None] = {}
+    for name, found in compare(*match(predictions, reference, ("run", "reference")), only=GAINS).items():
+        row |= {f"{name}_gain": found.difference, f"{name}_gain_low": found.low, f"{name}_gain_high": found.high}
     return row
 
 

@@ -17,9 +17,11 @@ import yaml
 
 from experiments import studies
 from koa_lightning import checkpoint
+from koa_lightning.metrics.tables import read_predictions
 
 HERE = Path(__file__).parent
 TTA = ("none", "flip")
+REFERENCE = "rank"  # of the short runs, whose names begin with it
 
 
 def listed() -> dict[str, dict[str, Any]]:
@@ -58,7 +60,11 @@ def rows_of(name: str, run: dict[str, Any], root: Path, out: Path, more: list[st
     for tta in TTA:
         part = ["split=val", f"tta={tta}", "explain=none", "tracking=none"]
         predictions = studies.evaluate(best, out / name / f"val_{tta}", part)
-        rows.append(facts | {"tta": tta, "knees": len(predictions), **studies.measure(predictions)})
+        row = facts | {"tta": tta, "knees": len(predictions), **studies.measure(predictions)}
+        reference = out / REFERENCE / f"val_{tta}"
+        if name.startswith(f"{REFERENCE}_") and reference.exists():
+            row |= studies.gain(predictions, read_predictions(reference))
+        rows.append(row)
     return rows
 
 

@@ -72,3 +72,16 @@ def test_numbers_with_their_intervals():
     row = studies.measure(table)
     assert row["accuracy"] == row["quadratic_kappa_high"] == 1.0
     assert set(row) == {f"{name}{end}" for name in studies.MEASURED for end in ("", "_low", "_high")}
+
+
+def test_what_a_run_gains_over_another():
+    grades = [0, 1, 2, 3, 4] * 8
+    right = pd.DataFrame({"path": map(str, range(40)), "patient": [str(i // 2) for i in range(40)], "grade": grades})
+    for grade in range(5):
+        right[f"p{grade}"] = [0.6 if g == grade else 0.1 for g in grades]
+    wrong = right.copy()
+    wrong.loc[:9, ["p0", "p1", "p2", "p3", "p4"]] = [0.1, 0.1, 0.1, 0.1, 0.6]
+    row = studies.gain(right, wrong.sample(frac=1, random_state=0))  # in whatever order
+    assert row["accuracy_gain"] == pytest.approx(0.2)
+    assert row["accuracy_gain_low"] > 0
+    assert studies.gain(right, right)["quadratic_kappa_gain"] == 0
