@@ -51,11 +51,11 @@ def train(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
     return done | {"minutes_alone": sum(known["seconds"]) / 2 / 60, "commit": known["commit"]}
 
 
-def evaluate(checkpoint: Path, folder: Path, overrides: Sequence[str]) -> pd.DataFrame:
+def evaluate(checkpoints: Sequence[Path], folder: Path, overrides: Sequence[str]) -> pd.DataFrame:
     """Grade a part, unless it was done already; return the predictions table.
 
     Args:
-        checkpoint: Of a run.
+        checkpoints: One, or those of an ensemble.
         folder: Where the table goes.
         overrides: Of `koa_lightning.eval`.
 
@@ -63,7 +63,8 @@ def evaluate(checkpoint: Path, folder: Path, overrides: Sequence[str]) -> pd.Dat
         SystemExit: It ended with an error; with its exit code.
     """
     if not (folder / "predictions.csv").exists():
-        _run("koa_lightning.eval", [f"ckpt={checkpoint}", f"out={folder}", "quiet=true", *overrides], folder)
+        ckpt = str(checkpoints[0]) if len(checkpoints) == 1 else f"[{','.join(map(str, checkpoints))}]"
+        _run("koa_lightning.eval", [f"ckpt={ckpt}", f"out={folder}", "quiet=true", *overrides], folder)
     return read_predictions(folder / "predictions.csv")
 
 

@@ -88,8 +88,8 @@ def table(name: str, seed: int, knees: tuple[pd.DataFrame, pd.DataFrame, pd.Data
         scratch: Where copies are written.
     """
     test, mates, others = knees
-    leaks = {"by_patient": None, "at_random": lambda: mates, "pooled": lambda: _written(test, scratch, seed, _cropped),
-             "augmented": lambda: _written(test, scratch, seed, _augmented)}[name]  # fmt: skip
+    leaks = {"by_patient": None, "at_random": lambda: mates, "pooled": lambda: _written(test, scratch, seed, "crops"),
+             "augmented": lambda: _written(test, scratch, seed, "copies")}[name]  # fmt: skip
     train, of = others, pd.Series(dtype="str")
     if leaks is not None:
         pool = pd.concat([others, (extra := leaks())], ignore_index=True)
@@ -101,25 +101,20 @@ def table(name: str, seed: int, knees: tuple[pd.DataFrame, pd.DataFrame, pd.Data
     return pd.concat(parts, ignore_index=True)[columns]
 
 
-def _written(test: pd.DataFrame, scratch: Path, seed: int, change: object) -> pd.DataFrame:
-    """Write a changed copy of each knee; return their rows, `of` naming the patient whose knee it is."""
-    rng, rows = np.random.default_rng(seed), []
-    crops = change is _cropped
-    folder = scratch / f"{'crops' if crops else 'copies'}_{seed}"
+def _written(test: pd.DataFrame, scratch: Path, seed: int, kind: str) -> pd.DataFrame:
+    """Write a changed copy of each knee; return their rows, `of` naming the patient whose knee it is.
+
+    A detector's crops come under patients' names of their own, as nobody would know them; copies keep the knee's name.
+    """
+    rng, rows, folder = np.random.default_rng(seed), [], scratch / f"{kind}_{seed}"
+    change = {"crops": surrogate, "copies": _augmented}[kind]
     folder.mkdir(parents=True, exist_ok=True)
-    for number, knee in enumerate(test.itertuples()):
-        image = fit(read_image(knee.path), SIZE, "letterbox")
-        # A detector's crops come under names of their own, as those of `auto_test` do; copies keep the knee's name.
-        stem = f"{8_000_000 + number}_1" if crops else f"{Path(knee.path).stem}_copy"
+    for number, knee in enumerate(test.to_dict("records"), start=8_000_000):
+        patient, stem = (str(number), f"{number}_1") if kind == "crops" else (knee["patient"], Path(knee["path"]).stem)
         file = folder / f"{stem}.png"
-        cv2.imwrite(str(file), change(image, rng))  # type: ignore[operator]
-        patient = f"{8_000_000 + number}" if crops else knee.patient
-        rows.append({"path": str(file), "grade": knee.grade, "patient": patient, "side": "", "of": knee.patient})
+        cv2.imwrite(str(file), change(fit(read_image(knee["path"]), SIZE, "letterbox"), rng))
+        rows.append({"path": str(file), "grade": knee["grade"], "patient": patient, "side": "", "of": knee["patient"]})
     return pd.DataFrame(rows)
-
-
-def _cropped(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return surrogate(image, rng)
 
 
 def _augmented(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
