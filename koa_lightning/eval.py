@@ -44,21 +44,23 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
 
     from koa_lightning import checkpoint, measured
     from koa_lightning.tracking.find import find_checkpoint
+    from koa_lightning.trust import judge
 
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
     read = checkpoint.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
-    data = _data(cfg, read)
+    judge.settle(cfg, read.record)
+    data = data_of(cfg, read, cfg.split)
     measured.check(cfg, data.tables[cfg.split])
     marks = list(dict.fromkeys([*read.marks, *data.marks]))
     run = _open_run(cfg, read, data, marks)
     status = "FAILED"
     try:
-        metrics, found = _measure(cfg, read, data, marks, run)
+        metrics, found, lines = _measure(cfg, read, data, marks, run)
         status = "FINISHED"
     finally:
         run.close(status)
-    _say(cfg.split, metrics, found, marks, folder)
+    _say(cfg.split, metrics, found, marks, folder, lines)
     return {**metrics, "out": str(folder)}
 
 
@@ -66,6 +68,7 @@ def _of_table(cfg: DictConfig) -> dict[str, Any]:
     """Measure a predictions table from anywhere, without its model; nothing is logged."""
     from koa_lightning import measured, table
     from koa_lightning.metrics.tables import read_predictions
+    from koa_lightning.trust import part as trusted
 
     if not OmegaConf.is_missing(cfg, "ckpt"):
         raise InputError("ckpt and table: one of them is measured; leave the other away")
@@ -77,27 +80,35 @@ def _of_table(cfg: DictConfig) -> dict[str, Any]:
     found = measured.measure(cfg, predictions, folder)
     table.write(predictions, folder)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    _say(Path(cfg.table).name, metrics, found, [], folder)
+    trust = trusted.evaluate_table(cfg, predictions, folder)
+    _say(Path(cfg.table).name, metrics, found, [], folder, trust.lines)
     return {**metrics, "out": str(folder)}
 
 
 def _measure(
     cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str], run: Any
-) -> tuple[dict[str, Any], Measured]:
+) -> tuple[dict[str, Any], Measured, list[str]]:
     import torch
 
     from koa_lightning import finish, measured, table
     from koa_lightning.explain import cam
+    from koa_lightning.trust import foreign
+    from koa_lightning.trust import part as trusted
 
     folder = Path(cfg.out)
     net = read.network()
     if cfg.explain.enabled:
-        cam.check(net, read.preprocessing.image_size, "explain=none", link=net.spec.link)
+        cam.check(net, read.preprocessing.image_size, "explain=none", **cam.asked(cfg.explain, net))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    predictions, logits, metrics = grade_part(read, net.to(device), data, cfg.split, flip=cfg.tta == "flip")
+    flip = cfg.tta == "flip"
+    with foreign.watching(net) as features:
+        predictions, logits, metrics = grade_part(
+            read, net.to(device), data, cfg.split, flip=flip, calibrated=cfg.calibrated
+        )
     files = table.write(predictions, folder)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     found = measured.measure(cfg, predictions, folder, read.record.get("thresholds"))
+    trust = trusted.evaluate(cfg, read, data, logits, features[:: 1 + flip], marks, run)
     drawn = finish.draw(
         net,
         data.datasets[cfg.split],
@@ -107,17 +118,33 @@ def _measure(
         folder,
         title=f"{data.name}, {cfg.split} part",
         n_worst=cfg.explain.n_worst if cfg.explain.enabled else None,
+        probabilities=read.probabilities(logits, cfg.calibrated),
+        maps=cam.asked(cfg.explain, net),
+        more_panels=True,
     )
-    part = cfg.split if cfg.split in ("train", "val") else "test"
+    part = _part(cfg, read)
     numbers = {**measured.to_log(found), **{name: value for name, value in metrics.items() if value is not None}}
     run.log_metrics({f"{part}/{name}": value for name, value in numbers.items()}, read.epoch)
-    for file in [*files, folder / "metrics.json", *found.files, *drawn]:
+    for file in [*files, folder / "metrics.json", *found.files, *trust.files, *drawn]:
         run.log_artifact(file, f"eval/{cfg.split}")
-    return metrics, found
+    if cfg.explain.enabled and cfg.explain.tests:
+        from koa_lightning.explain.record import record_tests
+
+        how = {"marks": marks, "checkpoint": str(read.path), "epoch": read.epoch, "quiet": cfg.quiet}
+        record_tests(net, data, cfg.split, cfg.explain, folder, run, **how)
+    return metrics, found, trust.lines
+
+
+def _part(cfg: DictConfig, read: Checkpoint) -> str:
+    """Return under which name metrics are logged: those of training are raw, so calibrated ones go beside them."""
+    if cfg.split not in ("train", "val"):
+        return "test"
+    changed = cfg.calibrated and read.record.get("calibration", {}).get("method", "none") != "none"
+    return f"{cfg.split}_calibrated" if changed else str(cfg.split)
 
 
 def grade_part(
-    read: Checkpoint, net: KneeNet, data: KneeDataModule, part: str, *, flip: bool = False
+    read: Checkpoint, net: KneeNet, data: KneeDataModule, part: str, *, flip: bool = False, calibrated: bool = False
 ) -> tuple[pd.DataFrame, Tensor, dict[str, Any]]:
     """Grade a part that is prepared; return the predictions table, the logits (float N x K), and the metrics.
 
@@ -127,6 +154,7 @@ def grade_part(
         data: With that part.
         part: Its name.
         flip: Also grade the mirrored images, and average the logits.
+        calibrated: With the probabilities that the checkpoint promises; the loss is that of the logits all the same.
     """
     import torch
 
@@ -136,7 +164,7 @@ def grade_part(
     device = next(net.parameters()).device
     logits = torch.cat(list(grade_batches(net, data.eval_dataloader(part), device, flip)))
     knees = data.tables[part]
-    predictions = table.predictions_table(knees, logits, net.spec.link)
+    predictions = table.predictions_table(knees, logits, net.spec.link, read.probabilities(logits, calibrated))
     loss = assemble.recorded_loss(read.record)
     mean = mean_loss(loss, logits, knees["grade"], data.eval_batch_size) if loss else None
     return predictions, logits, {"loss": mean, **measure_table(predictions)}
@@ -174,8 +202,8 @@ def measure_table(predictions: pd.DataFrame) -> dict[str, Any]:
     return {**numbers, "n_knees": len(rows), "n_patients": table.n_patients(rows)}
 
 
-def _data(cfg: DictConfig, read: Checkpoint) -> KneeDataModule:
-    """Return the data to evaluate on, prepared as the checkpoint wants its images."""
+def data_of(cfg: DictConfig, read: Checkpoint, part: str) -> KneeDataModule:
+    """Return a part of the data that `cfg.data` names, or of the checkpoint's, prepared as it wants its images."""
     from koa_lightning import assemble
 
     config = cfg.data if cfg.get("data") else read.data_config()
@@ -184,7 +212,7 @@ def _data(cfg: DictConfig, read: Checkpoint) -> KneeDataModule:
     data.preprocessing = read.preprocessing
     trained = read.record["config"]["data"]
     data.eval_batch_size = int(cfg.batch_size or trained["eval_batch_size"] or 2 * trained["batch_size"])
-    return data.prepare((cfg.split,))
+    return data.prepare((part,))
 
 
 def _open_run(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str]) -> Any:
@@ -208,13 +236,14 @@ def _open_run(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: li
     return run
 
 
-def _say(part: str, metrics: dict[str, Any], found: Measured, marks: list[str], folder: Path) -> None:
+def _say(part: str, metrics: dict[str, Any], found: Measured, marks: list[str], folder: Path, lines: list[str]) -> None:
     from rich.console import Console
 
     from koa_lightning import shown
 
     title = f"{part}: {metrics['n_knees']} knees of {metrics['n_patients']} patients"
     shown.say(found, title, {name: metrics[name] for name in ("loss",) if name in metrics})
+    print("\n".join(lines))
     if marks:
         Console().print(f"[bold red]{', '.join(marks)}[/]")
     print(DISCLAIMER)

@@ -30,7 +30,8 @@ def say(measured: Measured, title: str, others: Mapping[str, float | None]) -> N
     console = Console()
     found = measured.intervals
     rules = {rule: words for rule, words in _RULES.items() if f"accuracy{rule}" in found}
-    shown = Table("metric", title=title, caption="95 % intervals by bootstrap over patients")
+    padding = 0 if len(rules) == len(_RULES) else (0, 1)  # all three of them just fit
+    shown = Table("metric", title=title, caption="95 % intervals by bootstrap over patients", padding=padding)
     for words in rules.values():
         shown.add_column(words, justify="right")
     for name, value in others.items():

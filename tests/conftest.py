@@ -8,6 +8,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import shutil
 import sys
+import tempfile
+import uuid
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,21 +21,25 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hypothesis import settings
+from mlflow.entities import Metric, Param
 from PIL import Image
 
 import koa_lightning
 from koa_lightning import schedules
 from koa_lightning.augment import KneeAugment
 from koa_lightning.callbacks import Checkpoints, History
+from koa_lightning.checkpoint import RECORD
 from koa_lightning.config import compose
 from koa_lightning.data.cache import Preprocessing, decode_phantoms
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.data.dataset import KneeDataset
 from koa_lightning.data.phantom import phantom_manifest
+from koa_lightning.errors import InputError
 from koa_lightning.losses.cross_entropy import CrossEntropy
 from koa_lightning.models.grader import KneeGrader
 from koa_lightning.models.net import NetSpec, build
 from koa_lightning.speed import Plan
+from koa_lightning.tracking import postgres as postgres_server
 from koa_lightning.tracking.store import open_store
 
 # The same examples each time, and no test fails because the machine is busy.
@@ -158,6 +164,21 @@ def store(ready_database, tmp_path, monkeypatch):
     return open_store(None, folder)
 
 
+@pytest.fixture(scope="session")
+def write_checkpoint(tiny_record):
+    """Write a checkpoint of an untrained network; returns the file."""
+
+    def write(file, seed=0, **record):
+        torch.manual_seed(seed)
+        content = {**tiny_record(), **record}
+        state = {f"net.{key}": value for key, value in build(NetSpec(**content["net"])).state_dict().items()}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({RECORD: content, "state_dict": state, "epoch": 2, "global_step": 9}, file)
+        return file
+
+    return write
+
+
 TINY = [
     "data.source.n_patients=40", "data.image_size=64", "data.batch_size=8", "model=resnet18", "model.weights=none",
     "model.name=test_efficientnet", "trainer=cpu", "trainer.precision=fp32", "trainer.max_epochs=2",
@@ -181,6 +202,34 @@ def place(alone, ready_database, tmp_path, monkeypatch):
     shutil.copy(ready_database, tmp_path / "mlruns")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def log_run(place):
+    """Write a run into the store of the working directory, as a training leaves one; returns its id."""
+    store = open_store(None, place / "mlruns")
+    client = store.client()
+
+    def log(name, *, params=(), tags=(), metrics=(), checkpoint=None, parent=None, status="FINISHED", texts=()):
+        own = {"mlflow.parentRunId": parent} if parent else {}
+        experiment = store.experiment_id("koa-lightning")
+        run_id = client.create_run(experiment, tags={**dict(tags), **own}, run_name=name).info.run_id
+        client.log_batch(run_id, params=[Param(key, str(value)) for key, value in dict(params).items()])
+        points = [
+            Metric(key, value, 0, epoch)
+            for key, values in dict(metrics).items()
+            for epoch, value in enumerate(values if isinstance(values, list) else [values])
+        ]
+        client.log_batch(run_id, metrics=points)
+        for file, text in dict(texts).items():
+            client.log_text(run_id, text, file)
+        if checkpoint:
+            client.log_artifact(run_id, str(checkpoint), "checkpoints")
+        client.set_terminated(run_id, status) if status != "RUNNING" else None
+        return run_id
+
+    log.client = client
+    return log
 
 
 @pytest.fixture(scope="session")
@@ -212,6 +261,26 @@ def trained(trained_once, alone, tmp_path, monkeypatch):
     """That run, seen from another folder."""
     monkeypatch.chdir(tmp_path)
     return trained_once
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server on the loopback address, for all tests of a process."""
+    # Not in pytest's folder: root's is closed to the user that the server then runs as.
+    with tempfile.TemporaryDirectory(prefix="koa-postgres-") as folder:
+        try:
+            cluster = postgres_server.make(Path(folder))
+            cluster.start()
+        except InputError as reason:
+            pytest.skip(str(reason))
+        yield cluster
+        cluster.stop("immediate")
+
+
+@pytest.fixture
+def postgres_url(postgres):
+    """The address (postgresql+psycopg://...) of a new, empty database."""
+    return postgres.create(f"koa_{uuid.uuid4().hex[:12]}")
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ def _importable(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
 
 
-@pytest.mark.parametrize("name", ["loader", "augment", "cache_build", "fit", "precision", "memory", "intervals"])
+@pytest.mark.parametrize("name", ["loader", "augment", "cache_build", "fit", "precision", "memory", "intervals", "cam"])
 def test_every_benchmark_has_the_one_interface(name):
     assert name in import_module("benchmarks.run").NAMES
     assert callable(import_module(f"benchmarks.{name}").measure)
@@ -99,13 +99,12 @@ def test_loss_curves_are_compared_smoothed():
 
 
 def test_intervals_hold_the_truth_by_patient_and_too_seldom_by_knee():
-    """A small version of `benchmarks.coverage`: 60 studies of 150 patients; 57 are expected, sd 1.7."""
+    """A small version of `benchmarks.coverage`: of 200 studies 190 are expected, sd 3."""
     coverage = import_module("benchmarks.coverage")
-    metrics = ("accuracy", "quadratic_kappa", "rps")
+    metrics = ("accuracy", "mae", "rps")
     true = coverage.truth(60_000, metrics)
-    pairs = [coverage.repeat(seed, 150, 300, metrics) for seed in range(60)]
+    pairs = [coverage.repeat(seed, 150, 300, metrics) for seed in range(200)]
     by_patient, by_knee = (coverage.coverage(list(side), true) for side in zip(*pairs, strict=True))
     for name in metrics:
-        assert by_patient[name] >= 0.88, name
-        assert by_knee[name] < by_patient[name], name
-    assert sum(by_knee.values()) / 3 < 0.91 < sum(by_patient.values()) / 3
+        assert 0.92 <= by_patient[name] <= 0.98, name
+        assert by_knee[name] < 0.92, name

@@ -171,6 +171,7 @@ def test_it_is_logged_to_the_run_that_trained_it_which_stays_as_it_was(trained, 
     assert {path.removeprefix("eval/test/") for path in files} == {
         "predictions.csv", "predictions.parquet", "metrics.json", "intervals.json", "confusion_matrix.png",
         "gradcam.png",
+        "panel_by_grade.png", "panel_by_mistake.png", "panel_most_certain.png", "panel_least_certain.png",
     }  # fmt: skip
     for field in ("run_name", "status", "start_time", "end_time"):
         assert getattr(after.info, field) == getattr(before.info, field)
