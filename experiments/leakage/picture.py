@@ -39,7 +39,10 @@ def draw(folder: Path) -> Path:
         f"The same network, the same {n_knees} test knees, as many training images: only the split differs",
         color=INK, fontsize=12.5, x=0.01, ha="left",
     )  # fmt: skip
-    stamp(figure, [f"{n_seeds} seeds (small dots); bars: 95 % intervals by patient; dashed: the honest value"])
+    seeds = "one seed" if n_seeds == 1 else f"mean of {n_seeds} seeds (small dots: each)"
+    note = f"{seeds}; bars: 95 % intervals by patient; dashed: the honest value"
+    figure.supxlabel(note, color=QUIET, fontsize=9, x=0.01, ha="left")
+    stamp(figure)
     return save(figure, folder / "accuracy.png")
 
 

@@ -36,7 +36,12 @@ def draw(folder: Path = HERE) -> Path:
     axes[2].spines[["top", "right", "left"]].set_visible(False)
     axes[0].set_yticks(rows.index, rows["name"])
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
-    stamp(figure, ["validation part (826 knees), mirrored image averaged; bars: 95 % intervals by patient"])
+    note = (
+        f"validation part, {rows['knees'].max()} knees, mirrored image averaged; bars: 95 % intervals by patient; "
+        f"dashed: the run `{REFERENCE}`"
+    )
+    figure.supxlabel(note, color=QUIET, fontsize=9, x=0.01, ha="left")
+    stamp(figure)
     return save(figure, folder / "results.png")
 
 
