@@ -35,13 +35,10 @@ def draw(folder: Path) -> Path:
     axes[0].set_yticks(range(len(names)), [PROTOCOLS[name].words for name in names])
     axes[0].set_ylim(len(names) - 0.5, -0.5)
     _verdicts(axes[2], audit, names)
-    figure.suptitle(
-        f"The same network, the same {n_knees} test knees, as many training images: only the split differs",
-        color=INK, fontsize=12.5, x=0.01, ha="left",
-    )  # fmt: skip
     seeds = "one seed" if n_seeds == 1 else f"mean of {n_seeds} seeds (small dots: each)"
     note = f"{seeds}; bars: 95 % intervals by patient; dashed: the honest value"
-    figure.supxlabel(note, color=QUIET, fontsize=9, x=0.01, ha="left")
+    title = f"The same network, the same {n_knees} test knees, as many training images: only the split differs"
+    figure.suptitle(f"{title}\n{note}", color=INK, fontsize=12, x=0.01, ha="left")
     stamp(figure)
     return save(figure, folder / "accuracy.png")
 

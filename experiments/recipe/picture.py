@@ -40,7 +40,7 @@ def draw(folder: Path = HERE) -> Path:
         f"validation part, {rows['knees'].max()} knees, mirrored image averaged; bars: 95 % intervals by patient; "
         f"dashed: the run `{REFERENCE}`"
     )
-    figure.supxlabel(note, color=QUIET, fontsize=9, x=0.01, ha="left")
+    figure.suptitle(note, color=INK, fontsize=10, x=0.01, ha="left")
     stamp(figure)
     return save(figure, folder / "results.png")
 
