@@ -22,6 +22,9 @@ _NUMBERS: dict[str, tuple[type, float, float]] = {
     "data.batch_size": (int, 1, 65536),
     "data.eval_batch_size": (int, 1, 65536),
     "data.image_size": (int, 16, 4096),
+    "data.top": (float, 0.0, 0.9),
+    "data.bottom": (float, 0.1, 1.0),
+    "data.fraction": (float, 0.001, 1.0),
     "data.val_fraction": (float, 0.0, 0.9),
     "data.test_fraction": (float, 0.0, 0.9),
     "data.split_seed": (int, 0, 2**32 - 1),
@@ -44,6 +47,9 @@ _NUMBERS: dict[str, tuple[type, float, float]] = {
     "optimizer.head_lr": (float, 1e-12, 1e3),
     "optimizer.weight_decay": (float, 0.0, 1e3),
     "optimizer.head_only_epochs": (int, 0, 100_000),
+    "optimizer.unfreeze_every": (int, 0, 100_000),
+    "optimizer.frozen_stages": (int, 0, 1000),
+    "optimizer.layer_decay": (float, 0.01, 1.0),
     "explain.every_n_epochs": (int, 0, 100_000),
     "explain.n_worst": (int, 0, 1000),
     "explain.n_tested": (int, 1, 1_000_000),
@@ -161,6 +167,9 @@ def validate(cfg: DictConfig) -> None:
     folds, fold = OmegaConf.select(cfg, "data.folds"), OmegaConf.select(cfg, "data.fold")
     if folds is not None and fold is not None and fold >= folds:
         raise InputError(f"data.fold={fold}: with data.folds={folds} it must be 0 to {folds - 1}")
+    top, bottom = OmegaConf.select(cfg, "data.top", default=0.0), OmegaConf.select(cfg, "data.bottom", default=1.0)
+    if top > bottom - 0.1:
+        raise InputError(f"data.top={top}: must be at least 0.1 less than data.bottom={bottom} (shares of the height)")
     if OmegaConf.select(cfg, "data.split_table") and OmegaConf.select(cfg, "data.split") != "table":
         raise InputError(f"data.split_table={cfg.data.split_table}: type data.split=table too")
     monitor, mode = str(cfg.get("monitor", "")), cfg.get("mode")

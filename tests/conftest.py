@@ -94,7 +94,7 @@ def tiny_grader(tiny_record):
     def make(
         spec=None, *, scheduler=schedules.one_cycle, optimizer=torch.optim.AdamW, lr=1e-3, head_lr=None,
         head_only_epochs=0, total_steps=20, monitor="val/quadratic_kappa", mode="max", seed=0, loss=None, plan=None,
-        augment=None, weight_decay=0.01,
+        augment=None, weight_decay=0.01, **more,
     ):  # fmt: skip
         spec = spec or NetSpec("test_efficientnet", drop_rate=0.3, drop_path_rate=0.2)
         torch.manual_seed(seed)
@@ -113,6 +113,7 @@ def tiny_grader(tiny_record):
             mode=mode,
             seed=seed,
             record=tiny_record(spec),
+            **more,
         )
 
     return make

@@ -76,6 +76,8 @@ def test_every_key_that_is_checked_is_one(composed):
         ("monitor", "val/loss", "mode=max: the best val/loss is the min; type mode=min"),
         ("mode", "min", "mode=min: the best val/quadratic_kappa is the max; type mode=max"),
         ("out", None, "out: must name a folder"),
+        ("data.fraction", 0, "data.fraction=0: must be a number from 0.001 to 1"),
+        ("optimizer.layer_decay", 2, "optimizer.layer_decay=2: must be a number from 0.01 to 1"),
         ("data.fold", 5, "data.fold=5: with data.folds=5 it must be 0 to 4"),
         ("explain.target", "class", "explain.target=class: must be one of grade, expected"),
     ],
@@ -142,3 +144,9 @@ def test_nearest():
 def test_without_targets_leaves_nothing_that_names_code():
     node = {"_target_": "os.system", "a": [{"_partial_": True, "b": 1}], "c": {"d": "_target_"}}
     assert without_targets(node) == {"a": [{"b": 1}], "c": {"d": "_target_"}}
+
+
+def test_a_band_without_rows():
+    with pytest.raises(InputError, match=r"data\.top=0\.8: must be at least 0\.1 less than data\.bottom=0\.85"):
+        validate(compose("train", ["data.top=0.8", "data.bottom=0.85"]))
+    validate(compose("train", ["data.top=0.8", "data.bottom=0.95"]))
