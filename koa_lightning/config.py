@@ -45,6 +45,7 @@ _NUMBERS: dict[str, tuple[type, float, float]] = {
     "explain.every_n_epochs": (int, 0, 100_000),
     "explain.n_worst": (int, 0, 1000),
     "n_shown": (int, 0, 1000),
+    "trial": (int, 0, 10_000_000),
     "spacing": (float, 0.01, 10.0),
 }
 _CHOICES: dict[str, tuple[Any, ...]] = {
@@ -81,7 +82,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 }
 _MAY_BE_NULL = {
     "batch_size", "data.eval_batch_size", "data.folds", "data.canonical_side", "optimizer.head_lr",
-    "trainer.gradient_clip_val", "trainer.limit_train_batches", "trainer.limit_val_batches", "spacing",
+    "trainer.gradient_clip_val", "trainer.limit_train_batches", "trainer.limit_val_batches", "spacing", "trial",
 }  # fmt: skip
 _LESS_IS_BETTER = ("loss", "mae", "mae_expected", "ece")
 
