@@ -28,6 +28,7 @@ from koa_lightning.losses.weights import class_weights
 from koa_lightning.models import net as net_module
 from koa_lightning.models import weights as w
 from koa_lightning.models.grader import KneeGrader
+from koa_lightning.sweeps import trial
 
 
 def made(node: Any, key: str, **more: Any) -> Any:
@@ -177,9 +178,23 @@ def run_name(cfg: DictConfig) -> str:
     name = str(cfg.name or f"{cfg.model.label}-{loss_name}")
     if hydra is None or hydra.mode != RunMode.MULTIRUN:
         return name
-    typed = OverridesParser.create().parse_overrides(overrides.sort_out(sys.argv[1:])[1])
+    told = trial.current() or trial.Trial(varied=_typed_to_vary())
     said = set() if cfg.name else {"model", "loss"}
-    varied = {item.key_or_group for item in typed if item.is_sweep_override()} - said
-    shown = [item for item in hydra.overrides.task if overrides.key(item) in varied]
+    shown = [item for item in told.differs(list(hydra.overrides.task)) if overrides.key(item) not in said]
     # The last word of a key says enough, and lists of runs cut long names.
-    return " ".join([name, *(f"{overrides.key(item).rsplit('.', 1)[-1]}={overrides.value(item)}" for item in shown)])
+    return " ".join([name, *(f"{overrides.key(item).rsplit('.', 1)[-1]}={_short(item)}" for item in shown)])
+
+
+def _typed_to_vary() -> tuple[str, ...]:
+    """Return the keys that vary in a sweep that told its jobs nothing, as `hydra/sweeper=basic`."""
+    typed = OverridesParser.create().parse_overrides(overrides.sort_out(sys.argv[1:])[1])
+    return tuple(item.key_or_group for item in typed if item.is_sweep_override())
+
+
+def _short(override: str) -> str:
+    """Return the value of an override, long numbers with three digits."""
+    value = overrides.value(override)
+    try:
+        return f"{float(value):.3g}" if len(value) > 7 else value
+    except ValueError:
+        return value

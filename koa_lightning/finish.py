@@ -27,6 +27,7 @@ from koa_lightning.models.grader import KneeGrader
 from koa_lightning.models.net import KneeNet
 from koa_lightning.reports import figures
 from koa_lightning.resume import DONE_FILE
+from koa_lightning.sweeps import trial
 
 
 def finish(
@@ -56,7 +57,29 @@ def finish(
     metrics = {name: value for name, value in best.items() if name != "epoch"}
     epoch = int(best["epoch"])
     run.log_metrics({"best/epoch": epoch, **_best_names(metrics)}, epoch)
-    return {**metrics, "best_epoch": epoch, "checkpoint": str(best_file), "run_id": run.run_id, "exit_code": DONE}
+    run.log_tags(trial.state_tags(trial.COMPLETE))
+    return {
+        **metrics, "best_epoch": epoch, "checkpoint": str(best_file), "run_id": run.run_id, "exit_code": DONE,
+        "marks": list(read.marks),
+    }  # fmt: skip
+
+
+def pruned(
+    cfg: DictConfig, folder: Path, module: KneeGrader, data: KneeDataModule, history: History, run: Any
+) -> dict[str, Any]:
+    """Store what a pruned trial of a sweep has: its curves and metrics, without checkpoints and panels."""
+    best = history.best(cfg.monitor, cfg.mode) or history.epochs[-1]
+    _log_missing(history, run)
+    _draw_curves(cfg, folder, module, history, run)
+    run.log_artifact(folder / "history.csv")
+    metrics, epoch = {name: value for name, value in best.items() if name != "epoch"}, int(best["epoch"])
+    run.log_metrics({"best/epoch": epoch, **_best_names(metrics)}, epoch)
+    run.log_tags(trial.state_tags(trial.PRUNED))
+    last = folder / "checkpoints" / "last.ckpt"
+    return {
+        **metrics, "best_epoch": epoch, "checkpoint": str(last), "run_id": run.run_id, "exit_code": DONE,
+        "marks": list(module.record["marks"]), "pruned": True,
+    }  # fmt: skip
 
 
 def conclude(cfg: DictConfig, folder: Path, result: dict[str, Any]) -> dict[str, Any]:
@@ -66,7 +89,8 @@ def conclude(cfg: DictConfig, folder: Path, result: dict[str, Any]) -> dict[str,
     if result["run_id"]:
         print(f"MLflow run {result['run_id']} (look at it: make ui)")
     shown = f"epoch {result['best_epoch']}, {cfg.monitor} {result.get(cfg.monitor, float('nan')):.4f}"
-    print(f"best checkpoint: {result['checkpoint']} ({shown})", flush=True)
+    what = "pruned; last" if result.get("pruned") else "best"
+    print(f"{what} checkpoint: {result['checkpoint']} ({shown})", flush=True)
     return result
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from koa_lightning import links
 from koa_lightning.config import nearest
-from koa_lightning.errors import InputError
+from koa_lightning.errors import DivergedError, InputError
 from koa_lightning.inference import grade_logits
 from koa_lightning.metrics.grade_metrics import GradeMetrics
 from koa_lightning.models.net import KneeNet
@@ -62,7 +62,7 @@ class KneeGrader(L.LightningModule):
         record: dict[str, Any],
     ) -> None:
         super().__init__()
-        _check_monitor(monitor)
+        check_metric(monitor)
         self.net, self.loss, self.augment = net, loss, augment
         self.optimizer_factory, self.scheduler_factory = optimizer, scheduler
         self.lr, self.head_lr, self.weight_decay = lr, head_lr or lr, weight_decay
@@ -107,7 +107,7 @@ class KneeGrader(L.LightningModule):
         if not self.trainer.is_last_batch:
             return
         if not torch.isfinite(self.loss_sum):
-            raise InputError(
+            raise DivergedError(
                 f"the training loss became {float(self.loss_sum)} in epoch {self.current_epoch}; "
                 "lower optimizer.lr, or set trainer.precision=fp32"
             )
@@ -131,7 +131,7 @@ class KneeGrader(L.LightningModule):
         """Grade in fp32 exactly as `eval` does."""
         logits = grade_logits(self.net, batch["image"])
         if not torch.isfinite(logits).all():
-            raise InputError(
+            raise DivergedError(
                 "the training loss became useless: the network's outputs are not finite; "
                 "lower optimizer.lr, or set trainer.precision=fp32"
             )
@@ -173,11 +173,20 @@ class KneeGrader(L.LightningModule):
         return ((self.seed * 10_007 + epoch) * 1_000_003 + self.global_rank * 7_919) % 2**63
 
 
-def _check_monitor(monitor: str) -> None:
+def check_metric(name: str, key: str = "monitor") -> None:
+    """Check that a training reports a metric after each epoch.
+
+    Args:
+        name: E.g. `val/quadratic_kappa`.
+        key: The setting that names it, for the message.
+
+    Raises:
+        InputError: It does not.
+    """
     full, light = GradeMetrics(), GradeMetrics(light=True)
     names = ["val/loss", "train/loss"]
     for part, metrics in (("val", full), ("train", light)):
         metrics.update(torch.eye(links.N_GRADES), torch.arange(links.N_GRADES))
-        names += [f"{part}/{name}" for name in metrics.compute()]
-    if monitor not in names:
-        raise InputError(f"monitor={monitor}: no such metric{nearest(monitor, names)} (there are {', '.join(names)})")
+        names += [f"{part}/{known}" for known in metrics.compute()]
+    if name not in names:
+        raise InputError(f"{key}={name}: no such metric{nearest(name, names)} (there are {', '.join(names)})")
