@@ -14,6 +14,8 @@ from koa_lightning.config import validate
 from koa_lightning.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from optuna import Study
 
     from koa_lightning.sweeps.results import Sweep
@@ -23,7 +25,7 @@ FOLDER = "sweep"
 
 
 def sweep_report(cfg: DictConfig) -> dict[str, Any]:
-    """Report on a study in a database; nothing in the study is changed.
+    """Report on a sweep in a database; nothing in it is changed.
 
     Args:
         cfg: The config `sweep_report`, composed.
@@ -32,41 +34,46 @@ def sweep_report(cfg: DictConfig) -> dict[str, Any]:
         What `report` returns.
 
     Raises:
-        InputError: No such database, study or trial; an empty study.
+        InputError: No such database, sweep or trial; a sweep without trials.
     """
     validate(cfg)
+    from koa_lightning.sweeps import closing
+    from koa_lightning.sweeps.best import PROGRAM
     from koa_lightning.sweeps.find import find_study
 
     study = find_study(None if cfg.name is None else str(cfg.name), cfg.storage)
-    best = Path(cfg.best) if cfg.best else None
     run = _parent_run(cfg.tracking, study, Path(cfg.out))
     try:
-        return report(study, Path(cfg.out), best=best, trial=cfg.trial, run=run, n_shown=cfg.n_shown)
+        best = Path(cfg.best) if cfg.best else None
+        made = report(study, Path(cfg.out), best=best, trial=cfg.trial, run=run)
     finally:
         if run is not None:
             run.close()
+    closing.show(study, study.user_attrs.get("koa_trials", 0), PROGRAM)
+    say(made)
+    return made
 
 
 def report(
-    study: Study, out: Path, *, best: Path | None = None, trial: int | None = None, run: Any = None, n_shown: int = 20
+    study: Study, out: Path, *, best: Path | None = None, trial: int | None = None, run: Any = None
 ) -> dict[str, Any]:
-    """Report on a study, finished or not: print it, and write trials.csv, figures and the best settings.
+    """Write trials.csv, figures and the best settings of a sweep, finished or not.
 
     Args:
-        study: Of a sweep; one made by hand has fewer facts.
+        study: Of the sweep; one made by hand has fewer facts.
         out: The folder of the report.
         best: The file for the best settings; None: experiments/NAME/best.yaml.
         trial: The number of the trial whose settings these are; None: the best (of several objectives the best of the
             first one).
         run: The tracked parent run, which gets the files as artifacts; it stays open.
-        n_shown: Trials printed.
 
     Returns:
-        `best_trial` (None where no trial is complete), the metrics of that trial by name, `counts` (trials by state),
-        `files` and `missing` (figure -> why it was not drawn).
+        `best_trial` (None where no trial is complete), the metrics of that trial by name, `best_file` (None likewise),
+        `same` (the keys that all trials share, with their values), `counts` (trials by state), `out`, `files`,
+        `missing` (figure -> why it was not drawn) and `unsaid` (keys that the best file cannot say).
 
     Raises:
-        InputError: The study has no trials, or no such trial.
+        InputError: The sweep has no trials, or no such trial; the best file cannot lie there.
     """
     from koa_lightning.sweeps import results
     from koa_lightning.sweeps.best import use
@@ -81,18 +88,42 @@ def report(
     table = out / "trials.csv"
     results.table(sweep).to_csv(table)
     drawn, missing = _draw(sweep, out)
-    left_out = [] if chosen is None else _write_best(sweep, chosen, file)
+    unsaid = [] if chosen is None else _write_best(sweep, chosen, file)
     files = [table, *drawn, *([] if chosen is None else [file])]
     if run is not None:
         for each in files:
             run.log_artifact(each, FOLDER)
-    _say_trials(sweep, n_shown)
-    _say_best(sweep, chosen, file, left_out)
-    for name, why in missing.items():
-        print(f"no figure {name}: {why}")
-    print(f"written to {out}: {', '.join(each.name for each in (table, *drawn))}; {DISCLAIMER}", flush=True)
     metrics = {} if chosen is None else {name: float(sweep.trials[name][chosen]) for name in sweep.metrics}
-    return {"best_trial": chosen, **metrics, "counts": sweep.counts(), "files": files, "missing": missing}
+    return {
+        "best_trial": chosen,
+        **metrics,
+        "best_file": None if chosen is None else file,
+        "same": sweep.constant,
+        "counts": sweep.counts(),
+        "out": out,
+        "files": files,
+        "missing": missing,
+        "unsaid": unsaid,
+    }
+
+
+def say(made: Mapping[str, Any]) -> None:
+    """Print what `report` made, and how to use it."""
+    from koa_lightning.sweeps import best
+    from koa_lightning.sweeps.results import show
+
+    if made["same"]:
+        print("the same in all trials: " + ", ".join(f"{key}={show(value)}" for key, value in made["same"].items()))
+    for name, why in made["missing"].items():
+        print(f"no figure {name}: {why}")
+    if made["unsaid"]:
+        said = f"{made['best_file']} cannot say {', '.join(made['unsaid'])}; type the command"
+        print(f"WARNING: {said}", file=sys.stderr)
+    names = ", ".join(file.name for file in made["files"] if file != made["best_file"])
+    print(f"report: {made['out']} ({names}); {DISCLAIMER}")
+    if made["best_file"] is not None:
+        print(f"settings of trial {made['best_trial']}: {made['best_file']}; train with them:")
+        print(f"  {best.command(best.use(made['best_file']))}", flush=True)
 
 
 def _choose(sweep: Sweep, trial: int | None) -> int | None:
@@ -148,79 +179,7 @@ def _reached(sweep: Sweep, number: int) -> str:
 
 
 def _value(value: float, sd: float) -> str:
-    return "" if value != value else f"{value:.4f}" + (f" ± {sd:.4f}" if sd == sd else "")
-
-
-def _say_trials(sweep: Sweep, n_shown: int) -> None:
-    """Print the table of trials, and what they have in common."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from koa_lightning.sweeps.results import short_names, show
-
-    counts = ", ".join(f"{count} {state}" for state, count in sweep.counts().items())
-    n = len(sweep.trials)
-    total = _duration(float(sweep.trials["duration"].sum()))
-    shown = Table(title=escape(f"{sweep.name}: {n} trial{'s' if n != 1 else ''} ({counts}), {total} of training"))
-    names = short_names(sweep.varied)
-    shown.add_column("trial", justify="right")
-    shown.add_column("state")
-    for metric in sweep.metrics:
-        shown.add_column(escape(metric), justify="right")
-    for key in sweep.varied:
-        shown.add_column(escape(names[key]))
-    shown.add_column("time", justify="right")
-    for number in sweep.ranking[:n_shown]:
-        row: Any = sweep.trials.loc[number]
-        keys = ["-" if value is None else escape(show(value)) for value in sweep.params.loc[number, sweep.varied]]
-        style = "bold" if number in sweep.front else "dim" if row["state"] != "complete" else None
-        shown.add_row(str(number), _state(row), *_values(sweep, row), *keys, _duration(row["duration"]), style=style)
-    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(shown)
-    if n > n_shown:
-        print(f"and {n - n_shown} more in trials.csv")
-    if sweep.constant:
-        print("the same in all: " + ", ".join(f"{key}={show(value)}" for key, value in sweep.constant.items()))
-    for number in [n for n in sweep.ranking if sweep.trials.loc[n, "error"]][:5]:
-        print(f"trial {number}: {' '.join(str(sweep.trials.loc[number, 'error']).split())[:300]}")
-    for mark in sweep.marks:
-        print(f"{mark}: not a result")
-
-
-def _state(row: Any) -> str:
-    kind = str(row["error_kind"]).replace("_", " ")
-    return f"{row['state']}: {kind}" if kind and kind != "error" else str(row["state"])
-
-
-def _values(sweep: Sweep, row: Any) -> list[str]:
-    """Return the cells of the metrics; of a trial that did not end the last value that it reported, in brackets."""
-    if row["state"] != "complete" and row["last"] == row["last"] and len(sweep.metrics) == 1:
-        return [f"({row['last']:.4f})"]
-    return [_value(row[name], row[f"sd {name}"]) for name in sweep.metrics]
-
-
-def _duration(seconds: float) -> str:
-    if seconds != seconds:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
-
-
-def _say_best(sweep: Sweep, chosen: int | None, file: Path, left_out: list[str]) -> None:
-    from koa_lightning.sweeps import best
-
-    if chosen is None:
-        print("no trial is complete, so there are no best settings")
-        return
-    overrides = best.of_trial(sweep.attrs[chosen].get("overrides") or [])
-    word = "best" if chosen in sweep.front else "chosen"
-    if len(sweep.front) > 1:
-        print(f"Pareto front: trials {', '.join(map(str, sweep.front))} (trial=NUMBER takes another one of them)")
-    print(f"{word}: trial {chosen}, {_reached(sweep, chosen)}")
-    print(f"  {best.command(overrides)}")
-    print(f"  or from {file}: {best.command(best.use(file))}")
-    if left_out:
-        print(f"WARNING: {file} cannot say {', '.join(left_out)}; the command does", file=sys.stderr)
+    return f"{value:.4f}" + (f" ± {sd:.4f}" if sd == sd else "")
 
 
 def _parent_run(tracking: DictConfig, study: Study, folder: Path) -> Any:

@@ -69,6 +69,7 @@ class Engine:
     def run(self) -> int:
         """Search; return the exit code."""
         study.mark_interrupted(self.study)
+        self.study.set_user_attr("koa_trials", self.total)
         done = len(study.ended(self.study))
         print(
             f"sweep {self.study.study_name}: {done} of {self.total} trials done; runs in {self.folder}, database "
