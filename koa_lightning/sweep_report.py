@@ -42,6 +42,9 @@ def sweep_report(cfg: DictConfig) -> dict[str, Any]:
     from koa_lightning.sweeps.find import find_study
 
     study = find_study(None if cfg.name is None else str(cfg.name), cfg.storage)
+    if "koa_space" not in study.user_attrs:
+        what = "was not made by a sweep of koa_lightning, so nothing is known of its trials"
+        raise InputError(f"name={study.study_name}: {what}")
     run = _parent_run(cfg.tracking, study, Path(cfg.out))
     try:
         best = Path(cfg.best) if cfg.best else None

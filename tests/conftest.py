@@ -219,6 +219,7 @@ def made_study():
         facts = {
             "metrics": list(metrics), "space": dict.fromkeys(space, "typed"), "fixed": ["data=phantom"],
             "command": "python -m koa_lightning.train -m sweep=tpe", "parent_run": parent, "tracking_uri": "",
+            "trials": n,
         }  # fmt: skip
         for key, value in facts.items():
             study.set_user_attr(f"koa_{key}", value)

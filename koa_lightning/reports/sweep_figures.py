@@ -23,7 +23,7 @@ COLOURS = {
     "waiting": "#d5dade",
 }  # fmt: skip
 GRID = {"axes.grid": True, "axes.grid.axis": "y", "grid.color": "#e8ebee"}
-_MARKERS = {"failed": "x", "interrupted": "|", "running": "$…$"}
+_MARKERS = {"failed": "x", "interrupted": "|", "running": ">"}
 
 
 class NotEnough(ValueError):  # noqa: N818 (no fault: the trials are what they are)
@@ -211,12 +211,12 @@ def mark_value(axes: Axes, x: float, y: float, mode: str) -> None:
 def limit_bad_side(axes: Axes, values: pd.Series, mode: str) -> None:
     """Cut the y axis where a few values are so bad that they would flatten all others, and say how many."""
     axes.margins(y=0.16)
-    if len(values) < 4:
-        return
     sign = 1 if mode == "min" else -1
     signed = values.to_numpy(dtype=float) * sign  # less is better
-    middle, high = np.quantile(signed, [0.5, 0.75])
-    limit = high + 5 * (high - signed.min())
+    if len(signed) < 4:
+        return
+    middle = float(np.median(signed))
+    limit = middle + 8 * (middle - signed.min())  # as far again on the bad side, eight times
     n_cut = int((signed > limit).sum())
     if not n_cut or middle == signed.min():
         return

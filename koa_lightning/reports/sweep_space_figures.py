@@ -5,6 +5,7 @@ Keys that were the same in all trials are left out; a trial that did not use a k
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from koa_lightning.reports.figures import INK, QUIET, stamp
 from koa_lightning.reports.sweep_figures import GRID, limit_bad_side, title, varied
@@ -113,9 +114,10 @@ class _Scale:
             return [(i, show(level)) for i, level in enumerate(self.levels)]
         if self.low == self.high:
             return [(self.low, show(self.low))]
-        locator = LogLocator(subs=(1.0, 3.0), numticks=9) if self.log else MaxNLocator(5)
-        inside = [v for v in locator.tick_values(self.low, self.high) if self.low <= v <= self.high]
-        inside = inside if len(inside) > 1 else [self.low, self.high]
+        if self.log:
+            inside = _log_ticks(self.low, self.high)
+        else:
+            inside = [v for v in MaxNLocator(5).tick_values(self.low, self.high) if self.low <= v <= self.high]
         return [(float(value), show(float(value))) for value in inside]
 
 
@@ -165,8 +167,10 @@ def _draw_slice(axes: Axes, sweep: Sweep, key: str, metric: str) -> None:
     else:
         places = used.astype(float)
         if sweep.kinds[key] == "log":
+            ticks = _log_ticks(float(places.min()), float(places.max()))
             axes.set_xscale("log")
-            _label_log(axes, places)
+            axes.set_xticks(ticks, [show(tick) for tick in ticks])
+            axes.xaxis.set_minor_formatter(NullFormatter())
         elif (places % 1 == 0).all():
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         if len(used) < len(values):
@@ -200,13 +204,15 @@ def _spread(n: int) -> np.ndarray:
     return np.arange(1, n + 1) * 0.618034 % 1
 
 
-def _label_log(axes: Axes, values: pd.Series) -> None:
-    """Label a logarithmic axis at powers of ten, and between them where the values span less than two decades."""
-    narrow = values.max() < 100 * values.min()
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if narrow else (1.0,)))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_locator(NullLocator() if narrow else LogLocator(subs="auto"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Return two to six round numbers between two of a logarithmic scale, or the two themselves."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in ((1,), (1, 3), (1, 2, 5), range(1, 10)):
+        ticks = [digit * 10.0**decade for decade in decades for digit in digits]
+        inside = [tick for tick in ticks if low <= tick <= high]
+        if len(inside) > 1:
+            return inside[:: -(-len(inside) // 6)]
+    return [low, high]
 
 
 def _by_value(values: pd.Series, mode: str) -> tuple[Colormap, Normalize]:

@@ -44,7 +44,7 @@ def test_history_shows_every_trial_once(made_study):
     }  # fmt: skip
     for state, points in shown.items():
         assert points.get_xdata().tolist() == sweep.trials.index[sweep.trials["state"] == state].tolist()
-    assert "complete (16)" in labels(axes)
+    assert "complete (17)" in labels(axes)
     np.testing.assert_array_equal(shown["complete"].get_ydata(), sweep.complete[KAPPA])
     best = line(axes, "best so far").get_ydata()
     assert best[-1] == sweep.complete[KAPPA].max()

@@ -7,7 +7,7 @@ from matplotlib.text import Text
 from koa_lightning.reports import figures
 from koa_lightning.reports.sweep_figures import NotEnough
 from koa_lightning.reports.sweep_importance import importance_figure
-from koa_lightning.reports.sweep_space_figures import NOT_USED, parallel_figure, slices_figure
+from koa_lightning.reports.sweep_space_figures import NOT_USED, _log_ticks, parallel_figure, slices_figure
 from koa_lightning.sweeps.results import read
 
 KAPPA, ECE = "val/quadratic_kappa", "val/ece"
@@ -86,10 +86,24 @@ def test_slices_have_every_complete_trial_on_the_right_scale(made_study):
     assert len(points) == len(sweep.complete)
     np.testing.assert_allclose(sorted(points[:, 1]), sorted(sweep.complete[KAPPA]))
     used = sum(value is not None for value in sweep.params.loc[sweep.complete.index, "loss.gamma"])
-    assert panels["gamma"].get_xlabel() == f"gamma\n({used} of 16 trials)"
+    assert panels["gamma"].get_xlabel() == f"gamma\n({used} of 17 trials)"
     assert len(panels["gamma"].collections[0].get_offsets()) == used
     ticks = [text.get_text() for text in panels["model"].get_xticklabels()]
     assert ticks == ["efflite0", "effb0", "effb3"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (1e-5, 1e-2, [1e-5, 1e-4, 1e-3, 1e-2]),
+        (2e-5, 4e-4, [1e-4, 3e-5, 3e-4]),
+        (1.2e-5, 6.4e-5, [2e-5, 5e-5]),
+        (2.1, 2.4, [2.1, 2.4]),
+        (1e-12, 1.0, [1e-12, 1e-9, 1e-6, 1e-3, 1.0]),
+    ],
+)
+def test_a_logarithmic_scale_has_few_round_numbers(low, high, ticks):
+    np.testing.assert_allclose(sorted(_log_ticks(low, high)), sorted(ticks))
 
 
 def test_a_conditional_choice_has_a_place_for_trials_without_it():

@@ -15,7 +15,7 @@ KAPPA = "val/quadratic_kappa"
 
 def test_states_are_told_apart(made_study):
     sweep = results.read(made_study(30))
-    assert sweep.counts() == {"complete": 16, "pruned": 8, "interrupted": 3, "failed": 3}
+    assert sweep.counts() == {"complete": 17, "pruned": 7, "interrupted": 3, "failed": 3}
     assert sweep.trials.loc[3, ["state", "error_kind"]].tolist() == ["failed", "diverged"]
     assert sweep.trials.loc[5, "state"] == "interrupted"
     assert np.isnan(sweep.trials.loc[2, KAPPA])
