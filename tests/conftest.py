@@ -207,7 +207,7 @@ def made_study():
             params=params,
             distributions={key: space[key] for key in params},
             user_attrs=attrs,
-            intermediate_values=curve if len(metrics) == 1 else {},
+            intermediate_values=curve,
         )
 
     def make(n=30, *, name="tpe", storage=None, metrics=("val/quadratic_kappa",), repeats=1, seed=0, parent=""):

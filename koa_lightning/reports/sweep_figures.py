@@ -81,10 +81,9 @@ def _draw_history(axes: Axes, sweep: Sweep, metric: str, mode: str) -> None:
 
 
 def curves_figure(sweep: Sweep) -> Figure:
-    """What each trial reported, epoch after epoch; the best one bold, pruned and failed ones end in a mark."""
+    """What each trial reported of the first metric, epoch after epoch; the best one bold, pruned and failed ones end in a mark."""
     if not sweep.curves:
-        why = "several objectives report nothing between" if len(sweep.metrics) > 1 else "no trial reported any"
-        raise NotEnough(f"values of epochs are needed, and {why}")
+        raise NotEnough("values of epochs are needed, and no trial reported any")
     metric, mode = sweep.metrics[0], sweep.modes[0]
     with sns.axes_style("ticks", GRID):
         figure = Figure(figsize=(8.2, 4.6), layout="constrained")
@@ -104,7 +103,7 @@ def curves_figure(sweep: Sweep) -> Figure:
         axes.plot(curve.index[-1:], curve.iloc[-1:], end, color=COLOURS[state], markersize=5, alpha=0.9)
     if best is not None:
         curve = sweep.curves[best]
-        label = f"best: trial {best}"
+        label = f"best: trial {best}" if len(sweep.metrics) == 1 else f"trial {best}, best at the end"
         axes.plot(curve.index, curve, color=INK, linewidth=2.2, marker="o", markersize=3.5, label=label)
     axes.set_xlabel("epoch", color=QUIET)
     axes.set_ylabel(metric, color=QUIET)

@@ -104,9 +104,11 @@ def test_curves_show_what_was_reported_and_the_best_in_black(made_study):
     assert len(whole) == len(sweep.complete)
 
 
-def test_curves_of_several_objectives_are_refused(made_study):
-    with pytest.raises(NotEnough, match="several objectives"):
-        curves_figure(read(made_study(8, metrics=(KAPPA, ECE))))
+def test_curves_of_several_objectives_are_of_the_first(made_study):
+    sweep = read(made_study(8, metrics=(KAPPA, ECE)))
+    axes = curves_figure(sweep).axes[0]
+    assert axes.get_ylabel() == KAPPA
+    assert f"trial {sweep.front[0]}, best at the end" in labels(axes)
 
 
 @pytest.mark.parametrize(("metrics", "panels"), [((KAPPA, ECE), 1), ((KAPPA, ECE, "seconds"), 3)])
