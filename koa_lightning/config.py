@@ -56,6 +56,7 @@ _NUMBERS: dict[str, tuple[type, float, float]] = {
     "explain.n_road": (int, 1, 1_000_000),
     "n_shown": (int, 0, 1000),
     "n_resamples": (int, 100, 1_000_000),
+    "trial": (int, 0, 10_000_000),
     "spacing": (float, 0.01, 10.0),
     "alpha": (float, 0.01, 0.5),
     "refer_below": (float, 0.0, 1.0),
@@ -106,7 +107,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 }
 _MAY_BE_NULL = {
     "batch_size", "data.eval_batch_size", "data.folds", "data.canonical_side", "optimizer.head_lr",
-    "trainer.gradient_clip_val", "trainer.limit_train_batches", "trainer.limit_val_batches", "spacing",
+    "trainer.gradient_clip_val", "trainer.limit_train_batches", "trainer.limit_val_batches", "spacing", "trial",
     "refer_below", "refer_risk",
 }  # fmt: skip
 _LESS_IS_BETTER = ("loss", "mae", "mae_expected", "ece")

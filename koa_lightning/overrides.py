@@ -13,7 +13,7 @@ from koa_lightning.errors import InputError
 _LITERAL = (
     "ckpt", "input", "out", "data.root", "data.table", "data.split_table", "data.cache_dir", "model.weights", "oof",
     "tracking.uri", "audit", "output", "grades", "key_file", "table", "thresholds", "first", "second", "run",
-    "search", "sweep_run", "database", "folder",
+    "search", "sweep_run", "database", "folder", "storage", "best",
 )  # fmt: skip
 
 

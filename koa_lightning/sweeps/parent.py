@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning import overrides
+from koa_lightning import overrides, sweep_report
 from koa_lightning.config import validate
 from koa_lightning.errors import InputError
 from koa_lightning.sweeps import closing
@@ -65,7 +65,7 @@ class Parent:
         then = study.user_attrs
         given = (then.get("koa_parent_run") or None, then.get("koa_tracking_uri") or None)
         title = f"{config.name or 'sweep'} {study.study_name}"
-        self.run = _open(config, folder, title, *given)
+        self.run, self.folder = _open(config, folder, title, *given), folder
         study.set_user_attr("koa_parent_run", self.run.run_id)
         study.set_user_attr("koa_tracking_uri", self.run.uri)
         self.run.log_params({f"space.{key}": typed for key, typed in then["koa_space"].items()})
@@ -92,7 +92,11 @@ class Parent:
             self.run.log_metrics(
                 {f"sweep/best/{name}": value for name, value in zip(names, best[0].values, strict=True)}, 0
             )
-        _close(self.run, status)
+        try:
+            if study.trials:
+                sweep_report.say(sweep_report.report(study, self.folder / "report", run=self.run))
+        finally:
+            _close(self.run, status)
 
 
 class GridParent:
