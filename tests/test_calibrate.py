@@ -39,7 +39,8 @@ def measure(tmp_path):
     def run(ckpt, *overrides):
         out = tmp_path / "eval"
         shutil.rmtree(out, ignore_errors=True)
-        options = [f"ckpt='{ckpt}'", f"out='{out}'", "explain=none", "tracking=none", "n_resamples=100", *overrides]
+        options = [f"ckpt='{ckpt}'", f"out='{out}'", "explain=none", "tracking=none", "report=false", "n_resamples=100"]
+        options += overrides
         return evaluate(compose("eval", options)), pd.read_csv(out / "predictions.csv"), out
 
     return run
