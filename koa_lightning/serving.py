@@ -117,7 +117,8 @@ class KneeModel:
 
         with torch.no_grad():
             logits = grade_logits(self._net, torch.from_numpy(np.stack(images)).unsqueeze(1))
-        rows = table.predictions_table(pd.DataFrame({"path": [""] * len(images)}), logits, self._net.spec.link)
+        knees, p = pd.DataFrame({"path": [""] * len(images)}), self.checkpoint.probabilities(logits)
+        rows = table.predictions_table(knees, logits, self._net.spec.link, p)
         names = self.checkpoint.record["grade_names"]
         rows = rows.assign(grade=rows["predicted"], name=[names[grade] for grade in rows["predicted"]], note=self._note)
         return rows[[*_OUTPUTS]].astype(dict.fromkeys(_NUMBERS, "float64"))

@@ -6,6 +6,7 @@ import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from PIL import Image
@@ -42,8 +43,6 @@ def knees():
 def test_grades_are_those_of_the_network(model, file, knees):
     rows = model.predict(pd.DataFrame({"image": [png(knee) for knee in knees]}))
     read = checkpoint.read(file)
-    import torch
-
     images = torch.from_numpy(np.stack([read.preprocessing.apply(knee) for knee in knees])).unsqueeze(1)
     with torch.no_grad():
         expected = probabilities(grade_logits(read.network(), images), "softmax").numpy()
@@ -53,6 +52,14 @@ def test_grades_are_those_of_the_network(model, file, knees):
     np.testing.assert_allclose(rows["expected_grade"], expected @ np.arange(5), atol=1e-5)
     assert rows["name"].tolist() == [read.record["grade_names"][grade] for grade in rows["grade"]]
     assert set(rows["note"]) == {"research use only, not a medical device, phantom data"}
+
+
+def test_probabilities_are_those_that_the_checkpoint_promises(model, knees, monkeypatch):
+    promised = torch.tensor([[0.1, 0.2, 0.4, 0.2, 0.1]])
+    monkeypatch.setattr(checkpoint.Checkpoint, "probabilities", lambda self, logits: promised.expand(len(logits), 5))
+    rows = model.predict(pd.DataFrame({"image": [png(knee) for knee in knees]}))
+    np.testing.assert_allclose(rows[["p0", "p1", "p2", "p3", "p4"]], promised.expand(3, 5).numpy())
+    assert rows["grade"].tolist() == [2, 2, 2]
 
 
 def test_pixels_are_worth_what_a_file_is(model, knees):
