@@ -54,12 +54,20 @@ def test_grades_are_those_of_the_network(model, file, knees):
     assert set(rows["note"]) == {"research use only, not a medical device, phantom data"}
 
 
-def test_probabilities_are_those_that_the_checkpoint_promises(model, knees, monkeypatch):
-    promised = torch.tensor([[0.1, 0.2, 0.4, 0.2, 0.1]])
-    monkeypatch.setattr(checkpoint.Checkpoint, "probabilities", lambda self, logits: promised.expand(len(logits), 5))
-    rows = model.predict(pd.DataFrame({"image": [png(knee) for knee in knees]}))
-    np.testing.assert_allclose(rows[["p0", "p1", "p2", "p3", "p4"]], promised.expand(3, 5).numpy())
-    assert rows["grade"].tolist() == [2, 2, 2]
+def test_probabilities_are_those_that_the_checkpoint_promises(file, knees, tmp_path):
+    import torch
+
+    content = torch.load(file, weights_only=True)
+    content["koa_lightning"]["calibration"] = {"method": "temperature", "parameters": {"temperature": 3.0}}
+    content["koa_lightning"]["conformal"] = {"limits": [0.9] * 50}
+    torch.save(content, tmp_path / "calibrated.ckpt")
+    images = pd.DataFrame({"image": [png(knee) for knee in knees]})
+    raw, rows = (serving._load_pyfunc(str(path)).predict(images) for path in (file, tmp_path / "calibrated.ckpt"))
+    columns = ["p0", "p1", "p2", "p3", "p4"]
+    wanted = raw[columns].to_numpy() ** (1 / 3)
+    np.testing.assert_allclose(rows[columns], wanted / wanted.sum(1, keepdims=True), atol=1e-5)
+    assert (raw["set"] == "").all() and (rows["set"] != "").all()
+    assert (rows["foreign"] == "").all()
 
 
 def test_pixels_are_worth_what_a_file_is(model, knees):

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from koa_lightning.data.checks.findings import LEAKY
 from koa_lightning.resume import is_main, recorded
+from koa_lightning.sweeps import trial
 from koa_lightning.tracking.none import NoRun
 
 COMMAND_TAG = "command"
@@ -55,7 +56,7 @@ def open_run(
         run_id = None
     if attach and run_id:
         return start_run(store, cfg.experiment, None, folder, run_id=run_id, attach=True)
-    tags = run_facts() | {str(key): str(value) for key, value in cfg.tags.items()}
+    tags = run_facts() | trial.tags(folder) | {str(key): str(value) for key, value in cfg.tags.items()}
     return start_run(
         store,
         cfg.experiment,
