@@ -28,6 +28,7 @@ from koa_lightning.losses.weights import class_weights
 from koa_lightning.models import net as net_module
 from koa_lightning.models import weights as w
 from koa_lightning.models.grader import KneeGrader
+from koa_lightning.sweeps import trial
 
 
 def made(node: Any, key: str, **more: Any) -> Any:
@@ -66,7 +67,9 @@ def data_module(cfg: DictConfig, seed: int = 0, quiet: bool = False) -> KneeData
     known = inspect.signature(KneeDataModule).parameters
     settings: dict[str, Any] = {str(k): v for k, v in cfg.items() if k in known and k != "source"}
     settings |= {"base": base_folder(cfg.get("root"), cfg.get("table")), "seed": seed, "quiet": quiet}
-    preprocessing = Preprocessing(cfg.image_size, cfg.fit, cfg.canonical_side, cfg.fix_polarity)
+    preprocessing = Preprocessing(
+        cfg.image_size, cfg.fit, cfg.canonical_side, cfg.fix_polarity, float(cfg.top), float(cfg.bottom)
+    )
     return KneeDataModule(made(cfg.source, "data.source"), preprocessing=preprocessing, **settings)
 
 
@@ -144,6 +147,10 @@ def grader(
         plan=asdict(chosen),
     )
     record["loss"] = str(cfg.loss._target_)
+    record["made_of"] = {  # for people to read, never to run
+        name: str(node._target_).rsplit(".", 1)[-1]
+        for name, node in (("optimizer", cfg.optimizer.factory), ("scheduler", cfg.scheduler))
+    }
     reason = resumed.record.get("weights_reason") if resumed else weights.reason
     if reason:
         record["weights_reason"] = reason
@@ -151,12 +158,17 @@ def grader(
         chosen.prepare(net),  # type: ignore[arg-type]
         objective,
         made(cfg.augment, "augment"),
+        resize=made(cfg.resize, "resize"),
+        mix=made(cfg.mix, "mix"),
         optimizer=made(cfg.optimizer.factory, "optimizer.factory"),
         scheduler=made(cfg.scheduler, "scheduler"),
         lr=cfg.optimizer.lr,
         head_lr=cfg.optimizer.head_lr,
         weight_decay=cfg.optimizer.weight_decay,
         head_only_epochs=cfg.optimizer.head_only_epochs,
+        unfreeze_every=cfg.optimizer.unfreeze_every,
+        frozen_stages=cfg.optimizer.frozen_stages,
+        layer_decay=cfg.optimizer.layer_decay,
         total_steps=steps(cfg, data),
         monitor=cfg.monitor,
         mode=cfg.mode,
@@ -177,9 +189,23 @@ def run_name(cfg: DictConfig) -> str:
     name = str(cfg.name or f"{cfg.model.label}-{loss_name}")
     if hydra is None or hydra.mode != RunMode.MULTIRUN:
         return name
-    typed = OverridesParser.create().parse_overrides(overrides.sort_out(sys.argv[1:])[1])
+    told = trial.current() or trial.Trial(varied=_typed_to_vary())
     said = set() if cfg.name else {"model", "loss"}
-    varied = {item.key_or_group for item in typed if item.is_sweep_override()} - said
-    shown = [item for item in hydra.overrides.task if overrides.key(item) in varied]
+    shown = [item for item in told.differs(list(hydra.overrides.task)) if overrides.key(item) not in said]
     # The last word of a key says enough, and lists of runs cut long names.
-    return " ".join([name, *(f"{overrides.key(item).rsplit('.', 1)[-1]}={overrides.value(item)}" for item in shown)])
+    return " ".join([name, *(f"{overrides.key(item).rsplit('.', 1)[-1]}={_short(item)}" for item in shown)])
+
+
+def _typed_to_vary() -> tuple[str, ...]:
+    """Return the keys that vary in a sweep that told its jobs nothing, as `hydra/sweeper=basic`."""
+    typed = OverridesParser.create().parse_overrides(overrides.sort_out(sys.argv[1:])[1])
+    return tuple(item.key_or_group for item in typed if item.is_sweep_override())
+
+
+def _short(override: str) -> str:
+    """Return the value of an override, long numbers with three digits."""
+    value = overrides.value(override)
+    try:
+        return f"{float(value):.3g}" if len(value) > 7 else value
+    except ValueError:
+        return value

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from koa_lightning import overrides
 from koa_lightning.config import compose, config_dir, explain_hydra, validate
 from koa_lightning.errors import InputError
+from koa_lightning.sweeps import trial
 
 DONE, PARTLY, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 _DISK = {
@@ -52,7 +53,7 @@ def launch(config_name: str, function: str, before: Callable[[list[str]], list[s
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     codes = [DONE]
 
-    def job(cfg: DictConfig) -> float | None:
+    def job(cfg: DictConfig) -> float | dict[str, Any] | None:
         code, objective = _run_job(cfg, function)
         codes.append(code)
         return objective
@@ -62,6 +63,8 @@ def launch(config_name: str, function: str, before: Callable[[list[str]], list[s
         flags, rest = overrides.sort_out(sys.argv[1:])
         if "-m" in flags or "--multirun" in flags:
             rest, sweep = _name_sweep(rest, config_name)
+        elif searched := next((item for item in rest if overrides.key(item) == "sweep"), None):
+            raise InputError(f"{searched}: a sweep has many runs; type -m too")
         else:
             rest = overrides.quote_paths(before(rest) if before else rest)
         sys.argv[1:] = [*flags, *rest]
@@ -69,6 +72,8 @@ def launch(config_name: str, function: str, before: Callable[[list[str]], list[s
     except KeyboardInterrupt:
         say_error("interrupted")
         codes.append(INTERRUPTED)
+    except SystemExit as end:  # a sweep tells its own
+        codes.append(end.code if isinstance(end.code, int) else DONE)
     except BrokenPipeError:
         _stop_writing()
         codes.append(PARTLY)
@@ -94,14 +99,19 @@ def _stop_writing() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _name_sweep(rest: list[str], config_name: str) -> tuple[list[str], Path]:
-    """Return the overrides of a sweep with `out` among them, and that folder."""
+def _name_sweep(rest: list[str], config_name: str) -> tuple[list[str], Path | None]:
+    """Return the overrides of a sweep with `out` among them, and that folder; one of Optuna's names it by itself."""
     typed = [overrides.value(item) for item in rest if overrides.key(item) == "out"]
-    out = typed[-1] if typed else str(compose(config_name, []).out)
+    groups = [item for item in rest if overrides.key(item) in ("sweep", "experiment") and "," not in item]
+    cfg = compose(config_name, groups)
+    if cfg.get("sweep"):
+        others = [item for item in rest if overrides.key(item) != "out"]
+        return ([*others, f"sweep.folder={overrides.quote(typed[-1])}"] if typed else others), None
+    out = typed[-1] if typed else str(cfg.out)
     return ([*rest] if typed else [*rest, f"out={overrides.quote(out)}"]), Path(out)
 
 
-def _run_job(cfg: DictConfig, function: str) -> tuple[int, float | None]:
+def _run_job(cfg: DictConfig, function: str) -> tuple[int, float | dict[str, Any] | None]:
     run_folder = Path(HydraConfig.get().runtime.output_dir)
     many = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
@@ -117,12 +127,16 @@ def _run_job(cfg: DictConfig, function: str) -> tuple[int, float | None]:
         line = one_line(exception)
         if line is None:
             raise
-        say_error(line)
         _remove_if_empty(run_folder)
+        if trial.of_run(run_folder):  # the sweep says it
+            raise
+        say_error(line)
         return BAD_INPUT, None
     code = int(result.get("exit_code", DONE))
     if many and code == INTERRUPTED:  # the jobs that wait are not wanted either
         raise KeyboardInterrupt
+    if trial.of_run(run_folder):
+        return code, result
     objective = result.get(cfg.get("monitor", ""))
     return code, None if objective is None else float(objective)
 

@@ -6,3 +6,7 @@ class InputError(Exception):
 
     Every entry point prints it as a single line and ends with exit code 2.
     """
+
+
+class DivergedError(InputError):
+    """The loss left the numbers: other settings may do better."""

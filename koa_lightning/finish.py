@@ -28,6 +28,7 @@ from koa_lightning.models.grader import KneeGrader
 from koa_lightning.models.net import KneeNet
 from koa_lightning.reports import figures
 from koa_lightning.resume import DONE_FILE
+from koa_lightning.sweeps import trial
 from koa_lightning.trust import foreign
 from koa_lightning.trust import part as trusted
 from koa_lightning.trust.conformal import ALPHA
@@ -59,10 +60,29 @@ def finish(
     _calibrate(cfg, folder, read, data, logits, features, run)
     for file in (best_file, checkpoints / "last.ckpt", folder / "history.csv", folder / "manifest.parquet"):
         run.log_artifact(file, "checkpoints" if file.suffix == ".ckpt" else None)
+    run.log_tags(trial.state_tags(trial.COMPLETE))
+    return {**_logged(best, run), "checkpoint": str(best_file), "marks": list(read.marks)}
+
+
+def pruned(
+    cfg: DictConfig, folder: Path, module: KneeGrader, data: KneeDataModule, history: History, run: Any
+) -> dict[str, Any]:
+    """Store what a pruned trial of a sweep has: its curves and metrics, without checkpoints and panels."""
+    best = history.best(cfg.monitor, cfg.mode) or history.epochs[-1]
+    _log_missing(history, run)
+    _draw_curves(cfg, folder, module, history, run)
+    run.log_artifact(folder / "history.csv")
+    run.log_tags(trial.state_tags(trial.PRUNED))
+    last, marks = folder / "checkpoints" / "last.ckpt", list(module.record["marks"])
+    return {**_logged(best, run), "checkpoint": str(last), "marks": marks, "pruned": True}
+
+
+def _logged(best: dict[str, float], run: Any) -> dict[str, Any]:
+    """Log the metrics of the best epoch; return them as the start of a training's result."""
     metrics = {name: value for name, value in best.items() if name != "epoch"}
     epoch = int(best["epoch"])
     run.log_metrics({"best/epoch": epoch, **_best_names(metrics)}, epoch)
-    return {**metrics, "best_epoch": epoch, "checkpoint": str(best_file), "run_id": run.run_id, "exit_code": DONE}
+    return {**metrics, "best_epoch": epoch, "run_id": run.run_id, "exit_code": DONE}
 
 
 def conclude(cfg: DictConfig, folder: Path, result: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +92,8 @@ def conclude(cfg: DictConfig, folder: Path, result: dict[str, Any]) -> dict[str,
     if result["run_id"]:
         print(f"MLflow run {result['run_id']} (look at it: make ui)")
     shown = f"epoch {result['best_epoch']}, {cfg.monitor} {result.get(cfg.monitor, float('nan')):.4f}"
-    print(f"best checkpoint: {result['checkpoint']} ({shown})", flush=True)
+    what = "pruned; last" if result.get("pruned") else "best"
+    print(f"{what} checkpoint: {result['checkpoint']} ({shown})", flush=True)
     return result
 
 

@@ -40,13 +40,17 @@ class _Running(NamedTuple):
 
 
 def run_all(
-    function: str, pieces: Mapping[int, Piece], parallel: int, ended: Callable[[int, int], bool]
+    function: str,
+    pieces: Mapping[int, Piece] | Callable[[], tuple[int, Piece] | None],
+    parallel: int,
+    ended: Callable[[int, int], bool],
 ) -> dict[int, int]:
     """Run pieces of work, each in a process of its own; return the exit code of each that was begun.
 
     Args:
         function: `module:name` of a function of one argument that returns an exit code.
-        pieces: In the order in which they begin.
+        pieces: In the order in which they begin; or a function that returns the next one with its key whenever there
+            is room, None while there is none.
         parallel: How many may run at a time.
         ended: Called with the key and exit code of each that ends (the negative number of the signal that ended it);
             returns whether further ones may begin.
@@ -54,13 +58,15 @@ def run_all(
     Raises:
         KeyboardInterrupt: On Ctrl-C, once every piece was asked to end and did; a second Ctrl-C kills them.
     """
-    waiting, running, codes = dict(pieces), dict[int, _Running](), dict[int, int]()
-    more = True
+    running, codes, more = dict[int, _Running](), dict[int, int](), True
+    rest = iter(()) if callable(pieces) else iter(pieces.items())
+    take = pieces if callable(pieces) else lambda: next(rest, None)
     try:
-        while running or (waiting and more):
-            while waiting and more and len(running) < parallel:
-                key = next(iter(waiting))
-                _start(function, key, waiting.pop(key), running)
+        while True:
+            while more and len(running) < parallel and (following := take()) is not None:
+                _start(function, following[0], following[1], running)
+            if not running:
+                break
             connection.wait([piece.process.sentinel for piece in running.values()])
             for key in [key for key, piece in running.items() if not piece.process.is_alive()]:
                 codes[key] = running.pop(key).process.exitcode

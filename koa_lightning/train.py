@@ -53,6 +53,8 @@ def _train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
     from koa_lightning import assemble, callbacks, checkpoint, finish
     from koa_lightning.explain import cam
+    from koa_lightning.sweeps import trial
+    from koa_lightning.sweeps.callback import reporter
     from koa_lightning.tracking.begin import open_run
 
     assemble.check_device(cfg.trainer.accelerator)
@@ -67,7 +69,7 @@ def _train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     module, plan = assemble.grader(cfg, data, resumed)
     if cfg.explain.enabled:
         cam.check(module.net, cfg.data.image_size, "explain=none", **cam.asked(cfg.explain, module.net))
-    history = callbacks.History(folder / "history.csv")
+    history, report = callbacks.History(folder / "history.csv"), reporter(folder)
     before = resumed.record["tracking"] if resumed else {}
     run = open_run(cfg.tracking, folder, assemble.run_name(cfg), before.get("run_id") or None, before.get("uri"))
     module.record["tracking"] = {"uri": run.uri, "run_id": run.run_id} if run.run_id else dict(before)
@@ -76,15 +78,20 @@ def _train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         resume.remember(folder)
         _say_start(cfg, module.record, f"{plan.precision} ({plan.reason})", resumed)
         trainer = _trainer(cfg, folder, data, run, history, plan.lightning)
+        trainer.callbacks.append(report)  # type: ignore[attr-defined]
         _describe(cfg, module.record, run, trainer.strategy.root_device.type)
         ending = _fit(trainer, module, data, resumed)
         if not resume.is_main():  # the first process does the rest
             return history.best(cfg.monitor, cfg.mode)
         if ending == "FINISHED":
-            result = finish.finish(cfg, folder, module, data, history, run)
+            end = finish.pruned if report.pruned else finish.finish
+            result = end(cfg, folder, module, data, history, run)
         status = ending
     except KeyboardInterrupt:
         status = "KILLED"
+    except Exception as error:
+        run.log_tags(trial.error_tags(error))
+        raise
     finally:
         if status == "KILLED":
             finish.keep(cfg, folder, module, history, run)

@@ -94,7 +94,7 @@ def tiny_grader(tiny_record):
     def make(
         spec=None, *, scheduler=schedules.one_cycle, optimizer=torch.optim.AdamW, lr=1e-3, head_lr=None,
         head_only_epochs=0, total_steps=20, monitor="val/quadratic_kappa", mode="max", seed=0, loss=None, plan=None,
-        augment=None, weight_decay=0.01,
+        augment=None, weight_decay=0.01, **more,
     ):  # fmt: skip
         spec = spec or NetSpec("test_efficientnet", drop_rate=0.3, drop_path_rate=0.2)
         torch.manual_seed(seed)
@@ -113,6 +113,7 @@ def tiny_grader(tiny_record):
             mode=mode,
             seed=seed,
             record=tiny_record(spec),
+            **more,
         )
 
     return make
@@ -176,6 +177,80 @@ def write_checkpoint(tiny_record):
         return file
 
     return write
+
+
+@pytest.fixture(scope="session")
+def made_study():
+    """Make a study of Optuna as the sweeper leaves it: choices, a log scale, a key used by some trials, one constant.
+
+    Of the trials 3, 13, ... fail, 5, 15, ... were interrupted, and 2, 6, 10, ... are pruned.
+    """
+    import optuna
+
+    choice, real = optuna.distributions.CategoricalDistribution, optuna.distributions.FloatDistribution
+    space = {
+        "model": choice(["efflite0", "effb0", "effb3"]),
+        "loss": choice(["ce", "focal"]),
+        "optimizer.lr": real(1e-5, 1e-2, log=True),
+        "augment.rotation": real(0.0, 20.0),
+        "loss.gamma": real(0.5, 4.0),
+        "trainer.max_epochs": optuna.distributions.IntDistribution(5, 5),
+    }
+    words = {3: "diverged", 13: "out_of_memory", 23: "error"}
+
+    def trial(number, metrics, repeats, rng):
+        params = {"model": space["model"].choices[rng.integers(3)], "loss": space["loss"].choices[rng.integers(2)]}
+        params |= {"optimizer.lr": float(10 ** rng.uniform(-5, -2)), "augment.rotation": float(rng.uniform(0, 20))}
+        if params["loss"] == "focal":
+            params["loss.gamma"] = float(rng.uniform(0.5, 4))
+        params["trainer.max_epochs"] = 5
+        good = 0.7 - 0.12 * (np.log10(params["optimizer.lr"]) + 3.3) ** 2 + 0.05 * (params["model"] == "effb3")
+        each = [[good + rng.normal(0, 0.02), 0.05 + 0.1 * rng.random(), 90 * rng.random()] for _ in range(repeats)]
+        values = [row[: len(metrics)] if len(metrics) > 1 else row[0] for row in each]
+        decided = np.mean(np.reshape(values, (repeats, -1)), axis=0).tolist()
+        curve = {epoch: decided[0] * (1 - 0.6 ** (epoch + 1)) + float(rng.normal(0, 0.01)) for epoch in range(5)}
+        attrs = {
+            "overrides": ["data=phantom", *(f"{key}={value}" for key, value in params.items())],
+            "run_ids": [f"{number:032x}"], "values": values, "seconds": 60.0 + number, "marks": ["phantom data"],
+        }  # fmt: skip
+        state = "COMPLETE"
+        if number % 10 == 3:
+            state, kind, curve = "FAIL", words.get(number, "error"), {}
+            attrs |= {"error_kind": kind, "error": f"it was [bold]number {number}[/]"}
+        elif number % 10 == 5:
+            state, curve = "FAIL", {0: curve[0]}
+            attrs |= {"interrupted": True}
+        elif number % 4 == 2:
+            state, curve = "PRUNED", {0: curve[0] - 0.1, 1: curve[1] - 0.2}
+        if state != "COMPLETE":
+            attrs |= {"values": [], "run_ids": []}
+        return optuna.trial.create_trial(
+            state=optuna.trial.TrialState[state],
+            values=decided if state == "COMPLETE" else None,
+            params=params,
+            distributions={key: space[key] for key in params},
+            user_attrs=attrs,
+            intermediate_values=curve,
+        )
+
+    def make(n=30, *, name="tpe", storage=None, metrics=("val/quadratic_kappa",), repeats=1, seed=0, parent=""):
+        study = optuna.create_study(
+            study_name=name,
+            storage=storage,
+            directions=["maximize", "minimize", "minimize"][: len(metrics)],
+        )
+        facts = {
+            "metrics": list(metrics), "space": dict.fromkeys(space, "typed"), "fixed": ["data=phantom"],
+            "command": "python -m koa_lightning.train -m sweep=tpe", "parent_run": parent, "tracking_uri": "",
+            "trials": n,
+        }  # fmt: skip
+        for key, value in facts.items():
+            study.set_user_attr(f"koa_{key}", value)
+        rng = np.random.default_rng(seed)
+        study.add_trials([trial(number, metrics, repeats, rng) for number in range(n)])
+        return study
+
+    return make
 
 
 TINY = [

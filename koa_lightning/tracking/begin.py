@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from koa_lightning.data.checks.findings import LEAKY
 from koa_lightning.resume import is_main, recorded
+from koa_lightning.sweeps import trial
 from koa_lightning.tracking.none import NoRun
 
 COMMAND_TAG = "command"
@@ -55,7 +56,7 @@ def open_run(
         run_id = None
     if attach and run_id:
         return start_run(store, cfg.experiment, None, folder, run_id=run_id, attach=True)
-    tags = run_facts() | {str(key): str(value) for key, value in cfg.tags.items()}
+    tags = run_facts() | trial.tags(folder) | {str(key): str(value) for key, value in cfg.tags.items()}
     return start_run(
         store,
         cfg.experiment,
@@ -99,7 +100,7 @@ def describe(run: Tracked, config: Mapping[str, Any], record: Mapping[str, Any],
     run.log_params(config)
     run.log_text(yaml.safe_dump(dict(config), sort_keys=False), "config.yaml")
     data, plan = record["data"], record["plan"]
-    typed = recorded(Path(config["out"]))
+    typed = recorded(Path(config["out"])) if "out" in config else None
     if typed is not None:
         run.log_tags({COMMAND_TAG: shlex.join([*TRAIN, *typed])})
     run.log_tags(

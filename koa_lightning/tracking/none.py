@@ -53,6 +53,9 @@ class NoRun:
     def end_children(self) -> None:
         """Do nothing."""
 
+    def delete_if_childless(self) -> None:
+        """Do nothing."""
+
     def close(self, status: str = "FINISHED") -> list[str]:
         """Return an empty list: nothing was to be delivered."""
         return []

@@ -1,0 +1,52 @@
+"""A training's side of a sweep: report after each epoch, and stop where the trial is pruned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+from koa_lightning.models.grader import check_metric
+from koa_lightning.sweeps import trial
+
+
+class ReportToSweep(Callback):
+    """Reports a metric after each validated epoch; ends the training of a pruned trial.
+
+    Args:
+        metric: Name; None reports nothing.
+
+    Attributes:
+        pruned: Whether the trial was pruned.
+    """
+
+    def __init__(self, metric: str | None) -> None:
+        self.metric, self.pruned = metric, False
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Report; after the last epoch there is nothing left to prune."""
+        every = trainer.check_val_every_n_epoch or 1
+        if self.metric is None or (trainer.current_epoch + 1) % every:
+            return
+        stop = trial.report(float(trainer.callback_metrics[self.metric]), trainer.current_epoch)
+        if stop and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+            self.pruned = trainer.should_stop = True
+
+
+def reporter(folder: Path) -> ReportToSweep:
+    """Return the callback of a run.
+
+    Args:
+        folder: Of the run.
+
+    Raises:
+        InputError: The sweep asks for a metric that no training reports.
+    """
+    told = trial.of_run(folder)
+    if told is None:
+        return ReportToSweep(None)
+    for name in told.metrics:
+        if name != "seconds":
+            check_metric(name, "sweep.metrics")
+    return ReportToSweep(told.metrics[0] if told.metrics[0] != "seconds" and told.repeat == 0 else None)

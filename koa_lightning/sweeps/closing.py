@@ -1,0 +1,145 @@
+"""What a sweep prints: a line a trial, and in the end its table, its best trials and what failed."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from koa_lightning.sweeps.study import ended
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+_MOST_ROWS = 10
+_WORDS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+
+
+def number(value: float | None) -> str:
+    """Return a number with four digits."""
+    return "" if value is None else f"{value:.4g}"
+
+
+def short(value: Any) -> str:
+    """Return a value of a parameter, numbers with three digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration, e.g. `1 h 04 min`, `3 min 05 s` or `12.3 s`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def trial_line(study: Study, trial: FrozenTrial, total: int) -> str:
+    """Return the line of a trial that has ended."""
+    done = len(ended(study))
+    names = study.user_attrs["koa_metrics"]
+    params = "  ".join(f"{key.rsplit('.', 1)[-1]}={short(value)}" for key, value in trial.params.items())
+    if trial.state.name == "COMPLETE":
+        said = "  ".join(f"{name} {number(value)}" for name, value in zip(names, trial.values, strict=True))
+    elif trial.state.name == "PRUNED":
+        last = max(trial.intermediate_values, default=None)
+        said = "pruned" if last is None else f"pruned after step {last} at {number(trial.intermediate_values[last])}"
+    else:
+        said = f"failed, {trial.user_attrs.get('error_kind')}: {trial.user_attrs.get('error')}"
+    return f"trial {trial.number} ({done}/{total}): {said}  [{params}]  {duration(trial.user_attrs.get('seconds', 0))}"
+
+
+def counts(study: Study) -> dict[str, int]:
+    """Return how many trials are complete, pruned, failed, and interrupted."""
+    found = Counter(_WORDS[trial.state.name] for trial in ended(study))
+    found["interrupted"] = sum(bool(trial.user_attrs.get("interrupted")) for trial in study.get_trials(deepcopy=False))
+    return {word: found[word] for word in (*_WORDS.values(), "interrupted") if found[word]}
+
+
+def best(study: Study) -> list[FrozenTrial]:
+    """Return the best trial, or those on the Pareto front, best of the first metric first."""
+    sign = -1 if study.directions[0].name == "MAXIMIZE" else 1
+    front = sorted(study.best_trials, key=lambda trial: (sign * trial.values[0], trial.number))
+    return front if len(study.directions) > 1 else front[:1]
+
+
+def show(study: Study, total: int, program: str) -> None:
+    """Print the table, the best trials as command lines, and what failed.
+
+    Args:
+        study: Of the sweep.
+        total: How many trials were asked for.
+        program: What a single job is started with, e.g. `python -m koa_lightning.train`.
+    """
+    from rich.console import Console
+
+    found = counts(study)
+    words = ", ".join(f"{n} {word}" + " (repeated)" * (word == "interrupted") for word, n in found.items())
+    seconds = sum(trial.user_attrs.get("seconds", 0.0) for trial in ended(study))
+    console = Console()
+    said = f"{words or 'no trial yet'}; {duration(seconds)} of computing"
+    console.print(_table(study, f"sweep {study.study_name}: {said}"))
+    marks = dict.fromkeys(mark for trial in ended(study) for mark in trial.user_attrs.get("marks") or [])
+    if marks:
+        console.print(f"[bold red]{', '.join(marks)}[/]")
+    for trial in ended(study):
+        if trial.state.name == "FAIL":
+            print(f"trial {trial.number} failed, {trial.user_attrs.get('error_kind')}: {trial.user_attrs.get('error')}")
+    front = best(study)
+    if len(study.directions) > 1 and front:
+        print(f"Pareto front: trial {', '.join(str(trial.number) for trial in front)} (none is better in all metrics)")
+    for trial in front:
+        values = ", ".join(f"{n} {number(v)}" for n, v in zip(_names(study), trial.values, strict=True))
+        print(f"best: trial {trial.number}, {values}\n  {program} {shlex.join(trial.user_attrs['overrides'])}")
+    if not front:
+        print("no trial is complete")
+    if sum(n for word, n in found.items() if word != "interrupted") < total:
+        print(f"go on with: {study.user_attrs['koa_command']}")
+
+
+def _names(study: Study) -> list[str]:
+    return [str(name) for name in study.user_attrs["koa_metrics"]]
+
+
+def _table(study: Study, title: str) -> Any:
+    from rich.table import Table
+
+    front = {trial.number for trial in best(study)}
+    rows = _ranked(study, front)
+    keys = list(study.user_attrs["koa_space"])
+    repeated = any(len(trial.user_attrs.get("values") or []) > 1 for trial in rows)
+    table = Table(title=title, caption=f"the {_MOST_ROWS} best" if len(ended(study)) > len(rows) else None)
+    for name in ("trial", *_names(study), *(["sd"] if repeated else []), "time", *(k.rsplit(".", 1)[-1] for k in keys)):
+        table.add_column(name, justify="left" if name in keys else "right")
+    for trial in rows:
+        values = [number(v) for v in trial.values] if trial.state.name == "COMPLETE" else [_WORDS[trial.state.name]]
+        values += [""] * (len(_names(study)) - len(values))
+        spread = [_spread(trial.user_attrs.get("values") or [])] if repeated else []
+        params = [short(trial.params.get(key, "")) for key in keys]
+        time = duration(trial.user_attrs.get("seconds", 0.0))
+        star = "*" if len(front) > 1 and trial.number in front else ""
+        style = "bold" if trial.number in front else None
+        table.add_row(f"{trial.number}{star}", *values, *spread, time, *params, style=style)
+    return table
+
+
+def _ranked(study: Study, front: set[int]) -> list[FrozenTrial]:
+    """Return the trials of the table: the front, then the best, then the pruned ones that got farthest."""
+    sign = -1 if study.directions[0].name == "MAXIMIZE" else 1
+    states = list(_WORDS)
+
+    def place(trial: FrozenTrial) -> tuple[Any, ...]:
+        steps = max(trial.intermediate_values, default=-1)
+        value = sign * trial.values[0] if trial.state.name == "COMPLETE" else 0.0
+        return (trial.number not in front, states.index(trial.state.name), value, -steps, trial.number)
+
+    return sorted(ended(study), key=place)[:_MOST_ROWS]
+
+
+def _spread(values: Sequence[Any]) -> str:
+    """Return the standard deviation between repeats (sample), of the first metric."""
+    import statistics
+
+    first = [value[0] if isinstance(value, list) else value for value in values]
+    return number(statistics.stdev(first)) if len(first) > 1 else ""

@@ -1,0 +1,54 @@
+"""Find a study by its name, or the newest."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from koa_lightning.errors import InputError
+from koa_lightning.sweeps.study import open_storage, public, url
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+_SHOWN = 5  # studies named in a line
+
+
+def find_study(name: str | None, storage: str | None) -> Study:
+    """Return a study; no database is made.
+
+    Args:
+        name: None takes the newest, and names the others.
+        storage: As for `open_study`.
+
+    Raises:
+        InputError: The database is not there or cannot be read, or holds no such study.
+    """
+    import optuna
+
+    address = url(storage)
+    file = Path(address.removeprefix("sqlite:///"))
+    if address.startswith("sqlite") and not file.is_file():
+        raise InputError(
+            f"{file}: there is no database of sweeps here; name the right one by storage=sqlite:///FILE.db"
+        )
+    opened = open_storage(address)
+    begun = {each.study_name: each.datetime_start for each in optuna.get_all_study_summaries(opened)}
+    newest = sorted(begun, key=lambda one: (begun[one] is not None, str(begun[one])), reverse=True)
+    if not begun:
+        raise InputError(
+            f"{public(address)}: holds no sweep yet; begin one: python -m koa_lightning.train -m sweep=tpe"
+        )
+    if name is None and len(begun) > 1:
+        print(f"{len(begun)} sweeps: {_listed(newest)}; the newest is taken, name=SWEEP takes another", file=sys.stderr)
+    if name is not None and name not in begun:
+        near = difflib.get_close_matches(name, newest, n=3, cutoff=0.4) or newest
+        raise InputError(f"name={name}: no such sweep in {public(address)}; the nearest: {_listed(near)}")
+    return optuna.load_study(study_name=name or newest[0], storage=opened)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,158 @@
+"""Jobs of a sweep in processes of their own: one that dies takes no other along, and its memory is given back."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from koa_lightning import processes
+
+_RESULT = ".result"
+
+
+class Program(NamedTuple):
+    """What every job of a sweep is given by Hydra."""
+
+    context: Any
+    config: Any
+    function: Callable[[Any], Any]
+
+
+class DiedError(RuntimeError):
+    """A job's process ended without saying what came of it."""
+
+
+def run(
+    program: Program,
+    take: Callable[[], tuple[int, Sequence[str]] | None],
+    ended: Callable[[int, Any], bool],
+    n_jobs: int,
+) -> None:
+    """Run jobs as long as there are some.
+
+    Args:
+        program: What they are jobs of.
+        take: Returns the number and the overrides of the next job, None while there is none.
+        ended: Called with the number of a job and Hydra's `JobReturn`; returns whether further ones may begin.
+        n_jobs: At a time.
+    """
+    results: dict[int, Path] = {}
+    if n_jobs > 1:  # else each would take all cores
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // n_jobs)))
+
+    def next_piece() -> tuple[int, processes.Piece] | None:
+        job = take()
+        if job is None:
+            return None
+        number, overrides = job
+        config = _composed(program, number, overrides)
+        folder = _folder(config)
+        folder.mkdir(parents=True, exist_ok=True)
+        results[number] = folder.with_name(f".{folder.name}{_RESULT}")  # a job may take its own folder away
+        results[number].unlink(missing_ok=True)
+        return number, processes.Piece(
+            _packed(program, config, results[number]), folder / "log.txt" if n_jobs > 1 else None
+        )
+
+    def piece_ended(number: int, code: int) -> bool:
+        return ended(number, _returned(results.pop(number), code))
+
+    processes.run_all("koa_lightning.sweeps.launch:work", next_piece, n_jobs, piece_ended)
+
+
+def work(packed: bytes) -> int:
+    """Do one job, in its own process; return 0."""
+    import cloudpickle
+    from hydra.core.singleton import Singleton
+    from hydra.core.utils import run_job, setup_globals
+
+    context, config, function, state, result = cloudpickle.loads(packed)
+    setup_globals()
+    Singleton.set_state(state)
+    job = run_job(
+        hydra_context=context,
+        task_function=function,
+        config=config,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+    )
+    part = result.with_suffix(".part")
+    part.write_bytes(_pickled(job))
+    part.replace(result)
+    return 0
+
+
+def _composed(program: Program, number: int, overrides: Sequence[str]) -> Any:
+    from omegaconf import open_dict
+
+    config = program.context.config_loader.load_sweep_config(program.config, list(overrides))
+    with open_dict(config):
+        config.hydra.job.id = config.hydra.job.num = number
+    return config
+
+
+def _folder(config: Any) -> Path:
+    """Return the folder of a job, as Hydra will name it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(config)  # `${hydra:...}` in the names is of the job
+    try:
+        return Path(str(config.hydra.sweep.dir), str(config.hydra.sweep.subdir))
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def _packed(program: Program, config: Any, result: Path) -> bytes:
+    import cloudpickle
+    from hydra.core.singleton import Singleton
+
+    return bytes(
+        cloudpickle.dumps((program.context, config, program.function, Singleton.get_state(), result.absolute()))
+    )
+
+
+def _pickled(job: Any) -> bytes:
+    import cloudpickle
+
+    try:
+        packed = bytes(cloudpickle.dumps(job))
+        pickle.loads(packed)  # an exception of a kind of its own may come in pieces and not go together again
+    except Exception:
+        job.return_value = DiedError(f"{type(job._return_value).__name__}: {job._return_value}")
+        packed = bytes(cloudpickle.dumps(job))
+    return packed
+
+
+def _returned(result: Path, code: int) -> Any:
+    """Return what a job left, or a failed `JobReturn` of one that died."""
+    from hydra.core.utils import JobReturn, JobStatus
+
+    if result.is_file():
+        job = pickle.loads(result.read_bytes())
+        result.unlink()
+        return job
+    how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    return JobReturn(status=JobStatus.FAILED, _return_value=DiedError(f"the process {how}"))
+
+
+def launch(program: Program, jobs: Sequence[Sequence[str]], first: int, n_jobs: int) -> list[Any]:
+    """Run a list of jobs; return what came of each, in their order.
+
+    Args:
+        program: What they are jobs of.
+        jobs: The overrides of each.
+        first: The number of the first.
+        n_jobs: At a time.
+    """
+    waiting, returned = iter(enumerate(jobs, first)), dict[int, Any]()
+
+    def ended(number: int, job: Any) -> bool:
+        returned[number] = job
+        return True
+
+    run(program, lambda: next(waiting, None), ended, n_jobs)
+    return [returned[number] for number in range(first, first + len(jobs))]

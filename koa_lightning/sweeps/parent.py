@@ -1,0 +1,144 @@
+"""The MLflow run over all jobs of a sweep, and what koa_lightning asks of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from koa_lightning import overrides, sweep_report
+from koa_lightning.config import validate
+from koa_lightning.errors import InputError
+from koa_lightning.sweeps import closing
+from koa_lightning.sweeps.settings import Settings
+from koa_lightning.sweeps.space import Space
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+_NEVER_VARIED = (
+    "out", "quiet", "ckpt", "name", "monitor", "mode", "tracking", "sweep", "data.root", "data.table", "data.fold",
+    "data.folds", "data.split", "data.split_seed", "data.split_table", "data.val_fraction", "data.test_fraction",
+)  # fmt: skip
+
+
+class Parent:
+    """Told by the sweeper what happens; keeps the MLflow run of the sweep."""
+
+    def check(self, told: Settings, searched: Space, configs: Sequence[DictConfig]) -> None:
+        """Check what a sweep of trainings may be, before anything is made.
+
+        Args:
+            told: Its settings.
+            searched: What varies.
+            configs: Of the corners of the space.
+
+        Raises:
+            InputError: Naming what may not be.
+        """
+        for parameter in searched.parameters:
+            key = overrides.key(parameter.key)
+            if any(f"{key}.".startswith(f"{name}.") for name in _NEVER_VARIED):
+                why = "trials are compared on one validation part and by one metric"
+                raise InputError(f"{key}={parameter.typed}: cannot vary in a sweep ({why})")
+        for metric in told.metrics:
+            if metric != "seconds" and not metric.startswith("val/"):
+                raise InputError(f"sweep.metrics={metric}: a sweep is decided on validation; type val/NAME, or seconds")
+        for cfg in configs:
+            validate(cfg)
+            if cfg.trainer.devices != 1 or "ddp" in str(cfg.trainer.strategy):
+                raise InputError("trainer: a job of a sweep takes one device; type trainer=gpu or cpu")
+        folds = configs[0].data.folds
+        if told.repeats > 1 and told.repeat_key == "data.fold" and (folds is None or folds < told.repeats):
+            raise InputError(f"sweep.repeat=fold: {told.repeats} repeats need as many folds; type data.folds=N")
+
+    def began(self, study: Study, config: DictConfig, folder: Path) -> list[str]:
+        """Start the MLflow run, or go on with it; return overrides that make jobs its children.
+
+        Args:
+            study: Of the sweep.
+            config: Of one job.
+            folder: Of the runs.
+        """
+        then = study.user_attrs
+        given = (then.get("koa_parent_run") or None, then.get("koa_tracking_uri") or None)
+        title = f"{config.name or 'sweep'} {study.study_name}"
+        self.run, self.folder = _open(config, folder, title, *given), folder
+        study.set_user_attr("koa_parent_run", self.run.run_id)
+        study.set_user_attr("koa_tracking_uri", self.run.uri)
+        self.run.log_params({f"space.{key}": typed for key, typed in then["koa_space"].items()})
+        tags = {
+            "sweep": study.study_name,
+            "sweep.metrics": ", ".join(then["koa_metrics"]),
+            "sweep.fixed": " ".join(then["koa_fixed"]),
+            "sweep.command": then["koa_command"],
+        }
+        self.run.log_tags(tags)
+        self.run.end_children()
+        return _overrides(self.run)
+
+    def ended(self, study: Study, status: str) -> None:
+        """End the MLflow run with what came of the sweep."""
+        if not hasattr(self, "run"):
+            return
+        found = closing.counts(study)
+        self.run.log_metrics({f"sweep/{word}": n for word, n in found.items()}, sum(found.values()))
+        best = closing.best(study)
+        if best:
+            names = study.user_attrs["koa_metrics"]
+            self.run.log_tags({"sweep.best": ", ".join(f"trial {trial.number}" for trial in best)})
+            self.run.log_metrics(
+                {f"sweep/best/{name}": value for name, value in zip(names, best[0].values, strict=True)}, 0
+            )
+        try:
+            if study.trials:
+                sweep_report.say(sweep_report.report(study, self.folder / "report", run=self.run))
+        finally:
+            _close(self.run, status)
+
+
+class GridParent:
+    """The same for Hydra's own grid; it begins with the first batch of jobs that compose.
+
+    Args:
+        varied: The keys that vary.
+        fixed: The overrides that all jobs share.
+    """
+
+    def __init__(self, varied: Sequence[str], fixed: Sequence[str]) -> None:
+        self.varied, self.fixed = list(varied), list(fixed)
+        self.run: Any = None
+
+    def began(self, config: DictConfig, folder: Path) -> list[str]:
+        """Start the MLflow run, once; return overrides that make jobs its children."""
+        if self.run is None:
+            title = f"{config.name or 'sweep'} over {', '.join(self.varied) or 'nothing'}"
+            self.run = _open(config, folder, title)
+            self.run.log_tags({"sweep.varied": ", ".join(self.varied), "sweep.fixed": " ".join(self.fixed)})
+        return _overrides(self.run)
+
+    def ended(self, status: str) -> None:
+        """End the MLflow run."""
+        if self.run is not None:
+            _close(self.run, status)
+
+
+def _open(config: DictConfig, folder: Path, title: str, run_id: str | None = None, uri: str | None = None) -> Any:
+    from koa_lightning.tracking.begin import open_run
+
+    tracking = OmegaConf.merge(config.tracking, {"system_metrics": False})  # the jobs log them
+    assert isinstance(tracking, DictConfig)
+    return open_run(tracking, folder, title, run_id, uri)
+
+
+def _overrides(run: Any) -> list[str]:
+    return [f"tracking.parent={run.run_id}"] if run.run_id else []
+
+
+def _close(run: Any, status: str) -> None:
+    """End the run and what its jobs left running; one without any job was begun in vain, and goes."""
+    run.end_children()
+    run.close(status)
+    run.delete_if_childless()

@@ -1,0 +1,168 @@
+"""What a sweep was told: its settings checked, and the name that follows from all that makes its values comparable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from koa_lightning import overrides
+from koa_lightning.config import nearest
+from koa_lightning.errors import InputError
+from koa_lightning.sweeps.methods import METHODS
+from koa_lightning.sweeps.study import public
+
+_DIRECTIONS = {"max": "maximize", "maximize": "maximize", "min": "minimize", "minimize": "minimize"}
+_REPEATS = {"fold": "data.fold"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Those of `hydra_plugins.koa_sweeps.OptunaConf`."""
+
+    method: str
+    space: dict[str, Any]
+    trials: int | None
+    metrics: list[str]
+    directions: list[str]
+    seed: int
+    startup_trials: int
+    name: str | None
+    storage: str | None
+    pruner: dict[str, Any] | None
+    repeats: int
+    repeat: str
+    n_jobs: int
+    max_failures: int | None
+    folder: str
+    free: list[str]
+    listener: dict[str, Any] | None
+
+    @property
+    def repeat_key(self) -> str:
+        """The override key that differs between the repeats of a trial."""
+        return _REPEATS.get(self.repeat, self.repeat)
+
+
+def read(given: Mapping[str, Any]) -> tuple[Settings, bool]:
+    """Return the settings, and whether they come from a node `sweep` of the config.
+
+    Raises:
+        InputError: One of them cannot be.
+    """
+    flat = {key: _plain(value) for key, value in given.items()}
+    nested = flat.pop("settings", None)
+    known = [field.name for field in fields(Settings)]
+    for key in nested or {}:
+        if key not in known:
+            raise InputError(f"sweep.{key}: no such setting{nearest(key, known)}")
+    values = {**{key: value for key, value in flat.items() if key in known}, **(nested or {})}
+    for key in ("metrics", "directions"):
+        values[key] = [values[key]] if isinstance(values[key], str) else list(values[key])
+    settings = Settings(**values)
+    _check(settings)
+    return settings, nested is not None
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def _check(settings: Settings) -> None:
+    if settings.method not in METHODS:
+        hint = nearest(str(settings.method), list(METHODS))
+        raise InputError(f"sweep.method={settings.method}: must be one of {', '.join(METHODS)}{hint}")
+    for key, lowest in (("repeats", 1), ("n_jobs", 1), ("startup_trials", 1), ("trials", 1), ("max_failures", 0)):
+        value = getattr(settings, key)
+        if value is None and key in ("trials", "max_failures"):
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
+            raise InputError(f"sweep.{key}={value}: must be a whole number from {lowest}")
+    if settings.trials is None and settings.method != "grid":
+        raise InputError("sweep.trials=null: only a grid has an end of its own; type sweep.trials=30")
+    if not settings.metrics or len(set(settings.metrics)) < len(settings.metrics):
+        raise InputError(f"sweep.metrics={settings.metrics}: must name one metric, or several different ones")
+    if len(settings.directions) != len(settings.metrics):
+        raise InputError(
+            f"sweep.directions={settings.directions}: must say max or min for each of {', '.join(settings.metrics)}"
+        )
+    for word in settings.directions:
+        if word not in _DIRECTIONS:
+            raise InputError(f"sweep.directions={word}: must be max or min")
+    if settings.pruner and len(settings.metrics) > 1:
+        raise InputError("sweep/pruner: pruning needs one metric; type sweep/pruner=none, or one of sweep.metrics")
+    if settings.name is not None and not str(settings.name).strip():
+        raise InputError("sweep.name: must not be empty; leave it away, and it follows from the settings")
+
+
+def directions(settings: Settings) -> list[str]:
+    """Return maximize or minimize of each metric."""
+    return [_DIRECTIONS[word] for word in settings.directions]
+
+
+def fingerprint(settings: Settings, space: Mapping[str, str], config: DictConfig) -> str:
+    """Return a digest of all that makes the values of trials comparable.
+
+    Args:
+        settings: Of the sweep.
+        space: What varies, as typed.
+        config: Of a job; what `settings.free` names is left out, as are Hydra's own and the sweep's.
+    """
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    for key in ("hydra", "sweep", *settings.free):
+        _drop(plain, key.split("."))
+    asked = [settings.method, settings.seed, settings.metrics, directions(settings), settings.pruner, settings.repeats]
+    told = json.dumps([plain, dict(sorted(space.items())), asked, settings.repeat_key], sort_keys=True, default=str)
+    return hashlib.blake2b(told.encode(), digest_size=5).hexdigest()
+
+
+def _drop(node: Any, path: list[str]) -> None:
+    for name in path[:-1]:
+        node = node.get(name) if isinstance(node, dict) else None
+    if isinstance(node, dict):
+        node.pop(path[-1], None)
+
+
+def command(config: DictConfig) -> str:
+    """Return the command line that goes on with a sweep, without a password."""
+    hydra = [str(item) for item in config.hydra.overrides.hydra if overrides.key(str(item)) != "hydra.mode"]
+    typed = [public(str(item)) for item in [*hydra, *config.hydra.overrides.task]]
+    return f"{program()} {shlex.join(['-m', *typed])}"
+
+
+def program() -> str:
+    """Return what this program is started with, e.g. `python -m koa_lightning.train`."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return shlex.join(["python", *(["-m", spec.name.removesuffix(".__main__")] if spec else [sys.argv[0]])])
+
+
+def folder(settings: Settings, name: str) -> Path:
+    """Return the folder of the runs of a sweep."""
+    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+    return Path(settings.folder.replace("{name}", safe)).expanduser().absolute()
+
+
+def difference(then: Mapping[str, Any], space: Mapping[str, str], fixed: Sequence[str], settings: Settings) -> str:
+    """Return in words where a study (its attributes) and this sweep differ.
+
+    Args:
+        then: Attributes of the study.
+        space: What varies now.
+        fixed: The overrides that do not vary now.
+        settings: Of the sweep now.
+    """
+    old = then.get("koa_space") or {}
+    for key in sorted(old.keys() | space.keys()):
+        if old.get(key) != space.get(key):
+            return f"there {key} is {old.get(key, 'fixed')}, here {space.get(key, 'fixed')}"
+    if then.get("koa_metrics") != settings.metrics:
+        return f"there the metric is {', '.join(then.get('koa_metrics') or ['another'])}"
+    other = sorted(set(then.get("koa_fixed") or []) ^ set(fixed))
+    return f"they differ in {', '.join(other)}" if other else "its method, seed, pruner, repeats or configs differ"

@@ -1,0 +1,101 @@
+"""A sweep with Optuna under Hydra's multirun: ask, launch, tell, and go on where it stopped.
+
+The process that was started asks and tells; jobs run where the launcher puts them and only report. Whatever moment
+it is killed at, the database knows every trial that had ended, and the one under way is repeated by the same command.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from koa_lightning import cli, overrides
+from koa_lightning.errors import InputError
+from koa_lightning.sweeps import settings, space, study, trial
+from koa_lightning.sweeps.engine import Engine
+from koa_lightning.sweeps.launch import Program
+from koa_lightning.sweeps.methods import Method
+from koa_lightning.sweeps.settings import Settings
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str]) -> None:
+    """Search, from where an earlier call of the same command stopped.
+
+    Args:
+        program: What is searched over.
+        given: The settings, as in `hydra_plugins.koa_sweeps.OptunaConf`.
+        arguments: The overrides of the command line.
+
+    Raises:
+        SystemExit: 1 done in part, 2 bad input (said in one line), 130 interrupted.
+    """
+    try:
+        code = _sweep(program, given, arguments)
+    except InputError as error:
+        cli.say_error(str(error))
+        code = cli.BAD_INPUT
+    if code != cli.DONE:
+        raise SystemExit(code)
+
+
+def _sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str]) -> int:
+    from hydra.utils import instantiate
+
+    told, from_config = settings.read(given)
+    loader = program.context.config_loader
+    typed = [item for item in arguments if not (from_config and re.match(r"sweep\b", overrides.key(item)))]
+    searched, fixed = space.read(told.space, typed, OverridesParser.create(config_loader=loader))
+    if told.repeats > 1 and told.repeat_key in searched.typed:
+        raise InputError(f"{told.repeat_key}: varies, so sweep.repeats cannot use it; type another sweep.repeat")
+    method = Method(told.method, searched, told.seed, told.n_jobs > 1, told.startup_trials)
+    configs = [loader.load_sweep_config(program.config, [*fixed, *space.typed(point)]) for point in searched.corners()]
+    listener = instantiate(told.listener) if told.listener else None
+    if listener is not None:
+        listener.check(told, searched, configs)
+    pruner = trial.make_pruner(told.pruner)
+    mark = settings.fingerprint(told, searched.typed, configs[0])
+    name = str(told.name or f"{told.method}-{mark}")
+    address = study.url(told.storage)
+    os.environ[study.STORAGE_VARIABLE] = address  # for the jobs; not in a file, as it may hold a password
+    with study.holding(address, name):
+        found = _opened(address, name, told, pruner)
+        then = found.user_attrs
+        if then.get("koa_fingerprint", mark) != mark or ("koa_fingerprint" not in then and found.trials):
+            how = settings.difference(then, searched.typed, fixed, told)
+            where = study.public(address)
+            raise InputError(f"sweep.name={name}: is another sweep in {where} ({how}); take another name")
+        folder = settings.folder(told, name)
+        attributes = {
+            "koa_space": searched.typed,
+            "koa_fixed": fixed,
+            "koa_command": settings.command(program.config),
+            "koa_metrics": told.metrics,
+            "koa_directions": settings.directions(told),
+            "koa_folder": str(folder),
+            "koa_fingerprint": mark,
+        }
+        for key, value in attributes.items():
+            if then.get(key) != value:
+                found.set_user_attr(key, value)
+        engine = Engine(program, told, searched, fixed, method, found, folder, configs[0], listener)
+        return engine.run()
+
+
+def _opened(address: str, name: str, told: Settings, pruner: Any) -> optuna.Study:
+    """Return the study of the sweep, a new one if there is none."""
+    import optuna
+
+    return optuna.create_study(
+        storage=study.open_storage(address),
+        study_name=name,
+        directions=settings.directions(told),  # type: ignore[arg-type]
+        pruner=pruner or optuna.pruners.NopPruner(),
+        load_if_exists=True,
+    )
