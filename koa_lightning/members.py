@@ -22,8 +22,8 @@ def find(ckpt: Any, uri: str | None) -> list[Path]:
     """Return the files that `ckpt` names, in the order given (those of a pattern or of folds in natural order).
 
     Args:
-        ckpt: A file, `runs:/ID[/path]`, a pattern, the folder or the run of a cross-validation, or a list of these,
-            also typed as `[A,B]`.
+        ckpt: A file, `runs:/ID[/path]`, `models:/NAME@ALIAS`, a pattern, the folder or the run of a cross-validation,
+            or a list of these, also typed as `[A,B]`.
         uri: Of the tracking store, for runs.
 
     Raises:
@@ -51,6 +51,8 @@ def _files(item: str, uri: str | None) -> list[Path]:
         from koa_lightning.tracking.checkpoints import fold_addresses
 
         return [find_checkpoint(address, uri) for address in fold_addresses(item, uri) or [item]]
+    if item.startswith("models:/"):
+        return [find_checkpoint(item, uri)]
     path = Path(item).expanduser()
     if path.is_dir() and (path / _CROSS_VALIDATION).is_file():
         return _of_folds(path)

@@ -100,6 +100,7 @@ def test_eval_gives_the_probabilities_of_the_checkpoint(calibrated, measure):
     assert written["inputs"]["n_inputs"] == len(rows)
 
 
+@pytest.mark.slow
 def test_eval_of_its_own_part_is_said_to_be_cross_fitted(calibrated, measure, capsys):
     file, _ = calibrated()
     capsys.readouterr()

@@ -98,6 +98,7 @@ def test_intervals_beside_the_metrics_and_of_the_same_values(measure):
         assert intervals[name]["value"] is not None or intervals[name]["note"]
 
 
+@pytest.mark.slow
 def test_thresholds_of_validation_subgroups_and_readers(trained, measure, launch, tmp_path):
     _, folder = measure("split=val", "tracking=none", "n_resamples=200", "subgroups=side")
     assert {"L", "R"} < set(pd.read_csv(folder / "subgroups.csv")["group"])

@@ -34,6 +34,7 @@ def test_the_entry_point_writes_and_logs(trained, launch, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_eval_tests_too_where_it_is_asked(trained, tmp_path):
     common = [f"ckpt='{trained.best}'", "split=val", "tracking=none", "report=false", *FEW]
     evaluate(compose("eval", [*common, f"out='{tmp_path}/a'", "explain.tests=true"]))
@@ -42,6 +43,7 @@ def test_eval_tests_too_where_it_is_asked(trained, tmp_path):
     assert not (tmp_path / "b/explanations.json").exists()
 
 
+@pytest.mark.slow
 def test_the_control_throws_the_weights_away_and_is_marked_and_not_logged(trained, tmp_path):
     common = [f"ckpt='{trained.best}'", "split=val", *FEW]
     trained_ = module.explain_tests(compose("explain_tests", [*common, f"out='{tmp_path}/a'", "tracking=none"]))

@@ -22,6 +22,7 @@ def first(launch, place, tiny):
     return open_store(None, place / "mlruns", create=False).client()
 
 
+@pytest.mark.slow
 def test_the_same_numbers_again_and_others_by_another_seed(launch, first, place, monkeypatch):
     ended = launch(reproduce.main, "run=first", "out=new run", "run_it=false")
     assert ended.code == 0, ended.err

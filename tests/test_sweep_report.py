@@ -85,6 +85,7 @@ def test_few_trials_make_fewer_figures_and_it_is_said(n, figures, missing, made_
     assert all(line.startswith(start) for line, start in zip(said, missing, strict=True))
 
 
+@pytest.mark.slow
 def test_several_objectives(made_study, database, launch, monkeypatch):
     study = made_study(30, storage=database, metrics=(KAPPA, ECE))
     ended = launch(main, "out=there")

@@ -96,6 +96,7 @@ def test_what_is_in_the_run_folder(trained):
     assert made - {".lock"} == {
         "checkpoints/best.ckpt", "checkpoints/last.ckpt", "history.csv", "manifest.parquet", "done.json",
         "figures/confusion_matrix.png", "figures/gradcam.png", "figures/learning_curves.png",
+        "figures/reliability.png", "figures/risk_coverage.png",
     }  # fmt: skip
     done = json.loads((trained.out / "done.json").read_text())
     assert done["best_epoch"] == trained.result["best_epoch"]
@@ -168,7 +169,8 @@ def test_artifacts_once_each(trained, client):
         names(client, run_id)
     )
     assert names(client, run_id, "checkpoints") == ["checkpoints/best.ckpt", "checkpoints/last.ckpt"]
-    assert names(client, run_id, "figures") == ["figures/confusion_matrix.png", "figures/learning_curves.png"]
+    figures = ("confusion_matrix", "learning_curves", "reliability", "risk_coverage")
+    assert names(client, run_id, "figures") == [f"figures/{name}.png" for name in figures]
     assert names(client, run_id, "gradcam") == ["gradcam/gradcam.png"]
     config = yaml.safe_load((trained.place / client.download_artifacts(run_id, "config.yaml")).read_text())
     assert config["model"]["name"] == "test_efficientnet"
@@ -343,7 +345,7 @@ def test_a_sweep_names_what_differs(place, tiny, launch):
     options = ["trainer=smoke", "trainer.max_epochs=1", "explain=none", "out=many"]
     ended = launch(module.main, "-m", *tiny.overrides, *options, "loss=ce,focal", "optimizer.lr=1e-3")
     assert ended.code == cli.DONE, ended.err
-    assert {run.info.run_name for run in runs_in(place)} == {"resnet18-ce", "resnet18-focal"}
+    assert {run.info.run_name for run in runs_in(place)} == {"sweep over loss", "resnet18-ce", "resnet18-focal"}
     for job in range(2):
         assert (place / f"many/{job}/done.json").exists()
         assert yaml.safe_load((place / f"many/{job}/.hydra/overrides.yaml").read_text())

@@ -58,6 +58,7 @@ def test_what_a_study_holds(program):
 
 
 @pytest.mark.parametrize("method", ["tpe", *(pytest.param(m, marks=pytest.mark.slow) for m in methods.METHODS[1:])])
+@pytest.mark.slow
 def test_an_interrupted_sweep_has_the_trials_of_a_whole_one(method, program):
     """Whatever the method: Ctrl-C twice, and the proposals are those of a sweep that nothing happened to."""
     space = ["x=choice(-1,0,1,2)", "kind=a,b", "y=range(0,3)"] if method == "grid" else [*SPACE, "kind=a,b"]
@@ -82,6 +83,7 @@ def test_an_interrupted_sweep_has_the_trials_of_a_whole_one(method, program):
     assert [t.user_attrs["repeats"] for t in cut if "repeats" in t.user_attrs] == [t.number for t in lost]
 
 
+@pytest.mark.slow
 def test_qmc_fills_a_square_more_evenly_than_chance(program):
     found = program(lambda cfg: 0.0, "x=interval(0,1)", "y=int(interval(0,15))", "sweep.method=qmc", "sweep.trials=8")
     assert sorted(int(t.params["x"] * 8) for t in found.study.trials) == list(range(8))  # one in each eighth

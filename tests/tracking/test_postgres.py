@@ -33,6 +33,7 @@ def test_a_database_of_ones_own(postgres, postgres_url):
     assert stat.S_IMODE((postgres.folder / "password").stat().st_mode) == 0o600
 
 
+@pytest.mark.slow
 def test_what_was_written_is_there_after_a_crash(postgres, postgres_url):
     ask(postgres_url, "CREATE TABLE knees AS SELECT 4 AS grade")
     running = server.make(postgres.folder)
