@@ -121,7 +121,7 @@ def words(results: Mapping[str, Any]) -> list[str]:
 def _difference(test: Mapping[str, Any]) -> str:
     if test["low"] is None:
         return "too few patients"
-    return f"better than {test['against']} by {test['difference']:.3f} ({test['low']:.3f} to {test['high']:.3f})"
+    return f"against {test['against']} {test['difference']:+.3f} ({test['low']:+.3f} to {test['high']:+.3f})"
 
 
 def _share(value: float | None) -> str:

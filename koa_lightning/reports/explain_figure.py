@@ -82,7 +82,8 @@ def _say_difference(axes: Axes, test: Mapping[str, Any]) -> None:
     if test["low"] is None:
         words = "too few patients for an interval"
     else:
-        words = f"better than {test['against']} by {test['difference']:.3f} ({test['low']:.3f} to {test['high']:.3f})"
+        limits = f"{test['low']:+.3f} to {test['high']:+.3f}; above 0 is better"
+        words = f"against {test['against']} {test['difference']:+.3f} ({limits})"
     axes.text(0.0, -0.24, words, transform=axes.transAxes, fontsize=8.5, color=INK, va="top")
 
 

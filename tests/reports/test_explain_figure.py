@@ -36,7 +36,7 @@ def test_the_figure_says_each_verdict_and_what_decided(tmp_path):
     assert {"phantom data", DISCLAIMER} <= set(words)
     assert "Tests of Grad-CAM of the predicted grade (30 knees of 25 patients)" in words
     assert (words.count("passed"), words.count("failed"), words.count("not judged")) == (3, 2, 1)
-    assert "better than random by 0.100 (0.050 to 0.150)" in words
+    assert "against random +0.100 (+0.050 to +0.150; above 0 is better)" in words
     assert "too few patients for an interval" in words
     assert "under noise 0.93: passed" in words
     assert "without the joint 50% survives (50% to 50%; at most 50%)" in words
