@@ -8,6 +8,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import shutil
 import sys
+import tempfile
+import uuid
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,10 +31,12 @@ from koa_lightning.data.cache import Preprocessing, decode_phantoms
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.data.dataset import KneeDataset
 from koa_lightning.data.phantom import phantom_manifest
+from koa_lightning.errors import InputError
 from koa_lightning.losses.cross_entropy import CrossEntropy
 from koa_lightning.models.grader import KneeGrader
 from koa_lightning.models.net import NetSpec, build
 from koa_lightning.speed import Plan
+from koa_lightning.tracking import postgres as postgres_server
 from koa_lightning.tracking.store import open_store
 
 # The same examples each time, and no test fails because the machine is busy.
@@ -284,6 +288,26 @@ def trained(trained_once, alone, tmp_path, monkeypatch):
     """That run, seen from another folder."""
     monkeypatch.chdir(tmp_path)
     return trained_once
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server on the loopback address, for all tests of a process."""
+    # Not in pytest's folder: root's is closed to the user that the server then runs as.
+    with tempfile.TemporaryDirectory(prefix="koa-postgres-") as folder:
+        try:
+            cluster = postgres_server.make(Path(folder))
+            cluster.start()
+        except InputError as reason:
+            pytest.skip(str(reason))
+        yield cluster
+        cluster.stop("immediate")
+
+
+@pytest.fixture
+def postgres_url(postgres):
+    """The address (postgresql+psycopg://...) of a new, empty database."""
+    return postgres.create(f"koa_{uuid.uuid4().hex[:12]}")
 
 
 @pytest.fixture(scope="session")

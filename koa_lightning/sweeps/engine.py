@@ -64,6 +64,7 @@ class Engine:
         self.begun, self.failures = 0, 0
         self.wrong: str | None = None  # why no trial can be right
         self.more: list[str] = []  # overrides that the listener asks for
+        self.composed: set[frozenset[tuple[str, str]]] = set()  # choices that make a config
         self.outcomes = Outcomes()
 
     def run(self) -> int:
@@ -81,9 +82,9 @@ class Engine:
             if status == "KILLED":
                 print(f"interrupted; go on with: {self.study.user_attrs['koa_command']}", flush=True)
                 return cli.INTERRUPTED
-        closing.show(self.study, self.total, settings.program())
         if self.wrong is not None:
             raise InputError(self.wrong)
+        closing.show(self.study, self.total, settings.program())
         if self._stopped():
             cli.say_error(f"ended after {self.failures} failed trials (sweep.max_failures={self.told.max_failures})")
         found = closing.counts(self.study)
@@ -142,11 +143,14 @@ class Engine:
         begun, point = self.method.propose(self.study)
         begun.set_user_attr("overrides", [*self.fixed, *space.typed(point)])
         self.open[begun.number] = opened = _Open(begun, point)
+        choices = frozenset((key, value) for key, value in point.items() if isinstance(value, str))
         try:
-            self.program.context.config_loader.load_sweep_config(self.program.config, self._overrides(opened, 0))
+            if choices not in self.composed:  # numbers do not decide whether a config composes
+                self.program.context.config_loader.load_sweep_config(self.program.config, self._overrides(opened, 0))
         except (HydraException, OmegaConfBaseException) as error:
             self._fail(opened, trial.failure(error))
             return
+        self.composed.add(choices)
         self.waiting.append((begun.number, 0))
 
     def _overrides(self, opened: _Open, repeat: int) -> list[str]:

@@ -83,7 +83,8 @@ class Parameter:
             number = self.low + step * int(share * (round((self.high - self.low) / step) + 1))
         else:
             number = self.low + share * (self.high - self.low)
-        return int(number) if self.whole else min(max(number, self.low), self.high)
+        number = min(max(number, self.low), self.high)  # exp(log(x)) is not always x
+        return int(number) if self.whole else number
 
 
 @dataclass(frozen=True)

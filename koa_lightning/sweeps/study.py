@@ -21,7 +21,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,11 +105,8 @@ def open_storage(address: str, ready: bool = False) -> RDBStorage:
     import sqlalchemy
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    file = _file(address)
-    waiting = {"timeout": _BUSY_SECONDS} if file else {"connect_timeout": _CONNECT_SECONDS}
-    options = {"connect_args": waiting, "pool_pre_ping": True}
-    what = f"sweep.storage={public(address)}"
-    try:
+    options = {"connect_args": _waiting(address), "pool_pre_ping": True}
+    with _readable(address):
         if ready:
             known = {"skip_compatibility_check": True, "skip_table_creation": True}
             return optuna.storages.RDBStorage(address, engine_kwargs=options, **known)
@@ -118,11 +115,25 @@ def open_storage(address: str, ready: bool = False) -> RDBStorage:
             tables = set(sqlalchemy.inspect(engine).get_table_names())
             engine.dispose()
             if tables and "studies" not in tables:
-                others = ", ".join(sorted(tables)[:3])
-                raise InputError(
-                    f"{what}: belongs to another program (tables {others}, ...); give sweeps one of their own"
-                )
+                whose = f"belongs to another program (tables {', '.join(sorted(tables)[:3])}, ...)"
+                raise InputError(f"sweep.storage={public(address)}: {whose}; give sweeps a database of their own")
             return optuna.storages.RDBStorage(address, engine_kwargs=options)
+
+
+def _waiting(address: str) -> dict[str, Any]:
+    """Return how long a connection waits: for its turn in a file, or for a server."""
+    return {"timeout": _BUSY_SECONDS} if _file(address) else {"connect_timeout": _CONNECT_SECONDS}
+
+
+@contextmanager
+def _readable(address: str) -> Iterator[None]:
+    """Turn what a database may raise into one line."""
+    import optuna
+    import sqlalchemy
+
+    what = f"sweep.storage={public(address)}"
+    try:
+        yield
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
         raise InputError(f"{what}: cannot be opened ({_reason(error)}); put it right, or name another") from error
     except RuntimeError as error:  # Optuna's word for tables of another version
@@ -139,22 +150,20 @@ def holding(address: str, name: str) -> Iterator[None]:
         InputError: There is one.
     """
     busy = InputError(f"sweep.name={name}: is running already, in another process; wait for it, or end it")
-    file = _file(address)
-    if file is not None:
-        lock = FileLock(file.with_name(f".{file.name}-{_number(name):x}.lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise busy from None
-        try:
-            yield
-        finally:
-            lock.release()
-        return
-    with _advisory(address) as connection:
-        if not _ask(connection, "SELECT pg_try_advisory_lock(:key)", _number(name)):
-            raise busy
-        yield  # the lock goes with the connection
+    with ExitStack() as held:
+        with _readable(address):
+            if file := _file(address):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(file.with_name(f".{file.name}-{_number(name):x}.lock"))
+                try:
+                    held.enter_context(lock.acquire(timeout=0))
+                except Timeout:
+                    raise busy from None
+            else:  # the lock goes with the connection
+                connection = held.enter_context(_advisory(address))
+                if not _ask(connection, "SELECT pg_try_advisory_lock(:key)", _number(name)):
+                    raise busy
+        yield
 
 
 @contextmanager
