@@ -29,7 +29,7 @@ from koa_lightning.data.phantom import draw_phantoms
 from koa_lightning.data.preprocessing import Preprocessing, hash_pixels
 from koa_lightning.errors import InputError
 
-VERSION = 2  # raise it when decoding, fitting, the phantom or the record changes, so that old files are not taken
+VERSION = 3  # raise it when decoding, fitting, the phantom or the record changes, so that old files are not taken
 CHUNK = 64  # knees a task: large enough for the phantom's vectorised drawing, small enough for a smooth bar
 CHUNK_BYTES = 1 << 23  # ... and so that few large images do not fill the memory
 UNKNOWN_PIXELS = "0" * 32  # in place of a pixel hash: the image could not be read
@@ -44,8 +44,8 @@ class Cache:
         unreadable: The rows that could not be read, with their reason.
         path: Of the images.
         built: Whether they were decoded now.
-        pixels: N hashes (BLAKE2b, 16 bytes, hex) of the pixels as they were decoded, before anything was done to them;
-            `UNKNOWN_PIXELS` where the image could not be read.
+        pixels: N hashes (`hash_pixels`, 16 bytes, hex) of the pixels as they were decoded, before anything was done to
+            them; `UNKNOWN_PIXELS` where the image could not be read.
         shapes: int64 N x 2, rows and columns of each image before it was fitted; 0 where it could not be read.
         repaired: The rows that were inverted on the way (`Preprocessing.fix_polarity`).
     """
@@ -60,7 +60,7 @@ class Cache:
 
 
 @dataclass
-class _Record:
+class Record:
     """What is written beside the images; a row a knee."""
 
     unreadable: dict[int, str]
@@ -68,7 +68,7 @@ class _Record:
     shapes: list[tuple[int, int]]
     repaired: list[int]
 
-    def add(self, other: _Record) -> None:
+    def add(self, other: Record) -> None:
         """Append the rows that follow these."""
         self.unreadable |= other.unreadable
         self.pixels += other.pixels
@@ -198,7 +198,7 @@ def _build(
     needed, free = math.prod(shape), shutil.disk_usage(final.parent).free
     if needed > free:  # said now, not after an hour of decoding
         raise OSError(errno.ENOSPC, f"it needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free")
-    record = _Record({}, [], [], [])
+    record = Record({}, [], [], [])
     try:
         # Written, not mapped: a full disk is an error here, and would kill the process there (SIGBUS).
         with part.open("wb") as file, ThreadPoolExecutor(1) as disk:
@@ -233,7 +233,7 @@ def _to_disk(file: BinaryIO) -> None:
 
 def _decode_all(
     paths: Sequence[str], sides: Sequence[str], preprocessing: Preprocessing, quiet: bool
-) -> Generator[tuple[np.ndarray, _Record]]:
+) -> Generator[tuple[np.ndarray, Record]]:
     """Decode on all cores; yield chunk by chunk, in order, the images and what is recorded of them."""
     step = max(1, min(CHUNK, CHUNK_BYTES // preprocessing.image_size**2))
     chunks = [range(start, min(start + step, len(paths))) for start in range(0, len(paths), step)]
@@ -257,9 +257,9 @@ def _decode_all(
 
 def _decode_chunk(
     rows: range, paths: Sequence[str], sides: Sequence[str], preprocessing: Preprocessing
-) -> tuple[np.ndarray, _Record]:
+) -> tuple[np.ndarray, Record]:
     images = np.zeros((len(rows), preprocessing.image_size, preprocessing.image_size), np.uint8)
-    record = _Record({}, [UNKNOWN_PIXELS] * len(rows), [(0, 0)] * len(rows), [])
+    record = Record({}, [UNKNOWN_PIXELS] * len(rows), [(0, 0)] * len(rows), [])
     drawn = None
     if paths[rows[0]].startswith(PHANTOM):
         drawn = decode_phantoms([paths[row] for row in rows], preprocessing.image_size)

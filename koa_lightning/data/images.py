@@ -64,9 +64,9 @@ def read_bytes(path: str | Path) -> bytes:
     Raises:
         InputError: Missing, a folder, or it cannot be read.
     """
-    path = Path(path)
     try:
-        return path.read_bytes()
+        with open(path, "rb") as file:  # noqa: PTH123 - a Path costs a twentieth of decoding a knee
+            return file.read()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
     except IsADirectoryError:
