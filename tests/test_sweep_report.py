@@ -88,7 +88,7 @@ def test_few_trials_make_fewer_figures_and_it_is_said(n, figures, missing, made_
 
 
 def test_several_objectives(made_study, database, launch, monkeypatch):
-    study = made_study(30, storage=database, metrics=(KAPPA, ECE))
+    study = made_study(9, storage=database, metrics=(KAPPA, ECE), seed=6)
     ended = launch(main, "out=there")
     front = {trial.number for trial in study.best_trials}
     (line,) = [each for each in ended.out if each.startswith("Pareto front: trial ")]
@@ -162,20 +162,15 @@ def artifacts(client, run_id, folder):
     return {item.path for item in client.list_artifacts(run_id, folder)}
 
 
-def test_the_parent_run_gets_the_files_and_keeps_its_state(made_study, database, place, launch, store):
+def test_the_parent_run_gets_the_files_and_keeps_its_state(made_study, database, place, launch, undrawn):
     here = compose("train", []).tracking
     tracked = open_store(None, place / "mlruns")
     run = start_run(tracked, here.experiment, "the sweep", place / "parent")
     run.close("KILLED")
-    made_study(30, storage=database, parent=run.run_id)
+    made_study(3, storage=database, parent=run.run_id)
     assert launch(main, "out=there").code == 0
     client = MlflowClient(tracked.uri)
-    assert artifacts(client, run.run_id, "sweep") == {
-        f"sweep/{name}"
-        for name in (
-            "best.yaml", "trials.csv", "history.png", "curves.png", "parallel.png", "slices.png", "importance.png"
-        )
-    }  # fmt: skip
+    assert artifacts(client, run.run_id, "sweep") == {"sweep/best.yaml", "sweep/trials.csv"}
     found = client.get_run(run.run_id)
     assert (found.info.status, found.info.run_name) == ("KILLED", "the sweep")
 
