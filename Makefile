@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 WORKERS ?= 2
+MODEL ?= koa-grader@champion
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo audit train eval prepare predict sweep ui test test-slow lint bench clean
+.PHONY: help install demo audit train eval prepare predict sweep ui compare reproduce register serve server prune test test-slow lint bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +51,28 @@ sweep: $(STAMP)  ## two losses by two learning rates on phantoms, or your own AR
 ui: $(STAMP)  ## open the MLflow UI on mlruns/, at http://127.0.0.1:5000
 	@echo 'runs, best first: http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&orderByKey=metrics.%60best%2Fquadratic_kappa%60&orderByAsc=false'
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1
+
+compare: $(STAMP)  ## what differs between runs, metrics and curves side by side: RUNS="NAME ID ..." (or ARGS=)
+	$(BIN)/python -m koa_lightning.compare $(RUNS) $(ARGS)
+
+reproduce: $(STAMP)  ## train a run once more and compare every metric: RUN=ID [ARGS="run_it=false"]
+	@test -n "$(RUN)" || { echo "error: RUN is missing; type make reproduce RUN=ID" >&2; exit 2; }
+	$(BIN)/python -m koa_lightning.reproduce run="$(RUN)" $(ARGS)
+
+register: $(STAMP)  ## store a run's best checkpoint in the model registry: RUN=ID [ARGS="name=koa-grader alias=champion"]
+	@test -n "$(RUN)" || { echo "error: RUN is missing; type make register RUN=ID" >&2; exit 2; }
+	$(BIN)/python -m koa_lightning.register run="$(RUN)" $(ARGS)
+
+serve: $(STAMP)  ## answer over HTTP with a registered model, at http://127.0.0.1:5001: [MODEL=koa-grader@champion]
+	MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///mlruns/mlflow.db}" MLFLOW_DISABLE_TELEMETRY=true \
+	MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false PATH="$(CURDIR)/$(BIN):$$PATH" \
+	$(BIN)/mlflow models serve -m "models:/$(MODEL)" --env-manager local --host 127.0.0.1 --port 5001
+
+server: $(STAMP)  ## MLflow for several users on PostgreSQL, at http://127.0.0.1:5000 [ARGS="folder=DIR port=5000"]
+	$(BIN)/python -m koa_lightning.server $(ARGS)
+
+prune: $(STAMP)  ## which checkpoints of a sweep can go: ARGS="sweep_run=ID keep=3 [yes=true]"
+	$(BIN)/python -m koa_lightning.prune_checkpoints $(ARGS)
 
 test: $(STAMP)  ## run the tests with coverage (at most 6 minutes on two cores)
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" --cov --cov-report=term --cov-fail-under=90

@@ -19,7 +19,7 @@ import psutil
 
 from benchmarks.process import in_own_process
 
-NAMES = ("loader", "augment", "cache_build", "fit", "precision", "memory")
+NAMES = ("loader", "augment", "cache_build", "fit", "precision", "memory", "intervals", "cam")
 RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -18,6 +18,7 @@ from koa_lightning.data.manifest import GRADE_NAMES
 from koa_lightning.errors import InputError
 from koa_lightning.models.net import KneeNet, NetSpec, build
 from koa_lightning.speed import Plan
+from koa_lightning.trust import calibration, stored
 
 FORMAT = 1
 RECORD = "koa_lightning"
@@ -75,6 +76,7 @@ class Checkpoint:
         epoch: Number of the epoch, from 0, at whose end it was written.
         epochs_done: 0 for the one that is written before the first epoch.
         state: Tensors of the network, under the network's own names.
+        inputs: Tensors that tell a foreign input, see `koa_lightning.trust.foreign`; empty where there are none.
     """
 
     path: Path
@@ -82,6 +84,7 @@ class Checkpoint:
     epoch: int
     epochs_done: int
     state: dict[str, torch.Tensor]
+    inputs: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -92,6 +95,19 @@ class Checkpoint:
     def marks(self) -> list[str]:
         """Return what no figure may hide."""
         return [str(mark) for mark in self.record["marks"]]
+
+    def probabilities(self, logits: torch.Tensor, calibrated: bool = True) -> torch.Tensor:
+        """Return the grade probabilities that this checkpoint promises for its network's logits: the one way to them.
+
+        Args:
+            logits: Float, N x K.
+            calibrated: False: the raw ones, whatever was fitted.
+
+        Returns:
+            float32, N x 5.
+        """
+        entry = self.record.get("calibration") if calibrated else None
+        return calibration.probabilities(logits, self.record["net"]["link"], entry)
 
     def network(self) -> KneeNet:
         """Build the network with these weights, in eval mode.
@@ -166,7 +182,8 @@ def read(path: str | Path) -> Checkpoint:
     if wrong := _wrong(content, record):
         raise InputError(f"ckpt={path}: damaged, or changed by another program: {wrong}; give another")
     state = {k.removeprefix("net."): v for k, v in content["state_dict"].items() if k.startswith("net.")}
-    return Checkpoint(file, record, content["epoch"], content["epoch"] + 1 if content["global_step"] else 0, state)
+    done = content["epoch"] + 1 if content["global_step"] else 0
+    return Checkpoint(file, record, content["epoch"], done, state, content.get(stored.TENSORS) or {})
 
 
 def _why_not(error: Exception) -> str:
@@ -193,6 +210,8 @@ def _wrong(content: dict[str, Any], record: dict[str, Any]) -> str:
         return "its record does not name the data"
     if not isinstance(record["config"].get("data"), dict):
         return "its record has no settings of the data"
+    if misfit := stored.wrong(record, content.get(stored.TENSORS)):
+        return f"{misfit} of its record"
     checked = {"data": record["preprocessing"], "model": record["net"], "trainer": record["plan"]}
     try:
         validate(OmegaConf.create(checked))

@@ -28,6 +28,8 @@ _NUMBERS: dict[str, tuple[type, float, float]] = {
     "data.folds": (int, 2, 1000),
     "data.fold": (int, 0, 999),
     "parallel": (int, 1, 64),
+    "keep": (int, 1, 1_000_000),
+    "port": (int, 1, 65535),
     "data.source.n_patients": (int, 1, 10_000_000),
     "data.source.seed": (int, 0, 2**32 - 1),
     "trainer.max_epochs": (int, 1, 100_000),
@@ -44,9 +46,15 @@ _NUMBERS: dict[str, tuple[type, float, float]] = {
     "optimizer.head_only_epochs": (int, 0, 100_000),
     "explain.every_n_epochs": (int, 0, 100_000),
     "explain.n_worst": (int, 0, 1000),
+    "explain.n_tested": (int, 1, 1_000_000),
+    "explain.n_road": (int, 1, 1_000_000),
     "n_shown": (int, 0, 1000),
+    "n_resamples": (int, 100, 1_000_000),
     "trial": (int, 0, 10_000_000),
     "spacing": (float, 0.01, 10.0),
+    "alpha": (float, 0.01, 0.5),
+    "refer_below": (float, 0.0, 1.0),
+    "refer_risk": (float, 0.0, 1.0),
 }
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "data.sampler": ("none", "balanced"),
@@ -54,6 +62,8 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "data.fit": ("letterbox", "stretch"),
     "data.canonical_side": ("L", "R"),
     "data.on_unreadable": ("stop", "skip"),
+    "explain.method": ("cam", "gradcam", "gradcam++", "layercam", "eigencam", "scorecam", "ablationcam"),
+    "explain.target": ("grade", "expected"),
     "loss.class_weights": ("none", "balanced", "sqrt", "effective_number"),
     "trainer.precision": ("auto", "fp32", "bf16", "bf16-hybrid", "fp16"),
     "mode": ("max", "min"),
@@ -62,6 +72,8 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "films": ("auto", "never", "always"),
     "crop": ("none", "joint"),
     "tta": ("none", "flip"),
+    "calibration": ("temperature", "ordinal", "none"),
+    "method": ("temperature", "ordinal", "none"),
     **dict.fromkeys(
         (
             "quiet",
@@ -70,9 +82,15 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
             "data.fix_polarity",
             "data.allow_leakage",
             "fresh",
+            "run_it",
+            "yes",
             "overlays",
+            "randomised",
             "burnt_in",
+            "calibrated",
+            "logits",
             "explain.enabled",
+            "explain.tests",
             "tracking.enabled",
             "tracking.system_metrics",
             "trainer.channels_last",
@@ -82,7 +100,8 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 }
 _MAY_BE_NULL = {
     "batch_size", "data.eval_batch_size", "data.folds", "data.canonical_side", "optimizer.head_lr",
-    "trainer.gradient_clip_val", "trainer.limit_train_batches", "trainer.limit_val_batches", "spacing", "trial",
+    "trainer.gradient_clip_val", "trainer.limit_train_batches", "trainer.limit_val_batches", "spacing",
+    "refer_below", "refer_risk", "trial",
 }  # fmt: skip
 _LESS_IS_BETTER = ("loss", "mae", "mae_expected", "ece")
 
@@ -145,9 +164,14 @@ def validate(cfg: DictConfig) -> None:
     if OmegaConf.select(cfg, "data.split_table") and OmegaConf.select(cfg, "data.split") != "table":
         raise InputError(f"data.split_table={cfg.data.split_table}: type data.split=table too")
     monitor, mode = str(cfg.get("monitor", "")), cfg.get("mode")
-    right = "min" if monitor.split("/")[-1] in _LESS_IS_BETTER else "max"
+    right = best_is(monitor)
     if monitor and mode != right:
         raise InputError(f"mode={mode}: the best {monitor} is the {right}; type mode={right}")
+
+
+def best_is(metric: str) -> str:
+    """Return `min` or `max`: which value of a metric (`val/mae`) is the best one."""
+    return "min" if metric.split("/")[-1] in _LESS_IS_BETTER else "max"
 
 
 def _check_number(key: str, value: Any) -> None:

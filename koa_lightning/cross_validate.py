@@ -24,7 +24,10 @@ from koa_lightning.train import name_places
 
 RECORD_FILE = "cross_validation.json"
 # What may differ between two calls that go on with the same cross-validation.
-_FREE = ("out", "quiet", "parallel", "fresh", "tracking", "name", "explain", "ckpt", "data.source", "data.cache_dir")
+_FREE = (
+    "out", "quiet", "parallel", "fresh", "tracking", "name", "explain", "ckpt", "data.source", "data.cache_dir",
+    "calibration",
+)  # fmt: skip
 _SHOWN = {  # in the closing table, under names that fit in 80 columns
     "accuracy": "accuracy", "balanced_accuracy": "balanced", "quadratic_kappa": "kappa", "mae": "mae",
     "auroc_oa": "auroc_oa", "ece": "ece",

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from koa_lightning import DISCLAIMER, cli, speed
 from koa_lightning.config import validate
+from koa_lightning.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from koa_lightning.checkpoint import Checkpoint
     from koa_lightning.data.datamodule import KneeDataModule
+    from koa_lightning.measured import Measured
     from koa_lightning.models.net import KneeNet
 
 
@@ -34,41 +36,79 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         InputError: Whatever the user can put right.
     """
     validate(cfg)
+    if cfg.table is not None:
+        return _of_table(cfg)
+    if cfg.logits:
+        raise InputError("logits=true: is about a table; type table=FILE too")
     speed.tune_allocator()
 
-    from koa_lightning import checkpoint
+    from koa_lightning import checkpoint, measured
     from koa_lightning.tracking.find import find_checkpoint
+    from koa_lightning.trust import judge
 
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
     read = checkpoint.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
-    data = _data(cfg, read)
+    judge.settle(cfg, read.record)
+    data = data_of(cfg, read, cfg.split)
+    measured.check(cfg, data.tables[cfg.split])
     marks = list(dict.fromkeys([*read.marks, *data.marks]))
     run = _open_run(cfg, read, data, marks)
     status = "FAILED"
     try:
-        metrics = _measure(cfg, read, data, marks, run)
+        metrics, found, lines = _measure(cfg, read, data, marks, run)
         status = "FINISHED"
     finally:
         run.close(status)
-    _say(cfg, metrics, marks, folder)
+    _say(cfg.split, metrics, found, marks, folder, lines)
     return {**metrics, "out": str(folder)}
 
 
-def _measure(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str], run: Any) -> dict[str, Any]:
+def _of_table(cfg: DictConfig) -> dict[str, Any]:
+    """Measure a predictions table from anywhere, without its model; nothing is logged."""
+    from koa_lightning import measured, table
+    from koa_lightning.metrics.tables import read_predictions
+    from koa_lightning.trust import part as trusted
+
+    if not OmegaConf.is_missing(cfg, "ckpt"):
+        raise InputError("ckpt and table: one of them is measured; leave the other away")
+    predictions = read_predictions(cfg.table, logits=cfg.logits, where=f"table={cfg.table}")
+    measured.check(cfg, predictions)
+    metrics = measure_table(predictions)
+    folder = Path(cfg.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = measured.measure(cfg, predictions, folder)
+    table.write(predictions, folder)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    trust = trusted.evaluate_table(cfg, predictions, folder)
+    _say(Path(cfg.table).name, metrics, found, [], folder, trust.lines)
+    return {**metrics, "out": str(folder)}
+
+
+def _measure(
+    cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str], run: Any
+) -> tuple[dict[str, Any], Measured, list[str]]:
     import torch
 
-    from koa_lightning import finish, table
+    from koa_lightning import finish, measured, table
     from koa_lightning.explain import cam
+    from koa_lightning.trust import foreign
+    from koa_lightning.trust import part as trusted
 
     folder = Path(cfg.out)
     net = read.network()
     if cfg.explain.enabled:
-        cam.check(net, read.preprocessing.image_size, "explain=none", link=net.spec.link)
+        cam.check(net, read.preprocessing.image_size, "explain=none", **cam.asked(cfg.explain, net))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    predictions, logits, metrics = grade_part(read, net.to(device), data, cfg.split, flip=cfg.tta == "flip")
+    flip = cfg.tta == "flip"
+    with foreign.watching(net) as features:
+        predictions, logits, metrics = grade_part(
+            read, net.to(device), data, cfg.split, flip=flip, calibrated=cfg.calibrated
+        )
     files = table.write(predictions, folder)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    found = measured.measure(cfg, predictions, folder, read.record.get("thresholds"))
+    trust = trusted.evaluate(cfg, read, data, logits, features[:: 1 + flip], marks, run)
     drawn = finish.draw(
         net,
         data.datasets[cfg.split],
@@ -78,16 +118,33 @@ def _measure(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: lis
         folder,
         title=f"{data.name}, {cfg.split} part",
         n_worst=cfg.explain.n_worst if cfg.explain.enabled else None,
+        probabilities=read.probabilities(logits, cfg.calibrated),
+        maps=cam.asked(cfg.explain, net),
+        more_panels=True,
     )
-    part = cfg.split if cfg.split in ("train", "val") else "test"
-    run.log_metrics({f"{part}/{name}": value for name, value in metrics.items() if value is not None}, read.epoch)
-    for file in [*files, folder / "metrics.json", *drawn]:
+    part = _part(cfg, read)
+    numbers = {**measured.to_log(found), **{name: value for name, value in metrics.items() if value is not None}}
+    run.log_metrics({f"{part}/{name}": value for name, value in numbers.items()}, read.epoch)
+    for file in [*files, folder / "metrics.json", *found.files, *trust.files, *drawn]:
         run.log_artifact(file, f"eval/{cfg.split}")
-    return metrics
+    if cfg.explain.enabled and cfg.explain.tests:
+        from koa_lightning.explain.record import record_tests
+
+        how = {"marks": marks, "checkpoint": str(read.path), "epoch": read.epoch, "quiet": cfg.quiet}
+        record_tests(net, data, cfg.split, cfg.explain, folder, run, **how)
+    return metrics, found, trust.lines
+
+
+def _part(cfg: DictConfig, read: Checkpoint) -> str:
+    """Return under which name metrics are logged: those of training are raw, so calibrated ones go beside them."""
+    if cfg.split not in ("train", "val"):
+        return "test"
+    changed = cfg.calibrated and read.record.get("calibration", {}).get("method", "none") != "none"
+    return f"{cfg.split}_calibrated" if changed else str(cfg.split)
 
 
 def grade_part(
-    read: Checkpoint, net: KneeNet, data: KneeDataModule, part: str, *, flip: bool = False
+    read: Checkpoint, net: KneeNet, data: KneeDataModule, part: str, *, flip: bool = False, calibrated: bool = False
 ) -> tuple[pd.DataFrame, Tensor, dict[str, Any]]:
     """Grade a part that is prepared; return the predictions table, the logits (float N x K), and the metrics.
 
@@ -97,6 +154,7 @@ def grade_part(
         data: With that part.
         part: Its name.
         flip: Also grade the mirrored images, and average the logits.
+        calibrated: With the probabilities that the checkpoint promises; the loss is that of the logits all the same.
     """
     import torch
 
@@ -106,7 +164,7 @@ def grade_part(
     device = next(net.parameters()).device
     logits = torch.cat(list(grade_batches(net, data.eval_dataloader(part), device, flip)))
     knees = data.tables[part]
-    predictions = table.predictions_table(knees, logits, net.spec.link)
+    predictions = table.predictions_table(knees, logits, net.spec.link, read.probabilities(logits, calibrated))
     loss = assemble.recorded_loss(read.record)
     mean = mean_loss(loss, logits, knees["grade"], data.eval_batch_size) if loss else None
     return predictions, logits, {"loss": mean, **measure_table(predictions)}
@@ -134,7 +192,6 @@ def mean_loss(loss: torch.nn.Module, logits: Tensor, grade: pd.Series, batch_siz
 def measure_table(predictions: pd.DataFrame) -> dict[str, Any]:
     """Return the metrics of the rows whose grade is known; one that is undefined is None."""
     from koa_lightning import table
-    from koa_lightning.errors import InputError
     from koa_lightning.metrics.grade_metrics import measure
 
     rows = table.known(predictions)
@@ -145,8 +202,8 @@ def measure_table(predictions: pd.DataFrame) -> dict[str, Any]:
     return {**numbers, "n_knees": len(rows), "n_patients": table.n_patients(rows)}
 
 
-def _data(cfg: DictConfig, read: Checkpoint) -> KneeDataModule:
-    """Return the data to evaluate on, prepared as the checkpoint wants its images."""
+def data_of(cfg: DictConfig, read: Checkpoint, part: str) -> KneeDataModule:
+    """Return a part of the data that `cfg.data` names, or of the checkpoint's, prepared as it wants its images."""
     from koa_lightning import assemble
 
     config = cfg.data if cfg.get("data") else read.data_config()
@@ -155,7 +212,7 @@ def _data(cfg: DictConfig, read: Checkpoint) -> KneeDataModule:
     data.preprocessing = read.preprocessing
     trained = read.record["config"]["data"]
     data.eval_batch_size = int(cfg.batch_size or trained["eval_batch_size"] or 2 * trained["batch_size"])
-    return data.prepare((cfg.split,))
+    return data.prepare((part,))
 
 
 def _open_run(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str]) -> Any:
@@ -179,29 +236,18 @@ def _open_run(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: li
     return run
 
 
-def _say(cfg: DictConfig, metrics: dict[str, Any], marks: list[str], folder: Path) -> None:
+def _say(part: str, metrics: dict[str, Any], found: Measured, marks: list[str], folder: Path, lines: list[str]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    shown = Table(title=f"{cfg.split}: {metrics['n_knees']} knees of {metrics['n_patients']} patients")
-    shown.add_column("metric")
-    shown.add_column("arg-max", justify="right")
-    shown.add_column("expected grade", justify="right")
-    for name, value in metrics.items():
-        if name.endswith("_expected") or name in ("n_knees", "n_patients"):
-            continue
-        expected = metrics.get(f"{name}_expected")
-        shown.add_row(name, _number(value), _number(expected) if f"{name}_expected" in metrics else "")
-    console = Console()
-    console.print(shown)
+    from koa_lightning import shown
+
+    title = f"{part}: {metrics['n_knees']} knees of {metrics['n_patients']} patients"
+    shown.say(found, title, {name: metrics[name] for name in ("loss",) if name in metrics})
+    print("\n".join(lines))
     if marks:
-        console.print(f"[bold red]{', '.join(marks)}[/]")
+        Console().print(f"[bold red]{', '.join(marks)}[/]")
     print(DISCLAIMER)
     print(f"written to {folder}")
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4f}"
 
 
 def main() -> None:

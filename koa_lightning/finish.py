@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,19 @@ from koa_lightning.callbacks import History
 from koa_lightning.cli import DONE, INTERRUPTED
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.data.dataset import KneeDataset
-from koa_lightning.explain.cam import gradcam
-from koa_lightning.explain.panel import cam_panel, choose_knees
+from koa_lightning.explain.cam import asked
+from koa_lightning.explain.panels import draw_panels
+from koa_lightning.explain.record import record_tests
 from koa_lightning.inference import grade_batches
 from koa_lightning.models.grader import KneeGrader
 from koa_lightning.models.net import KneeNet
 from koa_lightning.reports import figures
 from koa_lightning.resume import DONE_FILE
 from koa_lightning.sweeps import trial
+from koa_lightning.trust import foreign
+from koa_lightning.trust import part as trusted
+from koa_lightning.trust.conformal import ALPHA
+from koa_lightning.trust.fit import in_words
 
 
 def finish(
@@ -51,7 +56,8 @@ def finish(
     best = history.best(cfg.monitor, cfg.mode) or history.epochs[-1]
     _log_missing(history, run)
     _draw_curves(cfg, folder, module, history, run)
-    _draw_best(cfg, folder, read, data, run)
+    logits, features = _draw_best(cfg, folder, read, data, run)
+    _calibrate(cfg, folder, read, data, logits, features, run)
     for file in (best_file, checkpoints / "last.ckpt", folder / "history.csv", folder / "manifest.parquet"):
         run.log_artifact(file, "checkpoints" if file.suffix == ".ckpt" else None)
     metrics = {name: value for name, value in best.items() if name != "epoch"}
@@ -134,11 +140,35 @@ def _best_names(best: dict[str, float]) -> dict[str, float]:
     return {name.replace("val/", "best/", 1): value for name, value in best.items() if name.startswith("val/")}
 
 
-def _draw_best(cfg: DictConfig, folder: Path, read: checkpoint.Checkpoint, data: KneeDataModule, run: Any) -> None:
+def _calibrate(
+    cfg: DictConfig,
+    folder: Path,
+    read: checkpoint.Checkpoint,
+    data: KneeDataModule,
+    logits: Tensor,
+    features: list[Tensor],
+    run: Any,
+) -> None:
+    """Fit what tells how far to trust a grade, write it into the best checkpoint, and draw it."""
+    read = trusted.fit_into(read, data, logits, features, cfg.calibration)
+    print(in_words(read.record), flush=True)
+    measured = trusted.measure_part(read, data.tables["val"], logits, None, alpha=ALPHA)
+    for file in trusted.draw(measured, "validation", read.marks, folder / "figures"):
+        run.log_artifact(file, "figures")
+
+
+def _draw_best(
+    cfg: DictConfig, folder: Path, read: checkpoint.Checkpoint, data: KneeDataModule, run: Any
+) -> tuple[Tensor, list[Tensor]]:
+    """Grade the validation part with the best checkpoint and draw it; return its logits and features.
+
+    Raw probabilities: those that chose the epoch.
+    """
     net = read.network()
     device = torch.device("cuda" if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu" else "cpu")
     net.to(device)
-    logits = torch.cat(list(grade_batches(net, data.val_dataloader(), device)))
+    with foreign.watching(net) as features:
+        logits = torch.cat(list(grade_batches(net, data.val_dataloader(), device)))
     drawn = draw(
         net,
         data.datasets["val"],
@@ -148,9 +178,14 @@ def _draw_best(cfg: DictConfig, folder: Path, read: checkpoint.Checkpoint, data:
         folder / "figures",
         title="validation",
         n_worst=cfg.explain.n_worst if cfg.explain.enabled else None,
+        maps=asked(cfg.explain, net),
     )
     for file in drawn:
-        run.log_artifact(file, "figures" if "gradcam" not in file.name else "gradcam")
+        run.log_artifact(file, cfg.explain.method if file.name.startswith(cfg.explain.method) else "figures")
+    if cfg.explain.enabled and cfg.explain.tests:
+        how = {"marks": read.marks, "checkpoint": str(read.path), "epoch": read.epoch, "quiet": cfg.quiet}
+        record_tests(net, data, "val", cfg.explain, folder / "figures", run, **how)
+    return logits, features
 
 
 def draw(
@@ -163,9 +198,12 @@ def draw(
     *,
     title: str,
     n_worst: int | None,
+    maps: Mapping[str, str],
     suffix: str = "",
+    probabilities: Tensor | None = None,
+    more_panels: bool = False,
 ) -> list[Path]:
-    """Draw the confusion matrix and the Grad-CAM panel of graded knees; return the files.
+    """Draw the confusion matrix and panels of heat maps of graded knees; return the files.
 
     Args:
         net: The network, on its device.
@@ -176,9 +214,13 @@ def draw(
         folder: Where the files go.
         title: Of the part.
         n_worst: Mistakes in the panel, besides one knee a grade; None: no panel.
+        maps: What the panels show, see `koa_lightning.explain.cam.asked`.
         suffix: Of the panel's file name, e.g. an epoch.
+        probabilities: Float N x 5, those that the checkpoint promises; None: the raw ones.
+        more_panels: See `koa_lightning.explain.panels.draw_panels`.
     """
-    probabilities = links.probabilities(logits, net.spec.link)
+    if probabilities is None:
+        probabilities = links.probabilities(logits, net.spec.link)
     predicted = probabilities.argmax(1)
     grade = torch.from_numpy(dataset.grades.astype(np.int64))[: len(logits)]
     known = grade >= 0
@@ -189,36 +231,9 @@ def draw(
         figure = figures.confusion_matrix_figure(confusion, title, marks)
         files.append(figures.save(figure, folder / "confusion_matrix.png"))
     if n_worst is not None and known.any():
-        expected = links.expected_grade(probabilities)
-        rows = np.flatnonzero(known.numpy())
-        chosen = rows[choose_knees(grade[rows].numpy(), predicted[rows].numpy(), expected[rows].numpy(), n_worst)]
-        files.append(_panel(net, dataset, paths, probabilities, chosen, marks, folder / f"gradcam{suffix}.png"))
+        how: dict[str, Any] = {"n_worst": n_worst, "maps": maps, "more": more_panels, "suffix": suffix}
+        files += draw_panels(net, dataset, paths, probabilities, marks, folder, **how)
     return files
-
-
-def _panel(
-    net: KneeNet,
-    dataset: KneeDataset,
-    paths: Sequence[str],
-    probabilities: Tensor,
-    rows: np.ndarray,
-    marks: Sequence[str],
-    file: Path,
-) -> Path:
-    batch = dataset.__getitems__(rows.tolist())
-    device = next(net.parameters()).device
-    maps = gradcam(net, net.normalise(batch["image"].to(device)), link=net.spec.link)
-    chosen = probabilities[torch.from_numpy(rows)]
-    figure = cam_panel(
-        batch["image"][:, 0].numpy(),
-        maps,
-        batch["grade"].numpy(),
-        chosen.argmax(1).numpy(),
-        chosen.numpy(),
-        [Path(paths[row]).name for row in rows],
-        marks,
-    )
-    return figures.save(figure, file)
 
 
 def panel_drawer(
@@ -237,9 +252,10 @@ def panel_drawer(
             folder / "figures",
             title="validation",
             n_worst=cfg.explain.n_worst,
+            maps=asked(cfg.explain, module.net),
             suffix=f"_epoch_{epoch:03d}",
         )
         for file in drawn:
-            run.log_artifact(file, "gradcam")
+            run.log_artifact(file, cfg.explain.method)
 
     return draw_epoch

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from koa_lightning.errors import InputError
 
@@ -12,10 +13,11 @@ N_GRADES = 5
 
 
 class Link(NamedTuple):
-    """How many logits a head gives per knee, and the function that turns them into probabilities."""
+    """How many logits a head gives per knee, and the functions that turn them into probabilities and their logs."""
 
     n_outputs: int
     to_probabilities: Callable[[Tensor], Tensor]
+    to_log_probabilities: Callable[[Tensor], Tensor]
 
 
 def _softmax(logits: Tensor) -> Tensor:
@@ -30,9 +32,19 @@ def _corn(logits: Tensor) -> Tensor:
     return reaches * stays
 
 
+def _log_softmax(logits: Tensor) -> Tensor:
+    return logits.log_softmax(dim=1)
+
+
+def _log_corn(logits: Tensor) -> Tensor:
+    zero = logits.new_zeros(len(logits), 1)
+    reaches = torch.cat([zero, logsigmoid(logits).cumsum(dim=1)], dim=1)
+    return reaches + torch.cat([logsigmoid(-logits), zero], dim=1)
+
+
 LINKS: dict[str, Link] = {
-    "softmax": Link(N_GRADES, _softmax),
-    "corn": Link(N_GRADES - 1, _corn),
+    "softmax": Link(N_GRADES, _softmax, _log_softmax),
+    "corn": Link(N_GRADES - 1, _corn, _log_corn),
 }
 
 
@@ -67,13 +79,33 @@ def probabilities(logits: Tensor, link: str) -> Tensor:
     Raises:
         InputError: if the link is unknown or the logits have another number of columns than it needs.
     """
+    return _fitting(logits, link).to_probabilities(logits.float())
+
+
+def log_probabilities(logits: Tensor, link: str) -> Tensor:
+    """Logarithms of the grade probabilities, without the detour that loses the small ones.
+
+    Args:
+        logits: N x K float32 or float64, with K = n_outputs(link).
+        link: a key of LINKS.
+
+    Returns:
+        N x 5 of the logits' type, at most 0.
+
+    Raises:
+        InputError: as `probabilities` does.
+    """
+    return _fitting(logits, link).to_log_probabilities(logits)
+
+
+def _fitting(logits: Tensor, link: str) -> Link:
     chosen = _link(link)
     if logits.ndim != 2 or logits.shape[1] != chosen.n_outputs:
         raise InputError(
             f"logits of shape {tuple(logits.shape)} do not fit link {link!r}: "
             f"give N x {chosen.n_outputs}, or the link that the head was made for"
         )
-    return chosen.to_probabilities(logits.float())
+    return chosen
 
 
 def expected_grade(probabilities: Tensor) -> Tensor:

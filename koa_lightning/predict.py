@@ -42,12 +42,14 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
     from koa_lightning.data.images import find_images
     from koa_lightning.explain import cam
     from koa_lightning.tracking.find import find_checkpoint
+    from koa_lightning.trust import judge
 
     paths = find_images(str(cfg.input))
     read = checkpoint.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
+    judge.settle(cfg, read.record)
     net = read.network()
-    if cfg.overlays:
-        cam.check(net, read.preprocessing.image_size, "overlays=false", link=net.spec.link)
+    if _draws(cfg):
+        cam.check(net, read.preprocessing.image_size, "overlays=false", **cam.asked(cfg.explain, net))
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
     tables: list[pd.DataFrame] = []
@@ -63,9 +65,12 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
     for line in failed.values():
         cli.say_error(line)
     (folder / "failed.json").write_text(json.dumps(failed, indent=1))
-    _write(pd.concat(tables, ignore_index=True), read, folder)
+    rows = pd.concat(tables, ignore_index=True)
+    _write(rows, read, cfg, folder)
     for mark in read.marks:
         print(f"WARNING: the model carries the mark: {mark}")
+    for line in judge.warnings(read.record, rows, cfg.refer_below):
+        print(f"WARNING: {line}")
     print(DISCLAIMER)
     graded = len(paths) - len(failed)
     print(f"{graded} graded, {len(failed)} not readable; written to {folder}")
@@ -89,6 +94,7 @@ def _grade_some(
     from koa_lightning import table
     from koa_lightning.data.images import read_image
     from koa_lightning.inference import grade_logits
+    from koa_lightning.trust import foreign, judge
 
     names, images = [], []
     for path in paths:
@@ -101,29 +107,40 @@ def _grade_some(
         return []
     batch = np.stack(images)
     tensor = torch.from_numpy(batch).unsqueeze(1)
-    with torch.no_grad():
+    with torch.no_grad(), foreign.watching(net) as features:
         logits = grade_logits(net, tensor, cfg.tta == "flip")
-    rows = table.predictions_table(pd.DataFrame({"path": names, "side": cfg.side}), logits, net.spec.link)
+    p = read.probabilities(logits, cfg.calibrated)
+    rows = table.predictions_table(pd.DataFrame({"path": names, "side": cfg.side}), logits, net.spec.link, p)
     rows["name"] = [read.record["grade_names"][grade] for grade in rows["predicted"]]
-    rows["overlay"] = _overlays(net, read, batch, rows, folder) if cfg.overlays else ""
+    described = foreign.describe([tensor], features[:1]) if read.inputs else None
+    judged = judge.columns(read, logits, p.numpy(), described, alpha=cfg.alpha, refer_below=cfg.refer_below)
+    rows = pd.concat([rows, judged], axis=1)
+    rows["overlay"] = _overlays(cfg, net, read, batch, rows, folder) if _draws(cfg) else ""
     return [rows]
 
 
-def _overlays(net: KneeNet, read: Checkpoint, batch: np.ndarray, rows: pd.DataFrame, folder: Path) -> list[str]:
+def _draws(cfg: DictConfig) -> bool:
+    return bool(cfg.overlays and cfg.explain.enabled)
+
+
+def _overlays(
+    cfg: DictConfig, net: KneeNet, read: Checkpoint, batch: np.ndarray, rows: pd.DataFrame, folder: Path
+) -> list[str]:
     import hashlib
 
     import torch
 
-    from koa_lightning.explain.cam import gradcam
+    from koa_lightning.explain.cam import asked, heat_maps
     from koa_lightning.explain.panel import overlay
 
-    heat = gradcam(net, net.normalise(torch.from_numpy(batch).unsqueeze(1)), link=net.spec.link)
+    heat = heat_maps(net, net.normalise(torch.from_numpy(batch).unsqueeze(1)), **asked(cfg.explain, net))
     (folder / "overlays").mkdir(exist_ok=True)
     files = []
     for image, one, row in zip(batch, heat, rows.to_dict("records"), strict=True):
         tag = hashlib.blake2b(row["path"].encode(), digest_size=4).hexdigest()  # two folders may hold the same name
         file = folder / "overlays" / f"{Path(row['path']).stem}-{tag}.png"
-        words = [f"grade {row['predicted']} ({row['name']})", *read.marks, DISCLAIMER]
+        grade = f"grade {row['predicted']} ({row['name']})" + (f", set {row['set']}" if row["set"] else "")
+        words = [grade, *([row["refer"]] if row["refer"] else []), *read.marks, DISCLAIMER]
         with_words(overlay(image, one), words).save(file)
         files.append(str(file))
     return files
@@ -150,8 +167,9 @@ def with_words(picture: np.ndarray, words: Sequence[str]) -> Image:
     return canvas
 
 
-def _write(rows: pd.DataFrame, read: Checkpoint, folder: Path) -> None:
+def _write(rows: pd.DataFrame, read: Checkpoint, cfg: DictConfig, folder: Path) -> None:
     from koa_lightning import table
+    from koa_lightning.trust import judge
 
     table.write(rows, folder)
     knees = [
@@ -161,15 +179,22 @@ def _write(rows: pd.DataFrame, read: Checkpoint, folder: Path) -> None:
             "name": row["name"],
             "expected_grade": round(float(row["expected_grade"]), 4),
             "probabilities": [round(float(row[column]), 6) for column in table.PROBABILITIES],
+            **judge.as_json(row),
             "overlay": row["overlay"],
         }
         for row in rows.to_dict("records")
     ]
-    note = {"note": DISCLAIMER, "marks": read.marks, "checkpoint": str(read.path)}
+    method = read.record.get("calibration", {}).get("method", "none") if cfg.calibrated else "none"
+    settings = {"calibration": method, "alpha": cfg.alpha, "refer_below": cfg.refer_below}
+    note = {"note": DISCLAIMER, "marks": read.marks, "checkpoint": str(read.path), **settings}
     (folder / "predictions.json").write_text(json.dumps({**note, "knees": knees}, indent=1))
     for knee in knees[:20]:
         shares = " ".join(f"{p:.2f}" for p in knee["probabilities"])
-        print(f"{knee['path']}: grade {knee['grade']} {knee['name']} (expected {knee['expected_grade']:.2f}; {shares})")
+        said = "".join(f"; {words}" for words in (f"set {knee['set']}" if knee["set"] else "", knee["refer"]) if words)
+        print(
+            f"{knee['path']}: grade {knee['grade']} {knee['name']} (expected {knee['expected_grade']:.2f}; {shares})"
+            f"{said}"
+        )
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from koa_lightning.config import plain, without_targets
 from koa_lightning.errors import InputError
-from koa_lightning.overrides import key, quote, value
+from koa_lightning.overrides import as_typed, key, quote, value
 
 DONE_FILE = "done.json"
 _LOCK_FILE = ".lock"
@@ -151,6 +151,15 @@ def remember(folder: Path, overrides: Sequence[str] | None = None) -> None:
     part = record.with_suffix(".part")
     part.write_text(yaml.safe_dump([str(item) for item in overrides if key(item) not in ("ckpt", "out")]))
     part.replace(record)
+
+
+def recorded(folder: Path) -> list[str] | None:
+    """Return what a run was started with, as it was typed; None where it was called from a program."""
+    record = folder / _RECORD
+    if not record.is_file():
+        return None
+    items = [str(item) for item in yaml.safe_load(record.read_text()) or []]
+    return [as_typed(item) for item in items if key(item) not in ("ckpt", "out")]
 
 
 def is_main() -> bool:

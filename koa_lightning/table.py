@@ -16,7 +16,9 @@ LOGITS = [f"z{grade}" for grade in range(links.N_GRADES)]
 COLUMNS = ["path", "patient", "side", "grade", "predicted", "expected_grade", *PROBABILITIES, *LOGITS]
 
 
-def predictions_table(knees: pd.DataFrame, logits: Tensor, link: str) -> pd.DataFrame:
+def predictions_table(
+    knees: pd.DataFrame, logits: Tensor, link: str, probabilities: Tensor | None = None
+) -> pd.DataFrame:
     """Return the table of graded knees.
 
     Args:
@@ -24,8 +26,10 @@ def predictions_table(knees: pd.DataFrame, logits: Tensor, link: str) -> pd.Data
             `hash` and `split` are kept at the end.
         logits: float N x K; `corn` has four, and leaves `z4` empty.
         link: How they become probabilities.
+        probabilities: Float N x 5, those that the checkpoint promises; None: the raw ones.
     """
-    probabilities = links.probabilities(logits, link)
+    if probabilities is None:
+        probabilities = links.probabilities(logits, link)
     table = pd.DataFrame({"path": knees["path"].to_numpy()})
     for column in ("patient", "side"):
         table[column] = knees[column].to_numpy() if column in knees else ""

@@ -68,7 +68,7 @@ def _train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     _hush()
     module, plan = assemble.grader(cfg, data, resumed)
     if cfg.explain.enabled:
-        cam.check(module.net, cfg.data.image_size, "explain=none", link=module.net.spec.link)
+        cam.check(module.net, cfg.data.image_size, "explain=none", **cam.asked(cfg.explain, module.net))
     history, report = callbacks.History(folder / "history.csv"), reporter(folder)
     before = resumed.record["tracking"] if resumed else {}
     run = open_run(cfg.tracking, folder, assemble.run_name(cfg), before.get("run_id") or None, before.get("uri"))

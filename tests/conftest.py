@@ -15,17 +15,20 @@ from types import SimpleNamespace
 
 import lightning as L
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hypothesis import settings
+from mlflow.entities import Metric, Param
 from PIL import Image
 
 import koa_lightning
 from koa_lightning import schedules
 from koa_lightning.augment import KneeAugment
 from koa_lightning.callbacks import Checkpoints, History
+from koa_lightning.checkpoint import RECORD
 from koa_lightning.config import compose
 from koa_lightning.data.cache import Preprocessing, decode_phantoms
 from koa_lightning.data.datamodule import KneeDataModule
@@ -234,6 +237,21 @@ def made_study():
     return make
 
 
+@pytest.fixture(scope="session")
+def write_checkpoint(tiny_record):
+    """Write a checkpoint of an untrained network; returns the file."""
+
+    def write(file, seed=0, **record):
+        torch.manual_seed(seed)
+        content = {**tiny_record(), **record}
+        state = {f"net.{key}": value for key, value in build(NetSpec(**content["net"])).state_dict().items()}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({RECORD: content, "state_dict": state, "epoch": 2, "global_step": 9}, file)
+        return file
+
+    return write
+
+
 TINY = [
     "data.source.n_patients=40", "data.image_size=64", "data.batch_size=8", "model=resnet18", "model.weights=none",
     "model.name=test_efficientnet", "trainer=cpu", "trainer.precision=fp32", "trainer.max_epochs=2",
@@ -257,6 +275,34 @@ def place(alone, ready_database, tmp_path, monkeypatch):
     shutil.copy(ready_database, tmp_path / "mlruns")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def log_run(place):
+    """Write a run into the store of the working directory, as a training leaves one; returns its id."""
+    store = open_store(None, place / "mlruns")
+    client = store.client()
+
+    def log(name, *, params=(), tags=(), metrics=(), checkpoint=None, parent=None, status="FINISHED", texts=()):
+        own = {"mlflow.parentRunId": parent} if parent else {}
+        experiment = store.experiment_id("koa-lightning")
+        run_id = client.create_run(experiment, tags={**dict(tags), **own}, run_name=name).info.run_id
+        client.log_batch(run_id, params=[Param(key, str(value)) for key, value in dict(params).items()])
+        points = [
+            Metric(key, value, 0, epoch)
+            for key, values in dict(metrics).items()
+            for epoch, value in enumerate(values if isinstance(values, list) else [values])
+        ]
+        client.log_batch(run_id, metrics=points)
+        for file, text in dict(texts).items():
+            client.log_text(run_id, text, file)
+        if checkpoint:
+            client.log_artifact(run_id, str(checkpoint), "checkpoints")
+        client.set_terminated(run_id, status) if status != "RUNNING" else None
+        return run_id
+
+    log.client = client
+    return log
 
 
 @pytest.fixture(scope="session")
@@ -374,3 +420,27 @@ def write_dicom():
         return file
 
     return write
+
+
+@pytest.fixture(scope="session")
+def graded_table():
+    """A predictions table: two knees a patient, alike in grade, graded with the sharpness given."""
+
+    def make(n_patients=60, seed=0, sharpness=1.0, truth=0):
+        rng = np.random.default_rng(truth)
+        severity = rng.normal(2, 1.3, n_patients).repeat(2) + rng.normal(0, 0.5, 2 * n_patients)
+        grade = severity.round().clip(0, 4).astype(int)
+        rng = np.random.default_rng([seed, 7])
+        logits = rng.normal(size=(2 * n_patients, 5)) - 0.7 * np.abs(np.arange(5) - grade[:, None])
+        p = np.exp(sharpness * logits)
+        p = (p / p.sum(1, keepdims=True)).astype(np.float32)
+        names = [f"{knee // 2:04d}" for knee in range(2 * n_patients)]
+        sides = ["LR"[knee % 2] for knee in range(2 * n_patients)]
+        table = pd.DataFrame({"path": [f"/data/{a}{b}.png" for a, b in zip(names, sides, strict=True)]})
+        table["patient"], table["side"] = names, sides
+        table["grade"] = pd.array(grade, dtype="Int64")
+        table["predicted"], table["expected_grade"] = p.argmax(1), p @ np.arange(5)
+        table[[f"p{k}" for k in range(5)]] = p
+        return table
+
+    return make

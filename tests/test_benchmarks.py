@@ -20,7 +20,7 @@ def _importable(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
 
 
-@pytest.mark.parametrize("name", ["loader", "augment", "cache_build", "fit", "precision", "memory"])
+@pytest.mark.parametrize("name", ["loader", "augment", "cache_build", "fit", "precision", "memory", "intervals", "cam"])
 def test_every_benchmark_has_the_one_interface(name):
     assert name in import_module("benchmarks.run").NAMES
     assert callable(import_module(f"benchmarks.{name}").measure)
@@ -96,3 +96,15 @@ def test_loss_curves_are_compared_smoothed():
     assert differ([1.0] * 10, [1.0] * 10) == 0
     assert differ([2.0] * 10, [2.2] * 10) == pytest.approx(0.1)
     assert differ([1.0] * 10, [1.0, 1.5] + [1.0] * 8) == pytest.approx(0.1)
+
+
+def test_intervals_hold_the_truth_by_patient_and_too_seldom_by_knee():
+    """A small version of `benchmarks.coverage`: of 200 studies 190 are expected, sd 3."""
+    coverage = import_module("benchmarks.coverage")
+    metrics = ("accuracy", "mae", "rps")
+    true = coverage.truth(60_000, metrics)
+    pairs = [coverage.repeat(seed, 150, 300, metrics) for seed in range(200)]
+    by_patient, by_knee = (coverage.coverage(list(side), true) for side in zip(*pairs, strict=True))
+    for name in metrics:
+        assert 0.92 <= by_patient[name] <= 0.98, name
+        assert by_knee[name] < 0.92, name

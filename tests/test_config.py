@@ -40,6 +40,7 @@ def test_every_choice_composes_and_holds(composed):
         ("cross_validate", []),
         ("split", []),
         ("audit", []),
+        ("explain_tests", ["ckpt=x"]),
         ("prepare", ["input=x", "output=y"]),
     ],
 )
@@ -49,7 +50,7 @@ def test_the_other_configs_hold(name, needed):
 
 def test_every_key_that_is_checked_is_one(composed):
     known = {key for cfg in composed.values() for key in keys(plain(cfg))}
-    others = ("eval", "predict", "audit", "cross_validate", "split", "prepare")
+    others = ("eval", "predict", "audit", "cross_validate", "split", "prepare", "explain_tests")
     known |= {key for name in others for key in keys(OmegaConf.to_container(compose(name, [])))}
     checked = {*config._NUMBERS, *config._CHOICES, *config._MAY_BE_NULL}
     assert checked <= known
@@ -75,6 +76,7 @@ def test_every_key_that_is_checked_is_one(composed):
         ("mode", "min", "mode=min: the best val/quadratic_kappa is the max; type mode=max"),
         ("out", None, "out: must name a folder"),
         ("data.fold", 5, "data.fold=5: with data.folds=5 it must be 0 to 4"),
+        ("explain.target", "class", "explain.target=class: must be one of grade, expected"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_it_may_be(key, value, line, composed):

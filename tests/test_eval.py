@@ -87,6 +87,69 @@ def test_metrics_json(trained, measure):
     assert result == {**metrics, "out": str(folder)}
 
 
+def test_intervals_beside_the_metrics_and_of_the_same_values(measure):
+    result, folder = measure("tracking=none", "n_resamples=200")
+    intervals = json.loads((folder / "intervals.json").read_text())
+    own = set(result) - {"loss", "n_knees", "n_patients", "out"}
+    assert own <= set(intervals)
+    for name in own:
+        if (
+            intervals[name]["value"] is not None
+        ):  # F1 of a grade that is not there is 0 in the one, left out in the other
+            assert intervals[name]["value"] == pytest.approx(result[name], abs=1e-5), name
+        assert intervals[name]["value"] is not None or intervals[name]["note"]
+
+
+def test_thresholds_of_validation_subgroups_and_readers(trained, measure, launch, tmp_path):
+    _, folder = measure("split=val", "tracking=none", "n_resamples=200", "subgroups=side")
+    assert {"L", "R"} < set(pd.read_csv(folder / "subgroups.csv")["group"])
+    (folder / "thresholds.json").rename(tmp_path / "tuned.json")
+    _, folder = measure("tracking=none", f"thresholds={tmp_path}/tuned.json", "n_resamples=200")
+    assert "accuracy_tuned" in json.loads((folder / "intervals.json").read_text())
+    for asked in ("subgroups=[sit]", "readers=[reader_1]", "edges={side:[1]}"):
+        ended = launch(eval.main, f"ckpt={trained.best}", f"out={tmp_path}/bad", "tracking=none", asked)
+        assert (ended.code, len(ended.err)) == (2, 1), ended.err
+        assert not (tmp_path / "bad").exists()
+
+
+def test_a_table_from_elsewhere_is_measured_without_its_model(graded_table, launch, place):
+    rows = graded_table(50)
+    rows["reader_1"] = rows["grade"]
+    rows.to_csv("theirs.csv", index=False)
+    ended = launch(
+        eval.main, "table=theirs.csv", "out=made", "n_resamples=100", "readers=[reader_1]", "subgroups=[side]"
+    )
+    assert ended.code == 0, ended.err
+    assert "theirs.csv: 100 knees of 50 patients" in "\n".join(ended.out)
+    made = {file.name for file in Path("made").iterdir()}
+    assert {"metrics.json", "intervals.json", "predictions.csv", "readers.csv", "subgroups.json"} <= made
+    metrics = json.loads(Path("made/metrics.json").read_text())
+    assert metrics["accuracy"] == pytest.approx((rows["grade"] == rows["predicted"]).mean())
+    logits = np.log(rows[table.PROBABILITIES].to_numpy(dtype=float)) + 3
+    rows.assign(**dict(zip(table.PROBABILITIES, logits.T, strict=True))).to_csv("logits.csv", index=False)
+    again = launch(eval.main, "table=logits.csv", "logits=true", "out=again", "n_resamples=100")
+    assert again.code == 0
+    assert json.loads(Path("again/metrics.json").read_text())["accuracy"] == metrics["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["table=logits.csv"], "look like logits: if they are, type logits=true"),
+        (["table=no.csv"], "table=no.csv: there is no such file"),
+        (["table=logits.csv", "ckpt=x.ckpt"], "ckpt and table: one of them is measured"),
+        (["ckpt=x.ckpt", "logits=true"], "logits=true: is about a table"),
+        ([], "ckpt: must be given"),
+    ],
+)
+def test_bad_tables_are_one_line(arguments, line, graded_table, launch, place):
+    rows = graded_table(20)
+    rows.assign(p0=-3.0, p1=4.0).to_csv("logits.csv", index=False)
+    ended = launch(eval.main, *arguments)
+    assert ended.code == 2
+    assert len(ended.err) == 1 and line in ended.err[0]
+
+
 def test_no_patient_of_the_test_part_was_trained_on(trained, measure):
     _, folder = measure("tracking=none")
     tested = set(pd.read_csv(folder / "predictions.csv")["patient"].astype(str))
@@ -100,11 +163,15 @@ def test_it_is_logged_to_the_run_that_trained_it_which_stays_as_it_was(trained, 
     after = client.get_run(run_id)
     assert after.data.metrics["test/quadratic_kappa"] == result["quadratic_kappa"]
     assert after.data.metrics["test/loss"] == pytest.approx(result["loss"])
+    assert after.data.metrics["test/accuracy_low"] <= result["accuracy"] <= after.data.metrics["test/accuracy_high"]
+    assert after.data.metrics["test/rps"] > 0
     [row] = client.get_metric_history(run_id, "test/mae")
     assert row.step == trained.result["best_epoch"]
     files = {item.path for item in client.list_artifacts(run_id, "eval/test")}
     assert {path.removeprefix("eval/test/") for path in files} == {
-        "predictions.csv", "predictions.parquet", "metrics.json", "confusion_matrix.png", "gradcam.png",
+        "predictions.csv", "predictions.parquet", "metrics.json", "intervals.json", "confusion_matrix.png",
+        "gradcam.png",
+        "panel_by_grade.png", "panel_by_mistake.png", "panel_most_certain.png", "panel_least_certain.png",
     }  # fmt: skip
     for field in ("run_name", "status", "start_time", "end_time"):
         assert getattr(after.info, field) == getattr(before.info, field)

@@ -8,6 +8,7 @@ import torch
 from koa_lightning import cli, finish
 from koa_lightning.callbacks import History
 from koa_lightning.data.dataset import KneeDataset
+from koa_lightning.explain import panels
 from koa_lightning.models.net import NetSpec, build
 from koa_lightning.tracking.none import NoRun
 
@@ -46,12 +47,19 @@ def history(tmp_path):
     return kept
 
 
+GRADCAM = {"method": "gradcam", "target": "grade", "link": "softmax"}
+
+
 def draw(graded, folder, **options):
+    options = {"maps": GRADCAM, **options}
     return [file.name for file in finish.draw(*graded, ["phantom data"], folder, title="test", **options)]
 
 
 def test_what_is_drawn(graded, tmp_path):
     assert draw(graded, tmp_path, n_worst=2) == ["confusion_matrix.png", "gradcam.png"]
+    more = draw(graded, tmp_path.with_name("more"), n_worst=2, more_panels=True, maps={**GRADCAM, "method": "cam"})
+    kinds = ("by_grade", "by_mistake", "most_certain", "least_certain")
+    assert more == ["confusion_matrix.png", "cam.png", *(f"panel_{kind}.png" for kind in kinds)]
     assert draw(graded, tmp_path, n_worst=None) == ["confusion_matrix.png"]
     assert draw(graded, tmp_path, n_worst=0, suffix="_epoch_001") == ["gradcam_epoch_001.png"]
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -63,8 +71,8 @@ def test_what_is_drawn(graded, tmp_path):
 
 def test_knees_of_unknown_grade_are_in_no_figure(graded, tmp_path, monkeypatch):
     seen = {}
-    original = finish.cam_panel
-    monkeypatch.setattr(finish, "cam_panel", lambda *args: seen.update(grade=args[2], names=args[5]) or original(*args))
+    original = panels.cam_panel
+    monkeypatch.setattr(panels, "cam_panel", lambda *args: seen.update(grade=args[2], names=args[5]) or original(*args))
     figure = finish.figures.confusion_matrix_figure
     monkeypatch.setattr(
         finish.figures,
@@ -86,7 +94,7 @@ def test_the_counts_are_true_by_predicted(graded, tmp_path, monkeypatch):
     monkeypatch.setattr(
         finish.figures, "confusion_matrix_figure", lambda counts, *args: seen.append(counts) or figure(counts, *args)
     )
-    finish.draw(net, dataset, paths, logits, [], tmp_path, title="", n_worst=None)
+    finish.draw(net, dataset, paths, logits, [], tmp_path, title="", n_worst=None, maps=GRADCAM)
     assert seen[0][0].tolist() == [0, 1, 0, 0, 0]
     assert seen[0][2].tolist() == [1, 0, 1, 0, 0]
 
@@ -94,7 +102,7 @@ def test_the_counts_are_true_by_predicted(graded, tmp_path, monkeypatch):
 def test_nothing_is_drawn_without_a_known_grade(graded, tmp_path):
     net, dataset, paths, logits = graded
     unknown = KneeDataset(dataset.images, dataset.rows, np.full(7, -1))
-    assert finish.draw(net, unknown, paths, logits, [], tmp_path, title="", n_worst=3) == []
+    assert finish.draw(net, unknown, paths, logits, [], tmp_path, title="", n_worst=3, maps=GRADCAM) == []
 
 
 def test_the_network_is_left_as_it_was(graded, tmp_path):

@@ -15,10 +15,11 @@ from koa_lightning import checkpoint, cli, predict, table
 from koa_lightning.config import compose
 from koa_lightning.data.images import read_image
 from koa_lightning.errors import InputError
+from koa_lightning.trust import judge
 
 TABLE = [
     "path", "patient", "side", "grade", "predicted", "expected_grade", *table.PROBABILITIES, *table.LOGITS,
-    "name", "overlay",
+    "name", *judge.COLUMNS, "overlay",
 ]  # fmt: skip
 
 

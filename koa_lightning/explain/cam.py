@@ -1,53 +1,66 @@
-"""Grad-CAM (Selvaraju 2017): where on the radiograph the evidence for a grade lies.
+"""Class activation maps: where on the radiograph the evidence for a grade lies.
 
-The heat says where a network looked, not that it looked at osteoarthritis.
-Research use only, not a medical device.
+Seven methods behind one function, `heat_maps`. The heat says where a network looked, not that it looked at
+osteoarthritis: `koa_lightning.explain.examine` tests that. Research use only, not a medical device.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
-from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.image import scale_cam_image
 from torch import Tensor, nn
 
 from koa_lightning.errors import InputError
-from koa_lightning.links import probabilities
+from koa_lightning.explain import methods
+from koa_lightning.explain.evidence import TARGETS, slopes
+from koa_lightning.models.net import KneeNet
+
+Grades = Sequence[int] | Tensor | np.ndarray | None
 
 
-def gradcam(
+def heat_maps(
     model: nn.Module,
     images: Tensor,
-    grades: Sequence[int] | Tensor | np.ndarray | None = None,
+    grades: Grades = None,
     *,
+    method: str = "gradcam",
+    target: str = "grade",
     link: str = "softmax",
     batch_size: int = 32,
 ) -> np.ndarray:
-    """Heat maps of the evidence for a grade, each scaled to its own maximum.
+    """Heat maps of the evidence for a grade, or for a higher grade, each scaled to its own maximum.
 
     Computed in float32, outside autocast, in evaluation mode; works inside `torch.no_grad` and
-    `torch.inference_mode`. The model is left as found, also after an error: training flags, gradients,
-    `requires_grad` and hooks. Meanwhile it carries hooks, so no other thread may use it.
+    `torch.inference_mode`. The model is left as found, also after an error: training flags, gradients and
+    `requires_grad`; hooks never hang on it. Meanwhile its flags differ, so no other thread may use it.
 
     Args:
-        model: Network with an nn.Identity `last_map` that its last map, N x C x h x w, passes through.
+        model: Network with `features(images)`, which gives its last map N x C x h x w, and `head(features)`, which
+            gives its logits, as `KneeNet`.
         images: Float, N x c x H x W, as the model takes them.
-        grades: Grade to explain of each image, N, 0 to 4; None for the predicted one.
+        grades: Grade to explain of each image, N, 0 to 4; None for the predicted one. Only checked, not used, where
+            the target is "expected".
+        method: A key of `koa_lightning.explain.methods.METHODS`; `scorecam` passes each image through the network once
+            a channel.
+        target: "grade" explains the grade; "expected" the expected grade: heat is where a higher grade comes from.
         link: "softmax" explains the grade's logit, "corn" its probability (the logits are conditional).
         batch_size: Images a pass.
 
     Returns:
-        float32, N x H x W, in [0, 1]; all 0 where nothing on the map speaks for the grade, or where a "corn"
+        float32, N x H x W, in [0, 1]; all 0 where nothing on the map speaks for the target, or where a
         probability is 0 or 1 to the last bit and so has no gradient.
 
     Raises:
-        InputError: The model has no such feature map (a transformer), is not float32, gives values that are
-            not finite, or images and grades do not fit.
+        InputError: The model has no such feature map (a transformer) or, for `cam`, no pooled linear head; is not
+            float32, gives values that are not finite; unknown method or target; images and grades do not fit.
     """
-    last_map = _last_map_of(model)
+    _check_model(model, method, target)
     wanted = _checked_grades(images, grades)
     device = next(model.parameters()).device
+    size = (images.shape[-1], images.shape[-2])
     maps = [np.zeros((0, *images.shape[2:]), dtype=np.float32)]
     with (
         _as_found(model),
@@ -58,108 +71,135 @@ def gradcam(
         for start in range(0, len(images), batch_size):
             # a clone: a model may work in place, which a tensor made in inference mode does not allow here
             batch = images[start : start + batch_size].detach().clone().to(device, torch.float32)
-            targets = [_GradeScore(link, grade) for grade in wanted[start : start + batch_size]]
-            maps.append(_heat(model, last_map, batch, targets))
-    return np.concatenate(maps)
+            heat = _heat(model, batch, wanted[start : start + batch_size], method, target, link)
+            maps.append(scale_cam_image(scale_cam_image(heat, size)))  # between the grid's places a maximum gets lost
+    return np.clip(np.concatenate(maps), 0, 1, dtype=np.float32)
 
 
-def check(net: nn.Module, image_size: int, switch: str, *, link: str = "softmax") -> None:
+def asked(explain: Mapping[str, Any], net: KneeNet) -> dict[str, str]:
+    """Return the keywords of `heat_maps` that the config group `explain` and a network ask for."""
+    return {"method": explain["method"], "target": explain["target"], "link": net.spec.link}
+
+
+def gradcam(
+    model: nn.Module, images: Tensor, grades: Grades = None, *, link: str = "softmax", batch_size: int = 32
+) -> np.ndarray:
+    """Grad-CAM (Selvaraju 2017); see `heat_maps`."""
+    return heat_maps(model, images, grades, link=link, batch_size=batch_size)
+
+
+def check(
+    net: nn.Module,
+    image_size: int,
+    switch: str,
+    *,
+    method: str = "gradcam",
+    target: str = "grade",
+    link: str = "softmax",
+) -> None:
     """Stop before long work where its end would ask for maps that this network does not have.
 
     Args:
-        net: As for `gradcam`.
+        net: As for `heat_maps`.
         image_size: In pixels.
         switch: What to type to do without maps, e.g. `explain=none`.
-        link: As for `gradcam`.
+        method: As for `heat_maps`; a slow one is not run.
+        target: As for `heat_maps`.
+        link: As for `heat_maps`.
 
     Raises:
         InputError: It has none.
     """
+    quick = "gradcam" if method in methods.SLOW else method
     try:
-        gradcam(net, torch.zeros(1, 1, image_size, image_size), link=link)
+        _check_model(net, method, target)
+        heat_maps(net, torch.zeros(1, 1, image_size, image_size), method=quick, target=target, link=link)
     except InputError as error:
         raise InputError(f"{error}; type {switch} to do without maps") from None
 
 
-class _GradeScore:
-    """What is differentiated: the evidence for one image's grade."""
-
-    def __init__(self, link: str, grade: int | None) -> None:
-        self.link = link
-        self.grade = grade
-
-    def __call__(self, logits: Tensor) -> Tensor:
-        if not logits.requires_grad:
-            raise InputError("the model's output does not depend on its last_map: pass the last feature map through it")
-        shares = probabilities(logits[None], self.link)[0]
-        grade = int(shares.argmax()) if self.grade is None else self.grade
-        # the log only scales a map that is scaled anyway, and tells tiny probabilities from 0
-        tiny = torch.finfo(shares.dtype).tiny
-        return logits[grade] if self.link == "softmax" else shares[grade].clamp_min(tiny).log()
-
-
-def _heat(model: nn.Module, last_map: nn.Module, batch: Tensor, targets: list[_GradeScore]) -> np.ndarray:
-    """One pass; the graph starts at the last map, so the backbone is neither recorded nor run backwards."""
-
-    def start_graph(module: nn.Module, args: object, output: Tensor) -> Tensor:
-        _check_map(output, batch)
-        return output.detach().float().requires_grad_()
-
-    # no `with GradCAM(...)`: its exit prints and swallows an IndexError
-    hook = last_map.register_forward_hook(start_graph, prepend=True)
-    cam: GradCAM | None = None
-    try:
-        cam = GradCAM(model=model, target_layers=[last_map])
-        heat = cam(input_tensor=batch, targets=targets)
-    finally:
-        hook.remove()
-        if cam is not None:
-            cam.activations_and_grads.release()
+def _heat(model: nn.Module, batch: Tensor, wanted: list[int | None], method: str, target: str, link: str) -> np.ndarray:
+    """Return the maps of a batch, float N x h x w, on the network's own grid or larger."""
+    with torch.no_grad():
+        features = model.features(batch).float()  # type: ignore[operator]
+    _check_map(features, batch)
+    leaf = features.detach().requires_grad_()
+    logits = model.head(leaf)  # type: ignore[operator]
+    if not logits.requires_grad:
+        raise InputError("the model's output does not depend on its last feature map: head(features) must use it")
+    steps = slopes(logits, wanted, target, link)
+    if method == "cam":
+        heat = _closed_form(model, features, logits.detach(), steps)
+    else:
+        heat = methods.METHODS[method](model, batch, features, steps, wanted, target, link)
     if not np.isfinite(heat).all():
         raise InputError("class activation maps that are not finite: the weights diverged or the images hold NaN")
-    return np.clip(heat, 0, 1, dtype=np.float32)
+    return np.maximum(heat, 0)
+
+
+def _closed_form(model: nn.Module, features: Tensor, logits: Tensor, steps: Tensor) -> np.ndarray:
+    """Class activation maps (Zhou 2016): what each place of the last map adds to the logits, N x h x w.
+
+    For a head that averages the map and multiplies it with W, Grad-CAM's channel weights are W's rows: no gradient of
+    the network is needed. That the head is of this kind is read from its numbers, not from its name.
+    """
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == logits.shape[1]]
+    fits = bool(linear) and linear[-1].in_features == features.shape[1]
+    if fits and features.isfinite().all():  # else the maps are said to be not finite
+        expected = linear[-1](features.mean((2, 3))).detach()
+        fits = torch.allclose(expected, logits, rtol=1e-3, atol=1e-3 * float(logits.abs().max().clamp_min(1e-3)))
+    if not fits:
+        raise InputError(
+            "explain.method=cam: this network's head is not an average and one linear layer, so its maps have no "
+            "closed form; type explain.method=gradcam"
+        )
+    return torch.einsum("nc,nchw->nhw", steps @ linear[-1].weight, features).detach().cpu().numpy()
 
 
 @contextmanager
 def _as_found(model: nn.Module) -> Iterator[None]:
-    """Freeze the model, and put back its training flags, gradients and requires_grad afterwards."""
+    """Freeze the model in eval mode, and put back its training flags, gradients and requires_grad afterwards."""
     training = [(module, module.training) for module in model.modules()]
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
     try:
+        for module, _ in training:
+            module.training = False  # not eval(), which a model may have made its own
         for parameter, _, _ in parameters:
             parameter.requires_grad_(False)
         yield
     finally:
         for module, flag in training:
-            module.training = flag  # not train(), which a model may have made its own
+            module.training = flag
         for parameter, requires_grad, grad in parameters:
             parameter.requires_grad_(requires_grad)
             parameter.grad = grad
 
 
-def _last_map_of(model: nn.Module) -> nn.Module:
-    last_map = getattr(model, "last_map", None)
-    if not isinstance(last_map, nn.Module):
-        raise InputError(f"{type(model).__name__} has no last_map: class activation maps need a convolutional network")
+def _check_model(model: nn.Module, method: str, target: str) -> None:
+    if method not in methods.NAMES:
+        raise InputError(f"explain.method={method}: must be one of {', '.join(methods.NAMES)}")
+    if target not in TARGETS:
+        raise InputError(f"explain.target={target}: must be one of {', '.join(TARGETS)}")
+    if not all(callable(getattr(model, part, None)) for part in ("features", "head")):
+        raise InputError(f"{type(model).__name__} has no features() and head(): class activation maps need a KneeNet")
     if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
         raise InputError("class activation maps need float32 weights: call model.float() first")
-    return last_map
 
 
-def _check_map(output: Tensor, batch: Tensor) -> None:
-    is_map = output.ndim == 4
+def _check_map(features: Tensor, batch: Tensor) -> None:
+    is_map = features.ndim == 4
     if is_map:
         # a map keeps the picture's shape; channels in the last place (N x h x w x C) betray themselves here
-        sides = output.shape[-2] * batch.shape[-1], output.shape[-1] * batch.shape[-2]
+        sides = features.shape[-2] * batch.shape[-1], features.shape[-1] * batch.shape[-2]
         is_map = max(sides) <= 2 * min(sides)
     if not is_map:
         raise InputError(
-            f"last_map carries {tuple(output.shape)}, not N x C x h x w: class activation maps need a "
+            f"the last feature map is {tuple(features.shape)}, not N x C x h x w: class activation maps need a "
             "convolutional network, not a transformer"
         )
 
 
-def _checked_grades(images: Tensor, grades: Sequence[int] | Tensor | np.ndarray | None) -> list[int | None]:
+def _checked_grades(images: Tensor, grades: Grades) -> list[int | None]:
     if images.ndim != 4 or not images.is_floating_point():
         raise InputError(
             f"images {tuple(images.shape)} of {images.dtype}: give float N x c x H x W as the model takes it"

@@ -82,6 +82,8 @@ def cam_panel(
     probabilities: np.ndarray,
     names: Sequence[str],
     marks: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    label: str = "Grad-CAM",
 ) -> Figure:
     """Radiograph, heat map and probabilities of each knee, two knees a row, mistakes in red.
 
@@ -93,6 +95,8 @@ def cam_panel(
         probabilities: Float, N x 5, in [0, 1].
         names: What each knee is called, N.
         marks: See `koa_lightning.reports.figures.stamp`.
+        notes: Why each knee is shown, N; none without.
+        label: What the maps are.
 
     Returns:
         A figure.
@@ -100,7 +104,8 @@ def cam_panel(
     Raises:
         InputError: No knee, or lengths or shapes that do not fit.
     """
-    lengths = {len(each) for each in (images, maps, grade, predicted, probabilities, names)}
+    notes = notes or [""] * len(names)
+    lengths = {len(each) for each in (images, maps, grade, predicted, probabilities, names, notes)}
     if len(lengths) != 1 or lengths == {0}:
         raise InputError(f"panel of arrays of lengths {sorted(lengths)}: give at least one knee and one entry each")
     columns = min(2, len(images))
@@ -112,7 +117,8 @@ def cam_panel(
     for index, (cell, name) in enumerate(zip(cells, names, strict=False)):
         pictures = images[index], overlay(images[index], maps[index])
         _draw_knee(cell, pictures, int(grade[index]), int(predicted[index]), probabilities[index], name)
-    _draw_scale(scale)
+        cell.get_axes()[0].set_xlabel(notes[index], fontsize=8, color=INK, fontweight="bold")
+    _draw_scale(scale, label)
     stamp(figure, marks)
     return figure
 
@@ -154,12 +160,12 @@ def _draw_probabilities(axes: Axes, grade: int, predicted: int, probabilities: n
     axes.spines[["top", "left", "right"]].set_visible(False)
 
 
-def _draw_scale(place: SubFigure) -> None:
+def _draw_scale(place: SubFigure, label: str) -> None:
     """The colours as they look over mid-gray bone, 0 to 1 whatever the maps hold."""
     levels = np.linspace(0, 1, 256)
     seen = overlay(np.full((1, 256), 128, np.uint8), levels[None])[0] / 255
     axes = place.subplots()
     place.colorbar(ScalarMappable(Normalize(0, 1), ListedColormap(seen)), cax=axes)
-    axes.set_ylabel("Grad-CAM\n(each map scaled to its maximum)", fontsize=8, color=QUIET)
+    axes.set_ylabel(f"{label}\n(each map scaled to its maximum)", fontsize=8, color=QUIET)
     axes.tick_params(labelsize=8, colors=QUIET)
     axes.spines[:].set_visible(False)

@@ -31,9 +31,33 @@ def balanced_accuracy(confusion: Tensor) -> Tensor:
     Returns:
         Shape ..., in [0, 1], NaN without any knee.
     """
+    return recall_per_grade(confusion).nanmean(-1)
+
+
+def recall_per_grade(confusion: Tensor) -> Tensor:
+    """Share of the knees of each true grade that are predicted so.
+
+    Args:
+        confusion: Counts, ... x K x K, rows truth, columns prediction.
+
+    Returns:
+        Shape ... x K, in [0, 1], NaN for a grade that does not occur in the truth.
+    """
     counts = confusion.double()
-    recall = _diagonal(counts) / counts.sum(-1)  # 0 / 0 = NaN for a grade that does not occur
-    return recall.nanmean(-1)
+    return _diagonal(counts) / counts.sum(-1)
+
+
+def precision_per_grade(confusion: Tensor) -> Tensor:
+    """Share of the knees predicted as each grade that are of it.
+
+    Args:
+        confusion: Counts, ... x K x K, rows truth, columns prediction.
+
+    Returns:
+        Shape ... x K, in [0, 1], NaN for a grade that is never predicted.
+    """
+    counts = confusion.double()
+    return _diagonal(counts) / counts.sum(-2)
 
 
 def f1_per_grade(confusion: Tensor) -> Tensor:
@@ -59,8 +83,33 @@ def f1_macro(confusion: Tensor) -> Tensor:
     Returns:
         Shape ..., in [0, 1], NaN without any knee.
     """
-    occurs = (confusion.sum(-1) + confusion.sum(-2)) > 0
-    return f1_per_grade(confusion).sum(-1) / occurs.sum(-1)
+    return _macro(f1_per_grade(confusion), confusion)
+
+
+def precision_macro(confusion: Tensor) -> Tensor:
+    """Mean precision over the grades that occur in truth or prediction, 0 for one that is never predicted.
+
+    Args:
+        confusion: Counts, ... x K x K, rows truth, columns prediction.
+
+    Returns:
+        Shape ..., in [0, 1], NaN without any knee.
+    """
+    return _macro(precision_per_grade(confusion).nan_to_num(0), confusion)
+
+
+def recall_macro(confusion: Tensor) -> Tensor:
+    """Mean recall over the grades that occur in truth or prediction, 0 for one that is in the prediction alone.
+
+    Equal to `balanced_accuracy` where every predicted grade occurs in the truth.
+
+    Args:
+        confusion: Counts, ... x K x K, rows truth, columns prediction.
+
+    Returns:
+        Shape ..., in [0, 1], NaN without any knee.
+    """
+    return _macro(recall_per_grade(confusion).nan_to_num(0), confusion)
 
 
 def quadratic_kappa(confusion: Tensor) -> Tensor:
@@ -72,11 +121,19 @@ def quadratic_kappa(confusion: Tensor) -> Tensor:
     Returns:
         Shape ..., at most 1 (0 is chance), NaN when truth and prediction are one and the same single grade.
     """
-    counts = confusion.double()
-    weights = _distance(counts).square()
-    chance = counts.sum(-1, keepdim=True) * counts.sum(-2, keepdim=True)
-    observed = (weights * counts).sum((-2, -1)) * counts.sum((-2, -1))
-    return 1 - observed / (weights * chance).sum((-2, -1))
+    return _kappa(confusion.double(), power=2)
+
+
+def linear_kappa(confusion: Tensor) -> Tensor:
+    """Agreement beyond chance with the distance between grades as the weight (Cohen 1968).
+
+    Args:
+        confusion: Counts, ... x K x K, rows truth, columns prediction.
+
+    Returns:
+        Shape ..., at most 1 (0 is chance), NaN when truth and prediction are one and the same single grade.
+    """
+    return _kappa(confusion.double(), power=1)
 
 
 def mae(confusion: Tensor) -> Tensor:
@@ -90,6 +147,19 @@ def mae(confusion: Tensor) -> Tensor:
     """
     counts = confusion.double()
     return (_distance(counts) * counts).sum((-2, -1)) / counts.sum((-2, -1))
+
+
+def _kappa(counts: Tensor, power: int) -> Tensor:
+    weights = _distance(counts) ** power
+    chance = counts.sum(-1, keepdim=True) * counts.sum(-2, keepdim=True)
+    observed = (weights * counts).sum((-2, -1)) * counts.sum((-2, -1))
+    return 1 - observed / (weights * chance).sum((-2, -1))
+
+
+def _macro(per_grade: Tensor, confusion: Tensor) -> Tensor:
+    """Mean over the grades that occur in truth or prediction; the others must be 0."""
+    occurs = (confusion.sum(-1) + confusion.sum(-2)) > 0
+    return per_grade.sum(-1) / occurs.sum(-1)
 
 
 def _diagonal(counts: Tensor) -> Tensor:

@@ -11,10 +11,10 @@ from torchmetrics.classification import BinaryAUROC, MulticlassCalibrationError,
 from koa_lightning.errors import InputError
 from koa_lightning.links import expected_grade, round_grade
 from koa_lightning.metrics import from_confusion
+from koa_lightning.metrics.graded import TOLERANCE
 
 N_GRADES = 5
 OA_GRADE = 2  # radiographic osteoarthritis starts here
-TOLERANCE = 0.02  # of the sum of five probabilities; bfloat16 has eight bits
 
 LIGHT: dict[str, Callable[[Tensor], Tensor]] = {
     "accuracy": from_confusion.accuracy,

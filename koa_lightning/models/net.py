@@ -55,7 +55,14 @@ class KneeNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits N x 5 (N x 4 for `corn`) of normalised images float N x 1 x H x W."""
-        features = self.last_map(self.net.forward_features(image))  # type: ignore[operator]
+        return self.head(self.features(image))
+
+    def features(self, image: Tensor) -> Tensor:
+        """Return the last feature map (N x C x h x w of a convolutional model) of images as for `forward`."""
+        return self.last_map(self.net.forward_features(image))  # type: ignore[operator]
+
+    def head(self, features: Tensor) -> Tensor:
+        """Return the logits of a last feature map."""
         return self.net.forward_head(features)  # type: ignore[operator]
 
     def normalise(self, image: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,10 +13,13 @@ import yaml
 from omegaconf import DictConfig
 
 from koa_lightning.data.checks.findings import LEAKY
-from koa_lightning.resume import is_main
+from koa_lightning.resume import is_main, recorded
 from koa_lightning.sweeps import trial
 from koa_lightning.tracking.none import NoRun
 
+COMMAND_TAG = "command"
+"""Of a run: what repeats it, typed in a shell."""
+TRAIN = ("python", "-m", "koa_lightning.train")
 Tracked = Any  # MlflowRun | NoRun; MLflow takes seconds to import, and tracking=none must not pay for it
 
 
@@ -96,6 +100,9 @@ def describe(run: Tracked, config: Mapping[str, Any], record: Mapping[str, Any],
     run.log_params(config)
     run.log_text(yaml.safe_dump(dict(config), sort_keys=False), "config.yaml")
     data, plan = record["data"], record["plan"]
+    typed = recorded(Path(config["out"]))
+    if typed is not None:
+        run.log_tags({COMMAND_TAG: shlex.join([*TRAIN, *typed])})
     run.log_tags(
         {
             "data": data["name"],

@@ -1,4 +1,4 @@
-"""A checkpoint by the address of its run."""
+"""A checkpoint by the address of its run or of its registered model."""
 
 from __future__ import annotations
 
@@ -24,14 +24,21 @@ def find_checkpoint(
     """Return a local file with the checkpoint of a run, downloaded if need be.
 
     Args:
-        uri: `runs:/ID/path/in/the/artifacts.ckpt`; `runs:/ID` alone means the best checkpoint.
+        uri: `runs:/ID/path/in/the/artifacts.ckpt`; `runs:/ID` alone means the best checkpoint; or `models:/NAME@ALIAS`
+            or `models:/NAME/VERSION`, of a model that `koa_lightning.register` stored.
         tracking_uri: As for `open_store`.
         folder: As for `open_store`; nothing is made there.
         into: Where a copy goes; None takes the file itself if it is on this machine, else a temporary folder.
 
     Raises:
-        InputError: A malformed address, an unknown run, no such checkpoint, or a store that fails.
+        InputError: A malformed address, an unknown run or model, no such checkpoint, or a store that fails.
     """
+    if uri.startswith("models:/"):
+        from koa_lightning.tracking.registry import checkpoint_of
+
+        return find_checkpoint(
+            checkpoint_of(open_store(tracking_uri, folder, create=False), uri), tracking_uri, folder, into
+        )
     found = _ADDRESS.fullmatch(uri)
     if not found:
         raise InputError(f"{uri}: must be runs:/ID or runs:/ID/{BEST}, with the 32 letters and digits of the run's id")

@@ -1,4 +1,4 @@
-"""A checkpoint by its path or its run; MLflow is imported only for the latter."""
+"""A checkpoint by its path, its run, or its registered model; MLflow is imported only for the latter two."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def find_checkpoint(ckpt: str, uri: str | None) -> Path:
-    """Return the local file of `ckpt`: a path, or `runs:/ID[/path]` in a tracking store.
+    """Return the local file of `ckpt`: a path, or in a tracking store `runs:/ID[/path]` or `models:/NAME@ALIAS`.
 
     Raises:
-        InputError: No such run, or it holds no such checkpoint.
+        InputError: No such run or model, or it holds no such checkpoint.
     """
-    if not ckpt.startswith("runs:/"):
+    if not ckpt.startswith(("runs:/", "models:/")):
         return Path(ckpt).expanduser()
     from koa_lightning.tracking.checkpoints import find_checkpoint as download
 

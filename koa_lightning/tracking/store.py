@@ -189,8 +189,12 @@ def why_unreachable(uri: str, seconds: float = CHECK_SECONDS) -> str:
 
 
 @contextmanager
-def failing_as_input_error(what: str) -> Iterator[None]:
+def failing_as_input_error(what: str, advice: str = "put it right, or type tracking=none") -> Iterator[None]:
     """Turn what a store may raise into one line for the user.
+
+    Args:
+        what: Fails.
+        advice: Ends the line.
 
     Raises:
         InputError: In place of an error of MLflow, of the database or of the file system.
@@ -200,7 +204,7 @@ def failing_as_input_error(what: str) -> Iterator[None]:
     except Timeout as error:
         raise InputError(f"{what}: another process has held {error.lock_file} for {_LOCK_SECONDS:g} seconds") from error
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise InputError(f"{what}: {first_line(error)}; put it right, or type tracking=none") from error
+        raise InputError(f"{what}: {first_line(error)}; {advice}") from error
 
 
 def first_line(error: Exception) -> str:

@@ -5,8 +5,10 @@ import torch
 from torch import nn
 
 from koa_lightning.errors import InputError
-from koa_lightning.explain.cam import check, gradcam
-from koa_lightning.links import n_outputs, probabilities
+from koa_lightning.explain.cam import check, gradcam, heat_maps
+from koa_lightning.explain.methods import LABELS, NAMES
+from koa_lightning.links import expected_grade, n_outputs, probabilities
+from koa_lightning.models.net import NetSpec, build
 
 LINKS = ["softmax", "corn"]
 
@@ -22,12 +24,17 @@ class Net(nn.Module):
             nn.ReLU(),
             nn.Conv2d(6, 8, 3, stride=2),
         )
-        self.last_map = nn.Identity()
         self.dropout = nn.Dropout(0.5)
-        self.head = nn.Linear(8, n_outputs(link))
+        self.linear = nn.Linear(8, n_outputs(link))
+
+    def features(self, x):
+        return self.body(x)
+
+    def head(self, features):
+        return self.linear(self.dropout(features.mean((2, 3))))
 
     def forward(self, x):
-        return self.head(self.dropout(self.last_map(self.body(x)).mean((2, 3))))
+        return self.head(self.features(x))
 
 
 def make(link="softmax", seed=0):
@@ -65,10 +72,10 @@ def in_disorder(model):
     """A mode, gradients, frozen parameters and hooks of the caller, all mixed."""
     model.train()
     model.body[1].eval()
-    model.head.bias.requires_grad_(False)
+    model.linear.bias.requires_grad_(False)
     model.body[0].weight.requires_grad_(False)
-    model.head.weight.grad = torch.ones_like(model.head.weight)
-    model.last_map.register_forward_hook(lambda module, args, output: None)
+    model.linear.weight.grad = torch.ones_like(model.linear.weight)
+    model.body.register_forward_hook(lambda module, args, output: None)
     return model
 
 
@@ -79,7 +86,7 @@ def test_equals_the_weights_of_a_linear_head():
     model.eval()
     with torch.no_grad():
         features = model.body(images)
-        maps = torch.einsum("nc,nchw->nhw", model.head.weight[grades], features).numpy()
+        maps = torch.einsum("nc,nchw->nhw", model.linear.weight[grades], features).numpy()
     assert heat.shape == (5, 48, 32)
     assert heat.dtype == np.float32
     np.testing.assert_allclose(heat, scaled_up(maps, (48, 32)), atol=1e-4)
@@ -92,7 +99,7 @@ def test_corn_explains_the_probability_of_the_grade():
     heat = gradcam(model, images, grades, link="corn")
     model.eval()
     features = model.body(images).detach().requires_grad_()
-    shares = probabilities(model.head(features.mean((2, 3))), "corn")
+    shares = probabilities(model.head(features), "corn")
     shares[range(5), grades].sum().backward()
     maps = (features.grad.mean((2, 3), keepdim=True) * features).sum(1).detach().numpy()
     np.testing.assert_allclose(heat, scaled_up(maps * 100, (48, 32)), atol=1e-3)
@@ -115,13 +122,140 @@ def test_batches_are_one_go():
     assert gradcam(model, images[:0]).shape == (0, 48, 32)
 
 
+@pytest.mark.parametrize("method", NAMES)
 @pytest.mark.parametrize("link", LINKS)
-def test_leaves_the_model_as_found(link):
+def test_every_method_leaves_the_model_as_found_and_scales_its_maps(method, link, capsys):
     model, images = make(link)
     in_disorder(model)
     before = state_of(model)
-    gradcam(model, images, link=link)
+    heat = heat_maps(model, images, method=method, link=link)
     assert state_of(model) == before
+    assert heat.shape == (5, 48, 32)
+    assert heat.dtype == np.float32
+    assert heat.min() == 0
+    assert all(np.isclose(each.max(), 1, atol=1e-3) or not each.any() for each in heat)
+    assert heat.any() or link == "corn"  # of the five logs of probabilities none may gain by any channel
+    assert capsys.readouterr() == ("", "")  # none of the library's bars
+
+
+@pytest.mark.parametrize("method", NAMES)
+@pytest.mark.parametrize("target", ["grade", "expected"])
+def test_every_method_is_batched(method, target):
+    model, images = make()
+    together = heat_maps(model, images, method=method, target=target)
+    two = heat_maps(model, images, method=method, target=target, batch_size=2)
+    np.testing.assert_allclose(two, together, atol=1e-4)
+    assert heat_maps(model, images[:0], method=method).shape == (0, 48, 32)
+
+
+@pytest.mark.parametrize("target", ["grade", "expected"])
+@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet"])
+def test_cam_in_closed_form_is_gradcam_on_the_last_map(name, link, target):
+    torch.manual_seed(1)
+    net = build(NetSpec(name, link)).eval()
+    nn.init.normal_(net.net.get_classifier().weight)
+    images = torch.randn(4, 1, 96, 96)
+    closed = heat_maps(net, images, [0, 1, 2, 4], method="cam", link=link, target=target)
+    np.testing.assert_allclose(
+        closed, heat_maps(net, images, [0, 1, 2, 4], method="gradcam", link=link, target=target), atol=1e-4
+    )
+    assert closed.any()
+
+
+def test_cam_in_closed_form_is_what_the_library_draws():
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    torch.manual_seed(2)
+    net = build(NetSpec("test_efficientnet")).eval()
+    images = torch.randn(4, 1, 96, 96)
+    closed = heat_maps(net, images, [0, 1, 2, 4], method="cam")
+    with GradCAM(model=net, target_layers=[net.last_map]) as cam:
+        theirs = cam(input_tensor=images, targets=[ClassifierOutputTarget(grade) for grade in (0, 1, 2, 4)])
+    assert closed.any()
+    np.testing.assert_allclose(closed, theirs, atol=1e-4)
+
+
+class Largest(Net):
+    """Takes the largest value of each channel, not the mean."""
+
+    def head(self, features):
+        return self.linear(features.amax((2, 3)))
+
+
+class TwoLayers(Net):
+    """Has a layer between the average and the classifier."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = nn.Linear(8, 8)
+
+    def head(self, features):
+        return self.linear(self.hidden(features.mean((2, 3))).relu())
+
+
+@pytest.mark.parametrize("kind", [Largest, TwoLayers])
+def test_other_heads_have_no_closed_form(kind):
+    torch.manual_seed(0)
+    with pytest.raises(InputError, match=r"^explain\.method=cam: .* no closed form; type explain\.method=gradcam$"):
+        heat_maps(kind(), torch.rand(2, 1, 48, 32), method="cam")
+
+
+def test_the_expected_grade_as_a_target():
+    model, images = make()
+    heat = heat_maps(model, images, target="expected")
+    model.eval()
+    features = model.body(images).detach().requires_grad_()
+    expected_grade(probabilities(model.head(features), "softmax")).sum().backward()
+    maps = (features.grad.mean((2, 3), keepdim=True) * features).sum(1).detach().numpy()
+    np.testing.assert_allclose(heat, scaled_up(maps * 1000, (48, 32)), atol=1e-3)
+    np.testing.assert_array_equal(heat, heat_maps(model, images, [4] * 5, target="expected"))
+
+
+def test_a_sure_network_has_as_clear_a_map():
+    model, images = make()
+    with torch.no_grad():
+        model.linear.bias += torch.tensor([16.0, 0, 0, 0, 0])
+    for method in ("cam", "gradcam", "layercam"):
+        maps = heat_maps(model, images, method=method, target="expected")
+        assert ((maps.max((1, 2)) > 0.99) | (maps.max((1, 2)) == 0)).all()
+        assert maps.any()
+
+
+@pytest.mark.parametrize("grade", range(5))
+def test_ablation_takes_what_a_channel_is_worth(grade):
+    """Also where the logit is below 0, and where the map has values below 0: a linear head gives CAM's weights."""
+    model, images = make()
+    with torch.no_grad():
+        model.linear.bias -= 100
+    model.eval()
+    features = model.body(images).detach()
+    worth = model.linear.weight[grade] * features.mean((2, 3))
+    maps = torch.einsum("nc,nchw->nhw", worth, features).detach().numpy()
+    heat = heat_maps(model, images, [grade] * 5, method="ablationcam")
+    np.testing.assert_allclose(heat, scaled_up(maps * 1000, (48, 32)), atol=2e-3)
+
+
+def test_score_masks_the_image_with_each_channel():
+    model, images = make()
+    model.eval()
+    with torch.no_grad():
+        maps = nn.functional.interpolate(model.body(images), size=(48, 32), mode="bilinear", align_corners=True)
+        low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
+        masked = images[:, None] * ((maps - low) / (high - low + 1e-8))[:, :, None]
+        scores = model(masked.flatten(0, 1))[:, 3].view(5, 8).softmax(1)
+        heat = torch.einsum("nc,nchw->nhw", scores, model.body(images)).numpy()
+    np.testing.assert_allclose(
+        heat_maps(model, images, [3] * 5, method="scorecam"), scaled_up(heat, (48, 32)), atol=1e-4
+    )
+
+
+def test_eigencam_points_to_its_largest_value_and_knows_no_grade():
+    model, images = make()
+    heat = heat_maps(model, images, [0] * 5, method="eigencam")
+    np.testing.assert_array_equal(heat, heat_maps(model, images, [4] * 5, method="eigencam"))
+    assert set(LABELS) == set(NAMES)
 
 
 @pytest.mark.parametrize("error", [IndexError, RuntimeError, KeyboardInterrupt])
@@ -132,7 +266,7 @@ def test_leaves_the_model_as_found_when_it_raises(error, capsys):
     def fail(module, args):
         raise error("in the head")
 
-    handle = model.head.register_forward_pre_hook(fail)
+    handle = model.linear.register_forward_pre_hook(fail)
     before = state_of(model)
     with pytest.raises(error, match="in the head") as caught:
         gradcam(model, images)
@@ -194,29 +328,35 @@ def test_a_graph_of_the_caller_can_still_run_backwards():
 class Tokens(Net):
     """A transformer's last map: N x T x C."""
 
-    def forward(self, x):
-        return self.head(self.last_map(self.body(x).flatten(2).transpose(1, 2)).mean(1))
+    def features(self, x):
+        return self.body(x).flatten(2).transpose(1, 2)
+
+    def head(self, features):
+        return self.linear(features.mean(1))
 
 
 class ChannelsLast(Net):
     """A window transformer's last map: N x h x w x C."""
 
-    def forward(self, x):
-        return self.head(self.last_map(self.body(x[..., ::4, ::4]).permute(0, 2, 3, 1)).mean((1, 2)))
+    def features(self, x):
+        return self.body(x[..., ::4, ::4]).permute(0, 2, 3, 1)
+
+    def head(self, features):
+        return self.linear(features.mean((1, 2)))
 
 
 class Aside(Net):
-    """Does not pass its features through last_map."""
+    """Does not look at its own last map."""
 
-    def forward(self, x):
-        return self.head(self.body(x).mean((2, 3)))
+    def head(self, features):
+        return self.linear.bias.expand(len(features), -1)
 
 
 @pytest.mark.parametrize("kind", [Tokens, ChannelsLast, Aside])
 def test_models_without_such_a_map_are_refused(kind):
     model = in_disorder(kind())
     before = state_of(model)
-    with pytest.raises(InputError, match="last_map"):
+    with pytest.raises(InputError, match="last feature map"):
         gradcam(model, torch.rand(2, 1, 64, 64))
     assert state_of(model) == before
 
@@ -224,16 +364,17 @@ def test_models_without_such_a_map_are_refused(kind):
 def test_what_has_no_map_is_refused_before_long_work():
     model, _ = make()
     before = state_of(model)
-    check(model, 48, "explain=none")
+    for method in NAMES:
+        check(model, 48, "explain=none", method=method)
     check(make("corn")[0], 48, "explain=none", link="corn")
     assert state_of(model) == before
-    with pytest.raises(InputError, match=r"last_map.*; type overlays=false to do without maps"):
+    with pytest.raises(InputError, match=r"last feature map.*; type overlays=false to do without maps"):
         check(Tokens(), 64, "overlays=false")
 
 
 def test_bad_input_is_refused():
     model, images = make()
-    with pytest.raises(InputError, match="no last_map"):
+    with pytest.raises(InputError, match=r"no features\(\)"):
         gradcam(model.body, images)
     with pytest.raises(InputError, match="grades"):
         gradcam(model, images, [0, 1])
@@ -245,5 +386,9 @@ def test_bad_input_is_refused():
         gradcam(model, images * float("nan"))
     with pytest.raises(InputError, match="link"):
         gradcam(model, images, link="corn")
+    with pytest.raises(InputError, match=r"explain\.method=grad-cam: must be one of cam, gradcam, "):
+        heat_maps(model, images, method="grad-cam")
+    with pytest.raises(InputError, match=r"explain\.target=class: must be one of grade, expected"):
+        heat_maps(model, images, target="class")
     with pytest.raises(InputError, match="float32"):
         gradcam(model.bfloat16(), images)

@@ -30,8 +30,13 @@ def sklearn_values(pairs):
             "accuracy": sk.accuracy_score(**both),
             "balanced_accuracy": sk.balanced_accuracy_score(**both),
             "f1_macro": sk.f1_score(**both, average="macro", zero_division=0),
+            "precision_macro": sk.precision_score(**both, average="macro", zero_division=0),
+            "recall_macro": sk.recall_score(**both, average="macro", zero_division=0),
+            "precision_per_grade": sk.precision_score(**both, labels=GRADES, average=None, zero_division=np.nan),
+            "recall_per_grade": sk.recall_score(**both, labels=GRADES, average=None, zero_division=np.nan),
             "f1_per_grade": sk.f1_score(**both, labels=GRADES, average=None, zero_division=0),
             "quadratic_kappa": sk.cohen_kappa_score(truth, prediction, labels=GRADES, weights="quadratic"),
+            "linear_kappa": sk.cohen_kappa_score(truth, prediction, labels=GRADES, weights="linear"),
             "mae": sk.mean_absolute_error(**both),
         }
 
@@ -41,7 +46,7 @@ def sklearn_values(pairs):
 def test_equal_to_scikit_learn(pairs):
     confusion = confusion_of(pairs)
     for name, expected in sklearn_values(pairs).items():
-        one_grade = name == "quadratic_kappa" and len(set(sum(pairs, ()))) == 1
+        one_grade = name.endswith("_kappa") and len(set(sum(pairs, ()))) == 1
         if one_grade:  # scikit-learn has changed its answer here over its versions
             expected = math.nan
         actual = getattr(from_confusion, name)(confusion)
@@ -64,7 +69,10 @@ def test_rows_are_the_truth():
     assert from_confusion.balanced_accuracy(confusion).item() == pytest.approx((1 / 3 + 1) / 2)
 
 
-NAMES = ["accuracy", "balanced_accuracy", "f1_per_grade", "f1_macro", "quadratic_kappa", "mae"]
+NAMES = [
+    "accuracy", "balanced_accuracy", "f1_per_grade", "f1_macro", "precision_per_grade", "precision_macro",
+    "recall_per_grade", "recall_macro", "quadratic_kappa", "linear_kappa", "mae",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -79,7 +87,7 @@ def test_leading_dimensions_are_the_single_calls(name):
     assert single.dtype == torch.float64
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "f1_per_grade"])
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith("_per_grade")])
 def test_nothing_counted_is_nan(name):
     assert getattr(from_confusion, name)(torch.zeros(5, 5)).isnan()
 

@@ -1,0 +1,194 @@
+"""All tests of a network's explanations in one go, and what comes of them.
+
+`explanations.json` holds (every verdict is "passed", "failed" or "not judged", with its `rule` beside it):
+
+    {method, target, n, n_patients, part, data, checkpoint, marks, note,
+     faithfulness: {deletion | insertion | road: {map, random, centre, difference, low, high,
+                    against, n, verdict, rule}},
+         deletion and insertion also with curve: {map, random, centre}: the answer at 0, 10, ... 100 % of the pixels
+     sanity: {layers: [{layer, similarity, low, high}], n, repeats, verdict, rule},
+     noise: {similarity, low, high, between_knees, deviation, n, verdict, rule},
+     localisation: {region, area, share: {as deletion}, pointing: {as deletion}, n, verdict, rule},
+     shortcut: {kappa, without_joint, only_joint, survives, survives_only_joint (each with _low, _high),
+                blur: {the same}, fill, n, verdict, reason, rule},
+     verdicts: {deletion, insertion, road, sanity, noise, localisation, shortcut},
+     seconds: {by test, and total}}
+
+A number that is undefined is null. Areas of deletion and insertion are in the unit of the answer: a probability, or
+grades where the target is "expected".
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.progress import Progress
+
+from koa_lightning import links
+from koa_lightning.data.dataset import KneeDataset
+from koa_lightning.data.preprocessing import Preprocessing
+from koa_lightning.errors import InputError
+from koa_lightning.explain import controls, faithfulness, localisation, sanity, shortcut
+from koa_lightning.explain.methods import SLOW
+from koa_lightning.explain.subject import Subject
+from koa_lightning.models.net import KneeNet
+
+N_SANITY = 32  # knees on which networks are randomised: each layer costs as much as all maps
+
+
+@dataclass(frozen=True)
+class Options:
+    """How explanations are tested.
+
+    Attributes:
+        method, target: As for `koa_lightning.explain.cam.heat_maps`.
+        n_tested: Knees, chosen grade by grade; the shortcut test takes all.
+        n_road: Knees for ROAD.
+        batch_size: Images a pass.
+        seed: Of the choice, the controls and the noise.
+        quiet: No bar and no lines.
+    """
+
+    method: str = "gradcam"
+    target: str = "grade"
+    n_tested: int = 100
+    n_road: int = 16
+    batch_size: int = 32
+    seed: int = 0
+    quiet: bool = False
+
+
+def examine(
+    net: KneeNet, dataset: KneeDataset, knees: pd.DataFrame, preprocessing: Preprocessing, options: Options
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Run all tests.
+
+    Args:
+        net: In eval mode, on its device; left as found.
+        dataset: The knees, in the order of the table.
+        knees: path, patient, side, grade (-1 where unknown: left out).
+        preprocessing: Of the images.
+        options: What and how much.
+
+    Returns:
+        What `explanations.json` holds but for part, data, checkpoint, marks and note; and a row a tested knee with
+        path, patient, side, grade, predicted, and TEST_MAP for each test and map.
+
+    Raises:
+        InputError: No knee of a known grade, or a network that has no such maps.
+    """
+    known = np.flatnonzero(dataset.grades >= 0)
+    if not len(known):
+        raise InputError("explanations can be tested on knees of a known grade alone, and there are none")
+    grades = dataset.grades[known].astype(np.int64)
+    chosen = known[choose(grades, options.n_tested, options.seed)]
+    subject = _subject(net, dataset, knees, chosen, options)
+    passes = _passes(subject, options, len(known))
+    if not options.quiet:
+        few = min(options.n_road, len(chosen))
+        print(
+            f"testing {options.method} on {len(chosen)} knees, {few} of them by ROAD, and the grading of {len(known)} "
+            f"with parts hidden: {passes:,} images through the network (explain.n_tested, explain.n_road: fewer)",
+            flush=True,
+        )
+    masks, region = _regions(knees.iloc[chosen], preprocessing, subject.shape)
+    with Progress(console=Console(stderr=True), disable=options.quiet) as progress:
+        task = progress.add_task("explanations", total=passes)
+        clock = _Clock(lambda name: progress.update(task, description=name))
+        subject = replace(subject, tick=lambda n: progress.advance(task, n))
+        results, columns = _of_maps(subject, masks, region, options, clock)
+        patients, everyone = knees["patient"].iloc[known].tolist(), dataset.__getitems__(list(known))["image"]
+        band, link = localisation.joint_band(subject.shape), net.spec.link
+        results["shortcut"] = clock(
+            "shortcut", lambda: shortcut.shortcut(subject.logits, everyone, grades, patients, band, link)
+        )
+    tests = {**results["faithfulness"], **{name: test for name, test in results.items() if name != "faithfulness"}}
+    about = {"method": options.method, "target": options.target, "n": len(chosen)}
+    about["n_patients"] = len(np.unique(subject.patients))
+    results |= {"verdicts": {name: test["verdict"] for name, test in tests.items()}, "seconds": clock.total()}
+    rows = knees.iloc[chosen].reset_index(drop=True)
+    table = rows[["path", "patient", "side", "grade"]].assign(predicted=subject.grades, **columns)
+    return {**about, **results}, table
+
+
+def choose(grades: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Choose knees at random, of each grade as many as of the others while there are any: rows, the grades in turn."""
+    shuffled = np.random.default_rng(seed).permutation(len(grades))
+    turn = pd.Series(grades[shuffled]).groupby(grades[shuffled]).cumcount().to_numpy()
+    return shuffled[np.lexsort((grades[shuffled], turn))][:n]
+
+
+class _Clock:
+    """Takes the time of each test, and tells which one runs."""
+
+    def __init__(self, tell: Callable[[str], Any]) -> None:
+        self.tell, self.seconds, self.start = tell, dict[str, float](), time.perf_counter()
+
+    def __call__(self, name: str, test: Callable[[], Any]) -> Any:
+        self.tell(name)
+        start = time.perf_counter()
+        result = test()
+        self.seconds[name] = round(time.perf_counter() - start, 1)
+        return result
+
+    def total(self) -> dict[str, float]:
+        """Return the seconds of each test, and of all since the start."""
+        return {**self.seconds, "total": round(time.perf_counter() - self.start, 1)}
+
+
+def _of_maps(
+    subject: Subject, masks: np.ndarray, region: str, options: Options, clock: _Clock
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Run the tests of the maps; return the results, and the numbers of each knee."""
+    seed, repeats = options.seed, _repeats(options)
+    ours = clock("maps", subject.maps)
+    maps = {
+        "map": ours,
+        "random": controls.random_maps(len(subject), subject.last_map[1:], subject.shape, seed),
+        "centre": controls.centre_maps(len(subject), subject.shape),
+    }
+    faithful, columns = clock(
+        "faithfulness", lambda: faithfulness.faithfulness(subject, maps, n_road=options.n_road, seed=seed)
+    )
+    few = subject.first(N_SANITY)
+    sane = clock("sanity", lambda: sanity.randomisation(few, ours[:N_SANITY], repeats=repeats, seed=seed))
+    still = clock("noise", lambda: sanity.noise(subject, ours, repeats=repeats, seed=seed))
+    local, more = localisation.localisation(maps, masks, subject.patients, region)
+    return {"faithfulness": faithful, "sanity": sane, "noise": still, "localisation": local}, columns | more
+
+
+def _subject(net: KneeNet, dataset: KneeDataset, knees: pd.DataFrame, rows: np.ndarray, options: Options) -> Subject:
+    images = dataset.__getitems__(list(rows))["image"].float() / 255
+    patients = tuple(knees["patient"].iloc[rows])
+    how = {"method": options.method, "target": options.target, "batch_size": options.batch_size}
+    subject = Subject(net, images, np.zeros(len(rows), np.int64), patients, **how)
+    predicted = links.probabilities(subject.logits(images), net.spec.link).argmax(1).numpy()
+    return replace(subject, grades=predicted)
+
+
+def _regions(knees: pd.DataFrame, preprocessing: Preprocessing, shape: tuple[int, int]) -> tuple[np.ndarray, str]:
+    """Return where the heat should lie, and what that place is."""
+    paths, sides = knees["path"].tolist(), knees["side"].tolist()
+    if all(path.startswith("phantom://") for path in paths):
+        mirrors = [preprocessing.mirrors(side) for side in sides]
+        return localisation.phantom_masks(paths, sides, shape[0], mirrors), "signs of the phantom"
+    return np.repeat(localisation.joint_band(shape)[None], len(paths), 0), "joint band"
+
+
+def _repeats(options: Options) -> int:
+    return 1 if options.method in SLOW else sanity.REPEATS
+
+
+def _passes(subject: Subject, options: Options, n_all: int) -> int:
+    """Return how many images the tests send through the network."""
+    n, few, a_map, repeats = len(subject), min(N_SANITY, len(subject)), subject.passes_a_map, _repeats(options)
+    curves = 2 * 3 * (faithfulness.STEPS + 1) * n
+    road = 2 * 3 * len(faithfulness.ROAD_SHARES) * min(options.n_road, n)
+    random = repeats * len(sanity.layers_of(subject.net)) * few * (1 + a_map)
+    return curves + road + random + (1 + repeats) * n * a_map + (1 + 2 * len(shortcut.FILLS)) * n_all

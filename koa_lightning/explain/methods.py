@@ -1,0 +1,186 @@
+"""The methods of pytorch-grad-cam, made to work on a network that is opened at its last map.
+
+Hooks hang on a place of our own between `features` and `head`, never on the network, and the backbone runs once. What
+the library would do differently, and why not, is said at each place.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_grad_cam import (
+    AblationCAM,
+    EigenCAM,
+    GradCAM,
+    GradCAMPlusPlus,
+    LayerCAM,
+    ScoreCAM,
+    ablation_cam,
+    score_cam,
+)
+from pytorch_grad_cam.ablation_layer import AblationLayer
+from pytorch_grad_cam.base_cam import BaseCAM
+from torch import Tensor, nn
+
+from koa_lightning.explain.evidence import evidence
+
+LABELS = {
+    "cam": "CAM",
+    "gradcam": "Grad-CAM",
+    "gradcam++": "Grad-CAM++",
+    "layercam": "LayerCAM",
+    "eigencam": "Eigen-CAM",
+    "scorecam": "Score-CAM",
+    "ablationcam": "Ablation-CAM",
+}
+NAMES = tuple(LABELS)
+SLOW = ("scorecam",)  # a pass through the network for each channel of each image: about 1,300
+_CHANNELS = 64  # of which one pass tries what each is worth
+
+
+class _Rest(nn.Module):
+    """What follows the last map; the place where hooks hang is this one's own."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.last_map = nn.Identity()
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.net.head(self.last_map(features))  # type: ignore[operator]
+
+
+class _Whole(_Rest):
+    """The whole network, from the image on."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(self.net.features(image))  # type: ignore[operator]
+
+
+class _Sloped:
+    """What is differentiated: the logits times the evidence's slopes, whose gradient is the evidence's."""
+
+    def __init__(self, steps: Tensor) -> None:
+        self.steps = steps
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        return (logits * self.steps).sum()
+
+
+class _Number:
+    """The evidence itself, for methods that only look at it."""
+
+    def __init__(self, grade: int | None, target: str, link: str) -> None:
+        self.how = [grade], target, link
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        return evidence(logits[None], *self.how)[0]
+
+
+class _Loss(_Number):
+    """The evidence on a scale on which the whole image has 1.
+
+    Ablation-CAM divides what is lost by what there was, which would turn the map where a logit is below 0.
+    """
+
+    whole: float | None = None
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        number = super().__call__(logits)
+        if self.whole is None:  # the library asks for the whole image first
+            self.whole = float(number)
+        return 1 + number - self.whole
+
+
+class _EigenCAM(EigenCAM):
+    """The first principal component; the library works out all of them, and leaves the sign to chance."""
+
+    def get_cam_image(self, input_tensor: Any, target_layer: Any, targets: Any, activations: Any, *_: Any) -> Any:
+        places = torch.from_numpy(np.asarray(activations)).flatten(2).transpose(1, 2)  # N x hw x C
+        places = places - places.mean(1, keepdim=True)
+        _, _, components = torch.linalg.svd(places, full_matrices=False)
+        maps = (places @ components[:, 0, :, None])[..., 0]
+        largest = maps.gather(1, maps.abs().argmax(1, keepdim=True))
+        return (maps * largest.sign()).view(len(maps), *activations.shape[2:]).numpy()
+
+
+class _ScoreCAM(ScoreCAM):
+    """Forgets the maps of its passes, of which the library keeps every one: 0.3 GB an image."""
+
+    def get_cam_weights(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        self.activations_and_grads.release()
+        return super().get_cam_weights(*args, **kwargs)
+
+
+class _Zero(AblationLayer):
+    """Sets a channel to 0, as in the paper; the library sets it to -10,000,000 where a map has values below 0."""
+
+    def __call__(self, features: Tensor) -> Tensor:
+        rows = torch.arange(len(self.activations))
+        self.activations[rows, torch.as_tensor(self.indices[: len(rows)]).long()] = 0
+        return self.activations
+
+
+def _by_slopes(kind: type[BaseCAM]) -> Callable[..., np.ndarray]:
+    """Return the maps of a method that differentiates at the last map."""
+
+    def heat(model: nn.Module, batch: Tensor, features: Tensor, steps: Tensor, *_: Any) -> np.ndarray:
+        rest = _Rest(model)
+        cam = kind(model=rest, target_layers=[rest.last_map])
+        return cam(input_tensor=features.detach().requires_grad_(), targets=[_Sloped(row) for row in steps.detach()])
+
+    return heat
+
+
+def _ablation(
+    model: nn.Module, batch: Tensor, features: Tensor, steps: Tensor, wanted: Any, target: str, link: str
+) -> np.ndarray:
+    rest = _Rest(model)
+    cam = AblationCAM(model=rest, target_layers=[rest.last_map], ablation_layer=_Zero(), batch_size=_CHANNELS)
+    with _no_bars():
+        return cam(input_tensor=features, targets=[_Loss(grade, target, link) for grade in wanted])
+
+
+def _score(
+    model: nn.Module, batch: Tensor, features: Tensor, steps: Tensor, wanted: Any, target: str, link: str
+) -> np.ndarray:
+    maps = []
+    for image, grade in zip(batch.split(1), wanted, strict=True):  # one has a copy for each channel: 0.3 GB
+        whole = _Whole(model)
+        cam = _ScoreCAM(model=whole, target_layers=[whole.last_map])
+        cam.batch_size = _CHANNELS
+        with _no_bars():
+            maps.append(cam(input_tensor=image, targets=[_Number(grade, target, link)]))
+    return np.concatenate(maps)
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Leave out the library's bars, one an image."""
+    places: list[Any] = [ablation_cam, score_cam]
+    real = [place.tqdm for place in places]
+    for place in places:
+        place.tqdm = SimpleNamespace(tqdm=lambda items: items)
+    try:
+        yield
+    finally:
+        for place, bar in zip(places, real, strict=True):
+            place.tqdm = bar
+
+
+def label(method: str, target: str) -> str:
+    """Return what maps are called in a figure."""
+    return f"{LABELS[method]} of {'a higher grade' if target == 'expected' else 'the predicted grade'}"
+
+
+METHODS: dict[str, Callable[..., np.ndarray]] = {
+    "gradcam": _by_slopes(GradCAM),  # Selvaraju 2017
+    "gradcam++": _by_slopes(GradCAMPlusPlus),  # Chattopadhay 2018
+    "layercam": _by_slopes(LayerCAM),  # Jiang 2021
+    "eigencam": _by_slopes(_EigenCAM),  # Muhammad 2020: of the map alone, whatever the grade
+    "scorecam": _score,  # Wang 2020
+    "ablationcam": _ablation,  # Desai 2020
+}

@@ -1,0 +1,166 @@
+"""Does the heat depend on what the network has learned, and does it hold still when the image hardly changes?
+
+The model randomisation test (Adebayo 2018): a map that stays as it was while the weights are thrown away shows the
+picture, not the network.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from torch import Tensor, nn
+
+from koa_lightning.explain.subject import Subject
+from koa_lightning.explain.verdict import FAILED, PASSED, UNKNOWN, mean_interval
+from koa_lightning.models.net import KneeNet
+
+MOST_ALIKE = 0.5  # rank correlation; above, a map of a randomised network has not changed
+MOST_CHANGED = 0.8  # rank correlation under noise; below, a map does not hold still
+NOISE = 0.02  # of the gray range: about what a radiograph's own grain is
+REPEATS = 3
+_SEEN = 28  # pixels, the side at which maps are compared: finer is only interpolation
+RULE_SANITY = (
+    f"the rank correlation with the trained network's map is below {MOST_ALIKE}, with its 95 % interval by patient, "
+    "once the classifier is random and once all layers are"
+)
+RULE_NOISE = f"the rank correlation is above {MOST_CHANGED}, with its 95 % interval by patient"
+
+
+def randomisation(subject: Subject, maps: np.ndarray, *, repeats: int = REPEATS, seed: int = 0) -> dict[str, Any]:
+    """Randomise the network from its classifier down, layer by layer, and compare the maps with the trained ones.
+
+    The same grade is explained throughout. A map that is 0 everywhere is like no other: similarity 0.
+
+    Args:
+        subject: The network, which is not changed, and its knees.
+        maps: The trained network's, float32 N x H x W.
+        repeats: Random networks; the mean is told.
+        seed: Of the first.
+
+    Returns:
+        `layers` (a row each, from the classifier down: `layer`, `similarity`, `low`, `high`), `verdict`, `rule`.
+    """
+    names = [name for name, _ in layers_of(subject.net)]
+    alike = np.zeros((repeats, len(names), len(subject)))
+    for repeat in range(repeats):
+        net = copy.deepcopy(subject.net)
+        randomised: list[nn.Module] = []
+        for depth, (_, parts) in enumerate(layers_of(net)):
+            for part in parts:
+                randomise(part, seed + 1000 * repeat + depth)
+            randomised += parts
+            take_statistics(net, randomised, subject.images, subject.batch_size)
+            subject.tick(len(subject))
+            alike[repeat, depth] = similarity(maps, subject.maps(net=net))
+    intervals = [mean_interval(each, subject.patients) for each in alike.mean(0)]
+    layers = [
+        {"layer": name, "similarity": each["value"], "low": each["low"], "high": each["high"]}
+        for name, each in zip(names, intervals, strict=True)
+    ]
+    highs = [layers[0]["high"], layers[-1]["high"]]
+    verdict = UNKNOWN if None in highs else PASSED if max(highs) < MOST_ALIKE else FAILED
+    return {"layers": layers, "n": len(subject), "repeats": repeats, "verdict": verdict, "rule": RULE_SANITY}
+
+
+def noise(subject: Subject, maps: np.ndarray, *, repeats: int = REPEATS, seed: int = 0) -> dict[str, Any]:
+    """Compare the maps with those of the same knees under a little noise, the same grade explained.
+
+    Args:
+        subject: The network and its knees.
+        maps: Without noise, float32 N x H x W.
+        repeats: Draws of noise; the mean is told.
+        seed: Of the noise.
+
+    Returns:
+        `similarity` with `low` and `high`; `between_knees`, that of maps of different knees, which is what the
+        joint's place in the picture makes alike; `deviation` of the noise, `n`, `verdict`, `rule`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    alike = np.zeros((repeats, len(subject)))
+    for repeat in range(repeats):
+        grain = NOISE * torch.randn(subject.images.shape, generator=generator)
+        alike[repeat] = similarity(maps, subject.maps((subject.images + grain).clamp(0, 1)))
+    found = mean_interval(alike.mean(0), subject.patients)
+    others = similarity(maps, np.roll(maps, len(maps) // 2, axis=0))
+    verdict = UNKNOWN if found["low"] is None else PASSED if found["low"] > MOST_CHANGED else FAILED
+    limits = {"similarity": found["value"], "low": found["low"], "high": found["high"]}
+    rest = {"deviation": NOISE, "n": len(subject), "repeats": repeats, "verdict": verdict, "rule": RULE_NOISE}
+    return {**limits, "between_knees": float(others.mean()), **rest}
+
+
+def similarity(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the rank correlation (Spearman) of each pair of maps N x H x W, float64 N; 0 where one is flat."""
+    flat = [_small(each) for each in (maps, others)]
+    a, b = (rankdata(each, axis=1) for each in flat)
+    a, b = (each - each.mean(1, keepdims=True) for each in (a, b))
+    sizes = np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    return (a * b).sum(1) / np.where(sizes > 0, sizes, 1)
+
+
+def layers_of(net: KneeNet) -> list[tuple[str, list[nn.Module]]]:
+    """Return the network's layers with weights, from the classifier down: name and modules.
+
+    The children of timm's model, of which those that hold a sequence of stages (`blocks`, `stages`) are opened.
+    """
+    found: list[tuple[str, list[nn.Module]]] = []
+    for name, child in net.net.named_children():
+        stages = isinstance(child, nn.Sequential) and name in ("blocks", "stages")
+        parts = [(f"{name}.{n}", each) for n, each in child.named_children()] if stages else [(name, child)]
+        found += [(label, [part]) for label, part in parts if any(True for _ in part.parameters())]
+    classifier = {id(parameter) for parameter in net.head_parameters()}
+
+    def is_body(layer: tuple[str, list[nn.Module]]) -> bool:
+        return not any(id(parameter) in classifier for part in layer[1] for parameter in part.parameters())
+
+    found.reverse()
+    return sorted(found, key=is_body)  # which keeps the order of equals
+
+
+def randomise(part: nn.Module, seed: int) -> None:
+    """Draw the weights of a module anew, as before training; those of unknown kind are shuffled."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        for module in part.modules():
+            if callable(getattr(module, "reset_parameters", None)):
+                module.reset_parameters()  # type: ignore[operator]
+                continue
+            for parameter in module.parameters(recurse=False):
+                parameter.copy_(parameter.flatten()[torch.randperm(parameter.numel())].view_as(parameter))
+
+
+def randomise_all(net: KneeNet, images: Tensor, batch_size: int, seed: int = 0) -> None:
+    """Draw all weights of a network anew, in place, with statistics of these images (float32, N x 1 x H x W)."""
+    layers = [part for _, parts in layers_of(net) for part in parts]
+    for number, part in enumerate(layers):
+        randomise(part, seed + number)
+    take_statistics(net, layers, images, batch_size)
+
+
+def take_statistics(net: KneeNet, parts: Sequence[nn.Module], images: Tensor, batch_size: int) -> None:
+    """Give the batch normalisations among these modules the statistics that they meet on the images.
+
+    With those of training, or none, the values of a random network would fade or grow from layer to layer.
+    """
+    norms = [m for part in parts for m in part.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    kept = [norm.momentum for norm in norms]
+    device = next(net.parameters()).device
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+        norm.train()
+    with torch.no_grad():
+        for batch in images.split(batch_size):
+            net(net.normalise(batch.to(device)))
+    for norm, momentum in zip(norms, kept, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+
+
+def _small(maps: np.ndarray) -> np.ndarray:
+    pooled = nn.functional.adaptive_avg_pool2d(torch.from_numpy(np.ascontiguousarray(maps)), min(_SEEN, maps.shape[-1]))
+    return pooled.flatten(1).numpy().round(4)  # noise of the last digits is no order

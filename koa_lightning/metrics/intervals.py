@@ -1,0 +1,165 @@
+"""Metrics with intervals by bootstrap over patients: `with_intervals(table)`.
+
+Both knees of a patient are drawn together: they are alike, and one by one they would look like twice the evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from koa_lightning.links import N_GRADES
+from koa_lightning.metrics.graded import Graded, of_table
+from koa_lightning.metrics.resampling import block_size, bootstrap_weights, gather
+from koa_lightning.metrics.weighted import RANKED, WeightedMetrics, base
+
+N_RESAMPLES = 2000
+LEVEL = 0.95
+FEW_PATIENTS = 20  # below it an interval is given with a word
+MOST_UNDEFINED = 0.05  # share of resamples without a value, above which there is no interval
+_BIASED = ("ece", "ece_classwise")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A metric, its interval, and what has to be said about it.
+
+    Attributes:
+        value: Of all knees; None where it is undefined, and `note` says why.
+        low: Lower end of the interval; None where there is none, and `note` says why.
+        high: Upper end.
+        note: Empty where nothing has to be said.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    note: str = ""
+
+
+def with_intervals(
+    table: pd.DataFrame,
+    *,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+    thresholds: Sequence[float] | None = None,
+    only: Collection[str] | None = None,
+) -> dict[str, Interval]:
+    """Return all metrics of a predictions table with their intervals by bootstrap over patients.
+
+    Args:
+        table: grade, p0 to p4, and patient where known; see `tables.read_predictions`. Rows of unknown grade are
+            left out.
+        n_resamples: Of the patients.
+        seed: Of the resamples.
+        level: Share of such intervals that should hold the truth.
+        thresholds: Four, on the expected grade, tuned on other knees (`thresholds.tune`); they give the metrics with
+            the suffix `_tuned`.
+        only: Names of the metrics that are wanted; None: all.
+
+    Returns:
+        Name to interval; the names are those of `weighted.names`.
+
+    Raises:
+        InputError: No knee of a known grade.
+    """
+    return of_graded(of_table(table), n_resamples=n_resamples, seed=seed, level=level, thresholds=thresholds, only=only)
+
+
+def of_graded(
+    knees: Graded,
+    *,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+    thresholds: Sequence[float] | None = None,
+    only: Collection[str] | None = None,
+) -> dict[str, Interval]:
+    """Return what `with_intervals` does, of arrays."""
+    measure = WeightedMetrics(knees, thresholds, only)
+    values = measure(np.ones((1, knees.n_patients)))
+    samples, noise = dict[str, np.ndarray](), dict[str, np.ndarray]()
+    if knees.n_patients > 1:
+        how = (knees.n_patients, n_resamples, seed, block_size(len(knees.grade)))
+        samples = gather(bootstrap_weights(*how), measure)
+        if any(name in values for name in _BIASED):
+            noise = gather(bootstrap_weights(*how), measure.calibration_noise)
+    found = {
+        name: _interval(name, float(value[0]), samples.get(name), measure, level) for name, value in values.items()
+    }
+    return found | {name: _corrected(found[name], samples[name], added, level) for name, added in noise.items()}
+
+
+def to_json(intervals: Mapping[str, Interval]) -> dict[str, dict[str, Any]]:
+    """Return the intervals as plain values: name to `{value, low, high}`, and `note` where there is one."""
+    return {
+        name: {"value": each.value, "low": each.low, "high": each.high, **({"note": each.note} if each.note else {})}
+        for name, each in intervals.items()
+    }
+
+
+def ends(samples: np.ndarray, level: float) -> tuple[float, float]:
+    """Return the ends of the percentile interval of resampled values, those that are undefined left out."""
+    known = samples[np.isfinite(samples)]
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _interval(name: str, value: float, samples: np.ndarray | None, measure: WeightedMetrics, level: float) -> Interval:
+    if not np.isfinite(value):
+        return Interval(None, None, None, why_undefined(name, measure))
+    if samples is None:
+        return Interval(value, None, None, "one patient alone: no interval")
+    undefined = int((~np.isfinite(samples)).sum())
+    if undefined > MOST_UNDEFINED * len(samples):
+        why = f"no interval: undefined in {undefined} of {len(samples)} resamples, too few patients have what it needs"
+        return Interval(value, None, None, why)
+    low, high = ends(samples, level)
+    if low == high:  # e.g. a recall of 0: resamples cannot tell what other patients would show
+        return Interval(value, None, None, "no interval: it is the same in all resamples")
+    return Interval(value, low, high, _word(name, undefined, len(samples), measure))
+
+
+def _corrected(interval: Interval, samples: np.ndarray, noise: np.ndarray, level: float) -> Interval:
+    """Return the interval of a calibration error, which chance raises: in a sample, and in its resamples once more.
+
+    The percentiles are reflected at the value (the basic bootstrap), and the lower end is 0 where a calibrated model
+    could show an error as large.
+    """
+    if interval.value is None or interval.low is None:
+        return interval
+    low, high = ends(samples, level)
+    by_chance = interval.value <= ends(noise, level)[1]
+    reflected = max(0.0, 2 * interval.value - high)
+    return replace(interval, low=0.0 if by_chance else reflected, high=max(interval.value, 2 * interval.value - low))
+
+
+def _word(name: str, undefined: int, n_resamples: int, measure: WeightedMetrics) -> str:
+    """Return what has to be said about an interval."""
+    words = []
+    absent = np.setdiff1d(np.arange(N_GRADES), measure.knees.grade)
+    if len(absent) and base(name) in ("balanced_accuracy", "f1_macro", "precision_macro", "recall_macro"):
+        words.append(f"no knee of true grade {', '.join(map(str, absent))}: not in the mean, unless predicted")
+    if undefined:
+        words.append(f"undefined in {undefined} of {n_resamples} resamples, which are left out")
+    if measure.knees.n_patients < FEW_PATIENTS:
+        words.append(f"{measure.knees.n_patients} patients: an interval of so few is too narrow")
+    return "; ".join(words)
+
+
+def why_undefined(name: str, measure: WeightedMetrics) -> str:
+    """Return in a few words why a metric of these knees has no value."""
+    grade = measure.knees.grade
+    plain = base(name)
+    if plain in RANKED:
+        side = "below" if (grade < RANKED[plain]).all() else "at or above"
+        return f"all knees are {side} grade {RANKED[plain]}: nothing to tell apart"
+    if plain.endswith("_kappa"):
+        return "truth and prediction are one and the same single grade"
+    own = int(plain.rsplit("_", 1)[1])
+    return f"no knee of true grade {own}" if not (grade == own).any() else f"grade {own} is never predicted"

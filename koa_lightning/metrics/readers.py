@@ -1,0 +1,91 @@
+"""Agreement between readers, and of the model with them, from a predictions table that holds the readers' grades."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from koa_lightning.config import nearest
+from koa_lightning.errors import InputError
+from koa_lightning.links import N_GRADES
+from koa_lightning.metrics.graded import Graded, of_table, patient_numbers
+from koa_lightning.metrics.intervals import LEVEL, N_RESAMPLES, of_graded
+from koa_lightning.metrics.weighted import WeightedMetrics
+
+METRICS = ("quadratic_kappa", "linear_kappa", "accuracy")
+TRUTH, MODEL = "truth", "model"
+COLUMNS = ["first", "second", "n_knees", "n_patients", "metric", "value", "low", "high", "note"]
+
+
+def agreement(
+    table: pd.DataFrame,
+    readers: Sequence[str],
+    *,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+    thresholds: Sequence[float] | None = None,
+) -> pd.DataFrame:
+    """Return how far each two of truth, readers and model agree, with intervals by bootstrap over patients.
+
+    Args:
+        table: Predictions, with a column of grades (0 to 4, empty where not read) for each reader.
+        readers: Names of these columns.
+        n_resamples: As for `with_intervals`, as are the next three.
+        seed: Of the resamples.
+        level: Of the intervals.
+        thresholds: For the model's grade by tuned thresholds (`model_tuned`).
+
+    Returns:
+        One row a pair and metric: first, second, n_knees (read by both), n_patients, metric, value, low, high, note.
+        The model is there once a rule: `model` (arg-max), `model_expected`, and `model_tuned` where there are
+        thresholds.
+
+    Raises:
+        InputError: A column is missing, or holds something else than grades.
+    """
+    check(table, readers)
+    known = table[table["grade"].notna()].reset_index(drop=True)
+    measure = WeightedMetrics(of_table(known), thresholds, only=())
+    model = {f"{MODEL}{rule}": grade.astype(float) for rule, grade in measure.predicted.items()}
+    read = {name: pd.to_numeric(known[name]).to_numpy(dtype=float, na_value=np.nan) for name in readers}
+    grades = {TRUTH: known["grade"].to_numpy(dtype=float), **read, **model}
+    rows: list[dict[str, Any]] = []
+    for first, second in combinations(grades, 2):
+        if first in model and second in model:
+            continue
+        both = np.isfinite(grades[first]) & np.isfinite(grades[second])
+        patient, n_patients = patient_numbers(known[both])
+        head = {"first": first, "second": second, "n_knees": int(both.sum()), "n_patients": n_patients}
+        if not both.any():
+            rows += [{**head, "metric": name, "note": "no knee has both grades"} for name in METRICS]
+            continue
+        certain = np.eye(N_GRADES, dtype=np.float32)[grades[second][both].astype(int)]
+        pair = Graded(grades[first][both].astype(np.int64), certain, patient, n_patients)
+        found = of_graded(pair, n_resamples=n_resamples, seed=seed, level=level, only=METRICS)
+        rows += [{**head, "metric": name, **asdict(each)} for name, each in found.items()]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def check(table: pd.DataFrame, readers: Sequence[str]) -> None:
+    """Stop where a column is missing, or holds something else than grades.
+
+    Raises:
+        InputError: Naming the column.
+    """
+    for name in readers:
+        if name not in table:
+            have = ", ".join(map(str, table.columns))
+            raise InputError(f"readers={name}: no such column{nearest(name, list(table.columns))} (there are {have})")
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        wrong = table[name].notna() & (table[name].astype("str").str.strip() != "") & ~numbers.isin(range(N_GRADES))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise InputError(f"readers={name}: line {row + 2}: '{table[name].iloc[row]}' is not one of 0, 1, 2, 3, 4")
+        if numbers.isna().all():
+            raise InputError(f"readers={name}: the column is empty; give one with the reader's grades")

@@ -1,0 +1,163 @@
+"""Thresholds on the expected grade, tuned on the validation part alone: the suffix `_tuned`.
+
+Four rising numbers; a knee's grade is how many of them its expected grade reaches, so 0.5, 1.5, 2.5, 3.5 round it.
+They are plain values, `{"thresholds": [...], "objective": ..., ...}`, for a JSON file or a checkpoint's record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from koa_lightning.errors import InputError
+from koa_lightning.links import N_GRADES
+from koa_lightning.metrics.graded import of_table
+from koa_lightning.metrics.weighted import LESS_IS_BETTER, OVERALL
+
+ROUNDING = (0.5, 1.5, 2.5, 3.5)
+OBJECTIVE = "quadratic_kappa"
+_GAIN = 1e-9  # smaller ones are rounding
+
+
+def tune(table: pd.DataFrame, objective: str = OBJECTIVE) -> dict[str, Any]:
+    """Find the thresholds that are best on a validation part.
+
+    Each in turn is moved to the best place between its neighbours, until none moves: from rounding, and from the places
+    that give each grade its true share; the better end counts. Never worse there than rounding.
+
+    Args:
+        table: Predictions of the validation part.
+        objective: A metric of grades, a key of `weighted.OVERALL`.
+
+    Returns:
+        `thresholds` (four), `objective`, `n_knees`, `n_patients`, and `knees`, which names the knees, so that they are
+        not measured with what was tuned on them.
+
+    Raises:
+        InputError: No knee of a known grade, or no such objective.
+    """
+    if objective not in OVERALL:
+        raise InputError(f"objective={objective}: must be one of {', '.join(OVERALL)}")
+    knees = of_table(table)
+    order = np.argsort(knees.expected, kind="stable")
+    expected, grade = knees.expected[order].astype(np.float64), knees.grade[order]
+    below = np.vstack([np.zeros(N_GRADES), np.eye(N_GRADES)[grade].cumsum(0)])  # true grades of the first i knees
+    steps = np.flatnonzero(np.append(np.diff(expected) > 0, True)) + 1  # a threshold may stand after so many knees
+    steps = np.insert(steps, 0, 0)
+    shares = np.cumsum(np.bincount(grade, minlength=N_GRADES))[:-1]
+    starts = [np.searchsorted(expected, ROUNDING), shares]
+    ends = [_climb(steps[np.abs(steps[:, None] - start).argmin(0)], below, steps, objective) for start in starts]
+    best = max(ends, key=lambda cuts: _score(cuts[None], below, objective)[0])  # of equal ones that of rounding
+    places = [_between(expected, cut, default) for cut, default in zip(best, ROUNDING, strict=True)]
+    return {
+        "thresholds": np.maximum.accumulate(places).tolist(),
+        "objective": objective,
+        "n_knees": len(grade),
+        "n_patients": knees.n_patients,
+        "knees": name_of_knees(table),
+    }
+
+
+def check(thresholds: Any, where: str = "thresholds") -> list[float]:
+    """Return four rising numbers, or refuse.
+
+    Raises:
+        InputError: They are something else.
+    """
+    try:
+        numbers = np.asarray(thresholds, dtype=np.float64)
+    except (TypeError, ValueError):
+        numbers = np.array([])
+    if numbers.shape != (N_GRADES - 1,) or not np.isfinite(numbers).all() or (np.diff(numbers) < 0).any():
+        raise InputError(f"{where}: must hold four rising numbers, e.g. {list(ROUNDING)}; tune them on validation")
+    return [float(number) for number in numbers]
+
+
+def read(file: str | Path, measured: pd.DataFrame) -> dict[str, Any]:
+    """Read what `tune` found from a JSON file, or tune on a predictions table of the validation part.
+
+    Args:
+        file: `thresholds.json`, or a predictions table, or the folder of its `eval`.
+        measured: The table that the thresholds are for.
+
+    Raises:
+        InputError: It is neither, or was tuned on knees or patients of the measured table.
+    """
+    from koa_lightning.metrics.tables import read_predictions
+
+    path = Path(file).expanduser()
+    where = f"thresholds={file}"
+    if path.is_dir() and (path / "thresholds.json").is_file():
+        path = path / "thresholds.json"
+    if path.suffix.lower() != ".json":
+        own = read_predictions(path, where=where)
+        shared = sorted({name for name in own["patient"] if name} & {str(name) for name in measured.get("patient", [])})
+        if shared:
+            raise InputError(
+                f"{where}: patient {shared[0]} and {len(shared) - 1} more are in what is measured too; "
+                "tune on the validation part, measure another"
+            )
+        found = tune(own)
+    else:
+        try:
+            found = json.loads(path.read_text())
+        except (OSError, ValueError):
+            raise InputError(f"{where}: not a readable JSON file; eval split=val writes thresholds.json") from None
+        if not isinstance(found, dict):
+            found = {"thresholds": found}
+        found["thresholds"] = check(found.get("thresholds"), where)
+    if found.get("knees") == name_of_knees(measured):
+        raise InputError(f"{where}: tuned on the very knees that are measured; tune on validation, measure others")
+    return found
+
+
+def name_of_knees(table: pd.DataFrame) -> str:
+    """Return 16 hex digits that name the knees of a table by patient, side and file name."""
+    columns = [table[name].astype("str").to_numpy() for name in ("patient", "side", "grade") if name in table]
+    if "path" in table:
+        columns.append(np.array([Path(str(path)).name for path in table["path"]]))
+    lines = sorted(",".join(map(str, row)) for row in zip(*columns, strict=True))
+    return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
+
+
+def _climb(cuts: np.ndarray, below: np.ndarray, steps: np.ndarray, objective: str) -> np.ndarray:
+    cuts = cuts.copy()
+    best = _score(cuts[None], below, objective)[0]
+    moved = True
+    while moved:
+        moved = False
+        for i in range(len(cuts)):
+            low = cuts[i - 1] if i else 0
+            high = cuts[i + 1] if i + 1 < len(cuts) else len(below) - 1
+            places = steps[(steps >= low) & (steps <= high)]
+            tried = np.repeat(cuts[None], len(places), axis=0)
+            tried[:, i] = places
+            scores = _score(tried, below, objective)
+            if scores.max() > best + _GAIN:
+                best, cuts[i], moved = scores.max(), places[scores.argmax()], True
+    return cuts
+
+
+def _score(cuts: np.ndarray, below: np.ndarray, objective: str) -> np.ndarray:
+    """Return the objective, the more the better, of cuts B x 4 into the sorted knees; undefined ones are the worst."""
+    ends = np.pad(cuts, ((0, 0), (1, 1)), constant_values=(0, len(below) - 1))
+    confusion = np.diff(below[ends], axis=1).transpose(0, 2, 1)  # rows truth
+    values = OVERALL[objective](torch.from_numpy(np.ascontiguousarray(confusion))).numpy()
+    return np.nan_to_num(-values if objective in LESS_IS_BETTER else values, nan=-np.inf)
+
+
+def _between(expected: np.ndarray, cut: int, default: float) -> float:
+    """Return a threshold that the knees from number `cut` on reach: the default if they do, else the gap's middle."""
+    low = expected[cut - 1] if cut > 0 else -np.inf
+    high = expected[cut] if cut < len(expected) else np.inf
+    if low < default <= high:
+        return default
+    if not np.isfinite(high):
+        return float(max(N_GRADES - 1, np.nextafter(low, np.inf)))
+    return float(high if not np.isfinite(low) else (low + high) / 2)

@@ -1,0 +1,157 @@
+"""Train a run once more and compare: `python -m koa_lightning.reproduce run=ID`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from koa_lightning import DISCLAIMER, cli, overrides
+from koa_lightning.config import compose, plain, validate
+from koa_lightning.errors import InputError
+from koa_lightning.resume import DONE_FILE
+
+if TYPE_CHECKING:
+    from koa_lightning.tracking.repeat import Comparison
+
+_OWN = {"run", "run_it", "more", "quiet", "tracking.uri", "out"}
+
+
+def with_more(items: list[str]) -> list[str]:
+    """Return the overrides of `reproduce`, with those that belong to the run itself (`data.root=FOLDER`) in `more`."""
+    rest = [item for item in items if overrides.key(item) in _OWN or overrides.key(item).startswith("hydra")]
+    more = [item for item in items if item not in rest]
+    return [*rest, f"more=[{','.join(map(overrides.quote, more))}]"] if more else items
+
+
+def reproduce(cfg: DictConfig) -> dict[str, Any]:
+    """Rebuild a run's command, say what has changed since, run it, and compare its metrics with the old ones.
+
+    Args:
+        cfg: The config `reproduce`, composed.
+
+    Returns:
+        `command`, `changed` (name -> [then, now]), and where it was run `run_id`, `n_values`, `n_differing` and
+        `exit_code` (1 where a value differs).
+
+    Raises:
+        InputError: An unknown run, one that no command made, or a store that fails.
+    """
+    validate(cfg)
+    from koa_lightning.tracking import repeat
+    from koa_lightning.tracking.runs import find_run
+    from koa_lightning.tracking.store import open_store
+
+    store = open_store(cfg.tracking.uri, Path("mlruns"), create=False)
+    run = find_run(store, str(cfg.run))
+    if run.info.status == "RUNNING":
+        raise InputError(f"run={cfg.run}: is still running, or was killed; reproduce a run that has ended")
+    items = [*repeat.overrides_of(run), *map(str, cfg.more)]
+    config = compose("train", overrides.quote_paths(items))
+    changed = repeat.changed_settings(store.client(), run, _resolved(config))
+    changed |= repeat.changed_facts(run, _facts_now(config))
+    own = [f"tracking.uri={cfg.tracking.uri}"] if cfg.tracking.uri else []
+    folder = Path(cfg.out)
+    command = ["python", "-m", "koa_lightning.train", *items, *own, f"out={folder}"]
+    print(f"run {run.info.run_name} ({run.info.run_id}) was: {shlex.join(command[:-1])}", flush=True)
+    _say_changed(changed, run.data.tags.get("git.dirty") == "true")
+    result: dict[str, Any] = {"command": shlex.join(command), "changed": changed}
+    if not cfg.run_it:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()  # Hydra made it
+        print(DISCLAIMER)
+        return result
+    code = run_command(
+        [*command[1:], f"+tracking.tags.reproduces={run.info.run_id}", f"quiet={str(cfg.quiet).lower()}"]
+    )
+    if code != cli.DONE:
+        return {**result, "exit_code": code}
+    new = find_run(store, json.loads((folder / DONE_FILE).read_text())["run_id"])
+    compared = repeat.compare_metrics(store.client(), run, new)
+    _say_compared(compared)
+    differs = compared.n_differing > 0 or compared.n_values == 0
+    numbers = {"n_values": compared.n_values, "n_differing": compared.n_differing}
+    return {**result, **numbers, "run_id": new.info.run_id, "exit_code": cli.PARTLY if differs else cli.DONE}
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run Python with these arguments in a process of its own; return its exit code.
+
+    Raises:
+        KeyboardInterrupt: On Ctrl-C, which reaches the process too; it ends first, and says how to go on.
+    """
+    process = subprocess.Popen([sys.executable, *arguments])
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+
+
+def _resolved(config: DictConfig) -> dict[str, Any]:
+    from koa_lightning.train import name_places
+
+    name_places(config)
+    return plain(config)
+
+
+def _facts_now(config: DictConfig) -> dict[str, str]:
+    """Return the facts of code, machine and data as they are now; the data is read for that, as for training."""
+    from koa_lightning import assemble
+    from koa_lightning.tracking.facts import run_facts
+
+    data = assemble.data_module(config.data, config.seed, quiet=True).prepare(("train", "val"))
+    return {**run_facts(), "data.fingerprint": data.fingerprint, "split": data.split_name}
+
+
+def _say_changed(changed: dict[str, tuple[str, str]], was_dirty: bool) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    if was_dirty:
+        print("WARNING: the run was made with code that differs from its commit (git.dirty); how is not known")
+    if not changed:
+        print("nothing has changed since: settings, data, commit, versions, machine", flush=True)
+        return
+    shown = Table(title="what has changed since")
+    for column in ("what", "then", "now"):
+        shown.add_column(column, overflow="fold")
+    for name, (then, now) in changed.items():
+        shown.add_row(escape(name), escape(then), escape(now))
+    Console().print(shown)
+
+
+def _say_compared(compared: Comparison) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(title="best epoch")
+    for column in ("metric", "then", "now", "difference"):
+        shown.add_column(column, justify="left" if column == "metric" else "right")
+    for name, then, now in compared.rows:
+        same = then == now or (then != then and now != now)
+        shown.add_row(name, f"{then:.6f}", f"{now:.6f}", "equal" if same else f"[bold red]{now - then:+.2e}[/]")
+    Console().print(shown)
+    if compared.n_values == 0:
+        print("the run has no metrics to compare with")
+    elif compared.n_differing == 0:
+        print(f"REPRODUCED: all {compared.n_values} values of all epochs are equal")
+    else:
+        gap, where = compared.largest
+        print(f"DIFFERS: {compared.n_differing} of {compared.n_values} values, by up to {gap:.3g} ({where})")
+    print(DISCLAIMER, flush=True)
+
+
+def main() -> None:
+    """Entry point of `koa-reproduce` and `python -m koa_lightning.reproduce`."""
+    cli.launch("reproduce", "koa_lightning.reproduce:reproduce", before=with_more)
+
+
+if __name__ == "__main__":
+    main()

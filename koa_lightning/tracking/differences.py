@@ -1,0 +1,126 @@
+"""What differs between runs: settings, data, code, machine; and their metrics side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from koa_lightning.tracking.system import SYSTEM_PREFIX
+
+ABSENT = "-"
+KINDS = ("config", "data", "code", "machine")
+"""Of what may differ, in the order in which it is shown."""
+_DATA = {"data", "data.fingerprint", "split", "marks", "weights", "leaky"}
+_CODE = ("git.", "version.")
+_MACHINE = {"device", "precision", "precision.reason", "machine.platform", "machine.cpu", "machine.threads"}
+# Where a run is written and how it looks; no part of what it is.
+_NOT_SETTINGS = ("out", "quiet", "ckpt", "name", "tracking", "parallel", "fresh", "sweep", "data.cache_dir")
+_CURVE = ("train/", "val/")
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """Return what to call each run: its name, with the begin of its id where several have it."""
+    names = [run.info.run_name or "" for run in runs]
+    return [
+        name if name and names.count(name) == 1 else f"{name} {run.info.run_id[:8]}".strip()
+        for name, run in zip(names, runs, strict=True)
+    ]
+
+
+def facts(run: Run) -> dict[tuple[str, str], str]:
+    """Return what a run is, by (kind, name); settings are those of its last start."""
+    settings = {
+        name: run.data.tags.get(f"resumed.{name}", value) for name, value in run.data.params.items() if is_setting(name)
+    }
+    found = {("config", name): value for name, value in settings.items()}
+    for name, value in run.data.tags.items():
+        if kind := _kind(name):
+            found[kind, name] = value
+    return found
+
+
+def is_setting(name: str) -> bool:
+    """Tell whether a key of a config belongs to what a run is."""
+    return not f"{name}.".startswith(tuple(f"{key}." for key in _NOT_SETTINGS))
+
+
+def differing(all_facts: Sequence[Mapping[tuple[str, str], str]], names: Sequence[str]) -> pd.DataFrame:
+    """Return only what differs: columns kind, name, and one a run.
+
+    Args:
+        all_facts: Of each run, from `facts`.
+        names: Of the runs, from `labels`.
+    """
+    keys = {key for one in all_facts for key in one}
+    rows = []
+    for kind, name in sorted(keys, key=lambda key: (KINDS.index(key[0]), key[1])):
+        values = [one.get((kind, name), ABSENT) for one in all_facts]
+        if len(set(values)) > 1:
+            rows.append([kind, name, *values])
+    return pd.DataFrame(rows, columns=["kind", "name", *names])
+
+
+def metrics(runs: Sequence[Run], names: Sequence[str]) -> pd.DataFrame:
+    """Return the metrics side by side: columns kind, name, one a run, and `NAME - FIRST` for each but the first.
+
+    Those of the best epoch and of what was measured later; where a run has none, the last of the curves too.
+
+    Args:
+        runs: In their order.
+        names: From `labels`.
+    """
+    found = [{n: v for n, v in run.data.metrics.items() if not n.startswith(SYSTEM_PREFIX)} for run in runs]
+    unfinished = any(all(name.startswith(_CURVE) for name in one) for one in found)
+    keys = sorted({name for one in found for name in one if unfinished or not name.startswith(_CURVE)})
+    table = pd.DataFrame([[one.get(key, float("nan")) for one in found] for key in keys], columns=list(names))
+    for name in names[1:]:
+        table[f"{name} - {names[0]}"] = table[name] - table[names[0]]
+    table.insert(0, "kind", "metric")
+    table.insert(1, "name", keys)
+    return table
+
+
+def curves(client: MlflowClient, run: Run, shown: Sequence[str]) -> pd.DataFrame:
+    """Return the curves of a run as columns epoch, name (PART/NAME) and value; of a repeated epoch the last.
+
+    Args:
+        client: Of the store.
+        run: Trained.
+        shown: Names without the part, e.g. loss.
+    """
+    wanted = [f"{part}{name}" for part in _CURVE for name in shown if f"{part}{name}" in run.data.metrics]
+    points = [(m.step, name, m.value) for name in wanted for m in client.get_metric_history(run.info.run_id, name)]
+    table = pd.DataFrame(points, columns=["epoch", "name", "value"])
+    return table.drop_duplicates(["epoch", "name"], keep="last").reset_index(drop=True)
+
+
+def marks(runs: Sequence[Run]) -> list[str]:
+    """Return the marks of all runs, each once."""
+    said = [mark for run in runs for mark in run.data.tags.get("marks", "none").split(", ")]
+    return list(dict.fromkeys(mark for mark in said if mark != "none"))
+
+
+def _kind(tag: str) -> str | None:
+    if tag in _DATA:
+        return "data"
+    if tag in _MACHINE:
+        return "machine"
+    return "code" if tag.startswith(_CODE) else None
+
+
+def as_text(value: Any, name: str = "", column: str = "") -> str:
+    """Return a value as it is shown: numbers with four digits, epochs as they are counted, what is absent as a dash.
+
+    Args:
+        value: Of a cell.
+        name: Of its row, e.g. of a metric.
+        column: Of its column; a difference has its sign.
+    """
+    if not isinstance(value, float):
+        return str(value)
+    sign = "+" if " - " in column else ""
+    return ABSENT if value != value else format(value, f"{sign}.0f" if name.endswith("/epoch") else f"{sign}.4f")

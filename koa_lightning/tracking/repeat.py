@@ -1,0 +1,149 @@
+"""A run once more: the command that made it, what has changed since, and whether the same came of it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from koa_lightning import overrides, resume
+from koa_lightning.errors import InputError
+from koa_lightning.tracking import differences
+from koa_lightning.tracking.begin import COMMAND_TAG, TRAIN
+from koa_lightning.tracking.entries import flatten
+from koa_lightning.tracking.runs import ADVICE
+from koa_lightning.tracking.store import failing_as_input_error
+from koa_lightning.tracking.system import SYSTEM_PREFIX
+
+# Where the old run was written; the new one is no part of its sweep.
+_OWN = {
+    "out",
+    "ckpt",
+    "quiet",
+    "tracking.parent",
+    "tracking.run_name",
+    "tracking.uri",
+    "tracking.enabled",
+    "tracking.tags.reproduces",
+}
+_CODE = re.compile(r"(^|\.)_\w+_($|\.)")
+# Facts of a run that are compared; the rest of its tags follows from these.
+_COMPARED = ("data.fingerprint", "split", "git.", "version.", "machine.")
+
+
+class Comparison(NamedTuple):
+    """How the values of two runs compare.
+
+    Attributes:
+        rows: (name, old, new) of the metrics of the best epoch.
+        n_values: Of all metrics in all epochs.
+        n_differing: Of these.
+        largest: The largest difference, and the metric and epoch that it is in; empty text where there is none.
+    """
+
+    rows: list[tuple[str, float, float]]
+    n_values: int
+    n_differing: int
+    largest: tuple[float, str]
+
+
+def overrides_of(run: Run) -> list[str]:
+    """Return what a run was typed with, without where it was written.
+
+    Raises:
+        InputError: It was not started from a command line, or its command names code to run.
+    """
+    words = shlex.split(run.data.tags.get(COMMAND_TAG, ""))
+    items = words[len(TRAIN) :] if tuple(words[: len(TRAIN)]) == TRAIN else None
+    if items is None and "out" in run.data.params:  # of a version that did not store it
+        folder = Path(run.data.params["out"])
+        items = resume.recorded(folder) if _made(folder, run.info.run_id) else None
+    if items is None:
+        raise InputError(
+            f"run={run.info.run_id}: holds no command of koa_lightning.train (a sweep's or a cross-validation's "
+            "children do; a run started from a program has none); its settings are in its config.yaml"
+        )
+    keys = [overrides.key(item) for item in items]
+    code = [key for key in keys if _CODE.search(key) or key.split(".")[0].split("/")[0] == "hydra"]
+    if code or any("_target_" in item for item in items):
+        raise InputError(
+            f"run={run.info.run_id}: its command names code to run ({', '.join(code) or '_target_'}); if you trust it, "
+            f"type it yourself: {run.data.tags.get(COMMAND_TAG, '')}"
+        )
+    return [item for item, key in zip(items, keys, strict=True) if key not in _OWN and key.split(".")[0] != "sweep"]
+
+
+def _made(folder: Path, run_id: str) -> bool:
+    """Tell whether a run folder is still that of a run."""
+    done = folder / resume.DONE_FILE
+    return done.is_file() and (yaml.safe_load(done.read_text()) or {}).get("run_id") == run_id
+
+
+def changed_settings(client: MlflowClient, run: Run, config: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return the settings that the same command gives now but did not then, as (then, now).
+
+    Args:
+        client: Of the store.
+        run: The old one; its config is its artifact `config.yaml`.
+        config: As composed now, resolved.
+
+    Raises:
+        InputError: The run has no config.
+    """
+    with failing_as_input_error(f"run={run.info.run_id}: its config.yaml", ADVICE), TemporaryDirectory() as place:
+        text = Path(client.download_artifacts(run.info.run_id, "config.yaml", place)).read_text(encoding="utf-8")
+    then, now = flatten(yaml.safe_load(text)), flatten(config)
+    settings = sorted(name for name in then.keys() | now.keys() if differences.is_setting(name))
+    return _changed({name: then.get(name) for name in settings}, {name: now.get(name) for name in settings})
+
+
+def changed_facts(run: Run, now: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Return the facts about code, machine and data that are other ones now, as (then, now).
+
+    Args:
+        run: The old one.
+        now: `run_facts()`, and `data.fingerprint` and `split`.
+    """
+    compared = {name: value for name, value in now.items() if name.startswith(_COMPARED)}
+    return _changed({name: run.data.tags.get(name) for name in compared}, compared)
+
+
+def _changed(then: Mapping[str, str | None], now: Mapping[str, str | None]) -> dict[str, tuple[str, str]]:
+    return {
+        name: (then[name] or differences.ABSENT, now[name] or differences.ABSENT)
+        for name in now
+        if then[name] != now[name]
+    }
+
+
+def compare_metrics(client: MlflowClient, old: Run, new: Run) -> Comparison:
+    """Compare every value of two runs, epoch by epoch; use of the machine and what one of them alone has are left out.
+
+    Args:
+        client: Of the store that holds both.
+        old: With its metrics.
+        new: As well.
+    """
+    names = [name for name in old.data.metrics if name in new.data.metrics and not name.startswith(SYSTEM_PREFIX)]
+    best = [name for name in sorted(names) if name.startswith("best/")]
+    n_values, gaps = 0, []
+    for name in sorted(names):
+        then, now = (_values(client, run, name) for run in (old, new))
+        for step in sorted(then.keys() & now.keys()):
+            n_values += 1
+            a, b = then[step], now[step]
+            if a != b and not (a != a and b != b):  # NaN is like NaN
+                gaps.append((abs(a - b) if abs(a - b) == abs(a - b) else float("inf"), f"{name}, epoch {step}"))
+    rows = [(name, old.data.metrics[name], new.data.metrics[name]) for name in best]
+    return Comparison(rows, n_values, len(gaps), max(gaps, default=(0.0, "")))
+
+
+def _values(client: MlflowClient, run: Run, name: str) -> dict[int, float]:
+    return {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, name)}

@@ -1,0 +1,98 @@
+"""Which knees to leave to a reader: how the share of wrong grades falls when the unsure ones are not graded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from koa_lightning.errors import InputError
+
+ROWS = 100  # of the curve that is kept
+
+
+def risks(confidence: np.ndarray, is_wrong: np.ndarray) -> np.ndarray:
+    """Return the share of wrong grades among the k most confident knees, k = 1 ... N, float64 N.
+
+    Knees of equal confidence come in no order: their mistakes are spread evenly.
+
+    Args:
+        confidence: Float, N; the probability of the grade that is given.
+        is_wrong: Bool, N.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    _, tied, n_tied = np.unique(-confidence[order], return_inverse=True, return_counts=True)
+    even = np.bincount(tied, weights=is_wrong[order].astype(np.float64)) / n_tied
+    return np.cumsum(even[tied]) / np.arange(1, len(order) + 1)
+
+
+def aurc(risk: np.ndarray) -> float:
+    """Return the area under the risk-coverage curve: the mean risk over all coverages (Geifman et al. 2019).
+
+    Args:
+        risk: Of `risks`.
+    """
+    return float(np.mean(risk))
+
+
+def best_aurc(risk: np.ndarray) -> float:
+    """Return the area that the best order of these knees has: all wrong ones last.
+
+    Args:
+        risk: Of `risks`.
+    """
+    n = len(risk)
+    n_wrong = round(float(risk[-1]) * n)
+    return float(np.mean(np.maximum(0, np.arange(1, n + 1) - (n - n_wrong)) / np.arange(1, n + 1)))
+
+
+def curve(confidence: np.ndarray, is_wrong: np.ndarray) -> list[list[float]]:
+    """Return rows of threshold, coverage and risk, at most `ROWS`, the highest threshold first.
+
+    Knees of at least the threshold are graded: coverage is their share, risk the share of wrong grades among them
+    (selective risk, Geifman and El-Yaniv 2017).
+
+    Args:
+        confidence: Float, N.
+        is_wrong: Bool, N.
+    """
+    n = len(confidence)
+    falling = np.sort(confidence)[::-1]
+    places = np.unique(np.ceil(np.linspace(1 / ROWS, 1, ROWS) * n).astype(int)) - 1
+    rows = []
+    for threshold in np.unique(falling[places])[::-1]:
+        graded = confidence >= threshold
+        rows.append([float(threshold), float(graded.mean()), float(is_wrong[graded].mean())])
+    return rows
+
+
+def fit(confidence: np.ndarray, is_wrong: np.ndarray) -> dict[str, Any]:
+    """Return what a checkpoint keeps: the curve of the validation part, from which a threshold can be chosen later."""
+    return {"curve": curve(confidence, is_wrong), "n_knees": len(confidence)}
+
+
+def threshold_for(entry: dict[str, Any], risk: float) -> float:
+    """Return the lowest threshold at which the validation part's share of wrong grades is at most `risk`.
+
+    Raises:
+        InputError: None is.
+    """
+    fitting = [row for row in entry["curve"] if row[2] <= risk]
+    if not fitting:
+        least = min(entry["curve"], key=lambda row: row[2])
+        raise InputError(
+            f"refer_risk={risk:g}: no threshold gave that on the validation part; the lowest share of wrong grades was "
+            f"{least[2]:.3f}, with {1 - least[1]:.0%} of the knees referred"
+        )
+    return float(max(fitting, key=lambda row: row[1])[0])
+
+
+def wrong(entry: Any) -> str:
+    """Return what is wrong with an entry that was read from a file, or an empty string."""
+    rows = entry.get("curve") if isinstance(entry, dict) else None
+    if not isinstance(rows, list) or not rows or len(rows) > ROWS:
+        return f"curve: 1 to {ROWS} rows are wanted"
+    for row in rows:
+        if not isinstance(row, list) or len(row) != 3 or not all(isinstance(x, float) and 0 <= x <= 1.001 for x in row):
+            return "curve: rows of threshold, coverage and risk in [0, 1] are wanted"
+    return ""

@@ -1,0 +1,106 @@
+import itertools
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from koa_lightning.errors import InputError
+from koa_lightning.metrics import thresholds
+from koa_lightning.metrics.graded import of_table
+from koa_lightning.metrics.intervals import with_intervals
+from koa_lightning.metrics.weighted import OVERALL
+
+
+def value(table, cuts, objective="quadratic_kappa"):
+    return with_intervals(table, n_resamples=1, thresholds=cuts)[f"{objective}_tuned"].value
+
+
+def quadratic_kappa(truth, grade):
+    by_chance = np.square(truth[:, None] - grade[None]).mean()
+    return 1 - np.square(truth - grade).mean() / by_chance
+
+
+@pytest.mark.parametrize("objective", sorted(OVERALL))
+@pytest.mark.parametrize("seed", [0, 1])
+def test_never_worse_than_rounding_where_they_were_tuned(graded_table, objective, seed):
+    table = graded_table(80, seed=seed, sharpness=0.4)
+    found = thresholds.tune(table, objective)
+    sign = -1 if objective == "mae" else 1
+    tuned, rounded = value(table, found["thresholds"], objective), value(table, [0.5, 1.5, 2.5, 3.5], objective)
+    assert sign * tuned >= sign * rounded
+    assert found["thresholds"] == thresholds.check(found["thresholds"])
+    if objective == "quadratic_kappa":
+        assert tuned > rounded + 0.01  # flat probabilities draw the expected grade to the middle
+
+
+def test_close_to_the_best_of_all(graded_table):
+    """By trying every cut of a few knees."""
+    for seed in range(4):
+        table = graded_table(6, seed=seed, truth=seed)
+        graded = of_table(table)
+        order = np.sort(graded.expected)
+        places = [*(order[:-1] + order[1:]) / 2, -1, 5]
+        best = max(
+            quadratic_kappa(graded.grade, np.digitize(graded.expected, cuts))
+            for cuts in itertools.combinations_with_replacement(sorted(places), 4)
+        )
+        assert value(table, thresholds.tune(table)["thresholds"]) >= best - 0.05
+
+
+def test_what_needs_no_tuning_stays_as_it_is(graded_table):
+    table = graded_table(40)
+    table[[f"p{k}" for k in range(5)]] = np.eye(5)[table["grade"].to_numpy(dtype=int)]
+    assert thresholds.tune(table)["thresholds"] == [0.5, 1.5, 2.5, 3.5]
+
+
+@pytest.mark.parametrize("grades", [[0], [4], [2], [0, 4]])
+def test_grades_that_are_missing(graded_table, grades):
+    table = graded_table(40)
+    found = thresholds.tune(table[table["grade"].isin(grades)])
+    assert thresholds.check(found["thresholds"]) == found["thresholds"]
+
+
+def test_plain_values_that_name_the_knees(graded_table):
+    table = graded_table(20)
+    found = thresholds.tune(table)
+    assert json.loads(json.dumps(found)) == found
+    assert (found["n_knees"], found["n_patients"], found["objective"]) == (40, 20, "quadratic_kappa")
+    assert found["knees"] == thresholds.name_of_knees(table.sample(frac=1, random_state=1))
+    assert found["knees"] != thresholds.name_of_knees(table.iloc[1:])
+
+
+def test_read_from_json_or_a_table(graded_table, tmp_path):
+    val, test = graded_table(40), graded_table(30, truth=1)
+    test["patient"], test["path"] = "t" + test["patient"], "/test" + test["path"]
+    found = thresholds.tune(val)
+    (tmp_path / "thresholds.json").write_text(json.dumps(found))
+    val.to_csv(tmp_path / "val.csv", index=False)
+    for file in ("thresholds.json", "val.csv", "."):
+        assert thresholds.read(tmp_path / file, test)["thresholds"] == pytest.approx(found["thresholds"], abs=1e-6)
+    (tmp_path / "plain.json").write_text("[0.4, 1.4, 2.4, 3.4]")
+    assert thresholds.read(tmp_path / "plain.json", test)["thresholds"] == [0.4, 1.4, 2.4, 3.4]
+
+
+def test_what_was_tuned_on_what_is_measured_is_refused(graded_table, tmp_path):
+    table = graded_table(40)
+    (tmp_path / "own.json").write_text(json.dumps(thresholds.tune(table)))
+    with pytest.raises(InputError, match="tuned on the very knees"):
+        thresholds.read(tmp_path / "own.json", table)
+    table.head(10).to_csv(tmp_path / "own.csv", index=False)
+    with pytest.raises(InputError, match="patient 0000 and 4 more are in what is measured too"):
+        thresholds.read(tmp_path / "own.csv", table)
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[3, 2, 1, 0]", "[1, 2]", '{"thresholds": null}', '["a", "b", "c", "d"]', "3"]
+)
+def test_what_are_no_thresholds(content, tmp_path):
+    (tmp_path / "bad.json").write_text(content)
+    with pytest.raises(InputError, match="thresholds="):
+        thresholds.read(tmp_path / "bad.json", pd.DataFrame({"grade": [1]}))
+
+
+def test_what_is_no_objective(graded_table):
+    with pytest.raises(InputError, match="objective=auroc_oa: must be one of accuracy"):
+        thresholds.tune(graded_table(10), "auroc_oa")

@@ -1,0 +1,167 @@
+"""What koa_lightning asks of a sweep, and the MLflow runs that it leaves; jobs are plain functions that open a run."""
+
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from mlflow import MlflowClient
+from omegaconf import OmegaConf
+
+from koa_lightning import cli
+from koa_lightning.sweeps import study as studies
+from koa_lightning.sweeps import trial
+
+
+@pytest.fixture
+def job(monkeypatch, launch, place):
+    """Run a plain function of a config as `train`; returns a result of `launch`."""
+    monkeypatch.setenv(studies.STORAGE_VARIABLE, "")
+
+    def run(function, *arguments):
+        module = ModuleType("a_job")
+        module.run = function
+        monkeypatch.setitem(__import__("sys").modules, "a_job", module)
+        monkeypatch.setenv(studies.STORAGE_VARIABLE, "")
+        return launch(lambda: cli.launch("train", "a_job:run"), "-m", *arguments, "trainer=cpu")
+
+    return run
+
+
+def tracked(cfg):
+    """A training as seen from outside: a run, and its metrics."""
+    from koa_lightning import assemble
+    from koa_lightning.tracking.begin import open_run
+
+    run = open_run(OmegaConf.merge(cfg.tracking, {"system_metrics": False}), Path(cfg.out), assemble.run_name(cfg))
+    result = {
+        "val/quadratic_kappa": 1 / cfg.optimizer.lr,
+        "val/ece": 0.5,
+        "run_id": run.run_id,
+        "marks": ["phantom data"],
+    }
+    try:
+        if cfg.loss._target_.endswith("EMD"):
+            raise MemoryError("no more")
+    except MemoryError as error:
+        run.log_tags(trial.error_tags(error))
+        run.close("FAILED")
+        raise
+    run.log_tags(trial.state_tags(trial.COMPLETE))
+    run.close()
+    return result
+
+
+def runs(place):
+    client = MlflowClient(f"sqlite:///{place}/mlruns/mlflow.db")
+    found = client.search_runs([client.get_experiment_by_name("koa-lightning").experiment_id])
+    children = [run for run in found if "mlflow.parentRunId" in run.data.tags]
+    [parent] = [run for run in found if run not in children]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    return parent, sorted(children, key=lambda run: run.info.start_time)
+
+
+BASIC = "hydra/launcher=basic"
+
+
+def test_a_sweep_is_one_run_with_a_child_a_trial(job, place):
+    typed = ["sweep=grid", BASIC, "loss=ce,emd", "optimizer.lr=choice(1e-3,2e-3)", "name=mine"]
+    ended = job(tracked, *typed)
+    assert ended.code == cli.PARTLY, ended.err
+    parent, children = runs(place)
+    assert parent.info.run_name.startswith("mine grid-") and parent.info.status == "FINISHED"
+    assert parent.data.params == {"space.loss": "ce,emd", "space.optimizer.lr": "choice(1e-3,2e-3)"}
+    assert parent.data.metrics["sweep/complete"] == 2 and parent.data.metrics["sweep/failed"] == 2
+    assert parent.data.metrics["sweep/best/val/quadratic_kappa"] == 1000
+    names = [run.info.run_name for run in children]
+    assert names[0] == "mine loss=ce lr=0.001"
+    assert [run.data.tags["sweep.differs"] for run in children][:2] == [
+        "loss=ce optimizer.lr=0.001", "loss=ce optimizer.lr=0.002",
+    ]  # fmt: skip
+    assert [run.data.tags["sweep.state"] for run in children] == ["complete", "complete", "failed", "failed"]
+    assert children[2].data.tags["error_kind"] == "out_of_memory" and children[2].info.status == "FAILED"
+    assert [run.data.tags["sweep.trial"] for run in children] == list("0123")
+    found = studies.open_study(None, parent.data.tags["sweep"])
+    assert found.user_attrs["koa_parent_run"] == parent.info.run_id
+    assert found.trials[0].user_attrs["run_ids"] == [children[0].info.run_id]
+    assert found.trials[0].user_attrs["marks"] == ["phantom data"]
+    assert found.trials[0].user_attrs["overrides"] == ["name=mine", "trainer=cpu", "loss=ce", "optimizer.lr=0.001"]
+    assert Path(found.user_attrs["koa_folder"]) == place / f"outputs/sweep-{found.study_name}"
+
+    again = job(lambda cfg: pytest.fail("nothing is left to run"), *typed)
+    assert again.code == cli.PARTLY
+    assert len(runs(place)[1]) == 4
+
+
+def test_an_interrupted_sweep_goes_on_in_its_run(job, place):
+    typed = ["sweep=grid", BASIC, "optimizer.lr=choice(1e-3,2e-3)", "out=here"]
+
+    def stopped(cfg):
+        tracked(cfg)
+        return {"exit_code": cli.INTERRUPTED}
+
+    assert job(stopped, *typed).code == cli.INTERRUPTED
+    parent, _ = runs(place)
+    assert parent.info.status == "KILLED"
+    assert job(tracked, *typed).code == cli.DONE
+    again, children = runs(place)
+    assert (again.info.run_id, again.info.status, len(children)) == (parent.info.run_id, "FINISHED", 3)
+    assert (place / "here/2").is_dir()
+
+
+def test_hydras_own_grid_has_one_run_too(job, place):
+    ended = job(tracked, "loss=ce,focal", "optimizer.lr=1e-3", "seed=3")
+    assert ended.code == cli.DONE, ended.err
+    parent, children = runs(place)
+    assert parent.info.run_name == "sweep over loss"
+    assert (
+        parent.data.tags["sweep.fixed"] == "optimizer.lr=1e-3 seed=3 trainer=cpu"[:20]
+        or parent.data.tags["sweep.fixed"]
+    )
+    assert [run.info.run_name for run in children] == ["effb3-ce", "effb3-focal"]
+    assert [run.data.tags["sweep.differs"] for run in children] == ["loss=ce", "loss=focal"]
+    assert "sweep.trial" not in children[0].data.tags
+
+
+def test_a_sweep_in_which_nothing_began_leaves_no_run(job, place):
+    def wrong(cfg):
+        raise trial.InputError("seed=1: not today")
+
+    assert job(wrong, "seed=1,2").code == cli.BAD_INPUT
+    client = MlflowClient(f"sqlite:///{place}/mlruns/mlflow.db")
+    assert client.search_runs([client.get_experiment_by_name("koa-lightning").experiment_id]) == []
+
+
+def test_an_untracked_sweep(job, place):
+    ended = job(tracked, "sweep=random", BASIC, "optimizer.lr=interval(0.1,1)", "sweep.trials=1", "tracking=none")
+    assert ended.code == cli.DONE
+    assert studies.open_study(None, ended.out[0].split()[1].rstrip(":")).user_attrs["koa_parent_run"] == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        (["sweep=tpe"], "error: sweep: nothing varies; type sweep/space=NAME"),
+        (["sweep=tep", "seed=1,2"], "error: sweep=tep: no such choice; did you mean 'tpe'?"),
+        (["sweep=tpe", "sweep.trails=3", "seed=1,2"], "error: sweep.trails: no such key"),
+        (["sweep=tpe", "sweep.metrics=[test/accuracy]", "seed=1,2"], "error: sweep.metrics=test/accuracy: a sweep"),
+        (["sweep=tpe", "data.val_fraction=interval(0.1,0.2)"], "error: data.val_fraction=interval(0.1,0.2): cannot"),
+        (["sweep=tpe", "tracking.uri=a,b"], "error: tracking.uri=a,b: cannot vary"),
+        (["sweep=tpe", "optimizer.lr=interval(-1,1)"], "error: optimizer.lr=-1.0: must be a number"),
+        (["sweep=tpe", "loss=ce,focal", "loss.gamma=interval(1,2)"], "error: loss.gamma: only loss=focal has it"),
+        (["sweep=tpe", "seed=1,2", "sweep.repeats=2", "sweep.repeat=fold"], "error: sweep.repeat=fold: 2 repeats need"),
+        (["sweep=tpe", "seed=1,2", "trainer.devices=2"], "error: trainer: a job of a sweep takes one device"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_leaves_nothing(typed, line, job, place):
+    before = set(place.rglob("*"))
+    ended = job(lambda cfg: pytest.fail("it began"), *typed)
+    assert ended.code == cli.BAD_INPUT
+    assert len(ended.err) == 1 and ended.err[0].startswith(line), ended.err
+    assert set(place.rglob("*")) - before <= {place / "outputs"}
+
+
+def test_a_sweep_needs_many_runs(launch, place):
+    from koa_lightning import train
+
+    ended = launch(train.main, "sweep=tpe")
+    assert (ended.code, ended.err) == (cli.BAD_INPUT, ["error: sweep=tpe: a sweep has many runs; type -m too"])

@@ -1,0 +1,80 @@
+import shlex
+import sys
+from types import SimpleNamespace
+
+import pytest
+from omegaconf import OmegaConf
+
+from koa_lightning.errors import InputError
+from koa_lightning.sweeps import settings
+
+GIVEN = {
+    "method": "tpe", "space": {}, "trials": 3, "metrics": ["m"], "directions": ["max"], "seed": 1, "startup_trials": 2,
+    "name": None, "storage": None, "pruner": None, "repeats": 1, "repeat": "fold", "n_jobs": 1, "max_failures": None,
+    "folder": "runs/{name}", "free": ["part.free"], "listener": None, "settings": None, "_target_": "x",
+}  # fmt: skip
+
+
+def told(**more):
+    return settings.read({**GIVEN, **more})[0]
+
+
+def test_settings_of_one_node_win():
+    one, from_config = settings.read({**GIVEN, "settings": OmegaConf.create({"trials": 7, "metrics": "other"})})
+    assert (one.trials, one.metrics, one.method, from_config) == (7, ["other"], "tpe", True)
+    assert settings.read(GIVEN)[1] is False
+    with pytest.raises(InputError, match=r"sweep.trails: no such setting; did you mean 'trials'"):
+        told(settings={"trails": 7})
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        ({"repeats": 0}, "sweep.repeats=0: must be a whole number from 1"),
+        ({"n_jobs": True}, "sweep.n_jobs=True: must be"),
+        ({"max_failures": -1}, "sweep.max_failures=-1: must be a whole number from 0"),
+        ({"metrics": ["m", "m"], "directions": ["max", "max"]}, "must name one metric, or several different ones"),
+        ({"name": " "}, "sweep.name: must not be empty"),
+    ],
+)
+def test_settings_that_cannot_be(more, line):
+    with pytest.raises(InputError, match=line):
+        told(**more)
+
+
+def test_what_a_repeat_varies():
+    assert told().repeat_key == "data.fold"
+    assert told(repeat="part.seed").repeat_key == "part.seed"
+
+
+def test_what_makes_a_sweep_another_one():
+    config = OmegaConf.create({"a": "${now:%S}", "part": {"free": 1, "kept": 2}, "hydra": {"x": 1}, "sweep": {"y": 1}})
+    base = settings.fingerprint(told(), {"x": "interval(0,1)"}, config)
+    same = [
+        settings.fingerprint(told(trials=9, n_jobs=2, name="n", max_failures=1), {"x": "interval(0,1)"}, config),
+        settings.fingerprint(
+            told(), {"x": "interval(0,1)"}, OmegaConf.merge(config, {"part": {"free": 5}, "hydra": {"x": 2}})
+        ),
+    ]
+    assert same == [base] * 2
+    others = [
+        settings.fingerprint(told(), {"x": "interval(0,2)"}, config),
+        settings.fingerprint(told(), {"x": "interval(0,1)"}, OmegaConf.merge(config, {"part": {"kept": 3}})),
+        *(settings.fingerprint(told(**more), {"x": "interval(0,1)"}, config)
+          for more in ({"seed": 2}, {"method": "qmc"}, {"repeats": 2}, {"directions": ["min"]}, {"pruner": {"a": 1}})),
+    ]  # fmt: skip
+    assert len({base, *others}) == len(others) + 1
+
+
+def test_the_command_that_goes_on(monkeypatch):
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", SimpleNamespace(name="koa_lightning.train"))
+    typed = {"hydra": ["hydra.mode=MULTIRUN", "hydra/launcher=ray"], "task": ["x=tag('a=1',choice(1,2))"]}
+    typed["task"].append("sweep.storage=postgresql://me:secret@host/db")
+    line = settings.command(OmegaConf.create({"hydra": {"overrides": typed}}))
+    expected = ["python", "-m", "koa_lightning.train", "-m", "hydra/launcher=ray", "x=tag('a=1',choice(1,2))"]
+    assert shlex.split(line) == [*expected, "sweep.storage=postgresql://me@host/db"]
+
+
+def test_the_folder_of_the_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert settings.folder(told(), "a/../b c") == tmp_path / "runs" / "a_.._b_c"

@@ -1,0 +1,112 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from koa_lightning import compare, overrides
+from koa_lightning.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["a", "b"], ["runs=['a','b']"]),
+        (["a", "out=x", "effb3-ce lr=1e-3"], ["out=x", "runs=['a','effb3-ce lr=1e-3']"]),
+        (["search=params.seed = '1'"], ["search=params.seed = '1'"]),
+        (["runs=[a,b]", "~search"], ["runs=[a,b]", "~search"]),
+        (["it's"], ["runs=['it\\'s']"]),
+        ([], []),
+    ],
+)
+def test_words_that_are_no_settings_are_runs(typed, expected):
+    assert compare.with_runs(typed) == expected
+
+
+def test_runs_named_in_two_ways():
+    with pytest.raises(InputError, match="a: name all runs as words, or all by runs="):
+        compare.with_runs(["a", "runs=[b]"])
+
+
+@given(st.lists(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), min_size=1), min_size=1, max_size=3))
+def test_any_name_arrives_as_it_was_typed(names):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    words = [name for name in names if not compare._SETTING.fullmatch(name)]
+    if words:
+        (item,) = compare.with_runs(words)
+        parsed = OverridesParser.create().parse_override(item).value()
+        assert [str(getattr(value, "text", value)) for value in parsed] == words
+        assert overrides.key(item) == "runs"
+
+
+@pytest.fixture
+def two(log_run):
+    curves = {"val/loss": [2.0, 1.0], "train/loss": [2.0, 1.5], "val/quadratic_kappa": [0.1, 0.6]}
+    a = log_run(
+        "a",
+        params={"optimizer.lr": 0.1, "seed": 1},
+        metrics={**curves, "best/mae": 0.5},
+        tags={"marks": "phantom data"},
+    )
+    b = log_run("b", params={"optimizer.lr": 0.2, "seed": 1}, metrics={**curves, "best/mae": 0.4})
+    return a, b
+
+
+def test_two_runs(launch, two, place):
+    ended = launch(compare.main, "a", two[1], "out=cmp")
+    assert (ended.code, ended.err) == (0, [])
+    text = "\n".join(ended.out)
+    assert "optimizer.lr" in text and "seed" not in text and "-0.1000" in text
+    assert "phantom data" in text and "research use only, not a medical device" in text
+    table = pd.read_csv("cmp/compare.csv", dtype=str)
+    assert table.to_numpy(na_value="").tolist() == [
+        ["run", "id", *two, ""],
+        ["config", "optimizer.lr", "0.1", "0.2", ""],
+        ["data", "marks", "phantom data", "-", ""],
+        ["metric", "best/mae", "0.5", "0.4", "-0.09999999999999998"],
+    ]
+    assert (place / "cmp/curves.png").read_bytes().startswith(b"\x89PNG")
+    assert ended.out[-1] == f"written: {place}/cmp/compare.csv, {place}/cmp/curves.png"
+
+
+def test_the_same_settings_twice_and_no_curves(launch, log_run):
+    for name in "ab":
+        log_run(name, params={"seed": 1})
+    ended = launch(compare.main, "a", "b", "out=cmp")
+    assert ended.code == 0
+    assert "nothing differs in config, data, code, machine" in ended.out
+    assert ended.out[-1].endswith("compare.csv")
+
+
+def test_many_runs_have_a_line_each(launch, log_run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    for i in range(6):
+        log_run(f"job lr={i}", params={"optimizer.lr": i, "seed": 3}, metrics={"best/mae": i / 10, "best/f1_0": 0.1})
+    ended = launch(compare.main, "search=metrics.`best/mae` >= 0", "out=cmp")
+    assert (ended.code, ended.err) == (0, [])
+    lines = [line for line in ended.out if "job lr=" in line]
+    assert len(lines) == 6 and "0.5000" in lines[5] and "f1_0" not in "\n".join(ended.out)
+    assert "best/f1_0" in Path("cmp/compare.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "start"),
+    [
+        ([], "error: no run is named; type python -m koa_lightning.compare RUN RUN"),
+        (["a"], "error: one run alone (a); name two or more"),
+        (["a", "a"], "error: one run alone (a); name two or more"),
+        (["a", "nobody"], "error: run=nobody: no run of this id or name"),
+        (["runs=a"], "error: runs=a: must be a list"),
+        (["a", "runs=[b]"], "error: a: name all runs as words, or all by runs="),
+        (["search=nonsense"], "error: search=nonsense: "),
+        (["a", "b", "ouut=x"], "error: ouut: no such key in the configuration; did you mean 'out'?"),
+        (["a", "b", "tracking.uri=http://127.0.0.1:9"], "error: tracking.uri=http://127.0.0.1:9: the MLflow server"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, start, launch, two, place):
+    ended = launch(compare.main, *arguments)
+    assert (ended.code, len(ended.err)) == (2, 1), ended.err
+    assert ended.err[0].startswith(start)
+    assert not (place / "outputs").exists() or not list((place / "outputs").iterdir())

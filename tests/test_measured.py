@@ -1,0 +1,89 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from koa_lightning import measured
+from koa_lightning.config import compose
+from koa_lightning.errors import InputError
+from koa_lightning.metrics import thresholds
+from koa_lightning.metrics.intervals import Interval, to_json, with_intervals
+
+
+@pytest.fixture
+def table(graded_table):
+    rows = graded_table(80)
+    rows["age"] = np.linspace(40, 80, len(rows))
+    rows["reader_1"] = rows["grade"]
+    return rows
+
+
+def config(*overrides):
+    return compose("eval", ["ckpt=x", "n_resamples=100", *overrides])
+
+
+def test_files_of_a_plain_evaluation(table, tmp_path):
+    found = measured.measure(config(), table, tmp_path)
+    assert [file.name for file in found.files] == ["intervals.json"]
+    assert json.loads(found.files[0].read_text()) == to_json(with_intervals(table, n_resamples=100))
+    assert found.remarks == []
+
+
+def test_subgroups_and_readers_are_written(table, tmp_path):
+    asked = ("subgroups=[side,age]", "edges={age:[60]}", "readers=reader_1")
+    found = measured.measure(config(*asked), table, tmp_path)
+    assert {file.name for file in found.files} == {
+        "intervals.json", "subgroups.csv", "subgroups.json", "readers.csv", "readers.json",
+    }  # fmt: skip
+    groups = pd.read_csv(tmp_path / "subgroups.csv")
+    assert groups["group"].unique().tolist() == ["all knees", "L", "R", "< 60", ">= 60"]
+    rows = json.loads((tmp_path / "subgroups.json").read_text())
+    assert [row["value"] for row in rows] == pytest.approx(groups["value"].tolist())
+    assert all(isinstance(row["n_knees"], int) for row in rows)
+    agreement = pd.read_csv(tmp_path / "readers.csv").set_index(["first", "second", "metric"])
+    assert agreement.loc[("truth", "reader_1", "quadratic_kappa"), "value"] == 1
+
+
+def test_thresholds_of_validation_travel_to_the_test_part(graded_table, table, tmp_path):
+    val = graded_table(80, seed=5, truth=5)
+    val["patient"], val["path"] = "v" + val["patient"], "/val" + val["path"]
+    (tmp_path / "val").mkdir()
+    found = measured.measure(config("split=val"), val, tmp_path / "val")
+    file = tmp_path / "val" / "thresholds.json"
+    assert file in found.files and str(file) in found.remarks[0]
+    assert not [name for name in found.intervals if name.endswith("_tuned")]
+    there = measured.measure(config(f"thresholds='{file}'"), table, tmp_path)
+    cuts = thresholds.tune(val)["thresholds"]
+    assert there.intervals == with_intervals(table, n_resamples=100, thresholds=cuts)
+    recorded = measured.measure(config(), table, tmp_path, thresholds.tune(val))
+    assert recorded.intervals == there.intervals
+    own = measured.measure(config("split=val"), val, tmp_path / "val", thresholds.tune(val))
+    assert "tuned on these very knees" in own.remarks[0]
+    assert own.intervals == found.intervals
+    with pytest.raises(InputError, match="thresholds of the checkpoint: must hold four rising numbers"):
+        measured.measure(config(), table, tmp_path, {"thresholds": [1, 2]})
+
+
+def test_without_patients_it_says_so(table, tmp_path):
+    found = measured.measure(config(), table.assign(patient=""), tmp_path)
+    assert "no knee has a patient" in found.remarks[0]
+
+
+def test_few_numbers_are_logged(table):
+    found = measured.Measured(with_intervals(table, n_resamples=100, thresholds=[0.5, 1.5, 2.5, 3.5]), [], [])
+    logged = measured.to_log(found)
+    assert {"quadratic_kappa_low", "quadratic_kappa_high", "accuracy_low", "rps", "ap_ge3", "mae_tuned"} <= set(logged)
+    assert not [name for name in logged if name.startswith(("recall_0", "precision_4", "f1_1"))]
+    assert len(logged) == 17 + 3 + 2 * len(measured.LOGGED_ENDS)
+    assert logged["mae_low"] <= logged["mae"] <= logged["mae_high"]
+    undefined = measured.Measured({"auroc_oa": Interval(None, None, None, "why")}, [], [])
+    assert measured.to_log(undefined) == {}
+
+
+def test_what_cannot_be_measured_stops_before_anything_is_graded(table):
+    measured.check(config("subgroups=[side]", "readers=[reader_1]"), table)
+    with pytest.raises(InputError, match="subgroups=sit: no such column"):
+        measured.check(config("subgroups=sit"), table)
+    with pytest.raises(InputError, match="readers=reader_3: no such column"):
+        measured.check(config("readers=[reader_1,reader_3]"), table)
