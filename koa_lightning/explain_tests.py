@@ -50,7 +50,7 @@ def explain_tests(cfg: DictConfig) -> dict[str, Any]:
     read = checkpoint.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
     net = read.network()
     cam.check(net, read.preprocessing.image_size, "koa_lightning.eval", **cam.asked(cfg.explain, net))
-    data = evaluation._data(cfg, read)
+    data = evaluation.data_of(cfg, read, cfg.split)
     marks = list(dict.fromkeys([*read.marks, *data.marks]))
     if cfg.randomised:
         knees = data.datasets[cfg.split]
