@@ -89,6 +89,7 @@ def test_slices_have_every_complete_trial_on_the_right_scale(made_study):
     used = sum(value is not None for value in sweep.params.loc[sweep.complete.index, "loss.gamma"])
     assert panels["gamma"].get_xlabel() == f"gamma\n({used} of 17 trials)"
     assert len(panels["gamma"].collections[0].get_offsets()) == used
+    assert len({axes.get_ylim() for name, axes in panels.items() if name}) == 1
     ticks = [text.get_text() for text in panels["model"].get_xticklabels()]
     assert ticks == ["efflite0", "effb0", "effb3"]
 
