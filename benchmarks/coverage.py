@@ -1,8 +1,10 @@
 """How often the intervals hold the truth, over simulated studies whose patients have two knees that are alike.
 
-`python -m benchmarks.coverage [REPEATS]` (default 500): each repeat is a study of 414 patients; the truth is what the
-same metrics say of 300,000 patients. For each metric it prints the share of the 95 % intervals that hold the truth,
-drawn by patient (as `metrics.intervals` does) and knee by knee (which ignores that two of them are of one patient).
+`python -m benchmarks.coverage [REPEATS]` (default 500): each repeat is a study of 828 patients, as many as the test
+part of Chen 2018 has; the truth is what the same metrics say of 600,000 patients. For each metric it prints the share
+of the 95 % intervals that hold the truth, drawn by patient (as `metrics.intervals` does) and knee by knee (which
+ignores that two of them are of one patient). Exit code 1 where one by patient misses 93 to 97 %; calibration errors are
+shown, and have no such goal, as chance alone raises them.
 """
 
 from __future__ import annotations
@@ -16,14 +18,14 @@ import numpy as np
 from scipy.stats import norm
 
 from koa_lightning.metrics.graded import Graded
-from koa_lightning.metrics.intervals import Interval, of_graded
+from koa_lightning.metrics.intervals import BIASED, Interval, of_graded
 from koa_lightning.metrics.weighted import WeightedMetrics
 
 SHARES = (0.40, 0.18, 0.26, 0.13, 0.03)  # of the grades, as in Chen 2018
 ALIKE = 0.9  # correlation of severity, and of the model's error, between the knees of a patient
 ERROR = 0.5  # sd of the model's error, in sd of severity
 SHARPNESS = 1.5  # the model's probabilities to this power: it is too sure
-N_PATIENTS, N_POPULATION = 414, 300_000
+N_PATIENTS, N_POPULATION = 828, 600_000
 REPEATS, N_RESAMPLES = 500, 2000
 LOW, HIGH = 0.93, 0.97
 METRICS = (
@@ -95,7 +97,7 @@ def main(arguments: list[str]) -> int:
     print(f"{'metric':<26}{'truth':>8}{'width':>8}{'by patient':>12}{'by knee':>10}")
     for name, value in true.items():
         print(f"{name:<26}{value:>8.4f}{widths[name]:>8.4f}{by_patient[name]:>12.3f}{by_knee[name]:>10.3f}")
-    missed = [name for name in true if not LOW <= by_patient[name] <= HIGH]
+    missed = [name for name in true if name not in BIASED and not LOW <= by_patient[name] <= HIGH]
     covered = [name for name in true if LOW <= by_knee[name] <= HIGH]
     print(f"\nby patient outside of {LOW} to {HIGH}: {', '.join(missed) or 'none'}")
     print(f"by knee inside: {', '.join(covered) or 'none'}")

@@ -17,7 +17,7 @@ import torch
 
 from koa_lightning.trust.foreign import PARTS
 
-N = 200  # pictures of each kind that are no knees
+N = 100  # pictures of each kind that are no knees
 GOAL = 0.95
 
 

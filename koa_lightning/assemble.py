@@ -67,7 +67,9 @@ def data_module(cfg: DictConfig, seed: int = 0, quiet: bool = False) -> KneeData
     known = inspect.signature(KneeDataModule).parameters
     settings: dict[str, Any] = {str(k): v for k, v in cfg.items() if k in known and k != "source"}
     settings |= {"base": base_folder(cfg.get("root"), cfg.get("table")), "seed": seed, "quiet": quiet}
-    preprocessing = Preprocessing(cfg.image_size, cfg.fit, cfg.canonical_side, cfg.fix_polarity)
+    preprocessing = Preprocessing(
+        cfg.image_size, cfg.fit, cfg.canonical_side, cfg.fix_polarity, float(cfg.top), float(cfg.bottom)
+    )
     return KneeDataModule(made(cfg.source, "data.source"), preprocessing=preprocessing, **settings)
 
 
@@ -145,6 +147,10 @@ def grader(
         plan=asdict(chosen),
     )
     record["loss"] = str(cfg.loss._target_)
+    record["made_of"] = {  # for people to read, never to run
+        name: str(node._target_).rsplit(".", 1)[-1]
+        for name, node in (("optimizer", cfg.optimizer.factory), ("scheduler", cfg.scheduler))
+    }
     reason = resumed.record.get("weights_reason") if resumed else weights.reason
     if reason:
         record["weights_reason"] = reason
@@ -152,12 +158,17 @@ def grader(
         chosen.prepare(net),  # type: ignore[arg-type]
         objective,
         made(cfg.augment, "augment"),
+        resize=made(cfg.resize, "resize"),
+        mix=made(cfg.mix, "mix"),
         optimizer=made(cfg.optimizer.factory, "optimizer.factory"),
         scheduler=made(cfg.scheduler, "scheduler"),
         lr=cfg.optimizer.lr,
         head_lr=cfg.optimizer.head_lr,
         weight_decay=cfg.optimizer.weight_decay,
         head_only_epochs=cfg.optimizer.head_only_epochs,
+        unfreeze_every=cfg.optimizer.unfreeze_every,
+        frozen_stages=cfg.optimizer.frozen_stages,
+        layer_decay=cfg.optimizer.layer_decay,
         total_steps=steps(cfg, data),
         monitor=cfg.monitor,
         mode=cfg.mode,

@@ -22,6 +22,9 @@ _NUMBERS: dict[str, tuple[type, float, float]] = {
     "data.batch_size": (int, 1, 65536),
     "data.eval_batch_size": (int, 1, 65536),
     "data.image_size": (int, 16, 4096),
+    "data.top": (float, 0.0, 0.9),
+    "data.bottom": (float, 0.1, 1.0),
+    "data.fraction": (float, 0.001, 1.0),
     "data.val_fraction": (float, 0.0, 0.9),
     "data.test_fraction": (float, 0.0, 0.9),
     "data.split_seed": (int, 0, 2**32 - 1),
@@ -44,6 +47,9 @@ _NUMBERS: dict[str, tuple[type, float, float]] = {
     "optimizer.head_lr": (float, 1e-12, 1e3),
     "optimizer.weight_decay": (float, 0.0, 1e3),
     "optimizer.head_only_epochs": (int, 0, 100_000),
+    "optimizer.unfreeze_every": (int, 0, 100_000),
+    "optimizer.frozen_stages": (int, 0, 1000),
+    "optimizer.layer_decay": (float, 0.01, 1.0),
     "explain.every_n_epochs": (int, 0, 100_000),
     "explain.n_worst": (int, 0, 1000),
     "explain.n_tested": (int, 1, 1_000_000),
@@ -89,6 +95,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
             "burnt_in",
             "calibrated",
             "logits",
+            "report",
             "explain.enabled",
             "explain.tests",
             "tracking.enabled",
@@ -100,8 +107,8 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 }
 _MAY_BE_NULL = {
     "batch_size", "data.eval_batch_size", "data.folds", "data.canonical_side", "optimizer.head_lr",
-    "trainer.gradient_clip_val", "trainer.limit_train_batches", "trainer.limit_val_batches", "spacing",
-    "refer_below", "refer_risk", "trial",
+    "trainer.gradient_clip_val", "trainer.limit_train_batches", "trainer.limit_val_batches", "spacing", "trial",
+    "refer_below", "refer_risk",
 }  # fmt: skip
 _LESS_IS_BETTER = ("loss", "mae", "mae_expected", "ece")
 
@@ -161,6 +168,9 @@ def validate(cfg: DictConfig) -> None:
     folds, fold = OmegaConf.select(cfg, "data.folds"), OmegaConf.select(cfg, "data.fold")
     if folds is not None and fold is not None and fold >= folds:
         raise InputError(f"data.fold={fold}: with data.folds={folds} it must be 0 to {folds - 1}")
+    top, bottom = OmegaConf.select(cfg, "data.top", default=0.0), OmegaConf.select(cfg, "data.bottom", default=1.0)
+    if top > bottom - 0.1:
+        raise InputError(f"data.top={top}: must be at least 0.1 less than data.bottom={bottom} (shares of the height)")
     if OmegaConf.select(cfg, "data.split_table") and OmegaConf.select(cfg, "data.split") != "table":
         raise InputError(f"data.split_table={cfg.data.split_table}: type data.split=table too")
     monitor, mode = str(cfg.get("monitor", "")), cfg.get("mode")
@@ -204,9 +214,11 @@ def choices_of(group: str) -> list[str]:
 def explain_hydra(message: str, config_name: str) -> str:
     """Turn a composition error of Hydra into one line that names the wrong key and the nearest right one."""
     first = message.strip().splitlines()[0] if message.strip() else "the configuration cannot be composed"
-    if found := re.search(r"Could not find '([^'/]+)/([^']+)'", message):
+    if found := re.search(r"Could not find '([^']+)/([^'/]+)'", message):
         group, choice = found.groups()
         known = choices_of(group)
+        if group == "hydra/launcher":
+            return f'{group}={choice}: is not installed; type pip install "koa-lightning[launchers]"'
         return f"{group}={choice}: no such choice{nearest(choice, known)} ({group} is one of: {', '.join(known)})"
     if (found := re.match(r"In '([^']+)': (.*)", first)) and found.group(1) != config_name:
         return f"conf/{found.group(1)}.yaml: {found.group(2)}"
@@ -220,6 +232,8 @@ def explain_hydra(message: str, config_name: str) -> str:
 
 def _unknown_key(key: str, config_name: str) -> str:
     group, _, rest = key.partition(".")
+    if group == "sweep" and rest in _keys_of_choice(group, "_base"):
+        return f"{key}: only a sweep with Optuna has it; type sweep=tpe (random, grid, qmc, multi) too"
     holders = [choice for choice in choices_of(group) if rest in _keys_of_choice(group, choice)] if rest else []
     if holders:
         return f"{key}: only {group}={' or '.join(holders)} has it; type {group}=... too"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,13 +43,17 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         raise InputError("logits=true: is about a table; type table=FILE too")
     speed.tune_allocator()
 
-    from koa_lightning import checkpoint, measured
-    from koa_lightning.tracking.find import find_checkpoint
+    from koa_lightning import checkpoint, measured, members, provenance, report
     from koa_lightning.trust import judge
 
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
-    read = checkpoint.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
+    files = members.find(cfg.ckpt, cfg.tracking.uri)
+    if len(files) > 1:
+        from koa_lightning import ensemble
+
+        return ensemble.evaluate(cfg, files)
+    read = checkpoint.read(files[0])
     judge.settle(cfg, read.record)
     data = data_of(cfg, read, cfg.split)
     measured.check(cfg, data.tables[cfg.split])
@@ -57,17 +62,20 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     status = "FAILED"
     try:
         metrics, found, lines = _measure(cfg, read, data, marks, run)
+        provenance.of_checkpoint(cfg, read, data, marks, run)
+        report.at_end(cfg, run, f"eval/{cfg.split}")
         status = "FINISHED"
     finally:
         run.close(status)
-    _say(cfg.split, metrics, found, marks, folder, lines)
+    say(cfg.split, metrics, found, marks, folder, lines)
     return {**metrics, "out": str(folder)}
 
 
 def _of_table(cfg: DictConfig) -> dict[str, Any]:
     """Measure a predictions table from anywhere, without its model; nothing is logged."""
-    from koa_lightning import measured, table
+    from koa_lightning import measured, provenance, report, table
     from koa_lightning.metrics.tables import read_predictions
+    from koa_lightning.tracking.none import NoRun
     from koa_lightning.trust import part as trusted
 
     if not OmegaConf.is_missing(cfg, "ckpt"):
@@ -81,7 +89,9 @@ def _of_table(cfg: DictConfig) -> dict[str, Any]:
     table.write(predictions, folder)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     trust = trusted.evaluate_table(cfg, predictions, folder)
-    _say(Path(cfg.table).name, metrics, found, [], folder, trust.lines)
+    provenance.of_table(cfg, predictions)
+    report.at_end(cfg, NoRun(), "")
+    say(Path(cfg.table).name, metrics, found, [], folder, trust.lines)
     return {**metrics, "out": str(folder)}
 
 
@@ -204,6 +214,11 @@ def measure_table(predictions: pd.DataFrame) -> dict[str, Any]:
 
 def data_of(cfg: DictConfig, read: Checkpoint, part: str) -> KneeDataModule:
     """Return a part of the data that `cfg.data` names, or of the checkpoint's, prepared as it wants its images."""
+    return data_for(cfg, read).prepare((part,))
+
+
+def data_for(cfg: DictConfig, read: Checkpoint) -> KneeDataModule:
+    """Return the data to evaluate on, with the preprocessing that the checkpoint wants; nothing is read yet."""
     from koa_lightning import assemble
 
     config = cfg.data if cfg.get("data") else read.data_config()
@@ -212,7 +227,7 @@ def data_of(cfg: DictConfig, read: Checkpoint, part: str) -> KneeDataModule:
     data.preprocessing = read.preprocessing
     trained = read.record["config"]["data"]
     data.eval_batch_size = int(cfg.batch_size or trained["eval_batch_size"] or 2 * trained["batch_size"])
-    return data.prepare((part,))
+    return data
 
 
 def _open_run(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str]) -> Any:
@@ -236,7 +251,10 @@ def _open_run(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: li
     return run
 
 
-def _say(part: str, metrics: dict[str, Any], found: Measured, marks: list[str], folder: Path, lines: list[str]) -> None:
+def say(
+    part: str, metrics: dict[str, Any], found: Measured, marks: list[str], folder: Path, lines: Sequence[str] = ()
+) -> None:
+    """Print the metrics, what marks them, and where everything is."""
     from rich.console import Console
 
     from koa_lightning import shown

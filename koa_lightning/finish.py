@@ -60,14 +60,8 @@ def finish(
     _calibrate(cfg, folder, read, data, logits, features, run)
     for file in (best_file, checkpoints / "last.ckpt", folder / "history.csv", folder / "manifest.parquet"):
         run.log_artifact(file, "checkpoints" if file.suffix == ".ckpt" else None)
-    metrics = {name: value for name, value in best.items() if name != "epoch"}
-    epoch = int(best["epoch"])
-    run.log_metrics({"best/epoch": epoch, **_best_names(metrics)}, epoch)
     run.log_tags(trial.state_tags(trial.COMPLETE))
-    return {
-        **metrics, "best_epoch": epoch, "checkpoint": str(best_file), "run_id": run.run_id, "exit_code": DONE,
-        "marks": list(read.marks),
-    }  # fmt: skip
+    return {**_logged(best, run), "checkpoint": str(best_file), "marks": list(read.marks)}
 
 
 def pruned(
@@ -78,14 +72,17 @@ def pruned(
     _log_missing(history, run)
     _draw_curves(cfg, folder, module, history, run)
     run.log_artifact(folder / "history.csv")
-    metrics, epoch = {name: value for name, value in best.items() if name != "epoch"}, int(best["epoch"])
-    run.log_metrics({"best/epoch": epoch, **_best_names(metrics)}, epoch)
     run.log_tags(trial.state_tags(trial.PRUNED))
-    last = folder / "checkpoints" / "last.ckpt"
-    return {
-        **metrics, "best_epoch": epoch, "checkpoint": str(last), "run_id": run.run_id, "exit_code": DONE,
-        "marks": list(module.record["marks"]), "pruned": True,
-    }  # fmt: skip
+    last, marks = folder / "checkpoints" / "last.ckpt", list(module.record["marks"])
+    return {**_logged(best, run), "checkpoint": str(last), "marks": marks, "pruned": True}
+
+
+def _logged(best: dict[str, float], run: Any) -> dict[str, Any]:
+    """Log the metrics of the best epoch; return them as the start of a training's result."""
+    metrics = {name: value for name, value in best.items() if name != "epoch"}
+    epoch = int(best["epoch"])
+    run.log_metrics({"best/epoch": epoch, **_best_names(metrics)}, epoch)
+    return {**metrics, "best_epoch": epoch, "run_id": run.run_id, "exit_code": DONE}
 
 
 def conclude(cfg: DictConfig, folder: Path, result: dict[str, Any]) -> dict[str, Any]:
@@ -198,7 +195,7 @@ def draw(
     *,
     title: str,
     n_worst: int | None,
-    maps: Mapping[str, str],
+    maps: Mapping[str, Any],
     suffix: str = "",
     probabilities: Tensor | None = None,
     more_panels: bool = False,

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning import cli, links, table
+from koa_lightning import cli, table
 from koa_lightning.config import plain
 from koa_lightning.errors import InputError
 from koa_lightning.resume import DONE_FILE, is_main, remember
@@ -223,15 +223,10 @@ def _pooled_loss(folds: list[dict[str, Any]]) -> float | None:
 
 
 def _draw(cfg: DictConfig, pooled: pd.DataFrame, marks: list[str], folder: Path) -> Path:
-    import torch
-
     from koa_lightning.reports import figures
 
-    rows = table.known(pooled)
-    confusion = np.zeros((links.N_GRADES, links.N_GRADES), dtype=np.int64)
-    np.add.at(confusion, (rows["grade"].to_numpy(dtype=np.int64), rows["predicted"].to_numpy()), 1)
     title = f"{cfg.data.name}, out of fold ({cfg.data.folds} folds)"
-    figure = figures.confusion_matrix_figure(torch.from_numpy(confusion), title, marks)
+    figure = figures.confusion_matrix_figure(table.confusion(pooled), title, marks)
     return figures.save(figure, folder / "confusion_matrix.png")
 
 

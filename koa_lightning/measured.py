@@ -73,7 +73,8 @@ def measure(cfg: DictConfig, table: pd.DataFrame, folder: Path, recorded: Mappin
         cfg: The config `eval`: n_resamples, thresholds, subgroups, edges, readers, split.
         table: The predictions.
         folder: For `intervals.json`, `thresholds.json` (of split=val), `subgroups.*`, `readers.*`.
-        recorded: What `thresholds.tune` found, from a checkpoint; counts where cfg names none.
+        recorded: What `thresholds.tune` found on calibrated probabilities, from a checkpoint; counts where cfg names
+            none.
 
     Raises:
         InputError: Whatever the user can put right.
@@ -115,11 +116,14 @@ def _thresholds(
 ) -> tuple[dict[str, Any] | None, list[str]]:
     if cfg.thresholds is not None:
         return thresholds.read(cfg.thresholds, table), []
-    if not recorded:
+    if not isinstance(recorded, Mapping) or recorded.get("left_out"):
         return None, []
+    if not cfg.calibrated or cfg.split == "all":
+        why = "among these knees may be those that they were tuned on" if cfg.calibrated else "for calibrated=true"
+        return None, [f"the checkpoint's thresholds are not used: {why}"]
     found = {**recorded, "thresholds": thresholds.check(recorded.get("thresholds"), "thresholds of the checkpoint")}
     if found.get("knees") == thresholds.name_of_knees(table):
-        return None, ["the checkpoint's thresholds were tuned on these very knees: nothing is measured with them"]
+        return None, ["the checkpoint's thresholds are not used: they were tuned on these very knees"]
     return found, []
 
 

@@ -12,8 +12,8 @@ from koa_lightning.errors import InputError
 # What names a file, a folder or an address is taken as it was typed, whatever characters are in it.
 _LITERAL = (
     "ckpt", "input", "out", "data.root", "data.table", "data.split_table", "data.cache_dir", "model.weights", "oof",
-    "tracking.uri", "output", "grades", "key_file", "table", "thresholds", "first", "second", "run", "search",
-    "sweep_run", "database", "folder", "storage", "best",
+    "tracking.uri", "audit", "output", "grades", "key_file", "table", "thresholds", "first", "second", "run",
+    "search", "sweep_run", "database", "folder", "storage", "best",
 )  # fmt: skip
 
 

@@ -93,8 +93,7 @@ def _grade_some(
 
     from koa_lightning import table
     from koa_lightning.data.images import read_image
-    from koa_lightning.inference import grade_logits
-    from koa_lightning.trust import foreign, judge
+    from koa_lightning.trust import judge
 
     names, images = [], []
     for path in paths:
@@ -107,13 +106,12 @@ def _grade_some(
         return []
     batch = np.stack(images)
     tensor = torch.from_numpy(batch).unsqueeze(1)
-    with torch.no_grad(), foreign.watching(net) as features:
-        logits = grade_logits(net, tensor, cfg.tta == "flip")
-    p = read.probabilities(logits, cfg.calibrated)
+    logits, p, judged = judge.grade(
+        read, net, tensor, flip=cfg.tta == "flip", calibrated=cfg.calibrated, alpha=cfg.alpha,
+        refer_below=cfg.refer_below,
+    )  # fmt: skip
     rows = table.predictions_table(pd.DataFrame({"path": names, "side": cfg.side}), logits, net.spec.link, p)
     rows["name"] = [read.record["grade_names"][grade] for grade in rows["predicted"]]
-    described = foreign.describe([tensor], features[:1]) if read.inputs else None
-    judged = judge.columns(read, logits, p.numpy(), described, alpha=cfg.alpha, refer_below=cfg.refer_below)
     rows = pd.concat([rows, judged], axis=1)
     rows["overlay"] = _overlays(cfg, net, read, batch, rows, folder) if _draws(cfg) else ""
     return [rows]

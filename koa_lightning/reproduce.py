@@ -51,14 +51,17 @@ def reproduce(cfg: DictConfig) -> dict[str, Any]:
     run = find_run(store, str(cfg.run))
     if run.info.status == "RUNNING":
         raise InputError(f"run={cfg.run}: is still running, or was killed; reproduce a run that has ended")
-    items = [*repeat.overrides_of(run), *map(str, cfg.more)]
+    old, more = repeat.overrides_of(run), [str(item) for item in cfg.more]
+    items = [*old, *more]
     config = compose("train", overrides.quote_paths(items))
     changed = repeat.changed_settings(store.client(), run, _resolved(config))
     changed |= repeat.changed_facts(run, _facts_now(config))
     own = [f"tracking.uri={cfg.tracking.uri}"] if cfg.tracking.uri else []
     folder = Path(cfg.out)
     command = ["python", "-m", "koa_lightning.train", *items, *own, f"out={folder}"]
-    print(f"run {run.info.run_name} ({run.info.run_id}) was: {shlex.join(command[:-1])}", flush=True)
+    print(f"run {run.info.run_name} ({run.info.run_id}) was: {shlex.join([*command[:3], *old])}", flush=True)
+    if more:
+        print(f"and now with: {shlex.join(more)}", flush=True)
     _say_changed(changed, run.data.tags.get("git.dirty") == "true")
     result: dict[str, Any] = {"command": shlex.join(command), "changed": changed}
     if not cfg.run_it:
@@ -66,9 +69,9 @@ def reproduce(cfg: DictConfig) -> dict[str, Any]:
             folder.rmdir()  # Hydra made it
         print(DISCLAIMER)
         return result
-    code = run_command(
-        [*command[1:], f"+tracking.tags.reproduces={run.info.run_id}", f"quiet={str(cfg.quiet).lower()}"]
-    )
+    named = f"tracking.run_name={overrides.quote(f'{run.info.run_name} again')}"
+    tagged = f"+tracking.tags.reproduces={run.info.run_id}"
+    code = run_command([*command[1:], named, tagged, f"quiet={str(cfg.quiet).lower()}"])
     if code != cli.DONE:
         return {**result, "exit_code": code}
     new = find_run(store, json.loads((folder / DONE_FILE).read_text())["run_id"])
@@ -119,7 +122,8 @@ def _say_changed(changed: dict[str, tuple[str, str]], was_dirty: bool) -> None:
     if not changed:
         print("nothing has changed since: settings, data, commit, versions, machine", flush=True)
         return
-    shown = Table(title="what has changed since")
+    print("what has changed since:", flush=True)
+    shown = Table()
     for column in ("what", "then", "now"):
         shown.add_column(column, overflow="fold")
     for name, (then, now) in changed.items():

@@ -21,14 +21,20 @@ DONE_FILE = "done.json"
 _LOCK_FILE = ".lock"
 _RECORD = Path(".hydra") / "overrides.yaml"
 _FIXED = {
-    "seed", "monitor", "mode", "data", "augment", "model", "loss", "optimizer", "scheduler", "callbacks",
-    "trainer.gradient_clip_val", "trainer.accumulate_grad_batches", "trainer.limit_train_batches",
+    "seed", "monitor", "mode", "data", "augment", "resize", "mix", "model", "loss", "optimizer", "scheduler",
+    "callbacks", "trainer.gradient_clip_val", "trainer.accumulate_grad_batches", "trainer.limit_train_batches",
 }  # fmt: skip
 _FREE = {
     "data.root", "data.table", "data.source.root", "data.source.table", "data.split_table", "data.cache_dir",
     "data.on_unreadable", "data.eval_batch_size", "data.allow_leakage", "model.weights", "model.label",
 }  # fmt: skip
-_YOUNGER = {"data.fix_polarity": False}  # settings that runs of older versions lack, and what those did
+# settings that runs of older versions lack, and what those did
+_YOUNGER = {
+    "data.fix_polarity": False, "data.top": 0.0, "data.bottom": 1.0, "data.fraction": 1.0,
+    "resize.first": 1.0, "resize.last": 1.0, "resize.until": 0.6,
+    "mix.mixup": 0.0, "mix.cutmix": 0.0, "mix.probability": 1.0, "mix.until": 1.0,
+    "optimizer.unfreeze_every": 0, "optimizer.frozen_stages": 0, "optimizer.layer_decay": 1.0, "scheduler.tail": 0.0,
+}  # fmt: skip
 
 
 def with_old_overrides(overrides: list[str]) -> list[str]:

@@ -13,8 +13,9 @@ from koa_lightning.errors import InputError
 
 
 def warmup_cosine(
-    optimizer: Optimizer, *, total_steps: int, monitor: str, mode: str, warmup: float = 0.1, final: float = 0.01
-) -> dict[str, Any]:
+    optimizer: Optimizer, *, total_steps: int, monitor: str, mode: str, warmup: float = 0.1, final: float = 0.01,
+    tail: float = 0.0,
+) -> dict[str, Any]:  # fmt: skip
     """Linear warm-up over a share of the steps, then half a cosine down to a share of the learning rate.
 
     Args:
@@ -24,17 +25,19 @@ def warmup_cosine(
         mode: Unused.
         warmup: Share of the steps.
         final: Share of the learning rate at the end.
+        tail: Share of the steps, the last ones, that stay at `final`: an average of weights gains from steps that
+            still move.
 
     Raises:
         InputError: A share is outside [0, 1].
     """
-    _check_shares(warmup=warmup, final=final)
-    warm = max(1, round(warmup * total_steps))
+    _check_shares(warmup=warmup, final=final, tail=tail)
+    warm, end = max(1, round(warmup * total_steps)), round((1 - tail) * total_steps)
 
     def factor(step: int) -> float:
         if step < warm:
             return (step + 1) / warm
-        done = (step - warm) / max(1, total_steps - warm)
+        done = (step - warm) / max(1, end - warm)
         return _cosine(1.0, final, done)
 
     return {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}

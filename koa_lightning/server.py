@@ -17,7 +17,7 @@ from koa_lightning import DISCLAIMER, cli
 from koa_lightning.config import validate
 from koa_lightning.errors import InputError
 
-START_SECONDS = 180  # the first start makes MLflow's tables
+START_SECONDS = 600  # the first start makes MLflow's tables, half a minute of an idle machine
 END_SECONDS = 15.0
 
 

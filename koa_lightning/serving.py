@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 IMAGE, PIXELS, SIDE = "image", "pixels", "side"
 BATCH = 16
 _NUMBERS = ["expected_grade", *table.PROBABILITIES]
-_OUTPUTS = {"grade": "long", "name": "string", **dict.fromkeys(_NUMBERS, "double"), "note": "string"}
+_JUDGED = ("set", "foreign", "refer")
+_WORDS = dict.fromkeys((*_JUDGED, "note"), "string")
+_OUTPUTS = {"grade": "long", "name": "string", **dict.fromkeys(_NUMBERS, "double"), **_WORDS}
 
 
 def signature() -> ModelSignature:
@@ -79,8 +81,10 @@ class KneeModel:
             rows: See `signature`.
 
         Returns:
-            One row an image: `grade` (0-4), its `name`, `expected_grade`, `p0` to `p4`, and `note` (research use only,
-            and whatever mark the checkpoint carries).
+            One row an image: `grade` (0-4), its `name`, `expected_grade`, `p0` to `p4` (as the checkpoint promises
+            them), the prediction `set` in words, `foreign` (yes or no), `refer` (why a reader should be asked), all
+            three empty where the checkpoint cannot tell; and `note` (research use only, and whatever mark the
+            checkpoint carries).
 
         Raises:
             MlflowException: A row without an image, or with one that cannot be read; a client of the server gets
@@ -89,6 +93,8 @@ class KneeModel:
         from mlflow.exceptions import MlflowException
 
         try:
+            if not {IMAGE, PIXELS} & set(rows.columns):  # MLflow takes unknown columns away without a word
+                raise InputError(f"there is neither a column {IMAGE} (a file's bytes) nor a column {PIXELS}")
             images = [self._image(row, number) for number, row in enumerate(rows.to_dict("records"))]
         except InputError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
@@ -111,11 +117,12 @@ class KneeModel:
     def _grade(self, images: list[np.ndarray]) -> pd.DataFrame:
         import torch
 
-        from koa_lightning.inference import grade_logits
+        from koa_lightning.trust import judge
 
-        with torch.no_grad():
-            logits = grade_logits(self._net, torch.from_numpy(np.stack(images)).unsqueeze(1))
-        rows = table.predictions_table(pd.DataFrame({"path": [""] * len(images)}), logits, self._net.spec.link)
+        images_of_one_channel = torch.from_numpy(np.stack(images)).unsqueeze(1)
+        logits, p, judged = judge.grade(self.checkpoint, self._net, images_of_one_channel)
+        rows = table.predictions_table(pd.DataFrame({"path": [""] * len(images)}), logits, self._net.spec.link, p)
+        rows = rows.assign(**{column: judged[column] for column in _JUDGED})
         names = self.checkpoint.record["grade_names"]
         rows = rows.assign(grade=rows["predicted"], name=[names[grade] for grade in rows["predicted"]], note=self._note)
         return rows[[*_OUTPUTS]].astype(dict.fromkeys(_NUMBERS, "float64"))

@@ -63,3 +63,11 @@ def n_patients(table: pd.DataFrame) -> int:
     """Return the number of patients; a knee without one counts for itself."""
     patients: Sequence[str] = table["patient"].tolist()
     return len({name for name in patients if name}) + sum(not name for name in patients)
+
+
+def confusion(table: pd.DataFrame) -> np.ndarray:
+    """Return the counts of true (rows) and predicted (columns) grades, int64, 5 x 5, of the rows of a known grade."""
+    rows = known(table)
+    counts = np.zeros((links.N_GRADES, links.N_GRADES), dtype=np.int64)
+    np.add.at(counts, (rows["grade"].to_numpy(dtype=np.int64), rows["predicted"].to_numpy(dtype=np.int64)), 1)
+    return counts

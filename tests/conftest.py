@@ -94,7 +94,7 @@ def tiny_grader(tiny_record):
     def make(
         spec=None, *, scheduler=schedules.one_cycle, optimizer=torch.optim.AdamW, lr=1e-3, head_lr=None,
         head_only_epochs=0, total_steps=20, monitor="val/quadratic_kappa", mode="max", seed=0, loss=None, plan=None,
-        augment=None, weight_decay=0.01,
+        augment=None, weight_decay=0.01, **more,
     ):  # fmt: skip
         spec = spec or NetSpec("test_efficientnet", drop_rate=0.3, drop_path_rate=0.2)
         torch.manual_seed(seed)
@@ -113,6 +113,7 @@ def tiny_grader(tiny_record):
             mode=mode,
             seed=seed,
             record=tiny_record(spec),
+            **more,
         )
 
     return make
@@ -161,6 +162,21 @@ def store(ready_database, tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     shutil.copy(ready_database, folder)
     return open_store(None, folder)
+
+
+@pytest.fixture(scope="session")
+def write_checkpoint(tiny_record):
+    """Write a checkpoint of an untrained network; returns the file."""
+
+    def write(file, seed=0, **record):
+        torch.manual_seed(seed)
+        content = {**tiny_record(), **record}
+        state = {f"net.{key}": value for key, value in build(NetSpec(**content["net"])).state_dict().items()}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({RECORD: content, "state_dict": state, "epoch": 2, "global_step": 9}, file)
+        return file
+
+    return write
 
 
 @pytest.fixture(scope="session")
@@ -235,21 +251,6 @@ def made_study():
         return study
 
     return make
-
-
-@pytest.fixture(scope="session")
-def write_checkpoint(tiny_record):
-    """Write a checkpoint of an untrained network; returns the file."""
-
-    def write(file, seed=0, **record):
-        torch.manual_seed(seed)
-        content = {**tiny_record(), **record}
-        state = {f"net.{key}": value for key, value in build(NetSpec(**content["net"])).state_dict().items()}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({RECORD: content, "state_dict": state, "epoch": 2, "global_step": 9}, file)
-        return file
-
-    return write
 
 
 TINY = [

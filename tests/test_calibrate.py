@@ -39,7 +39,8 @@ def measure(tmp_path):
     def run(ckpt, *overrides):
         out = tmp_path / "eval"
         shutil.rmtree(out, ignore_errors=True)
-        options = [f"ckpt='{ckpt}'", f"out='{out}'", "explain=none", "tracking=none", "n_resamples=100", *overrides]
+        options = [f"ckpt='{ckpt}'", f"out='{out}'", "explain=none", "tracking=none", "report=false", "n_resamples=100"]
+        options += overrides
         return evaluate(compose("eval", options)), pd.read_csv(out / "predictions.csv"), out
 
     return run
@@ -62,8 +63,8 @@ def test_it_is_stored_and_the_rest_stays(trained, calibrated, tmp_path, capsys):
     read = checkpoint.read(file)
     assert read.record["calibration"]["parameters"] == {name: result[name] for name in ("scale", "shift")}
     assert all(torch.equal(value, after["state_dict"][name]) for name, value in before["state_dict"].items())
-    other = {key: value for key, value in read.record.items() if key not in stored.KEYS}
-    assert other == {key: value for key, value in before["koa_lightning"].items() if key not in stored.KEYS}
+    other = {key: value for key, value in read.record.items() if key not in stored.ALL}
+    assert other == {key: value for key, value in before["koa_lightning"].items() if key not in stored.ALL}
     made = {path.name for path in (tmp_path / "fitted").iterdir()}
     assert made == {
         "calibration.json", "conformal.json", "abstention.json", "inputs.json", "reliability.png", "risk_coverage.png",

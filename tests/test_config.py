@@ -42,6 +42,7 @@ def test_every_choice_composes_and_holds(composed):
         ("audit", []),
         ("explain_tests", ["ckpt=x"]),
         ("prepare", ["input=x", "output=y"]),
+        ("calibrate", ["ckpt=x"]),
     ],
 )
 def test_the_other_configs_hold(name, needed):
@@ -50,7 +51,7 @@ def test_the_other_configs_hold(name, needed):
 
 def test_every_key_that_is_checked_is_one(composed):
     known = {key for cfg in composed.values() for key in keys(plain(cfg))}
-    others = ("eval", "predict", "audit", "cross_validate", "split", "prepare", "explain_tests")
+    others = ("eval", "predict", "audit", "cross_validate", "split", "prepare", "explain_tests", "calibrate")
     known |= {key for name in others for key in keys(OmegaConf.to_container(compose(name, [])))}
     checked = {*config._NUMBERS, *config._CHOICES, *config._MAY_BE_NULL}
     assert checked <= known
@@ -75,6 +76,8 @@ def test_every_key_that_is_checked_is_one(composed):
         ("monitor", "val/loss", "mode=max: the best val/loss is the min; type mode=min"),
         ("mode", "min", "mode=min: the best val/quadratic_kappa is the max; type mode=max"),
         ("out", None, "out: must name a folder"),
+        ("data.fraction", 0, "data.fraction=0: must be a number from 0.001 to 1"),
+        ("optimizer.layer_decay", 2, "optimizer.layer_decay=2: must be a number from 0.01 to 1"),
         ("data.fold", 5, "data.fold=5: with data.folds=5 it must be 0 to 4"),
         ("explain.target", "class", "explain.target=class: must be one of grade, expected"),
     ],
@@ -91,11 +94,11 @@ def test_a_wrong_value_is_named_with_what_it_may_be(key, value, line, composed):
 
 def test_null_where_it_means_something(composed):
     cfg = composed["data=phantom"].copy()
-    for key in config._MAY_BE_NULL - {"batch_size", "spacing"}:  # those two are of other commands
+    for key in config._MAY_BE_NULL - {"batch_size", "spacing", "refer_below", "refer_risk"}:  # of other commands
         OmegaConf.update(cfg, key, None)
     validate(cfg)
     validate(compose("prepare", ["input=x", "output=y", "spacing=null"]))
-    validate(compose("eval", ["ckpt=x", "batch_size=null"]))
+    validate(compose("eval", ["ckpt=x", "batch_size=null", "refer_below=null", "refer_risk=null"]))
 
 
 def test_a_config_of_other_keys_is_passed_over():
@@ -141,3 +144,9 @@ def test_nearest():
 def test_without_targets_leaves_nothing_that_names_code():
     node = {"_target_": "os.system", "a": [{"_partial_": True, "b": 1}], "c": {"d": "_target_"}}
     assert without_targets(node) == {"a": [{"b": 1}], "c": {"d": "_target_"}}
+
+
+def test_a_band_without_rows():
+    with pytest.raises(InputError, match=r"data\.top=0\.8: must be at least 0\.1 less than data\.bottom=0\.85"):
+        validate(compose("train", ["data.top=0.8", "data.bottom=0.85"]))
+    validate(compose("train", ["data.top=0.8", "data.bottom=0.95"]))

@@ -26,7 +26,7 @@ def measure(trained, tmp_path):
     """Evaluate the trained run; returns the result and the folder."""
 
     def run(*overrides, ckpt=trained.best):
-        cfg = compose("eval", [f"ckpt='{ckpt}'", f"out='{tmp_path}/out'", "explain=none", *overrides])
+        cfg = compose("eval", [f"ckpt='{ckpt}'", f"out='{tmp_path}/out'", "explain=none", "report=false", *overrides])
         return evaluate(cfg), tmp_path / "out"
 
     return run
@@ -93,9 +93,7 @@ def test_intervals_beside_the_metrics_and_of_the_same_values(measure):
     own = set(result) - {"loss", "n_knees", "n_patients", "out"}
     assert own <= set(intervals)
     for name in own:
-        if (
-            intervals[name]["value"] is not None
-        ):  # F1 of a grade that is not there is 0 in the one, left out in the other
+        if intervals[name]["value"] is not None:  # F1 of a grade that is not in the truth is 0 in the other
             assert intervals[name]["value"] == pytest.approx(result[name], abs=1e-5), name
         assert intervals[name]["value"] is not None or intervals[name]["note"]
 
@@ -107,7 +105,7 @@ def test_thresholds_of_validation_subgroups_and_readers(trained, measure, launch
     _, folder = measure("tracking=none", f"thresholds={tmp_path}/tuned.json", "n_resamples=200")
     assert "accuracy_tuned" in json.loads((folder / "intervals.json").read_text())
     for asked in ("subgroups=[sit]", "readers=[reader_1]", "edges={side:[1]}"):
-        ended = launch(eval.main, f"ckpt={trained.best}", f"out={tmp_path}/bad", "tracking=none", asked)
+        ended = launch(eval.main, f"ckpt={trained.best}", f"out={tmp_path}/bad", "tracking=none", "report=false", asked)
         assert (ended.code, len(ended.err)) == (2, 1), ended.err
         assert not (tmp_path / "bad").exists()
 
@@ -117,7 +115,13 @@ def test_a_table_from_elsewhere_is_measured_without_its_model(graded_table, laun
     rows["reader_1"] = rows["grade"]
     rows.to_csv("theirs.csv", index=False)
     ended = launch(
-        eval.main, "table=theirs.csv", "out=made", "n_resamples=100", "readers=[reader_1]", "subgroups=[side]"
+        eval.main,
+        "table=theirs.csv",
+        "out=made",
+        "n_resamples=100",
+        "report=false",
+        "readers=[reader_1]",
+        "subgroups=[side]",
     )
     assert ended.code == 0, ended.err
     assert "theirs.csv: 100 knees of 50 patients" in "\n".join(ended.out)
@@ -127,7 +131,7 @@ def test_a_table_from_elsewhere_is_measured_without_its_model(graded_table, laun
     assert metrics["accuracy"] == pytest.approx((rows["grade"] == rows["predicted"]).mean())
     logits = np.log(rows[table.PROBABILITIES].to_numpy(dtype=float)) + 3
     rows.assign(**dict(zip(table.PROBABILITIES, logits.T, strict=True))).to_csv("logits.csv", index=False)
-    again = launch(eval.main, "table=logits.csv", "logits=true", "out=again", "n_resamples=100")
+    again = launch(eval.main, "table=logits.csv", "logits=true", "out=again", "n_resamples=100", "report=false")
     assert again.code == 0
     assert json.loads(Path("again/metrics.json").read_text())["accuracy"] == metrics["accuracy"]
 
@@ -170,8 +174,9 @@ def test_it_is_logged_to_the_run_that_trained_it_which_stays_as_it_was(trained, 
     files = {item.path for item in client.list_artifacts(run_id, "eval/test")}
     assert {path.removeprefix("eval/test/") for path in files} == {
         "predictions.csv", "predictions.parquet", "metrics.json", "intervals.json", "confusion_matrix.png",
-        "gradcam.png",
+        "gradcam.png", "evaluation.json",
         "panel_by_grade.png", "panel_by_mistake.png", "panel_most_certain.png", "panel_least_certain.png",
+        "calibration.json", "conformal.json", "abstention.json", "inputs.json", "reliability.png", "risk_coverage.png",
     }  # fmt: skip
     for field in ("run_name", "status", "start_time", "end_time"):
         assert getattr(after.info, field) == getattr(before.info, field)
@@ -251,10 +256,14 @@ def test_a_part_of_the_same_knees_at_another_place_is_the_same_part(place, tiny,
     overrides = [item for item in tiny.overrides if not item.startswith("data.source")]
     shutil.copytree(knees, "first")
     train(compose("train", [*overrides, "data=folder", "data.root=first", "explain=none", "out=o"]))
-    there = evaluate(compose("eval", ["ckpt=o/checkpoints/best.ckpt", "out=a", "explain=none", "split=val"]))
+    there = evaluate(
+        compose("eval", ["ckpt=o/checkpoints/best.ckpt", "out=a", "explain=none", "split=val", "report=false"])
+    )
     Path("first").rename("second")
     with pytest.raises(InputError, match=f"data.root={place}/first: there is no such folder"):
-        evaluate(compose("eval", ["ckpt=o/checkpoints/best.ckpt", "out=b", "explain=none", "split=val"]))
+        evaluate(
+            compose("eval", ["ckpt=o/checkpoints/best.ckpt", "out=b", "explain=none", "split=val", "report=false"])
+        )
     moved = ["ckpt=o/checkpoints/best.ckpt", "out=c", "explain=none", "split=val", "data=folder", "data.root=second"]
     here = evaluate(compose("eval", moved))
     assert {**here, "out": ""} == {**there, "out": ""}
@@ -309,7 +318,9 @@ def test_a_checkpoint_that_was_cut_off(trained, launch, place):
 
 
 def test_what_is_printed(trained, launch, tmp_path):
-    ended = launch(eval.main, f"ckpt={trained.best}", f"out={tmp_path}/a b", "explain=none", "tracking=none")
+    ended = launch(
+        eval.main, f"ckpt={trained.best}", f"out={tmp_path}/a b", "explain=none", "tracking=none", "report=false"
+    )
     assert ended.code == 0
     assert ended.out[-2:] == ["research use only, not a medical device", f"written to {tmp_path}/a b"]
     text = "\n".join(ended.out)

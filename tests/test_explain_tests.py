@@ -35,7 +35,7 @@ def test_the_entry_point_writes_and_logs(trained, launch, tmp_path):
 
 
 def test_eval_tests_too_where_it_is_asked(trained, tmp_path):
-    common = [f"ckpt='{trained.best}'", "split=val", "tracking=none", *FEW]
+    common = [f"ckpt='{trained.best}'", "split=val", "tracking=none", "report=false", *FEW]
     evaluate(compose("eval", [*common, f"out='{tmp_path}/a'", "explain.tests=true"]))
     assert json.loads((tmp_path / "a/explanations.json").read_text())["part"] == "val"
     evaluate(compose("eval", [*common, f"out='{tmp_path}/b'"]))

@@ -61,6 +61,10 @@ def test_thresholds_of_validation_travel_to_the_test_part(graded_table, table, t
     own = measured.measure(config("split=val"), val, tmp_path / "val", thresholds.tune(val))
     assert "tuned on these very knees" in own.remarks[0]
     assert own.intervals == found.intervals
+    for override, why in (("calibrated=false", "for calibrated=true"), ("split=all", "may be those that they were")):
+        apart = measured.measure(config(override), table, tmp_path, thresholds.tune(val))
+        assert why in apart.remarks[0] and "accuracy_tuned" not in apart.intervals
+    assert "accuracy_tuned" not in measured.measure(config(), table, tmp_path, {"left_out": "few"}).intervals
     with pytest.raises(InputError, match="thresholds of the checkpoint: must hold four rising numbers"):
         measured.measure(config(), table, tmp_path, {"thresholds": [1, 2]})
 

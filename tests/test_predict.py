@@ -150,7 +150,7 @@ def test_eval_and_predict_agree(knees, grade, trained, tmp_path):
     from koa_lightning.eval import evaluate
 
     overrides = ["data=folder", f"data.root='{knees}'", "split=all", "explain=none", "tracking=none"]
-    evaluate(compose("eval", [f"ckpt={trained.best}", f"out='{tmp_path}/evaluated'", *overrides]))
+    evaluate(compose("eval", [f"ckpt={trained.best}", f"out='{tmp_path}/evaluated'", "report=false", *overrides]))
     evaluated = pd.read_csv(tmp_path / "evaluated/predictions.csv").sort_values("path")
     _, rows, _ = grade(knees, "overlays=false")
     assert rows["path"].tolist() == evaluated["path"].tolist()

@@ -192,7 +192,12 @@ def test_what_may_change_on_a_resumed_run(check, override):
 
 def test_a_run_of_an_older_version_lacks_younger_settings(check):
     cfg, record = check()
-    del record["config"]["data"]["fix_polarity"], record["config"]["data"]["allow_leakage"]
+    then = record["config"]
+    for group, names in {"data": ["fix_polarity", "allow_leakage", "fraction", "top", "bottom"],
+                         "optimizer": ["frozen_stages", "unfreeze_every", "layer_decay"]}.items():  # fmt: skip
+        for name in names:
+            del then[group][name]
+    del then["mix"], then["resize"]
     resume.check(cfg, record, Path(cfg.ckpt).parents[1], 2)
     cfg.data.fix_polarity = True
     with pytest.raises(InputError, match=r"data\.fix_polarity=True: the run began with False"):
@@ -209,6 +214,10 @@ def test_a_run_of_an_older_version_lacks_younger_settings(check):
         ("augment=none", "augment."),
         ("scheduler=cosine", "scheduler."),
         ("callbacks.ema=null", "callbacks.ema"),
+        ("mix=mixup", "mix."),
+        ("resize=progressive", "resize."),
+        ("data.fraction=0.5", "data.fraction=0.5: the run began with 1.0"),
+        ("optimizer.frozen_stages=2", "optimizer.frozen_stages=2: the run began with 0"),
         ("seed=2", "seed=2: the run began with 1"),
         ("model=effb0", "ckpt="),
     ],

@@ -34,6 +34,14 @@ def test_warmup_cosine_by_hand():
     assert schedule["interval"] == "step"
 
 
+def test_a_tail_stays_at_the_final_rate():
+    rates = rates_of(warmup_cosine(optimizer(1.0), total_steps=20, warmup=0.1, final=0.2, tail=0.25, **CALL), 20)
+    assert rates[15:] == pytest.approx([0.2] * 5)
+    assert rates[14] > 0.2
+    whole = rates_of(warmup_cosine(optimizer(1.0), total_steps=15, warmup=2 / 15, final=0.2, **CALL), 15)
+    assert rates[:15] == pytest.approx(whole)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(2, 200), st.floats(0.01, 0.99), st.floats(1.5, 50), st.floats(1.5, 1e5))
 def test_one_cycle_is_torchs(total, warmup, start_div, final_div):
@@ -85,6 +93,7 @@ def test_plateau_cuts_after_its_patience(mode, values):
     [
         (warmup_cosine, {"warmup": 1.5}, r"scheduler\.warmup=1\.5"),
         (warmup_cosine, {"final": -0.1}, r"scheduler\.final=-0\.1"),
+        (warmup_cosine, {"tail": 1.2}, r"scheduler\.tail=1\.2"),
         (one_cycle, {"warmup": -0.1}, r"scheduler\.warmup=-0\.1"),
         (one_cycle, {"start_div": 0.5}, "start_div=0.5"),
         (one_cycle, {"final_div": 0}, "final_div=0"),

@@ -90,7 +90,7 @@ class Server:
     def start(self):
         self._log = (self._folder / "log.txt").open("ab")
         self._process = subprocess.Popen(self._command, env=self._env, stdout=self._log, stderr=self._log)
-        until = time.monotonic() + 180
+        until = time.monotonic() + server.START_SECONDS
         while why_unreachable(self.uri, 3):
             assert self._process.poll() is None and time.monotonic() < until, (self._folder / "log.txt").read_text()
             time.sleep(0.5)
@@ -106,7 +106,6 @@ class Server:
 def test_two_users_at_once_and_a_restart_in_the_middle(postgres_url, place, tiny, with_package, psycopg):
     (place / "mlserver").mkdir()
     mlflow = Server(postgres_url, place / "mlserver", with_package)
-    mlflow.start()
     more = ["trainer.max_epochs=6", "explain=none", f"tracking.uri={mlflow.uri}"]
 
     def train(i):
@@ -116,6 +115,7 @@ def test_two_users_at_once_and_a_restart_in_the_middle(postgres_url, place, tiny
         return subprocess.run(command, capture_output=True, text=True, cwd=place, env=env, check=False)
 
     try:
+        mlflow.start()
         with ThreadPoolExecutor(2) as both:
             runs = [both.submit(train, i) for i in range(2)]
             client = open_store(mlflow.uri, place, create=False).client()
@@ -163,16 +163,18 @@ def test_one_command_makes_a_server_with_a_database_of_its_own(with_package, psy
         folder = Path(name)
         folder.chmod(0o755)
         mlflow = Server("null", folder, with_package)
-        mlflow.start()
-        client = open_store(mlflow.uri, folder, create=False).client()
-        run = client.create_run(client.create_experiment("knees")).info.run_id
-        client.log_text(run, "kept", "note.txt")
-        assert mlflow.stop() == 0
+        try:
+            mlflow.start()
+            client = open_store(mlflow.uri, folder, create=False).client()
+            run = client.create_run(client.create_experiment("knees")).info.run_id
+            client.log_text(run, "kept", "note.txt")
+        finally:
+            assert mlflow.stop() == 0
         log = (folder / "log.txt").read_text()
         assert "PostgreSQL stopped; all is kept in" in log and "train into it by tracking.uri=" in log
         assert "research use only, not a medical device" in log
-        mlflow.start()
         try:
+            mlflow.start()
             assert client.get_run(run).info.run_id == run
             assert [path.read_text() for path in (folder / "artifacts").rglob("note.txt")] == ["kept"]
         finally:

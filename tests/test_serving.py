@@ -55,6 +55,22 @@ def test_grades_are_those_of_the_network(model, file, knees):
     assert set(rows["note"]) == {"research use only, not a medical device, phantom data"}
 
 
+def test_probabilities_are_those_that_the_checkpoint_promises(file, knees, tmp_path):
+    import torch
+
+    content = torch.load(file, weights_only=True)
+    content["koa_lightning"]["calibration"] = {"method": "temperature", "parameters": {"temperature": 3.0}}
+    content["koa_lightning"]["conformal"] = {"limits": [0.9] * 50}
+    torch.save(content, tmp_path / "calibrated.ckpt")
+    images = pd.DataFrame({"image": [png(knee) for knee in knees]})
+    raw, rows = (serving._load_pyfunc(str(path)).predict(images) for path in (file, tmp_path / "calibrated.ckpt"))
+    columns = ["p0", "p1", "p2", "p3", "p4"]
+    wanted = raw[columns].to_numpy() ** (1 / 3)
+    np.testing.assert_allclose(rows[columns], wanted / wanted.sum(1, keepdims=True), atol=1e-5)
+    assert (raw["set"] == "").all() and (rows["set"] != "").all()
+    assert (rows["foreign"] == "").all()
+
+
 def test_pixels_are_worth_what_a_file_is(model, knees):
     files = model.predict(pd.DataFrame({"image": [png(knee) for knee in knees]}))
     arrays = model.predict(pd.DataFrame({"pixels": [knees[0], knees[1].tolist(), list(knees[2])]}))
@@ -83,6 +99,7 @@ def test_more_knees_than_fit_in_a_batch(model, knees, monkeypatch):
     [
         ({"image": b"no image"}, "image 0: not a readable PNG"),
         ({"image": b""}, "image 0: the file is empty"),
+        ({"picture": b"x"}, "there is neither a column image .* nor a column pixels"),
         ({"image": None}, "image 0: give either the column image"),
         ({"image": b"x", "pixels": [[1] * 9] * 9}, "image 0: give either the column image"),
         ({"pixels": [[1] * 9] * 8 + [[1]]}, "image 0: pixels must be rows of equal length"),

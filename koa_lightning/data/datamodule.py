@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from koa_lightning.data import manifest as mf
 from koa_lightning.data import split_table as st
+from koa_lightning.data import splits
 from koa_lightning.data.cache import Cache, Preprocessing, open_cache
 from koa_lightning.data.checks import leakage
 from koa_lightning.data.checks.findings import LEAKY
@@ -35,6 +36,7 @@ class KneeDataModule(L.LightningDataModule):
         preprocessing: Size, fit and canonical side.
         batch_size: Knees a training batch.
         eval_batch_size: Knees a batch where no gradient is needed; twice `batch_size` when None.
+        fraction: Share of the train part's patients that is kept, stratified by grade; `marks` says so.
         sampler: `none` or `balanced`.
         split: `official`, `stratified`, or `table`.
         split_table: The file of `table`, see `koa_lightning.data.split_table`.
@@ -57,6 +59,7 @@ class KneeDataModule(L.LightningDataModule):
         preprocessing: Preprocessing,
         batch_size: int,
         eval_batch_size: int | None = None,
+        fraction: float = 1.0,
         sampler: str = "none",
         split: str = "official",
         split_table: str | None = None,
@@ -75,7 +78,7 @@ class KneeDataModule(L.LightningDataModule):
         super().__init__()
         self.source, self.name, self.preprocessing = source, name, preprocessing
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or 2 * batch_size
-        self.sampler, self.seed, self.quiet = sampler, seed, quiet
+        self.fraction, self.sampler, self.seed, self.quiet = fraction, sampler, seed, quiet
         self.split, self.val_fraction, self.test_fraction = split, val_fraction, test_fraction
         self.split_table, self.base = split_table, base
         self.split_seed, self.folds, self.fold = split_seed, folds, fold
@@ -169,7 +172,15 @@ class KneeDataModule(L.LightningDataModule):
             return manifest[manifest["split"] != mf.AUTO_TEST].assign(split=ALL)
         made = self._with_parts(manifest, set(parts), where)
         self._refuse(mf.patients_leak(made, where, {*mf.PARTS, *parts}))
-        return made
+        return self._reduced(made) if "train" in parts else made
+
+    def _reduced(self, manifest: pd.DataFrame) -> pd.DataFrame:
+        if self.fraction == 1:
+            return manifest
+        kept = splits.fraction(manifest, self.fraction, self.split_seed)
+        share, n = f"{100 * self.fraction:g} % of the train part", (kept["split"] == "train").sum()
+        self._mark(share, f"data.fraction={self.fraction:g}: {share}'s patients are trained on, {n} knees")
+        return kept
 
     def _with_parts(self, manifest: pd.DataFrame, parts: set[str], where: str) -> pd.DataFrame:
         shares = {"val_fraction": self.val_fraction, "test_fraction": self.test_fraction}

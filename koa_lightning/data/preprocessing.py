@@ -21,12 +21,15 @@ class Preprocessing:
         fit: `letterbox` keeps the aspect and pads with black; `stretch` does not.
         canonical_side: `L` or `R`: knees of the other side are mirrored to it; None: all stay as they are.
         fix_polarity: Invert images whose bone is dark.
+        top, bottom: The rows that are kept, as shares of the height: a band about the joint is seen larger.
     """
 
     image_size: int = 224
     fit: str = "letterbox"
     canonical_side: str | None = None
     fix_polarity: bool = False
+    top: float = 0.0
+    bottom: float = 1.0
 
     def apply(self, image: np.ndarray, side: str = "") -> np.ndarray:
         """Return a uint8 H x W image as uint8 image_size x image_size."""
@@ -36,8 +39,13 @@ class Preprocessing:
         """Return what `apply` returns, and whether the image was inverted on the way."""
         inverted = self.fix_polarity and _is_inverted(image)
         # before it is fitted, so that the black that pads it stays black
-        fitted = fit_image(255 - image if inverted else image, self.image_size, self.fit)
+        fitted = fit_image(self.band(255 - image if inverted else image), self.image_size, self.fit)
         return (np.ascontiguousarray(fitted[:, ::-1]) if self.mirrors(side) else fitted), inverted
+
+    def band(self, image: np.ndarray) -> np.ndarray:
+        """Return the rows of an H x W image that are kept, at least one."""
+        first = min(round(self.top * len(image)), len(image) - 1)
+        return image[first : max(first + 1, round(self.bottom * len(image)))]
 
     def mirrors(self, side: str) -> bool:
         """Tell whether a knee of this side is mirrored."""

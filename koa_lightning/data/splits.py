@@ -150,3 +150,26 @@ def assign(
         frame.loc[rest, "split"] = folds(frame[rest], n=n_folds, fold=fold, seed=seed, where=where)
     frame.loc[unknown, "patient"] = ""
     return frame
+
+
+def fraction(manifest: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
+    """Return the manifest with this share of the train part's patients, stratified by grade; other parts are whole.
+
+    Args:
+        manifest: With its parts.
+        share: In (0, 1].
+        seed: Of the draw.
+
+    Raises:
+        InputError: Nothing would be left to train on.
+    """
+    train = manifest["split"] == "train"
+    if share == 1 or not train.any():
+        return manifest
+    rows = manifest[train]
+    unknown = rows["patient"] == ""
+    alone = rows.assign(patient=rows["patient"].where(~unknown, rows["path"]))
+    kept = _deal_rows(alone, [share, 1 - share], seed) == 0
+    if not kept.any():
+        raise InputError(f"data.fraction={share}: leaves no patient of the train part; give a larger share")
+    return manifest.drop(index=manifest.index[train][~kept])

@@ -76,7 +76,7 @@ def heat_maps(
     return np.clip(np.concatenate(maps), 0, 1, dtype=np.float32)
 
 
-def asked(explain: Mapping[str, Any], net: KneeNet) -> dict[str, str]:
+def asked(explain: Mapping[str, Any], net: KneeNet) -> dict[str, Any]:
     """Return the keywords of `heat_maps` that the config group `explain` and a network ask for."""
     return {"method": explain["method"], "target": explain["target"], "link": net.spec.link}
 

@@ -20,9 +20,8 @@ grades where the target is "expected".
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +35,7 @@ from koa_lightning.data.preprocessing import Preprocessing
 from koa_lightning.errors import InputError
 from koa_lightning.explain import controls, faithfulness, localisation, sanity, shortcut
 from koa_lightning.explain.methods import SLOW
+from koa_lightning.explain.stages import Stages, key_of
 from koa_lightning.explain.subject import Subject
 from koa_lightning.models.net import KneeNet
 
@@ -65,7 +65,12 @@ class Options:
 
 
 def examine(
-    net: KneeNet, dataset: KneeDataset, knees: pd.DataFrame, preprocessing: Preprocessing, options: Options
+    net: KneeNet,
+    dataset: KneeDataset,
+    knees: pd.DataFrame,
+    preprocessing: Preprocessing,
+    options: Options,
+    keep: Path | None = None,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Run all tests.
 
@@ -75,6 +80,7 @@ def examine(
         knees: path, patient, side, grade (-1 where unknown: left out).
         preprocessing: Of the images.
         options: What and how much.
+        keep: A file for the tests that are finished, so that an interrupted run goes on; None: nothing is kept.
 
     Returns:
         What `explanations.json` holds but for part, data, checkpoint, marks and note; and a row a tested knee with
@@ -90,31 +96,36 @@ def examine(
     chosen = known[choose(grades, options.n_tested, options.seed)]
     subject = _subject(net, dataset, knees, chosen, options)
     passes = _passes(subject, options, len(known))
-    if not options.quiet:
-        few = min(options.n_road, len(chosen))
-        print(
-            f"testing {options.method} on {len(chosen)} knees, {few} of them by ROAD, and the grading of {len(known)} "
-            f"with parts hidden: {passes:,} images through the network (explain.n_tested, explain.n_road: fewer)",
-            flush=True,
-        )
-    masks, region = _regions(knees.iloc[chosen], preprocessing, subject.shape)
+    say = (lambda line: None) if options.quiet else _say
+    say(
+        f"testing {options.method} on {len(chosen)} knees, {min(options.n_road, len(chosen))} of them by ROAD, and the "
+        f"grading of {len(known)} with parts hidden: {sum(passes.values()):,} images through the network "
+        "(explain.n_tested, explain.n_road: fewer)"
+    )
+    key = key_of(net, knees["path"].iloc[known].tolist(), replace(options, quiet=True)) if keep else ""
+    stages = Stages(keep, key, say)
+    left = sum(n for name, n in passes.items() if name not in stages.done)
     with Progress(console=Console(stderr=True), disable=options.quiet) as progress:
-        task = progress.add_task("explanations", total=passes)
-        clock = _Clock(lambda name: progress.update(task, description=name))
+        task = progress.add_task("images", total=left)
         subject = replace(subject, tick=lambda n: progress.advance(task, n))
-        results, columns = _of_maps(subject, masks, region, options, clock)
+        region = _regions(knees.iloc[chosen], preprocessing, subject.shape)
+        results, columns = _of_maps(subject, *region, options, stages)
         patients, everyone = knees["patient"].iloc[known].tolist(), dataset.__getitems__(list(known))["image"]
         band, link = localisation.joint_band(subject.shape), net.spec.link
-        results["shortcut"] = clock(
+        results["shortcut"] = stages(
             "shortcut", lambda: shortcut.shortcut(subject.logits, everyone, grades, patients, band, link)
         )
     tests = {**results["faithfulness"], **{name: test for name, test in results.items() if name != "faithfulness"}}
     about = {"method": options.method, "target": options.target, "n": len(chosen)}
     about["n_patients"] = len(np.unique(subject.patients))
-    results |= {"verdicts": {name: test["verdict"] for name, test in tests.items()}, "seconds": clock.total()}
+    results |= {"verdicts": {name: test["verdict"] for name, test in tests.items()}, "seconds": stages.total()}
     rows = knees.iloc[chosen].reset_index(drop=True)
     table = rows[["path", "patient", "side", "grade"]].assign(predicted=subject.grades, **columns)
     return {**about, **results}, table
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def choose(grades: np.ndarray, n: int, seed: int) -> np.ndarray:
@@ -124,41 +135,23 @@ def choose(grades: np.ndarray, n: int, seed: int) -> np.ndarray:
     return shuffled[np.lexsort((grades[shuffled], turn))][:n]
 
 
-class _Clock:
-    """Takes the time of each test, and tells which one runs."""
-
-    def __init__(self, tell: Callable[[str], Any]) -> None:
-        self.tell, self.seconds, self.start = tell, dict[str, float](), time.perf_counter()
-
-    def __call__(self, name: str, test: Callable[[], Any]) -> Any:
-        self.tell(name)
-        start = time.perf_counter()
-        result = test()
-        self.seconds[name] = round(time.perf_counter() - start, 1)
-        return result
-
-    def total(self) -> dict[str, float]:
-        """Return the seconds of each test, and of all since the start."""
-        return {**self.seconds, "total": round(time.perf_counter() - self.start, 1)}
-
-
 def _of_maps(
-    subject: Subject, masks: np.ndarray, region: str, options: Options, clock: _Clock
+    subject: Subject, masks: np.ndarray, region: str, options: Options, stages: Stages
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Run the tests of the maps; return the results, and the numbers of each knee."""
     seed, repeats = options.seed, _repeats(options)
-    ours = clock("maps", subject.maps)
+    ours = subject.maps()
     maps = {
         "map": ours,
         "random": controls.random_maps(len(subject), subject.last_map[1:], subject.shape, seed),
         "centre": controls.centre_maps(len(subject), subject.shape),
     }
-    faithful, columns = clock(
+    faithful, columns = stages(
         "faithfulness", lambda: faithfulness.faithfulness(subject, maps, n_road=options.n_road, seed=seed)
     )
     few = subject.first(N_SANITY)
-    sane = clock("sanity", lambda: sanity.randomisation(few, ours[:N_SANITY], repeats=repeats, seed=seed))
-    still = clock("noise", lambda: sanity.noise(subject, ours, repeats=repeats, seed=seed))
+    sane = stages("sanity", lambda: sanity.randomisation(few, ours[:N_SANITY], repeats=repeats, seed=seed))
+    still = stages("noise", lambda: sanity.noise(subject, ours, repeats=repeats, seed=seed))
     local, more = localisation.localisation(maps, masks, subject.patients, region)
     return {"faithfulness": faithful, "sanity": sane, "noise": still, "localisation": local}, columns | more
 
@@ -166,8 +159,8 @@ def _of_maps(
 def _subject(net: KneeNet, dataset: KneeDataset, knees: pd.DataFrame, rows: np.ndarray, options: Options) -> Subject:
     images = dataset.__getitems__(list(rows))["image"].float() / 255
     patients = tuple(knees["patient"].iloc[rows])
-    how = {"method": options.method, "target": options.target, "batch_size": options.batch_size}
-    subject = Subject(net, images, np.zeros(len(rows), np.int64), patients, **how)
+    unknown = np.zeros(len(rows), np.int64)
+    subject = Subject(net, images, unknown, patients, options.method, options.target, options.batch_size)
     predicted = links.probabilities(subject.logits(images), net.spec.link).argmax(1).numpy()
     return replace(subject, grades=predicted)
 
@@ -185,10 +178,14 @@ def _repeats(options: Options) -> int:
     return 1 if options.method in SLOW else sanity.REPEATS
 
 
-def _passes(subject: Subject, options: Options, n_all: int) -> int:
-    """Return how many images the tests send through the network."""
+def _passes(subject: Subject, options: Options, n_all: int) -> dict[str, int]:
+    """Return how many images each test sends through the network."""
     n, few, a_map, repeats = len(subject), min(N_SANITY, len(subject)), subject.passes_a_map, _repeats(options)
     curves = 2 * 3 * (faithfulness.STEPS + 1) * n
-    road = 2 * 3 * len(faithfulness.ROAD_SHARES) * min(options.n_road, n)
-    random = repeats * len(sanity.layers_of(subject.net)) * few * (1 + a_map)
-    return curves + road + random + (1 + repeats) * n * a_map + (1 + 2 * len(shortcut.FILLS)) * n_all
+    return {
+        "maps": n * a_map,
+        "faithfulness": curves + 2 * 3 * len(faithfulness.ROAD_SHARES) * min(options.n_road, n),
+        "sanity": repeats * len(sanity.layers_of(subject.net)) * few * (1 + a_map),
+        "noise": repeats * n * a_map,
+        "shortcut": (1 + 2 * len(shortcut.FILLS)) * n_all,
+    }

@@ -55,7 +55,7 @@ def localisation(
     there = masks.any((1, 2))
     numbers = {"share": {n: share_inside(m, masks) for n, m in maps.items()},
                "pointing": {n: points_inside(m, masks) for n, m in maps.items()}}  # fmt: skip
-    knees = {}
+    knees: dict[str, np.ndarray] = {}
     results: dict[str, Any] = {"region": region, "n": int(there.sum())}
     results["area"] = float(masks[there].mean()) if there.any() else None
     for test, each in numbers.items():

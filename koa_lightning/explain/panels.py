@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ def draw_panels(
     folder: Path,
     *,
     n_worst: int,
-    maps: Mapping[str, str],
+    maps: Mapping[str, Any],
     more: bool = False,
     suffix: str = "",
 ) -> list[Path]:

@@ -14,6 +14,7 @@ from koa_lightning import DISCLAIMER
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.explain.examine import Options, examine
 from koa_lightning.explain.methods import label
+from koa_lightning.explain.stages import FILE
 from koa_lightning.models.net import KneeNet
 from koa_lightning.reports import figures
 from koa_lightning.reports.explain_figure import explanations_figure
@@ -54,10 +55,16 @@ def record_tests(
     options = Options(
         explain.method, explain.target, explain.n_tested, explain.n_road, data.eval_batch_size, quiet=quiet
     )
-    results, knees = examine(net, data.datasets[part], data.tables[part], data.preprocessing, options)
+    folder.mkdir(parents=True, exist_ok=True)
+    knees = data.tables[part]
+    try:
+        results, table = examine(net, data.datasets[part], knees, data.preprocessing, options, folder / FILE)
+    except KeyboardInterrupt:
+        print(f"finished tests are kept in {folder / FILE}; a run into the same folder goes on", flush=True)
+        raise
     about = {"note": DISCLAIMER, "checkpoint": checkpoint, "data": data.name, "part": part, "marks": list(marks)}
     results = {**about, **results}
-    for file in _write(results, knees, folder):
+    for file in _write(results, table, folder):
         run.log_artifact(file, FOLDER)
     run.log_metrics({f"explain_{part}/{name}": value for name, value in numbers(results).items()}, epoch)
     run.log_tags({f"explain.{name}": verdict for name, verdict in results["verdicts"].items()})
@@ -68,7 +75,6 @@ def record_tests(
 
 
 def _write(results: dict[str, Any], knees: pd.DataFrame, folder: Path) -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
     files = [folder / "explanations.json", folder / "explanations.csv"]
     files[0].write_text(json.dumps(results, indent=1, allow_nan=False))
     knees.to_csv(files[1], index=False)

@@ -21,7 +21,7 @@ N_RESAMPLES = 2000
 LEVEL = 0.95
 FEW_PATIENTS = 20  # below it an interval is given with a word
 MOST_UNDEFINED = 0.05  # share of resamples without a value, above which there is no interval
-_BIASED = ("ece", "ece_classwise")
+BIASED = ("ece", "ece_classwise")  # upwards, by chance
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def of_graded(
     if knees.n_patients > 1:
         how = (knees.n_patients, n_resamples, seed, block_size(len(knees.grade)))
         samples = gather(bootstrap_weights(*how), measure)
-        if any(name in values for name in _BIASED):
+        if any(name in values for name in BIASED):
             noise = gather(bootstrap_weights(*how), measure.calibration_noise)
     found = {
         name: _interval(name, float(value[0]), samples.get(name), measure, level) for name, value in values.items()
@@ -128,15 +128,15 @@ def _interval(name: str, value: float, samples: np.ndarray | None, measure: Weig
 def _corrected(interval: Interval, samples: np.ndarray, noise: np.ndarray, level: float) -> Interval:
     """Return the interval of a calibration error, which chance raises: in a sample, and in its resamples once more.
 
-    The percentiles are reflected at the value (the basic bootstrap), and the lower end is 0 where a calibrated model
-    could show an error as large.
+    The lower end is the upper percentile reflected at the value (the basic bootstrap), and 0 where a calibrated model
+    could show an error as large; the upper end is the larger of percentile and reflection. Rather too wide.
     """
     if interval.value is None or interval.low is None:
         return interval
     low, high = ends(samples, level)
     by_chance = interval.value <= ends(noise, level)[1]
     reflected = max(0.0, 2 * interval.value - high)
-    return replace(interval, low=0.0 if by_chance else reflected, high=max(interval.value, 2 * interval.value - low))
+    return replace(interval, low=0.0 if by_chance else reflected, high=max(high, 2 * interval.value - low))
 
 
 def _word(name: str, undefined: int, n_resamples: int, measure: WeightedMetrics) -> str:

@@ -79,6 +79,15 @@ def check(thresholds: Any, where: str = "thresholds") -> list[float]:
     return [float(number) for number in numbers]
 
 
+def wrong(entry: dict[str, Any]) -> str:
+    """Return what is wrong with a checkpoint's entry, or an empty string."""
+    try:
+        check(entry.get("thresholds"))
+    except InputError:
+        return "thresholds are not four rising numbers"
+    return ""
+
+
 def read(file: str | Path, measured: pd.DataFrame) -> dict[str, Any]:
     """Read what `tune` found from a JSON file, or tune on a predictions table of the validation part.
 

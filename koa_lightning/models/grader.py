@@ -14,7 +14,10 @@ from koa_lightning.config import nearest
 from koa_lightning.errors import DivergedError, InputError
 from koa_lightning.inference import grade_logits
 from koa_lightning.metrics.grade_metrics import GradeMetrics
+from koa_lightning.mixing import Mix
 from koa_lightning.models.net import KneeNet
+from koa_lightning.models.stages import Stages, groups, n_resting
+from koa_lightning.resizing import Resize
 
 Batch = dict[str, Tensor]
 
@@ -28,12 +31,16 @@ class KneeGrader(L.LightningModule):
     Args:
         net: Network; its link must be the loss's.
         loss: Of logits and grade.
-        augment: uint8 images to float images in [0, 1], drawing from torch's own generator.
+        augment: uint8 images, or float in [0, 1], to float images in [0, 1], drawing from torch's own generator.
         optimizer: Makes an optimizer of parameter groups.
         scheduler: Makes Lightning's scheduler entry, see `koa_lightning.schedules`.
         lr, head_lr: Learning rates of backbone and head (None: the same).
         weight_decay: Not applied to biases and normalisation layers.
         head_only_epochs: First epochs in which the backbone rests.
+        unfreeze_every, frozen_stages: See `koa_lightning.models.stages.n_resting`.
+        layer_decay: See `koa_lightning.models.stages.groups`.
+        resize: The batch to the size of this moment; None: as it comes.
+        mix: Two knees into one picture; None: never.
         total_steps: Optimizer steps of the whole run.
         monitor, mode: The metric that decides, and whether more is better.
         seed: Of the run.
@@ -60,13 +67,24 @@ class KneeGrader(L.LightningModule):
         mode: str,
         seed: int,
         record: dict[str, Any],
+        unfreeze_every: int = 0,
+        frozen_stages: int = 0,
+        layer_decay: float = 1.0,
+        resize: Resize | None = None,
+        mix: Mix | None = None,
     ) -> None:
         super().__init__()
         check_metric(monitor)
+        self.stages = Stages(net)
+        if not self.stages.known and (unfreeze_every or frozen_stages or layer_decay != 1):
+            raise InputError(f"model.name={net.spec.name}: timm does not know its stages; leave away "
+                             "optimizer.unfreeze_every, frozen_stages and layer_decay")  # fmt: skip
         self.net, self.loss, self.augment = net, loss, augment
         self.optimizer_factory, self.scheduler_factory = optimizer, scheduler
         self.lr, self.head_lr, self.weight_decay = lr, head_lr or lr, weight_decay
-        self.head_only_epochs, self.total_steps = head_only_epochs, total_steps
+        self.head_only_epochs, self.total_steps, self.layer_decay = head_only_epochs, total_steps, layer_decay
+        self.unfreeze_every, self.frozen_stages = unfreeze_every, frozen_stages
+        self.resize, self.mix = resize or Resize(), mix or Mix()
         self.monitor, self.mode, self.seed, self.record = monitor, mode, seed, record
         self.train_metrics = GradeMetrics(light=True)
         self.val_metrics = GradeMetrics()
@@ -78,21 +96,27 @@ class KneeGrader(L.LightningModule):
         return grade_logits(self.net, image)
 
     def on_train_epoch_start(self) -> None:
-        """Let the backbone rest where it should."""
-        rests = self.current_epoch < self.head_only_epochs
-        head = {id(parameter) for parameter in self.net.head_parameters()}
-        for parameter in self.net.parameters():
-            parameter.requires_grad_(not rests or id(parameter) in head)
-        self.net.train(not rests)  # a resting backbone keeps its batch statistics too
+        """Let those stages rest that should."""
+        self.stages.rest(
+            n_resting(
+                self.stages.n,
+                self.current_epoch,
+                head_only_epochs=self.head_only_epochs,
+                unfreeze_every=self.unfreeze_every,
+                frozen=self.frozen_stages,
+            )
+        )
         self.loss_sum = torch.zeros((), device=self.device)
         self.train_metrics.reset()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Augment, grade, and return the loss."""
+        """Resize, augment, mix, grade, and return the loss; a mixed picture counts for its larger knee."""
         # Each batch anew: what draws between batches, as a loader's iterator does, is not the same in a resumed run.
         torch.manual_seed(self._seed_of(self.current_epoch) + batch_idx)
-        logits = self.net(self.net.normalise(self.augment(batch["image"])))
-        loss = self.loss(logits, batch["grade"])
+        progress = self.current_epoch / (self.trainer.max_epochs or 1)
+        mixed = self.mix(self.augment(self.resize(batch["image"], progress)), progress)
+        logits = self.net(self.net.normalise(mixed.image))
+        loss = mixed.loss(self.loss, logits, batch["grade"])
         self.loss_sum += loss.detach()
         self.train_metrics.update(links.probabilities(logits.detach(), self.net.spec.link), batch["grade"])
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(logits), sync_dist=True)
@@ -156,18 +180,8 @@ class KneeGrader(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def _groups(self) -> list[dict[str, Any]]:
-        head = {id(parameter) for parameter in self.net.head_parameters()}
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for parameter in self.net.parameters():
-            groups.setdefault((id(parameter) in head, parameter.ndim > 1), []).append(parameter)
-        return [
-            {
-                "params": parameters,
-                "lr": self.head_lr if in_head else self.lr,
-                "weight_decay": self.weight_decay if decays else 0.0,
-            }
-            for (in_head, decays), parameters in groups.items()
-        ]
+        rates = {"lr": self.lr, "head_lr": self.head_lr, "layer_decay": self.layer_decay}
+        return groups(self.stages, weight_decay=self.weight_decay, **rates)
 
     def _seed_of(self, epoch: int) -> int:
         return ((self.seed * 10_007 + epoch) * 1_000_003 + self.global_rank * 7_919) % 2**63

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Callable, Sequence
 from html import escape
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from PIL import Image
 
 from koa_lightning.data.checks.findings import KINDS, Finding, severity_words
 from koa_lightning.data.checks.gather import Knees
 from koa_lightning.data.checks.run import Result
 from koa_lightning.reports import audit_figures as figures
+from koa_lightning.reports import embed
 
 _GROUP = 6  # pictures of one finding
 _STYLE = """
@@ -79,13 +76,7 @@ def write_page(file: Path, facts: dict[str, Any], knees: Knees, result: Result, 
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style>'
         f"</head><body><main>{_head(title, facts)}{''.join(sections)}</main></body></html>\n"
     )
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        part.write_text(page, encoding="utf-8", errors="replace")
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
-    return file
+    return embed.write(file, page)
 
 
 def _head(title: str, facts: dict[str, Any]) -> str:
@@ -140,7 +131,7 @@ def _data(facts: dict[str, Any], knees: Knees, measured: pd.DataFrame) -> str:
     if readable.any():
         rows, some = knees.rows[readable], measured[readable]
         plots.append((lambda: figures.measures_figure(rows, some, marks), "Brightness and sharpness"))
-    shown = "".join(f'<figure class="plot">{_picture(_png(draw()), words)}</figure>' for draw, words in plots)
+    shown = "".join(f'<figure class="plot">{_picture(embed.png(draw()), words)}</figure>' for draw, words in plots)
     words = (
         "Parts are those that training would use. Brightness or sharpness that differs by grade can be learned as a "
         "shortcut; where it differs by part, what is measured on one part may not hold on the other."
@@ -188,7 +179,7 @@ class _Shots:
         name = os.path.relpath(path, self.base) if self.base else path
         about = [str(knee["split"]) or "no part", f"grade {knee['grade']}" if knee["grade"] >= 0 else "grade unknown"]
         unread = row in self.knees.unreadable
-        picture = "" if unread else _picture(_jpeg(self.knees.images[row]), name)
+        picture = "" if unread else _picture(embed.jpeg(self.knees.images[row]), name)
         return (
             f'<div class="shot" title="{escape(path)}">{picture}<span>{escape(" · ".join(about))}<br>'
             f"{escape(name)}</span></div>"
@@ -213,20 +204,3 @@ def _meaning(facts: dict[str, Any]) -> str:
 
 def _picture(uri: str, words: str) -> str:
     return f'<img src="{uri}" alt="{escape(words)}" loading="lazy">'
-
-
-def _png(figure: Figure) -> str:
-    stream = BytesIO()
-    figure.savefig(stream, format="png", dpi=130, facecolor="white", metadata={"Software": None})
-    figure.clear()
-    return _uri("png", stream)
-
-
-def _jpeg(image: np.ndarray) -> str:
-    stream = BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(stream, "JPEG", quality=82)
-    return _uri("jpeg", stream)
-
-
-def _uri(kind: str, stream: BytesIO) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -28,9 +28,9 @@ def explanations_figure(results: Mapping[str, Any], label: str, marks: Sequence[
     figure = Figure(figsize=(13, 7.4), layout="constrained")
     places = figure.subplots(2, 3)
     faithful = results["faithfulness"]
-    _curves(places[0, 0], faithful["deletion"], "Deletion: the hottest pixels go", results["target"])
-    _curves(places[0, 1], faithful["insertion"], "Insertion: the hottest pixels come back", results["target"])
-    _bars(places[0, 2], faithful["road"], "ROAD: coldest gone, less hottest gone")
+    _curves(places[0, 0], faithful["deletion"], "Deletion: the hottest go", results["target"])
+    _curves(places[0, 1], faithful["insertion"], "Insertion: the hottest come back", results["target"])
+    _bars(places[0, 2], faithful["road"], "ROAD: hottest against coldest")
     _layers(places[1, 0], results["sanity"], results["noise"])
     local = results["localisation"]
     _bars(places[1, 1], local["share"], f"Share of heat in: {local['region']}", local["area"])
@@ -69,8 +69,10 @@ def _bars(axes: Axes, test: Mapping[str, Any], title: str, area: float | None = 
     axes.axhline(0, color=QUIET, linewidth=0.8)
     if area is not None:
         axes.axhline(area, color=QUIET, linewidth=1, linestyle=(0, (4, 3)))
-        axes.annotate("its share of the picture", (0.99, area), xycoords=("axes fraction", "data"), ha="right",
-                      va="bottom", fontsize=8, color=QUIET)  # fmt: skip
+        axes.annotate(
+            "its share of the picture", (0.99, area), xycoords=("axes fraction", "data"), ha="right", va="bottom",
+            fontsize=8, color=INK, bbox={"fc": "white", "ec": "none", "alpha": 0.75, "pad": 1},
+        )  # fmt: skip
     axes.margins(y=0.15)
     _title(axes, title, test["verdict"])
     _say_difference(axes, test)

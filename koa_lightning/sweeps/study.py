@@ -108,8 +108,7 @@ def open_storage(address: str, ready: bool = False) -> RDBStorage:
     options = {"connect_args": _waiting(address), "pool_pre_ping": True}
     with _readable(address):
         if ready:
-            known = {"skip_compatibility_check": True, "skip_table_creation": True}
-            return optuna.storages.RDBStorage(address, engine_kwargs=options, **known)
+            return optuna.storages.RDBStorage(address, options, True, skip_table_creation=True)
         with _first_come(address):
             engine = sqlalchemy.create_engine(address, **options)
             tables = set(sqlalchemy.inspect(engine).get_table_names())

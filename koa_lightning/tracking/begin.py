@@ -100,7 +100,7 @@ def describe(run: Tracked, config: Mapping[str, Any], record: Mapping[str, Any],
     run.log_params(config)
     run.log_text(yaml.safe_dump(dict(config), sort_keys=False), "config.yaml")
     data, plan = record["data"], record["plan"]
-    typed = recorded(Path(config["out"]))
+    typed = recorded(Path(config["out"])) if "out" in config else None
     if typed is not None:
         run.log_tags({COMMAND_TAG: shlex.join([*TRAIN, *typed])})
     run.log_tags(

@@ -8,6 +8,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from koa_lightning.errors import InputError
 from koa_lightning.tracking.store import failing_as_input_error, open_store, public
@@ -58,6 +59,43 @@ def find_checkpoint(
         if into is not None:
             into.mkdir(parents=True, exist_ok=True)
         return Path(client.download_artifacts(run_id, path, str(into) if into else None))
+
+
+def fold_addresses(address: str, tracking_uri: str | None = None, folder: Path = Path("mlruns")) -> list[str]:
+    """Return the addresses of the folds of a cross-validation's run, by fold; empty where the run is another.
+
+    Args:
+        address: `runs:/ID`; with a path behind it, it names a file of that run.
+        tracking_uri: As for `open_store`.
+        folder: As for `open_store`; nothing is made there.
+
+    Raises:
+        InputError: A fold is missing, or a store fails.
+    """
+    found = _ADDRESS.fullmatch(address)
+    if not found or found["path"]:
+        return []
+    store = open_store(tracking_uri, folder, create=False)
+    client = store.client()
+    with failing_as_input_error(address):
+        if not store.has_run(found["run_id"]):
+            return []
+        run = client.get_run(found["run_id"])
+        n_folds = run.data.params.get("data.folds", "null")
+        children = client.search_runs(
+            [run.info.experiment_id],
+            f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}'",
+            order_by=["start_time ASC"],
+        )
+    if n_folds == "null" or not children:
+        return []
+    done = {
+        child.data.params.get("data.fold"): child.info.run_id for child in children if child.info.status == "FINISHED"
+    }
+    missing = [fold for fold in range(int(n_folds)) if str(fold) not in done]
+    if missing:
+        raise InputError(f"{address}: fold {missing[0]} of {n_folds} has not finished; end the cross-validation first")
+    return [f"runs:/{done[str(fold)]}" for fold in range(int(n_folds))]
 
 
 def _check_listed(client: MlflowClient, run_id: str, path: str, uri: str) -> None:

@@ -1,16 +1,17 @@
 """Inputs that are no knee as the network knows them: of another kind, upside down, turned, inverted.
 
-Three descriptions of an image are compared with those of the validation part: the coarse picture (where it is bright),
-its texture (grain at several scales, gray values), and the network's pooled features; each by the Mahalanobis distance
-(Lee et al. 2018, for the features; one Gaussian instead of one a grade), divided by a limit that one knee in two
-hundred exceeds, of patients who took no part in the fit. Whether a knee is turned or inverted is asked of the coarse
-picture by discriminants (`posture`). An image is as foreign as the worst of the four says; above 1 it is flagged.
+Three descriptions of an image are compared with those of the validation part: the coarse picture (where it is bright)
+and its texture (grain at several scales, gray values) by Mahalanobis distances (`gaussian`), and the network's pooled
+features by the angle to those of known knees (`neighbours`); each is divided by a limit that one knee in two hundred
+exceeds, of patients who took no part in the fit. Whether a knee is turned or inverted is asked of the coarse picture by
+discriminants (`posture`). An image is as foreign as the worst of the four says; above 1 it is flagged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -18,15 +19,14 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from koa_lightning.models.net import KneeNet
-from koa_lightning.trust import gaussian, patients, posture
+from koa_lightning.trust import gaussian, neighbours, patients, posture
 
-DISTANT = ("picture", "texture", "features")
+DISTANT: dict[str, ModuleType] = {"picture": gaussian, "texture": gaussian, "features": neighbours}
 PARTS = ("posture", *DISTANT)
 _BEYOND = 0.005  # share of the validation part's knees that are beyond the limit of one of the distances
 _COARSE = 14  # pixels: the dark joint space and the dark air beside the bone remain
-_FIELDS = (*gaussian.FIELDS, "limit")
-_OF_POSTURE = (*posture.FIELDS, "limit")
-_NAMES = tuple(f"posture.{field}" for field in _OF_POSTURE) + tuple(f"{p}.{f}" for p in DISTANT for f in _FIELDS)
+_FIELDS = {"posture": posture.FIELDS, **{part: model.FIELDS for part, model in DISTANT.items()}}
+_NAMES = tuple(f"{part}.{field}" for part in PARTS for field in (*_FIELDS[part], "limit"))
 _LARGEST = 250_000  # numbers, 1 MB
 
 
@@ -83,11 +83,10 @@ def fit(described: Mapping[str, np.ndarray], group: np.ndarray) -> dict[str, Ten
         group: Of `patients.groups`.
     """
     _, limits = cross_fitted(described, group)
-    discriminants = {**posture.fit(described["picture"]), "limit": np.array(limits["posture"])}
-    found = {f"posture.{field}": values for field, values in discriminants.items()}
-    for part in DISTANT:
-        model = {**gaussian.fit(described[part]), "limit": np.array(limits[part])}
-        found |= {f"{part}.{field}": values for field, values in model.items()}
+    models = {"posture": posture.fit(described["picture"])}
+    models |= {part: kind.fit(described[part]) for part, kind in DISTANT.items()}
+    found = {f"{part}.{field}": values for part, model in models.items() for field, values in model.items()}
+    found |= {f"{part}.limit": np.array(limits[part]) for part in PARTS}
     return {name: torch.from_numpy(np.array(values)).float() for name, values in found.items()}
 
 
@@ -104,10 +103,10 @@ def cross_fitted(described: Mapping[str, np.ndarray], group: np.ndarray) -> tupl
         inside = fold == held_out
         pictures = described["picture"]
         upright[inside] = posture.ratio(pictures[inside], posture.fit(pictures[~inside]))
-        for part in DISTANT:
-            model = gaussian.fit(described[part][~inside])
-            distances[part][inside] = gaussian.distance(described[part][inside], model)
-    limits = {part: float(np.quantile(values, 1 - _BEYOND)) for part, values in distances.items()}
+        for part, kind in DISTANT.items():
+            model = kind.fit(described[part][~inside])
+            distances[part][inside] = kind.distance(described[part][inside], model)
+    limits = {part: max(float(np.quantile(values, 1 - _BEYOND)), 1e-6) for part, values in distances.items()}
     # few knees are told apart well by chance: then the limit is what most of those left out stay below
     limits["posture"] = max(1.0, float(np.quantile(upright, posture.ORDINARY)))
     ratios = {"posture": upright, **distances}
@@ -133,12 +132,10 @@ def by_part(described: Mapping[str, np.ndarray], tensors: Mapping[str, Tensor]) 
         tensors: Of `fit`.
     """
     known = {name: tensor.double().numpy() for name, tensor in tensors.items()}
-    discriminants = {field: known[f"posture.{field}"] for field in posture.FIELDS}
-    ratios = {"posture": posture.ratio(described["picture"], discriminants) / float(known["posture.limit"])}
-    for part in DISTANT:
-        model = {field: known[f"{part}.{field}"] for field in _FIELDS}
-        ratios[part] = gaussian.distance(described[part], model) / float(model["limit"])
-    return ratios
+    models = {part: {field: known[f"{part}.{field}"] for field in fields} for part, fields in _FIELDS.items()}
+    said = {"posture": posture.ratio(described["picture"], models["posture"])}
+    said |= {part: kind.distance(described[part], models[part]) for part, kind in DISTANT.items()}
+    return {part: values / float(known[f"{part}.limit"]) for part, values in said.items()}
 
 
 def wrong(tensors: object) -> str:
@@ -151,17 +148,22 @@ def wrong(tensors: object) -> str:
         return f"more than {_LARGEST} numbers"
     if name := next((name for name, value in tensors.items() if not bool(torch.isfinite(value).all())), None):
         return f"{name} is not finite"
-    size = _COARSE**2
-    shapes = tensors["posture.weights"].shape, tensors["posture.offsets"].shape, tensors["picture.mean"].shape
-    if shapes != ((len(posture.WAYS), size), (len(posture.WAYS),), (size,)):
+    shapes = {name: tuple(value.shape) for name, value in tensors.items()}
+    if name := next((name for name in _NAMES if name.endswith(".limit") and shapes[name] != ()), None):
+        return f"{name} is not one number"
+    lowest = {"posture": 1.0, **dict.fromkeys(DISTANT, 1e-9)}
+    if part := next((part for part in PARTS if float(tensors[f"{part}.limit"]) < lowest[part]), None):
+        return f"{part}.limit is too small"
+    size, ways = _COARSE**2, len(posture.WAYS)
+    if (shapes["posture.weights"], shapes["posture.offsets"]) != ((ways, size), (ways,)):
         return "posture: shapes that do not fit"
-    if tensors["posture.limit"].ndim or not bool(tensors["posture.limit"] >= 1):
-        return "posture: a limit below 1"
-    for part in DISTANT:
-        mean, scale, directions, variances, rest, limit = (tensors[f"{part}.{field}"] for field in _FIELDS)
+    if len(shapes["features.prototypes"]) != 2 or 0 in shapes["features.prototypes"]:
+        return "features: shapes that do not fit"
+    for part in ("picture", "texture"):
+        mean, scale, directions, variances, rest = (tensors[f"{part}.{field}"] for field in gaussian.FIELDS)
         fits = mean.ndim == 1 and scale.shape == mean.shape and directions.shape == (len(variances), len(mean))
-        if not fits or rest.ndim or limit.ndim:
+        if not fits or rest.ndim or (part == "picture" and len(mean) != size):
             return f"{part}: shapes that do not fit"
-        if not all(bool((value > 0).all()) for value in (scale, variances, rest, limit)):
-            return f"{part}: scales and limits that are not positive"
+        if not all(bool((value > 0).all()) for value in (scale, variances, rest)):
+            return f"{part}: scales that are not positive"
     return ""

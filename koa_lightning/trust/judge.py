@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
 from koa_lightning.errors import InputError
+from koa_lightning.inference import grade_logits
+from koa_lightning.models.net import KneeNet
 from koa_lightning.trust import abstain, conformal, foreign
 from koa_lightning.trust.stored import left_out
 
@@ -61,6 +64,35 @@ def columns(
     unsure = probabilities.max(1) < refer_below
     table["refer"] = [_advice(*each) for each in zip(why, unsure, strict=True)]
     return table.fillna({"set": "", "foreign": ""})
+
+
+def grade(
+    read: Checkpoint,
+    net: KneeNet,
+    image: Tensor,
+    *,
+    flip: bool = False,
+    calibrated: bool = True,
+    alpha: float = conformal.ALPHA,
+    refer_below: float = 0.0,
+) -> tuple[Tensor, Tensor, pd.DataFrame]:
+    """Grade images; return logits (N x K), the probabilities (float32 N x 5) and `columns`, as `predict` shows them.
+
+    Args:
+        read: The checkpoint.
+        net: Its network.
+        image: uint8, N x 1 x H x W, prepared as the checkpoint wants it.
+        flip: Also grade the mirrored image, and average the logits.
+        calibrated: False: the raw probabilities.
+        alpha: See `columns`.
+        refer_below: See `columns`.
+    """
+    with torch.no_grad(), foreign.watching(net) as features:
+        logits = grade_logits(net, image, flip)
+    probabilities = read.probabilities(logits, calibrated)
+    described = foreign.describe([image], features[:1]) if read.inputs else None
+    judged = columns(read, logits, probabilities.numpy(), described, alpha=alpha, refer_below=refer_below)
+    return logits, probabilities, judged
 
 
 def _advice(foreign_because: str, unsure: bool) -> str:

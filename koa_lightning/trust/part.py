@@ -15,8 +15,10 @@ from torch import Tensor
 from koa_lightning import checkpoint
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.datamodule import KneeDataModule
+from koa_lightning.metrics import thresholds
 from koa_lightning.reports import figures, trust_figures
-from koa_lightning.trust import foreign, judge, measure, stored
+from koa_lightning.table import predictions_table
+from koa_lightning.trust import calibration, foreign, judge, measure, stored
 from koa_lightning.trust.fit import fit
 
 Measures = dict[str, dict[str, Any]]
@@ -57,8 +59,16 @@ def fit_into(
         logits, read.record["net"]["link"], _columns(knees), look(data, "val", features), method=method,
         fingerprint=fingerprint(knees),
     )  # fmt: skip
+    record["thresholds"] = _thresholds(knees, logits, read.record["net"]["link"], record["calibration"])
     stored.save(read.path, record, tensors)
     return checkpoint.read(read.path)
+
+
+def _thresholds(knees: pd.DataFrame, logits: Tensor, link: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the thresholds on the expected grade, tuned on the part as it will be graded, or why there are none."""
+    if stored.left_out(entry):
+        return {"left_out": entry["left_out"]}
+    return thresholds.tune(predictions_table(knees, logits, link, calibration.probabilities(logits, link, entry)))
 
 
 def fingerprint(knees: pd.DataFrame) -> str:

@@ -7,11 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from koa_lightning.metrics import thresholds
 from koa_lightning.trust import abstain, calibration, conformal, foreign
 
 TENSORS = "koa_lightning_inputs"  # beside the record, which holds plain values only
 KEYS = ("calibration", "conformal", "abstention", "inputs")
-_CHECKS = {"calibration": calibration.wrong, "conformal": conformal.wrong, "abstention": abstain.wrong}
+ALL = (*KEYS, "thresholds")  # which the metrics `_tuned` take
+_CHECKS = {
+    "calibration": calibration.wrong, "conformal": conformal.wrong, "abstention": abstain.wrong,
+    "thresholds": thresholds.wrong,
+}  # fmt: skip
 
 
 def wrong(record: dict[str, Any], tensors: object) -> str:
@@ -21,7 +26,7 @@ def wrong(record: dict[str, Any], tensors: object) -> str:
         record: What `checkpoint.make_record` made.
         tensors: What the file holds under `TENSORS`, None where it holds nothing.
     """
-    for key in KEYS:
+    for key in ALL:
         entry = record.get(key, {"left_out": "unknown"})
         if not isinstance(entry, dict):
             return f"{key} is not a dict"
@@ -45,7 +50,7 @@ def save(path: Any, record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
 
     Args:
         path: Of a file that `checkpoint.read` has read.
-        record: The entries `KEYS` of its record.
+        record: The entries `ALL` of its record.
         tensors: Of `foreign.fit`; empty: none.
     """
     from koa_lightning.callbacks import WholeFiles

@@ -119,6 +119,8 @@ HASHES, SIDES = ["aa", "bb", "cc"], ["L", "R", ""]
         (HASHES, SIDES, Preprocessing(canonical_side="L")),
         (HASHES, SIDES, Preprocessing(canonical_side="R")),
         (HASHES, SIDES, Preprocessing(fix_polarity=True)),
+        (HASHES, SIDES, Preprocessing(top=0.2)),
+        (HASHES, SIDES, Preprocessing(bottom=0.8)),
     ],
 )
 def test_the_key_changes_with_content_order_and_preprocessing(hashes, sides, preprocessing):

@@ -567,3 +567,18 @@ def test_a_dataset_of_plain_arrays_works_too():
     assert len(data) == 3
     assert torch.equal(batch["image"], torch.from_numpy(images[[2, 0]])[:, None])
     assert batch["grade"].tolist() == [0, -1]
+
+
+def test_a_fraction_of_the_train_part_is_said_and_marked(root, capsys):
+    whole = module(root).prepare(PARTS)
+    half = module(root, fraction=0.5).prepare(PARTS)
+    assert len(half.datasets["train"]) == len(whole.datasets["train"]) / 2
+    assert len(half.datasets["val"]) == len(whole.datasets["val"])
+    assert half.marks == ["50 % of the train part"]
+    assert (
+        "WARNING: data.fraction=0.5: 50 % of the train part's patients are trained on, 10 knees"
+        in capsys.readouterr().err
+    )
+    assert half.fingerprint != whole.fingerprint
+    val = module(root, fraction=0.5).prepare(("val",))  # as eval does
+    assert val.marks == []

@@ -47,6 +47,24 @@ def test_what_pads_stays_black_and_the_side_is_mirrored(judged):
     assert np.array_equal(fitted[15:45], 255 - wide[:, ::-1])
 
 
+@pytest.mark.parametrize(
+    ("top", "bottom", "rows"),
+    [(0.0, 1.0, (0, 40)), (0.25, 0.85, (10, 34)), (0.9, 1.0, (36, 40)), (0.999, 1.0, (39, 40))],
+)
+def test_a_band_of_rows_is_kept_and_seen_larger(top, bottom, rows):
+    whole = image(False, (40, 30))
+    band = Preprocessing(50, "stretch", canonical_side="L", top=top, bottom=bottom)
+    assert np.array_equal(band.apply(whole), fit(whole[slice(*rows)], 50, "stretch"))
+    assert np.array_equal(band.apply(whole, "R"), fit(whole[slice(*rows)], 50, "stretch")[:, ::-1])
+
+
+def test_polarity_is_judged_on_the_whole_image(judged):
+    band = Preprocessing(32, fix_polarity=True, top=0.6)
+    fitted, repaired = band.repaired(image(True))
+    assert repaired
+    assert np.array_equal(fitted, fit(image(False)[36:], 32, "letterbox"))
+
+
 def test_the_hash_of_pixels_knows_values_and_shape():
     pixels = image(False, (20, 30))
     assert len(hash_pixels(pixels)) == 32

@@ -258,3 +258,28 @@ def test_knees_of_unknown_patients_are_dealt_alone():
     assert (made["patient"] == "").all()
     assert set(made["split"]) == PARTS
     assert abs((made["split"] == "train").mean() - 0.7) < 0.02
+
+
+@given(st.floats(0.05, 0.95), st.integers(0, 20))
+def test_a_fraction_is_of_the_train_part_s_patients_alone(share, seed):
+    frame = assign(population(120), seed=seed)
+    kept = splits.fraction(frame, share, seed)
+    assert set(kept.index) <= set(frame.index)
+    for part in ("val", "test"):
+        assert (kept["split"] == part).sum() == (frame["split"] == part).sum()
+    before, after = (each[each["split"] == "train"] for each in (frame, kept))
+    assert abs(after["patient"].nunique() - share * before["patient"].nunique()) < 1
+    assert (before[before["patient"].isin(after["patient"])].index == after.index).all()  # both knees or none
+    assert splits.fraction(frame, share, seed).equals(kept)
+
+
+def test_a_fraction_of_everything_or_of_no_train_part_changes_nothing():
+    frame = assign(population(30))
+    assert splits.fraction(frame, 1.0, 0) is frame
+    only = frame[frame["split"] == "val"]
+    assert splits.fraction(only, 0.5, 0) is only
+
+
+def test_a_fraction_of_nobody_stops():
+    with pytest.raises(InputError, match=r"data\.fraction=0\.001: leaves no patient of the train part"):
+        splits.fraction(assign(population(30)), 0.001, 0)

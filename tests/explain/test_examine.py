@@ -1,7 +1,9 @@
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from koa_lightning.errors import InputError
 from koa_lightning.explain import examine as module
 from koa_lightning.explain import record
 from koa_lightning.explain.examine import Options, choose, examine
+from koa_lightning.explain.stages import Stages, key_of
 from koa_lightning.models.net import NetSpec, build
 from koa_lightning.tracking.none import NoRun
 
@@ -58,6 +61,30 @@ def test_the_same_again(part, examined):
     again, table = examine(*part, OPTIONS)
     assert {**again, "seconds": 0} == {**examined[0], "seconds": 0}
     assert table.equals(examined[1])
+
+
+def test_an_interrupted_run_goes_on_to_the_same_numbers(part, examined, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "explanations.part.json"
+    real = module.sanity.noise
+    monkeypatch.setattr(module.sanity, "noise", lambda *args, **rest: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        examine(*part, OPTIONS, file)
+    assert file.is_file()
+    monkeypatch.setattr(module.sanity, "noise", real)
+    monkeypatch.setattr(module.faithfulness, "faithfulness", None)  # is not asked again
+    again, table = examine(*part, replace(OPTIONS, quiet=False), file)
+    assert f"going on with {file}: faithfulness, sanity done" in capsys.readouterr().out
+    assert {**again, "seconds": 0} == {**examined[0], "seconds": 0}
+    pd.testing.assert_frame_equal(table, examined[1])
+    assert not file.exists()
+
+
+def test_what_another_network_left_is_not_taken(part, tmp_path):
+    file = tmp_path / "explanations.part.json"
+    file.write_text(json.dumps({"key": "of another", "done": {"faithfulness": None}, "seconds": {}}))
+    stages = Stages(file, key_of(part[0], ["a"], OPTIONS), lambda line: None)
+    assert stages.done == {}
+    assert key_of(part[0], ["a"], OPTIONS) == key_of(part[0], ["a"], OPTIONS) != key_of(part[0], ["b"], OPTIONS)
 
 
 def test_the_network_is_left_as_it_was(part, examined):

@@ -101,6 +101,15 @@ def test_what_are_no_thresholds(content, tmp_path):
         thresholds.read(tmp_path / "bad.json", pd.DataFrame({"grade": [1]}))
 
 
+def test_an_entry_of_a_checkpoint():
+    assert thresholds.wrong({"thresholds": [0.5, 1.5, 2.5, 3.5]}) == ""
+    assert (
+        thresholds.wrong({"thresholds": [3, 2, 1, 0]})
+        == thresholds.wrong({})
+        == ("thresholds are not four rising numbers")
+    )
+
+
 def test_what_is_no_objective(graded_table):
     with pytest.raises(InputError, match="objective=auroc_oa: must be one of accuracy"):
         thresholds.tune(graded_table(10), "auroc_oa")

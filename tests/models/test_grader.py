@@ -1,5 +1,6 @@
 import copy
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ from koa_lightning.checkpoint import read
 from koa_lightning.errors import InputError
 from koa_lightning.inference import grade_batches, grade_logits
 from koa_lightning.losses.corn import Corn
+from koa_lightning.mixing import Mix
 from koa_lightning.models.ema import WarmEMA
 from koa_lightning.models.net import NetSpec
+from koa_lightning.resizing import Resize
 from koa_lightning.speed import Plan
 
 CPU = torch.device("cpu")
@@ -108,6 +111,48 @@ def test_a_resumed_run_ends_bit_by_bit_as_one_that_was_not_killed(
             assert same(again[key], last[key]), (epoch, key)
         assert (again["epoch"], again["global_step"]) == (last["epoch"], last["global_step"])
         assert same(torch.load(folder / "best.ckpt", weights_only=True)["state_dict"], best["state_dict"]), epoch
+
+
+def test_a_resumed_run_that_mixes_grows_and_thaws_ends_bit_by_bit_too(tmp_path, tiny_grader, tiny_trainer, tiny_data):
+    options = {
+        "mix": Mix(mixup=1.0, cutmix=1.0, probability=0.8, until=0.75), "resize": Resize(0.5, 1.0, 0.5),
+        "head_only_epochs": 1, "unfreeze_every": 1, "frozen_stages": 2, "layer_decay": 0.8,
+        "scheduler": lambda o, **k: schedules.warmup_cosine(o, **k, final=0.1, tail=0.3),
+    }  # fmt: skip
+    whole, snapshots = tmp_path / "whole", tmp_path / "snapshots"
+    trainer = tiny_trainer(whole, WarmEMA(0.9), Snapshots(whole, snapshots))
+    trainer.fit(tiny_grader(**options), tiny_data())
+    history, last = history_of(trainer), torch.load(whole / "last.ckpt", weights_only=True)
+    for epoch in (1, 2):  # before each of them another stage thaws
+        folder = shutil.copytree(snapshots / str(epoch), tmp_path / f"resumed_{epoch}")
+        trainer = tiny_trainer(folder, WarmEMA(0.9))
+        torch.manual_seed(epoch + 100)
+        trainer.fit(tiny_grader(**options), tiny_data(), ckpt_path=folder / "last.ckpt", weights_only=True)
+        assert same(history_of(trainer), history), epoch
+        again = torch.load(folder / "last.ckpt", weights_only=True)
+        for key in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers"):
+            assert same(again[key], last[key]), (epoch, key)
+
+
+def test_sizes_and_shares_follow_the_epochs(tmp_path, tiny_grader, tiny_trainer, tiny_data):
+    seen = []
+
+    class Look(Mix):
+        def forward(self, image, progress=0.0):
+            mixed = super().forward(image, progress)
+            seen.append((image.shape[-1], mixed.share < 1))
+            return mixed
+
+    module = tiny_grader(mix=Look(mixup=1.0, until=0.5), resize=Resize(0.5, 1.0, 0.5))
+    tiny_trainer(tmp_path, max_epochs=4, limit_train_batches=1, limit_val_batches=1).fit(module, tiny_data())
+    assert seen == [(16, True), (32, True), (32, False), (32, False)]
+
+
+def test_stages_that_timm_does_not_know_cannot_rest(tiny_grader, monkeypatch):
+    monkeypatch.setattr("koa_lightning.models.grader.Stages", lambda net: SimpleNamespace(known=False))
+    for option in ({"frozen_stages": 1}, {"unfreeze_every": 1}, {"layer_decay": 0.9}):
+        with pytest.raises(InputError, match="test_efficientnet: timm does not know its stages; leave away optimizer"):
+            tiny_grader(**option)
 
 
 def test_more_epochs_than_planned_can_follow(tmp_path, tiny_grader, tiny_trainer, tiny_data):

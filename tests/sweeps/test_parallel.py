@@ -1,12 +1,16 @@
 """Sweeps as processes of their own: killed for real, and several jobs at once wherever Hydra may run them."""
 
 import os
+import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 
 import optuna
 import pytest
+from mlflow import MlflowClient
 from optuna.trial import TrialState
 
 from koa_lightning.sweeps import study
@@ -145,3 +149,32 @@ def test_two_sweeps_of_one_name_at_once(process, tmp_path):
     assert second.wait(SECONDS) == 2
     assert second.lines() == ["error: sweep.name=mine: is running already, in another process; wait for it, or end it"]
     assert os.kill(first.pid, 0) is None
+
+
+@pytest.mark.slow
+def test_real_trainings_killed_and_pruned(tmp_path, with_package, ready_database, tiny):
+    """Trainings, the first one killed; each is pruned after its first epoch, which is no failure."""
+    (tmp_path / "mlruns").mkdir()
+    shutil.copy(ready_database, tmp_path / "mlruns")
+    cache = {"KOA_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1", study.STORAGE_VARIABLE: ""}
+    search = ["sweep=grid", "sweep.name=mine", "optimizer.lr=choice(1e-3,2e-3)", "sweep/pruner=threshold"]
+    command = [sys.executable, "-m", "koa_lightning.train", "-m", *tiny.overrides, "explain=none", *search]
+    command += ["sweep.pruner.lower=2", "sweep.pruner.n_warmup_steps=0"]
+    options = {"cwd": tmp_path, "env": with_package | cache, "text": True}
+    with (tmp_path / "log").open("w") as log:
+        victim = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, **options)
+        victim.lines = lambda: lines_of(tmp_path / "log")
+        wait_for(victim, lambda: (tmp_path / "outputs/sweep-mine/0/checkpoints/last.ckpt").exists())
+        victim.kill()
+        victim.wait()
+    ended = subprocess.run(command, capture_output=True, check=False, timeout=SECONDS, **options)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    found = loaded(tmp_path)
+    assert [t.state.name for t in found.trials] == ["FAIL", "PRUNED", "PRUNED"]
+    assert [list(t.intermediate_values) for t in found.trials[1:]] == [[0], [0]]
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("koa-lightning").experiment_id
+    runs = client.search_runs([experiment], "tags.`sweep.trial` != ''", order_by=["attributes.start_time"])
+    assert [run.info.status for run in runs] == ["KILLED", "FINISHED", "FINISHED"]
+    assert [run.data.tags.get("sweep.state") for run in runs] == [None, "pruned", "pruned"]
+    assert len({run.data.tags["mlflow.parentRunId"] for run in runs}) == 1

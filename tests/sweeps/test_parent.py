@@ -149,6 +149,9 @@ def test_an_untracked_sweep(job, place):
         (["sweep=tpe", "optimizer.lr=interval(-1,1)"], "error: optimizer.lr=-1.0: must be a number"),
         (["sweep=tpe", "loss=ce,focal", "loss.gamma=interval(1,2)"], "error: loss.gamma: only loss=focal has it"),
         (["sweep=tpe", "seed=1,2", "sweep.repeats=2", "sweep.repeat=fold"], "error: sweep.repeat=fold: 2 repeats need"),
+        (["sweep.trials=3", "seed=1,2"], "error: sweep.trials: only a sweep with Optuna has it; type sweep=tpe"),
+        (["sweep=tpe", "sweep/space=loss2"], "error: sweep/space=loss2: no such choice; did you mean 'loss'?"),
+        (["seed=1,2", "hydra/launcher=jobblib"], "error: hydra/launcher=jobblib: is not installed; type pip install"),
         (["sweep=tpe", "seed=1,2", "trainer.devices=2"], "error: trainer: a job of a sweep takes one device"),
     ],
 )  # fmt: skip

@@ -1,8 +1,10 @@
+import shlex
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
+from koa_lightning import resume
 from koa_lightning.errors import InputError
 from koa_lightning.tracking.begin import _place, describe, mark_tags, open_run
 from koa_lightning.tracking.none import NoRun
@@ -90,6 +92,19 @@ def test_a_leaky_run_has_a_tag_of_its_own():
     assert mark_tags([]) == {"marks": "none"}
     assert mark_tags(["phantom data"]) == {"marks": "phantom data"}
     assert mark_tags(["phantom data", "leaky"]) == {"marks": "phantom data, leaky", "leaky": "true"}
+
+
+def test_the_command_of_a_run_that_was_typed(begun, tmp_path):
+    run = begun()
+    resume.remember(tmp_path / "out", ["loss=ce", "data.root='a b'", "out='x'"])
+    record = {
+        "data": {"name": "chen2018", "fingerprint": "abc", "counts": {}}, "plan": {"precision": "fp32", "reason": ""},
+        "weights": "none", "marks": [],
+    }  # fmt: skip
+    describe(run, {"seed": 7, "out": str(tmp_path / "out")}, record, "/knees", "cpu")
+    run.close()
+    typed = run._sender._deliver.args[0].get_run(run.run_id).data.tags["command"]
+    assert shlex.split(typed) == ["python", "-m", "koa_lightning.train", "loss=ce", "data.root=a b"]
 
 
 def test_describe(begun):

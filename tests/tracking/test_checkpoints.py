@@ -1,7 +1,8 @@
 import pytest
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from koa_lightning.errors import InputError
-from koa_lightning.tracking.checkpoints import find_checkpoint
+from koa_lightning.tracking.checkpoints import find_checkpoint, fold_addresses
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_unknown_run(store):
         find_checkpoint(f"runs:/{'0' * 32}", store.uri)
 
 
-@pytest.mark.parametrize("uri", ["runs:/", "runs:/123", "models:/x/1", "best.ckpt", "runs:/../../etc/passwd"])
+@pytest.mark.parametrize("uri", ["runs:/", "runs:/123", "best.ckpt", "runs:/../../etc/passwd"])
 def test_malformed_address(store, uri):
     with pytest.raises(InputError, match="must be runs:/ID"):
         find_checkpoint(uri, store.uri)
@@ -63,3 +64,24 @@ def test_missing_store_is_not_made(tmp_path):
     with pytest.raises(InputError, match="no such tracking database"):
         find_checkpoint(f"runs:/{'0' * 32}", f"sqlite:///{tmp_path}/none/mlflow.db")
     assert not (tmp_path / "none").exists()
+
+
+def test_the_folds_of_a_cross_validation(store):
+    client = store.client()
+    experiment = store.experiment_id("folds")
+    parent = client.create_run(experiment).info.run_id
+    client.log_param(parent, "data.folds", "2")
+    address = f"runs:/{parent}"
+    assert fold_addresses(address, store.uri) == []  # a run without children is no cross-validation
+    children = []
+    for fold, status in ((1, "FINISHED"), (0, "KILLED"), (0, "FINISHED")):
+        child = client.create_run(experiment, tags={MLFLOW_PARENT_RUN_ID: parent}).info.run_id
+        client.log_param(child, "data.fold", str(fold))
+        client.set_terminated(child, status)
+        children.append(child)
+        if status == "KILLED":
+            with pytest.raises(InputError, match=r"fold 0 of 2 has not finished; end the cross-validation first"):
+                fold_addresses(address, store.uri)
+    assert fold_addresses(address, store.uri) == [f"runs:/{children[2]}", f"runs:/{children[0]}"]
+    assert fold_addresses(f"{address}/checkpoints/last.ckpt", store.uri) == []
+    assert fold_addresses(f"runs:/{'a' * 32}", store.uri) == []

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from koa_lightning.data.phantom import draw_phantoms, phantom_manifest
 from koa_lightning.models.net import NetSpec, build
-from koa_lightning.trust import foreign, gaussian, patients, posture
+from koa_lightning.trust import foreign, gaussian, neighbours, patients, posture
 
 SIZE = 64
 
@@ -130,10 +130,13 @@ def test_pooled_features_of_any_network(name):
         (lambda t: t.pop("picture.mean"), "other entries"),
         (lambda t: t.update({"picture.mean": [1.0]}), "not all float32"),
         (lambda t: t.update({"texture.mean": torch.zeros(3)}), "texture: shapes"),
-        (lambda t: t.update({"texture.limit": torch.tensor(0.0)}), "texture: scales and limits that are not positive"),
-        (lambda t: t["features.mean"].fill_(float("nan")), "features.mean is not finite"),
+        (lambda t: t.update({"picture.rest": torch.tensor(0.0)}), "picture: scales that are not positive"),
+        (lambda t: t.update({"texture.limit": torch.tensor(0.0)}), "texture.limit is too small"),
+        (lambda t: t.update({"texture.limit": torch.ones(2)}), "texture.limit is not one number"),
+        (lambda t: t["features.prototypes"].fill_(float("nan")), "features.prototypes is not finite"),
+        (lambda t: t.update({"features.prototypes": torch.zeros(0, 5)}), "features: shapes"),
         (lambda t: t.update({"posture.offsets": torch.zeros(3)}), "posture: shapes"),
-        (lambda t: t.update({"posture.limit": torch.tensor(0.5)}), "posture: a limit below 1"),
+        (lambda t: t.update({"posture.limit": torch.tensor(0.5)}), "posture.limit is too small"),
         (lambda t: t.update({"picture.directions": torch.zeros(600, 500)}), "more than 250000"),
     ],
 )
@@ -156,3 +159,19 @@ def test_pictures_that_have_no_posture_are_not_said_to_be_turned():
     said = foreign.by_part(more, foreign.fit(described, np.arange(200) // 2))
     assert (said["posture"] > 1).mean() < 0.1
     assert np.isfinite(posture.ratio(np.zeros((2, 196)), posture.fit(np.zeros((60, 196))))).all()
+
+
+def test_neighbours_are_those_of_scikit_learn():
+    from sklearn.neighbors import NearestNeighbors
+
+    rng = np.random.default_rng(0)
+    known, other = rng.normal(size=(60, 8)), rng.normal(size=(10, 8))
+    theirs = NearestNeighbors(n_neighbors=5, metric="cosine").fit(known).kneighbors(other)[0][:, -1]
+    assert np.allclose(neighbours.distance(other, neighbours.fit(known)), theirs)
+    assert np.allclose(neighbours.distance(3 * other, neighbours.fit(known)), theirs)
+    assert np.isfinite(neighbours.distance(np.zeros((2, 8)), neighbours.fit(known))).all()
+
+
+@pytest.mark.parametrize("size", [192, 1280, 1536, 4096])
+def test_neighbours_of_any_network_are_few_enough(size):
+    assert neighbours.fit(np.ones((2000, size)))["prototypes"].size <= 230_000

@@ -1,0 +1,105 @@
+"""Train and measure the same network under five protocols; what is done is not done again, what was ended goes on.
+
+    python -m experiments.leakage.run FOLDER [--seeds 0 1 2] [--with KEY=VALUE ...]   # {train,val}/{0..4}/9001104R.jpg
+
+Only the train and val parts of the folder are read. Writes results.csv, audit.csv and accuracy.png beside this file:
+numbers and a chart, no radiographs. Research use only, not a medical device.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from experiments import studies
+from experiments.leakage import picture
+from experiments.leakage.protocols import PROTOCOLS, Protocol, draw, table
+
+HERE = Path(__file__).parent
+OVERRIDES = [
+    "data=table", "model=efflite0", "model.weights=imagenet", "loss=ce", "augment=light", "trainer=cpu",
+    "optimizer.lr=1e-3", "data.image_size=144", "trainer.max_epochs=12", "callbacks.early_stopping=null",
+    "explain=none", "monitor=val/accuracy", "data.allow_leakage=true",
+]  # fmt: skip
+ALL = "all"  # in place of a seed: the predictions of all seeds, patients drawn with those of each
+
+
+def measure_one(protocol: Protocol, seed: int, knees: Any, out: Path, more: Sequence[str]) -> pd.DataFrame:
+    """Train one protocol with one seed, or take the training that it shares; return its predictions."""
+    source = PROTOCOLS[protocol.trains_as or protocol.name]
+    folder = out / f"{source.name}_{seed}"
+    file = out / f"{source.name}_{seed}.csv"
+    if not file.exists():
+        table(source.name, seed, knees, out).to_csv(file, index=False)
+    name = f"name=leakage_{source.name}"
+    studies.train(folder, [*OVERRIDES, f"data.table={file}", f"seed={seed}", name, *more])
+    checkpoint = folder / "checkpoints" / f"{protocol.chosen}.ckpt"
+    typed = ["split=val", "explain=none", "tracking=none"]
+    return studies.evaluate([checkpoint], folder / f"tested_{protocol.chosen}", typed).assign(seed=seed)
+
+
+def row_of(protocol: Protocol, seed: int | str, predictions: pd.DataFrame) -> dict[str, Any]:
+    """Return a row of the table of results."""
+    twin = predictions["twin"].astype(bool)
+    right = predictions["predicted"] == predictions["grade"]
+    own = {"protocol": protocol.name, "seed": seed, "knees": int(predictions["path"].nunique())}
+    with_twin = {
+        "twin_in_training": twin.mean(),
+        "accuracy_with_twin": right[twin].mean() if twin.any() else None,
+        "accuracy_without_twin": right[~twin].mean() if not twin.all() else None,
+    }
+    return own | studies.measure(predictions) | with_twin
+
+
+def audited(name: str, file: Path, out: Path) -> dict[str, Any]:
+    """Audit the table of a protocol; return what it says."""
+    from koa_lightning.audit import audit
+    from koa_lightning.config import compose
+    from koa_lightning.data.checks.findings import KINDS, LEAKAGE
+
+    cfg = compose("audit", ["data=table", f"data.table={file}", f"out={out / f'audit_{name}'}", "quiet=true"])
+    result = audit(cfg)
+    listed = pd.read_csv(out / f"audit_{name}" / "findings.csv")
+    leaks = listed[listed["severity"] == LEAKAGE]["kind"].value_counts()
+    said = "; ".join(f"{n} x {KINDS[str(kind)].title.lower()}" for kind, n in leaks.items()) or "no leakage"
+    return {"protocol": name, "exit_code": result["exit_code"], "leakage_findings": int(leaks.sum()), "said": said}
+
+
+def main() -> None:
+    """Do what is typed."""
+    typed = argparse.ArgumentParser(prog="python -m experiments.leakage.run", description=__doc__)
+    typed.add_argument("folder", type=Path, help="of Chen 2018")
+    typed.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    typed.add_argument("--patients", type=int, default=1800, help="in all")
+    typed.add_argument("--tested", type=int, default=600, help="patients of whom one knee is tested")
+    typed.add_argument("--out", type=Path, default=Path("outputs/leakage"), help="where runs and copies go")
+    typed.add_argument("--results", type=Path, default=HERE, help="where tables and figure go")
+    typed.add_argument("--with", dest="more", nargs="*", default=[], help="overrides for each training")
+    args = typed.parse_args()
+    out = args.out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    args.results.mkdir(parents=True, exist_ok=True)
+    knees = draw(args.folder.absolute(), args.patients, args.tested)
+    found: dict[str, list[pd.DataFrame]] = {name: [] for name in PROTOCOLS}
+    for seed in args.seeds:  # every protocol once before any is repeated: what is ended early is fair
+        for name, protocol in PROTOCOLS.items():
+            found[name].append(measure_one(protocol, seed, knees, out, args.more))
+            whole = pd.concat(found[name], ignore_index=True)
+            rows = [row_of(protocol, seed, found[name][-1]), row_of(protocol, ALL, whole)]
+            studies.keep(args.results / "results.csv", rows, ("protocol", "seed"))
+            print(f"{name}, seed {seed}: accuracy {rows[0]['accuracy']:.3f}", flush=True)
+    trained = [name for name, protocol in PROTOCOLS.items() if not protocol.trains_as]
+    seed = args.seeds[0]
+    audits = [audited(name, out / f"{name}_{seed}.csv", out) for name in trained]
+    audits += [next(a for a in audits if a["protocol"] == p.trains_as) | {"protocol": n}
+               for n, p in PROTOCOLS.items() if p.trains_as]  # fmt: skip
+    studies.keep(args.results / "audit.csv", audits, ("protocol",))
+    picture.draw(args.results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""What the studies share: a training that goes on where it was ended, its measurement, and a table that keeps its rows.
+
+A study is a folder with a page, the command that repeats it, and what the run wrote. Research use only, not a medical
+device.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from koa_lightning.metrics.comparison import compare, match
+from koa_lightning.metrics.intervals import with_intervals
+from koa_lightning.metrics.tables import read_predictions
+from koa_lightning.resume import DONE_FILE
+from koa_lightning.tracking.facts import git_facts
+
+_FILE = "study.json"  # in a run folder: processor seconds of each attempt, and the commit of the first
+MEASURED = ("accuracy", "quadratic_kappa", "mae", "accuracy_expected", "quadratic_kappa_expected", "mae_expected")
+
+GAINS = ("accuracy", "quadratic_kappa")
+
+
+def train(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Train in a folder, or go on with what was begun there, or do nothing where it is done.
+
+    Args:
+        folder: Of the run.
+        overrides: Of `koa_lightning.train`.
+
+    Returns:
+        What `done.json` holds: the best epoch's metrics, `best_epoch`, `checkpoint`, `run_id`; `commit`, and
+        `minutes_alone`, the processor time as minutes on two cores that nobody else uses.
+
+    Raises:
+        SystemExit: The training ended with an error; with its exit code.
+    """
+    if not (folder / DONE_FILE).exists():
+        last = folder / "checkpoints" / "last.ckpt"
+        typed = [f"ckpt={last}", "quiet=true"] if last.exists() else [*overrides, f"out={folder}", "quiet=true"]
+        _run("koa_lightning.train", typed, folder)
+    done = json.loads((folder / DONE_FILE).read_text())
+    known = _known(folder)
+    return done | {"minutes_alone": sum(known["seconds"]) / 2 / 60, "commit": known["commit"]}
+
+
+def evaluate(checkpoints: Sequence[Path], folder: Path, overrides: Sequence[str]) -> pd.DataFrame:
+    """Grade a part, unless it was done already; return the predictions table.
+
+    Args:
+        checkpoints: One, or those of an ensemble.
+        folder: Where the table goes.
+        overrides: Of `koa_lightning.eval`.
+
+    Raises:
+        SystemExit: It ended with an error; with its exit code.
+    """
+    if not (folder / "predictions.csv").exists():
+        ckpt = str(checkpoints[0]) if len(checkpoints) == 1 else f"[{','.join(map(str, checkpoints))}]"
+        _run("koa_lightning.eval", [f"ckpt={ckpt}", f"out={folder}", "quiet=true", *overrides], folder)
+    return read_predictions(folder / "predictions.csv")
+
+
+def measure(predictions: pd.DataFrame) -> dict[str, float | None]:
+    """Return the main metrics with the ends of their intervals by patient, flat: `accuracy`, `accuracy_low`, ..."""
+    row: dict[str, float | None] = {}
+    for name, found in with_intervals(predictions, only=MEASURED).items():
+        row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+    return row
+
+
+def gain(predictions: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float | None]:
+    """Return what a run gains over another on the same knees, with the ends of its interval by patient, flat."""
+    row: dict[str, float | None] = {}
+    for name, found in compare(*match(predictions, reference, ("run", "reference")), only=GAINS).items():
+        row |= {f"{name}_gain": found.difference, f"{name}_gain_low": found.low, f"{name}_gain_high": found.high}
+    return row
+
+
+def keep(file: Path, rows: Sequence[dict[str, Any]], key: Sequence[str]) -> pd.DataFrame:
+    """Put rows into a table in place of those with the same key; numbers are rounded to what can matter.
+
+    Args:
+        file: The CSV; it is made where it is missing.
+        rows: New ones.
+        key: Columns that name a row.
+    """
+    new = pd.DataFrame(rows).round(4)
+    if file.exists():
+        old = pd.read_csv(file, dtype=dict.fromkeys(key, "str"))
+        known = set(map(tuple, new[list(key)].astype(str).to_numpy().tolist()))
+        new = pd.concat([old[[tuple(row) not in known for row in old[list(key)].to_numpy().tolist()]], new])
+    part = file.with_suffix(".part")
+    new.to_csv(part, index=False)
+    part.replace(file)
+    return new
+
+
+def _run(module: str, typed: Sequence[str], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    process = subprocess.Popen([sys.executable, "-m", module, *typed])
+    try:
+        code = os.waitstatus_to_exitcode((ended := os.wait4(process.pid, 0))[1])
+    except KeyboardInterrupt:
+        code = os.waitstatus_to_exitcode((ended := os.wait4(process.pid, 0))[1])  # it was interrupted too, and ends
+    if module.endswith(".train"):
+        known = _known(folder)
+        known["seconds"].append(ended[2].ru_utime + ended[2].ru_stime)
+        (folder / _FILE).write_text(json.dumps(known))
+    process.returncode = code
+    if code != 0:
+        raise SystemExit(code)
+
+
+def _known(folder: Path) -> dict[str, Any]:
+    """Return the processor seconds of each attempt of a run, and the commit that it began with."""
+    file = folder / _FILE
+    return json.loads(file.read_text()) if file.exists() else {"seconds": [], "commit": git_facts()["commit"][:10]}

@@ -1,0 +1,75 @@
+"""The tests one after the other: how long each took, and what of them is there already after an interruption."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from koa_lightning.models.net import KneeNet
+
+FILE = "explanations.part.json"
+
+
+class Stages:
+    """Runs tests by name; one that was finished before, with the same key, is taken from the file.
+
+    Attributes:
+        seconds: Of each test.
+
+    Args:
+        file: Where finished tests are kept until all are; None: nowhere.
+        key: Of network, knees and options; what was kept under another is thrown away.
+        tell: Called with a line, after each test.
+    """
+
+    def __init__(self, file: Path | None, key: str, tell: Callable[[str], Any]) -> None:
+        self.file, self.key, self.tell, self.start = file, key, tell, time.perf_counter()
+        self.done: dict[str, Any] = {}
+        self.seconds: dict[str, float] = {}
+        if file is not None and file.is_file():
+            kept = json.loads(file.read_text())
+            if kept["key"] == key:
+                self.done, self.seconds = kept["done"], kept["seconds"]
+                tell(f"going on with {file}: {', '.join(self.done)} done")
+
+    def __call__(self, name: str, test: Callable[[], Any]) -> Any:
+        """Return what a test returns: plain values, or arrays of numbers, which come back as lists."""
+        if name not in self.done:
+            start = time.perf_counter()
+            self.done[name] = _plain(test())
+            self.seconds[name] = round(time.perf_counter() - start, 1)
+            self.tell(f"{name}: {self.seconds[name]:.0f} s")
+            self._keep()
+        return self.done[name]
+
+    def total(self) -> dict[str, float]:
+        """Return the seconds of each test and of all, and forget what was kept."""
+        if self.file is not None:
+            self.file.unlink(missing_ok=True)
+        return {**self.seconds, "total": round(sum(self.seconds.values()), 1)}
+
+    def _keep(self) -> None:
+        if self.file is None:
+            return
+        part = self.file.with_suffix(".writing")
+        part.write_text(json.dumps({"key": self.key, "done": self.done, "seconds": self.seconds}))
+        part.replace(self.file)
+
+
+def key_of(net: KneeNet, paths: Sequence[str], options: object) -> str:
+    """Return a key of a network's weights, the knees and the options."""
+    digest = hashlib.blake2b(repr([list(paths), options]).encode(), digest_size=16)
+    for name, values in net.state_dict().items():
+        digest.update(name.encode() + values.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _plain(node: Any) -> Any:
+    """Return a result as JSON gives it back, so that a run that went on has the same numbers."""
+    return json.loads(json.dumps(node, default=np.ndarray.tolist))

@@ -1,0 +1,80 @@
+"""The stages of a network from its stem to its head, for parts that rest and learning rates that grow with depth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from timm.models import group_parameters
+from torch import nn
+
+from koa_lightning.models.net import KneeNet
+
+
+class Stages:
+    """Which stage each parameter is in, as timm groups them: the stem 0, then blocks; the head is stage `n`.
+
+    A model whose stages timm does not know has one before its head.
+
+    Attributes:
+        n: Number of stages before the head.
+        of: Stage of each parameter, by its name in timm's model.
+        known: Whether timm knows them.
+    """
+
+    def __init__(self, net: KneeNet) -> None:
+        matcher = getattr(net.net, "group_matcher", None)
+        self.net, self.known = net, matcher is not None
+        depth = group_parameters(net.net, matcher(coarse=True), reverse=True) if matcher else {}
+        head = {id(parameter) for parameter in net.head_parameters()}
+        below = {name: int(depth.get(name, 0)) for name, p in net.net.named_parameters() if id(p) not in head}
+        self.n = 1 + max(below.values(), default=0)
+        self.of = {name: below.get(name, self.n) for name, _ in net.net.named_parameters()}
+
+    def rest(self, n: int) -> None:
+        """Let the first n stages rest, batch statistics and stochastic depth included, and the others train."""
+        self.net.train()
+        for name, parameter in self.net.net.named_parameters():
+            parameter.requires_grad_(self.of[name] >= n)
+        for module in self.net.net.modules():
+            own = list(module.parameters())
+            if own and not any(parameter.requires_grad for parameter in own):
+                module.eval()
+
+
+def n_resting(stages: int, epoch: int, *, head_only_epochs: int, unfreeze_every: int, frozen: int) -> int:
+    """Return how many of the first stages rest in an epoch.
+
+    Args:
+        stages: Without the head.
+        epoch: From 0.
+        head_only_epochs: First epochs in which all of them rest.
+        unfreeze_every: Epochs after which one more, from the head down, trains; 0: all at once.
+        frozen: Those that never train.
+    """
+    if epoch < head_only_epochs:
+        return stages
+    released = 1 + (epoch - head_only_epochs) // unfreeze_every if unfreeze_every else stages
+    return max(min(frozen, stages), stages - released)
+
+
+def groups(
+    stages: Stages, *, lr: float, head_lr: float, weight_decay: float, layer_decay: float
+) -> list[dict[str, Any]]:
+    """Return the optimizer's parameter groups: one a learning rate, with weight decay and without.
+
+    Args:
+        stages: Of the network.
+        lr: Of the last stage before the head.
+        head_lr: Of the head.
+        weight_decay: Not applied to biases and normalisation layers.
+        layer_decay: Factor of the learning rate from a stage to the one before it, in (0, 1] (Howard and Ruder 2018).
+    """
+    found: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
+    for name, parameter in stages.net.net.named_parameters():
+        below = stages.n - 1 - stages.of[name]  # -1: the head
+        rate = head_lr if below < 0 else lr * layer_decay**below
+        found.setdefault((below < 0, rate, parameter.ndim > 1), []).append(parameter)
+    return [
+        {"params": parameters, "lr": rate, "weight_decay": weight_decay if decays else 0.0}
+        for (_, rate, decays), parameters in found.items()
+    ]

@@ -1,0 +1,120 @@
+"""A page on an evaluation, for a paper's supplement: `python -m koa_lightning.report ckpt=FOLDER`, or `table=FILE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from koa_lightning import DISCLAIMER, cli
+from koa_lightning.config import validate
+from koa_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    from koa_lightning.dossier import Dossier
+
+
+def report(cfg: DictConfig) -> dict[str, Any]:
+    """Report on an evaluation that was made, or make it first.
+
+    Args:
+        cfg: The config `report`, composed: that of `eval`, whose `ckpt` may also be the folder of an evaluation or of a
+            cross-validation.
+
+    Returns:
+        The metrics by name, and `out`.
+
+    Raises:
+        InputError: Whatever the user can put right.
+    """
+    validate(cfg)
+    made = _made(cfg)
+    if made is None:
+        from koa_lightning.eval import evaluate
+
+        cfg.report = True
+        return evaluate(cfg)
+    from koa_lightning import dossier
+    from koa_lightning.reports.report import page
+
+    folder = Path(cfg.out)
+    found = dossier.read(made, cfg.audit, cfg.subgroups)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = page.write(found, folder)
+    _log(cfg, found, files)
+    _say(found.marks, folder)
+    return {**{name: entry["value"] for name, entry in found.metrics.items()}, "out": str(folder)}
+
+
+def _made(cfg: DictConfig) -> Path | None:
+    """Return the folder of an evaluation or cross-validation that `ckpt` names; None where it names none."""
+    if cfg.table is not None:
+        return None
+    if OmegaConf.is_missing(cfg, "ckpt"):
+        raise InputError("ckpt: must be given; type ckpt=FOLDER of eval or cross_validate, ckpt=FILE, or table=FILE")
+    folder = Path(str(cfg.ckpt)).expanduser()
+    if not folder.is_dir():
+        return None
+    if not any((folder / f"predictions.{kind}").is_file() for kind in ("parquet", "csv")):
+        hint = (
+            "end the cross-validation first" if (folder / "cross_validation.json").is_file() else "name eval's folder"
+        )
+        raise InputError(f"ckpt={cfg.ckpt}: a folder without predictions; {hint}, or a checkpoint file")
+    return folder
+
+
+def at_end(cfg: DictConfig, run: Any, place: str) -> None:
+    """Write the report of an evaluation into its folder, and log it: the end of `eval`, if `report` is true.
+
+    Args:
+        cfg: The config `eval`.
+        run: The tracked run, still open.
+        place: The folder among its artifacts.
+    """
+    if not cfg.report:
+        return
+    from koa_lightning import dossier
+    from koa_lightning.reports.report import page
+
+    folder = Path(cfg.out)
+    for file in page.write(dossier.read(folder, cfg.audit, cfg.subgroups), folder):
+        run.log_artifact(file, place)
+    print(f"report: {folder / 'report.html'}", flush=True)
+
+
+def _log(cfg: DictConfig, found: Dossier, files: list[Path]) -> None:
+    """Add the report to the run that was evaluated, where there is one."""
+    from koa_lightning.tracking.begin import open_run
+
+    tracked, part = found.about["tracking"], found.about["data"]["part"]
+    if not tracked.get("run_id"):
+        return
+    place = "oof" if found.kind == "cross-validation" else f"eval/{part}"
+    name = f"report on {found.about['data']['name']} {part}"
+    run = open_run(cfg.tracking, Path(cfg.out), name, tracked["run_id"], tracked.get("uri") or None, attach=True)
+    status = "FAILED"
+    try:
+        for file in files:
+            run.log_artifact(file, place)
+        status = "FINISHED"
+    finally:
+        run.close(status)
+
+
+def _say(marks: list[str], folder: Path) -> None:
+    from rich.console import Console
+
+    if marks:
+        Console().print(f"[bold red]{', '.join(marks)}[/]")
+    print(DISCLAIMER)
+    print(f"report: {folder / 'report.html'}; report.json and figures/ beside it")
+
+
+def main() -> None:
+    """Entry point of `koa-report` and `python -m koa_lightning.report`."""
+    cli.launch("report", "koa_lightning.report:report")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The report: sections of blocks, figures, checklists, and the page. Research use only, not a medical device."""

@@ -1,0 +1,43 @@
+"""How far a network's features are from those of known knees: the angle to the nearest of them.
+
+The cosine distance to the k-th nearest neighbour, after Sun et al. (2022): what is no knee makes short features, which
+are near the middle of everything by the usual distances, but point elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+FIELDS = ("prototypes",)
+_PROTOTYPES = 150  # knees that are kept, at most
+_NUMBERS = 230_000  # of all their features, at most
+_K = 5
+
+
+def fit(values: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the features, of length 1, of some knees evenly spread over all: m x C.
+
+    Args:
+        values: Float, N x C.
+    """
+    n, size = values.shape
+    kept = max(1, min(n, _PROTOTYPES, _NUMBERS // size))
+    return {"prototypes": _unit(values[np.linspace(0, n - 1, kept).astype(int)])}
+
+
+def distance(values: np.ndarray, model: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return 1 - cosine to the fifth nearest of the kept knees, float64 N, in [0, 2].
+
+    Args:
+        values: Float, N x C.
+        model: Of `fit`.
+    """
+    cosines = _unit(values) @ model["prototypes"].T
+    nearest = min(_K, cosines.shape[1])
+    return 1 - np.partition(cosines, -nearest, axis=1)[:, -nearest]
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)

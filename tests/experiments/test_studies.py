@@ -1,0 +1,96 @@
+"""Every study can still be repeated: its command is a module that is there, and what it trains composes."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from experiments import studies
+from experiments.leakage.run import OVERRIDES
+from experiments.recipe.run import listed
+from koa_lightning.config import choices_of, compose, validate
+
+PLACE = Path(studies.__file__).parent
+STUDIES = sorted(path.name for path in PLACE.iterdir() if path.is_dir() and not path.name.startswith("_"))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_has_a_page_a_command_and_what_it_found(name):
+    page = (PLACE / name / "README.md").read_text()
+    commands = re.findall(r"python -m (experiments\.[\w.]+)", page)
+    assert commands, "the page names the command that repeats it"
+    for command in commands:
+        assert (PLACE.parent / f"{command.replace('.', '/')}.py").is_file(), command
+    assert len(page.splitlines()) <= 50, "under a screen"
+    assert "not a medical device" in page
+    assert f"[{name}]({name}/README.md)" in (PLACE / "README.md").read_text()
+    assert not [file for file in (PLACE / name).rglob("*") if file.suffix in (".jpg", ".ckpt", ".dcm", ".npy")]
+
+
+@pytest.mark.parametrize("name", listed())
+def test_every_run_of_the_recipe_composes(name):
+    run = listed()[name]
+    cfg = compose("train", run["overrides"])
+    validate(cfg)
+    assert cfg.name == name
+    assert cfg.data.name == "chen2018"
+    assert run["asks"]
+
+
+def test_the_leakage_study_composes():
+    cfg = compose("train", [*OVERRIDES, "data.table=x.csv"])
+    validate(cfg)
+    assert cfg.data.allow_leakage
+
+
+@pytest.mark.parametrize("name", [name for name in choices_of("experiment") if name.startswith("chen2018")])
+@pytest.mark.parametrize("command", ["train", "cross_validate"])
+def test_the_ready_made_experiments_compose(name, command):
+    cfg = compose(command, [f"experiment={name}", "data.root=x"])
+    validate(cfg)
+    assert cfg.data.name == "chen2018"
+
+
+def test_rows_are_replaced_by_their_key_and_others_stay(tmp_path):
+    file = tmp_path / "results.csv"
+    studies.keep(
+        file, [{"name": "a", "seed": 1, "x": 0.123456}, {"name": "b", "seed": "all", "x": 2.0}], ("name", "seed")
+    )
+    table = studies.keep(file, [{"name": "a", "seed": 1, "x": 3.0, "y": 1.0}], ("name", "seed"))
+    read = pd.read_csv(file)
+    assert len(table) == len(read) == 2
+    assert read.set_index("name")["x"].to_dict() == {"a": 3.0, "b": 2.0}
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.fixture
+def right():
+    """Predictions of 40 knees of 20 patients, all of them right."""
+    grades = [0, 1, 2, 3, 4] * 8
+    rows = {
+        "path": [f"{i}.png" for i in range(40)],
+        "patient": [f"P{i // 2}" for i in range(40)],
+        "side": ["L", "R"] * 20,
+    }
+    table = pd.DataFrame({**rows, "grade": grades})
+    for grade in range(5):
+        table[f"p{grade}"] = [0.6 if g == grade else 0.1 for g in grades]
+    return table
+
+
+def test_numbers_with_their_intervals(right):
+    right.loc[:9, ["p0", "p1", "p2", "p3", "p4"]] = [0.6, 0.1, 0.1, 0.1, 0.1]
+    row = studies.measure(right)
+    assert row["accuracy"] == 0.8
+    assert 0.5 < row["accuracy_low"] < 0.8 < row["accuracy_high"] < 1
+    assert set(row) == {f"{name}{end}" for name in studies.MEASURED for end in ("", "_low", "_high")}
+
+
+def test_what_a_run_gains_over_another(right):
+    wrong = right.copy()
+    wrong.loc[:9, ["p0", "p1", "p2", "p3", "p4"]] = [0.1, 0.1, 0.1, 0.1, 0.6]
+    row = studies.gain(right, wrong.sample(frac=1, random_state=0))  # in whatever order
+    assert row["accuracy_gain"] == pytest.approx(0.2)
+    assert row["accuracy_gain_low"] > 0
+    assert studies.gain(right, right)["quadratic_kappa_gain"] == 0

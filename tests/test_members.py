@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+
+from koa_lightning import members
+from koa_lightning.errors import InputError
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("fold_10", "fold_2", "other run"):
+        (tmp_path / "outputs" / name / "checkpoints").mkdir(parents=True)
+        (tmp_path / "outputs" / name / "checkpoints" / "best.ckpt").touch()
+    return [Path(f"outputs/{name}/checkpoints/best.ckpt") for name in ("fold_2", "fold_10", "other run")]
+
+
+def test_one_file_stays_one_even_if_it_is_missing(runs):
+    assert members.find(str(runs[0]), None) == [runs[0]]
+    assert members.find("missing.ckpt", None) == [Path("missing.ckpt")]
+
+
+def test_a_list_as_typed_or_as_given(runs):
+    assert members.find(f"[{runs[2]}, '{runs[0]}']", None) == [runs[2], runs[0]]
+    assert members.find([runs[2], str(runs[0])], None) == [runs[2], runs[0]]
+
+
+def test_a_pattern_in_natural_order(runs):
+    assert members.find("outputs/fold_*/checkpoints/best.ckpt", None) == runs[:2]
+
+
+def test_a_file_whose_name_looks_like_a_list(runs, tmp_path):
+    Path("[a,b]").touch()
+    assert members.find("[a,b]", None) == [Path("[a,b]")]
+
+
+@pytest.mark.parametrize(
+    ("ckpt", "line"),
+    [
+        ("nothing/*.ckpt", "ckpt=nothing/\\*.ckpt: no file is named like that"),
+        ("[a.ckpt,]", "an entry of the list is empty"),
+        ("[a.ckpt,a.ckpt]", "a.ckpt is named twice"),
+    ],
+)
+def test_what_names_nothing(ckpt, line, runs):
+    with pytest.raises(InputError, match=line):
+        members.find(ckpt, None)
+
+
+def test_a_cross_validation_has_all_its_folds(tmp_path):
+    (tmp_path / "cross_validation.json").write_text('{"settings": {"data.folds": 2}}')
+    files = [tmp_path / f"fold_{fold}" / "checkpoints" / "best.ckpt" for fold in range(2)]
+    for file in files:
+        file.parent.mkdir(parents=True)
+    files[0].touch()
+    with pytest.raises(InputError, match=r"fold_1/checkpoints/best.ckpt is missing; end the cross-validation"):
+        members.find(str(tmp_path), None)
+    files[1].touch()
+    assert members.find(str(tmp_path), None) == files
+
+
+def test_names(runs):
+    assert members.names(runs) == ["fold_2", "fold_10", "other run"]
+    assert members.names([Path("a/x/checkpoints/b.ckpt"), Path("b/x/checkpoints/b.ckpt")]) == ["x (1)", "x (2)"]
+    assert members.names([Path("model.ckpt"), Path("store/0123456789/artifacts/checkpoints/b.ckpt")]) == [
+        "model",
+        "01234567",
+    ]

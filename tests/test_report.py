@@ -1,0 +1,145 @@
+"""Reports from the command line and at the end of eval; what is in them is tested under tests/reports/report."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from koa_lightning import dossier, folds, provenance, report, table
+from koa_lightning.config import compose
+from koa_lightning.errors import InputError
+from koa_lightning.eval import evaluate
+from koa_lightning.reports.report import page
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Figures are drawn, but written as next to nothing: that takes most of the time."""
+
+    def save(figure, folder, name):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.svg").write_text("<svg/>")
+        return b"<svg/>"
+
+    monkeypatch.setattr(page, "save_both", save)
+
+
+@pytest.fixture
+def predictions(tmp_path):
+    p = np.random.default_rng(0).dirichlet(np.ones(5), 40)
+    rows = pd.DataFrame(p, columns=table.PROBABILITIES).assign(grade=np.arange(40) % 5, patient=np.arange(40) // 2)
+    rows.to_csv(tmp_path / "theirs.csv", index=False)
+    return tmp_path / "theirs.csv"
+
+
+def test_at_the_end_of_eval_and_in_the_run_that_trained(trained, tmp_path, quick, capsys):
+    out = tmp_path / "out"
+    evaluate(compose("eval", [f"ckpt='{trained.best}'", f"out='{out}'", "explain=none", "n_resamples=100"]))
+    assert f"report: {out}/report.html" in capsys.readouterr().out
+    about = json.loads((out / "evaluation.json").read_text())
+    assert about["kind"] == "checkpoint"
+    assert about["data"]["n_trained_on"] == 0
+    assert about["data"]["n_knees"] == len(pd.read_csv(out / "predictions.csv"))
+    assert about["models"][0]["training"]["epochs"] == 3
+    manifest = pd.read_parquet(trained.out / "manifest.parquet")
+    own = manifest[manifest["split"] == "train"]
+    assert about["models"][0]["training"]["parts"]["train"]["n_patients"] == own["patient"].nunique()
+    assert str(trained.place) not in json.dumps(about["models"][0]["training"])
+    content = json.loads((out / "report.json").read_text())
+    assert content["about"]["marks"] == ["phantom data", "untrained weights"]
+    client = MlflowClient(f"sqlite:///{trained.place}/mlruns/mlflow.db")
+    files = {item.path for item in client.list_artifacts(trained.result["run_id"], "eval/test")}
+    assert {f"eval/test/{name}" for name in ("report.html", "report.json", "figures", "evaluation.json")} <= files
+    again = report.report(compose("report", [f"ckpt='{out}'", f"out='{tmp_path}/again'"]))
+    assert again["accuracy"] == content["accuracy"]["value"]
+    later = json.loads((tmp_path / "again/report.json").read_text())
+    assert {**later["about"], "time": ""} == {**content["about"], "time": ""}
+
+
+def test_knees_that_were_trained_on_are_said(trained, tmp_path):
+    options = [f"ckpt='{trained.best}'", f"out='{tmp_path}/o'", "explain=none", "tracking=none", "report=false"]
+    evaluate(compose("eval", [*options, "split=train", "n_resamples=100"]))
+    found = dossier.read(tmp_path / "o")
+    assert found.marks[-1] == f"measured on {len(found.table)} knees that it was trained on"
+
+
+def test_of_a_table_from_anywhere(predictions, alone, quick, launch, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ended = launch(report.main, f"table={predictions}", "out=made", "n_resamples=100")
+    assert ended.code == 0, ended.err
+    text = Path("made/report.html").read_text()
+    assert "the knees of theirs.csv" in text
+    assert "what made them is not known" in text
+    assert str(tmp_path) not in text
+
+
+def test_of_a_cross_validation(tmp_path, alone, quick, trained):
+    """Its folder as `cross_validate` leaves it: two folds, here of one checkpoint."""
+    rows = pd.read_parquet(_evaluated(trained, tmp_path) / "predictions.parquet")
+    tables = [rows.iloc[::2], rows.iloc[1::2]]
+    folder = tmp_path / "cv-1"
+    for fold in range(2):
+        shutil.copytree(trained.out, folder / f"fold_{fold}")
+    folds.pool(tables).to_parquet(folder / "predictions.parquet")
+    own = dict.fromkeys(["accuracy", "balanced_accuracy", "quadratic_kappa", "mae", "ece"], 0.5)
+    own |= {"n_knees": 6, "auroc_oa": None}
+    metrics = {"folds": [own, own], "between_folds": folds.between([own, own])}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    record = {"settings": {"data.folds": 2}, "run_id": trained.result["run_id"]}
+    record["uri"] = f"sqlite:///{trained.place}/mlruns/mlflow.db"
+    (folder / "cross_validation.json").write_text(json.dumps(record))
+    result = report.report(compose("report", [f"ckpt='{folder}'", f"out='{tmp_path}/made'"]))
+    assert result["accuracy"] == pytest.approx((rows["grade"] == rows["predicted"]).mean())
+    text = (tmp_path / "made/report.html").read_text()
+    assert "every knee of phantom outside its test part, out of fold" in text
+    assert "Cross-validation of 2 folds" in text
+    assert "sd between folds" in text
+    client = MlflowClient(record["uri"])
+    assert "oof/report.html" in {item.path for item in client.list_artifacts(record["run_id"], "oof")}
+
+
+def _evaluated(trained, tmp_path):
+    options = [f"ckpt='{trained.best}'", "explain=none", "tracking=none", "report=false", "n_resamples=100"]
+    evaluate(compose("eval", [*options, "split=val", f"out='{tmp_path}/e'"]))
+    return tmp_path / "e"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "ckpt: must be given; type ckpt=FOLDER of eval or cross_validate, ckpt=FILE, or table=FILE"),
+        (["ckpt=empty"], "ckpt=empty: a folder without predictions; name eval's folder, or a checkpoint file"),
+        (["ckpt=begun"], "end the cross-validation first"),
+        (["ckpt=nowhere.ckpt"], "ckpt=nowhere.ckpt: there is no such file"),
+        (["ckpt=made", "audit=empty"], "audit=empty: no audit.json of koa_lightning.audit"),
+        (["table=theirs.csv", "report=maybe"], "report=maybe: must be one of true, false"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, line, predictions, place, launch):
+    Path("empty").mkdir()
+    Path("begun").mkdir()
+    Path("begun/cross_validation.json").write_text("{}")
+    Path("made").mkdir()
+    shutil.copy(predictions, "made/predictions.csv")
+    ended = launch(report.main, *arguments)
+    assert ended.code == 2
+    assert len(ended.err) == 1 and line in ended.err[0]
+    assert not list(Path("outputs").glob("*"))
+
+
+def test_an_audit_that_is_damaged(tmp_path):
+    (tmp_path / "audit.json").write_text('{"data": "x"}')
+    with pytest.raises(InputError, match=r"no audit.json of koa_lightning.audit; name that file, or its folder"):
+        dossier.read_audit(tmp_path)
+
+
+def test_how_many_knees_a_table_has():
+    rows = pd.DataFrame({"grade": [0, 4, -1, None], "patient": ["a", "a", "b", ""], "side": ["L", "R", "", "L"]})
+    assert provenance.of_knees(rows) == {
+        "n_knees": 4, "n_patients": 3, "grades": [1, 0, 0, 0, 1], "n_unknown": 2,
+        "sides": {"L": 2, "R": 1, "unknown": 1},
+    }  # fmt: skip
