@@ -160,8 +160,8 @@ def _groups(found: Dossier, columns: Sequence[str]) -> list[dict[str, Any]]:
         )
         return []
     rows = subgroups.by_subgroup(found.table, chosen)
-    listed: list[dict[str, Any]] = rows.astype("object").where(rows.notna(), None).to_dict("records")
-    return listed
+    listed = rows.astype("object").where(rows.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in listed]
 
 
 def _columns_of_groups(known: pd.DataFrame) -> list[str]:

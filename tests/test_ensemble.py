@@ -77,7 +77,7 @@ def test_the_members_stand_beside_it(folded, measure):
     assert [entry["name"] for entry in facts["members"]] == ["fold_0", "fold_1"]
     assert facts["ensemble"]["quadratic_kappa"] == result["quadratic_kappa"]
     assert facts["marks"] == ["phantom data", "untrained weights"]
-    assert "before averaging" in facts["calibrated"]
+    assert facts["calibrated"] == "not at all: no member carries a calibration"
     rows = pd.read_csv(folder / "ensemble.csv")
     assert rows["name"].tolist() == ["fold_0", "fold_1", "ensemble"]
     for number, entry in enumerate(facts["members"]):
@@ -152,6 +152,15 @@ def test_patients_count_where_the_sources_name_them_alike():
     other = rows.assign(hash=["x", "z", "y"])  # nothing in common: patient 1 is somebody else
     assert unseen.was_trained_on(other, seen).tolist() == [False, False, False]
     assert unseen.was_trained_on(rows.assign(hash=["b", "z", "y"], patient=""), seen).tolist() == [True, False, False]
+
+
+def test_calibration_is_said_to_be_before_averaging_and_why():
+    fitted, left_out, without = ({"calibration": {"method": "temperature"}}, {"calibration": {"left_out": "few"}}, {})
+    reads = [SimpleNamespace(record=record) for record in (fitted, left_out, without)]
+    said = ensemble._calibrated(SimpleNamespace(calibrated=True), reads)
+    assert said.startswith("before averaging, 1 of 3 members by their own checkpoints")
+    assert "no knees are left" in said
+    assert ensemble._calibrated(SimpleNamespace(calibrated=False), reads) == "not at all (calibrated=false)"
 
 
 def test_members_must_name_the_same_grades(folded, measure):

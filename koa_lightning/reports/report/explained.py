@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -151,7 +152,7 @@ def failures(found: Dossier) -> Section:
     return Section("failures", "Failures", [Text(words), *_pictures(found, shown), table])
 
 
-def _given(row: dict[str, Any]) -> float:
+def _given(row: Mapping[Any, Any]) -> float:
     """Return the probability of the grade that was given."""
     return float(row[f"p{row['predicted']}"])
 

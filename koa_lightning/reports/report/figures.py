@@ -18,7 +18,7 @@ from koa_lightning.reports.figures import GRADE_NAMES, INK, QUIET, save, stamp
 
 COLOUR, SECOND = "#0b6e99", "#c46a1b"
 GRADE_COLOURS = ("#7a8794", "#4aa3c7", "#0b6e99", "#d9822b", "#a3243b")
-Curve = tuple[Sequence[float], Sequence[float], float]
+Curve = tuple[np.ndarray, np.ndarray, float]
 _SIZE = (4.6, 4.5)  # inches: two stand side by side on a page, one fills a telephone
 _TESTS = {"map": "this method", "random": "random maps", "centre": "centre-prior maps"}
 

@@ -31,9 +31,8 @@ def calibration(found: Dossier) -> Section:
     bare = {key: value for key, value in fitted.items() if key not in ("measured", "left_out")}  # said in words
     figure = trust_figures.reliability_figure(bare, known.title_of_part(found), found.marks)
     caption = "Share of knees for which it was so, against the probability stated; knees in each bin below."
-    blocks = [words, Drawing("reliability", figure, caption),
-              Table("Scores of the probabilities", ["score", *(heads[side] for side in sides)], rows)]  # fmt: skip
-    return Section("calibration", "Calibration", blocks)
+    table = Table("Scores of the probabilities", ["score", *(heads[side] for side in sides)], rows)
+    return Section("calibration", "Calibration", [words, Drawing("reliability", figure, caption), table])
 
 
 def abstention(found: Dossier) -> Section:
