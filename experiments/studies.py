@@ -25,6 +25,8 @@ from koa_lightning.tracking.facts import git_facts
 _FILE = "study.json"  # in a run folder: processor seconds of each attempt, and the commit of the first
 MEASURED = ("accuracy", "quadratic_kappa", "mae", "accuracy_expected", "quadratic_kappa_expected", "mae_expected")
 
+# Of eval: plain numbers of the validation part as validation itself takes them.
+PLAIN = ("split=val", "calibrated=false", "report=false", "explain=none", "tracking=none")
 GAINS = ("accuracy", "quadratic_kappa")
 
 

@@ -106,14 +106,9 @@ def test_eval_of_its_own_part_is_said_to_be_cross_fitted(calibrated, measure, ca
     _, _, out = measure(file, "split=val")
     assert "cross-fitted by patient" in json.loads((out / "calibration.json").read_text())["measured"]
     assert "cross-fitted by patient" in capsys.readouterr().out
-    _, _, out = measure(file, "split=test", "tta=flip")
-    assert "took no part" in json.loads((out / "calibration.json").read_text())["measured"]
-
-
-def test_eval_refers(calibrated, measure):
-    file, _ = calibrated()
-    _, _, out = measure(file, "split=test", "refer_below=0.3")
+    _, _, out = measure(file, "split=test", "tta=flip", "refer_below=0.3")
     assert json.loads((out / "abstention.json").read_text())["threshold"] == 0.3
+    assert "took no part" in json.loads((out / "calibration.json").read_text())["measured"]
 
 
 @pytest.fixture

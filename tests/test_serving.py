@@ -6,6 +6,7 @@ import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from PIL import Image
@@ -42,8 +43,6 @@ def knees():
 def test_grades_are_those_of_the_network(model, file, knees):
     rows = model.predict(pd.DataFrame({"image": [png(knee) for knee in knees]}))
     read = checkpoint.read(file)
-    import torch
-
     images = torch.from_numpy(np.stack([read.preprocessing.apply(knee) for knee in knees])).unsqueeze(1)
     with torch.no_grad():
         expected = probabilities(grade_logits(read.network(), images), "softmax").numpy()

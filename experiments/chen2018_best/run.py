@@ -19,7 +19,7 @@ from koa_lightning import checkpoint
 
 HERE = Path(__file__).parent
 EXPERIMENT = "experiment=chen2018_best"
-PART = ["split=val", "tta=flip", "explain=none", "tracking=none"]
+PART = ["split=val", "tta=flip", "calibrated=false", "tracking=none"]
 
 
 def main() -> None:

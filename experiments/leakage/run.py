@@ -38,8 +38,7 @@ def measure_one(protocol: Protocol, seed: int, knees: Any, out: Path, more: Sequ
     name = f"name=leakage_{source.name}"
     studies.train(folder, [*OVERRIDES, f"data.table={file}", f"seed={seed}", name, *more])
     checkpoint = folder / "checkpoints" / f"{protocol.chosen}.ckpt"
-    typed = ["split=val", "explain=none", "tracking=none"]
-    return studies.evaluate([checkpoint], folder / f"tested_{protocol.chosen}", typed).assign(seed=seed)
+    return studies.evaluate([checkpoint], folder / f"tested_{protocol.chosen}", studies.PLAIN).assign(seed=seed)
 
 
 def row_of(protocol: Protocol, seed: int | str, predictions: pd.DataFrame) -> dict[str, Any]:

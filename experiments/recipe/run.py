@@ -58,8 +58,7 @@ def rows_of(name: str, run: dict[str, Any], root: Path, out: Path, more: list[st
     }
     rows = []
     for tta in TTA:
-        part = ["split=val", f"tta={tta}", "explain=none", "tracking=none"]
-        predictions = studies.evaluate([best], out / name / f"val_{tta}", part)
+        predictions = studies.evaluate([best], out / name / f"val_{tta}", [*studies.PLAIN, f"tta={tta}"])
         row = facts | {"tta": tta, "knees": len(predictions), **studies.measure(predictions)}
         reference = out / REFERENCE / f"val_{tta}"
         if name.startswith(f"{REFERENCE}_") and reference.exists():

@@ -81,7 +81,7 @@ def _draw_history(axes: Axes, sweep: Sweep, metric: str, mode: str) -> None:
 
 
 def curves_figure(sweep: Sweep) -> Figure:
-    """First metric of each trial, epoch after epoch; the best one bold, pruned and failed ones end in a mark."""
+    """What each trial reported of the first metric, by epoch; the best is bold, pruned and failed are marked."""
     if not sweep.curves:
         raise NotEnough("values of epochs are needed, and no trial reported any")
     metric, mode = sweep.metrics[0], sweep.modes[0]

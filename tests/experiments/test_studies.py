@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from experiments import studies
+from experiments.chen2018_best.run import PART
 from experiments.leakage.run import OVERRIDES
 from experiments.recipe.run import listed
 from koa_lightning.config import choices_of, compose, validate
@@ -42,6 +43,13 @@ def test_the_leakage_study_composes():
     cfg = compose("train", [*OVERRIDES, "data.table=x.csv"])
     validate(cfg)
     assert cfg.data.allow_leakage
+
+
+@pytest.mark.parametrize("typed", [[*studies.PLAIN, "tta=flip"], PART])
+def test_the_measurements_compose(typed):
+    cfg = compose("eval", ["ckpt=x", *typed])
+    validate(cfg)
+    assert (cfg.split, cfg.calibrated) == ("val", False)
 
 
 @pytest.mark.parametrize("name", [name for name in choices_of("experiment") if name.startswith("chen2018")])
