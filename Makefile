@@ -49,6 +49,7 @@ sweep: $(STAMP)  ## two losses by two learning rates on phantoms, or your own AR
 	$(BIN)/python -m koa_lightning.train -m $(if $(ARGS),$(ARGS),experiment=sweep loss=ce,focal optimizer.lr=3e-4,1e-3)
 
 ui: $(STAMP)  ## open the MLflow UI on mlruns/, at http://127.0.0.1:5000
+	@echo 'runs, best first: http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&orderByKey=metrics.%60best%2Fquadratic_kappa%60&orderByAsc=false'
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1
 
 compare: $(STAMP)  ## what differs between runs, metrics and curves side by side: RUNS="NAME ID ..." (or ARGS=)

@@ -14,7 +14,9 @@ from koa_lightning.config import compose
 from koa_lightning.errors import InputError
 from koa_lightning.sweep_report import main, report
 from koa_lightning.sweeps import best
+from koa_lightning.sweeps.parent import Parent
 from koa_lightning.tracking.run import start_run
+from koa_lightning.tracking.store import open_store
 
 KAPPA, ECE = "val/quadratic_kappa", "val/ece"
 
@@ -87,7 +89,7 @@ def test_few_trials_make_fewer_figures_and_it_is_said(n, figures, missing, made_
 
 @pytest.mark.slow
 def test_several_objectives(made_study, database, launch, monkeypatch):
-    study = made_study(30, storage=database, metrics=(KAPPA, ECE))
+    study = made_study(9, storage=database, metrics=(KAPPA, ECE), seed=6)
     ended = launch(main, "out=there")
     front = {trial.number for trial in study.best_trials}
     (line,) = [each for each in ended.out if each.startswith("Pareto front: trial ")]
@@ -161,22 +163,15 @@ def artifacts(client, run_id, folder):
     return {item.path for item in client.list_artifacts(run_id, folder)}
 
 
-def test_the_parent_run_gets_the_files_and_keeps_its_state(made_study, database, place, launch, store):
+def test_the_parent_run_gets_the_files_and_keeps_its_state(made_study, database, place, launch, undrawn):
     here = compose("train", []).tracking
-    from koa_lightning.tracking.store import open_store
-
     tracked = open_store(None, place / "mlruns")
     run = start_run(tracked, here.experiment, "the sweep", place / "parent")
     run.close("KILLED")
-    made_study(30, storage=database, parent=run.run_id)
+    made_study(3, storage=database, parent=run.run_id)
     assert launch(main, "out=there").code == 0
     client = MlflowClient(tracked.uri)
-    assert artifacts(client, run.run_id, "sweep") == {
-        f"sweep/{name}"
-        for name in (
-            "best.yaml", "trials.csv", "history.png", "curves.png", "parallel.png", "slices.png", "importance.png"
-        )
-    }  # fmt: skip
+    assert artifacts(client, run.run_id, "sweep") == {"sweep/best.yaml", "sweep/trials.csv"}
     found = client.get_run(run.run_id)
     assert (found.info.status, found.info.run_name) == ("KILLED", "the sweep")
 
@@ -187,6 +182,25 @@ def test_a_parent_run_that_is_gone_is_said(made_study, database, launch, undrawn
     assert ended.code == 0
     assert any(f"the sweep's parent run {'0' * 32} is not in sqlite:///" in line for line in ended.err)
     assert launch(main, "tracking=none").err == []
+
+
+def test_a_sweep_ends_with_its_report_in_its_run(made_study, database, place, undrawn, capsys):
+    study = made_study(3, storage=database)
+    study.set_user_attr("koa_parent_run", "")
+    parent, config = Parent(), compose("train", [])
+    (job,) = parent.began(study, config, place / "sweep")
+    tracked = open_store(None, place / "mlruns")
+    run_id = job.removeprefix("tracking.parent=")
+    start_run(tracked, config.tracking.experiment, "a trial", place / "trial", parent=run_id).close()
+    parent.ended(study, "KILLED")
+    client = MlflowClient(tracked.uri)
+    assert artifacts(client, run_id, "sweep") == {"sweep/best.yaml", "sweep/trials.csv"}
+    run = client.get_run(run_id)
+    best = study.best_trial
+    link = f"[trial {best.number}](#/experiments/{run.info.experiment_id}/runs/{best.user_attrs['run_ids'][0]})"
+    assert run.data.tags["mlflow.note.content"].startswith(f"**Best: {link}**")
+    assert run.info.status == "KILLED"
+    assert f"settings of trial {best.number}: experiments/tpe/best.yaml; train with them:" in capsys.readouterr().out
 
 
 def test_the_sweeper_reports_into_its_open_run(made_study, tmp_path, monkeypatch, capsys):

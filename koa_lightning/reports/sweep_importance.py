@@ -55,7 +55,8 @@ def importances(sweep: Sweep, keys: list[str], objective: int = 0) -> pd.DataFra
 
     Args:
         sweep: With at least two complete trials.
-        keys: That differ between complete trials; fANOVA is NaN for those that some did not use.
+        keys: That differ between complete trials; fANOVA is NaN for those that some did not use, and PED-ANOVA for
+            those that fewer than MIN_TRIALS used.
         objective: Which metric.
     """
     import warnings
@@ -69,7 +70,9 @@ def importances(sweep: Sweep, keys: list[str], objective: int = 0) -> pd.DataFra
         return value(trial) * (-1 if sweep.modes[objective] == "max" else 1)
 
     frame = sweep.params.loc[sweep.complete.index]
-    everywhere = [key for key in keys if all(value is not None for value in frame[key])]
+    used = {key: sum(value is not None for value in frame[key]) for key in keys}
+    everywhere = [key for key in keys if used[key] == len(frame)]
+    often = [key for key in keys if used[key] >= min(MIN_TRIALS, len(frame))]
     share = min(0.5, max(0.1, _TOP_TRIALS / len(frame)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says that targets are taken so, and that rare choices weigh little
@@ -80,18 +83,21 @@ def importances(sweep: Sweep, keys: list[str], objective: int = 0) -> pd.DataFra
             )
             if everywhere
             else {},
-            "PED-ANOVA": get_param_importances(sweep.study, evaluator=ped_anova, params=keys, target=signed),
+            "PED-ANOVA": get_param_importances(sweep.study, evaluator=ped_anova, params=often, target=signed),
         }
     return pd.DataFrame(found, index=keys, columns=list(found)).sort_values(list(found), ascending=False)
 
 
 def _draw_importance(axes: Axes, table: pd.DataFrame, names: dict[str, str]) -> None:
     rows = np.arange(len(table))
-    for offset, (evaluator, (colour, words)) in zip((-0.19, 0.19), EVALUATORS.items(), strict=True):
+    nothing = ("not used by every trial", f"used by fewer than {MIN_TRIALS} trials")
+    for offset, words_of_none, (evaluator, (colour, words)) in zip(
+        (-0.19, 0.19), nothing, EVALUATORS.items(), strict=True
+    ):
         values = table[evaluator].to_numpy(dtype=float)
         axes.barh(rows + offset, np.nan_to_num(values), height=0.34, color=colour, label=f"{evaluator}: {words}")
         for row, share in zip(rows, values, strict=True):
-            text = "not used by every trial" if np.isnan(share) else f"{share:.2f}"
+            text = words_of_none if np.isnan(share) else f"{share:.2f}"
             axes.text(np.nan_to_num(share) + 0.008, row + offset, text, va="center", fontsize=8, color=QUIET)
     axes.set_yticks(rows, [names[str(key)] for key in table.index])
     axes.invert_yaxis()

@@ -136,6 +136,9 @@ def slices_figure(sweep: Sweep) -> Figure:
             _draw_slice(axes, sweep, key, metric)
             limit_bad_side(axes, done[metric], mode)
             axes.set_ylabel(metric if i % columns == 0 else "", color=QUIET)
+        limits = np.array([axes.get_ylim() for axes in block[: len(keys)]])
+        for axes in block[: len(keys)]:  # one scale for all, also where some trials did not use the key
+            axes.set_ylim(limits[:, 0].min(), limits[:, 1].max())
         for axes in block[len(keys) :]:
             axes.remove()
     title(

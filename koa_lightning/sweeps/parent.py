@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from koa_lightning import overrides, sweep_report
 from koa_lightning.config import validate
 from koa_lightning.errors import InputError
-from koa_lightning.sweeps import closing
+from koa_lightning.sweeps import closing, note, results
 from koa_lightning.sweeps.settings import Settings
 from koa_lightning.sweeps.space import Space
 
@@ -94,6 +94,7 @@ class Parent:
             )
         try:
             if study.trials:
+                self.run.log_tags({note.TAG: note.note(results.read(study), self.run.experiment_id)})
                 sweep_report.say(sweep_report.report(study, self.folder / "report", run=self.run))
         finally:
             _close(self.run, status)

@@ -16,12 +16,14 @@ class NoRun:
         run_id: An empty string.
         name: An empty string.
         experiment: An empty string.
+        experiment_id: An empty string.
         uri: An empty string.
     """
 
     run_id = ""
     name = ""
     experiment = ""
+    experiment_id = ""
     uri = ""
 
     def __init__(self) -> None:

@@ -42,6 +42,7 @@ class MlflowRun:
         run_id: MLflow's id.
         name: The name shown in the list of runs.
         experiment: The name of its experiment.
+        experiment_id: MLflow's id of it.
         uri: MLflow's tracking URI, without a password.
         attached: Whether the run is only added to, so that its end stays what it was.
     """
@@ -52,6 +53,7 @@ class MlflowRun:
         self.run_id: str = run.info.run_id
         self.name: str = run.info.run_name
         self.experiment = experiment
+        self.experiment_id: str = run.info.experiment_id
         self.uri = public(uri)
         self._uri = uri
         self._sender = sender

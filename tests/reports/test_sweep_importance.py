@@ -38,6 +38,15 @@ def test_conditional_keys_are_weighed_by_one_evaluator(made_study):
     assert words(importance_figure(sweep)).count("not used by every trial") == 1
 
 
+def test_a_key_that_few_trials_used_is_weighed_by_none(made_study):
+    sweep = read(made_study(16))
+    assert sum(value is not None for value in sweep.params.loc[sweep.complete.index, "loss.gamma"]) < 10
+    table = importances(sweep, sweep.varied)
+    assert table.loc["loss.gamma"].isna().all()
+    assert table.drop("loss.gamma").notna().all(axis=None)
+    np.testing.assert_allclose(table.sum(), 1)
+
+
 def test_equal_values_have_no_importance(made_study):
     study = optuna.create_study()
     study.optimize(lambda trial: 0 * trial.suggest_float("x", 0, 1), n_trials=12)

@@ -1,0 +1,113 @@
+"""MLflow's own pages in a headless browser: a stranger finds the best run of a sweep, and its pictures."""
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from koa_lightning.reports import figures
+from koa_lightning.sweeps.note import TAG
+from koa_lightning.tracking.run import start_run
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium drives the browser")
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Debian's chromium and chromium-driver"),
+]
+KAPPAS = {"tiny-ce lr=1e-5": 0.31, "tiny-ce lr=1e-3": 0.72, "tiny-ce lr=1e-4": 0.55, "tiny-ce lr=1e-2": 0.12}
+FLAGS = (
+    "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+    "disable-component-update", "disable-sync", "window-size=1600,1100",
+)  # fmt: skip
+
+
+@pytest.fixture
+def sweep(store, tmp_path):
+    """A parent and four children, the second one the best; returns the name of each run by its id."""
+    parent = start_run(store, "koa-lightning", "sweep lr", tmp_path / "parent")
+    names = {}
+    for name, kappa in KAPPAS.items():
+        run = start_run(store, "koa-lightning", name, tmp_path / name, parent=parent.run_id)
+        run.log_metrics({"val/quadratic_kappa": kappa, "best/quadratic_kappa": kappa}, 0)
+        figure = figures.confusion_matrix_figure(np.eye(5, dtype=int), name)
+        run.log_artifact(figures.save(figure, tmp_path / name / "confusion_matrix.png"), "figures")
+        run.close()
+        names[run.run_id] = name
+    best = next(run_id for run_id, name in names.items() if name == "tiny-ce lr=1e-3")
+    parent.log_tags({TAG: f"**Best: [trial 1](#/experiments/{parent.experiment_id}/runs/{best})**"})
+    parent.close()
+    return names
+
+
+@pytest.fixture
+def server(store, sweep):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri, "--port", str(port)]
+    process = subprocess.Popen([*command, "--workers", "1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/health").status == 200)
+    yield f"http://127.0.0.1:{port}"
+    process.terminate()
+    process.wait()
+
+
+@pytest.fixture
+def browser(tmp_path):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"user-data-dir={tmp_path / 'browser'}"):
+        options.add_argument(f"--{flag}")
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def wait(found, seconds=120):
+    """Return what is found as soon as it is there."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            if value := found():
+                return value
+        except Exception:  # the page is still loading
+            if time.monotonic() > end:
+                raise
+        assert time.monotonic() < end, "the page did not show it"
+        time.sleep(0.3)
+
+
+def test_the_best_run_is_one_click_away_and_its_pictures_open(server, browser, sweep):
+    (link,) = re.findall(r"runs, best first: (\S+)'", Path("Makefile").read_text())
+    browser.get(link.replace("http://127.0.0.1:5000", server).replace("/1/", f"/{experiment(server)}/"))
+    rows = wait(lambda: browser.find_elements("css selector", "[role=gridcell] a[href*='/runs/']"))
+    shown = [row.text for row in rows if row.text in KAPPAS]
+    assert shown == sorted(KAPPAS, key=lambda name: -KAPPAS[name])
+    browser.execute_script("arguments[0].click()", rows[0])
+    wait(lambda: browser.find_element("xpath", "//*[text()='Artifacts']")).click()
+    wait(lambda: browser.find_element("xpath", "//*[text()='figures']")).click()
+    wait(lambda: browser.find_element("xpath", "//*[text()='confusion_matrix.png']")).click()
+    wide = "return Math.max(...[...document.images].map(image => image.naturalWidth))"
+    assert wait(lambda: browser.execute_script(wide) > 600)
+
+
+def test_the_sweep_links_its_best_run(server, browser, sweep):
+    browser.get(f"{server}/#/experiments/{experiment(server)}/runs?workflowType=machine_learning")
+    wait(lambda: browser.find_element("xpath", "//a[contains(., 'sweep lr')]")).click()
+    link = wait(lambda: browser.find_element("xpath", "//a[text()='trial 1']")).get_attribute("href")
+    assert sweep[link.rsplit("/", 1)[-1]] == "tiny-ce lr=1e-3"
+
+
+def experiment(server):
+    """Return the id of the experiment, 1 in a new database."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(server).get_experiment_by_name("koa-lightning").experiment_id
