@@ -73,7 +73,7 @@ def shortcut(
     first = results[FILLS[0]]
     highest = first["survives_high"]
     verdict = UNKNOWN if not enough else PASSED if highest is not None and highest < MOST_SURVIVES else FAILED
-    why = "" if above_chance or not enough else "the network does not grade above chance, so nothing can be lost"
+    why = "" if above_chance or not enough else "no better than chance: nothing can be lost"
     rest = {"n": len(grades), "fill": FILLS[0], "verdict": verdict, "reason": why, "rule": RULE}
     return {**first, "blur": results["blur"], **rest}
 

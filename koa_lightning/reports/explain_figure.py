@@ -33,7 +33,7 @@ def explanations_figure(results: Mapping[str, Any], label: str, marks: Sequence[
     _bars(places[0, 2], faithful["road"], "ROAD: hottest against coldest")
     _layers(places[1, 0], results["sanity"], results["noise"])
     local = results["localisation"]
-    _bars(places[1, 1], local["share"], f"Share of heat in: {local['region']}", local["area"])
+    _bars(places[1, 1], local["share"], f"Heat in the {local['region']}", local["area"])
     _shortcut(places[1, 2], results["shortcut"])
     knees = f"{results['n']} knees of {results['n_patients']} patients"
     figure.suptitle(f"Tests of {label} ({knees})", x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK)
@@ -56,7 +56,7 @@ def _curves(axes: Axes, test: Mapping[str, Any], title: str, target: str) -> Non
         axes.plot(shares, values, color=colour, linewidth=2.4 if name == "map" else 1.6, marker="o", ms=3, label=label)
     axes.set_xlabel("% of pixels", fontsize=9, color=QUIET)
     axes.set_ylabel("expected grade" if target == "expected" else "probability of the grade", fontsize=9, color=QUIET)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.08 * max(max(test["curve"][name]) for name in COLOURS))
     axes.legend(frameon=False, fontsize=8)
     _title(axes, title, test["verdict"])
     _say_difference(axes, test)
