@@ -137,11 +137,16 @@ def _uncertainty(found: Dossier) -> str:
 
 
 def _robustness(found: Dossier) -> str:
-    columns = list(dict.fromkeys(row["column"] for row in found.groups if row["column"] != "all"))
+    columns = _grouped_by(found)
     noise = found.parts.get("explanations", {}).get("noise")
     said = [f"Subgroups: {', '.join(columns)}." if columns else ""]
     said.append(f"Heat maps under input noise: {noise['verdict']}." if noise else "")
     return " ".join(item for item in said if item)
+
+
+def _grouped_by(found: Dossier) -> list[str]:
+    """Return the columns by which knees were grouped, each once."""
+    return list(dict.fromkeys(row["column"] for row in found.groups if row["column"] != "all"))
 
 
 def _explanations(found: Dossier) -> str:
@@ -160,7 +165,7 @@ def _flow(found: Dossier) -> str:
 
 
 def _characteristics(found: Dossier) -> str:
-    columns = list(dict.fromkeys(row["column"] for row in found.groups if row["column"] != "all"))
+    columns = _grouped_by(found)
     sides = ", ".join(f"{side} {n:,}" for side, n in found.about["data"]["sides"].items())
     further = f" Further columns: {', '.join(c for c in columns if c != 'side')}." if set(columns) - {"side"} else ""
     return f"Grades and sides of each part are in this report (sides measured: {sides}).{further}"
@@ -197,7 +202,7 @@ def _quality(found: Dossier) -> str:
 
 
 def _fairness(found: Dossier) -> str:
-    columns = list(dict.fromkeys(row["column"] for row in found.groups if row["column"] != "all"))
+    columns = _grouped_by(found)
     return (
         f"Performance by {', '.join(columns)} is given with intervals; nothing was done to even it out."
         if columns
