@@ -38,6 +38,7 @@ from koa_lightning.errors import InputError
 from koa_lightning.losses.cross_entropy import CrossEntropy
 from koa_lightning.models.grader import KneeGrader
 from koa_lightning.models.net import NetSpec, build
+from koa_lightning.reports import figures
 from koa_lightning.speed import Plan
 from koa_lightning.tracking import postgres as postgres_server
 from koa_lightning.tracking.store import open_store
@@ -45,6 +46,36 @@ from koa_lightning.tracking.store import open_store
 # The same examples each time, and no test fails because the machine is busy.
 settings.register_profile("koa", deadline=None, derandomize=True)
 settings.load_profile("koa")
+
+
+DRAWN_FOR_REAL = {"reports", "explain", "trust"}  # folders of tests whose subject is what a figure shows
+
+
+@pytest.fixture(autouse=True, scope="session")
+def figures_are_drawn():
+    """Figures are made, and their files are blank: laying them out took a third of the time of the tests that train.
+
+    Returns the switch: `real` is True where the pictures themselves are looked at.
+    """
+    switch, save = SimpleNamespace(real=False), figures.save
+
+    def blank(figure, path):
+        if switch.real:
+            return save(figure, path)
+        figure.savefig = lambda file, **_: Image.new("L", (8, 8), 255).save(file, "PNG")
+        return save(figure, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "save", blank)
+        yield switch
+
+
+@pytest.fixture(autouse=True)
+def _which_figures(request, figures_are_drawn):
+    inside = request.path.relative_to(Path(__file__).parent).parts[0]
+    figures_are_drawn.real = inside in DRAWN_FOR_REAL or request.node.get_closest_marker("pictures") is not None
+    yield
+    figures_are_drawn.real = False
 
 
 @pytest.fixture(scope="session")

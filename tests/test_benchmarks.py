@@ -98,6 +98,7 @@ def test_loss_curves_are_compared_smoothed():
     assert differ([1.0] * 10, [1.0, 1.5] + [1.0] * 8) == pytest.approx(0.1)
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_by_patient_and_too_seldom_by_knee():
     """A small version of `benchmarks.coverage`: of 200 studies 190 are expected, sd 3."""
     coverage = import_module("benchmarks.coverage")

@@ -84,6 +84,7 @@ def test_eval_raw_is_the_epoch_that_chose_the_checkpoint(trained, calibrated, me
     assert promised["ece"] != pytest.approx(raw["ece"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_eval_gives_the_probabilities_of_the_checkpoint(calibrated, measure):
     file, _ = calibrated("method=ordinal")
     read = checkpoint.read(file)

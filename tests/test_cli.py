@@ -71,8 +71,12 @@ def test_help_says_how_to_start(launch, place):
     assert ended.code == cli.DONE
     assert "Research use only, not a medical device." in "\n".join(ended.out)
     assert any("loss: ce, chen_ordinal" in line for line in ended.out)
-    for main in (eval.main, predict.main):
-        assert "Research use only" in "\n".join(launch(main, "--help").out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("main", [eval.main, predict.main])
+def test_help_of_the_others(main, launch):
+    assert "Research use only" in "\n".join(launch(main, "--help").out)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +96,11 @@ def test_help_says_how_to_start(launch, place):
         (["data=table"], "error: data.table must be given"),
         (["data.source.n_patients=1"], "error: "),
         (["model.name=resnet81", "tracking=none"], "error: model.name=resnet81: timm has no such model"),
-        (["model=effb0", "model.weights=imagenet", "tracking=none"], "error: model.weights=imagenet: "),
+        pytest.param(
+            ["model=effb0", "model.weights=imagenet", "tracking=none"],
+            "error: model.weights=imagenet: ",
+            marks=pytest.mark.slow,  # it asks the hub, whose program takes seconds to give up
+        ),
         (["trainer.accelerator=cuda"], "error: trainer.accelerator=cuda: torch finds no GPU here; type trainer=cpu"),
         (["+loss.gama=1", "tracking=none"], "error: loss: "),
         (["optimizer.factory.betas=[2,3]", "tracking=none"], "error: optimizer, scheduler: "),

@@ -201,6 +201,7 @@ def test_the_test_part_stays_shut(crossed):
     assert not [path for path in crossed.opened if "/closed/" in path]
 
 
+@pytest.mark.slow
 def test_folds_of_a_sweep_are_the_same(here, launch):
     arguments = ["data=table", "data.table=knees.csv", *TINY, "tracking=none", "data.fold=0,1,2"]
     assert launch(train.main, "-m", *arguments, "out=sweep").code == 0
@@ -305,6 +306,7 @@ def test_a_fault_of_the_program_ends_its_fold_with_the_traceback(here, monkeypat
     assert folds.work({"config": config, "overrides": None}) == cli.INTERRUPTED
 
 
+@pytest.mark.slow
 def test_ctrl_c(here, runner, launch, place):
     shutil.copy(here.place / "knees.csv", "my knees.csv")
     arguments = ["data=table", "data.table=my knees.csv", f"data.root={here.place}", *TINY]
@@ -338,6 +340,7 @@ def test_starting_anew(here, runner, launch, place):
     assert "fresh" not in ended.out[-1]
 
 
+@pytest.mark.slow
 def test_a_fold_can_be_gone_on_with_by_train_too(here, runner, launch, tmp_path):
     out = tmp_path / "out"
     arguments = ["data=table", "data.table=knees.csv", *TINY, f"out={out}", "tracking=none"]
@@ -368,6 +371,7 @@ def folder_of(*items):
     return overrides.value(cross_validate.with_folder(list(items))[-1])
 
 
+@pytest.mark.slow
 def test_the_folder_follows_from_the_settings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     usual = folder_of("data=chen2018", "data.root=knees")

@@ -204,6 +204,7 @@ def test_from_another_folder_the_run_is_found_where_it_was(measure, client, tmp_
     assert len(client.search_runs([newest(client).info.experiment_id])) == n_runs
 
 
+@pytest.mark.slow
 def test_where_its_store_is_not_there_a_new_run_is_begun_and_said(trained, place, measure, tmp_path, capsys):
     def move(record):
         record["tracking"]["uri"] = "sqlite:////no/where/mlflow.db"
@@ -253,6 +254,7 @@ def test_other_data_without_that_of_the_training(trained, place, measure, knees)
     assert 0 < part["n_patients"] < 40
 
 
+@pytest.mark.slow
 def test_a_part_of_the_same_knees_at_another_place_is_the_same_part(place, tiny, knees):
     overrides = [item for item in tiny.overrides if not item.startswith("data.source")]
     shutil.copytree(knees, "first")

@@ -54,6 +54,7 @@ def test_a_sweep_is_reported(made_study, database, place, launch):
     assert in_order(ended.out, "best: trial", command, "report: ", "settings of trial ")
 
 
+@pytest.mark.slow
 def test_the_best_file_composes_to_the_best_trial(made_study, database, launch, undrawn):
     study = made_study(12, storage=database, name="my sweep/1")
     out = launch(main).out
@@ -176,6 +177,7 @@ def test_the_parent_run_gets_the_files_and_keeps_its_state(made_study, database,
     assert (found.info.status, found.info.run_name) == ("KILLED", "the sweep")
 
 
+@pytest.mark.slow
 def test_a_parent_run_that_is_gone_is_said(made_study, database, launch, undrawn):
     made_study(3, storage=database, parent="0" * 32)
     ended = launch(main)

@@ -215,6 +215,7 @@ def test_a_metric_that_is_never_a_number_still_ends_with_a_best_checkpoint(place
     assert "val/quadratic_kappa" not in json.loads((place / "o/done.json").read_text())
 
 
+@pytest.mark.slow
 def test_panels_every_n_epochs(place, tiny):
     train(tiny.config("tracking=none", "explain.every_n_epochs=2", "explain.n_worst=0", "out=o"))
     drawn = sorted(path.name for path in (place / "o/figures").glob("gradcam*"))
@@ -236,6 +237,7 @@ def test_ctrl_c_keeps_the_last_checkpoint_and_says_how_to_go_on(place, tiny, at,
     assert not (place / "a b/done.json").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_the_end_is_drawn(place, tiny, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(finish, "_draw_best", lambda *args: press_ctrl_c())
@@ -260,7 +262,7 @@ def whole(trained_once, tiny):
         return options, pd.read_csv("whole/history.csv"), torch.load("whole/checkpoints/last.ckpt", weights_only=True)
 
 
-@pytest.mark.parametrize("epoch", [0, 1, 2])
+@pytest.mark.parametrize("epoch", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_a_run_that_died_goes_on_with_the_same_numbers(epoch, whole, place, tiny, at):
     options, history, last = whole
     at(epoch, pull_the_plug)
@@ -289,6 +291,7 @@ def test_what_a_dead_process_could_not_log_is_logged_at_the_end(place, tiny, at,
         assert [row.step for row in client.get_metric_history(run.info.run_id, name)] in ([0, 1], [1, 0])
 
 
+@pytest.mark.slow
 def test_a_finished_run_trains_longer(trained, place, tiny):
     shutil.copytree(trained.out, "run")
     with pytest.raises(InputError, match="all 3 epochs are done"):
@@ -341,6 +344,7 @@ def test_a_loss_that_leaves_the_numbers_is_one_line_and_a_failed_run(place, tiny
     assert [run.info.status for run in runs_in(place)] == ["FAILED"]
 
 
+@pytest.mark.slow
 def test_a_sweep_names_what_differs(place, tiny, launch):
     options = ["trainer=smoke", "trainer.max_epochs=1", "explain=none", "out=many"]
     ended = launch(module.main, "-m", *tiny.overrides, *options, "loss=ce,focal", "optimizer.lr=1e-3")

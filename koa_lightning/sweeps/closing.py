@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 _MOST_ROWS = 10
+_LOG_WIDTH = 160  # characters, in a log or pipe; with the 80 of an unknown terminal the names of metrics are cut
 _WORDS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 
 
@@ -78,6 +79,8 @@ def show(study: Study, total: int, program: str) -> None:
     words = ", ".join(f"{n} {word}" + " (repeated)" * (word == "interrupted") for word, n in found.items())
     seconds = sum(trial.user_attrs.get("seconds", 0.0) for trial in ended(study))
     console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, _LOG_WIDTH)
     said = f"{words or 'no trial yet'}; {duration(seconds)} of computing"
     console.print(_table(study, f"sweep {study.study_name}: {said}"))
     marks = dict.fromkeys(mark for trial in ended(study) for mark in trial.user_attrs.get("marks") or [])

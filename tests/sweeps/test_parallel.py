@@ -64,6 +64,7 @@ def check_killed(process, place, kills, *more):
     return last
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_and_gone_on(process, tmp_path):
     check_killed(process, tmp_path, 1)
 

@@ -109,6 +109,7 @@ def test_an_interrupted_sweep_goes_on_in_its_run(job, place):
     assert (place / "here/2").is_dir()
 
 
+@pytest.mark.slow
 def test_hydras_own_grid_has_one_run_too(job, place):
     ended = job(tracked, "loss=ce,focal", "optimizer.lr=1e-3", "seed=3")
     assert ended.code == cli.DONE, ended.err
@@ -132,6 +133,7 @@ def test_a_sweep_in_which_nothing_began_leaves_no_run(job, place):
     assert client.search_runs([client.get_experiment_by_name("koa-lightning").experiment_id]) == []
 
 
+@pytest.mark.slow
 def test_an_untracked_sweep(job, place):
     ended = job(tracked, "sweep=random", BASIC, "optimizer.lr=interval(0.1,1)", "sweep.trials=1", "tracking=none")
     assert ended.code == cli.DONE

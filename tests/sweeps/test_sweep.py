@@ -15,6 +15,10 @@ SPACE = ["x=interval(-3,3)", "y=range(0,6)"]
 RUNS = []
 
 
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def parabola(cfg):
     return -((cfg.x - 1) ** 2) - (cfg.y - 3) ** 2
 
@@ -126,6 +130,7 @@ def test_one_failing_job_does_not_end_the_sweep(program):
     assert "trial 4 failed, error: ZeroDivisionError: division by zero" in ended.out
 
 
+@pytest.mark.slow
 def test_too_many_failures_end_it(program):
     def fails(cfg):
         if cfg.y:
@@ -206,6 +211,7 @@ def test_optunas_own_way_out_counts_too(program):
     assert program(prunes, "y=1,2", "sweep.trials=1").study.trials[0].state == TrialState.PRUNED
 
 
+@pytest.mark.slow
 def test_several_metrics_have_a_pareto_front(program):
     def both(cfg):
         return {"good": cfg.y * (cfg.kind == "a"), "bad": cfg.y + 0.5, "other": 3, "run_id": "r1", "marks": ["phantom"]}
@@ -259,6 +265,7 @@ def test_several_metrics_cannot_be_pruned(program):
     assert ended.err[0].startswith("error: sweep/pruner: pruning needs one metric")
 
 
+@pytest.mark.slow
 def test_a_metric_that_is_never_reported(program):
     calls = []
     typed = ["y=1,2", "sweep.method=grid", "sweep.trials=2", "sweep.metrics=[val/kapa]"]
@@ -288,9 +295,9 @@ def test_what_is_wrong_in_the_first_trial_is_wrong_in_all(program):
     ("changed", "how"),
     [
         (["x=interval(-3,4)"], r"there x is interval(-3,3), here interval(-3,4)"),
-        (["x=interval(-3,3)", "kind=z"], "they differ in kind=z"),
-        (["x=interval(-3,3)", "sweep.seed=1"], "its method, seed, pruner, repeats or configs differ"),
-        (["x=interval(-3,3)", "sweep.metrics=[other]"], "there the metric is value"),
+        slow(["x=interval(-3,3)", "kind=z"], "they differ in kind=z"),
+        slow(["x=interval(-3,3)", "sweep.seed=1"], "its method, seed, pruner, repeats or configs differ"),
+        slow(["x=interval(-3,3)", "sweep.metrics=[other]"], "there the metric is value"),
     ],
 )
 def test_a_name_that_belongs_to_another_space(changed, how, program):

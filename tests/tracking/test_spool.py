@@ -3,7 +3,7 @@ import os
 import stat
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from koa_lightning.errors import InputError
@@ -19,6 +19,7 @@ def numbered(*numbers):
     return [{"op": "metrics", "values": {"loss": n}, "step": n, "time": 1} for n in numbers]
 
 
+@settings(max_examples=30)  # each writes a file
 @given(batches=st.lists(st.lists(ENTRY, min_size=1), min_size=1, max_size=4))
 def test_entries_come_back_in_order(batches, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")

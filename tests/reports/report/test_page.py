@@ -70,6 +70,7 @@ def test_every_section_is_there_and_the_disclaimer_at_both_ends(written):
     assert places[-1] > text.index("How this was made</h2>")
 
 
+@pytest.mark.slow
 def test_figures_as_png_and_svg_that_are_the_same_each_time(written, full, tmp_path):
     folder, files = written
     assert [file.name for file in files] == ["report.html", "report.json", "figures"]
