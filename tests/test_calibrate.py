@@ -72,6 +72,7 @@ def test_it_is_stored_and_the_rest_stays(trained, calibrated, tmp_path, capsys):
     assert not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.slow
 def test_eval_raw_is_the_epoch_that_chose_the_checkpoint(trained, calibrated, measure):
     file, _ = calibrated()
     raw, _, _ = measure(file, "split=val", "calibrated=false")

@@ -240,6 +240,7 @@ def test_a_sweep_goes_on_after_a_job_that_fails(job, place):
     assert sorted(path.name for path in (place / "many").iterdir()) == ["0", "2", "multirun.yaml"]
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_after_a_fault_but_says_it(job):
     seen = []
 

@@ -86,6 +86,7 @@ def test_the_members_stand_beside_it(folded, measure):
         assert rows["accuracy"][number] == pytest.approx(entry["metrics"]["accuracy"])
 
 
+@pytest.mark.slow
 def test_the_folds_of_a_cross_validation_grade_only_what_they_did_not_see(folded, measure, capsys):
     _, folder = measure(str(folded.cv), "split=val")
     said = capsys.readouterr().out
@@ -116,6 +117,7 @@ def test_nothing_is_measured_on_what_all_were_trained_on(folded, measure):
         measure([str(folded.best[2]), str(folded.best[2]).replace("best", "last")], "split=train")
 
 
+@pytest.mark.slow
 def test_knees_that_all_were_trained_on_are_left_out_and_counted(folded, measure, capsys):
     last = str(folded.best[2]).replace("best", "last")
     result, _ = measure([str(folded.best[2]), last], "split=all")

@@ -152,6 +152,7 @@ def test_without_any_sweep(place, launch):
     ]
 
 
+@pytest.mark.slow
 def test_what_the_file_cannot_say_is_a_warning(made_study, database, launch, undrawn):
     facts = {"overrides": ["~callbacks.ema", "loss=ce"]}
     study = made_study(0, storage=database)

@@ -276,6 +276,7 @@ def test_a_run_that_died_goes_on_with_the_same_numbers(epoch, whole, place, tiny
         assert torch.equal(resumed["state_dict"][key], value), key
 
 
+@pytest.mark.slow
 def test_what_a_dead_process_could_not_log_is_logged_at_the_end(place, tiny, at, monkeypatch):
     at(1, pull_the_plug)
     with monkeypatch.context() as patch:

@@ -124,6 +124,7 @@ def test_hydras_own_grid_has_one_run_too(job, place):
     assert "sweep.trial" not in children[0].data.tags
 
 
+@pytest.mark.slow
 def test_a_sweep_in_which_nothing_began_leaves_no_run(job, place):
     def wrong(cfg):
         raise trial.InputError("seed=1: not today")
