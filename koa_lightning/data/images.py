@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
+from koa_lightning.data import png
 from koa_lightning.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".dcm", ".dicom")
@@ -102,6 +103,9 @@ def decode(data: bytes, name: str, dtype: DTypeLike = np.uint8) -> np.ndarray:
         from koa_lightning.data.dicom import read_dicom  # pydicom takes long to import
 
         return read_dicom(data, name, dtype)
+    size = png.size(data) if dtype == np.uint8 else None
+    if size and min(size) >= MIN_SIDE and size[0] * size[1] <= MAX_PIXELS and (plain := png.pixels(data)) is not None:
+        return plain
     with input_errors(name, "truncated or damaged image"):
         image = _open(data, name)
         image.load()
