@@ -5,8 +5,8 @@
 Lite0 and B3 with random weights at 224 pixels, the same images and grades, fp32. The library runs as everybody runs it:
 contiguous, the default allocator. Ours has the tuned allocator and channels_last, as `eval`. They are two processes
 that take turns, a batch each; the ratio is the median of the ratios of neighbouring turns. A second row has the library
-in our set-up too, which says what the closed form alone brings: `cam` costs what the one forward pass does, so no more
-can be had there. A third tells the largest difference of any pixel of the two, of maps scaled to 0-1.
+in our set-up too, which says what the closed form alone brings, and has no goal: `cam` costs what the one forward pass
+does, and the library one backward pass more, so no more can be had there. A third tells the largest difference of any pixel of the two, of maps scaled to 0-1.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _compare(name: str, model: str, batch: int) -> list[dict]:
     title = f"{name}, batch {batch}"
     return [
         {"name": f"cam {title}", "ratio": ratio, "goal": GOAL, "detail": detail},
-        {"name": f"in one set-up {title}", "ratio": same, "goal": GOAL, "detail": in_ours},
+        {"name": f"in one set-up {title}", "ratio": same, "goal": None, "detail": in_ours},
         {"name": f"its maps {title}", "ratio": apart, "goal": MOST_DIFFERENT,
          "detail": f"of {batch} maps of 224 x 224", "lower": True},
     ]  # fmt: skip

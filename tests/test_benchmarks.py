@@ -10,6 +10,7 @@ ROWS = [
     {"name": "too slow", "ratio": 0.94, "goal": 0.95, "detail": "b"},
     {"name": "small enough", "ratio": 1.05, "goal": 1.1, "detail": "c", "lower": True},
     {"name": "too large", "ratio": 1.2, "goal": 1.1, "detail": "d", "lower": True},
+    {"name": "to be read", "ratio": 0.1, "goal": None, "detail": "f"},
     {"name": "unknown", "ratio": float("nan"), "goal": 1.0, "detail": "e"},
 ]
 MISSED = ["too slow", "too large", "unknown"]
