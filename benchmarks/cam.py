@@ -6,7 +6,8 @@ Lite0 and B3 with random weights at 224 pixels, the same images and grades, fp32
 contiguous, the default allocator. Ours has the tuned allocator and channels_last, as `eval`. They are two processes
 that take turns, a batch each; the ratio is the median of the ratios of neighbouring turns. A second row has the library
 in our set-up too, which says what the closed form alone brings, and has no goal: `cam` costs what the one forward pass
-does, and the library one backward pass more, so no more can be had there. A third tells the largest difference of any pixel of the two, of maps scaled to 0-1.
+does, and the library one backward pass more, so no more can be had there. A third tells the largest difference of any
+pixel of the two, of maps scaled to 0-1.
 """
 
 from __future__ import annotations
