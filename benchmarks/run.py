@@ -2,7 +2,8 @@
 
 Each benchmark is a module with `measure() -> list[dict]`; a row holds `name`, `ratio`, `goal`, `detail`, and
 `lower=True` where less is better; the goal of a row that only explains another is None. Each runs in its own process.
-The table comes at the end, and goes to `benchmarks/results/latest.json` too. Exit code 1 when a goal is missed or a benchmark failed, 2 for an unknown name.
+The table comes at the end, and goes to `benchmarks/results/latest.json` too. Exit code 1 when a goal is missed or a
+benchmark failed, 2 for an unknown name.
 """
 
 from __future__ import annotations
