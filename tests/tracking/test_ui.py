@@ -107,6 +107,24 @@ def test_the_sweep_links_its_best_run(server, browser, sweep):
     assert sweep[link.rsplit("/", 1)[-1]] == "tiny-ce lr=1e-3"
 
 
+def test_the_report_opens_in_the_artifact_view(server, browser, store, tmp_path, graded_table):
+    graded_table().to_csv(tmp_path / "table.csv", index=False)
+    typed = [f"table={tmp_path / 'table.csv'}", f"out={tmp_path / 'out'}"]
+    subprocess.run([sys.executable, "-m", "koa_lightning.report", *typed], check=True, cwd=tmp_path)
+    run = start_run(store, "koa-lightning", "measured", tmp_path / "measured")
+    run.log_artifact(tmp_path / "out" / "report.html", "eval/test")
+    run.close()
+    place = f"{server}/#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts/eval/test/report.html"
+    browser.get(place)
+    frame = wait(lambda: browser.find_element("css selector", "iframe"))
+    browser.switch_to.frame(frame)
+    text = wait(lambda: browser.find_element("tag name", "body").text)
+    assert "not a medical device" in text
+    drawn = "return [...document.images].filter(image => image.naturalWidth > 100).length"
+    assert wait(lambda: browser.execute_script(drawn) > 2)
+    browser.save_screenshot(str(tmp_path / "report.png"))
+
+
 def experiment(server):
     """Return the id of the experiment, 1 in a new database."""
     from mlflow import MlflowClient
