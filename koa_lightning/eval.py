@@ -58,7 +58,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     data = data_of(cfg, read, cfg.split)
     measured.check(cfg, data.tables[cfg.split])
     marks = list(dict.fromkeys([*read.marks, *data.marks]))
-    run = _open_run(cfg, read, data, marks)
+    run = run_of(cfg, read, data, marks)
     status = "FAILED"
     try:
         metrics, found, lines = _measure(cfg, read, data, marks, run)
@@ -230,8 +230,15 @@ def data_for(cfg: DictConfig, read: Checkpoint) -> KneeDataModule:
     return data
 
 
-def _open_run(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str]) -> Any:
-    """Open the run that trained the checkpoint when its own data is measured plainly, else a new one."""
+def run_of(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str]) -> Any:
+    """Open the run that trained a checkpoint when its own data is measured plainly, else a new one.
+
+    Args:
+        cfg: The config `eval`, or one that builds on it.
+        read: The checkpoint.
+        data: Prepared, of which `cfg.split` is measured.
+        marks: What every figure and the run carry.
+    """
     from koa_lightning.tracking.begin import mark_tags, open_run
 
     trained = read.record["tracking"].get("run_id") or ""

@@ -57,7 +57,7 @@ def explain_tests(cfg: DictConfig) -> dict[str, Any]:
         some = knees.__getitems__(range(min(len(knees), _FOR_STATISTICS)))["image"].float() / 255
         sanity.randomise_all(net, some, data.eval_batch_size)
         marks.append(RANDOMISED)
-    run = NoRun() if cfg.randomised else evaluation._open_run(cfg, read, data, marks)
+    run = NoRun() if cfg.randomised else evaluation.run_of(cfg, read, data, marks)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     status = "FAILED"
     try:
