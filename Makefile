@@ -74,7 +74,7 @@ server: $(STAMP)  ## MLflow for several users on PostgreSQL, at http://127.0.0.1
 prune: $(STAMP)  ## which checkpoints of a sweep can go: ARGS="sweep_run=ID keep=3 [yes=true]"
 	$(BIN)/python -m koa_lightning.prune_checkpoints $(ARGS)
 
-test: $(STAMP)  ## run the tests with coverage (about 8 minutes on two cores)
+test: $(STAMP)  ## run the quick tests with coverage (about 6 minutes on two cores)
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" --cov --cov-report=term --cov-fail-under=90
 
 test-slow: $(STAMP)  ## run the long tests too

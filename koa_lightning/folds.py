@@ -155,7 +155,7 @@ def collect(cfg: DictConfig, folder: Path, run: Any) -> dict[str, Any]:
 
     places = [folder / f"fold_{fold}" for fold in range(cfg.data.folds)]
     records = [json.loads((place / FOLD_FILE).read_text()) for place in places]
-    knees = _same_knees(places)
+    knees = _same_knees(places, cfg.data.fraction == 1)
     pooled = pool([pd.read_parquet(place / "predictions.parquet") for place in places])
     own = [record["metrics"] for record in records]
     metrics = {"loss": _pooled_loss(own), **measure_table(pooled)}
@@ -201,18 +201,25 @@ def between(folds: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
     return spread
 
 
-def _same_knees(folders: list[Path]) -> pd.DataFrame:
-    """Return the knees of all folds with `split` naming the fold; stop where the folds saw different ones."""
-    first, parts = None, []
+def _same_knees(folders: list[Path], whole: bool) -> pd.DataFrame:
+    """Return the knees of all folds with `split` naming the fold; stop where the folds saw different ones.
+
+    Args:
+        folders: Of the folds.
+        whole: Each fold has every knee; else a share of its train part (`data.fraction`), another one each time.
+    """
+    columns = ["path", "hash", "grade", "patient", "side"]
+    seen, parts = pd.DataFrame(), []
     for fold, folder in enumerate(folders):
         rows = pd.read_parquet(folder / "manifest.parquet")
-        own = rows[["path", "hash", "grade", "patient", "side"]]
-        if first is not None and not own.equals(first):
+        both = pd.concat([seen, rows[columns]]).drop_duplicates()
+        changed = bool(both["path"].duplicated().any())
+        if changed or (whole and fold and not len(seen) == len(both) == len(rows)):
             raise InputError(
-                f"{folder}: other knees than those of fold_0; the data has changed: fresh=true starts anew"
+                f"{folder}: other knees than those of the folds before; the data has changed: fresh=true starts anew"
             )
-        first = own
-        parts.append(own[rows["split"] == "val"].assign(split=f"fold_{fold}"))
+        seen = both
+        parts.append(rows.loc[rows["split"] == "val", columns].assign(split=f"fold_{fold}"))
     return pd.concat(parts, ignore_index=True)
 
 

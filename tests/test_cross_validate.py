@@ -254,11 +254,18 @@ def test_other_settings_do_not_mix(copied, runner):
     assert runner.begun == []
 
 
+def test_each_fold_may_train_on_a_share(copied, runner, capsys):
+    shutil.rmtree(copied)
+    result = cross_validate.cross_validate(config(f"out='{copied}'", "tracking=none", "data.fraction=0.6"))
+    assert (result["exit_code"], result["n_knees"]) == (cli.DONE, 64)
+    assert len(pd.read_parquet(copied / "fold_0" / "manifest.parquet")) < 64
+
+
 def test_data_that_changed_stops(copied, runner, capsys):
     manifest = pd.read_parquet(copied / "fold_1" / "manifest.parquet")
     manifest.loc[3, "hash"] = "0" * 32
     manifest.to_parquet(copied / "fold_1" / "manifest.parquet")
-    with pytest.raises(InputError, match="fold_1: other knees than those of fold_0; the data has changed"):
+    with pytest.raises(InputError, match="fold_1: other knees than those of the folds before; the data has changed"):
         cross_validate.cross_validate(config(f"out='{copied}'", "tracking=none"))
     (copied / "fold_2" / "fold.json").unlink()
     (rows := pd.read_csv("knees.csv")).assign(side="").to_csv("other.csv", index=False)
