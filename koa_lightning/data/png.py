@@ -1,6 +1,6 @@
-"""Plain PNG files, which most radiographs of data sets are, decoded twice as fast as by PIL.
+"""Plain PNG files, which most radiographs of data sets are, decoded by OpenCV.
 
-PIL holds Python's lock for a part of each image, so that two threads decode little more than one; OpenCV does not.
+PIL holds Python's lock for a part of each image, so that two threads decode 1.5 times what one does; OpenCV does not.
 Only what both decode to the same pixels is taken, and only where every checksum is right, as OpenCV fills in what is
 missing of a damaged file without a word.
 """
