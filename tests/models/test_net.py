@@ -35,6 +35,13 @@ def test_every_config_builds_and_runs(model, image):
     assert cfg.label == model
 
 
+@pytest.mark.parametrize("name", ["test_efficientnet", "efficientnet_b0", "test_resnet"])
+def test_a_new_classifier_prefers_no_grade(name, image):
+    logits = build(NetSpec(name)).eval()(image)
+    assert torch.nn.functional.cross_entropy(logits, torch.tensor([0, 4])).item() == pytest.approx(1.609, abs=0.1)
+    assert logits.std() > 0  # and yet its rows differ
+
+
 @pytest.mark.parametrize("name", ["test_resnet", "test_byobnet", "mobilenetv3_small_050", "resnet10t.c3_in1k"])
 @pytest.mark.parametrize("link", LINKS)
 def test_any_name_of_timm(name, link, image):
