@@ -13,6 +13,7 @@ from koa_lightning.sweeps.study import open_storage, public, url
 if TYPE_CHECKING:
     from optuna import Study
 
+KEY = "storage"  # where `koa_lightning.sweep_report` is told of the database
 _SHOWN = 5  # studies named in a line
 
 
@@ -28,13 +29,13 @@ def find_study(name: str | None, storage: str | None) -> Study:
     """
     import optuna
 
-    address = url(storage)
+    address = url(storage, KEY)
     file = Path(address.removeprefix("sqlite:///"))
     if address.startswith("sqlite") and not file.is_file():
         raise InputError(
             f"{file}: there is no database of sweeps here; name the right one by storage=sqlite:///FILE.db"
         )
-    opened = open_storage(address)
+    opened = open_storage(address, key=KEY)
     begun = {each.study_name: each.datetime_start for each in optuna.get_all_study_summaries(opened)}
     newest = sorted(begun, key=lambda one: (begun[one] is not None, str(begun[one])), reverse=True)
     if not begun:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 STORAGE_VARIABLE = "KOA_SWEEP_STORAGE"
 DEFAULT_FILE = Path("mlruns") / "sweeps.db"
+KEY = "sweep.storage"  # where a sweep is told of it
 _BUSY_SECONDS = 120  # how long a process waits for its turn to write to a sqlite file
 _CONNECT_SECONDS = 10
 
@@ -69,8 +70,12 @@ def open_study(storage: str | None, name: str, ready: bool = False) -> Study:
         raise InputError(f"sweep {name}: no such sweep in {public(address)}; {shown}") from None
 
 
-def url(storage: str | None) -> str:
+def url(storage: str | None, key: str = KEY) -> str:
     """Return the full address of the database of sweeps, with the driver and an absolute path.
+
+    Args:
+        storage: As for `open_study`.
+        key: Where it was typed, for messages.
 
     Raises:
         InputError: Another kind of address.
@@ -81,7 +86,7 @@ def url(storage: str | None) -> str:
     if found := re.match(r"postgres(?:ql)?(?:\+\w+)?(?=://)", given):
         return f"postgresql+psycopg{given[found.end() :]}"
     raise InputError(
-        f"sweep.storage={public(given)}: must be sqlite:///FILE.db or postgresql://USER@HOST/DATABASE, "
+        f"{key}={public(given)}: must be sqlite:///FILE.db or postgresql://USER@HOST/DATABASE, "
         f"or left away for {DEFAULT_FILE}"
     )
 
@@ -91,12 +96,13 @@ def public(address: str) -> str:
     return re.sub(r"(?<=://)([^/@\s:]+):[^/@\s]*@", r"\1@", address)
 
 
-def open_storage(address: str, ready: bool = False) -> RDBStorage:
+def open_storage(address: str, ready: bool = False, key: str = KEY) -> RDBStorage:
     """Return Optuna's storage at an address from `url`; its tables are made if need be.
 
     Args:
         address: Of the database.
         ready: Known to have its tables.
+        key: Where the address was typed, for messages.
 
     Raises:
         InputError: It cannot be reached or written, is of another version of Optuna, or belongs to another program.
@@ -106,7 +112,7 @@ def open_storage(address: str, ready: bool = False) -> RDBStorage:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     options = {"connect_args": _waiting(address), "pool_pre_ping": True}
-    with _readable(address):
+    with _readable(address, key):
         if ready:
             return optuna.storages.RDBStorage(address, options, True, skip_table_creation=True)
         with _first_come(address):
@@ -115,7 +121,7 @@ def open_storage(address: str, ready: bool = False) -> RDBStorage:
             engine.dispose()
             if tables and "studies" not in tables:
                 whose = f"belongs to another program (tables {', '.join(sorted(tables)[:3])}, ...)"
-                raise InputError(f"sweep.storage={public(address)}: {whose}; give sweeps a database of their own")
+                raise InputError(f"{key}={public(address)}: {whose}; give sweeps a database of their own")
             return optuna.storages.RDBStorage(address, engine_kwargs=options)
 
 
@@ -125,12 +131,12 @@ def _waiting(address: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _readable(address: str) -> Iterator[None]:
+def _readable(address: str, key: str) -> Iterator[None]:
     """Turn what a database may raise into one line."""
     import optuna
     import sqlalchemy
 
-    what = f"sweep.storage={public(address)}"
+    what = f"{key}={public(address)}"
     try:
         yield
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
@@ -150,7 +156,7 @@ def holding(address: str, name: str) -> Iterator[None]:
     """
     busy = InputError(f"sweep.name={name}: is running already, in another process; wait for it, or end it")
     with ExitStack() as held:
-        with _readable(address):
+        with _readable(address, KEY):
             if file := _file(address):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 lock = FileLock(file.with_name(f".{file.name}-{_number(name):x}.lock"))

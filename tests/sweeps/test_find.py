@@ -74,7 +74,7 @@ def test_a_file_that_is_no_database(tmp_path):
 def test_a_database_of_another_version(database, three, tmp_path):
     with sqlite3.connect(tmp_path / "mlruns" / "sweeps.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = 'v0.9.0.a'")
-    with pytest.raises(InputError, match=r"sweep\.storage="):
+    with pytest.raises(InputError, match=r"^storage="):
         find_study(None, database)
 
 
