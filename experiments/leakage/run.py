@@ -22,7 +22,7 @@ from experiments.leakage.protocols import PROTOCOLS, Protocol, draw, table
 HERE = Path(__file__).parent
 OVERRIDES = [
     "data=table", "model=efflite0", "model.weights=imagenet", "loss=ce", "augment=light", "trainer=cpu",
-    "optimizer.lr=1e-3", "data.image_size=144", "trainer.max_epochs=12", "callbacks.early_stopping=null",
+    "optimizer.lr=1e-3", "data.image_size=144", "trainer.max_epochs=10", "callbacks.early_stopping=null",
     "explain=none", "monitor=val/accuracy", "data.allow_leakage=true",
 ]  # fmt: skip
 ALL = "all"  # in place of a seed: the predictions of all seeds, patients drawn with those of each
