@@ -107,13 +107,13 @@ def keep(file: Path, rows: Sequence[dict[str, Any]], key: Sequence[str]) -> pd.D
 
 def _run(module: str, typed: Sequence[str], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    known = _known(folder)  # before it runs: a commit made meanwhile is not the one that it began with
     process = subprocess.Popen([sys.executable, "-m", module, *typed])
     try:
         code = os.waitstatus_to_exitcode((ended := os.wait4(process.pid, 0))[1])
     except KeyboardInterrupt:
         code = os.waitstatus_to_exitcode((ended := os.wait4(process.pid, 0))[1])  # it was interrupted too, and ends
     if module.endswith(".train"):
-        known = _known(folder)
         known["seconds"].append(ended[2].ru_utime + ended[2].ru_stime)
         (folder / _FILE).write_text(json.dumps(known))
     process.returncode = code
