@@ -138,8 +138,8 @@ def _head_of(net: nn.Module) -> dict[str, nn.Parameter]:
 def _quieten(head: dict[str, nn.Parameter]) -> None:
     """Shrink the drawn weights of a new classifier, so that each grade is about as probable as another at first."""
     for parameter in head.values():
-        if parameter.ndim > 1 and (drawn := parameter.std()) > HEAD_STD:
-            parameter.mul_(HEAD_STD / drawn)
+        if parameter.ndim > 1:
+            parameter.mul_((HEAD_STD / parameter.std()).clamp(max=1.0))
 
 
 def _refusal(error: Exception, options: dict[str, Any]) -> str:
