@@ -102,3 +102,9 @@ def test_what_a_run_gains_over_another(right):
     assert row["accuracy_gain"] == pytest.approx(0.2)
     assert row["accuracy_gain_low"] > 0
     assert studies.gain(right, right)["quadratic_kappa_gain"] == 0
+
+
+def test_the_ready_made_recipe_is_the_long_run_of_the_study():
+    ready = compose("train", ["experiment=chen2018_best", "data.root=x", "trainer=cpu", "explain=none", "out=x"])
+    studied = compose("train", [*listed()["long"]["overrides"], "data.root=x", "out=x", "name=chen2018_best"])
+    assert ready == studied
