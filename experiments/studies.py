@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ MEASURED = ("accuracy", "quadratic_kappa", "mae", "accuracy_expected", "quadrati
 # Of eval: plain numbers of the validation part as validation itself takes them.
 PLAIN = ("split=val", "calibrated=false", "report=false", "explain=none", "tracking=none")
 GAINS = ("accuracy", "quadratic_kappa")
+
+_START, _END = "<!-- results -->", "<!-- end of results -->"
 
 
 def train(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -103,6 +105,31 @@ def keep(file: Path, rows: Sequence[dict[str, Any]], key: Sequence[str]) -> pd.D
     new.to_csv(part, index=False)
     part.replace(file)
     return new
+
+
+def interval(row: Mapping[str, Any], name: str) -> str:
+    """Return a metric of a row with its interval, as pages show it: `.598 (.560 to .633)`."""
+    value, low, high = (f"{row[f'{name}{end}']:.3f}".replace("0.", ".", 1) for end in ("", "_low", "_high"))
+    return f"{value} ({low} to {high})"
+
+
+def show(page: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Put a table into a page, between its lines `<!-- results -->` and `<!-- end of results -->`.
+
+    Args:
+        page: In Markdown.
+        rows: Cells by column.
+
+    Raises:
+        ValueError: The page has no such lines.
+    """
+    before, start, rest = page.read_text().partition(_START)
+    _, end, after = rest.partition(_END)
+    if not end:
+        raise ValueError(f"{page}: has no lines {_START} and {_END} for its table")
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    page.write_text(f"{before}{start}\n\n{table}\n\n{end}{after}")
 
 
 def _run(module: str, typed: Sequence[str], folder: Path) -> None:

@@ -14,6 +14,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from experiments import studies
 from koa_lightning import checkpoint
 
@@ -43,6 +45,20 @@ def main() -> None:
     if len(files) > 1:
         row = {"name": f"ensemble of {len(files)} seeds", "command": "", "minutes_alone": minutes}
         _keep(args.results, row, files, out / f"val_flip_of_{'_'.join(map(str, args.seeds))}")
+    page(args.results)
+
+
+def page(results: Path) -> None:
+    """Write a table of results into the page beside it, where there is one."""
+    file = results.with_name("README.md")
+    if file.exists():
+        shown = {"accuracy": "accuracy", "quadratic_kappa": "quadratic kappa"}
+        rows = pd.read_csv(results).to_dict("records")
+        studies.show(
+            file,
+            [{"": row["name"]} | {title: studies.interval(row, name) for name, title in shown.items()}
+             | {"minutes on two cores": f"{row['minutes_alone']:.0f}"} for row in rows],
+        )  # fmt: skip
 
 
 def _keep(results: Path, row: dict[str, Any], checkpoints: list[Path], folder: Path) -> None:

@@ -9,6 +9,7 @@ numbers and a chart, no radiographs. Research use only, not a medical device.
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ OVERRIDES = [
     "optimizer.lr=1e-3", "data.image_size=144", "trainer.max_epochs=10", "callbacks.early_stopping=null",
     "explain=none", "monitor=val/accuracy", "data.allow_leakage=true",
 ]  # fmt: skip
-HONEST = "by_patient"  # comes first; each seed of the others is compared with its own
+HONEST = "by_patient"  # each seed of the others is compared with its own of this
 ALL = "all"  # in place of a seed: the predictions of all seeds, patients drawn with those of each
 
 
@@ -61,12 +62,29 @@ def audited(name: str, file: Path, out: Path) -> dict[str, Any]:
     from koa_lightning.config import compose
     from koa_lightning.data.checks.findings import KINDS, LEAKAGE
 
-    cfg = compose("audit", ["data=table", f"data.table={file}", f"out={out / f'audit_{name}'}", "quiet=true"])
-    result = audit(cfg)
-    listed = pd.read_csv(out / f"audit_{name}" / "findings.csv")
+    folder = out / f"audit_{name}"
+    if not (folder / "audit.json").exists():
+        audit(compose("audit", ["data=table", f"data.table={file}", f"out={folder}", "quiet=true"]))
+    result = json.loads((folder / "audit.json").read_text())
+    listed = pd.read_csv(folder / "findings.csv")
     leaks = listed[listed["severity"] == LEAKAGE]["kind"].value_counts()
     said = "; ".join(f"{n} x {KINDS[str(kind)].title.lower()}" for kind, n in leaks.items()) or "no leakage"
     return {"protocol": name, "exit_code": result["exit_code"], "leakage_findings": int(leaks.sum()), "said": said}
+
+
+def page(folder: Path) -> None:
+    """Write the tables of a folder into its page, where it has one."""
+    file = folder / "README.md"
+    if file.exists():
+        results = pd.read_csv(folder / "results.csv", dtype={"seed": "str"}).query("seed == @ALL")
+        said = pd.read_csv(folder / "audit.csv").set_index("protocol")["said"]
+        shown = {"accuracy": "accuracy", "quadratic_kappa": "quadratic kappa"}
+        studies.show(
+            file,
+            [{"protocol": PROTOCOLS[row["protocol"]].words.replace("\n", " ")}
+             | {title: studies.interval(row, name) for name, title in shown.items()}
+             | {"the audit": str(said[row["protocol"]])} for row in results.to_dict("records")],
+        )  # fmt: skip
 
 
 def main() -> None:
@@ -86,7 +104,8 @@ def main() -> None:
     knees = draw(args.folder.absolute(), args.patients, args.tested)
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in PROTOCOLS}
     for seed in args.seeds:  # every protocol once before any is repeated: what is ended early is fair
-        for name, protocol in PROTOCOLS.items():
+        for name in sorted(PROTOCOLS, key=lambda name: name != HONEST):
+            protocol = PROTOCOLS[name]
             found[name].append(measure_one(protocol, seed, knees, out, args.more))
             whole = pd.concat(found[name], ignore_index=True)
             rows = [row_of(protocol, seed, found[name][-1]), row_of(protocol, ALL, whole)]
@@ -101,6 +120,7 @@ def main() -> None:
                for n, p in PROTOCOLS.items() if p.trains_as]  # fmt: skip
     studies.keep(args.results / "audit.csv", audits, ("protocol",))
     picture.draw(args.results)
+    page(args.results)
 
 
 if __name__ == "__main__":

@@ -87,6 +87,8 @@ class Engine:
         closing.show(self.study, self.total, settings.program())
         if self._stopped():
             cli.say_error(f"ended after {self.failures} failed trials (sweep.max_failures={self.told.max_failures})")
+        elif self.told.ensemble and len(study.ended(self.study)) >= self.total:
+            self.listener.together(self.study, self.config, self.folder)
         found = closing.counts(self.study)
         whole = len(study.ended(self.study)) >= self.total and not found.get("failed")
         return cli.DONE if whole else cli.PARTLY

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from koa_lightning import overrides, sweep_report
 from koa_lightning.config import validate
 from koa_lightning.errors import InputError
-from koa_lightning.sweeps import closing, note, results
+from koa_lightning.sweeps import closing, note, results, together
 from koa_lightning.sweeps.settings import Settings
 from koa_lightning.sweeps.space import Space
 
@@ -98,6 +98,16 @@ class Parent:
                 sweep_report.say(sweep_report.report(study, self.folder / "report", run=self.run))
         finally:
             _close(self.run, status)
+
+    def together(self, study: Study, config: DictConfig, folder: Path) -> None:
+        """Measure all complete trials as one grader; what was measured before is said again.
+
+        Args:
+            study: Of the sweep.
+            config: Of one job.
+            folder: Of the runs; the result goes to `ensemble/` in it.
+        """
+        together.measure(study, config, folder)
 
 
 class GridParent:

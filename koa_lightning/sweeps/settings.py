@@ -44,6 +44,7 @@ class Settings:
     folder: str
     free: list[str]
     listener: dict[str, Any] | None
+    ensemble: bool
 
     @property
     def repeat_key(self) -> str:
@@ -96,6 +97,10 @@ def _check(settings: Settings) -> None:
     for word in settings.directions:
         if word not in _DIRECTIONS:
             raise InputError(f"sweep.directions={word}: must be max or min")
+    if not isinstance(settings.ensemble, bool):
+        raise InputError(f"sweep.ensemble={settings.ensemble}: must be true or false")
+    if settings.ensemble and not settings.listener:
+        raise InputError("sweep.ensemble=true: needs sweep.listener, which measures it")
     if settings.pruner and len(settings.metrics) > 1:
         raise InputError("sweep/pruner: pruning needs one metric; type sweep/pruner=none, or one of sweep.metrics")
     if settings.name is not None and not str(settings.name).strip():

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments import studies
+from experiments.chen2018_best import run as best
 from experiments.leakage import run as leakage
 from experiments.leakage.protocols import PROTOCOLS, draw, table
 from experiments.recipe import run as recipe
@@ -100,6 +101,20 @@ def test_a_run_of_the_recipe(folder, tmp_path, typed, monkeypatch):
     assert (rows["train_knees"] == 20).all()
     assert (rows["minutes_alone"] >= 0).all()
     assert rows["accuracy"].between(0, 1).all()
+
+
+@pytest.mark.slow
+def test_the_seeds_of_the_best_and_their_ensemble(folder, tmp_path, typed, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "README.md"
+    page.write_text("<!-- results -->\n<!-- end of results -->\n")
+    arguments = [folder, "--seeds", 1, 2, "--results", tmp_path / "results.csv"]
+    typed(best.main, *arguments, "--with", *TINY, "tracking=none")
+    rows = pd.read_csv(tmp_path / "results.csv")
+    assert rows["name"].tolist() == ["seed 1", "seed 2", "ensemble of 2 seeds"]
+    assert (rows["data"] == rows["data"].iloc[0]).all() and (rows["knees"] == 16).all()
+    assert rows["minutes_alone"].iloc[2] == pytest.approx(rows["minutes_alone"].iloc[:2].sum(), abs=1e-3)
+    assert "| ensemble of 2 seeds |" in page.read_text()
 
 
 def test_an_unknown_run_is_named(folder, typed, capsys):

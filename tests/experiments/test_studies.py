@@ -1,14 +1,16 @@
 """Every study can still be repeated: its command is a module that is there, and what it trains composes."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 
 from experiments import studies
-from experiments.chen2018_best.run import PART
-from experiments.leakage.run import OVERRIDES
+from experiments.chen2018_best import run as chen2018_best
+from experiments.leakage import run as leakage
 from experiments.recipe.run import listed
 from koa_lightning.config import choices_of, compose, validate
 
@@ -40,12 +42,12 @@ def test_every_run_of_the_recipe_composes(name):
 
 
 def test_the_leakage_study_composes():
-    cfg = compose("train", [*OVERRIDES, "data.table=x.csv"])
+    cfg = compose("train", [*leakage.OVERRIDES, "data.table=x.csv"])
     validate(cfg)
     assert cfg.data.allow_leakage
 
 
-@pytest.mark.parametrize("typed", [[*studies.PLAIN, "tta=flip"], PART])
+@pytest.mark.parametrize("typed", [[*studies.PLAIN, "tta=flip"], chen2018_best.PART])
 def test_the_measurements_compose(typed):
     cfg = compose("eval", ["ckpt=x", *typed])
     validate(cfg)
@@ -102,6 +104,40 @@ def test_what_a_run_gains_over_another(right):
     assert row["accuracy_gain"] == pytest.approx(0.2)
     assert row["accuracy_gain_low"] > 0
     assert studies.gain(right, right)["quadratic_kappa_gain"] == 0
+
+
+def test_a_page_gets_its_table(tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text("# One\n\n<!-- results -->\nold\n<!-- end of results -->\n\nmore\n")
+    row = {"accuracy": 0.6884, "accuracy_low": 0.5, "accuracy_high": 1.0}
+    for _ in range(2):  # it takes the place of the one before
+        studies.show(page, [{"run": "a", "accuracy": studies.interval(row, "accuracy")}])
+        assert page.read_text() == (
+            "# One\n\n<!-- results -->\n\n| run | accuracy |\n| --- | --- |\n| a | .688 (.500 to 1.000) |\n\n"
+            "<!-- end of results -->\n\nmore\n"
+        )
+    page.write_text("# Two\n")
+    with pytest.raises(ValueError, match=r"README\.md: has no lines"):
+        studies.show(page, [{"run": "a"}])
+
+
+@pytest.mark.parametrize("study", [leakage, chen2018_best])
+def test_the_tables_on_the_pages_are_those_of_the_results(study, tmp_path):
+    if not (study.HERE / "results.csv").exists():
+        pytest.skip("it was not run yet")
+    folder = shutil.copytree(study.HERE, tmp_path / "study")
+    study.page(folder if study is leakage else folder / "results.csv")
+    assert (folder / "README.md").read_text() == (study.HERE / "README.md").read_text()
+
+
+def test_the_ensemble_is_the_recipe_with_other_seeds():
+    one, all_of_them = (
+        OmegaConf.to_container(compose("train", [f"experiment=chen2018_{name}", "data.root=x", "out=x", "name=x"]))
+        for name in ("best", "ensemble")
+    )
+    sweep = all_of_them.pop("sweep")
+    assert (sweep["method"], sweep["space"], sweep["ensemble"]) == ("grid", {"seed": "choice(42,1,2)"}, True)
+    assert all_of_them == one
 
 
 def test_the_ready_made_recipe_is_the_long_run_of_the_study():

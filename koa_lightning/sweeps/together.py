@@ -1,0 +1,78 @@
+"""The complete trials of a sweep as one grader, on the validation part with the mirrored images averaged."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from koa_lightning.config import compose
+from koa_lightning.members import BEST
+from koa_lightning.overrides import quote
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+FOLDER = "ensemble"  # in that of the sweep
+_SHOWN = ("accuracy", "quadratic_kappa", "mae")
+
+
+def checkpoints(study: Study, folder: Path) -> list[Path]:
+    """Return the best checkpoint of each complete trial, of all of its repeats.
+
+    Args:
+        study: Of the sweep.
+        folder: Of the runs.
+    """
+    runs = []
+    for trial in study.trials:
+        if trial.state.name == "COMPLETE":
+            n = len(trial.user_attrs.get("values") or [])
+            runs += [f"{trial.number}-{repeat}" for repeat in range(n)] if n > 1 else [f"{trial.number}"]
+    return [folder / run / BEST for run in runs]
+
+
+def measure(study: Study, config: DictConfig, folder: Path) -> None:
+    """Measure them as `koa_lightning.eval` would, and say it; what was measured before is said again.
+
+    Args:
+        study: Of the sweep.
+        config: Of one job, for its tracking.
+        folder: Of the runs.
+    """
+    files, out = checkpoints(study, folder), folder / FOLDER
+    if len(files) < 2:
+        print("ensemble: takes two complete trials; none was measured", flush=True)
+        return
+    metrics = _measured(files, out)
+    if metrics is None:
+        metrics = _evaluate(files, config, out, study.user_attrs)
+    said = ", ".join(f"{name} {metrics[name]:.3f}" for name in _SHOWN if metrics.get(name) is not None)
+    print(f"ensemble of {len(files)} on the validation part, mirrored images averaged: {said}; in {out}", flush=True)
+    print(
+        f"  python -m koa_lightning.eval ckpt={shlex.quote(str(folder / '*' / BEST))} split=test tta=flip", flush=True
+    )
+
+
+def _measured(files: Sequence[Path], out: Path) -> dict[str, Any] | None:
+    """Return the metrics of these very members, None where they were not measured."""
+    facts = out / "ensemble.json"
+    if not facts.is_file():
+        return None
+    told: dict[str, Any] = json.loads(facts.read_text())
+    metrics: dict[str, Any] = told["ensemble"]
+    return metrics if [member["checkpoint"] for member in told["members"]] == list(map(str, files)) else None
+
+
+def _evaluate(files: Sequence[Path], config: DictConfig, out: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    from koa_lightning.eval import evaluate
+
+    tracking = {"system_metrics": False, "parent": facts.get("koa_parent_run") or None}
+    cfg = compose("eval", ["split=val", "tta=flip", f"quiet={config.quiet}", f"out={quote(str(out))}"])
+    cfg.ckpt = list(map(str, files))
+    cfg.tracking = OmegaConf.merge(config.tracking, tracking)
+    return evaluate(cfg)

@@ -1,0 +1,72 @@
+"""The trials of a sweep as one grader, after real trainings of one epoch."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from koa_lightning import cli, members, table, train
+from koa_lightning.config import compose
+from koa_lightning.sweeps import study as studies
+from koa_lightning.sweeps import together
+
+SEEDS = ["-m", "sweep=grid", "hydra/launcher=basic", "seed=1,2", "out=here", "sweep.ensemble=true"]
+SHORT = ["trainer.max_epochs=1", "explain=none", "tracking=none"]
+
+
+@pytest.fixture
+def sweep(monkeypatch, launch, place, tiny):
+    """Train with two seeds and more overrides; returns a result of `launch`."""
+
+    def run(*more):
+        monkeypatch.setenv(studies.STORAGE_VARIABLE, "")
+        return launch(
+            train.main, *SEEDS, *tiny.overrides, "trainer.max_epochs=1", "explain=none", "tracking=none", *more
+        )
+
+    return run
+
+
+def test_the_end_of_a_sweep_measures_its_trials_together(sweep, place):
+    ended = sweep()
+    assert ended.code == cli.DONE, ended.err
+    folder = place / "here" / together.FOLDER
+    facts = json.loads((folder / "ensemble.json").read_text())
+    files = [place / "here" / str(number) / members.BEST for number in range(2)]
+    assert [entry["checkpoint"] for entry in facts["members"]] == list(map(str, files))
+    each = [pd.read_parquet(folder / "members" / f"{number}.parquet").set_index("path") for number in range(2)]
+    both = pd.read_parquet(folder / "predictions.parquet").set_index("path")
+    assert set(pd.read_parquet(place / "here/0/manifest.parquet").query("split == 'val'")["path"]) == set(both.index)
+    mean = sum(one.loc[both.index, table.PROBABILITIES] for one in each) / 2
+    pd.testing.assert_frame_equal(mean, both[table.PROBABILITIES], atol=1e-6, check_dtype=False)
+    said, line = ended.out[-2:]
+    assert said.startswith("ensemble of 2 on the validation part, mirrored images averaged: accuracy ")
+    assert f"accuracy {facts['ensemble']['accuracy']:.3f}" in said and said.endswith(f"in {folder}")
+    typed = next(item for item in shlex.split(line) if item.startswith("ckpt="))
+    assert members.find(typed.removeprefix("ckpt="), None) == files
+
+    before = (folder / "metrics.json").stat().st_mtime_ns
+    again = sweep()
+    assert again.out[-2:] == [said, line]
+    assert (folder / "metrics.json").stat().st_mtime_ns == before  # nothing was measured twice
+
+
+def test_what_it_cannot_do_is_said(sweep, capsys):
+    assert sweep("sweep.ensemble=perhaps").err == ["error: sweep.ensemble=perhaps: must be true or false"]
+    found = sweep("sweep.listener=null")
+    assert found.code == cli.BAD_INPUT
+    assert found.err == ["error: sweep.ensemble=true: needs sweep.listener, which measures it"]
+
+
+def test_repeats_are_members_too_and_the_incomplete_are_not(made_study, tmp_path):
+    study = made_study(6, repeats=2)
+    names = [str(file.relative_to(tmp_path).parts[0]) for file in together.checkpoints(study, tmp_path)]
+    assert names == ["0-0", "0-1", "1-0", "1-1", "4-0", "4-1"]  # 2 was pruned, 3 failed, 5 was interrupted
+
+
+def test_one_trial_is_no_ensemble(made_study, tmp_path, capsys):
+    together.measure(made_study(1), compose("train", []), tmp_path)
+    assert capsys.readouterr().out == "ensemble: takes two complete trials; none was measured\n"
+    assert not (Path(tmp_path) / together.FOLDER).exists()
