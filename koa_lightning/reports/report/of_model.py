@@ -37,9 +37,10 @@ def _preprocessing(found: Dossier, model: dict[str, Any]) -> str:
     side = how.get("canonical_side")
     mirrored = f" Knees are mirrored to side {side}." if side else ""
     repaired = " Images with dark bone are inverted." if how.get("fix_polarity") else ""
-    size = how["image_size"]
+    size, top, bottom = how["image_size"], how.get("top", 0.0), how.get("bottom", 1.0)
+    band = f"Of the height, the part from {top:.0%} to {bottom:.0%} alone. " if (top, bottom) != (0.0, 1.0) else ""
     return (
-        f"One gray channel, {fit} to {size} x {size} pixels, normalised with mean {net['mean']:.3f} and standard "
+        f"{band}One gray channel, {fit} to {size} x {size} pixels, normalised with mean {net['mean']:.3f} and standard "
         f"deviation {net['std']:.3f}.{mirrored}{repaired}"
     )
 
@@ -85,6 +86,8 @@ def _training(found: Dossier, model: dict[str, Any]) -> str:
         f"schedule {made['scheduler']}" if "scheduler" in made else "",
         f"batches of {data['batch_size']}" if "batch_size" in data else "",
         f"{epochs} epochs trained" if epochs else "",
+        *_held_back(optimizer),
+        _growing(config.get("resize", {})),
         f"at most {config['trainer']['max_epochs']} epochs" if "trainer" in config else "",
         f"seed {config['seed']}" if "seed" in config else "",
         f"precision {model['plan']['precision']}",
@@ -93,13 +96,33 @@ def _training(found: Dossier, model: dict[str, Any]) -> str:
     return sentence(", ".join(item for item in said if item)) + "."
 
 
+def _held_back(optimizer: dict[str, Any]) -> list[str]:
+    """Return what of the network trains later, slower or never."""
+    first, every, rests, decay = (
+        optimizer.get(name) for name in ("head_only_epochs", "unfreeze_every", "frozen_stages", "layer_decay")
+    )
+    return [
+        f"the classifier alone for {first} epochs" if first else "",
+        f"one more stage each {every} epochs" if every else "",
+        f"the first {rests} stages at rest" if rests else "",
+        f"learning rate times {decay:g} a stage" if decay not in (None, 1.0) else "",
+    ]
+
+
+def _growing(resize: dict[str, Any]) -> str:
+    first = resize.get("first", 1.0)
+    return f"pictures from {first:.0%} of their size on" if first != 1.0 else ""
+
+
 def _augmentation(found: Dossier, model: dict[str, Any]) -> str:
     neutral = (None, 0, 0.0, [1.0, 1.0], "zeros")
     given = {k: v for k, v in model["config"].get("augment", {}).items() if v not in neutral}
     if not given.get("erasing"):
         given = {name: value for name, value in given.items() if not name.startswith("erasing")}
     shown = ", ".join(f"{name} {value}" for name, value in given.items() if not isinstance(value, dict))
-    return f"Augmentation: {shown}." if shown else "No augmentation."
+    mix = model["config"].get("mix", {})
+    mixed = "".join(f" {name.capitalize()} with alpha {mix[name]:g}." for name in ("mixup", "cutmix") if mix.get(name))
+    return (f"Augmentation: {shown}." if shown else "No augmentation.") + mixed
 
 
 def _selection(found: Dossier, model: dict[str, Any]) -> str:
