@@ -36,6 +36,7 @@ _NUMBERS: dict[str, tuple[type, float, float]] = {
     "data.source.n_patients": (int, 1, 10_000_000),
     "data.source.seed": (int, 0, 2**32 - 1),
     "trainer.max_epochs": (int, 1, 100_000),
+    "trainer.limit_epochs": (int, 1, 100_000),
     "trainer.accumulate_grad_batches": (int, 1, 100_000),
     "trainer.check_val_every_n_epoch": (int, 1, 100_000),
     "trainer.gradient_clip_val": (float, 0.0, 1e9),
@@ -107,8 +108,8 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 }
 _MAY_BE_NULL = {
     "batch_size", "data.eval_batch_size", "data.folds", "data.canonical_side", "optimizer.head_lr",
-    "trainer.gradient_clip_val", "trainer.limit_train_batches", "trainer.limit_val_batches", "spacing", "trial",
-    "refer_below", "refer_risk",
+    "trainer.gradient_clip_val", "trainer.limit_epochs", "trainer.limit_train_batches", "trainer.limit_val_batches",
+    "spacing", "trial", "refer_below", "refer_risk",
 }  # fmt: skip
 _LESS_IS_BETTER = ("loss", "mae", "mae_expected", "ece")
 

@@ -36,6 +36,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     validate(cfg)
     speed.tune_allocator()  # before torch is imported
     name_places(cfg)
+    if cfg.trainer.get("limit_epochs"):
+        cfg.trainer.max_epochs = min(cfg.trainer.max_epochs, cfg.trainer.limit_epochs)
     folder = Path(cfg.out)
     with resume.holding(folder):
         return _train(cfg, folder)
@@ -117,7 +119,7 @@ def _trainer(
     callbacks += [history, cb.Checkpoints(folder / "checkpoints", cfg.monitor, cfg.mode)]
     callbacks.append(cb.OneLineAnEpoch(cfg.monitor) if cfg.quiet else RichProgressBar())
     return made(
-        {key: value for key, value in plain(cfg.trainer).items() if key != "channels_last"},
+        {key: value for key, value in plain(cfg.trainer).items() if key not in ("channels_last", "limit_epochs")},
         "trainer",
         precision=precision,
         callbacks=callbacks,
