@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -61,32 +60,11 @@ class Plan:
         import torch
 
         if self.precision == "bf16-hybrid":
-            depthwise_in_fp32(net)
+            from koa_lightning.models import faster
+
+            faster.depthwise_in_fp32(net)
+            faster.spare_squeeze(net)
         return net.to(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
-
-
-def depthwise_in_fp32(net: nn.Module) -> int:
-    """Make depthwise convolutions leave autocast, and return how many.
-
-    Their backward pass is several times slower in bf16 than in fp32 on CPU, while other convolutions gain from bf16.
-    """
-    import torch
-    from torch import nn
-
-    classes: dict[type, type] = {}
-
-    def in_fp32(klass: type) -> type:
-        def forward(self: nn.Conv2d, image: torch.Tensor) -> torch.Tensor:
-            with torch.autocast(image.device.type, enabled=False):
-                return klass.forward(self, image.float())  # type: ignore[attr-defined]
-
-        return type(f"{klass.__name__}InFp32", (klass,), {"forward": forward})
-
-    found = [m for m in net.modules() if isinstance(m, nn.Conv2d) and 1 < m.groups == m.in_channels]
-    for module in found:
-        if not type(module).__name__.endswith("InFp32"):
-            module.__class__ = classes.setdefault(type(module), in_fp32(type(module)))
-    return len(found)
 
 
 def cpu_has_bf16() -> bool:

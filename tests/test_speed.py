@@ -11,7 +11,7 @@ from torch import nn
 
 from koa_lightning import speed
 from koa_lightning.models.net import NetSpec, build
-from koa_lightning.speed import Plan, choose, depthwise_in_fp32
+from koa_lightning.speed import Plan, choose
 
 
 @pytest.fixture
@@ -54,20 +54,6 @@ def test_hybrid_keeps_names_weights_and_numbers(net, image):
     assert list(hybrid.state_dict()) == list(plain.state_dict())
     assert torch.equal(hybrid(image), plain(image))
     plain.load_state_dict(hybrid.state_dict())
-
-
-def test_hybrid_is_counted_and_made_once(net):
-    n = len(depthwise_of(net))
-    assert depthwise_in_fp32(net) == depthwise_in_fp32(net) == n > 0
-    assert {type(m).__name__ for m in depthwise_of(net)} == {"Conv2dInFp32"}
-    assert depthwise_in_fp32(nn.Sequential(nn.Conv2d(4, 4, 3), nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3, groups=2))) == 0
-
-
-def test_tensorflow_padding_stays(image):
-    net = build(NetSpec("tf_efficientnet_lite0")).eval()
-    wanted = net(image)
-    assert depthwise_in_fp32(net) == 16
-    assert torch.equal(net(image), wanted)
 
 
 def test_hybrid_computes_depthwise_in_fp32_and_the_rest_in_bf16(net, image):

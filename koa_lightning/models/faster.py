@@ -1,0 +1,120 @@
+"""Layers that train faster on a CPU and compute the same; only the order of sums, and so the last digits, differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import pad_same
+from timm.layers.conv2d_same import Conv2dSame
+from timm.models._efficientnet_blocks import SqueezeExcite
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+# Up to this width oneDNN has a fast kernel for the weights' gradient of a depthwise convolution; of 5 x 5 it takes ten
+# times as long as of 5 x 3, so wider ones are computed in pieces of this width.
+_FAST_WIDTH = 3
+_convolution_backward = torch.ops.aten.convolution_backward
+
+
+def depthwise_in_fp32(net: nn.Module) -> int:
+    """Make depthwise convolutions leave autocast, and return how many.
+
+    Their backward pass is several times slower in bf16 than in fp32 on CPU, while other convolutions gain from bf16.
+    """
+    classes: dict[type, type] = {}
+    found = [m for m in net.modules() if isinstance(m, nn.Conv2d) and 1 < m.groups == m.in_channels]
+    for module in found:
+        if not type(module).__name__.endswith("InFp32"):
+            module.__class__ = classes.setdefault(type(module), _in_fp32(type(module)))
+    return len(found)
+
+
+def _in_fp32(klass: type) -> type:
+    def forward(self: nn.Conv2d, image: Tensor) -> Tensor:
+        with torch.autocast(image.device.type, enabled=False):
+            image = image.float()
+            if self.kernel_size[1] <= _FAST_WIDTH or not _is_plain(self):
+                return klass.forward(self, image)  # type: ignore[attr-defined]
+            padding = self.padding
+            if isinstance(self, Conv2dSame):
+                image, padding = pad_same(image, list(self.kernel_size), list(self.stride)), (0, 0)
+            return _Depthwise.apply(image, self.weight, self.stride, padding)
+
+    return type(f"{klass.__name__}InFp32", (klass,), {"forward": forward})
+
+
+def _is_plain(conv: nn.Conv2d) -> bool:
+    known = type(conv).__mro__[1] in (nn.Conv2d, Conv2dSame) and not isinstance(conv.padding, str)
+    one_each = conv.out_channels == conv.in_channels
+    return known and one_each and conv.bias is None and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
+
+
+class _Depthwise(torch.autograd.Function):
+    """A depthwise convolution whose weights' gradient is computed in pieces of `_FAST_WIDTH` columns."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(image, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return F.conv2d(image, weight, None, stride, padding, 1, len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        image, weight = ctx.saved_tensors
+        of_image = of_weight = None
+        if ctx.needs_input_grad[0]:
+            of_image = _backward(gradient, image, weight, ctx.stride, ctx.padding, 0)
+        if ctx.needs_input_grad[1]:
+            of_weight = torch.empty_like(weight)
+            width, last = image.shape[3], weight.shape[3] - _FAST_WIDTH
+            seen = ctx.stride[1] * (gradient.shape[3] - 1) + _FAST_WIDTH  # columns that a piece slides over
+            for first in (*range(0, last, _FAST_WIDTH), last):
+                before = ctx.padding[1] - first
+                columns = F.pad(image, (before, seen - width - before))
+                piece = slice(first, first + _FAST_WIDTH)
+                of_weight[..., piece] = _backward(
+                    gradient, columns, weight[..., piece], ctx.stride, (ctx.padding[0], 0), 1
+                )
+        return of_image, of_weight, None, None
+
+
+def _backward(
+    gradient: Tensor, image: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int], wanted: int
+) -> Tensor:
+    """Return the gradient of the image (`wanted` 0) or of the weight (1) of a depthwise convolution."""
+    mask = [wanted == 0, wanted == 1, False]
+    found = _convolution_backward(
+        gradient, image, weight, None, stride, padding, (1, 1), False, (0, 0), len(weight), mask
+    )
+    return found[wanted]
+
+
+def spare_squeeze(net: nn.Module) -> int:
+    """Let squeeze-and-excitation hand back the gradient of its mean as one number a channel; return how many do.
+
+    Autograd's own gradient of a mean is a whole picture of equal numbers, written to memory and read again.
+    """
+    found = [module for module in net.modules() if type(module) in (SqueezeExcite, _SqueezeExcite)]
+    for module in found:
+        module.__class__ = _SqueezeExcite
+    return len(found)
+
+
+class _Mean(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, image: Tensor) -> Tensor:
+        ctx.shape = image.shape
+        return image.mean((2, 3), keepdim=True)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return (gradient / (ctx.shape[2] * ctx.shape[3])).expand(ctx.shape)
+
+
+class _SqueezeExcite(SqueezeExcite):
+    def forward(self, image: Tensor) -> Tensor:
+        squeezed = self.conv_expand(self.act1(self.conv_reduce(_Mean.apply(image))))
+        return image * self.gate(squeezed)
