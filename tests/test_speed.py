@@ -82,6 +82,19 @@ def test_hybrid_gradients_are_near_those_of_fp32(net, image):
     assert torch.cosine_similarity(exact, hybrid, dim=0) > 0.999
 
 
+def test_bf16_keeps_names_and_gives_bf16_everywhere(net, image):
+    names, kinds = list(net.state_dict()), set()
+    plain = Plan("bf16", True, "").prepare(net).train()
+    assert list(plain.state_dict()) == names
+    for module in plain.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda m, args, out: kinds.add(out.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        plain(image).float().square().mean().backward()
+    assert kinds == {torch.bfloat16}
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in plain.parameters())
+
+
 def test_a_copy_of_a_hybrid_is_one_of_its_own(net, image):
     hybrid = Plan("bf16-hybrid", True, "").prepare(net).eval()
     twin = copy.deepcopy(hybrid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,26 +24,48 @@ def depthwise_in_fp32(net: nn.Module) -> int:
 
     Their backward pass is several times slower in bf16 than in fp32 on CPU, while other convolutions gain from bf16.
     """
+    return _swap(net, "InFp32", _in_fp32)
+
+
+def depthwise_backward_in_fp32(net: nn.Module) -> int:
+    """Make depthwise convolutions compute in bf16 as autocast wants, but those gradients in fp32 that bf16 is slow at.
+
+    Nothing changes on a GPU.
+
+    Returns:
+        How many they are.
+    """
+    return _swap(net, "BackInFp32", _backward_in_fp32)
+
+
+def _swap(net: nn.Module, suffix: str, forward_of: Callable[[type], Callable[..., Tensor]]) -> int:
     classes: dict[type, type] = {}
     found = [m for m in net.modules() if isinstance(m, nn.Conv2d) and 1 < m.groups == m.in_channels]
     for module in found:
-        if not type(module).__name__.endswith("InFp32"):
-            module.__class__ = classes.setdefault(type(module), _in_fp32(type(module)))
+        old = type(module)
+        if not old.__name__.endswith(suffix):
+            made = classes.get(old) or type(f"{old.__name__}{suffix}", (old,), {"forward": forward_of(old)})
+            module.__class__ = classes[old] = made
     return len(found)
 
 
-def _in_fp32(klass: type) -> type:
+def _in_fp32(klass: type) -> Callable[..., Tensor]:
     def forward(self: nn.Conv2d, image: Tensor) -> Tensor:
         with torch.autocast(image.device.type, enabled=False):
-            image = image.float()
-            if self.kernel_size[1] <= _FAST_WIDTH or not _is_plain(self):
-                return klass.forward(self, image)  # type: ignore[attr-defined]
-            padding = self.padding
-            if isinstance(self, Conv2dSame):
-                image, padding = pad_same(image, list(self.kernel_size), list(self.stride)), (0, 0)
-            return _Depthwise.apply(image, self.weight, self.stride, padding)
+            wide = image.device.type == "cpu" and self.kernel_size[1] > _FAST_WIDTH and _is_plain(self)
+            return _apply(self, image.float()) if wide else klass.forward(self, image.float())  # type: ignore[attr-defined]
 
-    return type(f"{klass.__name__}InFp32", (klass,), {"forward": forward})
+    return forward
+
+
+def _backward_in_fp32(klass: type) -> Callable[..., Tensor]:
+    def forward(self: nn.Conv2d, image: Tensor) -> Tensor:
+        if image.device.type != "cpu" or not torch.is_autocast_enabled("cpu") or not _is_plain(self):
+            return klass.forward(self, image)  # type: ignore[attr-defined]
+        with torch.autocast("cpu", enabled=False):
+            return _apply(self, image.to(torch.get_autocast_dtype("cpu")))
+
+    return forward
 
 
 def _is_plain(conv: nn.Conv2d) -> bool:
@@ -51,34 +74,52 @@ def _is_plain(conv: nn.Conv2d) -> bool:
     return known and one_each and conv.bias is None and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
 
 
+def _apply(conv: nn.Conv2d, image: Tensor) -> Tensor:
+    padding = conv.padding
+    if isinstance(conv, Conv2dSame):
+        image, padding = pad_same(image, list(conv.kernel_size), list(conv.stride)), (0, 0)
+    return _Depthwise.apply(image, conv.weight, conv.stride, padding)
+
+
 class _Depthwise(torch.autograd.Function):
-    """A depthwise convolution whose weights' gradient is computed in pieces of `_FAST_WIDTH` columns."""
+    """A depthwise convolution in the type of the image, whose gradients are computed the fastest way."""
 
     @staticmethod
     def forward(ctx: Any, image: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
         ctx.save_for_backward(image, weight)
         ctx.stride, ctx.padding = stride, padding
-        return F.conv2d(image, weight, None, stride, padding, 1, len(weight))
+        return F.conv2d(image, weight.to(image.dtype), None, stride, padding, 1, len(weight))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         image, weight = ctx.saved_tensors
         of_image = of_weight = None
+        exact, picture = gradient.float(), image.float()
         if ctx.needs_input_grad[0]:
-            of_image = _backward(gradient, image, weight, ctx.stride, ctx.padding, 0)
+            # bf16 takes twenty times as long with a stride, and half as long without.
+            given = (exact, picture, weight) if max(ctx.stride) > 1 else (gradient, image, weight.to(image.dtype))
+            of_image = _backward(*given, ctx.stride, ctx.padding, 0).to(image.dtype)
         if ctx.needs_input_grad[1]:
-            of_weight = torch.empty_like(weight)
-            width, last = image.shape[3], weight.shape[3] - _FAST_WIDTH
-            seen = ctx.stride[1] * (gradient.shape[3] - 1) + _FAST_WIDTH  # columns that a piece slides over
-            for first in (*range(0, last, _FAST_WIDTH), last):
-                before = ctx.padding[1] - first
-                columns = F.pad(image, (before, seen - width - before))
-                piece = slice(first, first + _FAST_WIDTH)
-                of_weight[..., piece] = _backward(
-                    gradient, columns, weight[..., piece], ctx.stride, (ctx.padding[0], 0), 1
-                )
+            of_weight = _of_weight(exact, picture, weight, ctx.stride, ctx.padding)
         return of_image, of_weight, None, None
+
+
+def _of_weight(
+    gradient: Tensor, image: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]
+) -> Tensor:
+    """Return the gradient of the weight, in pieces of `_FAST_WIDTH` columns."""
+    width, last = image.shape[3], weight.shape[3] - _FAST_WIDTH
+    if last <= 0:
+        return _backward(gradient, image, weight, stride, padding, 1)
+    found = torch.empty_like(weight)
+    seen = stride[1] * (gradient.shape[3] - 1) + _FAST_WIDTH  # columns that a piece slides over
+    for first in (*range(0, last, _FAST_WIDTH), last):
+        before = padding[1] - first
+        columns = F.pad(image, (before, seen - width - before))
+        piece = slice(first, first + _FAST_WIDTH)
+        found[..., piece] = _backward(gradient, columns, weight[..., piece], stride, (padding[0], 0), 1)
+    return found
 
 
 def _backward(

@@ -12,7 +12,7 @@ from timm.models._efficientnet_blocks import SqueezeExcite
 from torch import nn
 
 from koa_lightning.models import faster
-from koa_lightning.models.faster import depthwise_in_fp32, spare_squeeze
+from koa_lightning.models.faster import depthwise_backward_in_fp32, depthwise_in_fp32, spare_squeeze
 from koa_lightning.models.net import NetSpec, build
 
 
@@ -69,6 +69,25 @@ def test_a_depthwise_convolution_has_torchs_gradients(kernel, stride, padding, h
     assert_the_same(gradients(fast, image), gradients(plain, image))
 
 
+@settings(max_examples=25)
+@given(kernel=st.sampled_from([3, 5, 7]), stride=st.sampled_from([1, 2]), side=st.integers(8, 12), same=st.booleans())
+def test_in_bf16_the_gradients_are_those_of_rounded_images(kernel, stride, side, same):
+    torch.manual_seed(0)
+    kind = Conv2dSame if same else nn.Conv2d
+    plain = kind(6, 6, kernel, stride, kernel // 2, groups=6, bias=False)
+    fast = copy.deepcopy(plain)
+    depthwise_backward_in_fp32(fast)
+    image = torch.randn(3, 6, side, side).bfloat16().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        out, of_image, of_weight = gradients(fast, image)
+    wanted_out, wanted_image, wanted_weight = gradients(plain, image)
+    assert out.dtype == torch.bfloat16 and of_weight.dtype == torch.float32
+    torch.testing.assert_close(out.float(), wanted_out, rtol=2e-2, atol=2e-2)
+    torch.testing.assert_close(of_image, wanted_image, rtol=2e-2, atol=2e-2)
+    torch.testing.assert_close(of_weight, wanted_weight, rtol=1e-2, atol=1e-2 * float(wanted_weight.abs().max()))
+    assert torch.equal(fast(image), plain(image))  # without autocast nothing is rounded
+
+
 @pytest.mark.parametrize(
     "options",
     [{"bias": True}, {"dilation": 2}, {"padding_mode": "reflect"}, {"padding": "same"}, {"out_channels": 12}],
@@ -78,10 +97,11 @@ def test_what_it_does_not_know_stays_torchs(options, monkeypatch):
     monkeypatch.setattr(faster._Depthwise, "apply", lambda *_: pytest.fail("not for these"))
     given = {"in_channels": 6, "out_channels": 6, "kernel_size": 5, "groups": 6, "bias": False, "padding": 2, **options}
     plain = nn.Conv2d(**given)
-    fast = copy.deepcopy(plain)
-    depthwise_in_fp32(fast)
     image = torch.randn(2, 6, 12, 12)
-    assert_the_same(gradients(fast, image), gradients(plain, image))
+    for swap in (depthwise_in_fp32, depthwise_backward_in_fp32):
+        fast = copy.deepcopy(plain)
+        assert swap(fast) == 1
+        assert_the_same(gradients(fast, image), gradients(plain, image))
 
 
 def test_a_resting_layer_gets_no_gradient():
