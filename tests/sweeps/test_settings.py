@@ -11,7 +11,8 @@ from koa_lightning.sweeps import settings
 GIVEN = {
     "method": "tpe", "space": {}, "trials": 3, "metrics": ["m"], "directions": ["max"], "seed": 1, "startup_trials": 2,
     "name": None, "storage": None, "pruner": None, "repeats": 1, "repeat": "fold", "n_jobs": 1, "max_failures": None,
-    "folder": "runs/{name}", "free": ["part.free"], "listener": None, "settings": None, "_target_": "x",
+    "folder": "runs/{name}", "free": ["part.free"], "listener": None, "ensemble": False, "settings": None,
+    "_target_": "x",
 }  # fmt: skip
 
 
@@ -35,6 +36,8 @@ def test_settings_of_one_node_win():
         ({"max_failures": -1}, "sweep.max_failures=-1: must be a whole number from 0"),
         ({"metrics": ["m", "m"], "directions": ["max", "max"]}, "must name one metric, or several different ones"),
         ({"name": " "}, "sweep.name: must not be empty"),
+        ({"ensemble": 1}, "sweep.ensemble=1: must be true or false"),
+        ({"ensemble": True}, "sweep.ensemble=true: needs sweep.listener, which measures it"),
     ],
 )
 def test_settings_that_cannot_be(more, line):
