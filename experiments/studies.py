@@ -107,10 +107,13 @@ def keep(file: Path, rows: Sequence[dict[str, Any]], key: Sequence[str]) -> pd.D
     return new
 
 
-def interval(row: Mapping[str, Any], name: str) -> str:
-    """Return a metric of a row with its interval, as pages show it: `.598 (.560 to .633)`."""
-    value, low, high = (f"{row[f'{name}{end}']:.3f}".replace("0.", ".", 1) for end in ("", "_low", "_high"))
-    return f"{value} ({low} to {high})"
+def intervals(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return the metrics that pages show, with their intervals: accuracy `.598 (.560 to .633)`, and quadratic kappa."""
+    shown = {}
+    for name in GAINS:
+        value, low, high = (f"{row[f'{name}{end}']:.3f}".replace("0.", ".", 1) for end in ("", "_low", "_high"))
+        shown[name.replace("_", " ")] = f"{value} ({low} to {high})"
+    return shown
 
 
 def show(page: Path, rows: Sequence[Mapping[str, str]]) -> None:

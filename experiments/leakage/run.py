@@ -78,11 +78,9 @@ def page(folder: Path) -> None:
     if file.exists():
         results = pd.read_csv(folder / "results.csv", dtype={"seed": "str"}).query("seed == @ALL")
         said = pd.read_csv(folder / "audit.csv").set_index("protocol")["said"]
-        shown = {"accuracy": "accuracy", "quadratic_kappa": "quadratic kappa"}
         studies.show(
             file,
-            [{"protocol": PROTOCOLS[row["protocol"]].words.replace("\n", " ")}
-             | {title: studies.interval(row, name) for name, title in shown.items()}
+            [{"protocol": PROTOCOLS[row["protocol"]].words.replace("\n", " ")} | studies.intervals(row)
              | {"the audit": str(said[row["protocol"]])} for row in results.to_dict("records")],
         )  # fmt: skip
 

@@ -53,9 +53,14 @@ def measure(study: Study, config: DictConfig, folder: Path) -> None:
         metrics = _evaluate(files, config, out, study.user_attrs)
     said = ", ".join(f"{name} {metrics[name]:.3f}" for name in _SHOWN if metrics.get(name) is not None)
     print(f"ensemble of {len(files)} on the validation part, mirrored images averaged: {said}; in {out}", flush=True)
-    print(
-        f"  python -m koa_lightning.eval ckpt={shlex.quote(str(folder / '*' / BEST))} split=test tta=flip", flush=True
-    )
+    ckpt = shlex.quote(f"ckpt={_typed(files, folder)}")
+    print(f"  python -m koa_lightning.eval {ckpt} split=test tta=flip", flush=True)
+
+
+def _typed(files: Sequence[Path], folder: Path) -> str:
+    """Return how `ckpt` names these files: by a pattern, unless other trials left checkpoints too."""
+    is_all = set(files) == set(folder.glob(f"*/{BEST}"))
+    return str(folder / "*" / BEST) if is_all else f"[{','.join(map(str, files))}]"
 
 
 def _measured(files: Sequence[Path], out: Path) -> dict[str, Any] | None:

@@ -109,9 +109,10 @@ def test_what_a_run_gains_over_another(right):
 def test_a_page_gets_its_table(tmp_path):
     page = tmp_path / "README.md"
     page.write_text("# One\n\n<!-- results -->\nold\n<!-- end of results -->\n\nmore\n")
-    row = {"accuracy": 0.6884, "accuracy_low": 0.5, "accuracy_high": 1.0}
+    row = {f"{name}{end}": value for name in studies.GAINS for end, value in
+           (("", 0.6884), ("_low", 0.5), ("_high", 1.0))}  # fmt: skip
     for _ in range(2):  # it takes the place of the one before
-        studies.show(page, [{"run": "a", "accuracy": studies.interval(row, "accuracy")}])
+        studies.show(page, [{"run": "a", "accuracy": studies.intervals(row)["accuracy"]}])
         assert page.read_text() == (
             "# One\n\n<!-- results -->\n\n| run | accuracy |\n| --- | --- |\n| a | .688 (.500 to 1.000) |\n\n"
             "<!-- end of results -->\n\nmore\n"

@@ -29,6 +29,11 @@ def sweep(monkeypatch, launch, place, tiny):
     return run
 
 
+def named_by(line):
+    typed = next(item for item in shlex.split(line) if item.startswith("ckpt="))
+    return members.find(typed.removeprefix("ckpt="), None)
+
+
 def test_the_end_of_a_sweep_measures_its_trials_together(sweep, place):
     ended = sweep()
     assert ended.code == cli.DONE, ended.err
@@ -44,12 +49,16 @@ def test_the_end_of_a_sweep_measures_its_trials_together(sweep, place):
     said, line = ended.out[-2:]
     assert said.startswith("ensemble of 2 on the validation part, mirrored images averaged: accuracy ")
     assert f"accuracy {facts['ensemble']['accuracy']:.3f}" in said and said.endswith(f"in {folder}")
-    typed = next(item for item in shlex.split(line) if item.startswith("ckpt="))
-    assert members.find(typed.removeprefix("ckpt="), None) == files
+    assert named_by(line) == files
+    assert "*" in line
 
+    other = place / "here/2" / members.BEST  # as a pruned trial leaves one: it is no member
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"")
     before = (folder / "metrics.json").stat().st_mtime_ns
     again = sweep()
-    assert again.out[-2:] == [said, line]
+    assert again.out[-2] == said
+    assert named_by(again.out[-1]) == files
     assert (folder / "metrics.json").stat().st_mtime_ns == before  # nothing was measured twice
 
 
