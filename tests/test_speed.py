@@ -134,9 +134,9 @@ def test_a_gpu_is_not_measured(has, net, tmp_path, monkeypatch):
 def test_the_fastest_wins_and_is_remembered(net, tmp_path, monkeypatch, bf16_cpu):
     seconds, asked = {"fp32": 0.5, "bf16": 0.25, "bf16-hybrid": 0.125}, []
 
-    def measure(net, plan, image_size, batch_size):
-        asked.append(plan.precision)
-        return seconds[plan.precision]
+    def measure(net, plans, image_size, batch_size):
+        asked.extend(plan.precision for plan in plans)
+        return dict(seconds)
 
     monkeypatch.setattr(speed, "_seconds_a_step", measure)
     reason = "fp32 4.0 img/s, bf16 8.0 img/s, bf16-hybrid 16.0 img/s"
@@ -147,6 +147,28 @@ def test_the_fastest_wins_and_is_remembered(net, tmp_path, monkeypatch, bf16_cpu
     for other in ({"name": "x"}, {"image_size": 64}, {"batch_size": 4}, {"channels_last": False}):
         assert ask(net, tmp_path, **other).precision == "fp32", other
     assert len(json.loads((tmp_path / "speed.json").read_text())) == 5
+
+
+def test_the_ways_take_turns_and_the_near_ones_go_on(net, monkeypatch):
+    clock, seconds, order = [0.0], {"fp32": 9.0, "bf16": 4.0, "bf16-hybrid": 3.9}, []
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
+
+    def prepare(plan, net):
+        def hook(module, args, output):
+            clock[0] += seconds[plan.precision]
+            order.append(plan.precision)
+
+        net.register_forward_hook(hook)
+        return net
+
+    monkeypatch.setattr(Plan, "prepare", prepare)
+    plans = [Plan(p, True, "") for p in seconds]
+    assert speed._seconds_a_step(net, plans, 32, 2) == pytest.approx(seconds)
+    assert order == 4 * ["fp32", "bf16", "bf16-hybrid"] + 6 * ["bf16", "bf16-hybrid"]
+    order.clear()
+    seconds["bf16"] = 9.0
+    speed._seconds_a_step(net, plans, 32, 2)
+    assert order == 4 * ["fp32", "bf16", "bf16-hybrid"]
 
 
 def test_measuring_leaves_the_network_and_the_random_state(net, tmp_path, bf16_cpu, capsys):
@@ -168,7 +190,7 @@ def test_measuring_leaves_the_network_and_the_random_state(net, tmp_path, bf16_c
     [b"", b"{", b"[]", b"3", b"\xff\xfe", b'{"%s": 3}', b'{"%s": {"precision": "fp64", "reason": ""}}', b'{"%s": {}}'],
 )
 def test_a_damaged_memory_is_measured_again(content, net, tmp_path, monkeypatch, bf16_cpu):
-    monkeypatch.setattr(speed, "_seconds_a_step", lambda net, plan, *_: {"fp32": 1.0}.get(plan.precision, 2.0))
+    monkeypatch.setattr(speed, "_seconds_a_step", lambda *_: {"fp32": 1.0, "bf16": 2.0})
     ask(net, tmp_path)
     file = tmp_path / "speed.json"
     (key,) = json.loads(file.read_text())
@@ -178,7 +200,7 @@ def test_a_damaged_memory_is_measured_again(content, net, tmp_path, monkeypatch,
 
 
 def test_a_memory_that_cannot_be_written_is_said(net, tmp_path, monkeypatch, bf16_cpu, capsys):
-    monkeypatch.setattr(speed, "_seconds_a_step", lambda *_: 1.0)
+    monkeypatch.setattr(speed, "_seconds_a_step", lambda *_: {"fp32": 1.0})
     (tmp_path / "file").touch()
     assert ask(net, tmp_path / "file", quiet=True).precision == "fp32"
     assert "cannot be written" in capsys.readouterr().err
