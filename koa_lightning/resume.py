@@ -111,8 +111,9 @@ def check(cfg: DictConfig, record: Mapping[str, Any], folder: Path, epochs_done:
     if epochs_done > cfg.trainer.max_epochs or (
         epochs_done == cfg.trainer.max_epochs and (folder / DONE_FILE).exists()
     ):
+        limited = " and type trainer.limit_epochs=null" if cfg.trainer.get("limit_epochs") else ""
         raise InputError(
-            f"ckpt={cfg.ckpt}: all {epochs_done} epochs are done; raise trainer.max_epochs to train longer"
+            f"ckpt={cfg.ckpt}: all {epochs_done} epochs are done; raise trainer.max_epochs{limited} to train longer"
         )
     if record["net"]["name"] != cfg.model.name:
         then, now = record["net"]["name"], cfg.model.name

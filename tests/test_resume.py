@@ -249,6 +249,8 @@ def test_epochs_that_are_done(check):
     Path("outputs/run/done.json").touch()
     with pytest.raises(InputError, match=r"all 2 epochs are done; raise trainer.max_epochs"):
         check("trainer.max_epochs=2")
+    with pytest.raises(InputError, match=r"raise trainer.max_epochs and type trainer.limit_epochs=null to train"):
+        check("trainer.max_epochs=2", "trainer.limit_epochs=2")
     check("trainer.max_epochs=3")
 
 
