@@ -4,12 +4,13 @@
 
 Each run trains on the train part; its best epoch, and what is best among the runs, is chosen on the validation part.
 The test part is not opened. Writes results.csv beside this file: a row for each run, without and with the mirrored
-image. Research use only, not a medical device.
+image, and for those that `together` of runs.yaml names. Research use only, not a medical device.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import yaml
 from experiments import studies
 from koa_lightning import checkpoint
 from koa_lightning.metrics.tables import read_predictions
+from koa_lightning.resume import DONE_FILE
 
 HERE = Path(__file__).parent
 TTA = ("none", "flip")
@@ -33,6 +35,12 @@ def listed() -> dict[str, dict[str, Any]]:
         first = entry.get("common", content["common"])
         runs[name] = {"asks": entry["asks"], "own": own, "overrides": [*first, *own, f"name={name}"]}
     return runs
+
+
+def ensembles() -> dict[str, list[str]]:
+    """Return which runs are measured together, by the name of their rows."""
+    together: dict[str, list[str]] = yaml.safe_load((HERE / "runs.yaml").read_text())["together"]
+    return together
 
 
 def rows_of(name: str, run: dict[str, Any], root: Path, out: Path, more: list[str]) -> list[dict[str, Any]]:
@@ -56,12 +64,24 @@ def rows_of(name: str, run: dict[str, Any], root: Path, out: Path, more: list[st
         "data": record["data"]["fingerprint"],
         "commit": done["commit"],
     }
+    return measured(facts, [best], out / name, out)
+
+
+def rows_together(name: str, members: list[str], out: Path) -> list[dict[str, Any]]:
+    """Measure runs together that are done, their probabilities averaged; return the rows of the table."""
+    runs = [json.loads((out / member / DONE_FILE).read_text()) for member in members]
+    facts = {"name": name, "asks": "together", "overrides": " ".join(members)}
+    return measured(facts, [Path(done["checkpoint"]) for done in runs], out / name, out)
+
+
+def measured(facts: dict[str, Any], checkpoints: list[Path], folder: Path, out: Path) -> list[dict[str, Any]]:
+    """Grade the validation part without and with mirrored images; return the rows, with what they gain."""
     rows = []
     for tta in TTA:
-        predictions = studies.evaluate([best], out / name / f"val_{tta}", [*studies.PLAIN, f"tta={tta}"])
+        predictions = studies.evaluate(checkpoints, folder / f"val_{tta}", [*studies.PLAIN, f"tta={tta}"])
         row = facts | {"tta": tta, "knees": len(predictions), **studies.measure(predictions)}
         reference = out / REFERENCE / f"val_{tta}"
-        if name.startswith(f"{REFERENCE}_") and reference.exists():
+        if facts["name"].startswith(f"{REFERENCE}_") and reference.exists():
             row |= studies.gain(predictions, read_predictions(reference))
         rows.append(row)
     return rows
@@ -79,13 +99,18 @@ def main() -> None:
     unknown = [name for name in args.names if name not in runs]
     if unknown:
         typed.error(f"{unknown[0]}: no such run; there are {', '.join(runs)}")
+    out = args.out.absolute()
     for name in args.names or runs:
-        rows = rows_of(name, runs[name], args.folder.absolute(), args.out.absolute(), args.more)
-        studies.keep(args.results, rows, ("name", "tta"))
-        best = rows[-1]
-        print(
-            f"{name}: accuracy {best['accuracy']:.3f}, quadratic kappa {best['quadratic_kappa']:.3f} (flip)", flush=True
-        )
+        _keep(args.results, rows_of(name, runs[name], args.folder.absolute(), out, args.more))
+    for name, members in ensembles().items():
+        if all((out / member / DONE_FILE).exists() for member in members):
+            _keep(args.results, rows_together(name, members, out))
+
+
+def _keep(results: Path, rows: list[dict[str, Any]]) -> None:
+    studies.keep(results, rows, ("name", "tta"))
+    name, accuracy, kappa = (rows[-1][key] for key in ("name", "accuracy", "quadratic_kappa"))
+    print(f"{name}: accuracy {accuracy:.3f}, quadratic kappa {kappa:.3f} (flip)", flush=True)
 
 
 if __name__ == "__main__":

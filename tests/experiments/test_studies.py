@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from experiments import studies
 from experiments.chen2018_best import run as chen2018_best
 from experiments.leakage import run as leakage
-from experiments.recipe.run import listed
+from experiments.recipe.run import ensembles, listed
 from koa_lightning.config import choices_of, compose, validate
 
 PLACE = Path(studies.__file__).parent
@@ -39,6 +39,12 @@ def test_every_run_of_the_recipe_composes(name):
     assert cfg.name == name
     assert cfg.data.name == "chen2018"
     assert run["asks"]
+
+
+def test_runs_that_are_measured_together_are_short_runs():
+    for name, members in ensembles().items():
+        assert name.startswith("rank_") and name not in listed()
+        assert set(members) <= {run for run in listed() if run.startswith("rank")} and len(members) > 1
 
 
 def test_the_leakage_study_composes():
