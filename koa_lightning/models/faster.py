@@ -95,13 +95,15 @@ class _Depthwise(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         image, weight = ctx.saved_tensors
         of_image = of_weight = None
-        exact, picture = gradient.float(), image.float()
+        exact = gradient.float()
         if ctx.needs_input_grad[0]:
-            # bf16 takes twenty times as long with a stride, and half as long without.
-            given = (exact, picture, weight) if max(ctx.stride) > 1 else (gradient, image, weight.to(image.dtype))
+            # bf16 takes twenty times as long with a stride, twice as long where the kernel is wide, else half as long.
+            slow = max(ctx.stride) > 1 or weight.shape[3] > _FAST_WIDTH
+            shape = torch.empty_like(image, dtype=torch.float32)  # all that is asked of the image is its shape
+            given = (exact, shape, weight) if slow else (gradient, image, weight.to(image.dtype))
             of_image = _backward(*given, ctx.stride, ctx.padding, 0).to(image.dtype)
         if ctx.needs_input_grad[1]:
-            of_weight = _of_weight(exact, picture, weight, ctx.stride, ctx.padding)
+            of_weight = _of_weight(exact, image, weight, ctx.stride, ctx.padding)
         return of_image, of_weight, None, None
 
 
@@ -109,17 +111,31 @@ def _of_weight(
     gradient: Tensor, image: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]
 ) -> Tensor:
     """Return the gradient of the weight, in pieces of `_FAST_WIDTH` columns."""
-    width, last = image.shape[3], weight.shape[3] - _FAST_WIDTH
+    last = weight.shape[3] - _FAST_WIDTH
     if last <= 0:
-        return _backward(gradient, image, weight, stride, padding, 1)
+        return _backward(gradient, image.float(), weight, stride, padding, 1)
     found = torch.empty_like(weight)
     seen = stride[1] * (gradient.shape[3] - 1) + _FAST_WIDTH  # columns that a piece slides over
     for first in (*range(0, last, _FAST_WIDTH), last):
-        before = padding[1] - first
-        columns = F.pad(image, (before, seen - width - before))
+        columns = _columns(image, first - padding[1], seen)
         piece = slice(first, first + _FAST_WIDTH)
         found[..., piece] = _backward(gradient, columns, weight[..., piece], stride, (padding[0], 0), 1)
     return found
+
+
+def _columns(image: Tensor, first: int, count: int) -> Tensor:
+    """Return columns of an image in fp32, zeros where it has none; in one pass, which `F.pad` needs three for."""
+    low, high = max(first, 0), min(first + count, image.shape[3])
+    channels_last = image.is_contiguous(memory_format=torch.channels_last)
+    columns = torch.empty(
+        (*image.shape[:3], count),
+        device=image.device,
+        memory_format=torch.channels_last if channels_last else torch.contiguous_format,
+    )
+    columns[..., : low - first] = 0
+    columns[..., low - first : high - first] = image[..., low:high]
+    columns[..., high - first :] = 0
+    return columns
 
 
 def _backward(
@@ -159,3 +175,40 @@ class _SqueezeExcite(SqueezeExcite):
     def forward(self, image: Tensor) -> Tensor:
         squeezed = self.conv_expand(self.act1(self.conv_reduce(_Mean.apply(image))))
         return image * self.gate(squeezed)
+
+
+def spare_activations(net: nn.Module) -> int:
+    """Let activations that work in place do so without the copy that autograd takes of what they overwrite.
+
+    The gradient of ReLU6 can be told from its output; SiLU needs its input, which is kept anyway, so it writes elsewhere.
+
+    Returns:
+        How many they are.
+    """
+    found = [module for module in net.modules() if type(module) in (nn.ReLU6, nn.SiLU, _ReLU6) and module.inplace]
+    for module in found:
+        if isinstance(module, nn.ReLU6):
+            module.__class__ = _ReLU6
+        else:
+            module.inplace = False
+    return len(found)
+
+
+class _Clip(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        ctx.mark_dirty(value)
+        clipped = value.clamp_(0, 6)
+        ctx.save_for_backward(clipped)
+        return clipped
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (clipped,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(gradient, clipped, 0, 6)
+
+
+class _ReLU6(nn.ReLU6):
+    def forward(self, value: Tensor) -> Tensor:
+        return _Clip.apply(value)

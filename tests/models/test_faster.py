@@ -135,3 +135,33 @@ def test_a_whole_network_has_the_gradients_it_had():
     wanted, found = gradients(plain, image), gradients(fast, image.float())
     for a, b in zip(found, wanted, strict=True):
         assert torch.cosine_similarity(a.double().flatten(), b.flatten(), dim=0) > 1 - 1e-6
+
+
+@pytest.mark.parametrize("made", [nn.ReLU6, nn.SiLU])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_activations_in_place_have_torchs_gradients_without_a_copy(made, dtype):
+    image = torch.tensor([-7.0, -1.0, 0.0, 0.5, 5.9, 6.0, 9.0]).to(dtype)
+    plain, spare = (nn.Sequential(nn.Identity(), made(inplace=True)) for _ in range(2))
+    assert faster.spare_activations(spare) == 1
+
+    def run(net):
+        leaf = image.clone().requires_grad_()
+        out = net(leaf * 1)
+        return out.detach(), *torch.autograd.grad(out.float().square().sum(), leaf)
+
+    for a, b in zip(run(spare), run(plain), strict=True):
+        assert torch.equal(a, b)
+
+    def copies(net):
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            run(net)
+        return sum(event.name == "aten::clone" for event in profile.events())
+
+    assert copies(spare) < copies(plain)
+    assert [type(copy.deepcopy(spare)[1]), spare[1].inplace] == [type(spare[1]), made is nn.ReLU6]
+
+
+def test_activations_that_do_not_work_in_place_stay():
+    net = nn.Sequential(nn.ReLU6(), nn.SiLU(), nn.ReLU(inplace=True))
+    assert faster.spare_activations(net) == 0
+    assert [type(m) for m in net] == [nn.ReLU6, nn.SiLU, nn.ReLU]
