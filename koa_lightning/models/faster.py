@@ -100,8 +100,8 @@ class _Depthwise(torch.autograd.Function):
             # bf16 takes twenty times as long with a stride, twice as long where the kernel is wide, else half as long.
             slow = max(ctx.stride) > 1 or weight.shape[3] > _FAST_WIDTH
             shape = torch.empty_like(image, dtype=torch.float32)  # all that is asked of the image is its shape
-            given = (exact, shape, weight) if slow else (gradient, image, weight.to(image.dtype))
-            of_image = _backward(*given, ctx.stride, ctx.padding, 0).to(image.dtype)
+            like = (exact, shape, weight) if slow else (gradient, image, weight.to(image.dtype))
+            of_image = _backward(like[0], like[1], like[2], ctx.stride, ctx.padding, 0).to(image.dtype)
         if ctx.needs_input_grad[1]:
             of_weight = _of_weight(exact, image, weight, ctx.stride, ctx.padding)
         return of_image, of_weight, None, None
@@ -180,12 +180,13 @@ class _SqueezeExcite(SqueezeExcite):
 def spare_activations(net: nn.Module) -> int:
     """Let activations that work in place do so without the copy that autograd takes of what they overwrite.
 
-    The gradient of ReLU6 can be told from its output; SiLU needs its input, which is kept anyway, so it writes elsewhere.
+    The gradient of ReLU6 can be told from its output; SiLU needs its input, which is kept
+    anyway, so it writes elsewhere.
 
     Returns:
         How many they are.
     """
-    found = [module for module in net.modules() if type(module) in (nn.ReLU6, nn.SiLU, _ReLU6) and module.inplace]
+    found = [m for m in net.modules() if isinstance(m, nn.ReLU6 | nn.SiLU) and m.inplace]
     for module in found:
         if isinstance(module, nn.ReLU6):
             module.__class__ = _ReLU6
