@@ -62,7 +62,7 @@ def audited(name: str, file: Path, out: Path) -> dict[str, Any]:
     from koa_lightning.config import compose
     from koa_lightning.data.checks.findings import KINDS, LEAKAGE
 
-    folder = out / f"audit_{name}"
+    folder = out / f"audit_{file.stem}"
     if not (folder / "audit.json").exists():
         audit(compose("audit", ["data=table", f"data.table={file}", f"out={folder}", "quiet=true"]))
     result = json.loads((folder / "audit.json").read_text())
