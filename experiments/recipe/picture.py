@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from koa_lightning.reports.figures import INK, QUIET, save, stamp
 
 HERE = Path(__file__).parent
-REFERENCE, SEED = "rank", "rank_seed_"
-COLOURS = {"speed": "#b5651d", "another seed": "#8a96a3", "": "#0b6e99"}  # by what a run asks
+REFERENCE, SEED, TOGETHER = "rank", "rank_seed_", "rank_and_"
+COLOURS = {"speed": "#b5651d", "another seed": "#8a96a3", "together": "#3a7d44", "": "#0b6e99"}  # by what a run asks
 PANELS = {"accuracy": "accuracy", "quadratic_kappa": "quadratic kappa"}
 
 
@@ -39,19 +39,23 @@ def draw(folder: Path = HERE) -> Path:
     axes[2].axvline(base["minutes_alone"], color=QUIET, lw=1, ls="--")
     axes[2].set_title("minutes", color=INK, fontsize=11, loc="left")
     axes[2].spines[["top", "right", "left"]].set_visible(False)
-    axes[0].set_yticks(places, [_differs(row, base["overrides"]) for row in rows["overrides"]])
+    axes[2].tick_params(colors=INK, length=0)
+    axes[0].set_yticks(places, [_differs(*row, base["overrides"]) for row in rows["overrides"].items()])
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
     note = (
         f"What one change brings to a short run, {base['knees']} validation knees, mirrored image averaged\n"
-        "bars: 95 % intervals by patient; gray: what another seed does; brown: for speed; dashed: the run `rank`"
+        "bars: 95 % intervals by patient; gray: what another seed does; brown: for speed; green: three runs "
+        "together; dashed: the run `rank`"
     )
     figure.suptitle(note, color=INK, fontsize=11, x=0.01, ha="left")
     stamp(figure)
     return save(figure, folder / "results.png")
 
 
-def _differs(overrides: str, base: str) -> str:
-    """Return the overrides that the reference does not have."""
+def _differs(name: str, overrides: str, base: str) -> str:
+    """Return the overrides that the reference does not have, or what differs between runs that are taken together."""
+    if name.startswith(TOGETHER):
+        return f"three {name.removeprefix(TOGETHER)}"
     known = set(shlex.split(base))
     return " ".join(override for override in shlex.split(overrides) if override not in known)
 
