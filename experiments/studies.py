@@ -20,6 +20,7 @@ from koa_lightning.metrics.comparison import compare, match
 from koa_lightning.metrics.intervals import with_intervals
 from koa_lightning.metrics.tables import read_predictions
 from koa_lightning.resume import DONE_FILE
+from koa_lightning.sweeps.together import FOLDER as ENSEMBLE
 from koa_lightning.tracking.facts import git_facts
 
 _FILE = "study.json"  # in a run folder: processor seconds of each attempt, and the commit of the first
@@ -51,8 +52,27 @@ def train(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
         typed = [f"ckpt={last}", "quiet=true"] if last.exists() else [*overrides, f"out={folder}", "quiet=true"]
         _run("koa_lightning.train", typed, folder)
     done = json.loads((folder / DONE_FILE).read_text())
-    known = _known(folder)
-    return done | {"minutes_alone": sum(known["seconds"]) / 2 / 60, "commit": known["commit"]}
+    return done | _costs(folder)
+
+
+def sweep(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Run the trials of a sweep in a folder, or go on with those that are missing, or do nothing where all are done.
+
+    Args:
+        folder: Of the sweep.
+        overrides: Of `koa_lightning.train -m`, with `sweep.ensemble=true` among what they compose.
+
+    Returns:
+        `runs`, what `done.json` of each trial holds, in their order; `commit`, and `minutes_alone` of all together.
+
+    Raises:
+        SystemExit: The sweep ended with an error; with its exit code.
+    """
+    if not (folder / ENSEMBLE / "ensemble.json").exists():
+        _run("koa_lightning.train", ["-m", *overrides, f"sweep.folder={folder}", "quiet=true"], folder)
+    trials = sorted((file.parent for file in folder.glob(f"*/{DONE_FILE}")), key=lambda trial: int(trial.name))
+    runs = [json.loads((trial / DONE_FILE).read_text()) for trial in trials]
+    return {"runs": runs, **_costs(folder)}
 
 
 def evaluate(checkpoints: Sequence[Path], folder: Path, overrides: Sequence[str]) -> pd.DataFrame:
@@ -88,23 +108,30 @@ def gain(predictions: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float 
     return row
 
 
-def keep(file: Path, rows: Sequence[dict[str, Any]], key: Sequence[str]) -> pd.DataFrame:
+def keep(
+    file: Path, rows: Sequence[dict[str, Any]], key: Sequence[str], order: Sequence[str] | None = None
+) -> pd.DataFrame:
     """Put rows into a table in place of those with the same key; numbers are rounded to what can matter.
 
     Args:
         file: The CSV; it is made where it is missing.
         rows: New ones.
         key: Columns that name a row.
+        order: Values of the first of them in the order in which the table shows them, others last; else new rows are
+            the last ones.
     """
-    new = pd.DataFrame(rows).round(4)
+    table = pd.DataFrame(rows).round(4)
     if file.exists():
         old = pd.read_csv(file, dtype=dict.fromkeys(key, "str"))
-        known = set(map(tuple, new[list(key)].astype(str).to_numpy().tolist()))
-        new = pd.concat([old[[tuple(row) not in known for row in old[list(key)].to_numpy().tolist()]], new])
+        known = set(map(tuple, table[list(key)].astype(str).to_numpy().tolist()))
+        table = pd.concat([old[[tuple(row) not in known for row in old[list(key)].to_numpy().tolist()]], table])
+    if order:
+        place = {value: i for i, value in enumerate(order)}
+        table = table.sort_values(key[0], key=lambda names: names.map(place).fillna(len(place)), kind="stable")
     part = file.with_suffix(".part")
-    new.to_csv(part, index=False)
+    table.to_csv(part, index=False)
     part.replace(file)
-    return new
+    return table
 
 
 def intervals(row: Mapping[str, Any]) -> dict[str, str]:
@@ -149,6 +176,11 @@ def _run(module: str, typed: Sequence[str], folder: Path) -> None:
     process.returncode = code
     if code != 0:
         raise SystemExit(code)
+
+
+def _costs(folder: Path) -> dict[str, Any]:
+    known = _known(folder)
+    return {"minutes_alone": sum(known["seconds"]) / 2 / 60, "commit": known["commit"]}
 
 
 def _known(folder: Path) -> dict[str, Any]:

@@ -1,16 +1,18 @@
-"""Train the best recipe with several seeds, measure each and all together; what was ended goes on.
+"""Train the best recipe with several seeds, and the ensemble of networks; measure each and all together.
 
-    python -m experiments.chen2018_best.run FOLDER [--seeds 42 1 2] [--with KEY=VALUE ...]   # {train,val}/{0..4}/NAME
+    python -m experiments.chen2018_best.run FOLDER [seeds|networks] [--with KEY=VALUE ...]   # {train,val}/{0..4}/NAME
 
-Each seed is one `python -m koa_lightning.train experiment=chen2018_best seed=N data.root=FOLDER`. Writes results.csv
-beside this file: the validation part, each checkpoint with its mirrored images averaged, and the ensemble of all, with
-the fingerprint of the data; whoever has the test part can measure the same checkpoints there. Research use only, not a
-medical device.
+What was ended goes on. A seed is one `python -m koa_lightning.train experiment=chen2018_best seed=N data.root=FOLDER`
+and the ensemble is one `python -m koa_lightning.train -m experiment=chen2018_ensemble data.root=FOLDER`. Writes
+results.csv beside this file: the validation part, each checkpoint with its mirrored images averaged, and each ensemble,
+with the fingerprint of the data; whoever has the test part can measure the same checkpoints there. Research use only,
+not a medical device.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,32 +22,39 @@ from experiments import studies
 from koa_lightning import checkpoint
 
 HERE = Path(__file__).parent
-EXPERIMENT = "experiment=chen2018_best"
+ONE, ALL = "experiment=chen2018_best", "experiment=chen2018_ensemble"
 PART = ["split=val", "tta=flip", "calibrated=false", "tracking=none"]
+PROGRAM = "python -m koa_lightning.train"
 
 
-def main() -> None:
-    """Do what is typed."""
-    typed = argparse.ArgumentParser(prog="python -m experiments.chen2018_best.run", description=__doc__)
-    typed.add_argument("folder", type=Path, help="of Chen 2018")
-    typed.add_argument("--seeds", type=int, nargs="+", default=[42, 1, 2])
-    typed.add_argument("--out", type=Path, default=Path("outputs/chen2018_best"), help="where the runs go")
-    typed.add_argument("--results", type=Path, default=HERE / "results.csv")
-    typed.add_argument("--with", dest="more", nargs="*", default=[], help="overrides for each run")
-    args = typed.parse_args()
-    out, files, minutes = args.out.absolute(), list[Path](), 0.0
-    for seed in args.seeds:
-        folder, own = out / f"seed_{seed}", [EXPERIMENT, f"seed={seed}"]
-        done = studies.train(folder, [*own, f"data.root={args.folder.absolute()}", *args.more])
+def seeds(root: str, out: Path, numbers: Sequence[int], more: Sequence[str], results: Path) -> None:
+    """Train the recipe with each seed; measure each, and all together."""
+    files, minutes = list[Path](), 0.0
+    for number in numbers:
+        folder, own = out / f"seed_{number}", [ONE, f"seed={number}"]
+        done = studies.train(folder, [*own, root, *more])
         files.append(Path(done["checkpoint"]))
         minutes += done["minutes_alone"]
-        row = {"name": f"seed {seed}", "command": f"python -m koa_lightning.train {' '.join(own)} data.root=FOLDER"}
-        row |= {"best_epoch": done["best_epoch"], "minutes_alone": done["minutes_alone"], "commit": done["commit"]}
-        _keep(args.results, row, files[-1:], folder / "val_flip")
+        row = {"name": f"seed {number}", "command": f"{PROGRAM} {' '.join(own)} data.root=FOLDER"}
+        row |= {name: done[name] for name in ("best_epoch", "minutes_alone", "commit")}
+        _keep(results, row, files[-1:], folder / "val_flip")
     if len(files) > 1:
         row = {"name": f"ensemble of {len(files)} seeds", "command": "", "minutes_alone": minutes}
-        _keep(args.results, row, files, out / f"val_flip_of_{'_'.join(map(str, args.seeds))}")
-    page(args.results)
+        _keep(results, row, files, out / f"val_flip_of_{'_'.join(map(str, numbers))}")
+
+
+def networks(root: str, out: Path, more: Sequence[str], results: Path) -> None:
+    """Train the ensemble as the sweep that it is; measure each network, and all together."""
+    done = studies.sweep(out / "networks", [ALL, root, *more])
+    files = [Path(run["checkpoint"]) for run in done["runs"]]
+    for file, run in zip(files, done["runs"], strict=True):
+        net = checkpoint.read(file).record["net"]["name"]
+        own = f"{PROGRAM} {ALL} model.name={net} data.root=FOLDER"
+        row = {"name": f"{net} of the ensemble", "command": own, "best_epoch": run["best_epoch"]}
+        _keep(results, row | {"commit": done["commit"]}, [file], file.parents[1] / "val_flip")
+    row = {"name": f"ensemble of {len(files)} networks", "command": f"{PROGRAM} -m {ALL} data.root=FOLDER"}
+    row |= {name: done[name] for name in ("minutes_alone", "commit")}
+    _keep(results, row, files, out / "networks" / "val_flip")
 
 
 def page(results: Path) -> None:
@@ -53,10 +62,33 @@ def page(results: Path) -> None:
     file = results.with_name("README.md")
     if file.exists():
         rows = pd.read_csv(results).to_dict("records")
-        minutes = [{"minutes on two cores": f"{row['minutes_alone']:.0f}"} for row in rows]
+        minutes = ["" if pd.isna(row["minutes_alone"]) else f"{row['minutes_alone']:.0f}" for row in rows]
         studies.show(
-            file, [{"": r["name"]} | studies.intervals(r) | more for r, more in zip(rows, minutes, strict=True)]
-        )
+            file,
+            [{"": row["name"]} | studies.intervals(row) | {"minutes on two cores": took}
+             for row, took in zip(rows, minutes, strict=True)],
+        )  # fmt: skip
+
+
+def main() -> None:
+    """Do what is typed."""
+    typed = argparse.ArgumentParser(prog="python -m experiments.chen2018_best.run", description=__doc__)
+    typed.add_argument("folder", type=Path, help="of Chen 2018")
+    typed.add_argument("parts", nargs="*", help="seeds or networks; none: both", metavar="seeds|networks")
+    typed.add_argument("--seeds", type=int, nargs="+", default=[42, 1, 2])
+    typed.add_argument("--out", type=Path, default=Path("outputs/chen2018_best"), help="where the runs go")
+    typed.add_argument("--results", type=Path, default=HERE / "results.csv")
+    typed.add_argument("--with", dest="more", nargs="*", default=[], help="overrides for each training")
+    args = typed.parse_args()
+    unknown = [part for part in args.parts if part not in ("seeds", "networks")]
+    if unknown:
+        typed.error(f"{unknown[0]}: there are seeds and networks")
+    root, out = f"data.root={args.folder.absolute()}", args.out.absolute()
+    if "seeds" in args.parts or not args.parts:
+        seeds(root, out, args.seeds, args.more, args.results)
+    if "networks" in args.parts or not args.parts:
+        networks(root, out, args.more, args.results)
+    page(args.results)
 
 
 def _keep(results: Path, row: dict[str, Any], checkpoints: list[Path], folder: Path) -> None:

@@ -22,10 +22,12 @@ COLOURS = {"speed": "#b5651d", "another seed": "#8a96a3", "together": "#3a7d44",
 PANELS = {"accuracy": "accuracy", "quadratic_kappa": "quadratic kappa"}
 
 
-def draw(folder: Path = HERE) -> Path:
-    """Draw `results.png` beside the table, from the largest gain of kappa to the least; return it."""
-    rows = pd.read_csv(folder / "results.csv")
+def draw(results: Path = HERE / "results.csv") -> Path | None:
+    """Draw the figure beside the table, from the largest gain of kappa to the least; None where none is."""
+    rows = pd.read_csv(results)
     rows = rows[(rows["tta"] == "flip") & rows["name"].str.startswith(REFERENCE)].set_index("name")
+    if REFERENCE not in rows.index or len(rows) == 1:
+        return None
     base = rows.loc[REFERENCE]
     rows = rows.drop(index=REFERENCE).sort_values("quadratic_kappa_gain", ascending=False)
     places = range(len(rows))
@@ -49,7 +51,7 @@ def draw(folder: Path = HERE) -> Path:
     )
     figure.suptitle(note, color=INK, fontsize=11, x=0.01, ha="left")
     stamp(figure)
-    return save(figure, folder / "results.png")
+    return save(figure, results.with_suffix(".png"))
 
 
 def _differs(name: str, overrides: str, base: str) -> str:
@@ -79,4 +81,4 @@ def _panel(ax: Axes, rows: pd.DataFrame, metric: str, colours: list[str]) -> Non
 
 
 if __name__ == "__main__":
-    print(f"written to {draw()}")
+    print(draw() or f"no figure: {HERE / 'results.csv'} has no short runs beside {REFERENCE}")

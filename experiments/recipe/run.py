@@ -3,8 +3,9 @@
     python -m experiments.recipe.run FOLDER [NAME ...] [--with KEY=VALUE ...]   # {train,val}/{0..4}/9001104R.jpg
 
 Each run trains on the train part; its best epoch, and what is best among the runs, is chosen on the validation part.
-The test part is not opened. Writes results.csv beside this file: a row for each run, without and with the mirrored
-image, and for those that `together` of runs.yaml names. Research use only, not a medical device.
+The test part is not opened. Writes results.csv beside this file, in the order of runs.yaml: a row for each run, without
+and with the mirrored image, and for those that `together` of runs.yaml names; and results.png, the figure of the short
+runs. Research use only, not a medical device.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import yaml
 
 from experiments import studies
+from experiments.recipe import picture
 from koa_lightning import checkpoint
 from koa_lightning.metrics.tables import read_predictions
 from koa_lightning.resume import DONE_FILE
@@ -105,10 +107,12 @@ def main() -> None:
     for name, members in ensembles().items():
         if all((out / member / DONE_FILE).exists() for member in members):
             _keep(args.results, rows_together(name, members, out))
+    figure = picture.draw(args.results)
+    print(figure or f"no figure: it shows gains over the run {REFERENCE}, which is not in {args.results}", flush=True)
 
 
 def _keep(results: Path, rows: list[dict[str, Any]]) -> None:
-    studies.keep(results, rows, ("name", "tta"))
+    studies.keep(results, rows, ("name", "tta"), [*listed(), *ensembles()])
     name, accuracy, kappa = (rows[-1][key] for key in ("name", "accuracy", "quadratic_kappa"))
     print(f"{name}: accuracy {accuracy:.3f}, quadratic kappa {kappa:.3f} (flip)", flush=True)
 

@@ -1,6 +1,7 @@
 """The studies' programs, end to end on a handful of phantoms and the smallest network."""
 
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -104,11 +105,40 @@ def test_a_run_of_the_recipe(folder, tmp_path, typed, monkeypatch):
 
 
 @pytest.mark.slow
+def test_short_runs_are_listed_in_order_and_drawn(folder, tmp_path, typed, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--results", tmp_path / "results.csv", "--with", *TINY, "tracking=none"]
+    typed(recipe.main, folder, "rank_seed_1", *arguments)
+    assert "no figure: it shows gains over the run rank" in capfd.readouterr().out
+    typed(recipe.main, folder, "rank", "rank_seed_1", "rank_seed_2", *arguments)
+    rows = pd.read_csv(tmp_path / "results.csv")
+    assert rows["name"].tolist() == [
+        name for name in ("rank", "rank_seed_1", "rank_seed_2", "rank_and_seeds") for _ in "nf"
+    ]
+    assert rows["quadratic_kappa_gain_low"].notna().tolist() == [False] * 2 + [True] * 6
+    assert (tmp_path / "results.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_networks_of_the_ensemble_are_a_sweep(folder, tmp_path, typed, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny = [item for item in TINY if not item.startswith("model.name")]
+    arguments = [folder, "networks", "--results", tmp_path / "results.csv", "--with", *tiny, "tracking=none"]
+    for _ in range(2):  # it is done: nothing is trained again
+        typed(best.main, *arguments)
+        rows = pd.read_csv(tmp_path / "results.csv")
+        nets = [f"tf_efficientnet_lite{i} of the ensemble" for i in range(3)]
+        assert rows["name"].tolist() == [*nets, "ensemble of 3 networks"]
+        assert rows["minutes_alone"].notna().tolist() == [False, False, False, True]
+        assert (rows["knees"] == 16).all()
+
+
+@pytest.mark.slow
 def test_the_seeds_of_the_best_and_their_ensemble(folder, tmp_path, typed, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = tmp_path / "README.md"
     page.write_text("<!-- results -->\n<!-- end of results -->\n")
-    arguments = [folder, "--seeds", 1, 2, "--results", tmp_path / "results.csv"]
+    arguments = [folder, "seeds", "--seeds", 1, 2, "--results", tmp_path / "results.csv"]
     typed(best.main, *arguments, "--with", *TINY, "tracking=none")
     rows = pd.read_csv(tmp_path / "results.csv")
     assert rows["name"].tolist() == ["seed 1", "seed 2", "ensemble of 2 seeds"]
@@ -122,6 +152,27 @@ def test_an_unknown_run_is_named(folder, typed, capsys):
         typed(recipe.main, folder, "rank_magic")
     assert ended.value.code == 2
     assert "rank_magic: no such run; there are baseline" in capsys.readouterr().err
+
+
+def test_an_unknown_part_is_named(folder, typed, capsys):
+    with pytest.raises(SystemExit) as ended:
+        typed(best.main, folder, "folds")
+    assert ended.value.code == 2
+    assert "folds: there are seeds and networks" in capsys.readouterr().err
+
+
+def test_audits_are_kept_by_seed(tmp_path, monkeypatch):
+    def answer(cfg):  # of the audit: as many leaks as the seed in the table's name
+        n = int(cfg.data.table.removesuffix(".csv").rpartition("_")[2])
+        out = Path(cfg.out)
+        out.mkdir()
+        (out / "audit.json").write_text('{"exit_code": 1}')
+        pd.DataFrame({"kind": ["same_pixels"] * n, "severity": [LEAKAGE] * n}).to_csv(out / "findings.csv")
+
+    monkeypatch.setattr("koa_lightning.audit.audit", answer)
+    for seed in (2, 1, 2):
+        file = tmp_path / f"at_random_{seed}.csv"
+        assert leakage.audited("at_random", file, tmp_path)["leakage_findings"] == seed
 
 
 def test_a_training_that_fails_ends_the_study(tmp_path, typed, monkeypatch):

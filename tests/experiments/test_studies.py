@@ -103,6 +103,14 @@ def test_numbers_with_their_intervals(right):
     assert set(row) == {f"{name}{end}" for name in studies.MEASURED for end in ("", "_low", "_high")}
 
 
+def test_rows_are_kept_in_an_order(tmp_path):
+    file = tmp_path / "results.csv"
+    for name in ("old", "c", "a", "b", "a"):
+        table = studies.keep(file, [{"name": name, "x": x} for x in (1, 2)], ("name",), ["a", "b", "c"])
+    assert table["name"].tolist() == [name for name in ("a", "b", "c", "old") for _ in range(2)]
+    assert table["x"].tolist() == [1, 2] * 4
+
+
 def test_what_a_run_gains_over_another(right):
     wrong = right.copy()
     wrong.loc[:9, ["p0", "p1", "p2", "p3", "p4"]] = [0.1, 0.1, 0.1, 0.1, 0.6]
@@ -137,13 +145,16 @@ def test_the_tables_on_the_pages_are_those_of_the_results(study, tmp_path):
     assert (folder / "README.md").read_text() == (study.HERE / "README.md").read_text()
 
 
-def test_the_ensemble_is_the_recipe_with_other_seeds():
+def test_the_ensemble_is_the_recipe_with_three_networks_and_fewer_epochs():
     one, all_of_them = (
         OmegaConf.to_container(compose("train", [f"experiment=chen2018_{name}", "data.root=x", "out=x", "name=x"]))
         for name in ("best", "ensemble")
     )
     sweep = all_of_them.pop("sweep")
-    assert (sweep["method"], sweep["space"], sweep["ensemble"]) == ("grid", {"seed": "choice(42,1,2)"}, True)
+    nets = ",".join(f"tf_efficientnet_lite{i}" for i in range(3))
+    assert (sweep["method"], sweep["space"], sweep["ensemble"]) == ("grid", {"model.name": f"choice({nets})"}, True)
+    assert (all_of_them["trainer"].pop("max_epochs"), one["trainer"].pop("max_epochs")) == (16, 26)
+    assert (all_of_them["optimizer"].pop("frozen_stages"), one["optimizer"].pop("frozen_stages")) == (3, 0)
     assert all_of_them == one
 
 
