@@ -11,7 +11,7 @@ import lightning as L
 import pandas as pd
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 
 
 class History(Callback):
@@ -70,6 +70,19 @@ class EveryNEpochs(Callback):
         """Call it where it is due."""
         if (trainer.current_epoch + 1) % self.n == 0 and trainer.is_global_zero:
             self.function(pl_module, trainer.current_epoch)
+
+
+def progress(monitor: str, quiet: bool) -> Callback:
+    """Return the progress bar, or, where nobody could see it move (a file, a pipe), one line an epoch.
+
+    Args:
+        monitor: Metric name.
+        quiet: No bar in any case.
+    """
+    from rich import get_console
+
+    seen = get_console().is_terminal or get_console().is_jupyter
+    return OneLineAnEpoch(monitor) if quiet or not seen else RichProgressBar()
 
 
 class OneLineAnEpoch(Callback):

@@ -104,7 +104,7 @@ def _train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 def _trainer(
     cfg: DictConfig, folder: Path, data: KneeDataModule, run: Any, history: History, precision: str
 ) -> L.Trainer:
-    from lightning.pytorch.callbacks import RichProgressBar
+    from lightning.pytorch.callbacks import ProgressBar
 
     from koa_lightning import callbacks as cb
     from koa_lightning import finish
@@ -117,7 +117,8 @@ def _trainer(
         callbacks.append(cb.EveryNEpochs(cfg.explain.every_n_epochs, draw))
     callbacks += [made(entry, f"callbacks.{key}") for key, entry in cfg.callbacks.items() if entry is not None]
     callbacks += [history, cb.Checkpoints(folder / "checkpoints", cfg.monitor, cfg.mode)]
-    callbacks.append(cb.OneLineAnEpoch(cfg.monitor) if cfg.quiet else RichProgressBar())
+    shown = cb.progress(cfg.monitor, cfg.quiet)
+    callbacks.append(shown)
     return made(
         {key: value for key, value in plain(cfg.trainer).items() if key not in ("channels_last", "limit_epochs")},
         "trainer",
@@ -125,7 +126,7 @@ def _trainer(
         callbacks=callbacks,
         logger=[MlflowLogger(run)],
         num_sanity_val_steps=0,
-        enable_progress_bar=not cfg.quiet,
+        enable_progress_bar=isinstance(shown, ProgressBar),
         enable_model_summary=False,
         log_every_n_steps=1_000_000,  # metrics are logged by epoch
         default_root_dir=str(folder),

@@ -5,9 +5,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.callbacks import Callback, EarlyStopping, RichProgressBar
+from rich.console import Console
 
-from koa_lightning.callbacks import Checkpoints, EveryNEpochs, History, OneLineAnEpoch, WholeFiles
+from koa_lightning.callbacks import Checkpoints, EveryNEpochs, History, OneLineAnEpoch, WholeFiles, progress
 from koa_lightning.checkpoint import read
 from koa_lightning.models.ema import WarmEMA
 
@@ -174,6 +175,14 @@ def test_every_n_epochs_sees_the_averaged_weights(tmp_path, small):
     assert list(seen) == [1, 3]
     averaged = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]["net.net.classifier.weight"]
     assert torch.equal(seen[3], averaged)
+
+
+@pytest.mark.parametrize(
+    ("terminal", "quiet", "bar"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+def test_a_bar_where_one_can_be_seen(terminal, quiet, bar, monkeypatch):
+    monkeypatch.setattr("rich.get_console", lambda: Console(force_terminal=terminal))
+    assert type(progress("val/quadratic_kappa", quiet)) is (RichProgressBar if bar else OneLineAnEpoch)
 
 
 def test_one_line_an_epoch(tmp_path, small, capsys):
