@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from koa_lightning.links import N_GRADES
 from koa_lightning.metrics.comparison import compare, match
 from koa_lightning.metrics.intervals import with_intervals
 from koa_lightning.metrics.tables import read_predictions
@@ -24,7 +25,8 @@ from koa_lightning.sweeps.together import FOLDER as ENSEMBLE
 from koa_lightning.tracking.facts import git_facts
 
 _FILE = "study.json"  # in a run folder: processor seconds of each attempt, and the commit of the first
-MEASURED = ("accuracy", "quadratic_kappa", "mae", "accuracy_expected", "quadratic_kappa_expected", "mae_expected")
+RULES = ("", "_expected", "_median")  # of deciding on a grade: most probable, expected and rounded, median
+MEASURED = ("accuracy", "quadratic_kappa", "mae")
 
 # Of eval: plain numbers of the validation part as validation itself takes them.
 PLAIN = ("split=val", "calibrated=false", "report=false", "explain=none", "tracking=none")
@@ -93,11 +95,27 @@ def evaluate(checkpoints: Sequence[Path], folder: Path, overrides: Sequence[str]
 
 
 def measure(predictions: pd.DataFrame) -> dict[str, float | None]:
-    """Return the main metrics with the ends of their intervals by patient, flat: `accuracy`, `accuracy_low`, ..."""
+    """Return the main metrics with the ends of their intervals by patient, flat: `accuracy`, `accuracy_low`, ...
+
+    Each by every rule of deciding: of the most probable grade, and with the suffix `_expected` or `_median` of another.
+    """
+    measured = with_intervals(predictions, only=[f"{name}{rule}" for name in MEASURED for rule in RULES[:2]])
+    of_median = with_intervals(at_median(predictions), only=MEASURED)
+    measured |= {f"{name}{RULES[2]}": found for name, found in of_median.items()}
     row: dict[str, float | None] = {}
-    for name, found in with_intervals(predictions, only=MEASURED).items():
+    for name, found in measured.items():
         row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
     return row
+
+
+def at_median(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return the predictions with certainty in place of each knee's probabilities, at their median.
+
+    The lowest grade that, with those below it, is as probable as not; no other has a smaller expected absolute error.
+    """
+    columns = [f"p{grade}" for grade in range(N_GRADES)]
+    medians = (predictions[columns].cumsum(axis=1) >= 0.5).to_numpy().argmax(axis=1)
+    return predictions.assign(**{f"p{grade}": (medians == grade).astype(float) for grade in range(N_GRADES)})
 
 
 def gain(predictions: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float | None]:
@@ -134,12 +152,18 @@ def keep(
     return table
 
 
-def intervals(row: Mapping[str, Any]) -> dict[str, str]:
-    """Return the metrics that pages show, with their intervals: accuracy `.598 (.560 to .633)`, and quadratic kappa."""
+def intervals(row: Mapping[str, Any], rule: str = "") -> dict[str, str]:
+    """Return the metrics that pages show, with their intervals: accuracy `.598 (.560 to .633)`, and quadratic kappa.
+
+    Args:
+        row: Of a table of results.
+        rule: One of `RULES`; cells of a row that was not measured by it are empty.
+    """
     shown = {}
     for name in GAINS:
-        value, low, high = (f"{row[f'{name}{end}']:.3f}".replace("0.", ".", 1) for end in ("", "_low", "_high"))
-        shown[name.replace("_", " ")] = f"{value} ({low} to {high})"
+        cells = [row[f"{name}{rule}{end}"] for end in ("", "_low", "_high")]
+        value, low, high = (f"{cell:.3f}".replace("0.", ".", 1) for cell in cells)
+        shown[f"{name}{rule}".replace("_", " ")] = "" if pd.isna(cells[0]) else f"{value} ({low} to {high})"
     return shown
 
 
