@@ -19,6 +19,7 @@ from koa_lightning.reports.figures import INK, QUIET, save, stamp
 HERE = Path(__file__).parent
 REFERENCE, SEED, TOGETHER = "rank", "rank_seed_", "rank_and_"
 COLOURS = {"speed": "#b5651d", "another seed": "#8a96a3", "together": "#3a7d44", "": "#0b6e99"}  # by what a run asks
+FAR = 0.07  # gains beyond it are shown there, with their number
 PANELS = {"accuracy": "accuracy", "quadratic_kappa": "quadratic kappa"}
 
 
@@ -46,7 +47,7 @@ def draw(results: Path = HERE / "results.csv") -> Path | None:
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
     note = (
         f"What one change brings to a short run, {base['knees']} validation knees, mirrored image averaged\n"
-        "bars: 95 % intervals by patient; gray: what another seed does; brown: for speed; green: three runs "
+        "bars: 95 % intervals by patient; gray: what another seed does; brown: for speed; green: runs "
         "together; dashed: the run `rank`"
     )
     figure.suptitle(note, color=INK, fontsize=11, x=0.01, ha="left")
@@ -57,19 +58,21 @@ def draw(results: Path = HERE / "results.csv") -> Path | None:
 def _differs(name: str, overrides: str, base: str) -> str:
     """Return the overrides that the reference does not have, or what differs between runs that are taken together."""
     if name.startswith(TOGETHER):
-        return f"three {name.removeprefix(TOGETHER)}"
+        return f"{len(overrides.split())} {name.removeprefix(TOGETHER)}"
     known = set(shlex.split(base))
     return " ".join(override for override in shlex.split(overrides) if override not in known)
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, metric: str, colours: list[str]) -> None:
     places, gains = range(len(rows)), rows[f"{metric}_gain"]
-    ax.hlines(places, rows[f"{metric}_gain_low"], rows[f"{metric}_gain_high"], color=colours, lw=2)
-    ax.scatter(gains, places, c=colours, s=45, zorder=3)
-    for place, gain in zip(places, gains, strict=True):
-        ax.annotate(
-            f"{gain:+.3f}", (gain, place), (0, 4), textcoords="offset points", ha="center", fontsize=7, color=QUIET
+    low, at, high = (rows[f"{metric}_gain{end}"].clip(-FAR, FAR) for end in ("_low", "", "_high"))
+    ax.hlines(places, low, high, color=colours, lw=2)
+    ax.scatter(at, places, c=colours, s=45, zorder=3)
+    for place, gain, x in zip(places, gains, at, strict=True):
+        text, where, side = (
+            (f"{gain:+.3f}", (0, 4), "center") if gain == x else (f"{gain:+.3f}, far off", (6, -3), "left")
         )
+        ax.annotate(text, (x, place), where, textcoords="offset points", ha=side, fontsize=7, color=QUIET)
     of_seeds = gains[gains.index.str.startswith(SEED)].abs().max()
     if pd.notna(of_seeds):
         ax.axvspan(-of_seeds, of_seeds, color="#eef0f2", zorder=-1)
