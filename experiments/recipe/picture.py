@@ -69,10 +69,10 @@ def _panel(ax: Axes, rows: pd.DataFrame, metric: str, colours: list[str]) -> Non
     ax.hlines(places, low, high, color=colours, lw=2)
     ax.scatter(at, places, c=colours, s=45, zorder=3)
     for place, gain, x in zip(places, gains, at, strict=True):
-        text, where, side = (
-            (f"{gain:+.3f}", (0, 4), "center") if gain == x else (f"{gain:+.3f}, far off", (6, -3), "left")
+        where, side, word = ((0, 4), "center", "") if gain == x else ((6, -3), "left", ", far off")
+        ax.annotate(
+            f"{gain:+.3f}{word}", (x, place), where, textcoords="offset points", ha=side, fontsize=7, color=QUIET
         )
-        ax.annotate(text, (x, place), where, textcoords="offset points", ha=side, fontsize=7, color=QUIET)
     of_seeds = gains[gains.index.str.startswith(SEED)].abs().max()
     if pd.notna(of_seeds):
         ax.axvspan(-of_seeds, of_seeds, color="#eef0f2", zorder=-1)
