@@ -75,7 +75,8 @@ prune: $(STAMP)  ## which checkpoints of a sweep can go: ARGS="sweep_run=ID keep
 	$(BIN)/python -m koa_lightning.prune_checkpoints $(ARGS)
 
 test: $(STAMP)  ## run the quick tests with coverage (about 6 minutes on two cores)
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m slipcover --format json --out .coverage.json -m pytest -n $(WORKERS) -m "not slow"
+	$(BIN)/python -m slipcover --merge .coverage.json --out .coverage.json --fail-under 90
 
 test-slow: $(STAMP)  ## run the long tests too
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow
@@ -89,5 +90,5 @@ bench: $(STAMP)  ## measure the speed ratios side by side, one table at the end
 	$(BIN)/python -m benchmarks.run
 
 clean:  ## remove what can be made again: caches, build output (not outputs/, mlruns/ or .venv)
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage.json
 	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
