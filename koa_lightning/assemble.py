@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections.abc import Mapping
@@ -154,13 +155,16 @@ def grader(
     reason = resumed.record.get("weights_reason") if resumed else weights.reason
     if reason:
         record["weights_reason"] = reason
+    optimizer = made(cfg.optimizer.factory, "optimizer.factory")
+    if chosen.precision == "fp16" and optimizer.keywords.get("fused"):
+        optimizer = functools.partial(optimizer, fused=False)  # gradients are scaled there when they are clipped
     module = KneeGrader(
         chosen.prepare(net),  # type: ignore[arg-type]
         objective,
         made(cfg.augment, "augment"),
         resize=made(cfg.resize, "resize"),
         mix=made(cfg.mix, "mix"),
-        optimizer=made(cfg.optimizer.factory, "optimizer.factory"),
+        optimizer=optimizer,
         scheduler=made(cfg.scheduler, "scheduler"),
         lr=cfg.optimizer.lr,
         head_lr=cfg.optimizer.head_lr,

@@ -130,6 +130,13 @@ def test_what_a_checkpoint_carries(prepared):
     assert (plan.precision, plan.reason) == ("fp32", "as configured")
 
 
+@pytest.mark.parametrize(("precision", "fused"), [("fp32", True), ("fp16", False)])
+def test_optimizers_are_fused_where_gradients_are_not_scaled(precision, fused, prepared):
+    cfg, data = prepared(f"trainer.precision={precision}")
+    module, _ = assemble.grader(cfg, data, None)
+    assert {group["fused"] for group in module.configure_optimizers()["optimizer"].param_groups} == {fused}
+
+
 @pytest.mark.parametrize(
     ("override", "line"),
     [

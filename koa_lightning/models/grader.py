@@ -179,6 +179,18 @@ class KneeGrader(L.LightningModule):
         schedule = self.scheduler_factory(optimizer, total_steps=self.total_steps, monitor=self.monitor, mode=self.mode)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip all gradients; Lightning itself refuses to beside a fused optimizer."""
+        if gradient_clip_val:
+            by_value = gradient_clip_algorithm == "value"
+            clip = torch.nn.utils.clip_grad_value_ if by_value else torch.nn.utils.clip_grad_norm_
+            clip(self.parameters(), gradient_clip_val)
+
     def _groups(self) -> list[dict[str, Any]]:
         rates = {"lr": self.lr, "head_lr": self.head_lr, "layer_decay": self.layer_decay}
         return groups(self.stages, weight_decay=self.weight_decay, **rates)

@@ -275,3 +275,16 @@ def test_the_record_is_in_the_checkpoint(tmp_path, tiny_grader, tiny_trainer, ti
     module = tiny_grader()
     tiny_trainer(tmp_path, max_epochs=1, limit_train_batches=1).fit(module, tiny_data())
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["koa_lightning"] == module.record
+
+
+@pytest.mark.parametrize(("algorithm", "most"), [("norm", 1.0), ("value", 3**0.5), (None, 1.0)])
+def test_gradients_are_clipped_beside_a_fused_optimizer(algorithm, most, tiny_grader):
+    module = tiny_grader()
+    weight = next(parameter for parameter in module.parameters() if parameter.numel() >= 3)
+    weight.grad = torch.zeros_like(weight)
+    weight.grad.view(-1)[:3] = torch.tensor([-9.0, 9.0, 9.0])
+    optimizer = torch.optim.AdamW([weight], fused=True)
+    module.configure_gradient_clipping(optimizer, None, algorithm)
+    assert weight.grad.norm() == pytest.approx(9 * 3**0.5)
+    module.configure_gradient_clipping(optimizer, 1.0, algorithm)
+    assert weight.grad.norm() == pytest.approx(most, abs=1e-5)
