@@ -44,7 +44,7 @@ def train(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
     Returns:
         What `done.json` holds: the best epoch's metrics, `best_epoch`, `checkpoint`, `run_id`; `commit`, and
-        `minutes_alone`, the processor time as minutes on two cores that nobody else uses.
+        `minutes_alone`, the processor time as minutes on two cores that nobody else uses, None where it is not known.
 
     Raises:
         SystemExit: The training ended with an error; with its exit code.
@@ -204,7 +204,8 @@ def _run(module: str, typed: Sequence[str], folder: Path) -> None:
 
 def _costs(folder: Path) -> dict[str, Any]:
     known = _known(folder)
-    return {"minutes_alone": sum(known["seconds"]) / 2 / 60, "commit": known["commit"]}
+    minutes = sum(known["seconds"]) / 2 / 60 if known["seconds"] else None  # None: it was trained from elsewhere
+    return {"minutes_alone": minutes, "commit": known["commit"]}
 
 
 def _known(folder: Path) -> dict[str, Any]:

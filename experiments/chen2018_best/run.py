@@ -1,9 +1,10 @@
-"""Train the best recipe with several seeds, and the ensemble of networks; measure each and all together.
+"""Train the best recipe with several seeds, the ensemble of networks, and another view; measure each, and together.
 
-    python -m experiments.chen2018_best.run FOLDER [seeds|networks] [--with KEY=VALUE ...]   # {train,val}/{0..4}/NAME
+    python -m experiments.chen2018_best.run FOLDER [seeds|networks|views] [--with KEY=VALUE ...]   # Chen 2018
 
 What was ended goes on. A seed is one `python -m koa_lightning.train experiment=chen2018_best seed=N data.root=FOLDER`
-and the ensemble is one `python -m koa_lightning.train -m experiment=chen2018_ensemble data.root=FOLDER`. Writes
+and the ensemble is one `python -m koa_lightning.train -m experiment=chen2018_ensemble data.root=FOLDER`.
+The other view is Lite1 on the whole radiograph instead of the rows about the joint, beside those networks. Writes
 results.csv beside this file: the validation part, each checkpoint with its mirrored images averaged, and each ensemble,
 with the fingerprint of the data; whoever has the test part can measure the same checkpoints there. Research use only,
 not a medical device.
@@ -23,7 +24,9 @@ from koa_lightning import checkpoint
 
 HERE = Path(__file__).parent
 ONE, ALL = "experiment=chen2018_best", "experiment=chen2018_ensemble"
+NETWORK, WHOLE = "tf_efficientnet_lite1", ["data.top=0", "data.bottom=1"]
 PART = ["split=val", "tta=flip", "calibrated=false", "tracking=none"]
+PARTS = ("seeds", "networks", "views")
 PROGRAM = "python -m koa_lightning.train"
 
 
@@ -57,6 +60,22 @@ def networks(root: str, out: Path, more: Sequence[str], results: Path) -> None:
     _keep(results, row, files, out / "networks" / "val_flip")
 
 
+def views(root: str, out: Path, more: Sequence[str], results: Path) -> None:
+    """Train a network of the ensemble on the whole radiograph; measure it, and what it adds to the ensemble."""
+    files = [Path(run["checkpoint"]) for run in studies.sweep(out / "networks", [ALL, root, *more])["runs"]]
+    own = [ALL, f"model.name={NETWORK}", *WHOLE]
+    done = studies.train(out / "whole", [*own, root, *more])
+    row = {"name": f"{NETWORK} on the whole radiograph", "command": f"{PROGRAM} {' '.join(own)} data.root=FOLDER"}
+    row |= {name: done[name] for name in ("best_epoch", "minutes_alone", "commit")}
+    _keep(results, row, [Path(done["checkpoint"])], out / "whole" / "val_flip")
+    row = {
+        "name": f"ensemble of {len(files)} networks and the whole radiograph",
+        "command": "",
+        "commit": done["commit"],
+    }
+    _keep(results, row, [*files, Path(done["checkpoint"])], out / "whole" / "val_flip_of_all")
+
+
 def page(results: Path) -> None:
     """Write a table of results into the page beside it, where there is one."""
     file = results.with_name("README.md")
@@ -74,20 +93,23 @@ def main() -> None:
     """Do what is typed."""
     typed = argparse.ArgumentParser(prog="python -m experiments.chen2018_best.run", description=__doc__)
     typed.add_argument("folder", type=Path, help="of Chen 2018")
-    typed.add_argument("parts", nargs="*", help="seeds or networks; none: both", metavar="seeds|networks")
+    typed.add_argument("parts", nargs="*", help="none: all", metavar="|".join(PARTS))
     typed.add_argument("--seeds", type=int, nargs="+", default=[42, 1, 2])
     typed.add_argument("--out", type=Path, default=Path("outputs/chen2018_best"), help="where the runs go")
     typed.add_argument("--results", type=Path, default=HERE / "results.csv")
     typed.add_argument("--with", dest="more", nargs="*", default=[], help="overrides for each training")
     args = typed.parse_args()
-    unknown = [part for part in args.parts if part not in ("seeds", "networks")]
+    unknown = [part for part in args.parts if part not in PARTS]
     if unknown:
-        typed.error(f"{unknown[0]}: there are seeds and networks")
+        typed.error(f"{unknown[0]}: there are {', '.join(PARTS)}")
+    parts = args.parts or PARTS
     root, out = f"data.root={args.folder.absolute()}", args.out.absolute()
-    if "seeds" in args.parts or not args.parts:
+    if "seeds" in parts:
         seeds(root, out, args.seeds, args.more, args.results)
-    if "networks" in args.parts or not args.parts:
+    if "networks" in parts:
         networks(root, out, args.more, args.results)
+    if "views" in parts:
+        views(root, out, args.more, args.results)
     page(args.results)
 
 

@@ -131,6 +131,12 @@ def test_the_networks_of_the_ensemble_are_a_sweep(folder, tmp_path, typed, monke
         assert rows["name"].tolist() == [*nets, "ensemble of 3 networks"]
         assert rows["minutes_alone"].notna().tolist() == [False, False, False, True]
         assert (rows["knees"] == 16).all()
+    arguments[1] = "views"
+    typed(best.main, *arguments, "model.name=test_efficientnet")
+    rows = pd.read_csv(tmp_path / "results.csv")
+    views = ["tf_efficientnet_lite1 on the whole radiograph", "ensemble of 3 networks and the whole radiograph"]
+    assert rows["name"].tolist() == [*nets, "ensemble of 3 networks", *views]
+    assert "data.top=0 data.bottom=1" in rows["command"].iloc[4]
 
 
 @pytest.mark.slow
@@ -158,7 +164,7 @@ def test_an_unknown_part_is_named(folder, typed, capsys):
     with pytest.raises(SystemExit) as ended:
         typed(best.main, folder, "folds")
     assert ended.value.code == 2
-    assert "folds: there are seeds and networks" in capsys.readouterr().err
+    assert "folds: there are seeds, networks, views" in capsys.readouterr().err
 
 
 def test_audits_are_kept_by_seed(tmp_path, monkeypatch):
