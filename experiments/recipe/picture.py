@@ -69,7 +69,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, metric: str, colours: list[str]) -> Non
     ax.hlines(places, low, high, color=colours, lw=2)
     ax.scatter(at, places, c=colours, s=45, zorder=3)
     for place, gain, x in zip(places, gains, at, strict=True):
-        where, side, word = ((0, 4), "center", "") if gain == x else ((6, -3), "left", ", far off")
+        where, side, word = ((0, 4), "center", "") if gain == x else ((-4, 4), "left", ", far off")
         ax.annotate(
             f"{gain:+.3f}{word}", (x, place), where, textcoords="offset points", ha=side, fontsize=7, color=QUIET
         )
