@@ -74,7 +74,7 @@ server: $(STAMP)  ## MLflow for several users on PostgreSQL, at http://127.0.0.1
 prune: $(STAMP)  ## which checkpoints of a sweep can go: ARGS="sweep_run=ID keep=3 [yes=true]"
 	$(BIN)/python -m koa_lightning.prune_checkpoints $(ARGS)
 
-test: $(STAMP)  ## run the quick tests with coverage (about 6 minutes on two cores)
+test: $(STAMP)  ## run the quick tests with coverage (6 to 7 minutes on two cores)
 	$(BIN)/python -m slipcover --format json --out .coverage.json -m pytest -n $(WORKERS) -m "not slow"
 	$(BIN)/python -m slipcover --merge .coverage.json --out .coverage.json --fail-under 90
 
