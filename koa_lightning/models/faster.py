@@ -26,7 +26,7 @@ class _SqueezeExcite(SqueezeExcite):
     def forward(self, image: Tensor) -> Tensor:
         if not torch.is_grad_enabled():
             return image * self.weigh(_mean(image))
-        return _Excite.apply(image, self, *self.parameters())
+        return _Excite.apply(image, self, *(p for p in self.parameters() if p.requires_grad))
 
     def weigh(self, mean: Tensor) -> Tensor:
         """Return the factor of each channel, from its mean; both N x C x 1 x 1."""
@@ -49,15 +49,14 @@ class _Excite(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (image,) = ctx.saved_tensors
-        train = [p for p in ctx.parameters if p.requires_grad]
         of_factor = (gradient * image).sum((2, 3), keepdim=True).to(ctx.factor.dtype)
-        of_mean, *found = torch.autograd.grad(ctx.factor, [ctx.mean, *train], of_factor, retain_graph=True)
-        of_parameters = iter(found)
-        of_each = [next(of_parameters) if p.requires_grad else None for p in ctx.parameters]
+        of_mean, *of_parameters = torch.autograd.grad(
+            ctx.factor, [ctx.mean, *ctx.parameters], of_factor, retain_graph=True
+        )
         if not ctx.needs_input_grad[0]:
-            return None, None, *of_each
+            return None, None, *of_parameters
         share = (of_mean / (image.shape[2] * image.shape[3])).to(gradient.dtype)
-        return torch.addcmul(share, gradient, ctx.factor.detach().to(gradient.dtype)), None, *of_each
+        return torch.addcmul(share, gradient, ctx.factor.detach().to(gradient.dtype)), None, *of_parameters
 
 
 def _mean(image: Tensor) -> Tensor:
