@@ -26,6 +26,7 @@ from koa_lightning.resume import DONE_FILE
 HERE = Path(__file__).parent
 TTA = ("none", "flip")
 REFERENCE = "rank"  # of the short runs, whose names begin with it
+REFERENCES = (REFERENCE, "rank_fp32")  # the first that was trained beside them; fp32: on a processor without bf16
 
 
 def listed() -> dict[str, dict[str, Any]]:
@@ -77,14 +78,15 @@ def rows_together(name: str, members: list[str], out: Path) -> list[dict[str, An
 
 
 def measured(facts: dict[str, Any], checkpoints: list[Path], folder: Path, out: Path) -> list[dict[str, Any]]:
-    """Grade the validation part without and with mirrored images; return the rows, with what they gain."""
+    """Grade the validation part without and with mirrored images; return the rows, with what they gain, and over what."""
     rows = []
     for tta in TTA:
         predictions = studies.evaluate(checkpoints, folder / f"val_{tta}", [*studies.PLAIN, f"tta={tta}"])
         row = facts | {"tta": tta, "knees": len(predictions), **studies.measure(predictions)}
-        reference = out / REFERENCE / f"val_{tta}"
-        if facts["name"].startswith(f"{REFERENCE}_") and reference.exists():
-            row |= studies.gain(predictions, read_predictions(reference))
+        against = next((name for name in REFERENCES if (out / name / f"val_{tta}").exists()), facts["name"])
+        if facts["name"].startswith(f"{REFERENCE}_") and against != facts["name"]:
+            gains = studies.gain(predictions, read_predictions(out / against / f"val_{tta}"))
+            row |= {"against": against, **gains}
         rows.append(row)
     return rows
 
