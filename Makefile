@@ -74,12 +74,17 @@ server: $(STAMP)  ## MLflow for several users on PostgreSQL, at http://127.0.0.1
 prune: $(STAMP)  ## which checkpoints of a sweep can go: ARGS="sweep_run=ID keep=3 [yes=true]"
 	$(BIN)/python -m koa_lightning.prune_checkpoints $(ARGS)
 
-test: $(STAMP)  ## run the quick tests with coverage (6 to 7 minutes on two cores)
-	$(BIN)/python -m slipcover --format json --out .coverage.json -m pytest -n $(WORKERS) -m "not slow"
+# Many processes import the package: it is compiled once, not by each, also where PYTHONDONTWRITEBYTECODE is set.
+test test-slow: export PYTHONDONTWRITEBYTECODE =
+# What the tests of a file share is made once, not in each process; the long ones are not kept for the end.
+BY_FILE := --dist loadfile --no-loadscope-reorder
+
+test: $(STAMP)  ## run the quick tests with coverage (6 minutes on two cores)
+	$(BIN)/python -m slipcover --format json --out .coverage.json -m pytest -n $(WORKERS) $(BY_FILE) -m "not slow"
 	$(BIN)/python -m slipcover --merge .coverage.json --out .coverage.json --fail-under 90
 
-test-slow: $(STAMP)  ## run the long tests too
-	$(BIN)/python -m pytest -n $(WORKERS) -m slow
+test-slow: $(STAMP)  ## run the long tests too, and those of properties on more examples
+	EXAMPLES=200 $(BIN)/python -m pytest -n $(WORKERS) -m "slow or hypothesis"
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

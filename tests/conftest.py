@@ -13,13 +13,14 @@ FIXTURES = ("figures", "graders", "stores", "runs", "studies", "knees")
 
 
 def pytest_configure(config):
-    """Load the fixtures and what they import, except where tests are only handed out (-n): that takes 10 s for nothing."""
+    """Load the fixtures and all they import, but not where tests are only handed out (-n): it takes 10 s."""
     if config.getoption("numprocesses", default=None) and not hasattr(config, "workerinput"):
         return
     from hypothesis import settings
 
-    # The same examples each time, and no test fails because the machine is busy.
-    settings.register_profile("koa", deadline=None, derandomize=True)
+    # The same examples each time, more in `make test-slow`; and no test fails because the machine is busy.
+    examples = int(os.environ.get("EXAMPLES", "50"))
+    settings.register_profile("koa", deadline=None, derandomize=True, max_examples=examples)
     settings.load_profile("koa")
     for name in FIXTURES:
         config.pluginmanager.import_plugin(f"tests.fixtures.{name}")

@@ -1,5 +1,7 @@
 """The figure of the study, from results.csv: what each short run gains over the run `rank`, and what it costs.
 
+A run that was compared with another one, trained beside it, says so; its minutes, of another machine, are not shown.
+
     python -m experiments.recipe.picture
 
 Research use only, not a medical device.
@@ -27,10 +29,11 @@ def draw(results: Path = HERE / "results.csv") -> Path | None:
     """Draw the figure beside the table, from the largest gain of kappa to the least; None where none is."""
     rows = pd.read_csv(results)
     rows = rows[(rows["tta"] == "flip") & rows["name"].str.startswith(REFERENCE)].set_index("name")
-    if REFERENCE not in rows.index or len(rows) == 1:
+    gaining = "quadratic_kappa_gain" in rows and rows["quadratic_kappa_gain"].notna().any()
+    if REFERENCE not in rows.index or not gaining:
         return None
     base = rows.loc[REFERENCE]
-    rows = rows.drop(index=REFERENCE).sort_values("quadratic_kappa_gain", ascending=False)
+    rows = rows.dropna(subset="quadratic_kappa_gain").sort_values("quadratic_kappa_gain", ascending=False)
     places = range(len(rows))
     colours = [next(c for part, c in COLOURS.items() if part in asks) for asks in rows["asks"]]
     figure = Figure(figsize=(11, 2.2 + 0.3 * len(rows)), layout="constrained")
@@ -38,12 +41,12 @@ def draw(results: Path = HERE / "results.csv") -> Path | None:
     for ax, (metric, title) in zip(axes, PANELS.items(), strict=False):
         _panel(ax, rows, metric, colours)
         ax.set_title(f"{title}, over {base[metric]:.3f}", color=INK, fontsize=11, loc="left")
-    axes[2].barh(places, rows["minutes_alone"], color=colours, height=0.6, alpha=0.45)
+    axes[2].barh(places, rows["minutes_alone"].where(_over(rows) == REFERENCE), color=colours, height=0.6, alpha=0.45)
     axes[2].axvline(base["minutes_alone"], color=QUIET, lw=1, ls="--")
     axes[2].set_title("minutes", color=INK, fontsize=11, loc="left")
     axes[2].spines[["top", "right", "left"]].set_visible(False)
     axes[2].tick_params(colors=INK, length=0)
-    axes[0].set_yticks(places, [_differs(*row, base["overrides"]) for row in rows["overrides"].items()])
+    axes[0].set_yticks(places, labels(rows, base["overrides"]))
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
     note = (
         f"What one change brings to a short run, {base['knees']} validation knees, mirrored image averaged\n"
@@ -53,6 +56,16 @@ def draw(results: Path = HERE / "results.csv") -> Path | None:
     figure.suptitle(note, color=INK, fontsize=11, x=0.01, ha="left")
     stamp(figure)
     return save(figure, results.with_suffix(".png"))
+
+
+def labels(rows: pd.DataFrame, base: str) -> list[str]:
+    """Return what each run, a row by name, has that the reference has not, and over which other one it gains."""
+    over = ["" if name == REFERENCE else f" (over {name})" for name in _over(rows)]
+    return [f"{_differs(*row, base)}{other}" for row, other in zip(rows["overrides"].items(), over, strict=True)]
+
+
+def _over(rows: pd.DataFrame) -> pd.Series:
+    return rows["against"].fillna(REFERENCE) if "against" in rows else pd.Series(REFERENCE, index=rows.index)
 
 
 def _differs(name: str, overrides: str, base: str) -> str:

@@ -78,7 +78,7 @@ def rows_together(name: str, members: list[str], out: Path) -> list[dict[str, An
 
 
 def measured(facts: dict[str, Any], checkpoints: list[Path], folder: Path, out: Path) -> list[dict[str, Any]]:
-    """Grade the validation part without and with mirrored images; return the rows, with what they gain, and over what."""
+    """Grade the validation part without and with mirrored images; return the rows, with what they gain over what."""
     rows = []
     for tta in TTA:
         predictions = studies.evaluate(checkpoints, folder / f"val_{tta}", [*studies.PLAIN, f"tta={tta}"])
