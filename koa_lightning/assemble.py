@@ -6,7 +6,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from koa_lightning.models import net as net_module
 from koa_lightning.models import weights as w
 from koa_lightning.models.grader import KneeGrader
 from koa_lightning.sweeps import trial
+
+_IMITATED = ", imitated by a CPU without bf16"
 
 
 def made(node: Any, key: str, **more: Any) -> Any:
@@ -99,9 +101,19 @@ def spec(cfg: DictConfig, link: str) -> net_module.NetSpec:
 
 def plan(cfg: DictConfig, net: net_module.KneeNet, record: dict[str, Any] | None) -> speed.Plan:
     """Return how to compute; a resumed run computes as it did."""
-    if record is not None and cfg.trainer.precision == "auto":
-        return speed.Plan(**record["plan"])
     cuda = torch.cuda.is_available() and cfg.trainer.accelerator != "cpu"
+    if record is not None and cfg.trainer.precision == "auto":
+        chosen = speed.Plan(**record["plan"])
+    else:
+        chosen = _choose(cfg, net, cuda)
+    if not cuda and chosen.imitated:
+        slow = "this CPU has no bf16 and imitates it, some ten times slower than fp32; type trainer.precision=fp32"
+        print(f"WARNING: {slow}", file=sys.stderr)
+        chosen = replace(chosen, reason=f"{chosen.reason.removesuffix(_IMITATED)}{_IMITATED}")
+    return chosen
+
+
+def _choose(cfg: DictConfig, net: net_module.KneeNet, cuda: bool) -> speed.Plan:
     return speed.choose(
         net,
         name=cfg.model.name,

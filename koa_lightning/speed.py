@@ -75,6 +75,11 @@ class Plan:
         """Return what Lightning calls the precision."""
         return _LIGHTNING[self.precision]
 
+    @property
+    def imitated(self) -> bool:
+        """Tell whether this CPU has to compute in fp32 what the plan wants in bf16."""
+        return self.precision.startswith("bf16") and not cpu_has_bf16()
+
     def prepare(self, net: nn.Module) -> nn.Module:
         """Bring a network into this form, in place; its parameters' names stay."""
         import torch

@@ -7,7 +7,7 @@ from hydra.types import RunMode
 from lightning import Trainer
 from omegaconf import OmegaConf
 
-from koa_lightning import assemble, losses
+from koa_lightning import assemble, losses, speed
 from koa_lightning.config import choices_of, compose, plain, without_targets
 from koa_lightning.errors import InputError
 
@@ -128,6 +128,23 @@ def test_what_a_checkpoint_carries(prepared):
     assert set(data.counts) == {"train", "val"}
     assert "_target_" not in repr(module.record)
     assert (plan.precision, plan.reason) == ("fp32", "as configured")
+
+
+@pytest.mark.parametrize(
+    ("precision", "has", "slow"), [("bf16", False, True), ("bf16", True, False), ("fp32", False, False)]
+)
+def test_bf16_that_a_cpu_has_to_imitate_is_told_and_kept(precision, has, slow, prepared, monkeypatch, capsys):
+    monkeypatch.setattr(speed, "cpu_has_bf16", lambda: has)
+    cfg, data = prepared(f"trainer.precision={precision}")
+    module, plan = assemble.grader(cfg, data, None)
+    assert ("WARNING: this CPU has no bf16 and imitates it" in capsys.readouterr().err) == slow
+    reason = "as configured, imitated by a CPU without bf16" if slow else "as configured"
+    assert plan.reason == module.record["plan"]["reason"] == reason
+
+    cfg.trainer.precision = "auto"  # a run that goes on computes as it did, and says so once
+    again = assemble.plan(cfg, module.net, module.record)
+    assert ("imitates" in capsys.readouterr().err) == slow
+    assert (again.precision, again.reason) == (precision, reason)
 
 
 @pytest.mark.parametrize(("precision", "fused"), [("fp32", True), ("fp16", False)])
