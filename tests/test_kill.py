@@ -14,13 +14,25 @@ import pytest
 from mlflow import MlflowClient
 
 SECONDS = 300  # a run that takes longer hangs
+# Trains until the first best checkpoint is half written, which nobody outside could wait for: it takes milliseconds.
+DIES_WRITING = """
+import os, runpy, signal
+replace = os.replace
+def die(source, target, **more):
+    if os.fspath(target).endswith("best.ckpt"):
+        os.truncate(source, os.path.getsize(source) // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target, **more)
+os.replace = die
+runpy.run_module("koa_lightning.train", run_name="__main__", alter_sys=True)
+"""
 
 
 class Training:
     """A process that trains in a folder."""
 
-    def __init__(self, folder, environment, *overrides):
-        command = [sys.executable, "-m", "koa_lightning.train", *overrides]
+    def __init__(self, folder, environment, *overrides, program=("-m", "koa_lightning.train")):
+        command = [sys.executable, *program, *overrides]
         self.log = (folder / f"log-{time.monotonic_ns()}").open("w+")
         self.folder = folder
         self.process = subprocess.Popen(
@@ -71,8 +83,8 @@ def start(tmp_path, environment, options, ready_database):
     shutil.copy(ready_database, tmp_path / "mlruns")
     begun = []
 
-    def begin(*overrides):
-        begun.append(Training(tmp_path, environment, *overrides))
+    def begin(*overrides, **more):
+        begun.append(Training(tmp_path, environment, *overrides, **more))
         return begun[-1]
 
     yield begin
@@ -104,10 +116,14 @@ def die(training, moment):
 
 def check_a_killed_run_goes_on(start, options, whole, moments):
     victim = start(*options)
-    folder = victim.folder
     for moment in moments:
         die(victim, moment)
         victim = start("ckpt=last")
+    check_it_ends_as(whole, victim)
+
+
+def check_it_ends_as(whole, victim):
+    folder = victim.folder
     assert victim.end() == 0, victim.lines()
     assert result(folder) == whole.result()
     [run] = runs(folder)
@@ -126,7 +142,6 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(start, options, whole):
     "moments",
     [
         ["checkpoints/last.ckpt"],  # before the first epoch
-        ["checkpoints/best.ckpt.part"],  # while a checkpoint is written
         ["checkpoints/best.ckpt"],
         ["epoch 0/3", "epoch 1/3", "epoch 2/3"],
         ["epoch 3/3"],
@@ -135,6 +150,15 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(start, options, whole):
 )
 def test_a_run_killed_at_any_moment(start, options, whole, moments):
     check_a_killed_run_goes_on(start, options, whole, moments)
+
+
+@pytest.mark.slow
+def test_a_run_killed_while_a_checkpoint_is_written(start, options, whole):
+    victim = start(*options, program=("-c", DIES_WRITING))
+    assert victim.end() == -signal.SIGKILL, victim.lines()
+    [checkpoints] = victim.folder.glob("outputs/*/checkpoints")
+    assert {file.name for file in checkpoints.iterdir()} == {"last.ckpt", "best.ckpt.part"}
+    check_it_ends_as(whole, start("ckpt=last"))
 
 
 @pytest.mark.slow
