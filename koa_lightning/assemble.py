@@ -106,11 +106,12 @@ def plan(cfg: DictConfig, net: net_module.KneeNet, record: dict[str, Any] | None
         chosen = speed.Plan(**record["plan"])
     else:
         chosen = _choose(cfg, net, cuda)
+    reason = chosen.reason.removesuffix(_IMITATED)  # the run may go on elsewhere
     if not cuda and chosen.imitated:
         slow = "this CPU has no bf16 and imitates it, some ten times slower than fp32; type trainer.precision=fp32"
         print(f"WARNING: {slow}", file=sys.stderr)
-        chosen = replace(chosen, reason=f"{chosen.reason.removesuffix(_IMITATED)}{_IMITATED}")
-    return chosen
+        reason += _IMITATED
+    return replace(chosen, reason=reason)
 
 
 def _choose(cfg: DictConfig, net: net_module.KneeNet, cuda: bool) -> speed.Plan:

@@ -145,6 +145,8 @@ def test_bf16_that_a_cpu_has_to_imitate_is_told_and_kept(precision, has, slow, p
     again = assemble.plan(cfg, module.net, module.record)
     assert ("imitates" in capsys.readouterr().err) == slow
     assert (again.precision, again.reason) == (precision, reason)
+    monkeypatch.setattr(speed, "cpu_has_bf16", lambda: True)
+    assert assemble.plan(cfg, module.net, module.record).reason == "as configured"  # on another CPU, that has it
 
 
 @pytest.mark.parametrize(("precision", "fused"), [("fp32", True), ("fp16", False)])
