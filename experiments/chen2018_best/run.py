@@ -1,8 +1,9 @@
 """Train the best recipe with several seeds, the ensemble of networks, and another view; measure each, and together.
 
-    python -m experiments.chen2018_best.run FOLDER [seeds|networks|views] [--with KEY=VALUE ...]   # Chen 2018
+    python -m experiments.chen2018_best.run FOLDER [seeds|networks|views] [--named WORDS] [--with KEY=VALUE ...]
 
-What was ended goes on. A seed is one `python -m koa_lightning.train experiment=chen2018_best seed=N data.root=FOLDER`
+FOLDER is Chen 2018. What was ended goes on; `--named "again"` keeps the rows of a repetition beside those that it
+repeats. A seed is one `python -m koa_lightning.train experiment=chen2018_best seed=N data.root=FOLDER`
 and the ensemble is one `python -m koa_lightning.train -m experiment=chen2018_ensemble data.root=FOLDER`.
 The other view is Lite1 on the whole radiograph instead of the rows about the joint, beside those networks. Writes
 results.csv beside this file: the validation part, each checkpoint with its mirrored images averaged, and each ensemble,
@@ -13,7 +14,8 @@ not a medical device.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,10 @@ NETWORK, WHOLE = "tf_efficientnet_lite1", ["data.top=0", "data.bottom=1"]
 PART = ["split=val", "tta=flip", "calibrated=false", "tracking=none"]
 PARTS = ("seeds", "networks", "views")
 PROGRAM = "python -m koa_lightning.train"
+Keep = Callable[[dict[str, Any], list[Path], Path], None]  # measures a row's checkpoints in a folder, and keeps it
 
 
-def seeds(root: str, out: Path, numbers: Sequence[int], more: Sequence[str], results: Path) -> None:
+def seeds(root: str, out: Path, numbers: Sequence[int], more: Sequence[str], keep: Keep) -> None:
     """Train the recipe with each seed; measure each, and all together."""
     files, minutes = list[Path](), 0.0
     for number in numbers:
@@ -40,13 +43,13 @@ def seeds(root: str, out: Path, numbers: Sequence[int], more: Sequence[str], res
         minutes += done["minutes_alone"]
         row = {"name": f"seed {number}", "command": f"{PROGRAM} {' '.join(own)} data.root=FOLDER"}
         row |= {name: done[name] for name in ("best_epoch", "minutes_alone", "commit")}
-        _keep(results, row, files[-1:], folder / "val_flip")
+        keep(row, files[-1:], folder / "val_flip")
     if len(files) > 1:
         row = {"name": f"ensemble of {len(files)} seeds", "command": "", "minutes_alone": minutes}
-        _keep(results, row, files, out / f"val_flip_of_{'_'.join(map(str, numbers))}")
+        keep(row, files, out / f"val_flip_of_{'_'.join(map(str, numbers))}")
 
 
-def networks(root: str, out: Path, more: Sequence[str], results: Path) -> None:
+def networks(root: str, out: Path, more: Sequence[str], keep: Keep) -> None:
     """Train the ensemble as the sweep that it is; measure each network, and all together."""
     done = studies.sweep(out / "networks", [ALL, root, *more])
     files = [Path(run["checkpoint"]) for run in done["runs"]]
@@ -54,26 +57,26 @@ def networks(root: str, out: Path, more: Sequence[str], results: Path) -> None:
         net = checkpoint.read(file).record["net"]["name"]
         own = f"{PROGRAM} {ALL} model.name={net} data.root=FOLDER"
         row = {"name": f"{net} of the ensemble", "command": own, "best_epoch": run["best_epoch"]}
-        _keep(results, row | {"commit": done["commit"]}, [file], file.parents[1] / "val_flip")
+        keep(row | {"commit": done["commit"]}, [file], file.parents[1] / "val_flip")
     row = {"name": f"ensemble of {len(files)} networks", "command": f"{PROGRAM} -m {ALL} data.root=FOLDER"}
     row |= {name: done[name] for name in ("minutes_alone", "commit")}
-    _keep(results, row, files, out / "networks" / "val_flip")
+    keep(row, files, out / "networks" / "val_flip")
 
 
-def views(root: str, out: Path, more: Sequence[str], results: Path) -> None:
+def views(root: str, out: Path, more: Sequence[str], keep: Keep) -> None:
     """Train a network of the ensemble on the whole radiograph; measure it, and what it adds to the ensemble."""
     files = [Path(run["checkpoint"]) for run in studies.sweep(out / "networks", [ALL, root, *more])["runs"]]
     own = [ALL, f"model.name={NETWORK}", *WHOLE]
     done = studies.train(out / "whole", [*own, root, *more])
     row = {"name": f"{NETWORK} on the whole radiograph", "command": f"{PROGRAM} {' '.join(own)} data.root=FOLDER"}
     row |= {name: done[name] for name in ("best_epoch", "minutes_alone", "commit")}
-    _keep(results, row, [Path(done["checkpoint"])], out / "whole" / "val_flip")
+    keep(row, [Path(done["checkpoint"])], out / "whole" / "val_flip")
     row = {
         "name": f"ensemble of {len(files)} networks and the whole radiograph",
         "command": "",
         "commit": done["commit"],
     }
-    _keep(results, row, [*files, Path(done["checkpoint"])], out / "whole" / "val_flip_of_all")
+    keep(row, [*files, Path(done["checkpoint"])], out / "whole" / "val_flip_of_all")
 
 
 def page(results: Path) -> None:
@@ -97,6 +100,7 @@ def main() -> None:
     typed.add_argument("--seeds", type=int, nargs="+", default=[42, 1, 2])
     typed.add_argument("--out", type=Path, default=Path("outputs/chen2018_best"), help="where the runs go")
     typed.add_argument("--results", type=Path, default=HERE / "results.csv")
+    typed.add_argument("--named", default="", help="words after each row's name: a repetition, kept beside the first")
     typed.add_argument("--with", dest="more", nargs="*", default=[], help="overrides for each training")
     args = typed.parse_args()
     unknown = [part for part in args.parts if part not in PARTS]
@@ -104,19 +108,21 @@ def main() -> None:
         typed.error(f"{unknown[0]}: there are {', '.join(PARTS)}")
     parts = args.parts or PARTS
     root, out = f"data.root={args.folder.absolute()}", args.out.absolute()
+    keep = partial(_keep, args.results, args.named)
     if "seeds" in parts:
-        seeds(root, out, args.seeds, args.more, args.results)
+        seeds(root, out, args.seeds, args.more, keep)
     if "networks" in parts:
-        networks(root, out, args.more, args.results)
+        networks(root, out, args.more, keep)
     if "views" in parts:
-        views(root, out, args.more, args.results)
+        views(root, out, args.more, keep)
     page(args.results)
 
 
-def _keep(results: Path, row: dict[str, Any], checkpoints: list[Path], folder: Path) -> None:
+def _keep(results: Path, named: str, row: dict[str, Any], checkpoints: list[Path], folder: Path) -> None:
     predictions = studies.evaluate(checkpoints, folder, PART)
     data = checkpoint.read(checkpoints[0]).record["data"]["fingerprint"]
-    studies.keep(results, [row | {"data": data, "knees": len(predictions), **studies.measure(predictions)}], ("name",))
+    row |= {"name": f"{row['name']} {named}".strip(), "data": data, "knees": len(predictions)}
+    studies.keep(results, [row | studies.measure(predictions)], ("name",))
 
 
 if __name__ == "__main__":

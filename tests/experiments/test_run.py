@@ -151,6 +151,11 @@ def test_the_seeds_of_the_best_and_their_ensemble(folder, tmp_path, typed, monke
     assert (rows["data"] == rows["data"].iloc[0]).all() and (rows["knees"] == 16).all()
     assert rows["minutes_alone"].iloc[2] == pytest.approx(rows["minutes_alone"].iloc[:2].sum(), abs=1e-3)
     assert "| ensemble of 2 seeds |" in page.read_text()
+    own = ["--seeds", 1, "--named", "again", "--out", tmp_path / "again", "--with", *TINY, "tracking=none"]
+    typed(best.main, *arguments, *own)
+    again = pd.read_csv(tmp_path / "results.csv")
+    assert again["name"].tolist() == ["seed 1", "seed 2", "ensemble of 2 seeds", "seed 1 again"]
+    assert again["accuracy"].iloc[3] == again["accuracy"].iloc[0]
 
 
 def test_an_unknown_run_is_named(folder, typed, capsys):
