@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 
 from koa_lightning.data.checks.polarity import inverted
-from koa_lightning.data.images import find_images, read_image
+from koa_lightning.data.finding import find_images
+from koa_lightning.data.images import read_image
 from koa_lightning.data.phantom import draw_phantoms, phantom_manifest
 from koa_lightning.data.prepare.films import joint_centre, split_film
 

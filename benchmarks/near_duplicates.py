@@ -21,7 +21,9 @@ import cv2
 import numpy as np
 
 from koa_lightning.data.checks import near
-from koa_lightning.data.images import find_images, fit, read_image
+from koa_lightning.data.finding import find_images
+from koa_lightning.data.fitting import fit
+from koa_lightning.data.images import read_image
 from koa_lightning.data.phantom import draw_phantoms, phantom_manifest
 
 SIZE = 224

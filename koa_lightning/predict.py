@@ -39,7 +39,7 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
     import pandas as pd
 
     from koa_lightning import checkpoint
-    from koa_lightning.data.images import find_images
+    from koa_lightning.data.finding import find_images
     from koa_lightning.explain import cam
     from koa_lightning.tracking.find import find_checkpoint
     from koa_lightning.trust import judge

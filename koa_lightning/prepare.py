@@ -36,7 +36,7 @@ def prepare(cfg: DictConfig) -> dict[str, Any]:
     validate(cfg)
     from filelock import FileLock, Timeout
 
-    from koa_lightning.data.images import find_images
+    from koa_lightning.data.finding import find_images
     from koa_lightning.data.prepare.grades import read_grades
     from koa_lightning.data.prepare.names import find_key
 

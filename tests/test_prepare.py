@@ -17,7 +17,7 @@ from pydicom.uid import RLELossless
 from koa_lightning import cli, predict, prepare
 from koa_lightning.config import compose
 from koa_lightning.data import sources
-from koa_lightning.data.images import find_images
+from koa_lightning.data.finding import find_images
 from koa_lightning.data.phantom import draw_phantoms
 from koa_lightning.data.prepare import names
 from koa_lightning.errors import InputError

@@ -1,12 +1,10 @@
-"""One image file to one uint8 gray array, and to the square that a network takes.
+"""One image file to one uint8 gray array.
 
 Nothing here keeps state, so every function may be called from several threads at once.
 """
 
-import glob
-import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +17,6 @@ from PIL.ImageFile import ImageFile
 from koa_lightning.data import png
 from koa_lightning.errors import InputError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".dcm", ".dicom")
 MAX_PIXELS = 100_000_000  # ten times a large radiograph; decoded it is 100 MB in 8 bits
 MIN_SIDE = 8
 
@@ -115,56 +112,6 @@ def decode(data: bytes, name: str, dtype: DTypeLike = np.uint8) -> np.ndarray:
 def is_dicom(data: bytes, name: str) -> bool:
     """Say whether the bytes of a file are to be read as DICOM: by its mark, or by the ending of its name."""
     return data[_MARK] == b"DICM" or name.lower().endswith((".dcm", ".dicom"))
-
-
-def fit(image: np.ndarray, size: int, how: str) -> np.ndarray:
-    """Resize to a square with PIL's bilinear filter, whose support grows when reducing (antialiased).
-
-    Bilinear, as Lanczos and bicubic overshoot at the edge of bone.
-
-    Args:
-        image: uint8, H x W.
-        size: Side of the square in pixels.
-        how: "letterbox" keeps the aspect, centres, and pads with black; "stretch" fills the square.
-
-    Returns:
-        uint8, size x size; the same array when it has that size already.
-
-    Raises:
-        InputError: `how` is not known or `size` is below 1.
-    """
-    if how not in _FITS:
-        raise InputError(f"fit: no way {how!r} to fit an image; choose one of {', '.join(sorted(_FITS))}")
-    if size < 1:
-        raise InputError(f"fit: size {size} is no number of pixels; give at least 1, such as 224")
-    return image if image.shape == (size, size) else _FITS[how](image, size)
-
-
-def find_images(where: str) -> list[Path]:
-    """List the image files of a folder (with its subfolders) or of a glob pattern, sorted.
-
-    Images are files with a known ending in any case (`SUFFIXES`), and DICOM files without ending. Hidden
-    files and folders are left out, and linked folders inside a folder are not followed. A file that is named
-    by itself is taken whatever its ending.
-
-    Raises:
-        InputError: Nothing is found, or a folder cannot be read.
-    """
-    path = Path(where).expanduser()
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        found = [file for file in _walk(path) if _is_image(file)]
-    else:
-        # not Path.glob: it takes no absolute pattern and matches hidden files
-        matches = {Path(match) for match in glob.glob(str(path), recursive=True)}  # noqa: PTH207
-        found = [file for file in matches if file.is_file() and _is_image(file)]
-    if not found:
-        raise InputError(
-            f"{where}: no image found (a file, a folder with its subfolders, or a pattern; endings "
-            f"{' '.join(SUFFIXES)}, or DICOM without ending); check the path"
-        )
-    return sorted(found)
 
 
 def stretch(values: np.ndarray, name: str, dtype: DTypeLike = np.uint8) -> np.ndarray:
@@ -278,42 +225,3 @@ def _gray(image: Image.Image, name: str, dtype: DTypeLike) -> np.ndarray:
         image = image.convert("RGB").convert("L")  # by RGB, as not every mode goes to L
     gray = np.asarray(image if turn is None else image.transpose(turn))
     return gray if gray.dtype == dtype else gray.astype(dtype) * 257  # 255 becomes 65535
-
-
-def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-
-
-def _letterbox(image: np.ndarray, size: int) -> np.ndarray:
-    longest = max(image.shape)
-    height, width = (max(1, round(side * size / longest)) for side in image.shape)
-    top, left = (size - height) // 2, (size - width) // 2
-    square = np.zeros((size, size), np.uint8)
-    square[top : top + height, left : left + width] = _resize(image, height, width)
-    return square
-
-
-_FITS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
-    "letterbox": _letterbox,
-    "stretch": lambda image, size: _resize(image, size, size),
-}
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    def stop(error: OSError) -> None:
-        raise InputError(f"{error.filename}: the folder cannot be read; check its permissions") from error
-
-    for parent, folders, files in os.walk(folder, onerror=stop):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent, name) for name in files if not name.startswith("."))
-
-
-def _is_image(file: Path) -> bool:
-    suffix = file.suffix.lower()
-    if suffix in SUFFIXES:
-        return True
-    # An instance UID as name ends in ".<number>", which is no ending. A DICOMDIR is an index without pixels.
-    if (suffix and not suffix[1:].isdigit()) or file.name.upper() == "DICOMDIR" or not file.is_file():
-        return False
-    with input_errors(str(file), "cannot be read"), file.open("rb") as stream:
-        return stream.read(132)[_MARK] == b"DICM"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import xxhash
 
-from koa_lightning.data.images import fit as fit_image
+from koa_lightning.data.fitting import fit as fit_image
 
 _JUDGED_AT = 224  # pixels: the size at which polarity is judged, whatever size a model takes
 

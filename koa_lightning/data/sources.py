@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from koa_lightning.data import manifest as mf
-from koa_lightning.data.images import SUFFIXES, one_line
+from koa_lightning.data.finding import SUFFIXES
+from koa_lightning.data.images import one_line
 from koa_lightning.data.phantom import GRADE_SHARES, phantom_manifest
 from koa_lightning.errors import InputError
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from koa_lightning.data import images
-from koa_lightning.data.images import decode, find_images, fit, read_image, stretch
+from koa_lightning.data.images import decode, read_image, stretch
 from koa_lightning.errors import InputError
 
 
@@ -298,83 +298,3 @@ def test_threads_read_the_same_pixels():
     with ThreadPoolExecutor(8) as pool:
         read = list(pool.map(decode, files, ["knee"] * len(files)))
     assert all(np.array_equal(a, b) for a, b in zip(read, sources, strict=True))
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(8, 300), st.integers(8, 300), st.integers(8, 300))
-def test_letterbox_keeps_the_aspect_and_centres(height, width, size):
-    square = fit(np.full((height, width), 255, np.uint8), size, "letterbox")
-    assert square.shape == (size, size)
-    assert square.dtype == np.uint8
-    rows, columns = (np.flatnonzero(square.any(axis=axis)) for axis in (1, 0))
-    box = np.array([rows.size, columns.size])
-    exact = np.array([height, width]) * size / max(height, width)
-    assert np.abs(box - exact).max() <= max(0.5, 1 - exact.min())  # rounded, never thinner than one pixel
-    assert box.max() == size
-    assert (square[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] == 255).all()
-    for place in (rows, columns):
-        assert abs(place[0] - (size - 1 - place[-1])) <= 1
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(8, 300), st.integers(8, 300), st.integers(8, 300))
-def test_stretch_fills_the_square(height, width, size):
-    square = fit(np.full((height, width), 200, np.uint8), size, "stretch")
-    assert square.shape == (size, size)
-    assert (square == 200).all()
-
-
-@pytest.mark.parametrize("how", ["letterbox", "stretch"])
-def test_fit_leaves_the_right_size_alone(how):
-    image = gray(32, 32)
-    before = image.copy()
-    assert fit(image, 32, how) is image
-    assert np.array_equal(image, before)
-
-
-def test_fit_is_antialiased_and_does_not_overshoot():
-    stripes = np.zeros((256, 256), np.uint8)
-    stripes[:, ::2] = 200  # picking pixels would give 0 or 200
-    reduced = fit(stripes, 32, "stretch")
-    assert np.abs(reduced.astype(int) - 100).max() <= 8
-    edge = np.full((64, 64), 60, np.uint8)
-    edge[:, 32:] = 180
-    for size in (24, 200):
-        assert (fit(edge, size, "stretch").min(), fit(edge, size, "stretch").max()) == (60, 180)
-
-
-def test_fit_refuses_other_ways_and_sizes():
-    with pytest.raises(InputError, match=r"'crop'.*letterbox, stretch"):
-        fit(gray(), 32, "crop")
-    with pytest.raises(InputError, match="size 0"):
-        fit(gray(), 0, "stretch")
-
-
-@pytest.fixture
-def folder(tmp_path):
-    names = ["b/2.PNG", "a/1.jpg", "b/table.csv", ".hidden/3.png", "b/._2.png", "dicom/IM0001", "dicom/notes"]
-    for name in [*names, "dicom/1.2.840.77", "dicom/DICOMDIR"]:
-        file = tmp_path / name
-        file.parent.mkdir(exist_ok=True)
-        file.write_bytes(bytes(128) + b"DICM" if name.startswith("dicom/") else b"x")
-    (tmp_path / "dicom/notes").write_text("DICM stands elsewhere")
-    return tmp_path
-
-
-def test_find_images_in_a_folder(folder):
-    found = [file.relative_to(folder).as_posix() for file in find_images(str(folder))]
-    assert found == ["a/1.jpg", "b/2.PNG", "dicom/1.2.840.77", "dicom/IM0001"]
-
-
-def test_find_images_by_pattern_and_by_name(folder):
-    assert find_images(f"{folder}/*/*.[jP]*") == [folder / "a/1.jpg", folder / "b/2.PNG"]
-    assert find_images(f"{folder}/**/2.*") == [folder / "b/2.PNG"]
-    assert find_images(f"{folder}/b/table.csv") == [folder / "b/table.csv"]
-
-
-@pytest.mark.parametrize("where", ["none", "b/*.jpg", "empty"])
-def test_find_images_says_what_it_looked_for(folder, where):
-    (folder / "empty").mkdir()
-    with pytest.raises(InputError, match=r"no image found .*\.png") as caught:
-        find_images(f"{folder}/{where}")
-    assert where in str(caught.value)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from koa_lightning.data.checks import polarity
-from koa_lightning.data.images import fit
+from koa_lightning.data.fitting import fit
 from koa_lightning.data.preprocessing import Preprocessing, hash_pixels
 
 

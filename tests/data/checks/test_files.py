@@ -113,7 +113,7 @@ def test_rows_that_cannot_be_read_are_left_out_of_the_pictures(phantoms):
 
 @pytest.mark.parametrize("shape", [(224, 100), (100, 224), (448, 200), (30, 448)])
 def test_what_pads_a_letterboxed_image_is_not_measured(shape):
-    from koa_lightning.data.images import fit
+    from koa_lightning.data.fitting import fit
 
     image = np.full(shape, 100, np.uint8)
     inner = files.framed(fit(image, SIZE, "letterbox"), shape)

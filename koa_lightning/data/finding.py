@@ -1,0 +1,58 @@
+"""The image files of a folder or a pattern."""
+
+import glob
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from koa_lightning.data.images import input_errors, is_dicom
+from koa_lightning.errors import InputError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".dcm", ".dicom")
+
+
+def find_images(where: str) -> list[Path]:
+    """List the image files of a folder (with its subfolders) or of a glob pattern, sorted.
+
+    Images are files with a known ending in any case (`SUFFIXES`), and DICOM files without ending. Hidden
+    files and folders are left out, and linked folders inside a folder are not followed. A file that is named
+    by itself is taken whatever its ending.
+
+    Raises:
+        InputError: Nothing is found, or a folder cannot be read.
+    """
+    path = Path(where).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        found = [file for file in _walk(path) if _is_image(file)]
+    else:
+        # not Path.glob: it takes no absolute pattern and matches hidden files
+        matches = {Path(match) for match in glob.glob(str(path), recursive=True)}  # noqa: PTH207
+        found = [file for file in matches if file.is_file() and _is_image(file)]
+    if not found:
+        raise InputError(
+            f"{where}: no image found (a file, a folder with its subfolders, or a pattern; endings "
+            f"{' '.join(SUFFIXES)}, or DICOM without ending); check the path"
+        )
+    return sorted(found)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    def stop(error: OSError) -> None:
+        raise InputError(f"{error.filename}: the folder cannot be read; check its permissions") from error
+
+    for parent, folders, files in os.walk(folder, onerror=stop):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent, name) for name in files if not name.startswith("."))
+
+
+def _is_image(file: Path) -> bool:
+    suffix = file.suffix.lower()
+    if suffix in SUFFIXES:
+        return True
+    # An instance UID as name ends in ".<number>", which is no ending. A DICOMDIR is an index without pixels.
+    if (suffix and not suffix[1:].isdigit()) or file.name.upper() == "DICOMDIR" or not file.is_file():
+        return False
+    with input_errors(str(file), "cannot be read"), file.open("rb") as stream:
+        return is_dicom(stream.read(132), "")

@@ -1,0 +1,50 @@
+"""A gray image to the square that a network takes."""
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from koa_lightning.errors import InputError
+
+
+def fit(image: np.ndarray, size: int, how: str) -> np.ndarray:
+    """Resize to a square with PIL's bilinear filter, whose support grows when reducing (antialiased).
+
+    Bilinear, as Lanczos and bicubic overshoot at the edge of bone.
+
+    Args:
+        image: uint8, H x W.
+        size: Side of the square in pixels.
+        how: "letterbox" keeps the aspect, centres, and pads with black; "stretch" fills the square.
+
+    Returns:
+        uint8, size x size; the same array when it has that size already.
+
+    Raises:
+        InputError: `how` is not known or `size` is below 1.
+    """
+    if how not in _FITS:
+        raise InputError(f"fit: no way {how!r} to fit an image; choose one of {', '.join(sorted(_FITS))}")
+    if size < 1:
+        raise InputError(f"fit: size {size} is no number of pixels; give at least 1, such as 224")
+    return image if image.shape == (size, size) else _FITS[how](image, size)
+
+
+def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _letterbox(image: np.ndarray, size: int) -> np.ndarray:
+    longest = max(image.shape)
+    height, width = (max(1, round(side * size / longest)) for side in image.shape)
+    top, left = (size - height) // 2, (size - width) // 2
+    square = np.zeros((size, size), np.uint8)
+    square[top : top + height, left : left + width] = _resize(image, height, width)
+    return square
+
+
+_FITS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "letterbox": _letterbox,
+    "stretch": lambda image, size: _resize(image, size, size),
+}
