@@ -64,6 +64,13 @@ def test_the_other_configs_hold(name, needed):
     validate(compose(name, needed))
 
 
+def test_no_config_sets_the_mode_of_hydra():
+    # tests/fixtures/runs.py spares a command's first composition, in which Hydra looks for it
+    files = {file: OmegaConf.load(file) for file in config.config_dir().rglob("*.yaml")}
+    assert sum("hydra" in content for content in files.values()) > 10
+    assert not [file for file, content in files.items() if "mode" in content.get("hydra", {})]
+
+
 def test_every_key_that_is_checked_is_one(composed):
     known = {key for cfg in composed for key in keys(plain(cfg))}
     others = [path.stem for path in config.config_dir().glob("*.yaml")]

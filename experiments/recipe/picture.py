@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from koa_lightning.reports.figures import INK, QUIET, save, stamp
 
 HERE = Path(__file__).parent
-REFERENCE, SEED, TOGETHER = "rank", "rank_seed_", "rank_and_"
+REFERENCE = "rank"  # of the short runs, whose names begin with it
+SEED, TOGETHER = f"{REFERENCE}_seed_", f"{REFERENCE}_and_"
 COLOURS = {"speed": "#b5651d", "another seed": "#8a96a3", "together": "#3a7d44", "": "#0b6e99"}  # by what a run asks
 FAR = 0.07  # gains beyond it are shown there, with their number
 PANELS = {"accuracy": "accuracy", "quadratic_kappa": "quadratic kappa"}

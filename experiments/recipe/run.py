@@ -18,14 +18,13 @@ from typing import Any
 import yaml
 
 from experiments import studies
-from experiments.recipe import picture
+from experiments.recipe.picture import REFERENCE, draw
 from koa_lightning import checkpoint
 from koa_lightning.metrics.tables import read_predictions
 from koa_lightning.resume import DONE_FILE
 
 HERE = Path(__file__).parent
 TTA = ("none", "flip")
-REFERENCE = "rank"  # of the short runs, whose names begin with it
 REFERENCES = (REFERENCE, "rank_fp32")  # the first that was trained beside them; fp32: on a processor without bf16
 
 
@@ -109,7 +108,7 @@ def main() -> None:
     for name, members in ensembles().items():
         if all((out / member / DONE_FILE).exists() for member in members):
             _keep(args.results, rows_together(name, members, out))
-    figure = picture.draw(args.results)
+    figure = draw(args.results)
     print(figure or f"no figure: it shows gains over the run {REFERENCE}, which is not in {args.results}", flush=True)
 
 
