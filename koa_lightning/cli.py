@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from koa_lightning import overrides
+from koa_lightning import overrides, resume
 from koa_lightning.config import compose, config_dir, explain_hydra, validate
 from koa_lightning.errors import InputError
 from koa_lightning.sweeps import trial
@@ -27,6 +27,7 @@ DONE, PARTLY, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 _DISK = {
     errno.ENOSPC: "no space left on the disk",
     errno.EDQUOT: "the disk quota is used up",
+    errno.ENOENT: "there is no such file or folder, and it cannot be made there",
     errno.EACCES: "no permission",
     errno.EPERM: "no permission",
     errno.EROFS: "the file system is read-only",
@@ -36,7 +37,7 @@ _DISK = {
     errno.ENAMETOOLONG: "the name is too long",
 }
 # What the start of a run leaves in its folder before anything is made.
-_RECORDS = {".hydra", ".lock", "checkpoints", "manifest.parquet", "multirun.yaml"}
+_RECORDS = {".hydra", ".lock", "checkpoints", "manifest.parquet", "manifest.part", "multirun.yaml"}
 
 
 def launch(config_name: str, function: str, before: Callable[[list[str]], list[str]] | None = None) -> NoReturn:
@@ -52,8 +53,11 @@ def launch(config_name: str, function: str, before: Callable[[list[str]], list[s
     # Hydra would print its own report and end with 1; with this set its exceptions reach us.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     codes = [DONE]
+    composed = False
 
     def job(cfg: DictConfig) -> float | dict[str, Any] | None:
+        nonlocal composed
+        composed = True
         code, objective = _run_job(cfg, function)
         codes.append(code)
         return objective
@@ -79,7 +83,7 @@ def launch(config_name: str, function: str, before: Callable[[list[str]], list[s
         codes.append(PARTLY)
     except Exception as exception:
         line = one_line(exception, config_name)
-        if line is None and isinstance(exception, ValueError) and codes == [DONE]:
+        if line is None and isinstance(exception, ValueError) and not composed:
             line = f"an override cannot be read: {exception}"  # e.g. `=3`
         if line is None:
             raise
@@ -169,8 +173,9 @@ def say_error(line: str) -> None:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Take away a run folder in which nothing was made but the records of its start."""
+    """Take away a run folder in which nothing was made but the records of its start, if no process trains there."""
     if not folder.is_dir() or Path.cwd().is_relative_to(folder.resolve()):
         return
-    if {path.name for path in folder.iterdir()} <= _RECORDS and not any(folder.glob("checkpoints/*")):
+    made = {path.name for path in folder.iterdir()} - _RECORDS or any(folder.glob("checkpoints/*"))
+    if not made and not resume.is_running(folder):
         shutil.rmtree(folder, ignore_errors=True)

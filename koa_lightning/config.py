@@ -238,7 +238,8 @@ def _unknown_key(key: str, config_name: str) -> str:
     holders = [choice for choice in choices_of(group) if rest in _keys_of_choice(group, choice)] if rest else []
     if holders:
         return f"{key}: only {group}={' or '.join(holders)} has it; type {group}=... too"
-    hint = nearest(key, _known_keys(config_name))
+    of_choices = {f"{group}.{name}" for choice in choices_of(group) for name in _keys_of_choice(group, choice)}
+    hint = nearest(key, [*(sorted(of_choices) if rest else []), *_known_keys(config_name)])
     return f"{key}: no such key in the configuration{hint} (all keys: add --cfg job)"
 
 

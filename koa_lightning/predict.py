@@ -35,6 +35,8 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
         InputError: No image at all, none that can be read, or a checkpoint that cannot be read.
     """
     validate(cfg)
+    if cfg.batch_size is None:
+        raise InputError("batch_size=null: must be a whole number from 1 to 65536")
     speed.tune_allocator()
     import pandas as pd
 
@@ -92,16 +94,18 @@ def _grade_some(
     import torch
 
     from koa_lightning import table
+    from koa_lightning.data.finding import check_name, readable_name
     from koa_lightning.data.images import read_image
     from koa_lightning.trust import judge
 
     names, images = [], []
     for path in paths:
         try:
+            check_name(path)
             images.append(read.preprocessing.apply(read_image(path), str(cfg.side)))
             names.append(str(path))
         except InputError as error:
-            failed[str(path)] = str(error)
+            failed[readable_name(path)] = str(error)
     if not names:
         return []
     batch = np.stack(images)

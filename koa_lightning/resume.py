@@ -20,6 +20,7 @@ from koa_lightning.overrides import as_typed, key, quote, value
 DONE_FILE = "done.json"
 _LOCK_FILE = ".lock"
 _RECORD = Path(".hydra") / "overrides.yaml"
+_NO_RECORD = "hydra.output_subdir=null"
 _FIXED = {
     "seed", "monitor", "mode", "data", "augment", "resize", "mix", "model", "loss", "optimizer", "scheduler",
     "callbacks", "trainer.gradient_clip_val", "trainer.accumulate_grad_batches", "trainer.limit_train_batches",
@@ -40,14 +41,16 @@ _YOUNGER = {
 def with_old_overrides(overrides: list[str]) -> list[str]:
     """Return the overrides of `train ckpt=...` with those of the run that is resumed put before them.
 
-    What the user types now comes later and so wins. Without `ckpt` they stay as they are.
+    What the user types now comes later and so wins. Without `ckpt` they stay as they are. Where there is a run already,
+    Hydra, which would write its record before anything is checked, writes none; `remember` does it afterwards.
 
     Raises:
         InputError: There is nothing to resume.
     """
     typed = {key(item): value(item) for item in overrides}
     if typed.get("ckpt") in (None, "", "null"):
-        return overrides
+        there = typed.get("out") and (Path(typed["out"]) / _RECORD).exists()
+        return [*overrides, _NO_RECORD] if there else overrides
     checkpoint = find(typed["ckpt"], typed.get("out"))
     folder = checkpoint.parent.parent
     if not (folder / _RECORD).is_file():
@@ -59,8 +62,7 @@ def with_old_overrides(overrides: list[str]) -> list[str]:
     new = [item for item in overrides if key(item) not in ("ckpt", "out")]
     record = yaml.safe_load((folder / _RECORD).read_text()) or []
     old = [item for item in record if not _replaced(item, typed, {key(item): value(item) for item in record})]
-    # Hydra would write its record before anything is checked; `remember` does it afterwards.
-    return [*old, *new, f"ckpt={quote(str(checkpoint))}", f"out={quote(str(folder))}", "hydra.output_subdir=null"]
+    return [*old, *new, f"ckpt={quote(str(checkpoint))}", f"out={quote(str(folder))}", _NO_RECORD]
 
 
 def find(ckpt: str, out: str | None = None) -> Path:
@@ -85,7 +87,7 @@ def find(ckpt: str, out: str | None = None) -> Path:
         return path.absolute()
     runs = sorted(Path("outputs").glob("**/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
     unfinished = [path for path in runs if not (path.parent.parent / DONE_FILE).exists()]
-    waiting = [path for path in unfinished if not _is_running(path.parent.parent)]
+    waiting = [path for path in unfinished if not is_running(path.parent.parent)]
     if not waiting:
         reason = "no run under outputs/ has a checkpoint"
         if runs:
@@ -155,6 +157,9 @@ def remember(folder: Path, overrides: Sequence[str] | None = None) -> None:
         return
     record = folder / _RECORD
     record.parent.mkdir(parents=True, exist_ok=True)
+    if HydraConfig.initialized() and HydraConfig.get().output_subdir is None:
+        for stale in ("config.yaml", "hydra.yaml"):  # what Hydra wrote when the run was begun
+            (record.parent / stale).unlink(missing_ok=True)
     part = record.with_suffix(".part")
     part.write_text(yaml.safe_dump([str(item) for item in overrides if key(item) not in ("ckpt", "out")]))
     part.replace(record)
@@ -196,7 +201,10 @@ def holding(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _is_running(folder: Path) -> bool:
+def is_running(folder: Path) -> bool:
+    """Tell whether a process is training in a folder."""
+    if not (folder / _LOCK_FILE).exists():
+        return False
     try:
         with holding(folder):
             return False

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from koa_lightning import cli, resume, speed
 from koa_lightning.config import plain, validate
+from koa_lightning.errors import InputError
 
 if TYPE_CHECKING:
     import lightning as L
@@ -64,7 +65,8 @@ def _train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     if resumed is not None:
         resume.check(cfg, resumed.record, folder, resumed.epochs_done)
     L.seed_everything(cfg.seed, verbose=False)
-    data = assemble.data_module(cfg.data, cfg.seed, cfg.quiet).prepare(("train", "val"), folder / "manifest.parquet")
+    manifest = folder / "manifest.part"  # until everything is checked: there may be a run's own in this folder
+    data = assemble.data_module(cfg.data, cfg.seed, cfg.quiet).prepare(("train", "val"), manifest)
     if resumed is not None:
         resume.check_data(cfg, resumed.record, data.fingerprint)
     _hush()
@@ -78,6 +80,7 @@ def _train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     status, result = "FAILED", {}
     try:
         resume.remember(folder)
+        manifest.replace(folder / "manifest.parquet")
         _say_start(cfg, module.record, f"{plan.precision} ({plan.reason})", resumed)
         trainer = _trainer(cfg, folder, data, run, history, plan.lightning)
         trainer.callbacks.append(report)  # type: ignore[attr-defined]
@@ -95,9 +98,11 @@ def _train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         run.log_tags(trial.error_tags(error))
         raise
     finally:
-        if status == "KILLED":
-            finish.keep(cfg, folder, module, history, run)
-        run.close(status)
+        try:
+            if status == "KILLED":
+                finish.keep(cfg, folder, module, history, run)
+        finally:  # the disk may be full
+            run.close(status)
     return finish.interrupted(cfg, folder, history, run) if status == "KILLED" else finish.conclude(cfg, folder, result)
 
 
@@ -145,6 +150,13 @@ def _fit(trainer: L.Trainer, module: KneeGrader, data: KneeDataModule, resumed: 
         if not trainer.interrupted:
             raise
         return "KILLED"
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            f"data.batch_size={data.batch_size}: batch normalisation needs more than one value a channel, and a batch "
+            f"of one knee at {data.preprocessing.image_size} px has one; take larger batches or data.image_size"
+        ) from error
     finally:
         signal.signal(signal.SIGINT, interrupt)  # Lightning leaves it ignored
     return "FINISHED"

@@ -9,7 +9,7 @@ import pytest
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
-from koa_lightning import cli, eval, predict, train
+from koa_lightning import cli, eval, predict, resume, train
 from koa_lightning.errors import InputError
 
 HEAVY = ("torch", "lightning", "mlflow", "timm", "kornia", "torchmetrics", "matplotlib", "pandas")
@@ -107,6 +107,7 @@ def test_help_of_the_others(main, launch):
         (["monitor=val/kappa", "tracking=none"], "error: monitor=val/kappa"),
         (["tracking.uri=http://127.0.0.1:9"], "error: tracking.uri=http://127.0.0.1:9: the MLflow server does not"),
         (["tracking.uri=ftp://x"], "error: tracking.uri=ftp://x: must be"),
+        (["out=/proc/none/x"], "error: /proc/none"),
         (["ckpt=nowhere.ckpt"], "error: ckpt=nowhere.ckpt: there is no such file"),
         (["ckpt=last"], "error: ckpt=last: no run under outputs/ has a checkpoint"),
     ],
@@ -202,6 +203,25 @@ def test_before_rewrites_the_overrides_of_one_run_alone(job):
     assert seen == [2]
     job(lambda cfg: seen.append(cfg.seed), "-m", "seed=1", before=lambda overrides: [*overrides, "seed=2"])
     assert seen == [2, 1]
+
+
+def test_the_folder_of_a_run_that_has_just_begun_stays(job, place):
+    with resume.holding(place / "taken"):
+        assert job(lambda cfg: validate_fails(), "out=taken").code == cli.BAD_INPUT
+        assert (place / "taken").is_dir()
+    job(lambda cfg: validate_fails(), "out=taken")
+    assert not (place / "taken").exists()
+
+
+def test_a_batch_of_one_value_a_channel(launch, place, tiny):
+    ended = launch(train.main, *tiny.overrides, "data.batch_size=1", "data.image_size=32", "tracking=none")
+    assert ended.code == cli.BAD_INPUT
+    assert ended.err[-1].startswith("error: data.batch_size=1: batch normalisation needs more than one value a channel")
+
+
+def test_a_value_error_of_a_job_is_no_override_that_cannot_be_read(job):
+    with pytest.raises(ValueError, match="of the program"):
+        job(lambda cfg: int("of the program"))
 
 
 def test_a_folder_with_something_in_it_stays(job, place):

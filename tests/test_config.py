@@ -137,6 +137,8 @@ def test_a_config_of_other_keys_is_passed_over():
         (["zzzz=3"], "zzzz: no such key in the configuration (all keys: add --cfg job)"),
         (["data.root=x"], "data.root: only data=chen2018 or folder or table has it; type data=... too"),
         (["loss.gamma=1"], "loss.gamma: only loss=focal has it"),
+        (["loss=focal", "loss.gama=1"], "loss.gama: no such key in the configuration; did you mean 'loss.gamma'?"),
+        (["data=chen2018", "data.rot=x"], "data.rot: no such key in the configuration; did you mean 'data.root'?"),
         (["loss=focl"], "loss=focl: no such choice; did you mean 'focal'? (loss is one of: ce, "),
         (["experiment=demoo"], "experiment=demoo: no such choice; did you mean 'demo'?"),
         (["trainer=tpu"], "trainer=tpu: no such choice"),

@@ -52,7 +52,7 @@ def altered(trained, tmp_path, change):
 def test_the_same_numbers_as_the_validation_that_chose_the_checkpoint(trained, measure):
     result, _ = measure("split=val", "tracking=none")
     chosen = {name.removeprefix("val/"): v for name, v in trained.result.items() if name.startswith("val/")}
-    assert len(chosen) == 18
+    assert len(chosen) == 23
     for name, value in chosen.items():
         assert result[name] == pytest.approx(value, abs=1e-5), name
 
@@ -329,6 +329,26 @@ def test_what_is_printed(trained, launch, tmp_path):
     text = "\n".join(ended.out)
     assert "phantom data, untrained weights" in text
     assert "quadratic_kappa" in text
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("data.image_size=128", "data.image_size=128: the checkpoint takes its images with data.image_size=64"),
+        ("data.fit=stretch", "data.fit=stretch: the checkpoint takes its images with data.fit=letterbox"),
+        ("data.eval_batch_size=7", "data.eval_batch_size=7: has no effect here; type batch_size=N"),
+    ],
+)
+def test_what_the_checkpoint_brings_along_cannot_be_typed(typed, line, trained, launch, place):
+    ours = [f"ckpt={trained.best}", "data=phantom", "data.source.n_patients=40", "tracking=none", "explain=none"]
+    ended = launch(eval.main, *ours, typed)
+    assert ended.code == 2
+    assert ended.err == [f"error: {line}" + ("" if "batch" in typed else "; leave it away")]
+
+
+def test_what_the_checkpoint_brings_along_may_be_repeated(trained, launch, place):
+    ours = [f"ckpt={trained.best}", "data=phantom", "data.source.n_patients=40", "tracking=none", "explain=none"]
+    assert launch(eval.main, *ours, "data.image_size=64", "data.canonical_side=null", "report=false").code == 0
 
 
 def test_grades_that_are_unknown_are_not_measured():

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -95,6 +96,22 @@ def test_every_kind_of_file_and_one_that_is_broken(mixed, grade, capsys):
     assert list(json.loads((out / "failed.json").read_text())) == [f"{mixed}/cut off.png"]
     assert "WARNING: the model carries the mark: phantom data" in printed.out
     assert printed.out.splitlines()[-1] == f"9 graded, 1 not readable; written to {out}"
+
+
+def test_a_name_that_is_not_utf_8_is_told_and_the_rest_is_graded(mixed, grade, capsys):
+    strange = os.fsencode(mixed) + b"/caf\xe9.png"
+    shutil.copyfile(mixed / "gray.png", strange)
+    result, rows, out = grade(mixed)
+    assert (result["exit_code"], result["n_graded"], result["n_failed"]) == (1, 9, 2)
+    name = f"{mixed}/caf\\xe9.png"
+    assert f"error: {name}: the name of this file is not UTF-8; rename it" in capsys.readouterr().err
+    assert name in json.loads((out / "failed.json").read_text())
+    assert len(rows) == 9
+
+
+def test_a_batch_of_null(grade, mixed):
+    with pytest.raises(InputError, match="batch_size=null: must be a whole number"):
+        grade(mixed, "batch_size=null")
 
 
 def test_json(mixed, grade):

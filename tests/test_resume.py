@@ -44,6 +44,13 @@ def test_without_ckpt_nothing_changes():
     assert resume.with_old_overrides([]) == []
 
 
+def test_the_record_of_a_run_that_is_there_is_not_overwritten_before_the_new_line_is_checked(run):
+    folder = run()
+    typed = [f"out={folder}", "data.batch_size=0"]
+    assert resume.with_old_overrides(typed) == [*typed, "hydra.output_subdir=null"]
+    assert resume.with_old_overrides(["out=new"]) == ["out=new"]
+
+
 def test_old_overrides_come_first_and_typed_ones_win(run):
     folder = run()
     line = resume.with_old_overrides(["ckpt=last", "optimizer.lr=1e-4", "trainer.max_epochs=9"])

@@ -38,6 +38,21 @@ def find_images(where: str) -> list[Path]:
     return sorted(found)
 
 
+def readable_name(path: Path) -> str:
+    """Return a path as text that can be printed and stored, whatever bytes its name is made of."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def check_name(path: Path) -> None:
+    """Refuse a file whose name no table can hold.
+
+    Raises:
+        InputError: The name is not UTF-8.
+    """
+    if (name := readable_name(path)) != str(path):
+        raise InputError(f"{name}: the name of this file is not UTF-8; rename it")
+
+
 def _walk(folder: Path) -> Iterator[Path]:
     def stop(error: OSError) -> None:
         raise InputError(f"{error.filename}: the folder cannot be read; check its permissions") from error

@@ -36,6 +36,9 @@ _UPRIGHT = {  # EXIF orientation -> what undoes it
     8: Image.Transpose.ROTATE_90,
 }
 
+# PIL's own limit is lower, and warns; `check_size` refuses by ours.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
 # PIL warns of odd metadata once a file although the pixels are right, or else raises. Only those plugins are
 # silenced; `append` lets every filter of the user win, and only a filter of the whole process is thread-safe
 # (`catch_warnings` is not). DecompressionBombWarning comes from PIL.Image and is not silenced.

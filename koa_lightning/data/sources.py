@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_bool_dtype
 
 from koa_lightning.data import manifest as mf
-from koa_lightning.data.finding import SUFFIXES
+from koa_lightning.data.finding import SUFFIXES, check_name
 from koa_lightning.data.images import one_line
 from koa_lightning.data.phantom import GRADE_SHARES, phantom_manifest
 from koa_lightning.errors import InputError
@@ -51,6 +52,8 @@ def _graded(folder: Path) -> pd.DataFrame:
     if strange:
         raise InputError(f"{folder}: folder '{strange[0]}' is no grade; the folders must be named 0, 1, 2, 3, 4")
     rows = [(str(p), g) for g in mf.GRADES if (folder / str(g)).is_dir() for p in _images(folder / str(g))]
+    for path, _ in rows:
+        check_name(Path(path))
     return pd.DataFrame(rows, columns=["path", "grade"])
 
 
@@ -66,7 +69,9 @@ def _names(rows: pd.DataFrame, pattern: re.Pattern[str], hint: str) -> pd.DataFr
     return rows.assign(patient=patients, side=sides)
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
+def _compiled(pattern: str | None) -> re.Pattern[str]:
+    if not pattern:
+        raise InputError("data.pattern must be given: a regular expression with a group (?P<patient>...)")
     try:
         compiled = re.compile(pattern)
     except re.error as error:
@@ -97,7 +102,7 @@ def chen2018(root: str | None) -> pd.DataFrame:
     return mf.make(_names(rows, re.compile(CHEN_NAME), _CHEN_HINT), f"data.root={root}")
 
 
-def folder(root: str | None, pattern: str) -> pd.DataFrame:
+def folder(root: str | None, pattern: str | None) -> pd.DataFrame:
     """Return the rows of `{0..4}/NAME`; patient (and side) are read from the name by a regular expression.
 
     Raises:
@@ -140,7 +145,8 @@ def table(table: str | None, root: str | None = None) -> pd.DataFrame:
         _refuse(rows, column, where, rows[column] == "" if column in rows else None, "is empty")
     base = Path(root).expanduser() if root else file.parent
     rows["path"] = [os.path.normpath(base / path) for path in rows["path"]]
-    grades = pd.to_numeric(rows["grade"], errors="coerce")
+    given = rows["grade"].astype("str") if is_bool_dtype(rows["grade"]) else rows["grade"]  # True is no grade
+    grades = pd.to_numeric(given, errors="coerce")
     _refuse(rows, "grade", where, ~grades.isin(mf.GRADES), "is not one of 0, 1, 2, 3, 4")
     rows["grade"] = grades.astype("int8")
     if "side" in rows:

@@ -16,13 +16,10 @@ from koa_lightning.metrics.graded import TOLERANCE
 N_GRADES = 5
 OA_GRADE = 2  # radiographic osteoarthritis starts here
 
-LIGHT: dict[str, Callable[[Tensor], Tensor]] = {
+DECIDED: dict[str, Callable[[Tensor], Tensor]] = {
     "accuracy": from_confusion.accuracy,
     "quadratic_kappa": from_confusion.quadratic_kappa,
     "mae": from_confusion.mae,
-}
-FULL: dict[str, Callable[[Tensor], Tensor]] = {
-    **LIGHT,
     "balanced_accuracy": from_confusion.balanced_accuracy,
     "f1_macro": from_confusion.f1_macro,
 }
@@ -31,23 +28,22 @@ FULL: dict[str, Callable[[Tensor], Tensor]] = {
 class GradeMetrics(nn.Module):
     """Metrics of one part, or of one epoch, over all batches and processes.
 
-    Accuracy, quadratic_kappa and mae of the arg-max grade; unless `light`, also balanced_accuracy, f1_macro,
-    f1_0 ... f1_4, auroc_oa (of p(grade >= 2), exact), ece (15 bins of equal width, L1; Guo 2017), and the
-    first five again for the rounded expected grade with the suffix `_expected`.
+    Accuracy, balanced_accuracy, f1_macro, f1_0 ... f1_4, quadratic_kappa and mae of the arg-max grade, and again of the
+    rounded expected grade with the suffix `_expected`; auroc_oa (of p(grade >= 2), exact), ece (15 bins of equal
+    width, L1; Guo 2017).
 
     Args:
-        light: Only accuracy, quadratic_kappa and mae of the arg-max, for the training part: no list of scores
-            grows and nothing waits for the device.
+        checked: Look at what is taken in. False for the training part, where it would make every step wait for the
+            device.
     """
 
-    def __init__(self, *, light: bool = False) -> None:
+    def __init__(self, *, checked: bool = True) -> None:
         super().__init__()
-        self.light = light
+        self.checked = checked
         self.argmax = MulticlassConfusionMatrix(N_GRADES, validate_args=False)
-        if not light:
-            self.expected = MulticlassConfusionMatrix(N_GRADES, validate_args=False)
-            self.auroc_oa = BinaryAUROC(thresholds=None, validate_args=False)
-            self.ece = MulticlassCalibrationError(N_GRADES, n_bins=15, norm="l1", validate_args=False)
+        self.expected = MulticlassConfusionMatrix(N_GRADES, validate_args=False)
+        self.auroc_oa = BinaryAUROC(thresholds=None, validate_args=False)
+        self.ece = MulticlassCalibrationError(N_GRADES, n_bins=15, norm="l1", validate_args=False)
 
     @torch.no_grad()
     def update(self, probabilities: Tensor, grade: Tensor) -> None:
@@ -58,17 +54,17 @@ class GradeMetrics(nn.Module):
             grade: Integer true grade, N, 0 to 4.
 
         Raises:
-            InputError: The rows are no probabilities (logits, NaN), or a grade is outside 0 to 4. Not looked
-                for with `light`, where the check would make every training step wait.
+            InputError: The rows are no probabilities (logits, NaN), or a grade is outside 0 to 4, if `checked`.
         """
         probabilities = probabilities.detach().float()
-        if not self.light:
+        if self.checked:
             _check(probabilities, grade)
-            # torchmetrics would take 1.0000001 for a logit and squash the whole batch
-            probabilities = probabilities.clamp(0, 1)
-            self.expected.update(round_grade(expected_grade(probabilities)), grade)
-            self.auroc_oa.update(probabilities[:, OA_GRADE:].sum(1).clamp(max=1), (grade >= OA_GRADE).long())
-            self.ece.update(probabilities, grade)
+        # torchmetrics would take 1.0000001 for a logit and squash the whole batch, and cannot count NaN, which the
+        # training itself reports by its loss
+        probabilities = probabilities.nan_to_num(0.0).clamp(0, 1)
+        self.expected.update(round_grade(expected_grade(probabilities)), grade)
+        self.auroc_oa.update(probabilities[:, OA_GRADE:].sum(1).clamp(max=1), (grade >= OA_GRADE).long())
+        self.ece.update(probabilities, grade)
         self.argmax.update(probabilities.argmax(1), grade)
 
     def compute(self) -> dict[str, Tensor]:
@@ -84,14 +80,10 @@ class GradeMetrics(nn.Module):
         confusion = self.confusion().cpu()
         if confusion.sum() == 0:
             raise InputError("metrics of no knee at all: the part is empty; check the split and the filters")
-        values = {name: metric(confusion) for name, metric in (LIGHT if self.light else FULL).items()}
-        if not self.light:
-            per_grade = from_confusion.f1_per_grade(confusion)
-            values |= {f"f1_{grade}": per_grade[grade] for grade in range(N_GRADES)}
-            expected = self.expected.compute().cpu()
-            values |= {f"{name}_expected": metric(expected) for name, metric in FULL.items()}
-            values["auroc_oa"] = self._auroc_oa(confusion)
-            values["ece"] = self.ece.compute()
+        values = _decided(confusion)
+        values |= {f"{name}_expected": value for name, value in _decided(self.expected.compute().cpu()).items()}
+        values["auroc_oa"] = self._auroc_oa(confusion)
+        values["ece"] = self.ece.compute()
         return {name: value.float().cpu() for name, value in values.items()}
 
     def confusion(self) -> Tensor:
@@ -126,6 +118,12 @@ def measure(probabilities: np.ndarray, grade: np.ndarray) -> dict[str, float]:
     metrics = GradeMetrics()
     metrics.update(torch.tensor(np.asarray(probabilities)), torch.tensor(np.asarray(grade)))
     return {name: value.item() for name, value in metrics.compute().items()}
+
+
+def _decided(confusion: Tensor) -> dict[str, Tensor]:
+    """Return the metrics of grades decided on, from their counts; F1 of each grade too."""
+    values = {name: metric(confusion) for name, metric in DECIDED.items()}
+    return values | {f"f1_{grade}": f1 for grade, f1 in enumerate(from_confusion.f1_per_grade(confusion))}
 
 
 def _check(probabilities: Tensor, grade: Tensor) -> None:

@@ -86,7 +86,7 @@ class KneeGrader(L.LightningModule):
         self.unfreeze_every, self.frozen_stages = unfreeze_every, frozen_stages
         self.resize, self.mix = resize or Resize(), mix or Mix()
         self.monitor, self.mode, self.seed, self.record = monitor, mode, seed, record
-        self.train_metrics = GradeMetrics(light=True)
+        self.train_metrics = GradeMetrics(checked=False)
         self.val_metrics = GradeMetrics()
         self.val_outputs: list[tuple[Tensor, Tensor]] = []
         self.loss_sum = torch.zeros(())
@@ -209,10 +209,8 @@ def check_metric(name: str, key: str = "monitor") -> None:
     Raises:
         InputError: It does not.
     """
-    full, light = GradeMetrics(), GradeMetrics(light=True)
-    names = ["val/loss", "train/loss"]
-    for part, metrics in (("val", full), ("train", light)):
-        metrics.update(torch.eye(links.N_GRADES), torch.arange(links.N_GRADES))
-        names += [f"{part}/{known}" for known in metrics.compute()]
+    metrics = GradeMetrics()
+    metrics.update(torch.eye(links.N_GRADES), torch.arange(links.N_GRADES))
+    names = [f"{part}/{known}" for part in ("val", "train") for known in ("loss", *metrics.compute())]
     if name not in names:
         raise InputError(f"{key}={name}: no such metric{nearest(name, names)} (there are {', '.join(names)})")

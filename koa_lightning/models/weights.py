@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import queue
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -174,7 +175,7 @@ def load_file_weights(
 ) -> None:
     """Load a file's tensors into a model of one gray channel and five grades; stem and head are adapted.
 
-    A three-channel stem is summed over its channels; a head of another size stays as it is drawn.
+    A three-channel stem is summed over its channels; a head of another size stays as it is drawn, which is said.
 
     Args:
         model: timm's model, changed in place.
@@ -204,3 +205,7 @@ def load_file_weights(
                 f"{tuple(own.shape)} in {name}; choose the model.name that it was made for"
             )
     model.load_state_dict(fitting, strict=False)
+    if drawn := [key for key in head if key not in fitting]:
+        theirs, own = tensors.get(drawn[0]), len(model.state_dict()[drawn[0]])
+        why = "has none" if theirs is None else f"has {len(theirs)} outputs, {own} are needed"
+        print(f"WARNING: model.weights: the head is drawn anew, as {origin} {why}", file=sys.stderr, flush=True)

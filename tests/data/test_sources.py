@@ -161,11 +161,22 @@ def test_the_pattern_can_be_given(tmp_path):
 
 @pytest.mark.parametrize(
     ("pattern", "why"),
-    [("(", "not a regular expression"), (r"\d+", "needs a group"), (r"(?P<patient>\d*)", "no patient in this name")],
+    [
+        (None, "must be given"),
+        ("(", "not a regular expression"),
+        (r"\d+", "needs a group"),
+        (r"(?P<patient>\d*)", "no patient in this name"),
+    ],
 )
 def test_a_pattern_that_cannot_work_stops(tmp_path, pattern, why):
     touch(tmp_path, "0/anna.png")
     refuses(why, sources.folder, str(tmp_path), pattern)
+
+
+def test_a_name_that_is_not_utf_8_stops(tmp_path):
+    touch(tmp_path, "0/anna.png")
+    (tmp_path / "0/anna.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/0/caf\xe9.png"))
+    refuses(r"0/caf\\xe9.png: the name of this file is not UTF-8", sources.folder, str(tmp_path), default_pattern())
 
 
 def test_folder_says_what_it_looked_for(tmp_path):
@@ -245,6 +256,7 @@ def test_paths_may_start_elsewhere_or_be_absolute(tmp_path):
         ("path,grade\na.png,2.5\n", "line 2: grade '2.5' is not one of"),
         ("path,grade\na.png,-1\n", "line 2: grade '-1' is not one of"),
         ("path,grade\na.png,0\nb.png,\n", "line 3: grade 'nan' is not one of"),
+        ("path,grade\na.png,True\n", "line 2: grade 'True' is not one of"),
         ("path,grade\na.png,mild\n", "line 2: grade 'mild' is not one of"),
         ("path,grade\na.png,inf\n", "line 2: grade 'inf' is not one of"),
         ("path,grade\n,0\n", "line 2: path '' is empty"),

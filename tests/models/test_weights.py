@@ -285,15 +285,18 @@ def test_a_file_of_five_grades_keeps_its_head(loaded):
     assert all(torch.equal(own[key], value) for key, value in trained.items())
 
 
-def test_a_head_of_another_link_is_drawn_anew(loaded):
+def test_a_head_of_another_link_is_drawn_anew_and_said(loaded, capsys):
     trained = build(NetSpec(SMALL, "corn")).net.state_dict()
     net = loaded(trained, "ours")
     assert [p.shape[0] for p in net.head_parameters()] == [5, 5]
+    line = "WARNING: model.weights: the head is drawn anew, as file:weights.pth has 4 outputs, 5 are needed\n"
+    assert capsys.readouterr().err == line
 
 
-def test_a_head_that_is_not_there_is_drawn(loaded):
+def test_a_head_that_is_not_there_is_drawn(loaded, capsys):
     state = {key: value for key, value in state_of().items() if not key.startswith("fc.")}
     assert loaded(state | {"head.weight": torch.ones(3)}).net.fc.weight.shape[0] == 5
+    assert capsys.readouterr().err.endswith("has none\n")
 
 
 def refused(function, words):
