@@ -223,7 +223,7 @@ def _grade_one(
     module.prepare((ALL,))
     data, knees = module.datasets[ALL], module.tables[ALL]
     chosen = np.flatnonzero(knees["path"].isin(rows.loc[allowed, "path"]).to_numpy())
-    module.datasets["own"] = KneeDataset(data.images, data.rows[chosen], data.grades[chosen])
+    module.datasets["own"] = KneeDataset(data.images, data.rows[chosen], data.grades[chosen], data.shapes[chosen])
     module.tables["own"] = knees.iloc[chosen].reset_index(drop=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     predictions, _, _ = grade_part(

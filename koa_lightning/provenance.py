@@ -141,7 +141,7 @@ def of_checkpoint(
     """
     from koa_lightning import unseen
 
-    knees, seen = data.tables[cfg.split], unseen.seen_in_training(read)
+    knees, seen, alike = data.tables[cfg.split], unseen.seen_in_training(read), unseen.names_alike(cfg, read)
     label = read.record["config"].get("name") or read.record["net"]["name"]
     about = describe(
         kind="checkpoint",
@@ -152,7 +152,7 @@ def of_checkpoint(
             "part": cfg.split,
             "fingerprint": data.fingerprint,
             "split": data.split_name,
-            "n_trained_on": None if seen is None else int(unseen.was_trained_on(knees, seen).sum()),
+            "n_trained_on": None if seen is None else int(unseen.was_trained_on(knees, seen, alike).sum()),
         },
         marks=marks,
         settings={"tta": cfg.tta, "calibrated": cfg.calibrated},

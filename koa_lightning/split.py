@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER, cli
 from koa_lightning.config import validate
+from koa_lightning.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +35,11 @@ def split(cfg: DictConfig) -> dict[str, Any]:
         InputError: Whatever the user can put right.
     """
     validate(cfg)
+    if cfg.data.fraction != 1:
+        raise InputError(
+            f"data.fraction={cfg.data.fraction:g}: a written split has all knees; leave it away here, and type it "
+            "where you train by data.split=table"
+        )
     from koa_lightning import assemble
     from koa_lightning.data import manifest as mf
     from koa_lightning.data import split_table

@@ -10,6 +10,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from koa_lightning.checkpoint import Checkpoint
+from koa_lightning.config import plain, without_targets
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.datamodule import ALL, KneeDataModule
 from koa_lightning.errors import InputError
@@ -36,8 +37,11 @@ def of_their_own(cfg: DictConfig, modules: Sequence[KneeDataModule], names: Sequ
     """Return the part as each member's own data have it: the union, less what a member was trained on.
 
     The parts are made anew from each checkpoint's settings; no file is opened.
+
+    Raises:
+        InputError: A patient is in two parts, the members' data differ, or all were trained on all of these knees.
     """
-    manifests = [module.manifest(mf.PARTS).set_index("path") for module in modules]
+    manifests = [_with_parts(module, cfg.split).set_index("path") for module in modules]
     wanted = [m[_in_part(m["split"], cfg.split)] for m in manifests]
     rows = pd.concat(wanted).reset_index().drop_duplicates("path").sort_values("path", ignore_index=True)
     if rows.empty:
@@ -52,8 +56,24 @@ def of_their_own(cfg: DictConfig, modules: Sequence[KneeDataModule], names: Sequ
         other = rows.loc[manifest.loc[rows["path"], "grade"].to_numpy() != rows["grade"].to_numpy(), "path"]
         if len(other):
             raise InputError(f"{other.iloc[0]}: the members' data name different grades for it; give one data=...")
-    trained = [m.loc[rows["path"], "split"].eq("train").to_numpy() for m in manifests]
+    trained = [_trained_on(m)[rows["path"]].to_numpy() for m in manifests]
     return _guarded(cfg, rows, ~np.array(trained), [])
+
+
+def _with_parts(module: KneeDataModule, part: str) -> pd.DataFrame:
+    """Return a member's manifest, its parts compared with the one that is measured, as for a single checkpoint.
+
+    A knee that `data.fraction` left out is in no part, but it is there: the member was not trained on it.
+    """
+    whole = module.whole(mf.PARTS if part == ALL else (*mf.PARTS, part))
+    return whole.assign(split=whole["split"].where(whole.index.isin(module.reduced(whole).index), ""))
+
+
+def _trained_on(manifest: pd.DataFrame) -> pd.Series:
+    """Tell of each knee whether it, or another of its patient, is in the train part."""
+    train = manifest["split"].eq("train")
+    patients = set(manifest.loc[train, "patient"]) - {""}
+    return train | manifest["patient"].isin(patients)
 
 
 def _in_part(split: pd.Series, part: str) -> pd.Series:
@@ -72,7 +92,7 @@ def of_other_data(
             unknown.append(name)
             allowed.append(np.ones(len(rows), dtype=bool))
         else:
-            allowed.append(~was_trained_on(rows, known))
+            allowed.append(~was_trained_on(rows, known, names_alike(cfg, read)))
     return _guarded(cfg, rows, np.array(allowed), unknown)
 
 
@@ -95,19 +115,38 @@ def seen_in_training(read: Checkpoint) -> pd.DataFrame | None:
     return rows if mf.fingerprint(rows, parts) == read.record["data"]["fingerprint"] else None
 
 
-def was_trained_on(rows: pd.DataFrame, seen: pd.DataFrame) -> np.ndarray:
+def names_alike(cfg: DictConfig, read: Checkpoint) -> bool:
+    """Tell whether equal names of patients are one patient, whatever the files: in one source, however it is split.
+
+    Chen 2018 names its patients alike in every copy, and its `auto_test` has no file in common with the other parts.
+
+    Args:
+        cfg: The config `eval`.
+        read: The checkpoint.
+    """
+    given, trained = cfg.get("data"), read.record["config"]["data"]
+    if not given:
+        return True
+    if given.name != read.record["data"]["name"]:
+        return False
+    return given.name == "chen2018" or without_targets(plain(given))["source"] == trained.get("source")
+
+
+def was_trained_on(rows: pd.DataFrame, seen: pd.DataFrame, alike: bool = False) -> np.ndarray:
     """Tell of each knee whether it is one that was trained on, or another of such a patient.
 
-    Patients are compared where a knee in both has the same one, so that equal names of two sources mean nothing.
+    Unless the sources name patients alike, these are compared only where a knee in both has the same one: equal names
+    of two sources mean nothing.
 
     Args:
         rows: A manifest with hashes.
         seen: See `seen_in_training`.
+        alike: See `names_alike`.
     """
     train = seen[seen["split"] == "train"]
     hit = rows["hash"].isin(train["hash"]).to_numpy(copy=True)
     both = rows.merge(seen[["hash", "patient"]].drop_duplicates("hash"), on="hash", suffixes=("", "_seen"))
-    if (both["patient"].ne("") & both["patient"].eq(both["patient_seen"])).any():
+    if alike or (both["patient"].ne("") & both["patient"].eq(both["patient_seen"])).any():
         patients = set(train["patient"]) - {""}
         hit |= rows["patient"].isin(patients).to_numpy()
     return hit

@@ -130,7 +130,8 @@ class KneeDataModule(L.LightningDataModule):
         self.fingerprint = mf.fingerprint(rows[readable], parts)
         for part in parts:
             numbers = np.flatnonzero(readable & (rows["split"] == part).to_numpy())
-            self.datasets[part] = KneeDataset(cache.images, numbers, rows["grade"].to_numpy()[numbers])
+            grades = rows["grade"].to_numpy()[numbers]
+            self.datasets[part] = KneeDataset(cache.images, numbers, grades, cache.shapes[numbers])
             self.counts[part] = mf.counts(rows.iloc[numbers], part)
             if part != "train" or len(parts) == 1:  # nobody asks for the rows of a part that is trained on
                 self.tables[part] = rows.iloc[numbers].reset_index(drop=True)
@@ -151,10 +152,22 @@ class KneeDataModule(L.LightningDataModule):
         return manifest[manifest["split"].isin(list(parts))].reset_index(drop=True)
 
     def manifest(self, parts: Sequence[str] = mf.PARTS) -> pd.DataFrame:
-        """Return the manifest with all its parts made; no file is opened.
+        """Return the manifest with all its parts made, the train part reduced to `fraction`; no file is opened.
 
         Args:
             parts: Those that will be read; `all` alone: no parts are made.
+
+        Raises:
+            InputError: A patient is in two parts, or the parts cannot be made.
+        """
+        made = self.whole(parts)
+        return self.reduced(made) if "train" in parts else made
+
+    def whole(self, parts: Sequence[str] = mf.PARTS) -> pd.DataFrame:
+        """Return the manifest as `manifest` does, before the train part is reduced.
+
+        Args:
+            parts: As for `manifest`.
 
         Raises:
             InputError: A patient is in two parts, or the parts cannot be made.
@@ -172,9 +185,14 @@ class KneeDataModule(L.LightningDataModule):
             return manifest[manifest["split"] != mf.AUTO_TEST].assign(split=ALL)
         made = self._with_parts(manifest, set(parts), where)
         self._refuse(mf.patients_leak(made, where, {*mf.PARTS, *parts}))
-        return self._reduced(made) if "train" in parts else made
+        return made
 
-    def _reduced(self, manifest: pd.DataFrame) -> pd.DataFrame:
+    def reduced(self, manifest: pd.DataFrame) -> pd.DataFrame:
+        """Return a manifest of `whole` without what `fraction` leaves out of its train part; that is said and marked.
+
+        Raises:
+            InputError: Nothing would be left to train on.
+        """
         if self.fraction == 1:
             return manifest
         kept = splits.fraction(manifest, self.fraction, self.split_seed)

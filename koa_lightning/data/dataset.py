@@ -20,10 +20,14 @@ class KneeDataset(Dataset[Batch]):
         images: uint8 N x H x W, memory-mapped.
         rows: The rows of `images` that belong to this part.
         grades: Grade of each of these rows, -1 where unknown.
+        shapes: Height and width of each of these before it was fitted, int N x 2; None: they were square.
     """
 
-    def __init__(self, images: np.ndarray, rows: np.ndarray, grades: np.ndarray) -> None:
+    def __init__(
+        self, images: np.ndarray, rows: np.ndarray, grades: np.ndarray, shapes: np.ndarray | None = None
+    ) -> None:
         self.images, self.rows, self.grades = images, rows, grades
+        self.shapes = np.full((len(rows), 2), images.shape[1]) if shapes is None else shapes
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -78,7 +78,7 @@ def examine(
         net: In eval mode, on its device; left as found.
         dataset: The knees, in the order of the table.
         knees: path, patient, side, grade (-1 where unknown: left out).
-        preprocessing: Of the images.
+        preprocessing: Of the images; the regions go through it too.
         options: What and how much.
         keep: A file for the tests that are finished, so that an interrupted run goes on; None: nothing is kept.
 
@@ -102,18 +102,19 @@ def examine(
         f"grading of {len(known)} with parts hidden: {sum(passes.values()):,} images through the network "
         "(explain.n_tested, explain.n_road: fewer)"
     )
-    key = key_of(net, knees["path"].iloc[known].tolist(), replace(options, quiet=True)) if keep else ""
+    paths = knees["path"].iloc[known].tolist()
+    key = key_of(net, paths, preprocessing, replace(options, quiet=True)) if keep else ""
     stages = Stages(keep, key, say)
     left = sum(n for name, n in passes.items() if name not in stages.done)
     with Progress(console=Console(stderr=True), disable=options.quiet) as progress:
         task = progress.add_task("images", total=left)
         subject = replace(subject, tick=lambda n: progress.advance(task, n))
-        region = _regions(knees.iloc[chosen], preprocessing, subject.shape)
+        region = _regions(knees.iloc[chosen], dataset.shapes[chosen], preprocessing)
         results, columns = _of_maps(subject, *region, options, stages)
         patients, everyone = knees["patient"].iloc[known].tolist(), dataset.__getitems__(list(known))["image"]
-        band, link = localisation.joint_band(subject.shape), net.spec.link
+        bands = localisation.joint_bands(dataset.shapes[known], knees["side"].iloc[known].tolist(), preprocessing)
         results["shortcut"] = stages(
-            "shortcut", lambda: shortcut.shortcut(subject.logits, everyone, grades, patients, band, link)
+            "shortcut", lambda: shortcut.shortcut(subject.logits, everyone, grades, patients, bands, net.spec.link)
         )
     tests = {**results["faithfulness"], **{name: test for name, test in results.items() if name != "faithfulness"}}
     about = {"method": options.method, "target": options.target, "n": len(chosen)}
@@ -165,13 +166,12 @@ def _subject(net: KneeNet, dataset: KneeDataset, knees: pd.DataFrame, rows: np.n
     return replace(subject, grades=predicted)
 
 
-def _regions(knees: pd.DataFrame, preprocessing: Preprocessing, shape: tuple[int, int]) -> tuple[np.ndarray, str]:
+def _regions(knees: pd.DataFrame, shapes: np.ndarray, preprocessing: Preprocessing) -> tuple[np.ndarray, str]:
     """Return where the heat should lie, and what that place is."""
     paths, sides = knees["path"].tolist(), knees["side"].tolist()
     if all(path.startswith("phantom://") for path in paths):
-        mirrors = [preprocessing.mirrors(side) for side in sides]
-        return localisation.phantom_masks(paths, sides, shape[0], mirrors), "signs of the phantom"
-    return np.repeat(localisation.joint_band(shape)[None], len(paths), 0), "joint band"
+        return localisation.phantom_masks(paths, sides, preprocessing), "signs of the phantom"
+    return np.stack(localisation.joint_bands(shapes, sides, preprocessing)), "joint band"
 
 
 def _repeats(options: Options) -> int:

@@ -1,11 +1,14 @@
 """Does the heat lie where the signs are? On phantoms their place is known; on real knees the joint's is, roughly."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from koa_lightning.data.phantom import draw_phantoms_with_masks
+from koa_lightning.data.preprocessing import Preprocessing
 from koa_lightning.explain.verdict import against_controls
 
 # Of the height of a crop around the joint, as those of Chen 2018, whose mean knee has the joint space from 0.45 (in the
@@ -14,26 +17,65 @@ JOINT_ROWS = (0.42, 0.70)
 
 
 def joint_band(shape: tuple[int, int]) -> np.ndarray:
-    """Return where the joint is in a crop around it: bool H x W, a band of the whole width by rule, found by nobody."""
+    """Return where the joint is in a whole crop around it, bool H x W: a band over its width, by rule."""
     rows = (np.arange(shape[0]) + 0.5) / shape[0]
     inside = (rows >= JOINT_ROWS[0]) & (rows < JOINT_ROWS[1])
     return np.repeat(inside[:, None], shape[1], axis=1)
 
 
-def phantom_masks(paths: Sequence[str], sides: Sequence[str], size: int, mirrors: Sequence[bool]) -> np.ndarray:
-    """Return where the signs of phantoms are, bool N x H x W, empty at grade 0.
+def as_seen(mask: np.ndarray, preprocessing: Preprocessing, side: str = "") -> np.ndarray:
+    """Return where a region of the whole radiograph is in what the network sees of it.
+
+    Args:
+        mask: bool, H x W, of the whole radiograph.
+        preprocessing: Of the images; the rows that it keeps, its fit and its mirroring move the region along.
+        side: L or R, or "".
+
+    Returns:
+        bool, image_size x image_size; no black that pads is inside.
+    """
+    moved = replace(preprocessing, fix_polarity=False)  # a mask has no bone that could be dark
+    return moved.apply(mask.astype(np.uint8) * 255, side) > 127
+
+
+def joint_bands(shapes: np.ndarray, sides: Sequence[str], preprocessing: Preprocessing) -> list[np.ndarray]:
+    """Return where the joint is in what the network sees of each knee.
+
+    Args:
+        shapes: Height and width of each radiograph before anything was done to it, int N x 2.
+        sides: L, R or "", N.
+        preprocessing: Of the images.
+
+    Returns:
+        bool, image_size x image_size, N of them; knees of one shape and side share theirs. Empty where the rows that
+        are kept hold nothing of the joint, or nothing else: no place could be told from the others then.
+    """
+
+    @cache
+    def band(height: int, width: int, side: str) -> np.ndarray:
+        # drawn as large as it is seen, so that the band of a whole radiograph is the rule to the pixel
+        size, longest = preprocessing.image_size, max(height, width)
+        whole = joint_band((max(1, round(height * size / longest)), max(1, round(width * size / longest))))
+        beside = not preprocessing.band(whole).all()
+        return as_seen(whole & beside, preprocessing, side)
+
+    return [band(*shape, side) for shape, side in zip(shapes.tolist(), sides, strict=True)]
+
+
+def phantom_masks(paths: Sequence[str], sides: Sequence[str], preprocessing: Preprocessing) -> np.ndarray:
+    """Return where the signs of phantoms are in what the network sees, bool N x H x W, empty at grade 0.
 
     Args:
         paths: phantom://SEED/PATIENTSIDE-GRADE.
         sides: L or R, N.
-        size: Of the images, in pixels.
-        mirrors: Whether each was mirrored on the way to the network.
+        preprocessing: Of the images.
     """
     names = [path.removeprefix("phantom://").split("/") for path in paths]
     patients = [name.rpartition("-")[0].removesuffix(side) for (_, name), side in zip(names, sides, strict=True)]
     grades = [int(name.rpartition("-")[2]) for _, name in names]
-    masks = draw_phantoms_with_masks(patients, list(sides), grades, seed=int(names[0][0]), size=size)[1]
-    return np.stack([mask[:, ::-1] if mirror else mask for mask, mirror in zip(masks, mirrors, strict=True)])
+    seed, size = int(names[0][0]), preprocessing.image_size
+    masks = draw_phantoms_with_masks(patients, list(sides), grades, seed=seed, size=size)[1]
+    return np.stack([as_seen(mask, preprocessing, side) for mask, side in zip(masks, sides, strict=True)])
 
 
 def localisation(

@@ -30,7 +30,7 @@ def shortcut(
     images: Tensor,
     grades: np.ndarray,
     patients: Sequence[str],
-    region: np.ndarray,
+    regions: Sequence[np.ndarray],
     link: str,
 ) -> dict[str, Any]:
     """Measure how much of the quadratic kappa survives when the joint, or all but the joint, is hidden.
@@ -40,31 +40,33 @@ def shortcut(
         images: uint8, N x 1 x H x W.
         grades: True grade, int N, 0 to 4.
         patients: Of each knee, N.
-        region: The joint, bool H x W.
+        regions: The joint of each knee, bool H x W, N; where one is empty nothing is judged.
         link: Of the logits.
 
     Returns:
         `kappa`, `without_joint`, `only_joint`, `survives` (without_joint over kappa) and `survives_only_joint`, each
         with `_low` and `_high` (paired, by patient; None where undefined); the same under `blur`, where what is hidden
-        is blurred instead of filled with the image's mean; `n`, `verdict`, `rule`.
+        is blurred instead of filled with the image's mean; `n`, `verdict`, `reason`, `rule`.
     """
     draws, number = resampled(patients)
     enough = draws.shape[1] >= FEWEST_PATIENTS
+    there = all(region.any() for region in regions)
+    chunks = [slice(start, start + _CHUNK) for start in range(0, len(images), _CHUNK)]
 
-    def kappas(hidden: np.ndarray, fill: str) -> np.ndarray:
-        """The kappa, and those of the draws."""
-        shown = (hide(some.float() / 255, hidden, fill) for some in images.split(_CHUNK))
+    def kappas(hidden: Callable[[np.ndarray], np.ndarray], fill: str) -> np.ndarray:
+        """The kappa, and those of the draws; `hidden` makes of regions what is hidden."""
+        shown = (hide(images[rows].float() / 255, hidden(_stacked(regions[rows])), fill) for rows in chunks)
         predicted = links.probabilities(torch.cat([logits(some) for some in shown]), link).argmax(1).numpy()
         cells = np.zeros((draws.shape[1], 25))
         np.add.at(cells, (number, 5 * grades + predicted), 1)
         counts = np.concatenate([cells.sum(0)[None], draws @ cells]).reshape(-1, 5, 5)
         return quadratic_kappa(torch.from_numpy(counts)).numpy()
 
-    whole = kappas(np.zeros_like(region), FILLS[0])
-    above_chance = enough and (_limits("kappa", whole)["kappa_low"] or 0) > 0
+    whole = kappas(np.zeros_like, FILLS[0])
+    above_chance = there and enough and (_limits("kappa", whole)["kappa_low"] or 0) > 0
     results = {}
     for fill in FILLS:
-        without, only = (kappas(hidden, fill) for hidden in (region, ~region))
+        without, only = (kappas(hidden, fill) for hidden in (np.copy, np.logical_not))
         undefined = np.full(len(whole), np.nan)  # a share of nothing
         shares = [each / whole if above_chance else undefined for each in (without, only)]
         numbers = {"kappa": whole, "without_joint": without, "only_joint": only}
@@ -72,8 +74,11 @@ def shortcut(
         results[fill] = {key: value for name, each in numbers.items() for key, value in _limits(name, each).items()}
     first = results[FILLS[0]]
     highest = first["survives_high"]
-    verdict = UNKNOWN if not enough else PASSED if highest is not None and highest < MOST_SURVIVES else FAILED
-    why = "" if above_chance or not enough else "no better than chance: nothing can be lost"
+    judged = there and enough
+    verdict = UNKNOWN if not judged else PASSED if highest is not None and highest < MOST_SURVIVES else FAILED
+    why = "" if above_chance or not judged else "no better than chance: nothing can be lost"
+    if not there:
+        why = "the rows that the network sees hold nothing of the joint, or nothing else"
     rest = {"n": len(grades), "fill": FILLS[0], "verdict": verdict, "reason": why, "rule": RULE}
     return {**first, "blur": results["blur"], **rest}
 
@@ -83,17 +88,24 @@ def hide(images: Tensor, hidden: np.ndarray, fill: str) -> Tensor:
 
     Args:
         images: float32, N x 1 x H x W, in [0, 1].
-        hidden: bool, H x W.
+        hidden: bool, N x H x W; or 1 x H x W, the same of all.
         fill: "mean": of the part that stays; "blur": a Gaussian of a tenth of the width.
     """
-    share = torch.from_numpy(hidden.astype(np.float32))[None, None]
+    share = torch.from_numpy(hidden.astype(np.float32))[:, None]
     kept = 1 - share
     if fill == "mean":
-        filling = ((images * kept).sum((2, 3), keepdim=True) / kept.sum()).expand_as(images)
+        n_kept = kept.sum((2, 3), keepdim=True).clamp(min=1)  # where nothing stays: black
+        filling = ((images * kept).sum((2, 3), keepdim=True) / n_kept).expand_as(images)
     else:
         filling = blurred(images, 0.1)
     soft = torch.maximum(blurred(share, EDGE), share)  # nothing of the hidden part shows through
     return images * (1 - soft) + filling * soft
+
+
+def _stacked(regions: Sequence[np.ndarray]) -> np.ndarray:
+    """Return regions as N x H x W; as 1 x H x W where they are alike, so that one edge is faded, not N."""
+    same = all(np.array_equal(each, regions[0]) for each in regions)
+    return np.stack(regions[:1] if same else regions)
 
 
 def _limits(name: str, numbers: np.ndarray) -> dict[str, float | None]:

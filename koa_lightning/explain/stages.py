@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from koa_lightning.data.preprocessing import Preprocessing
 from koa_lightning.models.net import KneeNet
 
 FILE = "explanations.part.json"
@@ -24,7 +25,7 @@ class Stages:
 
     Args:
         file: Where finished tests are kept until all are; None: nowhere.
-        key: Of network, knees and options; what was kept under another is thrown away.
+        key: Of network, knees, preprocessing and options; what was kept under another is thrown away.
         tell: Called with a line, after each test.
     """
 
@@ -62,9 +63,9 @@ class Stages:
         part.replace(self.file)
 
 
-def key_of(net: KneeNet, paths: Sequence[str], options: object) -> str:
-    """Return a key of a network's weights, the knees and the options."""
-    digest = hashlib.blake2b(repr([list(paths), options]).encode(), digest_size=16)
+def key_of(net: KneeNet, paths: Sequence[str], preprocessing: Preprocessing, options: object) -> str:
+    """Return a key of a network's weights, the knees, what is done to their images, and the options."""
+    digest = hashlib.blake2b(repr([list(paths), preprocessing, options]).encode(), digest_size=16)
     for name, values in net.state_dict().items():
         digest.update(name.encode() + values.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -567,6 +567,16 @@ def test_a_dataset_of_plain_arrays_works_too():
     assert len(data) == 3
     assert torch.equal(batch["image"], torch.from_numpy(images[[2, 0]])[:, None])
     assert batch["grade"].tolist() == [0, -1]
+    assert data.shapes.tolist() == [[2, 2]] * 3
+
+
+def test_a_part_knows_the_shapes_that_its_images_had(root):
+    wide = sorted(root.glob("val/*/*.png"))[3]
+    Image.fromarray(knee(1)[:10]).save(wide)
+    data = module(root).prepare(PARTS)
+    shapes = dict(zip(data.tables["val"]["path"], data.datasets["val"].shapes.tolist(), strict=True))
+    assert shapes.pop(str(wide)) == [10, SIZE]
+    assert set(map(tuple, shapes.values())) == {(SIZE, SIZE)}
 
 
 def test_a_fraction_of_the_train_part_is_said_and_marked(root, capsys):

@@ -262,6 +262,13 @@ def test_auto_test_keeps_its_part(tmp_path):
         assert made["split"].iloc[2] == "auto_test"
 
 
+@pytest.mark.parametrize("folds", [[], ["data.folds=2"]])
+def test_a_share_of_the_knees_is_no_split(written, folds):
+    with pytest.raises(InputError, match=r"^data\.fraction=0\.5: a written split has all knees; leave it away here"):
+        written("data.fraction=0.5", *folds)
+    assert not Path("out").exists()
+
+
 def test_phantoms_need_no_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = ["data=phantom", "data.source.n_patients=30"]

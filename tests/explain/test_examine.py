@@ -82,9 +82,11 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(part, examined, tmp_path
 def test_what_another_network_left_is_not_taken(part, tmp_path):
     file = tmp_path / "explanations.part.json"
     file.write_text(json.dumps({"key": "of another", "done": {"faithfulness": None}, "seconds": {}}))
-    stages = Stages(file, key_of(part[0], ["a"], OPTIONS), lambda line: None)
-    assert stages.done == {}
-    assert key_of(part[0], ["a"], OPTIONS) == key_of(part[0], ["a"], OPTIONS) != key_of(part[0], ["b"], OPTIONS)
+    net, seen = part[0], Preprocessing(64)
+    key = key_of(net, ["a"], seen, OPTIONS)
+    assert Stages(file, key, lambda line: None).done == {}
+    assert key == key_of(net, ["a"], Preprocessing(64), OPTIONS) != key_of(net, ["b"], seen, OPTIONS)
+    assert key != key_of(net, ["a"], replace(seen, top=0.25), OPTIONS)
 
 
 def test_the_network_is_left_as_it_was(part, examined):
@@ -148,6 +150,37 @@ def test_real_knees_have_a_joint_band(part):
     results, _ = examine(net, dataset, named, preprocessing, Options("cam", n_tested=4, n_road=1, quiet=True))
     assert results["localisation"]["region"] == "joint band"
     assert results["localisation"]["n"] == 4
+
+
+@pytest.mark.parametrize(
+    ("seen", "shape", "expected"),
+    [
+        (Preprocessing(64), (64, 64), (27, 45)),
+        (Preprocessing(64, "stretch", top=0.25, bottom=0.85), (64, 64), (18, 48)),
+        (Preprocessing(64), (100, 200), (29, 38)),
+    ],
+)
+def test_the_joint_is_looked_for_and_hidden_where_the_network_sees_it(part, monkeypatch, seen, shape, expected):
+    given = {}
+
+    def shortcut(logits, images, grades, patients, regions, link):
+        given["hidden"] = regions
+        return {"verdict": "not judged"}
+
+    def localised(maps, masks, *rest):
+        given["looked for"] = masks
+        return {"verdict": "not judged"}, {}
+
+    monkeypatch.setattr(module.shortcut, "shortcut", shortcut)
+    monkeypatch.setattr(module.localisation, "localisation", localised)
+    net, dataset, rows, _ = part
+    dataset = KneeDataset(dataset.images, dataset.rows, dataset.grades, np.array([shape] * 40))
+    named = rows.assign(path=[f"a/{n}.png" for n in range(40)])
+    examine(net, dataset, named, seen, Options("cam", n_tested=4, n_road=1, quiet=True))
+    assert (len(given["hidden"]), len(given["looked for"])) == (39, 4)
+    for band in (*given["hidden"], *given["looked for"]):
+        inside = np.flatnonzero(band.all(1))
+        assert (inside[0], inside[-1] + 1) == pytest.approx(expected, abs=1)
 
 
 class Recorder(NoRun):
