@@ -44,7 +44,8 @@ class History(Callback):
 
     def best(self, monitor: str, mode: str) -> dict[str, float]:
         """Return the metrics of the first best epoch, as the checkpoint was chosen; empty before the first."""
-        known = [row for row in self.epochs if monitor in row and row[monitor] == row[monitor]]  # the last: not NaN
+        validated = [row for row in self.epochs if any(name.startswith("val/") for name in row)]
+        known = [row for row in validated if monitor in row and row[monitor] == row[monitor]]  # the last: not NaN
         sign = 1 if mode == "max" else -1
         return max(known, key=lambda row: sign * row[monitor], default={})
 
@@ -124,6 +125,8 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the first `last.ckpt` of a new run; end a resumed one that had stopped early."""
         if trainer.current_epoch == 0:
+            if trainer.is_global_zero:  # of an earlier run in this folder
+                (self.folder / "best.ckpt").unlink(missing_ok=True)
             self._save(trainer, "last.ckpt")
         if any(stopping.wait_count >= stopping.patience for stopping in trainer.early_stopping_callbacks):
             trainer.should_stop = True

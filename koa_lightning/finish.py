@@ -240,11 +240,14 @@ def panel_drawer(
 
     def draw_epoch(module: L.LightningModule, epoch: int) -> None:
         assert isinstance(module, KneeGrader)
+        # with several processes, this one has graded some of the knees
+        graded, logits = (torch.cat(found) for found in zip(*module.val_outputs, strict=True))
+        rows, part = graded.numpy(), data.datasets["val"]
         drawn = draw(
             module.net,
-            data.datasets["val"],
-            data.tables["val"]["path"].tolist(),
-            torch.cat([logits for _, logits in module.val_outputs]),
+            KneeDataset(part.images, part.rows[rows], part.grades[rows]),
+            data.tables["val"]["path"].iloc[rows].tolist(),
+            logits,
             module.record["marks"],
             folder / "figures",
             title="validation",

@@ -112,6 +112,10 @@ def test_eval_of_its_own_part_is_said_to_be_cross_fitted(calibrated, measure, ca
     _, _, out = measure(file, "split=test", "tta=flip", "refer_below=0.3")
     assert json.loads((out / "abstention.json").read_text())["threshold"] == 0.3
     assert "took no part" in json.loads((out / "calibration.json").read_text())["measured"]
+    for part in ("split=all", "split=train"):
+        _, _, out = measure(file, part)
+        for name in ("calibration", "conformal", "inputs"):
+            assert json.loads((out / f"{name}.json").read_text())["measured"].startswith("too good: "), (part, name)
 
 
 @pytest.fixture

@@ -165,6 +165,18 @@ def test_best_of_a_history(mode, values, best, tmp_path):
     assert history.best("val/other", mode) == {}
 
 
+def test_an_epoch_without_validation_is_not_the_best(tmp_path):
+    history = History(tmp_path / "h.csv")
+    history.epochs = [{"epoch": 0, "train/loss": 0.5}, {"epoch": 1, "train/loss": 0.9, "val/loss": 1.0}]
+    assert history.best("train/loss", "min")["epoch"] == 1
+
+
+def test_the_best_of_an_earlier_run_in_the_folder_is_not_this_runs(tmp_path, small):
+    (tmp_path / "best.ckpt").write_text("of an earlier run")
+    small(tmp_path, max_epochs=1, limit_val_batches=0)
+    assert not (tmp_path / "best.ckpt").exists()
+
+
 def test_every_n_epochs_sees_the_averaged_weights(tmp_path, small):
     seen = {}
 

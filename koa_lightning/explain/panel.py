@@ -26,8 +26,8 @@ def choose_knees(
 ) -> list[int]:
     """Knees to show, by a fixed rule, so that nobody picks the pretty ones.
 
-    The first correctly graded knee of each grade (the first of that grade where none is), grades ascending;
-    then the worst mistakes: wrongly graded knees of largest |expected - grade|, the first of equals first.
+    The first knee of each grade, ascending, the same in every epoch and for every model; then the worst mistakes:
+    wrongly graded knees of largest |expected - grade|, the first of equals first.
 
     Args:
         grade: True grade, N.
@@ -40,11 +40,7 @@ def choose_knees(
     """
     grade, predicted, expected = np.asarray(grade), np.asarray(predicted), np.asarray(expected)
     correct = predicted == grade
-    chosen: list[int] = []
-    for each in np.unique(grade):
-        of_grade = np.flatnonzero(grade == each)
-        # arg-max: the first correct one, or the first of all where none is
-        chosen.append(int(of_grade[np.argmax(correct[of_grade])]))
+    chosen = [int(first) for first in np.unique(grade, return_index=True)[1]]
     worst_first = np.argsort(-np.abs(expected - grade), kind="stable")
     mistakes = [int(knee) for knee in worst_first if not correct[knee] and knee not in chosen]
     return chosen + mistakes[:n_worst]

@@ -53,7 +53,8 @@ def agreement(
     known = table[table["grade"].notna()].reset_index(drop=True)
     measure = WeightedMetrics(of_table(known), thresholds, only=())
     model = {f"{MODEL}{rule}": grade.astype(float) for rule, grade in measure.predicted.items()}
-    read = {name: pd.to_numeric(known[name]).to_numpy(dtype=float, na_value=np.nan) for name in readers}
+    numbers = {name: pd.to_numeric(known[name], errors="coerce") for name in readers}  # `check` took blanks for none
+    read = {name: column.to_numpy(dtype=float, na_value=np.nan) for name, column in numbers.items()}
     grades = {TRUTH: known["grade"].to_numpy(dtype=float), **read, **model}
     rows: list[dict[str, Any]] = []
     for first, second in combinations(grades, 2):

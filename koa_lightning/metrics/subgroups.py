@@ -126,7 +126,8 @@ def _quantiles(numbers: pd.Series) -> np.ndarray:
 
 
 def _ranges(cuts: np.ndarray) -> list[str]:
-    shown = [f"{cut:.6g}" for cut in cuts]
+    written = ([f"{cut:.{digits}g}" for cut in cuts] for digits in (6, 9, 12, 17))
+    shown = next(names for names in written if len(set(names)) == len(cuts))  # dates may differ in their last digits
     if not shown:
         return ["all numbers"]
     middle = [f"{low} to < {high}" for low, high in pairwise(shown)]

@@ -172,7 +172,8 @@ def _of_weight(
 
 def _columns(image: Tensor, first: int, count: int) -> Tensor:
     """Return columns of an image in fp32, zeros where it has none; in one pass, which `F.pad` needs three for."""
-    low, high = max(first, 0), min(first + count, image.shape[3])
+    low = min(max(first, 0), first + count)  # a piece may lie beside a tiny image
+    high = max(low, min(first + count, image.shape[3]))
     channels_last = image.is_contiguous(memory_format=torch.channels_last)
     columns = torch.empty(
         (*image.shape[:3], count),

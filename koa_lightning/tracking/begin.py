@@ -48,10 +48,12 @@ def open_run(
         return NoRun()
     from koa_lightning.tracking.facts import run_facts
     from koa_lightning.tracking.run import start_run
-    from koa_lightning.tracking.store import open_store
+    from koa_lightning.tracking.store import failing_as_input_error, open_store
 
     store = open_store(_place(cfg.uri, uri, attach), Path("mlruns"))
-    if attach and run_id and not store.has_run(run_id):
+    with failing_as_input_error(f"run {run_id} in {store.name}"):
+        known = bool(attach and run_id and store.has_run(run_id))
+    if attach and run_id and not known:
         print(f"the run that trained this, {run_id}, is not in {store.name}; logging to a new one", file=sys.stderr)
         run_id = None
     if attach and run_id:

@@ -217,6 +217,8 @@ def start_run(
             else _create(client, store.experiment_id(experiment), name, tags)
         )
     spool = Spool(run_folder, run.info.run_id, store.uri)
+    if run_id and not attach and spool:  # it goes on: how an earlier start of it ended is not how it ends
+        spool.replace([entry for entry in spool.read() if entry["op"] != "status"])
     sender = Sender(partial(deliver, client, run.info.run_id), spool, store.why_unreachable)
     past = _past(client, run.info.run_id) if run_id else {}
     tracked = MlflowRun(run, experiment, store.uri, sender, History(past), spool.path.parent)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 OA_GRADE = 2  # radiographic osteoarthritis starts here
 CROSS_FITTED = "cross-fitted by patient, as this is the part that it was fitted on"
 APART = "on a part that took no part in the fit"
+SEEN = "too good: among these knees are some that it was trained, chosen or fitted on"
 
 
 def measure(
@@ -29,6 +30,7 @@ def measure(
     fingerprint: str,
     alpha: float,
     refer_below: float,
+    seen: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Return `calibration`, `conformal`, `abstention` and `inputs`; one that cannot be measured says `left_out`.
 
@@ -42,18 +44,20 @@ def measure(
         fingerprint: Of the part.
         alpha: Share of knees whose set may miss the true grade.
         refer_below: See `judge.threshold`.
+        seen: Whether knees of the train or validation part are among these, which is said then.
     """
     grade = np.asarray(knees["grade"], dtype=np.int64)
     known = np.flatnonzero(grade >= 0)
     group = patients.groups(np.asarray(knees["patient"], dtype=object)[known])
     entry = read.record.get("calibration") or {"left_out": "this checkpoint has none"}
     own = entry.get("part") == fingerprint
-    part = _Part(read, entry, logits[known], grade[known], group, own)
+    how = CROSS_FITTED if own else SEEN if seen else APART
+    part = _Part(read, entry, logits[known], grade[known], group, how)
     return {
         "calibration": part.calibrated(),
         "conformal": part.covered(alpha),
         "abstention": part.referred(refer_below),
-        "inputs": _inputs(read, described, group if own else None),
+        "inputs": _inputs(read, described, group, how),
     }
 
 
@@ -61,20 +65,16 @@ class _Part:
     """Knees of known grade with the probabilities that they are promised, honestly: see `measure`."""
 
     def __init__(
-        self, read: Checkpoint, entry: dict[str, Any], logits: Tensor, grade: np.ndarray, group: np.ndarray, own: bool
+        self, read: Checkpoint, entry: dict[str, Any], logits: Tensor, grade: np.ndarray, group: np.ndarray, how: str
     ) -> None:
-        self.read, self.entry, self.logits, self.grade, self.group, self.own = read, entry, logits, grade, group, own
+        self.read, self.entry, self.logits, self.grade, self.group, self.how = read, entry, logits, grade, group, how
         self.link = read.record["net"]["link"]
         self.raw = links.probabilities(logits, self.link).numpy()
         method = entry.get("method", "none")
-        if own:
+        if self.how == CROSS_FITTED:
             self.promised = calibration.cross_fitted(logits, self.link, grade, group, method).numpy()
         else:
             self.promised = read.probabilities(logits).numpy()
-
-    @property
-    def how(self) -> str:
-        return CROSS_FITTED if self.own else APART
 
     def calibrated(self) -> dict[str, Any]:
         """Return method, parameters, scores and bins before and after."""
@@ -89,7 +89,7 @@ class _Part:
         entry = self.read.record.get("conformal") or self.entry
         if reason := left_out(entry):
             return {"alpha": alpha, "left_out": reason}
-        if self.own:
+        if self.how == CROSS_FITTED:
             low, high = self._cross_fitted_sets(alpha)
         else:
             low, high = conformal.sets(self.promised, conformal.chosen(entry, alpha))
@@ -157,16 +157,18 @@ def _referred(probabilities: np.ndarray, grade: np.ndarray, refer_below: float) 
     }
 
 
-def _inputs(read: Checkpoint, described: Mapping[str, np.ndarray] | None, own: np.ndarray | None) -> dict[str, Any]:
-    """Return how many inputs are flagged; `own`: the patients' groups where it is the part that was fitted on."""
+def _inputs(
+    read: Checkpoint, described: Mapping[str, np.ndarray] | None, group: np.ndarray, how: str
+) -> dict[str, Any]:
+    """Return how many inputs are flagged; without the patient where it is the part that was fitted on."""
     if described is None:
         entry = read.record.get("inputs") or {"left_out": "this checkpoint has no statistics of inputs"}
         return {"left_out": left_out(entry) or "this checkpoint has no statistics of inputs"}
     n = len(described["picture"])
-    if own is not None and len(own) == n:
-        (score, _), how = foreign.cross_fitted(described, own), CROSS_FITTED
+    if how == CROSS_FITTED and len(group) == n:
+        score, _ = foreign.cross_fitted(described, group)
     else:
-        (score, _), how = foreign.scores(described, read.inputs), APART
+        score, _ = foreign.scores(described, read.inputs)
     levels = {str(level): float(np.quantile(score, level / 100)) for level in (1, 25, 50, 75, 99)}
     return {
         "threshold": 1.0,

@@ -12,7 +12,7 @@ import pandas as pd
 from omegaconf import DictConfig
 from torch import Tensor
 
-from koa_lightning import checkpoint
+from koa_lightning import checkpoint, unseen
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.metrics import thresholds
@@ -84,12 +84,20 @@ def measure_part(
     *,
     alpha: float,
     refer_below: float = 0.0,
+    seen: bool = False,
 ) -> Measures:
     """Return what `measure.measure` does, of a part's table; empty without a known grade."""
     if not (knees["grade"] >= 0).any():
         return {}
     return measure.measure(
-        read, logits, _columns(knees), described, fingerprint=fingerprint(knees), alpha=alpha, refer_below=refer_below
+        read,
+        logits,
+        _columns(knees),
+        described,
+        fingerprint=fingerprint(knees),
+        alpha=alpha,
+        refer_below=refer_below,
+        seen=seen,
     )
 
 
@@ -114,7 +122,9 @@ def evaluate(
         run: The tracked run, still open.
     """
     described = look(data, cfg.split, features) if read.inputs else None
-    found = measure_part(read, data.tables[cfg.split], logits, described, alpha=cfg.alpha, refer_below=cfg.refer_below)
+    knees, known = data.tables[cfg.split], unseen.seen_in_training(read)
+    seen = known is not None and bool(knees["hash"].isin(known["hash"]).any())
+    found = measure_part(read, knees, logits, described, alpha=cfg.alpha, refer_below=cfg.refer_below, seen=seen)
     if found:
         part = cfg.split if cfg.split in ("train", "val") else "test"
         run.log_metrics({f"trust_{part}/{name}": value for name, value in measure.numbers(found).items()}, read.epoch)

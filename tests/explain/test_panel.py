@@ -14,10 +14,10 @@ def test_choice_by_hand():
     grade = [0, 0, 2, 2, 4, 4, 4]
     predicted = [1, 0, 1, 4, 4, 0, 3]
     expected = [1.2, 0.1, 1.3, 3.0, 3.9, 1.0, 3.4]
-    # 0: knee 1 is right; 2: none is, so the first; 4: knee 4; then off by 3.0, 1.2, 1.0, 0.6
-    assert choose_knees(grade, predicted, expected) == [1, 2, 4, 5, 0, 3, 6]
-    assert choose_knees(grade, predicted, expected, n_worst=2) == [1, 2, 4, 5, 0]
-    assert choose_knees(grade, predicted, expected, n_worst=0) == [1, 2, 4]
+    # the first of 0, of 2, of 4, right or wrong; then off by 3.0, 1.0, 0.6
+    assert choose_knees(grade, predicted, expected) == [0, 2, 4, 5, 3, 6]
+    assert choose_knees(grade, predicted, expected, n_worst=2) == [0, 2, 4, 5, 3]
+    assert choose_knees(grade, predicted, expected, n_worst=0) == [0, 2, 4]
 
 
 def test_equal_mistakes_keep_the_order_of_the_table():

@@ -47,7 +47,7 @@ def test_readers_who_read_no_knee_in_common(table):
 
 
 def test_grades_written_as_text(table):
-    as_text = table.assign(reader_2=table["reader_2"].map(lambda grade: "" if pd.isna(grade) else str(int(grade))))
+    as_text = table.assign(reader_2=table["reader_2"].map(lambda grade: " " if pd.isna(grade) else str(int(grade))))
     pd.testing.assert_frame_equal(
         agreement(as_text, ["reader_2"], n_resamples=50), agreement(table, ["reader_2"], n_resamples=50)
     )

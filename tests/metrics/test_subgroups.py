@@ -55,6 +55,10 @@ def test_few_numbers_are_groups_as_they_are():
     assert group_of(pd.Series([True, False])).tolist() == ["True", "False"]
     assert group_of(pd.Series(["a ", "", None])).tolist() == ["a", UNKNOWN, UNKNOWN]
     assert group_of(pd.Series([5.0] * 9 + [6.0]), [5.5]).tolist() == ["< 5.5"] * 9 + [">= 5.5"]
+    days = group_of(pd.Series([20200101, 20200115, 20200125, 20200131] * 9), [20200110, 20200120, 20200130])
+    assert days.unique().tolist() == [
+        "< 20200110", "20200110 to < 20200120", "20200120 to < 20200130", ">= 20200130",
+    ]  # fmt: skip
     skewed = group_of(pd.Series([0.0] * 90 + list(range(1, 11))))
     assert set(skewed) == {"all numbers"}
 

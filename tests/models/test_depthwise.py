@@ -68,6 +68,17 @@ def test_a_depthwise_convolution_has_torchs_gradients(kernel, stride, padding, h
     assert_the_same(gradients(fast, image), gradients(plain, image))
 
 
+@pytest.mark.parametrize("side", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [7, 9, 11])
+def test_a_kernel_that_is_larger_than_the_image(kernel, side):
+    torch.manual_seed(0)
+    plain = nn.Conv2d(6, 6, kernel, padding=kernel // 2, groups=6, bias=False)
+    fast = copy.deepcopy(plain)
+    in_fp32(fast)
+    image = torch.randn(3, 6, side, side).to(memory_format=torch.channels_last)
+    assert_the_same(gradients(fast, image), gradients(plain, image))
+
+
 @settings(max_examples=25)
 @given(kernel=st.sampled_from([3, 5, 7]), stride=st.sampled_from([1, 2]), side=st.integers(8, 12), same=st.booleans())
 def test_in_bf16_the_gradients_are_those_of_rounded_images(kernel, stride, side, same):

@@ -115,7 +115,9 @@ def test_resumed_run_first_sends_what_was_left(begin, client):
     client.down = False
     again = begin(run_id=first.run_id)
     assert again.history() == {"loss": [(0, 1.0)]}
+    assert client.get_run(first.run_id).info.status == "RUNNING"  # how the first start ended is not sent any more
     assert again.close() == []
+    assert client.get_run(first.run_id).info.status == "FINISHED"
 
 
 def test_run_folder_with_the_rest_of_another_run_is_refused(begin, tmp_path):
