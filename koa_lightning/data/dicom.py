@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+import zlib
 from collections.abc import Callable
 from io import BytesIO
 
@@ -13,12 +14,14 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
-from pydicom.uid import UID
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from koa_lightning.data.images import check_size, input_errors, stretch
+from koa_lightning.data.images import MAX_PIXELS, check_size, input_errors, stretch
 from koa_lightning.errors import InputError
 
 _REQUIRED = ("PixelData", "Rows", "Columns", "BitsStored", "PhotometricInterpretation")
+_META = slice(132, 144)  # the first element of a file's head: how long the rest of the head is
+_INFLATED = 2 * MAX_PIXELS + (64 << 20)  # bytes: the largest picture in 16 bits, and a header
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601
 
 # pydicom tells of every odd value in every file, by a warning and in its log (which Hydra prints), although
@@ -49,6 +52,7 @@ def read_dicom(data: bytes, name: str, dtype: DTypeLike = np.uint8) -> np.ndarra
             `koa_lightning.data.images.check_size` refuses.
     """
     with input_errors(name, "damaged DICOM file"):
+        _check_inflated(data, name)
         try:
             dataset = pydicom.dcmread(BytesIO(data))
         except InvalidDicomError:
@@ -59,8 +63,20 @@ def read_dicom(data: bytes, name: str, dtype: DTypeLike = np.uint8) -> np.ndarra
         show = _SHOW[dataset.PhotometricInterpretation]
     with input_errors(name, "truncated or damaged pixel data"):
         stored = pixel_array(dataset)
+        told = (dataset.Rows, dataset.Columns)
+        if stored.shape[:2] != told:
+            raise InputError(f"{name}: its pixels are {stored.shape[:2]}, and its header says {told}; export it again")
     with input_errors(name, "its grayscale or colour tables cannot be applied"):
         return show(dataset, stored, name, np.dtype(dtype))
+
+
+def _check_inflated(data: bytes, name: str) -> None:
+    """Refuse a deflated file that would become larger than any picture; pydicom inflates without a limit."""
+    start = _META.stop + int.from_bytes(data[_META][-4:], "little")
+    if str(DeflatedExplicitVRLittleEndian).encode() not in data[_META.stop : start]:
+        return
+    if len(zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[start:], _INFLATED)) == _INFLATED:
+        raise InputError(f"{name}: inflates to more than {_INFLATED >> 20} MB; export it without deflation")
 
 
 def _check(dataset: FileDataset, name: str) -> None:
@@ -78,6 +94,10 @@ def _check(dataset: FileDataset, name: str) -> None:
         raise InputError(f"{name}: photometric interpretation {colours} is not read; export as MONOCHROME2")
     check_size(dataset.Rows, dataset.Columns, name)
     _check_decoder(dataset.file_meta.TransferSyntaxUID, name)
+    pixel = int(dataset.get("SamplesPerPixel") or 1) * int(dataset.get("BitsAllocated") or 8) // 8
+    surplus = len(dataset.PixelData) // (dataset.Rows * dataset.Columns * max(1, pixel))
+    if surplus > 1 and not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        raise InputError(f"{name}: DICOM with pixels of {surplus} frames, more than it tells of; export it again")
 
 
 def _check_decoder(syntax: UID, name: str) -> None:

@@ -22,6 +22,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from koa_lightning.data import dicom
 from koa_lightning.data.dicom import read_dicom
 from koa_lightning.data.images import decode, read_image
 from koa_lightning.errors import InputError
@@ -95,6 +96,19 @@ def refuses(data, *words):
     assert message.startswith("knee.dcm: ")
     for word in words:
         assert word in message
+
+
+def test_more_pixels_than_the_header_tells_of_are_refused():
+    tiny = dataset(np.zeros((16, 16), np.uint8), 8, PixelData=bytes(16 * 16 * 1000))
+    refuses(saved(tiny), "pixels of 1000 frames, more than it tells of")
+    read(dataset(np.arange(256, dtype=np.uint8).reshape(16, 16), 8, PixelData=bytes(range(256)) + b"\0\0"))
+
+
+def test_a_deflated_file_that_inflates_without_end_is_refused(monkeypatch):
+    monkeypatch.setattr(dicom, "_INFLATED", 100_000)
+    monkeypatch.setattr(dicom.pydicom, "dcmread", lambda *_: pytest.fail("it was inflated"))
+    bomb = dataset(np.zeros((16, 16), np.uint8), 8, DeflatedExplicitVRLittleEndian, PixelData=bytes(200_000))
+    refuses(saved(bomb), "inflates to more than 0 MB")
 
 
 @pytest.mark.parametrize(
