@@ -99,6 +99,7 @@ def _say(folder: Path, record: Record, outcome: Outcome, counts: Counter[str], k
     for n, words in (
         (outcome.twins, "files hold the same as another and were taken once"),
         (outcome.strangers, "pictures in the output are of files that are not in this input; they stay"),
+        (outcome.removed, "pictures of a run before were deleted, as their files are left out now"),
         (sum(row.patient_from == "content" for row in rows), "pictures tell no patient: each counts as one of its own"),
         (sum(row.side == "" for row in rows), "pictures tell no side"),
         (sum(row.spacing_mm is None for row in rows), "pictures tell no pixel spacing"),

@@ -180,6 +180,68 @@ def test_what_cannot_be_taken_is_listed_and_the_rest_goes_on(films, run, write_d
     assert run(films, "spacing=0.3", out="other")[0]["n_failed"] == 12 + 1  # and that one tells no spacing
 
 
+def test_burnt_in_text_is_taken_out_again(films, run, write_dicom, capsys):
+    write_dicom(films / "name.dcm", knee(20), BurnedInAnnotation="YES", PatientID="P8")
+    result, out = run(films, "burnt_in=true")
+    assert (result["n_made"], result["n_failed"]) == (8, 0)
+    assert run(films, "burnt_in=true")[0]["n_there"] == 8
+    before = set(out.glob("images/*"))
+    capsys.readouterr()
+    result, _ = run(films)
+    assert (result["exit_code"], result["n_made"], result["n_there"]) == (cli.PARTLY, 0, 7)
+    said = capsys.readouterr().err
+    assert f"error: {films / 'name.dcm'}: text is burnt into the picture" in said
+    assert "WARNING: 1 pictures of a run before were deleted" in said
+    assert [item["reason"] for item in json.loads((out / "failed.json").read_text())] == ["burnt-in text"]
+    left = set(out.glob("images/*"))
+    assert left < before
+    assert len(knees_of(out)) == len(record_of(out)) == len(left) == 7
+
+
+def test_no_picture_outlives_its_row(run, write_dicom, tmp_path):
+    write_dicom(tmp_path / "in/both.dcm", np.hstack([knee(1), knee(2)]), 12, PatientID="P1")
+    write_dicom(tmp_path / "in/one.dcm", knee(3), 12, PatientID="P2")
+    _, out = run(tmp_path / "in", "films=never")
+    (out / "images/mine.png").write_bytes(b"not made by prepare")
+    for films, count in (("always", 4), ("never", 2), ("always", 4), ("never", 2)):
+        run(tmp_path / "in", f"films={films}")
+        files = {f"images/{path.name}" for path in out.glob("images/*")} - {"images/mine.png"}
+        assert files == set(knees_of(out)["path"])
+        assert len(files) == count
+    assert (out / "images/mine.png").is_file()
+
+
+def test_a_kill_between_two_knees_leaves_none_that_counts_as_whole(run, write_dicom, tmp_path, monkeypatch):
+    from koa_lightning.data.prepare.record import Record
+    from koa_lightning.data.prepare.run import Outcome, Settings, prepare_files
+
+    film = write_dicom(tmp_path / "in/both.dcm", np.hstack([knee(1), knee(2)]), 12, PatientID="P1")
+    _, out = run(tmp_path / "in", "films=never")
+    key, add = names.find_key(None, out), Record.add
+
+    def killed(self, row):
+        if row.knee == 2:
+            raise KeyboardInterrupt
+        add(self, row)
+
+    monkeypatch.setattr(Record, "add", killed)
+    with pytest.raises(KeyboardInterrupt):  # and the record is never closed
+        prepare_files([film], Record(out, key.mark), key, Settings(None, "always", "none", False), Outcome(), True)
+    monkeypatch.setattr(Record, "add", add)
+    assert [path.name[16:] for path in out.glob("images/*")] == ["-R-1.png"]
+    assert run(tmp_path / "in", "films=always")[0]["n_made"] == 2
+    assert {f"images/{path.name}" for path in out.glob("images/*")} == set(knees_of(out)["path"])
+
+
+def test_an_output_of_other_names_is_refused(films, run, monkeypatch):
+    monkeypatch.setattr(names, "VERSION", names.VERSION - 1)
+    _, out = run(films)
+    monkeypatch.setattr(names, "VERSION", names.VERSION + 1)
+    with pytest.raises(InputError, match="by a version that named patients otherwise"):
+        run(films)
+    assert len(list(out.glob("images/*"))) == 7
+
+
 def test_nothing_that_names_anybody_is_left(run, write_dicom, tmp_path, capsys):
     """Planted in every place that could leak, and looked for in every byte and name of every output."""
     planted = [

@@ -35,7 +35,8 @@ def read_dicom(data: bytes, name: str, dtype: DTypeLike = np.uint8) -> np.ndarra
 
     In the standard's order (PS3.3 C.11): modality LUT or rescale; then the first VOI LUT or, without one, the
     first window, whose output range becomes 0..255; without both, the lowest..highest value; at last
-    MONOCHROME1 is inverted, so that bone is bright. Colour becomes its luma (ITU-R 601) and has no VOI.
+    MONOCHROME1 is inverted, so that bone is bright. Padding (PixelPaddingValue) is black, and neither lowest nor
+    highest. Colour becomes its luma (ITU-R 601) and has no VOI.
     In 16 bits the same, with 65535 for 255.
 
     Args:
@@ -118,12 +119,22 @@ def _show_monochrome(dataset: Dataset, stored: np.ndarray, name: str, dtype: np.
     index = np.subtract(stored, low, dtype=np.intp)  # wide: the span of int16 does not fit int16
     occurs = np.zeros(int(stored.max()) - low + 1, bool)
     occurs[index] = True
-    values = _modality(np.flatnonzero(occurs) + low, dataset)
-    table = np.zeros(occurs.size, dtype)
-    table[occurs] = _voi(values, dataset, name, dtype)
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        table = np.iinfo(dtype).max - table
+    values = _without_padding(np.flatnonzero(occurs) + low, dataset, stored.dtype)
+    shown = _voi(_modality(values, dataset), dataset, name, dtype)
+    table = np.zeros(occurs.size, dtype)  # where padding remains black
+    table[values - low] = np.iinfo(dtype).max - shown if dataset.PhotometricInterpretation == "MONOCHROME1" else shown
     return table[index]
+
+
+def _without_padding(values: np.ndarray, dataset: Dataset, kind: np.dtype) -> np.ndarray:
+    """Leave out PixelPaddingValue to PixelPaddingRangeLimit, which are stored values, and either may be the lower."""
+    ends = [_first(dataset, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if ends[0] is None:
+        return values
+    # As the pixels have it: some writers give -2000 as the unsigned 63536.
+    low, high = sorted(int(np.int64(ends[0] if end is None else end).astype(kind)) for end in ends)
+    left = values[(values < low) | (values > high)]
+    return left if left.size else values  # else the element is wrong, and the film would be black
 
 
 def _show_colour(dataset: Dataset, stored: np.ndarray, name: str, dtype: np.dtype) -> np.ndarray:

@@ -164,6 +164,58 @@ def test_monochrome1_is_inverted_last():
     assert np.array_equal(read(dataset(pixels(), PhotometricInterpretation="MONOCHROME1", **elements)), 255 - bright)
 
 
+def bordered(border, dtype=np.uint16, low=1000, high=3001):
+    """Pixels with padding on their left, and which of them are no padding."""
+    array = pixels(low, high, dtype=dtype)
+    inside = np.broadcast_to(np.arange(array.shape[1]) >= 4, array.shape)
+    array[:, 4:6] = low, high - 1
+    return np.where(inside, array, np.asarray(border).astype(dtype)), inside
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(
+    ("border", "dtype", "elements"),
+    [
+        (65535, np.uint16, {"PixelPaddingValue": 65535}),
+        (0, np.uint16, {"PixelPaddingValue": 0, "RescaleSlope": 2, "RescaleIntercept": -1500}),  # stored values count
+        (60003, np.uint16, {"PixelPaddingValue": 60000, "PixelPaddingRangeLimit": 60010}),
+        (60003, np.uint16, {"PixelPaddingValue": 60010, "PixelPaddingRangeLimit": 60000}),
+        (-2000, np.int16, {"PixelPaddingValue": -2000}),
+    ],
+)
+def test_padding_is_black_and_no_value(border, dtype, elements, photometric, syntax):
+    array, inside = bordered(border, dtype)
+    image = read(dataset(array, 16, syntax, PhotometricInterpretation=photometric, **elements))
+    assert not image[~inside].any()
+    expected = scaled(array[inside])
+    if photometric == "MONOCHROME1":
+        assert np.array_equal(image[inside], 255 - expected)
+    else:
+        assert np.array_equal(image[inside], expected)
+
+
+def test_padding_of_signed_pixels_told_as_unsigned():
+    array, inside = bordered(-2000, np.int16, -1000, 1001)
+    ds = dataset(array, 16)
+    ds.add_new("PixelPaddingValue", "US", 63536)
+    image = read(ds)
+    assert not image[~inside].any()
+    assert np.array_equal(image[inside], scaled(array[inside]))
+
+
+def test_padding_is_black_with_a_window_too():
+    array, inside = bordered(65535)
+    elements = {"WindowCenter": 2000, "WindowWidth": 1500}
+    image = read(dataset(array, 16, PixelPaddingValue=65535, **elements))
+    assert np.array_equal(image, np.where(inside, read(dataset(array, 16, **elements)), 0))
+
+
+def test_padding_that_would_leave_nothing_is_not_believed():
+    image = read(dataset(pixels(), PixelPaddingValue=0, PixelPaddingRangeLimit=4095))
+    assert np.array_equal(image, scaled(pixels()))
+
+
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID", "", None])
 @pytest.mark.parametrize(("centre", "width"), [(2000, 1500), (100, 4000), (2048, 1.0), (1500.5, 2.5)])
 def test_window_agrees_with_pydicom(function, centre, width):

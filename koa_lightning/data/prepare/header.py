@@ -21,8 +21,11 @@ _TAGS = (
     "PatientID", "StudyInstanceUID", "ImageLaterality", "Laterality", "SeriesDescription", "ViewPosition",
     "ImagerPixelSpacing", "PixelSpacing", "BurnedInAnnotation", "PatientOrientation",
 )  # fmt: skip
-# A single letter is a side only beside the joint: "KNEE L", not "L SPINE".
-_WORDS = re.compile(r"\b(LEFT|RIGHT|LT|RT)\b|\b([LR])[ _-]+KNEES?\b|\bKNEES?[ _-]+([LR])\b")
+# A single letter is a side only beside the joint: "KNEE L", not "L SPINE"; "R/O" is to rule out.
+_WORDS = re.compile(r"\b(LEFT|RIGHT|LT|RT)\b|\b([LR])[ _-]+KNEES?\b|\bKNEES?[ _-]+([LR])\b(?!/O\b)")
+_LEFT, _RIGHT, _AND = r"\b(?:LEFT|LT|L)\b", r"\b(?:RIGHT|RT|R)\b", r"\W+(?:AND\W+)?"
+# "R/L", "L AND R", also where only one of them is beside the joint.
+_BOTH = re.compile(rf"\bBOTH\b|\bBILAT|\bB/L\b|{_LEFT}{_AND}{_RIGHT}(?!/O\b)|{_RIGHT}(?!/O\b){_AND}{_LEFT}")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Header:
         spacing: mm from row to row and from column to column; None where unknown.
         spacing_from: The tag that it is from.
         orientation: PatientOrientation: where rows and columns point to, e.g. `L\F`; empty where unknown.
+        burnt_in: It says that text is burnt into the picture.
     """
 
     patient: str = ""
@@ -46,6 +50,7 @@ class Header:
     spacing: tuple[float, float] | None = None
     spacing_from: str = ""
     orientation: str = ""
+    burnt_in: bool = False
 
 
 def read_header(data: bytes, name: str, burnt_in: bool) -> Header:
@@ -67,13 +72,14 @@ def read_header(data: bytes, name: str, burnt_in: bool) -> Header:
         view = str(dataset.get("ViewPosition") or "").upper()
         if LATERAL & set(re.findall(r"[A-Z]+", view)):
             raise InputError(f"{name}: a lateral view (ViewPosition {view}); grades are of frontal views")
-        if str(dataset.get("BurnedInAnnotation") or "").upper() == "YES" and not burnt_in:
+        burnt = str(dataset.get("BurnedInAnnotation") or "").strip().upper() == "YES"
+        if burnt and not burnt_in:
             raise InputError(
                 f"{name}: text is burnt into the picture (BurnedInAnnotation YES), which may be a name; look at it, "
                 "and type burnt_in=true where it is none"
             )
         orientation = "\\".join(str(letter) for letter in dataset.get("PatientOrientation") or ())
-        return Header(*_patient(dataset), *_side(dataset), *_spacing(dataset), orientation)
+        return Header(*_patient(dataset), *_side(dataset), *_spacing(dataset), orientation, burnt)
 
 
 def _patient(dataset: Dataset) -> tuple[str, str]:
@@ -93,6 +99,8 @@ def _side(dataset: Dataset) -> tuple[str, str]:
             return "", keyword
     for keyword in ("SeriesDescription", "ViewPosition"):
         text = str(dataset.get(keyword) or "").upper().replace("_", " ")
+        if _BOTH.search(text):
+            return "", keyword
         sides = {SIDES[next(filter(None, found))] for found in _WORDS.findall(text)}
         if len(sides) == 1:
             return sides.pop(), keyword

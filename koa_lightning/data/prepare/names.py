@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 import sys
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from platformdirs import user_config_dir
 from koa_lightning.data.images import one_line
 from koa_lightning.errors import InputError
 
+VERSION = 2  # raise it when an id gets another name, so that names of before are not mixed with those of now
 VARIABLE = "KOA_KEY"
 SHORTEST = 16  # characters: whoever guesses the key finds a patient by trying all ids
 _PATIENT, _SOURCE, _KEY = b"koa-patient", b"koa-source", b"koa-key"  # so that no two kinds of hash can be compared
@@ -27,8 +29,8 @@ class Key:
     origin: str
 
     def patient(self, name: str) -> str:
-        """Return 16 hex digits in place of a patient's id (BLAKE2b, keyed)."""
-        return self._hash(name.strip().encode(), 8, _PATIENT)
+        """Return 16 hex digits in place of a patient's id (BLAKE2b, keyed), the same for each spelling of it."""
+        return self._hash(_spelled(name).encode(), 8, _PATIENT)
 
     def source(self, data: bytes) -> str:
         """Return 32 hex digits in place of a file, by its content alone."""
@@ -36,11 +38,17 @@ class Key:
 
     @property
     def mark(self) -> str:
-        """8 hex digits that tell keys apart and say nothing of them."""
-        return self._hash(b"", 4, _KEY)
+        """8 hex digits that tell keys apart and say nothing of them, and the version of the names."""
+        return f"{self._hash(b'', 4, _KEY)}-{VERSION}"
 
     def _hash(self, data: bytes, size: int, kind: bytes) -> str:
         return hashlib.blake2b(data, digest_size=size, key=self.secret, person=kind).hexdigest()
+
+
+def _spelled(name: str) -> str:
+    """Spell an id in one way: no case, single blanks, one form of each letter; zeros in front may tell people apart."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())  # folding takes some letters apart
 
 
 def find_key(key_file: str | None, output: Path) -> Key:

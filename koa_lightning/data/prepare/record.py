@@ -38,7 +38,8 @@ class Row:
         knee: Its number among the pictures from that file, from 1.
         knees: How many those are.
         made: The settings that change pixels.
-        key: What tells keys apart.
+        key: What tells keys and versions of the names apart.
+        burnt_in: The header says that text is burnt in; taken for true where a record does not tell.
     """
 
     path: str
@@ -56,21 +57,28 @@ class Row:
     knees: int
     made: str
     key: str
+    burnt_in: bool = True
 
 
 class Record:
     """The rows of an output folder, kept on the disk one by one, so that a killed run loses none.
 
     Raises:
-        InputError: The folder was made with another key, or its record cannot be read.
+        InputError: The folder was made with another key or names of another version, or its record cannot be read.
     """
 
     def __init__(self, output: Path, key: str) -> None:
         self.output = output
         self.rows: dict[tuple[str, int], Row] = {}  # by source and knee
         self._taken: defaultdict[tuple[str, str], set[str]] = defaultdict(set)  # paths by patient and side
+        self._made: defaultdict[str, set[str]] = defaultdict(set)  # paths by source, of rows before too
         self._stream: TextIO | None = None
         for row in self._read():
+            if row.key != key and row.key.split("-")[0] == key.split("-")[0]:
+                raise InputError(
+                    f"output={output}: was made by a version that named patients otherwise, so they would not agree; "
+                    "name another folder"
+                )
             if row.key != key:
                 raise InputError(
                     f"output={output}: was made with another key, so its patients would not agree; give that key by "
@@ -78,11 +86,23 @@ class Record:
                 )
             self._keep(row)
 
-    def has(self, source: str, made: str) -> bool:
-        """Say whether all pictures of a source are there and were made like this."""
+    def has(self, source: str, made: str, burnt_in: bool) -> bool:
+        """Say whether all pictures of a source are there, were made like this, and may be there.
+
+        Args:
+            source: The hash of the file.
+            made: The settings that change pixels.
+            burnt_in: Whether pictures may be there whose header says that text is burnt in.
+        """
         first = self.rows.get((source, 1))
         knees = [self.rows.get((source, number + 1)) for number in range(first.knees if first else 1)]
-        return all(row is not None and row.made == made and (self.output / row.path).is_file() for row in knees)
+        return all(
+            row is not None
+            and row.made == made
+            and (burnt_in or not row.burnt_in)
+            and (self.output / row.path).is_file()
+            for row in knees
+        )
 
     def path_for(self, source: str, knee: int, patient: str, side: str) -> str:
         """Return the path of a picture: that which it had, or the patient, the side and the next number."""
@@ -102,6 +122,17 @@ class Record:
         self._stream.write(json.dumps(asdict(row)) + "\n")
         self._stream.flush()
 
+    def remove_pictures(self, source: str) -> int:
+        """Delete the pictures of a source, and return how many there were.
+
+        Rows that get no other picture go by `drop_missing`. After a kill they have none, and so count as not there.
+        """
+        files = [self.output / path for path in self._made[source]]
+        there = [file for file in files if file.is_file()]
+        for file in there:
+            file.unlink()
+        return len(there)
+
     def close(self) -> None:
         """Write the record anew, sorted, with one line for each picture."""
         if self._stream is not None:
@@ -116,16 +147,13 @@ class Record:
         part.replace(self.output / FILE)
 
     def drop_missing(self) -> None:
-        """Forget pictures whose file is gone, and those that a source had more of before."""
-        self.rows = {
-            at: row
-            for at, row in self.rows.items()
-            if (self.output / row.path).is_file() and row.knee <= self.rows.get((row.source, 1), row).knees
-        }
+        """Forget pictures whose file is gone."""
+        self.rows = {at: row for at, row in self.rows.items() if (self.output / row.path).is_file()}
 
     def _keep(self, row: Row) -> None:
         self.rows[row.source, row.knee] = row
         self._taken[row.patient, row.side].add(row.path)
+        self._made[row.source].add(row.path)
 
     def _read(self) -> list[Row]:
         file = self.output / FILE

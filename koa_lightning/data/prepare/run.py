@@ -21,7 +21,7 @@ from koa_lightning.data.prepare.pixels import joints, resample, write_png
 from koa_lightning.data.prepare.record import IMAGES, Record, Row
 from koa_lightning.errors import InputError
 
-VERSION = 1  # raise it when pixels change, so that outputs of before are made again
+VERSION = 2  # raise it when pixels change, so that outputs of before are made again
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Outcome:
         there: Files whose pictures were there already.
         twins: Files with the content of another, which was taken once.
         strangers: Pictures of files that are not in the input (any more).
+        removed: Pictures of a run before, of files that are left out now.
         messages: Of the files that were left out, with their names: for the terminal alone.
         failed: The same for the output: the number in the sorted order from 1, the source, the reason.
     """
@@ -63,6 +64,7 @@ class Outcome:
     there: int = 0
     twins: int = 0
     strangers: int = 0
+    removed: int = 0
     messages: list[str] = field(default_factory=list)
     failed: list[dict[str, int | str]] = field(default_factory=list)
 
@@ -90,7 +92,8 @@ def prepare_files(
     """Make the pictures that are not there yet, and fill in `outcome`; an interrupted run has filled in a part of it.
 
     A picture is written under a passing name, and gets its own once its row is in the record; a row without its
-    picture is made again by the next run.
+    picture is made again by the next run. Pictures that a run before made of the same file are deleted first, also
+    where the file is left out now.
 
     Args:
         paths: Sorted; numbers of pictures are given in this order.
@@ -112,6 +115,8 @@ def prepare_files(
             shown = bar.add_task("preparing files", total=len(paths))
             for number, (path, read) in enumerate(zip(paths, files, strict=True), 1):
                 if read.message:
+                    if read.source not in seen:
+                        outcome.removed += record.remove_pictures(read.source)
                     outcome.messages.append(read.message)
                     why = failures.reason(read.message, str(path))
                     outcome.failed.append({"number": number, "source": read.source, "reason": why})
@@ -146,7 +151,7 @@ def _read(path: Path, number: int, record: Record, key: Key, settings: Settings)
     try:
         data = read_bytes(path)
         read.source = key.source(data)
-        if record.has(read.source, settings.made):
+        if record.has(read.source, settings.made, settings.burnt_in):
             return read
         if is_dicom(data, name):
             read.header = read_header(data, name, settings.burnt_in)
@@ -169,6 +174,7 @@ def _put(read: _Read, record: Record, key: Key, settings: Settings) -> int:
     spacing = header.spacing
     if spacing is not None and settings.spacing is not None:
         spacing = (settings.spacing, settings.spacing)
+    record.remove_pictures(read.source)  # other sides or numbers of knees would leave some of them
     for number, knee in enumerate(read.knees, 1):
         path = record.path_for(read.source, number, patient, knee.side)
         (record.output / path).unlink(missing_ok=True)  # else a kill would leave other pixels under the new row
@@ -188,6 +194,7 @@ def _put(read: _Read, record: Record, key: Key, settings: Settings) -> int:
             knees=len(read.knees),
             made=settings.made,
             key=key.mark,
+            burnt_in=header.burnt_in,
         )
         record.add(row)
         knee.part.replace(record.output / path)

@@ -31,6 +31,19 @@ def header(write_dicom, tmp_path):
         ({"SeriesDescription": "bright light, Leftwich"}, ""),
         ({"SeriesDescription": "LEFT and RIGHT"}, ""),
         ({"SeriesDescription": "LEFT and RIGHT", "ViewPosition": "RT"}, ""),
+        ({"SeriesDescription": "KNEES R/L"}, ""),
+        ({"SeriesDescription": "R/L KNEE AP"}, ""),
+        ({"SeriesDescription": "R+L KNEES"}, ""),
+        ({"SeriesDescription": "KNEE L+R STANDING"}, ""),
+        ({"SeriesDescription": "KNEE R & L"}, ""),
+        ({"SeriesDescription": "L AND R KNEES AP"}, ""),
+        ({"SeriesDescription": "knees_bilat_LT marker"}, ""),
+        ({"SeriesDescription": "BOTH KNEES, RT"}, ""),
+        ({"SeriesDescription": "B/L KNEES"}, ""),
+        ({"SeriesDescription": "Bilateral knees", "ViewPosition": "RT"}, ""),
+        ({"SeriesDescription": "LEFT KNEE R/O FRACTURE"}, "L"),
+        ({"SeriesDescription": "KNEE LEFT R/O FRACTURE"}, "L"),
+        ({"SeriesDescription": "KNEE R/O FRACTURE"}, ""),
         ({"ViewPosition": "AP RT"}, "R"),
         ({}, ""),
     ],
@@ -78,8 +91,8 @@ def test_other_views(header, view):
 def test_burnt_in_text(header):
     with pytest.raises(InputError, match="text is burnt into"):
         header(BurnedInAnnotation="YES")
-    assert header(burnt_in=True, BurnedInAnnotation="YES", PatientID="1").patient == "1"
-    assert header(BurnedInAnnotation="NO", PatientID="1").patient == "1"
+    taken, without = header(burnt_in=True, BurnedInAnnotation="YES", PatientID="1"), header(BurnedInAnnotation="NO")
+    assert (taken.patient, taken.burnt_in, without.burnt_in) == ("1", True, False)
 
 
 def test_no_dicom_is_left_to_the_decoder():

@@ -1,11 +1,13 @@
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 
 from koa_lightning.data.prepare.record import FILE, Record, Row
 from koa_lightning.errors import InputError
 
-ROW = Row("images/p-L-1.png", "p", "PatientID", "L", "Laterality", 0.1, 0.1, "PixelSpacing", 9, 9, "s", 1, 1, "m", "k")
+ROW = Row("images/p-L-1.png", "p", "PatientID", "L", "Laterality", 0.1, 0.1, "PixelSpacing", 9, 9, "s", 1, 1, "m", "k",
+          burnt_in=False)  # fmt: skip
 
 
 @pytest.fixture
@@ -26,23 +28,49 @@ def test_rows_outlive_a_kill(output):
         stream.write('{"path": "images/p-')
     again = Record(output, "k")
     assert list(again.rows.values()) == [ROW]
-    assert again.has("s", "m")
+    assert again.has("s", "m", False)
     add(again, replace(ROW, source="t", path="images/p-L-2.png"))
     assert len(Record(output, "k").rows) == 2
 
 
 def test_what_counts_as_there(output):
     record = Record(output, "k")
-    assert not record.has("s", "m")
+    assert not record.has("s", "m", False)
     add(record, replace(ROW, knees=2))
-    assert not record.has("s", "m")  # the second knee is missing
+    assert not record.has("s", "m", False)  # the second knee is missing
     add(record, replace(ROW, knee=2, knees=2, path="images/p-R-1.png", side="R"))
-    assert record.has("s", "m")
-    assert not record.has("s", "other settings")
+    assert record.has("s", "m", False)
+    assert not record.has("s", "other settings", False)
     (output / "images/p-R-1.png").unlink()
-    assert not record.has("s", "m")
+    assert not record.has("s", "m", False)
     record.drop_missing()
     assert [row.knee for row in record.rows.values()] == [1]
+
+
+def test_burnt_in_text_is_there_only_where_it_may(output):
+    record = Record(output, "k")
+    add(record, replace(ROW, burnt_in=True))
+    assert record.has("s", "m", True)
+    assert not record.has("s", "m", False)
+    older = asdict(ROW)
+    del older["burnt_in"]
+    (output / FILE).write_text(json.dumps(older) + "\n")
+    assert not Record(output, "k").has("s", "m", False)
+
+
+def test_pictures_of_a_source_and_no_others_are_removed(output):
+    record = Record(output, "k")
+    add(record, ROW, picture=False)
+    add(record, replace(ROW, path="images/p-R-1.png", side="R"))  # and a picture under the path before, by a kill
+    add(record, replace(ROW, source="t", path="images/p-L-2.png"))
+    for name in ("p-L-1.png", "p-L-3.png"):
+        (output / "images" / name).write_bytes(b"png")
+    assert Record(output, "k").remove_pictures("s") == 2
+    assert sorted(path.name for path in output.glob("images/*")) == ["p-L-2.png", "p-L-3.png"]
+    again = Record(output, "k")
+    assert not again.has("s", "m", True)
+    again.drop_missing()
+    assert [row.source for row in again.rows.values()] == ["t"]
 
 
 def test_paths_are_kept_and_never_given_twice(output):
@@ -70,3 +98,10 @@ def test_another_key(output):
     add(Record(output, "k"), ROW)
     with pytest.raises(InputError, match="was made with another key"):
         Record(output, "l")
+
+
+def test_names_of_another_version(output):
+    add(Record(output, "k"), ROW)
+    with pytest.raises(InputError, match="by a version that named patients otherwise"):
+        Record(output, "k-2")
+    assert Record(output, "k").rows
