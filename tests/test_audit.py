@@ -348,6 +348,17 @@ def test_the_page_says_how_many_it_leaves_out_and_escapes_names(drawn, alone, tm
     assert page.count("<img") == 2 + 3  # and three figures
 
 
+def test_a_table_with_absolute_paths_beside_relative_ones_has_its_page(drawn, alone, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path, "train", 0, "9000001L", np.full((64, 64), 9, np.uint8))
+    far = put(tmp_path, "other", 1, "9000002L", np.full((64, 64), 99, np.uint8))
+    pd.DataFrame({"path": ["train/0/9000001L.png", str(far)], "grade": [0, 1]}).to_csv("knees.csv", index=False)
+    cfg = ["data=table", "data.table=knees.csv", "near=false", "polarity=false", "checks=[blank]", "out=out"]
+    entry.audit(compose("audit", [*cfg, "quiet=true"]))
+    page = (tmp_path / "out" / "audit.html").read_text()
+    assert '"><img' in page and "<br>train/0/9000001L.png</span>" in page and "<br>other/1/9000002L.png</span>" in page
+
+
 def test_phantoms_are_marked(alone, tmp_path, capsys):
     cfg = ["data=phantom", "data.source.n_patients=12", "near=false", "polarity=false", f"out={tmp_path / 'out'}"]
     result = entry.audit(compose("audit", [*cfg, "quiet=true"]))

@@ -53,9 +53,11 @@ class Preprocessing:
 
 
 def _is_inverted(image: np.ndarray) -> bool:
-    from koa_lightning.data.checks import polarity  # only where it is asked for
+    from koa_lightning.data.checks import files, polarity  # only where it is asked for
 
-    return bool(polarity.inverted(fit_image(image, _JUDGED_AT, "letterbox")[None])[0])
+    # pixel for pixel what the audit judges, so that it names those that are repaired
+    judged = files.framed(fit_image(image, _JUDGED_AT, "letterbox"), image.shape)
+    return bool(polarity.inverted(judged[None])[0])
 
 
 def hash_pixels(image: np.ndarray) -> str:

@@ -171,7 +171,9 @@ class _Shots:
     def __init__(self, knees: Knees) -> None:
         self.knees = knees
         paths = knees.rows["path"].tolist()
-        self.base = os.path.commonpath(paths) if len(paths) > 1 and not paths[0].startswith("phantom:") else ""
+        files = paths if len(paths) > 1 and not paths[0].startswith("phantom:") else []
+        # a table may have absolute paths beside relative ones
+        self.base = os.path.commonpath([Path(path).absolute() for path in files]) if files else ""
 
     def one(self, row: int) -> str:
         knee = self.knees.rows.iloc[row]

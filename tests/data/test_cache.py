@@ -16,6 +16,7 @@ from PIL import Image
 from koa_lightning.data import cache
 from koa_lightning.data.cache import Preprocessing, open_cache
 from koa_lightning.data.checks import polarity
+from koa_lightning.data.checks.files import framed
 from koa_lightning.data.fitting import fit
 from koa_lightning.data.images import read_image
 from koa_lightning.data.manifest import hash_file
@@ -199,12 +200,14 @@ def test_rows_that_cannot_be_read_have_no_pixels(knees, tmp_path):
 
 def test_repaired_rows_are_recorded(knees, tmp_path, monkeypatch):
     paths, hashes, sides = knees(70)
-    monkeypatch.setattr(polarity, "inverted", lambda images: images[:, 112, 0] > 128)
-    bright = [row for row in range(70) if fit(read_image(paths[row]), 224, "letterbox")[112, 0] > 128]
+    monkeypatch.setattr(polarity, "inverted", lambda images: images[:, images.shape[1] // 2, 0] > 128)
+    images = [read_image(path) for path in paths]
+    judged = [framed(fit(image, 224, "letterbox"), image.shape) for image in images]
+    bright = [row for row, image in enumerate(judged) if image[len(image) // 2, 0] > 128]
     for _ in range(2):
         done = opened((paths, hashes, sides), tmp_path, Preprocessing(SIZE, fix_polarity=True))
         assert done.repaired == bright != []
-        straight = fit(255 - read_image(paths[bright[0]]), SIZE, "letterbox")
+        straight = fit(255 - images[bright[0]], SIZE, "letterbox")
         assert np.array_equal(done.images[bright[0]], straight)
 
 

@@ -1,8 +1,12 @@
+import cv2
 import numpy as np
 import pytest
 
 from koa_lightning.data.checks import polarity
+from koa_lightning.data.checks.files import framed
+from koa_lightning.data.checks.gather import SIZE
 from koa_lightning.data.fitting import fit
+from koa_lightning.data.phantom import draw_phantoms, phantom_manifest
 from koa_lightning.data.preprocessing import Preprocessing, hash_pixels
 
 
@@ -13,7 +17,7 @@ def judged(monkeypatch):
 
     def inverted(images):
         shapes.append(images.shape)
-        return images[:, 112, 0] > 128
+        return images[:, images.shape[1] // 2, 0] > 128
 
     monkeypatch.setattr(polarity, "inverted", inverted)
     return shapes
@@ -45,6 +49,25 @@ def test_what_pads_stays_black_and_the_side_is_mirrored(judged):
     fitted = Preprocessing(60, canonical_side="L", fix_polarity=True).apply(wide, "R")
     assert not fitted[:15].any() and not fitted[45:].any()
     assert np.array_equal(fitted[15:45], 255 - wide[:, ::-1])
+
+
+@pytest.mark.parametrize("size", [(290, 320), (256, 320), (180, 320), (320, 256)])
+def test_films_of_any_shape_are_inverted_back_and_upright_ones_left(size):
+    rows = phantom_manifest(6, seed=5)
+    knees = draw_phantoms(rows["patient"], rows["side"], rows["grade"], seed=5, size=320)
+    repairing = Preprocessing(fix_polarity=True)
+    for film in (cv2.resize(knee, size, interpolation=cv2.INTER_AREA) for knee in knees):
+        assert not repairing.repaired(film)[1]
+        fitted, repaired = repairing.repaired(255 - film)
+        assert repaired
+        assert np.array_equal(fitted, Preprocessing().apply(film))
+
+
+@pytest.mark.parametrize("shape", [(90, 60), (60, 97), (300, 211)])
+def test_the_pixels_that_are_judged_are_those_that_the_audit_judges(judged, shape):
+    Preprocessing(32, fix_polarity=True).apply(image(False, shape))
+    whole = fit(image(False, shape), SIZE, "letterbox")
+    assert judged == [(1, *framed(whole, shape).shape)]
 
 
 @pytest.mark.parametrize(

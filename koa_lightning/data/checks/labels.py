@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +51,10 @@ def suspicious(rows: pd.DataFrame, oof: pd.DataFrame, where: str = "oof") -> lis
         where: For messages.
 
     Raises:
-        InputError: No path of the table is in the manifest, or cleanlab is not installed.
+        InputError: No path of the table is in the manifest, their last parts do not tell which is which, or cleanlab is
+            not installed.
     """
-    row, probabilities = _joined(rows, oof)
+    row, probabilities = _joined(rows, oof, where)
     if not len(row):
         raise InputError(f"{where}: none of its paths is in the data; were its predictions made of other data?")
     try:
@@ -89,16 +91,29 @@ def _finding(knee: pd.Series, row: int, probabilities: np.ndarray) -> Finding:
     return Finding("suspicious_grade", NOTE, [str(knee["path"])], words, numbers, [row])
 
 
-def _joined(rows: pd.DataFrame, oof: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def _joined(rows: pd.DataFrame, oof: pd.DataFrame, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of the manifest with a grade and probabilities, and the probabilities float n x 5."""
-    paths = rows["path"].tolist()
-    at = {path: i for i, path in enumerate(oof["path"])}
-    where = np.array([at.get(path, -1) for path in paths])
-    if (where < 0).all():  # the folder was moved, or is another copy
-        at = {_tail(path): i for i, path in enumerate(oof["path"])}
-        where = np.array([at.get(_tail(path), -1) for path in paths])
-    known = np.flatnonzero((where >= 0) & (rows["grade"] >= 0).to_numpy())
-    return known, oof[PROBABILITIES].to_numpy(dtype=float)[where[known]]
+    paths, others = rows["path"].tolist(), oof["path"].tolist()
+    at = {path: i for i, path in enumerate(others)}
+    found = np.array([at.get(path, -1) for path in paths])
+    if (found < 0).all():  # the folder was moved, or is another copy
+        _refuse_alike(paths, others, where)
+        ends = {_tail(path): i for i, path in enumerate(others)}
+        found = np.array([ends.get(_tail(path), -1) for path in paths])
+    known = np.flatnonzero((found >= 0) & (rows["grade"] >= 0).to_numpy())
+    return known, oof[PROBABILITIES].to_numpy(dtype=float)[found[known]]
+
+
+def _refuse_alike(paths: list[str], others: list[str], where: str) -> None:
+    """Stop where files of one side end as one of the other does: one knee would get the probabilities of another."""
+    mine, theirs = (Counter(_tail(path) for path in set(some)) for some in (paths, others))
+    alike = sorted(tail for tail in mine.keys() & theirs.keys() if max(mine[tail], theirs[tail]) > 1)
+    if alike:
+        end = "/".join(alike[0])
+        raise InputError(
+            f"{where}: its paths are not those of the data, and by their ends files cannot be told apart: several end "
+            f"in {end}; give the paths as the data has them"
+        )
 
 
 def _tail(path: str) -> tuple[str, ...]:

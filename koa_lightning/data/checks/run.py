@@ -75,7 +75,8 @@ def _polarity(knees: Knees) -> np.ndarray:
     """Return the score of each row, float N: negative where inverted, 0 where unreadable."""
     from koa_lightning.data.checks import polarity
 
-    return np.where(knees.readable, polarity.scores(knees.images), 0.0)
+    pictures = [files.framed(image, shape) for image, shape in zip(knees.images, knees.shapes, strict=True)]
+    return np.where(knees.readable, polarity.scores(pictures), 0.0)
 
 
 def _inverted(knees: Knees, row: int, score: float) -> Finding:

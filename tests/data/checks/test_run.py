@@ -1,12 +1,17 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from koa_lightning.config import compose
 from koa_lightning.data import sources
 from koa_lightning.data.checks import near, polarity
 from koa_lightning.data.checks.gather import gather
 from koa_lightning.data.checks.run import run
+from koa_lightning.data.fitting import fit
+from koa_lightning.data.preprocessing import Preprocessing
 
 PAIR = {"similarity": 0.9, "scale": 1.0, "dx": 0.0, "dy": 0.0}
 
@@ -22,6 +27,17 @@ def test_unknown_patients_are_one_note(knees):
     (finding,) = run(knees, {"no_patient"}, quiet=True).found
     assert (finding.severity, finding.rows) == ("note", [0, 1])
     assert finding.evidence.startswith("2 of 24 files have no patient")
+
+
+def test_inverted_films_of_any_shape_are_those_that_the_preprocessing_repairs(knees):
+    rows, shapes = list(range(len(knees.rows))), [(320, 256), (320, 290), (256, 320), (300, 300)] * 6
+    images = [Image.fromarray(image).resize(shape[::-1]) for image, shape in zip(knees.images, shapes, strict=True)]
+    films = [np.asarray(image) if row % 3 else 255 - np.asarray(image) for row, image in enumerate(images)]
+    fitted = np.stack([fit(film, 224, "letterbox") for film in films])
+    made = replace(knees, images=fitted, shapes=np.array(shapes))
+    found = [finding.rows[0] for finding in run(made, {"inverted"}, quiet=True).found]
+    assert sorted(found) == rows[::3]
+    assert sorted(found) == [row for row in rows if Preprocessing(64, fix_polarity=True).repaired(films[row])[1]]
 
 
 def test_inverted_knees_are_turned_for_the_search_and_the_cache_is_left(knees, monkeypatch):
