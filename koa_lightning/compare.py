@@ -128,8 +128,9 @@ def _table(title: str, rows: pd.DataFrame, best_of: list[str] | None = None) -> 
     for row in rows.to_dict("records"):
         cells = [escape(as_text(value, row["name"], str(column))) for column, value in row.items()]
         values = {name: row[name] for name in best_of or [] if row[name] == row[name]}
-        if len(set(values.values())) > 1 and not row["name"].endswith("/epoch"):
-            best = (min if best_is(row["name"]) == "min" else max)(values.values())
+        better = best_is(row["name"])
+        if better and len(set(values.values())) > 1:
+            best = (min if better == "min" else max)(values.values())
             cells = [
                 f"[bold]{cell}[/]" if values.get(str(column)) == best else cell
                 for column, cell in zip(rows.columns, cells, strict=True)

@@ -111,7 +111,14 @@ _MAY_BE_NULL = {
     "trainer.gradient_clip_val", "trainer.limit_epochs", "trainer.limit_train_batches", "trainer.limit_val_batches",
     "spacing", "trial", "refer_below", "refer_risk",
 }  # fmt: skip
-_LESS_IS_BETTER = ("loss", "mae", "mae_expected", "ece")
+# metrics without the ends of their names; what is in neither has no best value, e.g. a coverage or a count
+_LESS_IS_BETTER = {"loss", "mae", "rps", "brier", "log_loss", "ece", "ece_classwise", "aurc"}
+_MORE_IS_BETTER = {
+    "accuracy", "balanced_accuracy", "f1_macro", "precision_macro", "recall_macro", "quadratic_kappa", "linear_kappa",
+    "auroc_oa", "auroc_ge3", "ap_oa", "ap_ge3",
+    *(f"{name}_{grade}" for name in ("f1", "precision", "recall") for grade in range(5)),
+}  # fmt: skip
+_ENDS = re.compile(r"(_expected|_tuned)?(_low|_high)?$")
 
 
 def config_dir() -> Path:
@@ -176,13 +183,14 @@ def validate(cfg: DictConfig) -> None:
         raise InputError(f"data.split_table={cfg.data.split_table}: type data.split=table too")
     monitor, mode = str(cfg.get("monitor", "")), cfg.get("mode")
     right = best_is(monitor)
-    if monitor and mode != right:
+    if right and mode != right:
         raise InputError(f"mode={mode}: the best {monitor} is the {right}; type mode={right}")
 
 
 def best_is(metric: str) -> str:
-    """Return `min` or `max`: which value of a metric (`val/mae`) is the best one."""
-    return "min" if metric.split("/")[-1] in _LESS_IS_BETTER else "max"
+    """Return `min` or `max`: which value of a metric (`val/mae`) is the best one; empty where that is not known."""
+    name = _ENDS.sub("", metric.split("/")[-1])
+    return "min" if name in _LESS_IS_BETTER else "max" if name in _MORE_IS_BETTER else ""
 
 
 def _check_number(key: str, value: Any) -> None:

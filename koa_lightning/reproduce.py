@@ -148,7 +148,8 @@ def _say_compared(compared: Comparison) -> None:
         print(f"REPRODUCED: all {compared.n_values} values of all epochs are equal")
     else:
         gap, where = compared.largest
-        print(f"DIFFERS: {compared.n_differing} of {compared.n_values} values, by up to {gap:.3g} ({where})")
+        how = f"by up to {gap:.3g}" if gap < float("inf") else "some are missing in one run or no number"
+        print(f"DIFFERS: {compared.n_differing} of {compared.n_values} values, {how} ({where})")
     print(DISCLAIMER, flush=True)
 
 

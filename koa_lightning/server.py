@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER, cli
@@ -31,27 +33,44 @@ def serve(cfg: DictConfig) -> dict[str, Any]:
         `exit_code`: 0 after Ctrl-C or a signal to end, 1 where the server ended by itself.
 
     Raises:
-        InputError: No PostgreSQL, a database that cannot be reached, a port in use.
+        InputError: No PostgreSQL, a database that cannot be reached, a port in use, a folder that another one serves.
     """
     validate(cfg)
-    from koa_lightning.tracking import postgres
-
     folder = Path(cfg.folder).expanduser().absolute()
     _check_port(cfg.host, cfg.port)
-    cluster = None if cfg.database else postgres.make(folder / "postgres")
     artifacts = folder / "artifacts"
     artifacts.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: PostgreSQL must be stopped
-    try:
-        if cluster is not None:
-            cluster.start()
-        database = str(cfg.database) if cluster is None else cluster.create("mlflow")
+    with contextlib.nullcontext(str(cfg.database)) if cfg.database else _database(folder) as database:
         check_database(database)
         return {"exit_code": _run(cfg, database, artifacts)}
-    finally:
-        if cluster is not None:
-            cluster.stop()
-            print(f"PostgreSQL stopped; all is kept in {folder}", flush=True)
+
+
+@contextlib.contextmanager
+def _database(folder: Path) -> Iterator[str]:
+    """Run the PostgreSQL server of a folder meanwhile; yield the address of MLflow's database in it.
+
+    Raises:
+        InputError: It does not start; or another process serves the folder, whose database would end with this one.
+    """
+    from koa_lightning.tracking import postgres
+
+    try:
+        held = FileLock(folder / ".lock").acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"folder={folder}: another koa-server serves it; use that one, or end it") from None
+    with held:
+        cluster = postgres.make(folder / "postgres")
+        ran_before = cluster.runs()
+        try:
+            cluster.start()
+            yield cluster.create("mlflow")
+        finally:
+            if ran_before:
+                print("PostgreSQL ran before, and runs on", flush=True)
+            elif cluster.runs():
+                cluster.stop()
+                print(f"PostgreSQL stopped; all is kept in {folder}", flush=True)
 
 
 def check_database(address: str) -> None:

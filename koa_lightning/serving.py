@@ -6,6 +6,7 @@ installed package, which reads the checkpoint as `eval` and `predict` do, with `
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ BATCH = 16
 _NUMBERS = ["expected_grade", *table.PROBABILITIES]
 _JUDGED = ("set", "foreign", "refer")
 _WORDS = dict.fromkeys((*_JUDGED, "note"), "string")
+# MLflow answers requests in threads, and the network is watched while it grades: two at once would see each other's.
+# Of the module, not of the model: a lock can be neither pickled nor copied.
+_ONE_AT_A_TIME = threading.Lock()
 _OUTPUTS = {"grade": "long", "name": "string", **dict.fromkeys(_NUMBERS, "double"), **_WORDS}
 
 
@@ -120,7 +124,8 @@ class KneeModel:
         from koa_lightning.trust import judge
 
         images_of_one_channel = torch.from_numpy(np.stack(images)).unsqueeze(1)
-        logits, p, judged = judge.grade(self.checkpoint, self._net, images_of_one_channel)
+        with _ONE_AT_A_TIME:
+            logits, p, judged = judge.grade(self.checkpoint, self._net, images_of_one_channel)
         rows = table.predictions_table(pd.DataFrame({"path": [""] * len(images)}), logits, self._net.spec.link, p)
         rows = rows.assign(**{column: judged[column] for column in _JUDGED})
         names = self.checkpoint.record["grade_names"]
@@ -136,7 +141,7 @@ def _pixels(values: Any, what: str) -> np.ndarray:
         gray = np.array([np.asarray(row) for row in values])
     except ValueError:  # rows of different lengths
         gray = np.zeros(0)
-    if gray.ndim != 2 or gray.dtype.kind not in "iu" or gray.min() < 0 or gray.max() > 255:
+    if not gray.size or gray.ndim != 2 or gray.dtype.kind not in "iu" or gray.min() < 0 or gray.max() > 255:
         raise InputError(f"{what}: {PIXELS} must be rows of equal length, of whole numbers from 0 to 255")
     check_size(gray.shape[0], gray.shape[1], what)
     return gray.astype(np.uint8)

@@ -71,6 +71,13 @@ def test_two_runs(launch, two, place):
     assert ended.out[-1] == f"written: {place}/cmp/compare.csv, {place}/cmp/curves.png"
 
 
+def test_the_best_is_bold_where_there_is_one():
+    names = ["test/accuracy", "test/brier", "test/mae_low", "best/epoch", "trust_test/set_coverage"]
+    shown = compare._table("metrics", pd.DataFrame({"name": names, "a": [0.5] * 5, "b": [0.75] * 5}), ["a", "b"])
+    bold = [[cell.startswith("[bold]") for cell in column.cells] for column in shown.columns[1:]]
+    assert bold == [[False, True, True, False, False], [True, False, False, False, False]]
+
+
 def test_the_same_settings_twice_and_no_curves(launch, log_run):
     for name in "ab":
         log_run(name, params={"seed": 1})

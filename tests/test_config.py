@@ -6,8 +6,20 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from koa_lightning import config
-from koa_lightning.config import choices_of, compose, explain_hydra, keys, nearest, plain, validate, without_targets
+from koa_lightning.config import (
+    best_is,
+    choices_of,
+    compose,
+    explain_hydra,
+    keys,
+    nearest,
+    plain,
+    validate,
+    without_targets,
+)
 from koa_lightning.errors import InputError
+from koa_lightning.metrics import weighted
+from koa_lightning.trust.reliability import SCORES
 
 GROUPS = sorted(path.name for path in config.config_dir().iterdir() if path.is_dir())
 ALONE = ["experiment", "sweep"]  # they choose of other groups themselves; the rest is composed side by side
@@ -164,6 +176,24 @@ def test_nearest():
     assert nearest("focl", ["ce", "focal"]) == "; did you mean 'focal'?"
     assert nearest("xyz.lr", ["seed", "optimizer.lr"]) == "; did you mean 'optimizer.lr'?"
     assert nearest("zzz", ["ce"]) == ""
+
+
+def test_the_best_of_every_metric_that_is_measured():
+    for name in weighted.names():
+        best = "min" if weighted.base(name) in weighted.LESS_IS_BETTER else "max"
+        assert {best_is(f"test/{name}{end}") for end in ("", "_low", "_high")} == {best}, name
+    assert {best_is(f"trust_test/{side}/{name}") for side in ("raw", "calibrated") for name in SCORES} == {"min"}
+    lower = ("val/loss", "best/mae", "test/mae_low", "oof/log_loss_expected", "test/mae_tuned", "trust_val/aurc")
+    assert {best_is(name) for name in lower} == {"min"}
+    neither = (
+        "best/epoch",
+        "test/n_knees",
+        "trust_test/set_coverage",
+        "trust_test/foreign_share",
+        "oof/mae_sd",
+        "kappa",
+    )
+    assert {best_is(name) for name in neither} == {""}
 
 
 def test_without_targets_leaves_nothing_that_names_code():

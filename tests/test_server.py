@@ -5,10 +5,13 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
+from filelock import FileLock
 
 from koa_lightning import server
+from koa_lightning.config import compose
 from koa_lightning.errors import InputError
 from koa_lightning.tracking import postgres as postgres_server
 from koa_lightning.tracking.checkpoints import find_checkpoint
@@ -58,6 +61,67 @@ def test_a_machine_without_the_driver(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(InputError, match=r"the driver of PostgreSQL is missing; type pip install"):
         server.check_database("postgresql://h/db")
+
+
+@pytest.fixture
+def served(monkeypatch, place):
+    """Serve a folder with a PostgreSQL that only notes what is done; returns the notes."""
+    notes = []
+
+    class Cluster:
+        up = False
+
+        def runs(self):
+            return Cluster.up
+
+        def start(self):
+            Cluster.up = True
+
+        def create(self, name):
+            return f"postgresql://h/{name}"
+
+        def stop(self):
+            Cluster.up = False
+            notes.append("stopped")
+
+    monkeypatch.setattr(postgres_server, "make", lambda folder: Cluster())
+    monkeypatch.setattr(server, "check_database", lambda address: None)
+    monkeypatch.setattr(server, "_run", lambda cfg, database, artifacts: notes.append(database) or 0)
+    monkeypatch.setattr(server.signal, "signal", lambda *_: None)
+
+    def serve(*more):
+        return server.serve(compose("server", [f"port={postgres_server.free_port()}", "folder=here", *more]))
+
+    return SimpleNamespace(serve=serve, notes=notes, cluster=Cluster)
+
+
+def test_a_folder_has_one_server(served, place):
+    (place / "here").mkdir()
+    with FileLock(place / "here/.lock"):
+        with pytest.raises(InputError, match=r"folder=.*here: another koa-server serves it; use that one, or end it"):
+            served.serve()
+        assert served.notes == []
+        assert served.serve("database=postgresql://h/own") == {"exit_code": 0}  # of others, who may serve it twice
+    assert served.serve() == {"exit_code": 0}
+    assert served.notes == ["postgresql://h/own", "postgresql://h/mlflow", "stopped"]
+    assert served.serve() == {"exit_code": 0}
+
+
+def test_a_database_that_ran_before_runs_on(served, capsys):
+    served.cluster.up = True
+    served.serve()
+    assert served.notes == ["postgresql://h/mlflow"] and served.cluster.up
+    assert "PostgreSQL ran before, and runs on" in capsys.readouterr().out
+
+
+def test_a_database_that_does_not_start_says_so(served, monkeypatch):
+    def fail(self):
+        raise InputError("no room")
+
+    monkeypatch.setattr(served.cluster, "start", fail)
+    with pytest.raises(InputError, match="no room"):
+        served.serve()
+    assert served.notes == []
 
 
 def test_a_server_that_cannot_start(monkeypatch):

@@ -1,6 +1,10 @@
 import base64
 import io
 import json
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import mlflow.pyfunc
 import numpy as np
@@ -15,6 +19,7 @@ from koa_lightning import checkpoint, serving
 from koa_lightning.data.images import decode
 from koa_lightning.inference import grade_logits
 from koa_lightning.links import probabilities
+from koa_lightning.trust import judge
 
 
 def png(pixels):
@@ -93,6 +98,28 @@ def test_more_knees_than_fit_in_a_batch(model, knees, monkeypatch):
     assert model.predict(rows[:0]).columns.tolist() == at_once.columns.tolist()
 
 
+def test_requests_that_come_at_once_are_graded_one_by_one(model, knees, monkeypatch):
+    grade, both, met = judge.grade, threading.Barrier(2), []
+
+    def watched(*arguments):
+        with suppress(threading.BrokenBarrierError):
+            met.append(both.wait(0.3))  # two threads in here at once: a hook of one sees the knees of the other
+        return grade(*arguments)
+
+    rows = [pd.DataFrame({"image": [png(knee)]}) for knee in knees[:2]]
+    alone = [model.predict(row) for row in rows]
+    monkeypatch.setattr(judge, "grade", watched)
+    with ThreadPoolExecutor(2) as pool:
+        for one, found in zip(alone, pool.map(model.predict, rows), strict=True):
+            pd.testing.assert_frame_equal(one, found)
+    assert met == []
+
+
+def test_a_model_can_be_copied(model, knees):
+    rows = pd.DataFrame({"image": [png(knees[0])]})
+    pd.testing.assert_frame_equal(pickle.loads(pickle.dumps(model)).predict(rows), model.predict(rows))
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [
@@ -105,6 +132,8 @@ def test_more_knees_than_fit_in_a_batch(model, knees, monkeypatch):
         ({"pixels": [[256] * 9] * 9}, "image 0: pixels must be .* from 0 to 255"),
         ({"pixels": [[0.5] * 9] * 9}, "image 0: pixels must be"),
         ({"pixels": []}, "image 0: pixels must be"),
+        ({"pixels": [[]]}, "image 0: pixels must be"),
+        ({"pixels": [np.zeros(0, dtype=np.int64)]}, "image 0: pixels must be"),
         ({"pixels": [[1] * 7] * 9}, "image 0: 7 x 9 pixels, a side is under 8"),
         ({"image": b"x", "side": "X"}, "image 0: side=X must be L or R"),
     ],

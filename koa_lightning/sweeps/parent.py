@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from koa_lightning import overrides, sweep_report
 from koa_lightning.config import validate
 from koa_lightning.errors import InputError
-from koa_lightning.sweeps import closing, note, results, together
+from koa_lightning.sweeps import closing, note, results, together, trial
 from koa_lightning.sweeps.settings import Settings
 from koa_lightning.sweeps.space import Space
 
@@ -74,6 +74,7 @@ class Parent:
             "sweep.metrics": ", ".join(then["koa_metrics"]),
             "sweep.fixed": " ".join(then["koa_fixed"]),
             "sweep.command": then["koa_command"],
+            trial.ENSEMBLE_TAG: str(bool(then.get("koa_ensemble"))).lower(),
         }
         self.run.log_tags(tags)
         self.run.end_children()

@@ -3,10 +3,10 @@
 A sweep is one study of Optuna. What it holds beside Optuna's own:
 
 - `study.user_attrs`: `koa_space` (override key -> distribution as typed), `koa_fixed` (the overrides that all trials
-  share), `koa_command` (the command line that goes on with it), `koa_metrics` and `koa_directions` (names, and
-  maximize or minimize), `koa_parent_run` (id of the MLflow run of the sweep, or ""), `koa_tracking_uri` (or ""),
-  `koa_folder` (of its runs), `koa_trials` (how many were asked for last), `koa_fingerprint` (of all that makes its
-  values comparable).
+  share), `koa_command` (the command line that goes on with it), `koa_ensemble` (whether its trials are measured
+  together in the end), `koa_metrics` and `koa_directions` (names, and maximize or minimize), `koa_parent_run` (id of
+  the MLflow run of the sweep, or ""), `koa_tracking_uri` (or ""), `koa_folder` (of its runs), `koa_trials` (how many
+  were asked for last), `koa_fingerprint` (of all that makes its values comparable).
 - `trial.params`: by override key; a choice is the text that one would type, so `loss` -> `focal`.
 - `trial.user_attrs`: `overrides` (all of them, ready to type), `run_ids` (MLflow, one a repeat), `values` (one a
   repeat; with several metrics a list each), `seconds`, `marks` (e.g. phantom data), `error` (one line) and `error_kind`

@@ -76,6 +76,7 @@ def _sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str])
             "koa_space": searched.typed,
             "koa_fixed": fixed,
             "koa_command": settings.command(program.config),
+            "koa_ensemble": told.ensemble,
             "koa_metrics": told.metrics,
             "koa_directions": settings.directions(told),
             "koa_folder": str(folder),

@@ -23,6 +23,9 @@ from koa_lightning.errors import DivergedError, InputError
 
 VARIABLE = "KOA_SWEEP"
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
+STATE_TAG = "sweep.state"
+ENSEMBLE_TAG = "sweep.ensemble"
+"""Of the MLflow run of a sweep: `true` where its trials are measured together in the end."""
 
 
 class Pruned(Exception):  # noqa: N818  it is no error
@@ -93,7 +96,7 @@ def tags(folder: Path) -> dict[str, str]:
 
 def state_tags(state: str) -> dict[str, str]:
     """Return the tag that says how a job of a sweep ended; nothing outside of one."""
-    return {"sweep.state": state} if current() is not None else {}
+    return {STATE_TAG: state} if current() is not None else {}
 
 
 def error_tags(error: Exception) -> dict[str, str]:

@@ -62,13 +62,17 @@ class Cluster:
             self._run(["createdb", *login, database])
         return self.url(database)
 
+    def runs(self) -> bool:
+        """Tell whether the server runs, e.g. one whose starter was killed."""
+        return _running_port(self.folder) is not None
+
     def start(self) -> None:
         """Start the server, if it does not run.
 
         Raises:
             InputError: It does not start.
         """
-        if _running_port(self.folder) is not None:
+        if self.runs():
             return
         where = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
         log = self.folder / "log.txt"

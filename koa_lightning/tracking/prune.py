@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +13,17 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from koa_lightning.errors import InputError
-from koa_lightning.resume import DONE_FILE
+from koa_lightning.resume import DONE_FILE, holding, is_running
+from koa_lightning.sweeps import trial
 from koa_lightning.tracking.checkpoints import CHECKPOINT_FOLDER
-from koa_lightning.tracking.runs import pages
+from koa_lightning.tracking.runs import pages, search
 
 PRUNED_TAG = "checkpoints.pruned"
 BEST, REGISTERED, UNFINISHED, NONE = "among the best", "registered model", "not finished", "has none"
+MEMBER = "of an ensemble"
 
 
 @dataclass(frozen=True)
@@ -51,21 +55,26 @@ class Judged:
 def judge(client: MlflowClient, runs: Sequence[Run], keep: int, metric: str, mode: str) -> list[Judged]:
     """Say of each run whether its checkpoints stay, the best first.
 
-    Those of registered models and of runs that have not finished (and so can go on) stay, whatever their value; the
-    best `keep` are counted among the rest that have checkpoints.
+    Those of registered models, of ensembles and of runs that have not finished (and so can go on) stay, whatever their
+    value; the best `keep` are counted among the rest that have checkpoints.
 
     Args:
         client: Of the store.
         runs: Of a sweep or an experiment.
         keep: How many of the best stay.
         metric: That decides, e.g. best/quadratic_kappa.
-        mode: `max` or `min`: which value is best.
+        mode: `max` or `min`: which value is best; empty where that is not known.
 
     Raises:
-        InputError: No run has the metric.
+        InputError: No run has the metric, or its best value is not known.
     """
     if not any(metric in run.data.metrics for run in runs):
         raise InputError(f"metric={metric}: no run has it; type one of best/quadratic_kappa, best/mae, best/loss, ...")
+    if not mode:
+        raise InputError(
+            f"metric={metric}: whether more or less of it is better is not known; type one of best/quadratic_kappa, "
+            "best/mae, test/brier, ..."
+        )
     sign = -1 if mode == "max" else 1
 
     def rank(run: Run) -> tuple[bool, float]:
@@ -73,15 +82,18 @@ def judge(client: MlflowClient, runs: Sequence[Run], keep: int, metric: str, mod
         return value != value, sign * value if value == value else 0.0
 
     registered = {version.run_id for version in pages(client.search_model_versions)}
+    members = _members(client, runs)
     judged, n_best = [], 0
     for run in sorted(runs, key=rank):
         stored = sum(file.file_size or 0 for file in client.list_artifacts(run.info.run_id, CHECKPOINT_FOLDER))
-        folder = _folder(run)
+        out, folder = _out(run), _folder(run)
         local = sum(file.stat().st_size for file in folder.glob("*.ckpt")) if folder else 0
         kept = ""
         if run.info.run_id in registered:
             kept = REGISTERED
-        elif run.info.status != "FINISHED":
+        elif run.info.run_id in members:
+            kept = MEMBER
+        elif run.info.status != "FINISHED" or (out and is_running(out)):  # one that is resumed says so late
             kept = UNFINISHED
         elif not stored + local:
             kept = NONE
@@ -97,8 +109,14 @@ def remove(client: MlflowClient, one: Judged) -> None:
     """Delete the checkpoints of a run, in MLflow and in its run folder, and tag the run.
 
     Raises:
-        InputError: The store does not let it.
+        InputError: The store does not let it, or a process trains in the run folder.
     """
+    out = _out(one.run)
+    with holding(out) if out else nullcontext():  # nobody goes on with it meanwhile
+        _remove(client, one)
+
+
+def _remove(client: MlflowClient, one: Judged) -> None:
     run = one.run
     current = client.get_run(run.info.run_id).info.status
     if one.kept or current != "FINISHED":  # it may have been resumed since it was judged
@@ -114,11 +132,28 @@ def remove(client: MlflowClient, one: Judged) -> None:
         shutil.rmtree(one.folder)
 
 
+def _members(client: MlflowClient, runs: Sequence[Run]) -> set[str]:
+    """Return the ids of the runs of ensembles: of those that were measured, and of those that end a sweep."""
+    measured = search(client, "tags.evaluates LIKE '%, %'")  # a single checkpoint has no comma
+    found = {run_id for run in measured for run_id in run.data.tags["evaluates"].split(", ")}
+    sweeps = {run.info.run_id for run in search(client, f"tags.`{trial.ENSEMBLE_TAG}` = 'true'")}
+    trials = [run for run in runs if run.data.tags.get(MLFLOW_PARENT_RUN_ID) in sweeps]
+    return found | {run.info.run_id for run in trials if run.data.tags.get(trial.STATE_TAG) != trial.PRUNED}
+
+
+def _out(run: Run) -> Path | None:
+    """Return the run folder, if this machine has it."""
+    folder = Path(run.data.params.get("out", "")).absolute()
+    return folder if run.data.params.get("out") and folder.is_dir() else None
+
+
 def _folder(run: Run) -> Path | None:
     """Return the checkpoints in the run folder if this machine has it, and no other run took its place."""
-    folder = Path(run.data.params.get("out", "")).absolute()
+    folder = _out(run)
+    if folder is None or not (folder / CHECKPOINT_FOLDER).is_dir():
+        return None
     done = folder / DONE_FILE
-    if not run.data.params.get("out") or not done.is_file() or not (folder / CHECKPOINT_FOLDER).is_dir():
+    if not done.is_file():
         return None
     its_own = json.loads(done.read_text()).get("run_id") == run.info.run_id
     return folder / CHECKPOINT_FOLDER if its_own else None

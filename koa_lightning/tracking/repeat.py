@@ -15,6 +15,7 @@ from mlflow.entities import Run
 
 from koa_lightning import overrides, resume
 from koa_lightning.errors import InputError
+from koa_lightning.sweeps import trial
 from koa_lightning.tracking import differences
 from koa_lightning.tracking.begin import COMMAND_TAG, TRAIN
 from koa_lightning.tracking.entries import flatten
@@ -34,6 +35,7 @@ _OWN = {
     "tracking.tags.reproduces",
 }
 _CODE = re.compile(r"(^|\.)_\w+_($|\.)")
+_BEST = "best/"
 # Facts of a run that are compared; the rest of its tags follows from these.
 _COMPARED = ("data.fingerprint", "split", "git.", "version.", "machine.")
 
@@ -44,7 +46,7 @@ class Comparison(NamedTuple):
     Attributes:
         rows: (name, old, new) of the metrics of the best epoch.
         n_values: Of all metrics in all epochs.
-        n_differing: Of these.
+        n_differing: Of these; an epoch that one run alone has differs.
         largest: The largest difference, and the metric and epoch that it is in; empty text where there is none.
     """
 
@@ -124,25 +126,42 @@ def _changed(then: Mapping[str, str | None], now: Mapping[str, str | None]) -> d
 
 
 def compare_metrics(client: MlflowClient, old: Run, new: Run) -> Comparison:
-    """Compare every value of two runs, epoch by epoch; use of the machine and what one of them alone has are left out.
+    """Compare every value of two runs, epoch by epoch, and what they say of their best epoch by its last value.
+
+    Use of the machine, and metrics that one of them alone has, are left out. Where the old run was cut short, only the
+    epochs that it has are compared: the new one goes on, and may find a better one.
 
     Args:
         client: Of the store that holds both.
         old: With its metrics.
         new: As well.
     """
-    names = [name for name in old.data.metrics if name in new.data.metrics and not name.startswith(SYSTEM_PREFIX)]
-    best = [name for name in sorted(names) if name.startswith("best/")]
-    n_values, gaps = 0, []
-    for name in sorted(names):
-        then, now = (_values(client, run, name) for run in (old, new))
-        for step in sorted(then.keys() & now.keys()):
-            n_values += 1
-            a, b = then[step], now[step]
-            if a != b and not (a != a and b != b):  # NaN is like NaN
-                gaps.append((abs(a - b) if abs(a - b) == abs(a - b) else float("inf"), f"{name}, epoch {step}"))
-    rows = [(name, old.data.metrics[name], new.data.metrics[name]) for name in best]
+    shared = (name for name in old.data.metrics if name in new.data.metrics)
+    is_cut = old.info.status != "FINISHED" or old.data.tags.get(trial.STATE_TAG) == trial.PRUNED
+    left_out = (SYSTEM_PREFIX, _BEST) if is_cut else (SYSTEM_PREFIX,)
+    n_values, rows, gaps = 0, [], []
+    pairs: dict[str, tuple[float | None, float | None]]
+    for name in sorted(name for name in shared if not name.startswith(left_out)):
+        if name.startswith(_BEST):  # a run that was resumed has several, of the best epoch at each end
+            pairs = {name: (old.data.metrics[name], new.data.metrics[name])}
+            rows.append((name, old.data.metrics[name], new.data.metrics[name]))
+        else:
+            then, now = (_values(client, run, name) for run in (old, new))
+            steps = sorted(then if is_cut else then.keys() | now.keys())
+            pairs = {f"{name}, epoch {step}": (then.get(step), now.get(step)) for step in steps}
+        n_values += len(pairs)
+        gaps += [(gap, where) for where, pair in pairs.items() if (gap := _gap(*pair))]
     return Comparison(rows, n_values, len(gaps), max(gaps, default=(0.0, "")))
+
+
+def _gap(then: float | None, now: float | None) -> float:
+    """Return by how much two values differ; NaN is like NaN, and what is missing or NaN differs from any number."""
+    if then is None or now is None:
+        return float("inf")
+    if then == now or (then != then and now != now):
+        return 0.0
+    gap = abs(then - now)
+    return gap if gap == gap else float("inf")
 
 
 def _values(client: MlflowClient, run: Run, name: str) -> dict[int, float]:

@@ -70,6 +70,7 @@ def test_a_sweep_is_one_run_with_a_child_a_trial(job, place):
     parent, children = runs(place)
     assert parent.info.run_name.startswith("mine grid-") and parent.info.status == "FINISHED"
     assert parent.data.params == {"space.loss": "ce,emd", "space.optimizer.lr": "choice(1e-3,2e-3)"}
+    assert parent.data.tags["sweep.ensemble"] == "false"
     assert parent.data.metrics["sweep/complete"] == 2 and parent.data.metrics["sweep/failed"] == 2
     assert parent.data.metrics["sweep/best/val/quadratic_kappa"] == 1000
     names = [run.info.run_name for run in children]

@@ -3,6 +3,8 @@ import math
 
 import pytest
 
+from koa_lightning import resume
+from koa_lightning.config import best_is
 from koa_lightning.errors import InputError
 from koa_lightning.tracking import prune
 from koa_lightning.tracking.runs import find_runs
@@ -77,3 +79,69 @@ def test_a_run_that_was_resumed_meanwhile_keeps_its_own(sweep, log_run):
     with pytest.raises(InputError, match="its checkpoints stay: RUNNING"):
         prune.remove(log_run.client, one)
     assert log_run.client.list_artifacts(one.run.info.run_id, "checkpoints")
+
+
+def fates(log_run, runs, keep=1):
+    judged = prune.judge(log_run.client, runs, keep, "best/quadratic_kappa", "max")
+    return {one.run.info.run_name: one.kept for one in judged}
+
+
+def test_a_run_that_a_process_goes_on_with_keeps_its_own(sweep, log_run, place):
+    going = {
+        one.run.info.run_name: one
+        for one in prune.judge(log_run.client, sweep(), 1, "best/quadratic_kappa", "max")
+        if not one.kept
+    }
+    with resume.holding(place / "jobs/b"):  # its status in the store still is that of its first end
+        assert fates(log_run, sweep())["b"] == prune.UNFINISHED
+        with pytest.raises(InputError, match="another process is training in this folder"):
+            prune.remove(log_run.client, going["b"])
+        assert (place / "jobs/b/checkpoints/last.ckpt").exists()
+        assert log_run.client.list_artifacts(going["b"].run.info.run_id, "checkpoints")
+    prune.remove(log_run.client, going["b"])
+    assert not (place / "jobs/b/checkpoints").exists()
+
+
+def test_nobody_goes_on_with_a_run_while_its_checkpoints_are_deleted(sweep, log_run, place, monkeypatch):
+    held = []
+    monkeypatch.setattr(prune.shutil, "rmtree", lambda _: held.append(resume.is_running(place / "jobs/b")))
+    judged = prune.judge(log_run.client, sweep(), 1, "best/quadratic_kappa", "max")
+    prune.remove(log_run.client, next(one for one in judged if one.run.info.run_name == "b"))
+    assert set(held) == {True}  # in the store, and in the run folder
+
+
+def test_members_of_an_ensemble_stay(sweep, log_run):
+    ids = {run.info.run_name: run.info.run_id for run in sweep()}
+    assert fates(log_run, sweep())["c"] == ""
+    log_run("eval best", tags={"evaluates": ids["b"]})
+    log_run("eval ensemble", tags={"evaluates": f"{ids['c']}, /elsewhere/best.ckpt, {ids['a']}"})
+    found = fates(log_run, sweep())
+    assert (found["a"], found["b"], found["c"]) == (prune.MEMBER, prune.BEST, prune.MEMBER)
+
+
+@pytest.mark.parametrize("together", ["true", "false"])
+def test_trials_that_a_sweep_measures_together_stay(together, log_run, place):
+    (place / "best.ckpt").write_bytes(b"x")
+    parent = log_run("sweep", tags={"sweep.ensemble": together}, status="RUNNING")
+    for name, state in (("a", "complete"), ("b", "complete"), ("c", "pruned")):
+        log_run(
+            name, metrics={"best/quadratic_kappa": 0.5}, tags={"sweep.state": state}, checkpoint="best.ckpt",
+            parent=parent,
+        )  # fmt: skip
+    runs = log_run.client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{parent}'")
+    kept = fates(log_run, runs)
+    if together == "true":
+        assert kept == {"a": prune.MEMBER, "b": prune.MEMBER, "c": prune.BEST}
+    else:
+        assert sorted(kept.values()) == ["", "", prune.BEST]
+
+
+def test_a_metric_decides_by_its_own_best(log_run, place):
+    (place / "best.ckpt").write_bytes(b"x")
+    for brier in (0.3, 0.6):
+        log_run(f"{brier}", metrics={"test/brier": brier, "best/epoch": 3}, checkpoint="best.ckpt")
+    runs = log_run.client.search_runs(["1"])
+    judged = prune.judge(log_run.client, runs, 1, "test/brier", best_is("test/brier"))
+    assert [(one.value, one.kept) for one in judged] == [(0.3, prune.BEST), (0.6, "")]
+    with pytest.raises(InputError, match="metric=best/epoch: whether more or less of it is better is not known"):
+        prune.judge(log_run.client, runs, 1, "best/epoch", best_is("best/epoch"))

@@ -86,8 +86,47 @@ def test_facts_that_are_others_now(found):
 def test_values_are_compared_epoch_by_epoch(found, log_run):
     nan = math.nan
     old = found(metrics={"val/mae": [0.5, 0.4], "best/mae": 0.4, "val/f1_0": [nan, nan], "system/cpu": 1.0, "a": 1.0})
-    same = found(metrics={"val/mae": [0.5, 0.4, 0.3], "best/mae": 0.4, "val/f1_0": [nan, nan], "system/cpu": 2.0})
+    same = found(metrics={"val/mae": [0.5, 0.4], "best/mae": 0.4, "val/f1_0": [nan, nan], "system/cpu": 2.0})
     assert repeat.compare_metrics(log_run.client, old, same) == ([("best/mae", 0.4, 0.4)], 5, 0, (0.0, ""))
     other = found(metrics={"val/mae": [0.5, 0.375], "best/mae": 0.4, "val/f1_0": [0.5, nan]})
     compared = repeat.compare_metrics(log_run.client, old, other)
     assert (compared.n_values, compared.n_differing, compared.largest) == (5, 2, (math.inf, "val/f1_0, epoch 0"))
+
+
+def log_best(client, run, kappa, epoch):
+    for name, value in (("best/kappa", kappa), ("best/epoch", epoch)):
+        client.log_metric(run.info.run_id, name, value, step=epoch)
+
+
+def best_of(found, client, curve, *ends, **more):
+    """A run with a curve, and its best epoch (kappa, epoch) at each of its ends."""
+    run = found(metrics={"val/kappa": curve}, **more)
+    for kappa, epoch in ends:
+        log_best(client, run, kappa, epoch)
+    return client.get_run(run.info.run_id)
+
+
+def test_epochs_that_one_run_alone_has_differ(found, log_run):
+    client = log_run.client
+    old = best_of(found, client, [0.5, 0.6, 0.7, 0.75], (0.75, 3))
+    new = best_of(found, client, [0.5, 0.6], (0.6, 1))
+    rows = [("best/epoch", 3.0, 1.0), ("best/kappa", 0.75, 0.6)]
+    for then, now, said in ((old, new, rows), (new, old, [(name, b, a) for name, a, b in rows])):
+        compared = repeat.compare_metrics(client, then, now)
+        assert (compared.rows, compared.n_values, compared.n_differing) == (said, 6, 4)
+        assert compared.largest == (math.inf, "val/kappa, epoch 3")
+
+
+def test_a_run_that_was_resumed_after_its_end_is_compared_by_its_last_best(found, log_run):
+    old = best_of(found, log_run.client, [0.5, 0.6, 0.75], (0.6, 1), (0.75, 2))
+    new = best_of(found, log_run.client, [0.5, 0.6, 0.75], (0.75, 2))
+    assert repeat.compare_metrics(log_run.client, old, new)[1:] == (5, 0, (0.0, ""))
+
+
+@pytest.mark.parametrize("cut", [{"status": "KILLED"}, {"tags": {"sweep.state": "pruned"}}])
+def test_of_a_run_that_was_cut_short_its_own_epochs_count(cut, found, log_run):
+    old = best_of(found, log_run.client, [0.5, 0.6], (0.6, 1), **cut)
+    new = best_of(found, log_run.client, [0.5, 0.6, 0.75], (0.75, 2))
+    assert repeat.compare_metrics(log_run.client, old, new) == ([], 2, 0, (0.0, ""))
+    short = best_of(found, log_run.client, [0.5], (0.5, 0))
+    assert repeat.compare_metrics(log_run.client, old, short)[1:3] == (2, 1)
