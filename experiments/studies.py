@@ -16,15 +16,19 @@ from typing import Any
 
 import pandas as pd
 
+from koa_lightning import members
 from koa_lightning.links import N_GRADES
 from koa_lightning.metrics.comparison import compare, match
 from koa_lightning.metrics.intervals import with_intervals
 from koa_lightning.metrics.tables import read_predictions
+from koa_lightning.overrides import quote
 from koa_lightning.resume import DONE_FILE
 from koa_lightning.sweeps.together import FOLDER as ENSEMBLE
 from koa_lightning.tracking.facts import git_facts
 
-_FILE = "study.json"  # in a run folder: processor seconds of each attempt, and the commit of the first
+# In a run folder: the processor seconds of each attempt, the exit code of the last one (both null until its end is
+# seen: the study may die before what it started), and the commit of the first.
+_FILE = "study.json"
 RULES = ("", "_expected", "_median")  # of deciding on a grade: most probable, expected and rounded, median
 MEASURED = ("accuracy", "quadratic_kappa", "mae")
 
@@ -65,16 +69,19 @@ def sweep(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
         overrides: Of `koa_lightning.train -m`, with `sweep.ensemble=true` among what they compose.
 
     Returns:
-        `runs`, what `done.json` of each trial holds, in their order; `commit`, and `minutes_alone` of all together.
+        `runs`, what `done.json` of each member of the ensemble holds, in their order; `commit`, and `minutes_alone` of
+        all together, as of `train`.
 
     Raises:
-        SystemExit: The sweep ended with an error; with its exit code.
+        SystemExit: The sweep ended with an error, or a trial of it did; with its exit code.
     """
-    if not (folder / ENSEMBLE / "ensemble.json").exists():
-        _run("koa_lightning.train", ["-m", *overrides, f"sweep.folder={folder}", "quiet=true"], folder)
-    trials = sorted((file.parent for file in folder.glob(f"*/{DONE_FILE}")), key=lambda trial: int(trial.name))
-    runs = [json.loads((trial / DONE_FILE).read_text()) for trial in trials]
-    return {"runs": runs, **_costs(folder)}
+    facts = folder / ENSEMBLE / "ensemble.json"
+    # Where a trial failed the others were measured together all the same; the sweep says so again.
+    if not facts.exists() or _known(folder).get("code", 0) != 0:
+        _run("koa_lightning.train", ["-m", *overrides, f"sweep.folder={quote(str(folder))}", "quiet=true"], folder)
+    # Not every trial's folder: one that ended as the sweep was killed has been repeated in another.
+    trials = [Path(member["checkpoint"]).parents[1] for member in json.loads(facts.read_text())["members"]]
+    return {"runs": [json.loads((trial / DONE_FILE).read_text()) for trial in trials], **_costs(folder)}
 
 
 def evaluate(checkpoints: Sequence[Path], folder: Path, overrides: Sequence[str]) -> pd.DataFrame:
@@ -89,8 +96,8 @@ def evaluate(checkpoints: Sequence[Path], folder: Path, overrides: Sequence[str]
         SystemExit: It ended with an error; with its exit code.
     """
     if not (folder / "predictions.csv").exists():
-        ckpt = str(checkpoints[0]) if len(checkpoints) == 1 else f"[{','.join(map(str, checkpoints))}]"
-        _run("koa_lightning.eval", [f"ckpt={ckpt}", f"out={folder}", "quiet=true", *overrides], folder)
+        typed = [f"ckpt={members.typed(checkpoints)}", f"out={folder}", "quiet=true", *overrides]
+        _run("koa_lightning.eval", typed, folder)
     return read_predictions(folder / "predictions.csv")
 
 
@@ -152,6 +159,12 @@ def keep(
     return table
 
 
+def total(costs: Sequence[float | None]) -> float | None:
+    """Return the sum, None where one is not known."""
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) if known and len(known) == len(costs) else None
+
+
 def intervals(row: Mapping[str, Any], rule: str = "") -> dict[str, str]:
     """Return the metrics that pages show, with their intervals: accuracy `.598 (.560 to .633)`, and quadratic kappa.
 
@@ -189,14 +202,16 @@ def show(page: Path, rows: Sequence[Mapping[str, str]]) -> None:
 def _run(module: str, typed: Sequence[str], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     known = _known(folder)  # before it runs: a commit made meanwhile is not the one that it began with
+    trains = module.endswith(".train")
+    if trains:
+        _note(folder, known, None, None)
     process = subprocess.Popen([sys.executable, "-m", module, *typed])
     try:
         code = os.waitstatus_to_exitcode((ended := os.wait4(process.pid, 0))[1])
     except KeyboardInterrupt:
         code = os.waitstatus_to_exitcode((ended := os.wait4(process.pid, 0))[1])  # it was interrupted too, and ends
-    if module.endswith(".train"):
-        known["seconds"].append(ended[2].ru_utime + ended[2].ru_stime)
-        (folder / _FILE).write_text(json.dumps(known))
+    if trains:
+        _note(folder, known, ended[2].ru_utime + ended[2].ru_stime, code)
     process.returncode = code
     if code != 0:
         raise SystemExit(code)
@@ -204,11 +219,18 @@ def _run(module: str, typed: Sequence[str], folder: Path) -> None:
 
 def _costs(folder: Path) -> dict[str, Any]:
     known = _known(folder)
-    minutes = sum(known["seconds"]) / 2 / 60 if known["seconds"] else None  # None: it was trained from elsewhere
-    return {"minutes_alone": minutes, "commit": known["commit"]}
+    seconds = total(known["seconds"])  # None: it was trained from elsewhere, or ended unseen
+    return {"minutes_alone": None if seconds is None else seconds / 2 / 60, "commit": known["commit"]}
+
+
+def _note(folder: Path, known: Mapping[str, Any], seconds: float | None, code: int | None) -> None:
+    """Write an attempt beside those before it, whole or not at all."""
+    part = (folder / _FILE).with_suffix(".part")
+    part.write_text(json.dumps({**known, "seconds": [*known["seconds"], seconds], "code": code}))
+    part.replace(folder / _FILE)
 
 
 def _known(folder: Path) -> dict[str, Any]:
-    """Return the processor seconds of each attempt of a run, and the commit that it began with."""
+    """Return what is noted of the attempts of a run; before the first, the commit that it begins with."""
     file = folder / _FILE
     return json.loads(file.read_text()) if file.exists() else {"seconds": [], "commit": git_facts()["commit"][:10]}

@@ -12,9 +12,12 @@ from typing import Any
 from omegaconf import ListConfig
 
 from koa_lightning.errors import InputError
+from koa_lightning.overrides import quote, unquote
 from koa_lightning.tracking.find import find_checkpoint
 
 BEST = Path("checkpoints") / "best.ckpt"
+_ITEM = re.compile(r"""\s*('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,]*?)\s*,""")  # of a list; quotes hold commas
+_SPECIAL = re.compile(r"[,'\"]|^\s|\s$")
 _CROSS_VALIDATION = "cross_validation.json"  # see koa_lightning.cross_validate
 
 
@@ -23,7 +26,7 @@ def find(ckpt: Any, uri: str | None) -> list[Path]:
 
     Args:
         ckpt: A file, `runs:/ID[/path]`, `models:/NAME@ALIAS`, a pattern, the folder or the run of a cross-validation,
-            or a list of these, also typed as `[A,B]`.
+            or a list of these, also typed as `[A,B]`; in quotes one may hold commas.
         uri: Of the tracking store, for runs.
 
     Raises:
@@ -37,10 +40,17 @@ def find(ckpt: Any, uri: str | None) -> list[Path]:
     return files
 
 
+def typed(files: Sequence[Path]) -> str:
+    """Return how `ckpt` names these files: `A.ckpt`, or `[A.ckpt,'B,C.ckpt']`, a name in quotes where it needs them."""
+    if len(files) == 1:
+        return str(files[0])
+    return f"[{','.join(quote(name) if _SPECIAL.search(name) else name for name in map(str, files))}]"
+
+
 def _listed(text: str) -> list[str]:
     if not (text.startswith("[") and text.endswith("]")) or Path(text).exists():
         return [text]
-    items = [item.strip().strip("'\"") for item in text[1:-1].split(",")]
+    items = [unquote(item) for item in _ITEM.findall(f"{text[1:-1]},")]
     if not all(items):
         raise InputError(f"ckpt={text}: an entry of the list is empty; type ckpt=[A.ckpt,B.ckpt]")
     return items

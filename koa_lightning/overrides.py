@@ -39,8 +39,12 @@ def key(override: str) -> str:
 
 def value(override: str) -> str:
     """Return the value of an override as it was typed, without quotes around it."""
-    typed = override.partition("=")[2]
-    return re.sub(r"\\(['\"\\])", r"\1", typed[1:-1]) if _is_quoted(typed) else typed
+    return unquote(override.partition("=")[2])
+
+
+def unquote(text: str) -> str:
+    """Return a text without quotes around it."""
+    return re.sub(r"\\(['\"\\])", r"\1", text[1:-1]) if _is_quoted(text) else text
 
 
 def quote(text: str) -> str:

@@ -1,9 +1,11 @@
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from koa_lightning import members
 from koa_lightning.errors import InputError
+from koa_lightning.overrides import quote_paths
 
 
 @pytest.fixture
@@ -23,6 +25,26 @@ def test_one_file_stays_one_even_if_it_is_missing(runs):
 def test_a_list_as_typed_or_as_given(runs):
     assert members.find(f"[{runs[2]}, '{runs[0]}']", None) == [runs[2], runs[0]]
     assert members.find([runs[2], str(runs[0])], None) == [runs[2], runs[0]]
+
+
+def test_a_name_in_quotes_may_hold_commas(runs):
+    assert members.find("['a,b/1.ckpt', c.ckpt,\"d,'e'.ckpt\"]", None) == [
+        *map(Path, ("a,b/1.ckpt", "c.ckpt", "d,'e'.ckpt"))
+    ]
+    assert members.find("[it's.ckpt,b.ckpt]", None) == [Path("it's.ckpt"), Path("b.ckpt")]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["a.ckpt", "b c.ckpt"], ["a,b.ckpt", "c.ckpt"], ["it's, so.ckpt", '"c".ckpt', "[d].ckpt", " e"], ["f,g.ckpt"]],
+)
+def test_files_as_typed_are_found_again(names, runs):
+    files = [*map(Path, names)]
+    for file in files:
+        file.touch()
+    [item] = quote_paths([f"ckpt={members.typed(files)}"])
+    assert members.find(OverridesParser.create().parse_override(item).value(), None) == files
+    assert members.typed([Path("a.ckpt"), Path("b.ckpt")]) == "[a.ckpt,b.ckpt]"
 
 
 def test_a_pattern_in_natural_order(runs):

@@ -23,6 +23,7 @@ import pandas as pd
 
 from experiments import studies
 from koa_lightning import checkpoint
+from koa_lightning.overrides import quote
 
 HERE = Path(__file__).parent
 ONE, ALL = "experiment=chen2018_best", "experiment=chen2018_ensemble"
@@ -35,17 +36,17 @@ Keep = Callable[[dict[str, Any], list[Path], Path], None]  # measures a row's ch
 
 def seeds(root: str, out: Path, numbers: Sequence[int], more: Sequence[str], keep: Keep) -> None:
     """Train the recipe with each seed; measure each, and all together."""
-    files, minutes = list[Path](), 0.0
+    files, minutes = list[Path](), list[float | None]()
     for number in numbers:
         folder, own = out / f"seed_{number}", [ONE, f"seed={number}"]
         done = studies.train(folder, [*own, root, *more])
         files.append(Path(done["checkpoint"]))
-        minutes += done["minutes_alone"]
+        minutes.append(done["minutes_alone"])
         row = {"name": f"seed {number}", "command": f"{PROGRAM} {' '.join(own)} data.root=FOLDER"}
         row |= {name: done[name] for name in ("best_epoch", "minutes_alone", "commit")}
         keep(row, files[-1:], folder / "val_flip")
     if len(files) > 1:
-        row = {"name": f"ensemble of {len(files)} seeds", "command": "", "minutes_alone": minutes}
+        row = {"name": f"ensemble of {len(files)} seeds", "command": "", "minutes_alone": studies.total(minutes)}
         keep(row, files, out / f"val_flip_of_{'_'.join(map(str, numbers))}")
 
 
@@ -107,7 +108,7 @@ def main() -> None:
     if unknown:
         typed.error(f"{unknown[0]}: there are {', '.join(PARTS)}")
     parts = args.parts or PARTS
-    root, out = f"data.root={args.folder.absolute()}", args.out.absolute()
+    root, out = f"data.root={quote(str(args.folder.absolute()))}", args.out.absolute()
     keep = partial(_keep, args.results, args.named)
     if "seeds" in parts:
         seeds(root, out, args.seeds, args.more, keep)

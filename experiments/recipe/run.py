@@ -21,6 +21,7 @@ from experiments import studies
 from experiments.recipe.picture import REFERENCE, draw
 from koa_lightning import checkpoint
 from koa_lightning.metrics.tables import read_predictions
+from koa_lightning.overrides import quote
 from koa_lightning.resume import DONE_FILE
 
 HERE = Path(__file__).parent
@@ -47,7 +48,7 @@ def ensembles() -> dict[str, list[str]]:
 
 def rows_of(name: str, run: dict[str, Any], root: Path, out: Path, more: list[str]) -> list[dict[str, Any]]:
     """Train and measure one run; return its rows of the table."""
-    done = studies.train(out / name, [*run["overrides"], f"data.root={root}", *more])
+    done = studies.train(out / name, [*run["overrides"], f"data.root={quote(str(root))}", *more])
     best = Path(done["checkpoint"])
     record = checkpoint.read(best).record
     config = record["config"]
@@ -61,7 +62,7 @@ def rows_of(name: str, run: dict[str, Any], root: Path, out: Path, more: list[st
         "epochs": config["trainer"]["max_epochs"],
         "seed": config["seed"],
         "best_epoch": done["best_epoch"],
-        "minutes_alone": round(done["minutes_alone"], 1),
+        "minutes_alone": None if (minutes := done["minutes_alone"]) is None else round(minutes, 1),
         "precision": record["plan"]["precision"],
         "data": record["data"]["fingerprint"],
         "commit": done["commit"],

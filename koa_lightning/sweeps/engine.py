@@ -173,7 +173,7 @@ class Engine:
         if self.told.repeats > 1:
             key = self.told.repeat_key
             items = [item for item in items if overrides.key(item) != key]
-            items.append(f"{key}={int(OmegaConf.select(self.config, key)) + repeat}")
+            items.append(f"{key}={OmegaConf.select(self.config, key) + repeat}")
         typed = {overrides.key(str(item)) for item in self.program.config.hydra.overrides.hydra}
         items += [f"{g}={self._choice(g)}" for g in ("hydra/sweeper", "hydra/launcher") if g not in typed]
         items += [f"hydra.sweep.dir={overrides.quote(str(self.folder))}", f"hydra.sweep.subdir='{subfolder}'"]

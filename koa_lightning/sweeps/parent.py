@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from koa_lightning import overrides, sweep_report
 from koa_lightning.config import validate
 from koa_lightning.errors import InputError
-from koa_lightning.sweeps import closing, note, results, together, trial
+from koa_lightning.sweeps import closing, note, results, settings, together, trial
 from koa_lightning.sweeps.settings import Settings
 from koa_lightning.sweeps.space import Space
 
@@ -46,13 +46,22 @@ class Parent:
         for metric in told.metrics:
             if metric != "seconds" and not metric.startswith("val/"):
                 raise InputError(f"sweep.metrics={metric}: a sweep is decided on validation; type val/NAME, or seconds")
+        for metric, direction in zip(told.metrics, settings.directions(told), strict=True):
+            right = settings.best_of(metric)
+            if not direction.startswith(right):  # it would search for the worst one
+                why = f"the best {metric} is the {right}"
+                raise InputError(
+                    f"sweep.directions={direction[:3]}: {why}; type {right}, or leave sweep.directions away"
+                )
         for cfg in configs:
             validate(cfg)
             if cfg.trainer.devices != 1 or "ddp" in str(cfg.trainer.strategy):
                 raise InputError("trainer: a job of a sweep takes one device; type trainer=gpu or cpu")
-        folds = configs[0].data.folds
-        if told.repeats > 1 and told.repeat_key == "data.fold" and (folds is None or folds < told.repeats):
-            raise InputError(f"sweep.repeat=fold: {told.repeats} repeats need as many folds; type data.folds=N")
+        if told.repeats > 1 and told.repeat_key == "data.fold":
+            first, folds = configs[0].data.fold, configs[0].data.folds
+            if folds is None or folds < first + told.repeats:
+                need = f"{told.repeats} repeats need the folds {first} to {first + told.repeats - 1}"
+                raise InputError(f"sweep.repeat={told.repeat}: {need}; type data.folds={first + told.repeats}, or more")
 
     def began(self, study: Study, config: DictConfig, folder: Path) -> list[str]:
         """Start the MLflow run, or go on with it; return overrides that make jobs its children.

@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from koa_lightning import overrides
-from koa_lightning.config import nearest
+from koa_lightning.config import best_is, keys, nearest
 from koa_lightning.errors import InputError
 from koa_lightning.sweeps.methods import METHODS
 from koa_lightning.sweeps.study import public
@@ -66,7 +66,10 @@ def read(given: Mapping[str, Any]) -> tuple[Settings, bool]:
             raise InputError(f"sweep.{key}: no such setting{nearest(key, known)}")
     values = {**{key: value for key, value in flat.items() if key in known}, **(nested or {})}
     for key in ("metrics", "directions"):
-        values[key] = [values[key]] if isinstance(values[key], str) else list(values[key])
+        if values[key] is not None:
+            values[key] = [values[key]] if isinstance(values[key], str) else list(values[key])
+    if values["directions"] is None:
+        values["directions"] = [best_of(metric) for metric in values["metrics"] or ()]
     settings = Settings(**values)
     _check(settings)
     return settings, nested is not None
@@ -105,6 +108,28 @@ def _check(settings: Settings) -> None:
         raise InputError("sweep/pruner: pruning needs one metric; type sweep/pruner=none, or one of sweep.metrics")
     if settings.name is not None and not str(settings.name).strip():
         raise InputError("sweep.name: must not be empty; leave it away, and it follows from the settings")
+
+
+def best_of(metric: str) -> str:
+    """Return `min` or `max`: which value of a metric of a sweep is the best one; more, where that is not known."""
+    return "min" if metric == "seconds" else best_is(str(metric)) or "max"
+
+
+def check_repeat(settings: Settings, config: DictConfig) -> None:
+    """Check that the repeats of a trial have a number to count on from.
+
+    Args:
+        settings: Of the sweep.
+        config: Of a job.
+
+    Raises:
+        InputError: There is no whole number at the key that differs between them.
+    """
+    key = str(settings.repeat_key)
+    value = OmegaConf.select(config, key)
+    if not isinstance(value, int) or isinstance(value, bool):
+        hint = nearest(key, list(keys(OmegaConf.to_container(config, resolve=False))))
+        raise InputError(f"sweep.repeat={settings.repeat}: must name a key with a whole number, such as seed{hint}")
 
 
 def directions(settings: Settings) -> list[str]:

@@ -11,7 +11,8 @@ A sweep is one study of Optuna. What it holds beside Optuna's own:
 - `trial.user_attrs`: `overrides` (all of them, ready to type), `run_ids` (MLflow, one a repeat), `values` (one a
   repeat; with several metrics a list each), `seconds`, `marks` (e.g. phantom data), `error` (one line) and `error_kind`
   (out_of_memory, diverged, bad_input, error) of a failed trial, `interrupted` (true: its process died; it was
-  repeated) and `repeats` (the number of the interrupted trial that it repeats).
+  repeated) and `repeats` (the number of the interrupted trial that it repeats). One without `overrides` died before
+  its last value was drawn: it is not repeated, but its place is taken anew (`koa_lightning.sweeps.methods`).
 - Intermediate values: the first metric after each epoch.
 """
 
@@ -226,7 +227,7 @@ def _reason(error: BaseException) -> str:
 
 
 def mark_interrupted(study: Study) -> list[int]:
-    """Fail the trials that are still running though nobody runs them, and queue each again.
+    """Fail the trials that are still running though nobody runs them, and queue each that has all its values again.
 
     Args:
         study: Held by this process (`holding`).
@@ -241,12 +242,22 @@ def mark_interrupted(study: Study) -> list[int]:
         study._storage.set_trial_user_attr(trial._trial_id, "interrupted", True)
         study.tell(trial.number, state=TrialState.FAIL)
     trials = study.get_trials(deepcopy=False)
-    repeated = {trial.user_attrs.get("repeats") for trial in trials}
+    lost = [trial for trial in trials if trial.user_attrs.get("interrupted")]
+    # One killed before its last value was drawn holds a part of a point; its place in the search is taken anew.
+    torn = {trial.number for trial in lost if "overrides" not in trial.user_attrs}
+    repeated = {trial.user_attrs.get("repeats") for trial in trials if trial.number not in torn}
     # From what the database holds, not from what was marked just now: a kill between the two loses nothing.
-    for trial in trials:
-        if trial.user_attrs.get("interrupted") and trial.number not in repeated:
+    for trial in lost:
+        if trial.number not in torn | repeated:
             study.enqueue_trial(trial.params, user_attrs={"repeats": trial.number})
     return [trial.number for trial in running]
+
+
+def is_vain(study: Study) -> bool:
+    """Tell whether nothing came of a sweep: all that it began, if anything, was told wrong things."""
+    trials = study.get_trials(deepcopy=False)
+    told = [trial.user_attrs for trial in trials if trial.state.name != "WAITING"]
+    return all(attrs.get("interrupted") and "error" in attrs for attrs in told)
 
 
 def ended(study: Study) -> list[FrozenTrial]:

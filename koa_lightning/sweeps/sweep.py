@@ -46,6 +46,7 @@ def sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str]) 
 
 
 def _sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str]) -> int:
+    import optuna
     from hydra.utils import instantiate
 
     told, from_config = settings.read(given)
@@ -56,6 +57,8 @@ def _sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str])
         raise InputError(f"{told.repeat_key}: varies, so sweep.repeats cannot use it; type another sweep.repeat")
     method = Method(told.method, searched, told.seed, told.n_jobs > 1, told.startup_trials)
     configs = [loader.load_sweep_config(program.config, [*fixed, *space.typed(point)]) for point in searched.corners()]
+    if told.repeats > 1:
+        settings.check_repeat(told, configs[0])
     listener = instantiate(told.listener) if told.listener else None
     if listener is not None:
         listener.check(told, searched, configs)
@@ -67,6 +70,10 @@ def _sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str])
     with study.holding(address, name):
         found = _opened(address, name, told, pruner)
         then = found.user_attrs
+        if then.get("koa_fingerprint", mark) != mark and study.is_vain(found):  # it keeps no name
+            optuna.delete_study(study_name=name, storage=found._storage)
+            found = _opened(address, name, told, pruner)
+            then = found.user_attrs
         if then.get("koa_fingerprint", mark) != mark or ("koa_fingerprint" not in then and found.trials):
             how = settings.difference(then, searched.typed, fixed, told)
             where = study.public(address)

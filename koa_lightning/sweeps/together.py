@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from koa_lightning import members
 from koa_lightning.config import compose
-from koa_lightning.members import BEST
 from koa_lightning.overrides import quote
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def checkpoints(study: Study, folder: Path) -> list[Path]:
         if trial.state.name == "COMPLETE":
             n = len(trial.user_attrs.get("values") or [])
             runs += [f"{trial.number}-{repeat}" for repeat in range(n)] if n > 1 else [f"{trial.number}"]
-    return [folder / run / BEST for run in runs]
+    return [folder / run / members.BEST for run in runs]
 
 
 def measure(study: Study, config: DictConfig, folder: Path) -> None:
@@ -59,8 +60,8 @@ def measure(study: Study, config: DictConfig, folder: Path) -> None:
 
 def _typed(files: Sequence[Path], folder: Path) -> str:
     """Return how `ckpt` names these files: by a pattern, unless other trials left checkpoints too."""
-    is_all = set(files) == set(folder.glob(f"*/{BEST}"))
-    return str(folder / "*" / BEST) if is_all else f"[{','.join(map(str, files))}]"
+    is_all = set(files) == set(folder.glob(f"*/{members.BEST}"))
+    return str(Path(glob.escape(str(folder)), "*", members.BEST)) if is_all else members.typed(files)
 
 
 def _measured(files: Sequence[Path], out: Path) -> dict[str, Any] | None:

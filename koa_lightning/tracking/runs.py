@@ -31,6 +31,8 @@ def find_run(store: Store, word: str) -> Run:
             return _by_id(store, found[1])
         if not word.strip():
             raise InputError("run=: must be the id or the name of a run; the list of runs shows both (make ui)")
+        if "'" in word and '"' in word:
+            raise InputError(f"run={word}: a name with both kinds of quotes cannot be searched for; type the run's id")
         quote = '"' if "'" in word else "'"
         named = list(search(store.client(), f"attributes.run_name = {quote}{word}{quote}"))
     if not named:

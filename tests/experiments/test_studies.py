@@ -1,18 +1,23 @@
 """Every study can still be repeated: its command is a module that is there, and what it trains composes."""
 
+import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from experiments import studies
 from experiments.chen2018_best import run as chen2018_best
 from experiments.leakage import run as leakage
+from experiments.recipe import run as recipe
 from experiments.recipe.run import ensembles, listed
+from koa_lightning import members as of_ensemble
 from koa_lightning.config import choices_of, compose, validate
 
 PLACE = Path(studies.__file__).parent
@@ -121,6 +126,114 @@ def test_rows_are_kept_in_an_order(tmp_path):
         table = studies.keep(file, [{"name": name, "x": x} for x in (1, 2)], ("name",), ["a", "b", "c"])
     assert table["name"].tolist() == [name for name in ("a", "b", "c", "old") for _ in range(2)]
     assert table["x"].tolist() == [1, 2] * 4
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """Put a shell script in place of Python; what a study starts is it."""
+
+    def put(*lines):
+        script = tmp_path / "python"
+        script.write_text("\n".join(["#!/bin/sh", *lines]))
+        script.chmod(0o755)
+        monkeypatch.setattr(studies.sys, "executable", str(script))
+
+    return put
+
+
+def test_a_training_that_outlives_its_study(program, tmp_path, monkeypatch):
+    def dies(pid, options):
+        wait(pid, options)
+        raise RuntimeError("killed")
+
+    wait = studies.os.wait4
+    folders = [tmp_path / f"seed_{seed}" for seed in (1, 2)]
+    program(*(f'echo \'{{"checkpoint": "x.ckpt", "best_epoch": 1}}\' > {folder}/done.json' for folder in folders))
+    folders[1].mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(studies.os, "wait4", dies)
+        patch.setattr(studies, "git_facts", lambda: {"commit": "0123456789ab"})
+        with pytest.raises(RuntimeError):
+            studies.train(folders[0], [])
+    done = studies.train(folders[0], [])
+    assert (done["minutes_alone"], done["commit"]) == (None, "0123456789")
+
+    def keep(row, checkpoints, folder):
+        studies.keep(tmp_path / "results.csv", [row], ("name",))
+
+    (folders[1] / "study.json").write_text('{"seconds": [60.0, 180.0], "commit": "x"}')  # both its ends were seen
+    chen2018_best.seeds("data.root=x", tmp_path, [1, 2], [], keep)
+    rows = pd.read_csv(tmp_path / "results.csv").set_index("name")
+    assert rows["minutes_alone"].isna().tolist() == [True, False, True]
+    assert rows.loc["seed 2", "minutes_alone"] == 2
+
+
+def test_a_run_of_the_recipe_that_was_trained_from_elsewhere(tmp_path, monkeypatch):
+    record = {"config": {"trainer": {"max_epochs": 1}, "seed": 1}, "net": {"name": "n"}, "plan": {"precision": "fp32"},
+              "preprocessing": {"image_size": 32}, "data": {"counts": {"train": [1]}, "fingerprint": "f"}}  # fmt: skip
+    monkeypatch.setattr(recipe.checkpoint, "read", lambda file: SimpleNamespace(record=record))
+    monkeypatch.setattr(recipe, "measured", lambda facts, *more: [facts])
+    (tmp_path / "rank").mkdir()
+    (tmp_path / "rank" / "done.json").write_text('{"checkpoint": "x.ckpt", "best_epoch": 1}')
+    [row] = recipe.rows_of("rank", listed()["rank"], tmp_path, tmp_path, [])
+    assert row["minutes_alone"] is None
+
+
+def trials(folder, numbers, members):
+    """Make the folders of trials of a sweep, of which some are members of the ensemble."""
+    for name in (*map(str, numbers), "ensemble"):
+        (folder / name).mkdir(parents=True)
+    for number in numbers:
+        (folder / str(number) / "done.json").write_text(json.dumps({"checkpoint": f"of {number}"}))
+    told = [{"checkpoint": str(folder / str(number) / "checkpoints" / "best.ckpt")} for number in members]
+    (folder / "ensemble" / "ensemble.json").write_text(json.dumps({"members": told}))
+
+
+def test_the_networks_are_the_members_of_the_ensemble(tmp_path):
+    trials(tmp_path, range(4), [1, 2, 3])  # 0 had ended as the sweep was killed, and was repeated as 3
+    assert [run["checkpoint"] for run in studies.sweep(tmp_path, [])["runs"]] == ["of 1", "of 2", "of 3"]
+
+
+@pytest.mark.parametrize("code", [1, 0])
+def test_a_sweep_with_a_failed_trial_ends_the_study_each_time(code, program, tmp_path):
+    trials(tmp_path / "made", [0, 1], [0, 1])
+    program(f"cp -r {tmp_path}/made/. {tmp_path}/sweep", f"exit {code}")
+    for _ in range(2):
+        if code:
+            with pytest.raises(SystemExit) as ended:
+                studies.sweep(tmp_path / "sweep", [])
+            assert ended.value.code == code
+        else:
+            assert len(studies.sweep(tmp_path / "sweep", [])["runs"]) == 2
+    assert len(json.loads((tmp_path / "sweep" / "study.json").read_text())["seconds"]) == 1 + code
+
+
+def test_a_folder_of_any_name_reaches_the_sweep(tmp_path, monkeypatch):
+    def ends(module, typed, folder):
+        values = {one.get_key_element(): one.value() for one in OverridesParser.create().parse_overrides(typed[1:])}
+        seen.append([getattr(values[key], "text", values[key]) for key in ("data.root", "sweep.folder")])
+        raise SystemExit(3)
+
+    seen = []
+    monkeypatch.setattr(studies, "_run", ends)
+    root, out = tmp_path / "Chen (2018)", tmp_path / "a, b"
+    monkeypatch.setattr("sys.argv", ["study", str(root), "networks", "--out", str(out)])
+    with pytest.raises(SystemExit):
+        chen2018_best.main()
+    assert seen == [[str(root), str(out / "networks")]]
+
+
+def test_an_ensemble_in_a_folder_with_a_comma(tmp_path, monkeypatch):
+    def ends(module, typed, folder):
+        seen.append(of_ensemble.find(typed[0].removeprefix("ckpt="), None))
+        raise SystemExit(3)
+
+    seen = []
+    monkeypatch.setattr(studies, "_run", ends)
+    files = [tmp_path / "a,b" / name for name in ("1.ckpt", "2.ckpt")]
+    with pytest.raises(SystemExit):
+        studies.evaluate(files, tmp_path, [])
+    assert seen == [files]
 
 
 def test_what_a_run_gains_over_another(right):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
+from koa_lightning.config import compose
 from koa_lightning.errors import InputError
 from koa_lightning.sweeps import settings
 
@@ -48,6 +49,32 @@ def test_settings_that_cannot_be(more, line):
 def test_what_a_repeat_varies():
     assert told().repeat_key == "data.fold"
     assert told(repeat="part.seed").repeat_key == "part.seed"
+
+
+@pytest.mark.parametrize(
+    ("typed", "directions"),
+    [
+        (["sweep=tpe"], ["max"]),
+        (["sweep=tpe", "sweep.metrics=[val/mae]"], ["min"]),
+        (["sweep=tpe", "sweep.metrics=seconds"], ["min"]),
+        (["sweep=tpe", "monitor=val/mae", "mode=min"], ["min"]),
+        (["sweep=multi"], ["max", "min"]),
+        (["sweep=multi", "sweep.metrics=[val/loss,seconds,val/accuracy]"], ["min", "min", "max"]),
+        (["sweep=tpe", "sweep.directions=min"], ["min"]),  # as typed; whether that can be is asked later
+    ],
+)
+def test_a_direction_follows_from_its_metric(typed, directions):
+    assert told(settings=compose("train", typed).sweep).directions == directions
+
+
+@pytest.mark.parametrize("repeat", ["part.sede", "part", "flag", "share", None, "part.sede.x"])
+def test_repeats_count_on_from_a_whole_number(repeat):
+    config = OmegaConf.create({"part": {"seed": 3}, "flag": True, "share": 0.5})
+    settings.check_repeat(told(repeats=2, repeat="part.seed"), config)
+    with pytest.raises(InputError, match=rf"^sweep.repeat={repeat}: must name a key with a whole number, such as seed"):
+        settings.check_repeat(told(repeats=2, repeat=repeat), config)
+    with pytest.raises(InputError, match=r"did you mean 'part.seed'\?$"):
+        settings.check_repeat(told(repeats=2, repeat="part.sede"), config)
 
 
 def test_what_makes_a_sweep_another_one():

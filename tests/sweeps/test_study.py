@@ -82,23 +82,54 @@ def test_what_a_killed_sweep_left(place):
     found = made()
     values = {"x": optuna.distributions.FloatDistribution(0, 1)}
     done, cut, early = found.ask(values), found.ask(values), found.ask()
+    cut.set_user_attr("overrides", [f"x={cut.params['x']}"])  # that of one that has all its values
     found.tell(done, 1.0)
     assert study.mark_interrupted(found) == [cut.number, early.number]
     states = [trial.state for trial in found.trials]
-    assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL, TrialState.WAITING, TrialState.WAITING]
+    assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL, TrialState.WAITING]
     assert [trial.user_attrs.get("interrupted") for trial in found.trials[1:3]] == [True, True]
     assert [trial.number for trial in study.ended(found)] == [0]
     assert study.mark_interrupted(found) == []  # and none is queued twice
-    assert len(found.trials) == 5
+    assert len(found.trials) == 4
     again = found.ask(values)
     assert (again.params, again.user_attrs) == (cut.params, {"repeats": cut.number})
+    again.set_user_attr("overrides", cut.user_attrs["overrides"])
     assert study.mark_interrupted(found) == [again.number]
     assert found.trials[-1].user_attrs == {"repeats": again.number}
+
+
+def test_a_repeat_that_was_killed_before_it_had_its_values(place):
+    found = made()
+    values = {"x": optuna.distributions.FloatDistribution(0, 1)}
+    cut = found.ask(values)
+    cut.set_user_attr("overrides", [])
+    study.mark_interrupted(found)
+    torn = found.ask()
+    assert torn.user_attrs == {"repeats": cut.number}
+    study.mark_interrupted(found)
+    again = found.ask(values)
+    assert (again.params, again.user_attrs) == (cut.params, {"repeats": cut.number})
+    assert len(found.trials) == 3
+
+
+def test_a_sweep_of_which_nothing_came(place):
+    found = made()
+    assert study.is_vain(found)
+    wrong = found.ask()
+    assert not study.is_vain(found)
+    for key, value in (("overrides", []), ("error", "data.root: no such folder"), ("interrupted", True)):
+        wrong.set_user_attr(key, value)
+    found.tell(wrong, state=TrialState.FAIL)
+    study.mark_interrupted(found)
+    assert [trial.state for trial in found.trials] == [TrialState.FAIL, TrialState.WAITING] and study.is_vain(found)
+    found.tell(found.ask(), 1.0)
+    assert not study.is_vain(found)
 
 
 def test_a_kill_between_marking_and_queueing_loses_nothing(place):
     found = made()
     cut = found.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+    cut.set_user_attr("overrides", [])
     cut.set_user_attr("interrupted", True)
     found.tell(cut, state=TrialState.FAIL)
     assert study.mark_interrupted(found) == []

@@ -247,6 +247,10 @@ def test_several_metrics_have_a_pareto_front(program):
         (["y=range(0,3)", "sweep.metrics=[]"], "error: sweep.metrics=[]: must name one metric"),
         (["y=range(0,3)", "sweep.storage=mysql://a:b@c/d"], "error: sweep.storage=mysql://a@c/d: must be sqlite"),
         (["y=range(0,3)", "sweep.storage='postgresql://a:secret@127.0.0.1:9/d'"], "error: sweep.storage=postgresql"),
+        (
+            ["y=1,2", "sweep.repeats=2", "sweep.repeat=sed"],
+            "error: sweep.repeat=sed: must name a key with a whole number, such as seed; did you mean 'seed'?",
+        ),
         (["seed=0,1", "sweep.repeats=2"], "error: seed: varies, so sweep.repeats cannot use it"),
         (["y=range(0,3)", "+hydra.sweeper.pruner={_target_: optuna.pruners.Median}"], "error: sweep.pruner: "),
         (["y=interval(2,1)"], "error: y=interval(2,1): the first number must be the smaller one"),
@@ -289,6 +293,18 @@ def test_what_is_wrong_in_the_first_trial_is_wrong_in_all(program):
     assert (ended.code, len(calls)) == (cli.BAD_INPUT, 1)
     assert ended.err == ["error: data.root: no such folder"]
     assert program(lambda cfg: 1.0, "y=1,2", "sweep.trials=5").code == cli.DONE
+
+
+def test_a_sweep_of_which_nothing_came_keeps_no_name(program):
+    def wrong(cfg):
+        raise trial.InputError("kind=a: no such kind")
+
+    typed = ["y=1,2", "sweep.method=grid", "sweep.trials=2", "sweep.name=mine"]
+    assert program(wrong, *typed, "kind=a").err == ["error: kind=a: no such kind"]
+    ended = program(parabola, *typed, "kind=b")
+    assert ended.code == cli.DONE, ended.err
+    assert [t.user_attrs["overrides"] for t in ended.study.trials] == [["kind=b", "y=1"], ["kind=b", "y=2"]]
+    assert program(parabola, *typed, "kind=a").err[0].startswith("error: sweep.name=mine: is another sweep")
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,17 @@ def test_repeats_are_members_too_and_the_incomplete_are_not(made_study, tmp_path
     assert names == ["0-0", "0-1", "1-0", "1-1", "4-0", "4-1"]  # 2 was pruned, 3 failed, 5 was interrupted
 
 
+@pytest.mark.parametrize("others", [False, True])
+def test_the_files_are_named_in_a_folder_of_any_name(others, tmp_path):
+    folder = tmp_path / "out [1], it's"
+    files = [folder / str(number) / members.BEST for number in range(3)]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.touch()
+    own = files[:2] if others else files
+    assert members.find(together._typed(own, folder), None) == own
+
+
 def test_one_trial_is_no_ensemble(made_study, tmp_path, capsys):
     together.measure(made_study(1), compose("train", []), tmp_path)
     assert capsys.readouterr().out == "ensemble: takes two complete trials; none was measured\n"

@@ -26,6 +26,8 @@ def test_runs_that_cannot_be_told(log_run, here):
     for word, words in (("nobody", "no run of this id or name"), ("f" * 32, "no such run in"), (" ", "must be the id")):
         with pytest.raises(InputError, match=words):
             find_run(here, word)
+    with pytest.raises(InputError, match="a name with both kinds of quotes cannot be searched for; type the run's id"):
+        find_run(here, """it's "good\"""")
     log_run.client.delete_run(twins[0])
     with pytest.raises(InputError, match="was deleted; bring it back: mlflow runs restore"):
         find_run(here, twins[0])
