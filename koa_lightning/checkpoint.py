@@ -18,6 +18,7 @@ from koa_lightning.data.manifest import GRADE_NAMES
 from koa_lightning.errors import InputError
 from koa_lightning.models.net import KneeNet, NetSpec, build
 from koa_lightning.speed import Plan
+from koa_lightning.tracking.addresses import without_passwords
 from koa_lightning.trust import calibration, stored
 
 FORMAT = 1
@@ -43,7 +44,7 @@ def make_record(
     """Return the plain values that every checkpoint carries; nothing in them names code to run.
 
     Args:
-        cfg: The run's config; stored resolved, without its `_target_` entries.
+        cfg: The run's config; stored resolved, without its `_target_` entries and the passwords of addresses.
         spec: Of the network.
         preprocessing: Of the images.
         data: Name, fingerprint and grade counts by part.
@@ -57,7 +58,7 @@ def make_record(
         "net": spec.to_dict(),
         "preprocessing": asdict(preprocessing),
         "grade_names": list(GRADE_NAMES),
-        "config": without_targets(plain(cfg)),
+        "config": without_passwords(without_targets(plain(cfg))),
         "data": data,
         "marks": list(marks),
         "weights": weights,

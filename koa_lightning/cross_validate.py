@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from koa_lightning import DISCLAIMER, cli, overrides, processes, resume, speed
 from koa_lightning.config import compose, plain, validate
 from koa_lightning.errors import InputError
+from koa_lightning.tracking.addresses import without_passwords
 from koa_lightning.train import name_places
 
 RECORD_FILE = "cross_validation.json"
@@ -122,7 +123,8 @@ def _cross_validate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     status, result, codes = "FAILED", dict[str, Any](), dict[int, int]()
     try:
         _remember(folder, {"settings": settings(cfg), "run_id": run.run_id, "uri": run.uri})
-        run.log_params({key: value for key, value in plain(cfg).items() if key not in ("parallel", "fresh")})
+        settled = without_passwords(plain(cfg))
+        run.log_params({key: value for key, value in settled.items() if key not in ("parallel", "fresh")})
         run.end_children()
         left = [fold for fold in range(cfg.data.folds) if not folds.is_done(folder / f"fold_{fold}")]
         done = cfg.data.folds - len(left)

@@ -14,6 +14,8 @@ import pandas as pd
 from koa_lightning import provenance, table
 from koa_lightning.errors import InputError
 from koa_lightning.metrics import intervals, subgroups, tables
+from koa_lightning.metrics.readers import agreement
+from koa_lightning.tracking.addresses import without_passwords
 
 CROSS_VALIDATION = "cross_validation.json"
 _PARTS = (
@@ -68,16 +70,25 @@ class Dossier:
         return self.about["models"][0] if self.about["models"] else {}
 
 
-def read(folder: Path, audit: str | None = None, columns: Sequence[str] = ()) -> Dossier:
+def read(
+    folder: Path,
+    audit: str | None = None,
+    columns: Sequence[str] = (),
+    edges: Mapping[str, Sequence[float]] | None = None,
+    readers: Sequence[str] = (),
+) -> Dossier:
     """Read the folder of an evaluation or of a cross-validation.
 
     Args:
         folder: With `predictions.parquet` or `predictions.csv`.
         audit: `audit.json` of `koa_lightning.audit`, or its folder.
-        columns: Of the subgroups where the evaluation made none; empty: side, and every column that is one of groups.
+        columns: Of the subgroups, measured here; empty: those that the evaluation made, else side and every column that
+            is one of groups.
+        edges: Where columns of numbers are cut.
+        readers: Columns with readers' grades, measured here; empty: those of the evaluation.
 
     Raises:
-        InputError: It holds no predictions, or the audit cannot be read.
+        InputError: It holds no predictions, the audit cannot be read, or there is no such column.
     """
     predictions = tables.read_predictions(folder, where=str(folder))
     _complete(predictions)
@@ -85,13 +96,16 @@ def read(folder: Path, audit: str | None = None, columns: Sequence[str] = ()) ->
     if (folder / CROSS_VALIDATION).is_file():
         about = _of_cross_validation(folder, predictions)
     else:
-        about = _read(folder / provenance.FILE) or _of_table(predictions, folder.name)
+        about = without_passwords(_read(folder / provenance.FILE)) or _of_table(predictions, folder.name)
     found = Dossier(predictions, about, _read(folder / "intervals.json") or {}, parts=parts, folder=folder)
     if not found.metrics:
         found.metrics = intervals.to_json(intervals.with_intervals(predictions))
     if audit:
         parts["audit"] = read_audit(Path(audit).expanduser())
-    found.groups = _read(folder / "subgroups.json") or _groups(found, columns)
+    if readers:
+        parts["readers"] = _rows(agreement(predictions, readers))
+    made = None if columns or edges else _read(folder / "subgroups.json")
+    found.groups = made or _groups(found, columns, edges or {})
     _measure_what_a_table_tells(found)
     _say_what_is_absent(found)
     return found
@@ -150,17 +164,21 @@ def _of_cross_validation(folder: Path, predictions: pd.DataFrame) -> dict[str, A
     )
 
 
-def _groups(found: Dossier, columns: Sequence[str]) -> list[dict[str, Any]]:
+def _groups(found: Dossier, columns: Sequence[str], edges: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
     """Return the metrics by subgroup: of the columns named, else of side and of every column that is one of groups."""
-    chosen = list(columns) or _columns_of_groups(found.known)
-    if not chosen:
+    chosen = list(columns) or ([] if edges else _columns_of_groups(found.known))
+    if not chosen and not edges:
         found.absent["groups"] = (
             "No subgroups: the table has no column that tells groups apart (side is the same or unknown for all); add "
             "columns to the data's table, e.g. age, sex or site, and they are kept."
         )
         return []
-    rows = subgroups.by_subgroup(found.table, chosen)
-    listed = rows.astype("object").where(rows.notna(), None).to_dict("records")
+    return _rows(subgroups.by_subgroup(found.table, chosen, edges=edges))
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a table as the evaluation writes it: a list of rows, empty cells as None."""
+    listed = table.astype("object").where(table.notna(), None).to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in listed]
 
 

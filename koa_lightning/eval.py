@@ -117,9 +117,9 @@ def _measure(
         predictions, logits, metrics = grade_part(
             read, net.to(device), data, cfg.split, flip=flip, calibrated=cfg.calibrated
         )
+    found = measured.measure(cfg, predictions, folder, read.record.get("thresholds"))  # it clears the folder first
     files = table.write(predictions, folder)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    found = measured.measure(cfg, predictions, folder, read.record.get("thresholds"))
     trust = trusted.evaluate(cfg, read, data, logits, features[:: 1 + flip], marks, run)
     drawn = finish.draw(
         net,

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
+from koa_lightning import results
 from koa_lightning.metrics import intervals as iv
 from koa_lightning.metrics import readers, subgroups, thresholds
 from koa_lightning.metrics.intervals import Interval
@@ -69,6 +70,8 @@ def edges(cfg: DictConfig) -> dict[str, list[float]]:
 def measure(cfg: DictConfig, table: pd.DataFrame, folder: Path, recorded: Mapping[str, Any] | None = None) -> Measured:
     """Measure a predictions table with intervals, and write what came of it.
 
+    What an earlier evaluation left in the folder goes, once all is measured and before the first file is written.
+
     Args:
         cfg: The config `eval`: n_resamples, thresholds, subgroups, edges, readers, split.
         table: The predictions.
@@ -83,17 +86,19 @@ def measure(cfg: DictConfig, table: pd.DataFrame, folder: Path, recorded: Mappin
     cuts = found["thresholds"] if found else None
     how: dict[str, Any] = {"n_resamples": cfg.n_resamples, "thresholds": cuts}
     measured = iv.with_intervals(table, **how)
+    by_group, agreement = pd.DataFrame(), pd.DataFrame()
+    if columns := names(cfg.subgroups):
+        by_group = subgroups.by_subgroup(table, columns, edges=edges(cfg), **how)
+    if columns := names(cfg.readers):
+        agreement = readers.agreement(table, columns, **how)
+    results.remove(folder, cfg.thresholds, cfg.table)
     files = [_write(folder / "intervals.json", iv.to_json(measured))]
     if cfg.split == "val" and cfg.table is None:
         files.append(_write(folder / "thresholds.json", thresholds.tune(table)))
         remarks.append(f"thresholds tuned on this part, for others: thresholds={files[-1]}")
-    by_group, agreement = pd.DataFrame(), pd.DataFrame()
-    if columns := names(cfg.subgroups):
-        by_group = subgroups.by_subgroup(table, columns, edges=edges(cfg), **how)
-        files += _write_table(by_group, folder, "subgroups")
-    if columns := names(cfg.readers):
-        agreement = readers.agreement(table, columns, **how)
-        files += _write_table(agreement, folder, "readers")
+    for name, rows in (("subgroups", by_group), ("readers", agreement)):
+        if len(rows.columns):
+            files += _write_table(rows, folder, name)
     if "patient" not in table or (table["patient"].fillna("") == "").all():
         remarks.append("no knee has a patient: each counts for itself, and the intervals may be too narrow")
     return Measured(measured, files, remarks, agreement, by_group)
@@ -122,8 +127,8 @@ def _thresholds(
         why = "among these knees may be those that they were tuned on" if cfg.calibrated else "for calibrated=true"
         return None, [f"the checkpoint's thresholds are not used: {why}"]
     found = {**recorded, "thresholds": thresholds.check(recorded.get("thresholds"), "thresholds of the checkpoint")}
-    if found.get("knees") == thresholds.name_of_knees(table):
-        return None, ["the checkpoint's thresholds are not used: they were tuned on these very knees"]
+    if why := thresholds.tuned_on(found, table):
+        return None, [f"the checkpoint's thresholds are not used: they were tuned on {why}"]
     return found, []
 
 

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from koa_lightning import DISCLAIMER, table
 from koa_lightning.checkpoint import Checkpoint
 from koa_lightning.data import manifest as mf
+from koa_lightning.tracking.addresses import public, without_passwords
 
 if TYPE_CHECKING:
     from koa_lightning.data.datamodule import KneeDataModule
@@ -36,7 +37,7 @@ def of_model(read: Checkpoint, name: str) -> dict[str, Any]:
         "epoch": read.epoch,
         "n_parameters": sum(tensor.numel() for key, tensor in read.state.items() if _is_parameter(key)),
         "run_id": read.record["tracking"].get("run_id") or "",
-        **{key: read.record[key] for key in _KEPT if key in read.record},
+        **without_passwords({key: read.record[key] for key in _KEPT if key in read.record}),  # older ones hold them
         "training": of_training(read),
     }
 
@@ -108,7 +109,7 @@ def describe(
         "settings": settings,
         "tracking": tracking,
         "code": {key: value for key, value in run_facts().items() if not key.startswith("mlflow.")},
-        "command": shlex.join(["python", "-m", _module(), *sys.argv[1:]]) if _module() else "",
+        "command": shlex.join(["python", "-m", _module(), *map(public, sys.argv[1:])]) if _module() else "",
         "time": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
 

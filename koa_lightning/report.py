@@ -35,11 +35,13 @@ def report(cfg: DictConfig) -> dict[str, Any]:
 
         cfg.report = True
         return evaluate(cfg)
-    from koa_lightning import dossier
+    _check_measured(cfg, made)
+    from koa_lightning import dossier, measured
     from koa_lightning.reports.report import page
 
     folder = Path(cfg.out)
-    found = dossier.read(made, cfg.audit, cfg.subgroups)
+    columns, grades = measured.names(cfg.subgroups), measured.names(cfg.readers)
+    found = dossier.read(made, cfg.audit, columns, measured.edges(cfg), grades)
     folder.mkdir(parents=True, exist_ok=True)
     files = page.write(found, folder)
     _log(cfg, found, files)
@@ -64,6 +66,19 @@ def _made(cfg: DictConfig) -> Path | None:
     return folder
 
 
+def _check_measured(cfg: DictConfig, made: Path) -> None:
+    """Refuse settings of what was measured already: beside its numbers, others would be of two kinds."""
+    from koa_lightning.metrics.intervals import N_RESAMPLES
+
+    for name, default in (("thresholds", None), ("n_resamples", N_RESAMPLES)):
+        if cfg[name] != default:
+            typed = f"{name}={cfg[name]}"
+            raise InputError(
+                f"{typed}: eval measures with it, and {made} is measured already; type python -m koa_lightning.eval "
+                f"ckpt=FILE {typed}, or table={made} in place of ckpt here"
+            )
+
+
 def at_end(cfg: DictConfig, run: Any, place: str) -> None:
     """Write the report of an evaluation into its folder, and log it: the end of `eval`, if `report` is true.
 
@@ -78,7 +93,7 @@ def at_end(cfg: DictConfig, run: Any, place: str) -> None:
     from koa_lightning.reports.report import page
 
     folder = Path(cfg.out)
-    for file in page.write(dossier.read(folder, cfg.audit, cfg.subgroups), folder):
+    for file in page.write(dossier.read(folder, cfg.audit), folder):
         run.log_artifact(file, place)
     print(f"report: {folder / 'report.html'}", flush=True)
 

@@ -323,12 +323,14 @@ def test_a_data_source_that_is_not_here(name, save):
 
 
 def test_make_record_holds_plain_values_and_no_code(tmp_path):
-    cfg = compose("train", ["data=phantom", "model=efflite0", f"out={tmp_path}"])
+    typed = ["data=phantom", "model=efflite0", f"out={tmp_path}", "tracking.uri=https://anna:s3cret@host"]
+    cfg = compose("train", typed)
     record = make_record(
         cfg=cfg, spec=SPEC, preprocessing=Preprocessing(), data={"name": "phantom", "fingerprint": "a", "counts": {}},
         marks=["phantom data"], weights="none", plan={"precision": "fp32", "channels_last": True, "reason": ""},
     )  # fmt: skip
     assert "_target_" not in repr(record)
+    assert record["config"]["tracking"]["uri"] == "https://host"
     assert record["config"]["model"] == OmegaConf.to_container(cfg.model)
     state = {f"net.{key}": value for key, value in build(SPEC).state_dict().items()}
     file = tmp_path / "made.ckpt"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from koa_lightning import checkpoint, eval, table
+from koa_lightning import checkpoint, dossier, eval, table
 from koa_lightning.config import compose
 from koa_lightning.errors import InputError
 from koa_lightning.eval import evaluate, mean_loss, measure_table
@@ -135,6 +135,22 @@ def test_a_table_from_elsewhere_is_measured_without_its_model(graded_table, laun
     again = launch(eval.main, "table=logits.csv", "logits=true", "out=again", "n_resamples=100", "report=false")
     assert again.code == 0
     assert json.loads(Path("again/metrics.json").read_text())["accuracy"] == metrics["accuracy"]
+
+
+def test_a_folder_holds_the_results_of_one_evaluation(graded_table, place):
+    graded_table(50).assign(reader_1=1).to_csv("a.csv", index=False)
+    graded_table(50, seed=1, sharpness=0.1).drop(columns=["side"]).to_csv("b.csv", index=False)
+    options = ["out=made", "n_resamples=100", "report=false"]
+    evaluate(compose("eval", ["table=a.csv", "readers=[reader_1]", "subgroups=[side]", *options]))
+    Path("made/explanations.part.json").write_text("{}")
+    Path("made/explanations.json").write_text("{}")
+    result = evaluate(compose("eval", ["table=b.csv", *options]))
+    left = {file.name for file in Path("made").iterdir()}
+    assert not {"readers.csv", "readers.json", "subgroups.json", "explanations.json"} & left
+    assert "explanations.part.json" in left
+    found = dossier.read(Path("made"))
+    assert found.metrics["accuracy"]["value"] == pytest.approx(result["accuracy"])
+    assert (found.groups, "readers" in found.parts, "explanations" in found.parts) == ([], False, False)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,9 @@ def test_thresholds_of_validation_travel_to_the_test_part(graded_table, table, t
     recorded = measured.measure(config(), table, tmp_path, thresholds.tune(val))
     assert recorded.intervals == there.intervals
     own = measured.measure(config("split=val"), val, tmp_path / "val", thresholds.tune(val))
-    assert "tuned on these very knees" in own.remarks[0]
+    assert "tuned on the very knees that are measured" in own.remarks[0]
+    fewer = measured.measure(config(), val.iloc[1:], tmp_path, thresholds.tune(val))
+    assert "tuned on 80 of the patients" in fewer.remarks[0] and "accuracy_tuned" not in fewer.intervals
     assert own.intervals == found.intervals
     for override, why in (("calibrated=false", "for calibrated=true"), ("split=all", "may be those that they were")):
         apart = measured.measure(config(override), table, tmp_path, thresholds.tune(val))
@@ -67,6 +69,18 @@ def test_thresholds_of_validation_travel_to_the_test_part(graded_table, table, t
     assert "accuracy_tuned" not in measured.measure(config(), table, tmp_path, {"left_out": "few"}).intervals
     with pytest.raises(InputError, match="thresholds of the checkpoint: must hold four rising numbers"):
         measured.measure(config(), table, tmp_path, {"thresholds": [1, 2]})
+
+
+def test_what_an_earlier_evaluation_left_goes_and_what_is_named_stays(table, tmp_path):
+    measured.measure(config("subgroups=side", "readers=reader_1"), table, tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "thresholds.json").write_text("[0.4, 1.4, 2.4, 3.4]")
+    with pytest.raises(InputError, match="thresholds="):
+        measured.measure(config(f"thresholds='{tmp_path}/no.json'"), table, tmp_path)
+    assert (tmp_path / "readers.csv").exists()
+    found = measured.measure(config(f"thresholds='{tmp_path}'"), table, tmp_path)
+    assert "accuracy_tuned" in found.intervals
+    assert {file.name for file in tmp_path.iterdir()} == {"intervals.json", "thresholds.json", "notes.txt"}
 
 
 def test_without_patients_it_says_so(table, tmp_path):

@@ -1,5 +1,6 @@
 """Reports from the command line and at the end of eval; what is in them is tested under tests/reports/report."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from koa_lightning import dossier, folds, provenance, report, table
+from koa_lightning import checkpoint, dossier, folds, provenance, report, table
 from koa_lightning.config import compose
 from koa_lightning.errors import InputError
 from koa_lightning.eval import evaluate
@@ -129,6 +130,66 @@ def test_bad_input_is_one_line(arguments, line, predictions, place, launch):
     assert ended.code == 2
     assert len(ended.err) == 1 and line in ended.err[0]
     assert not list(Path("outputs").glob("*"))
+
+
+@pytest.fixture
+def made(graded_table, tmp_path):
+    """A folder of predictions, with the subgroups that an evaluation made of another column."""
+    (tmp_path / "made").mkdir()
+    rows = graded_table(60).assign(age=np.arange(120), reader_1=lambda rows: rows["grade"])
+    rows.to_csv(tmp_path / "made/predictions.csv", index=False)
+    row = {"column": "side", "group": "L", "n_knees": 1, "n_patients": 1, "metric": "accuracy", "value": 0.5}
+    (tmp_path / "made/subgroups.json").write_text(json.dumps([{**row, "low": None, "high": None, "note": ""}]))
+    return tmp_path / "made"
+
+
+def test_subgroups_and_readers_of_what_was_evaluated(made, tmp_path, quick):
+    def about(*typed):
+        report.report(compose("report", [f"ckpt='{made}'", f"out='{tmp_path}/out'", *typed]))
+        return json.loads((tmp_path / "out/report.json").read_text())["about"]
+
+    def groups(*typed):
+        return [row["group"] for row in about(*typed)["subgroups"] if row["metric"] == "accuracy"]
+
+    assert groups() == ["L"]
+    assert groups("subgroups=side") == ["all knees", "L", "R"]
+    assert groups("subgroups=[age]", "edges={age:[60]}") == ["all knees", "< 60", ">= 60"]
+    pairs = {(row["first"], row["second"]): row["value"] for row in about("readers=reader_1")["readers"]}
+    assert pairs["truth", "reader_1"] == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("subgroups=sid", "subgroups=sid: no such column; did you mean 'side'?"),
+        ("edges={age:[60]}", "edges.age: name it in subgroups too"),
+        ("readers=reader_2", "readers=reader_2: no such column"),
+        ("thresholds=x.json", "thresholds=x.json: eval measures with it, and .*/made is measured already; type python"),
+        ("n_resamples=100", "ckpt=FILE n_resamples=100, or table=.*/made in place of ckpt"),
+    ],
+)
+def test_what_a_report_cannot_measure_is_one_line(typed, line, made, tmp_path):
+    with pytest.raises(InputError, match=line):
+        report.report(compose("report", [f"ckpt='{made}'", f"out='{tmp_path}/out'", typed]))
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_password_is_published(made, monkeypatch):
+    address = "tracking.uri=https://anna:s3cret@host"
+    monkeypatch.setattr(provenance, "_module", lambda: "koa_lightning.eval")
+    monkeypatch.setattr("sys.argv", ["eval", address])
+    about = dossier.read(made).about
+    assert about["command"] == "python -m koa_lightning.eval tracking.uri=https://host"
+    old = {**about, "command": address, "models": [{"config": {"tracking": {"uri": address}}}]}
+    (made / "evaluation.json").write_text(json.dumps(old))
+    assert "s3cret" not in json.dumps(dossier.read(made).about)
+
+
+def test_no_password_of_an_old_checkpoint_is_published(trained, tmp_path):
+    read = checkpoint.read(trained.best)
+    tracking = {"uri": "https://anna:s3cret@host"}
+    old = dataclasses.replace(read, record={**read.record, "config": {**read.record["config"], "tracking": tracking}})
+    assert provenance.of_model(old, "x")["config"]["tracking"] == {"uri": "https://host"}
 
 
 def test_an_audit_that_is_damaged(tmp_path):

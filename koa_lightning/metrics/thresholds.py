@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ def tune(table: pd.DataFrame, objective: str = OBJECTIVE) -> dict[str, Any]:
         objective: A metric of grades, a key of `weighted.OVERALL`.
 
     Returns:
-        `thresholds` (four), `objective`, `n_knees`, `n_patients`, and `knees`, which names the knees, so that they are
-        not measured with what was tuned on them.
+        `thresholds` (four), `objective`, `n_knees`, `n_patients`, and what names the knees, so that none is measured
+        with what was tuned on it: `knees`, a hash of all, and `hashes`, see `hashes_of`.
 
     Raises:
         InputError: No knee of a known grade, or no such objective.
@@ -61,6 +62,7 @@ def tune(table: pd.DataFrame, objective: str = OBJECTIVE) -> dict[str, Any]:
         "n_knees": len(grade),
         "n_patients": knees.n_patients,
         "knees": name_of_knees(table),
+        "hashes": sorted(hashes_of(table)),
     }
 
 
@@ -121,9 +123,37 @@ def read(file: str | Path, measured: pd.DataFrame) -> dict[str, Any]:
         if not isinstance(found, dict):
             found = {"thresholds": found}
         found["thresholds"] = check(found.get("thresholds"), where)
-    if found.get("knees") == name_of_knees(measured):
-        raise InputError(f"{where}: tuned on the very knees that are measured; tune on validation, measure others")
+    if why := tuned_on(found, measured):
+        raise InputError(f"{where}: tuned on {why}; tune on validation, measure others")
     return found
+
+
+def tuned_on(entry: Mapping[str, Any], measured: pd.DataFrame) -> str:
+    """Return in words which of the measured knees thresholds were tuned on; empty for none that is known of.
+
+    Args:
+        entry: Of `tune`; one of an older version has no `hashes`, and is known by the whole set alone.
+        measured: The table that the thresholds are for.
+    """
+    if entry.get("knees") == name_of_knees(measured):
+        return "the very knees that are measured"
+    tuned = entry.get("hashes")
+    shared = hashes_of(measured) & {each for each in tuned if isinstance(each, str)} if isinstance(tuned, list) else ()
+    return f"{len(shared)} of the patients (knees, where no patient is known) that are measured" if shared else ""
+
+
+def hashes_of(table: pd.DataFrame) -> set[str]:
+    """Return 12 hex digits for each patient, or each path where no patient is known, of the knees of a known grade.
+
+    By the whole path: without patients, files of one name in two folders are different knees more often than not.
+    """
+    known = table[table["grade"].notna()]
+    patients, paths = (
+        known[name].fillna("").astype("str").str.strip() if name in known else pd.Series("", known.index)
+        for name in ("patient", "path")
+    )
+    names = ("patient " + patients).where(patients != "", "path " + paths)[(patients != "") | (paths != "")]
+    return {hashlib.blake2b(name.encode(), digest_size=6).hexdigest() for name in names.unique()}
 
 
 def name_of_knees(table: pd.DataFrame) -> str:

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
@@ -40,7 +41,7 @@ CURVES = {
 def stamp(figure: Figure, marks: Sequence[str] = ()) -> None:
     """Print marks (bold, red) and the research-use sentence along the bottom, in a margin kept free for them.
 
-    A second stamp replaces the first.
+    A second stamp replaces the first. It comes last: from then on every text is shown as it is, formulas included.
 
     Args:
         figure: Any figure; its layout is moved up by the height of the text.
@@ -63,6 +64,13 @@ def stamp(figure: Figure, marks: Sequence[str] = ()) -> None:
     else:
         labels = 0.5 / height  # tick labels and axis label of the lowest axes
         figure.subplots_adjust(bottom=max(figure.subplotpars.bottom, top + labels))
+    _take_literally(figure)
+
+
+def _take_literally(figure: Figure) -> None:
+    """Let no text be a formula: names of files, groups and runs may hold dollar signs, and no figure has formulas."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
 
 
 def confusion_matrix_figure(confusion: Tensor | np.ndarray, title: str, marks: Sequence[str] = ()) -> Figure:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from koa_lightning.data.checks.findings import LEAKY
 from koa_lightning.resume import is_main, recorded
 from koa_lightning.sweeps import trial
+from koa_lightning.tracking.addresses import public, without_passwords
 from koa_lightning.tracking.none import NoRun
 
 COMMAND_TAG = "command"
@@ -73,8 +74,6 @@ def open_run(
 
 def _place(configured: str | None, recorded: str | None, attach: bool) -> str | None:
     """Return the address of the store: as configured, else where the run was, else None for the default."""
-    from koa_lightning.tracking.store import public
-
     given = configured or os.environ.get("MLFLOW_TRACKING_URI")
     if configured or not recorded or public(given or "") == recorded:  # a record holds no password
         return given
@@ -99,12 +98,13 @@ def describe(run: Tracked, config: Mapping[str, Any], record: Mapping[str, Any],
         source: Where the images lie.
         device: What computes, e.g. cpu.
     """
+    config = without_passwords(config)  # a run is open to more people than its server's password
     run.log_params(config)
     run.log_text(yaml.safe_dump(dict(config), sort_keys=False), "config.yaml")
     data, plan = record["data"], record["plan"]
     typed = recorded(Path(config["out"])) if "out" in config else None
     if typed is not None:
-        run.log_tags({COMMAND_TAG: shlex.join([*TRAIN, *typed])})
+        run.log_tags({COMMAND_TAG: shlex.join([*TRAIN, *map(public, typed)])})
     run.log_tags(
         {
             "data": data["name"],

@@ -21,6 +21,7 @@ from mlflow.utils.rest_utils import http_request
 from sqlalchemy.exc import SQLAlchemyError
 
 from koa_lightning.errors import InputError
+from koa_lightning.tracking.addresses import public
 
 CHECK_SECONDS = 12.0
 """A server that has not answered by then counts as unreachable."""
@@ -211,11 +212,6 @@ def first_line(error: Exception) -> str:
     """Return the first line of an error, without SQLAlchemy's class names and without passwords."""
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return public(re.sub(r"^\(\w+(\.\w+)*\) ", "", lines[0]).rstrip(" .;"))
-
-
-def public(text: str) -> str:
-    """Return a text with the user and password of any address taken out."""
-    return re.sub(r"(?<=://)[^/@\s]+@", "", text)
 
 
 def cause(error: Exception) -> str:

@@ -92,6 +92,36 @@ def test_what_was_tuned_on_what_is_measured_is_refused(graded_table, tmp_path):
         thresholds.read(tmp_path / "own.csv", table)
 
 
+def test_one_knee_that_was_tuned_on_is_enough(graded_table, tmp_path):
+    val, test = graded_table(40), graded_table(30, truth=1)
+    test["patient"], test["path"] = "t" + test["patient"], "/test" + test["path"]
+    (tmp_path / "val.json").write_text(json.dumps(thresholds.tune(val)))
+    for measured, n in ((val.iloc[1:], 40), (pd.concat([test, val]), 40), (pd.concat([test, val.tail(1)]), 1)):
+        with pytest.raises(InputError, match=rf"tuned on {n} of the patients \(knees, where no patient is known\)"):
+            thresholds.read(tmp_path / "val.json", measured)
+    val.assign(patient="").to_csv(tmp_path / "nobody.csv", index=False)
+    with pytest.raises(InputError, match="tuned on 79 of the patients"):
+        thresholds.read(tmp_path / "nobody.csv", val.assign(patient="").iloc[1:])
+    assert thresholds.read(tmp_path / "nobody.csv", test.assign(patient=""))["n_knees"] == 80
+
+
+def test_hashes_name_patients_or_paths_of_known_grade():
+    rows = pd.DataFrame(
+        {"patient": ["a", "a", "", "", ""], "path": ["1", "2", "a", "", "3"], "grade": [0, 1, 2, 3, None]}
+    )
+    assert len(thresholds.hashes_of(rows)) == 2  # the patient, and the third knee by its path
+    assert thresholds.hashes_of(rows.drop(columns=["patient", "path"])) == set()
+    assert thresholds.hashes_of(rows.head(1)) == thresholds.hashes_of(rows.head(2).assign(path="elsewhere"))
+
+
+@pytest.mark.parametrize("hashes", [None, "abc", 3, [3, {}]])
+def test_entries_without_hashes_are_known_by_the_whole_set(hashes, graded_table):
+    table = graded_table(20)
+    old = {**thresholds.tune(table), "hashes": hashes}
+    assert thresholds.tuned_on(old, table) == "the very knees that are measured"
+    assert thresholds.tuned_on(old, table.iloc[1:]) == ""
+
+
 @pytest.mark.parametrize(
     "content", ["{", "[3, 2, 1, 0]", "[1, 2]", '{"thresholds": null}', '["a", "b", "c", "d"]', "3"]
 )

@@ -49,6 +49,20 @@ def test_every_figure_carries_its_marks_apart_from_the_axes(draw):
     assert plt.get_fignums() == []
 
 
+@pytest.mark.parametrize("name", ["preds_$x_$.csv", "a$10k$b", r"half\$_$"])
+def test_a_name_with_dollar_signs_is_no_formula(name, tmp_path):
+    figure = confusion_matrix_figure(CONFUSION, name, [name])
+    axes = figure.axes[0]
+    axes.plot([0, 1], label=name)
+    axes.legend()
+    axes.set_yticks([0, 1], [name, "other"])
+    stamp(figure, [name])
+    shown = [text for text in figure.findobj(Text) if text.get_text() == name]
+    assert len(shown) >= 4
+    assert {text._preprocess_math(name) for text in shown} == {(name, False)}
+    assert save(figure, tmp_path / "made.png").exists()
+
+
 def test_without_marks_the_sentence_stays():
     assert figures.DISCLAIMER in words(confusion_matrix_figure(CONFUSION, "val"))
 

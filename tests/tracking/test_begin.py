@@ -96,15 +96,22 @@ def test_a_leaky_run_has_a_tag_of_its_own():
 
 def test_the_command_of_a_run_that_was_typed(begun, tmp_path):
     run = begun()
-    resume.remember(tmp_path / "out", ["loss=ce", "data.root='a b'", "out='x'"])
+    secret = "https://anna:s3cret@host"
+    resume.remember(tmp_path / "out", ["loss=ce", "data.root='a b'", "out='x'", f"tracking.uri='{secret}'"])
     record = {
         "data": {"name": "chen2018", "fingerprint": "abc", "counts": {}}, "plan": {"precision": "fp32", "reason": ""},
         "weights": "none", "marks": [],
     }  # fmt: skip
-    describe(run, {"seed": 7, "out": str(tmp_path / "out")}, record, "/knees", "cpu")
+    config = {"seed": 7, "out": str(tmp_path / "out"), "tracking": {"uri": secret}}
+    describe(run, config, record, "/knees", "cpu")
     run.close()
-    typed = run._sender._deliver.args[0].get_run(run.run_id).data.tags["command"]
-    assert shlex.split(typed) == ["python", "-m", "koa_lightning.train", "loss=ce", "data.root=a b"]
+    client = run._sender._deliver.args[0]
+    data = client.get_run(run.run_id).data
+    told = ["loss=ce", "data.root=a b", "tracking.uri=https://host"]
+    assert shlex.split(data.tags["command"]) == ["python", "-m", "koa_lightning.train", *told]
+    assert data.params["tracking.uri"] == "https://host"
+    assert "s3cret" not in Path(client.download_artifacts(run.run_id, "config.yaml", str(tmp_path))).read_text()
+    assert f"tracking.uri={secret}" in resume.recorded(tmp_path / "out")  # a run that goes on needs it
 
 
 def test_describe(begun):

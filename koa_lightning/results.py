@@ -1,0 +1,39 @@
+"""The files that an evaluation leaves in its folder, by name, and how they go before the next one writes there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_TABLES = ("predictions", "subgroups", "readers", "ensemble", "explanations")
+_MEASURES = ("metrics", "intervals", "thresholds", "calibration", "conformal", "abstention", "inputs", "evaluation")
+_METHODS = ("cam", "gradcam", "gradcam++", "layercam", "eigencam", "scorecam", "ablationcam")
+_PANELS = ("panel_by_grade", "panel_by_mistake", "panel_most_certain", "panel_least_certain")
+# Of a report; those that a training draws into a folder of the same name are written anew by every report.
+_DRAWN = (
+    "roc", "precision_recall", "subgroups", "prediction_sets", "deletion", "insertion", "road", "randomisation",
+)  # fmt: skip
+NAMES = (
+    *(f"{name}.{kind}" for name in _TABLES for kind in ("csv", "json", "parquet")),
+    *(f"{name}.json" for name in _MEASURES),
+    *(f"{name}.png" for name in ("confusion_matrix", "reliability", "risk_coverage", "explanations")),
+    *(f"{name}.png" for name in (*_METHODS, *_PANELS)),
+    "report.html",
+    "report.json",
+    *(f"figures/{name}.{kind}" for name in _DRAWN for kind in ("png", "svg")),
+    "members/[0-9]*.parquet",
+)
+"""Below the folder; tests of explanations that were interrupted are not among them: they go on from their file."""
+
+
+def remove(folder: Path, *given: str | None) -> None:
+    """Remove what an earlier evaluation wrote, so that no report mixes two.
+
+    Args:
+        folder: Of the evaluation that begins to write.
+        given: Files, or folders of files, that it reads (thresholds, a table); where they lie among these, they stay.
+    """
+    read = {Path(each).expanduser().resolve() for each in given if each}
+    read |= {each / name for each in read for name in ("thresholds.json", "predictions.csv", "predictions.parquet")}
+    for file in [file for name in NAMES for file in folder.glob(name)]:
+        if file.is_file() and file.resolve() not in read:
+            file.unlink()
