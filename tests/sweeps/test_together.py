@@ -34,6 +34,7 @@ def named_by(line):
     return members.find(typed.removeprefix("ckpt="), None)
 
 
+@pytest.mark.slow
 def test_the_end_of_a_sweep_measures_its_trials_together(sweep, place):
     ended = sweep()
     assert ended.code == cli.DONE, ended.err
