@@ -112,7 +112,7 @@ def measure(ckpt: str) -> list[dict]:
 
     from koa_lightning import checkpoint
     from koa_lightning.config import compose
-    from koa_lightning.eval import data_of
+    from koa_lightning.evaluation_data import data_of
     from koa_lightning.trust import foreign, patients
 
     read = checkpoint.read(ckpt)

@@ -28,7 +28,7 @@ def calibrate(cfg: DictConfig) -> dict[str, Any]:
     import torch
 
     from koa_lightning import checkpoint
-    from koa_lightning.eval import data_of
+    from koa_lightning.evaluation_data import data_of
     from koa_lightning.inference import grade_batches
     from koa_lightning.trust import foreign
     from koa_lightning.trust import part as trusted

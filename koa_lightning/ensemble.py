@@ -128,7 +128,7 @@ def grade(cfg: DictConfig, reads: Sequence[Checkpoint]) -> tuple[pd.DataFrame, d
     Raises:
         InputError: The members do not fit together, or were trained on all of these knees.
     """
-    from koa_lightning.eval import data_for
+    from koa_lightning.evaluation_data import data_for
 
     names = members.names([read.path for read in reads])
     _check_agree(reads)

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning import DISCLAIMER, cli, overrides, speed
+from koa_lightning import DISCLAIMER, cli, speed
 from koa_lightning.config import validate
 from koa_lightning.errors import InputError
 
@@ -45,7 +43,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         raise InputError("logits=true: is about a table; type table=FILE too")
     speed.tune_allocator()
 
-    from koa_lightning import checkpoint, measured, members, provenance, report
+    from koa_lightning import checkpoint, evaluation_data, measured, members, provenance, report
     from koa_lightning.trust import judge
 
     folder = Path(cfg.out)
@@ -57,7 +55,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         return ensemble.evaluate(cfg, files)
     read = checkpoint.read(files[0])
     judge.settle(cfg, read.record)
-    data = data_of(cfg, read, cfg.split)
+    data = evaluation_data.data_of(cfg, read, cfg.split)
     measured.check(cfg, data.tables[cfg.split])
     marks = list(dict.fromkeys([*read.marks, *data.marks]))
     run = run_of(cfg, read, data, marks)
@@ -212,40 +210,6 @@ def measure_table(predictions: pd.DataFrame) -> dict[str, Any]:
     values = measure(rows[table.PROBABILITIES].to_numpy(), rows["grade"].to_numpy(dtype="int64"))
     numbers: dict[str, Any] = {name: value if value == value else None for name, value in values.items()}
     return {**numbers, "n_knees": len(rows), "n_patients": table.n_patients(rows)}
-
-
-def data_of(cfg: DictConfig, read: Checkpoint, part: str) -> KneeDataModule:
-    """Return a part of the data that `cfg.data` names, or of the checkpoint's, prepared as it wants its images."""
-    return data_for(cfg, read).prepare((part,))
-
-
-def data_for(cfg: DictConfig, read: Checkpoint) -> KneeDataModule:
-    """Return the data to evaluate on, with the preprocessing that the checkpoint wants; nothing is read yet."""
-    from koa_lightning import assemble
-
-    _check_typed(read)
-    config = cfg.data if cfg.get("data") else read.data_config()
-    validate(OmegaConf.create({"data": config}))  # a checkpoint may have been changed
-    data = assemble.data_module(config, quiet=cfg.quiet)
-    data.preprocessing = read.preprocessing
-    trained = read.record["config"]["data"]
-    data.eval_batch_size = int(cfg.batch_size or trained["eval_batch_size"] or 2 * trained["batch_size"])
-    return data
-
-
-def _check_typed(read: Checkpoint) -> None:
-    """Refuse settings of the data that a checkpoint brings along, where others are typed."""
-    if not HydraConfig.initialized():
-        return
-    for item in map(str, HydraConfig.get().overrides.task):
-        name = overrides.key(item).removeprefix("data.")
-        if overrides.key(item) in ("data.batch_size", "data.eval_batch_size"):
-            raise InputError(f"{item}: has no effect here; type batch_size=N")
-        if not overrides.key(item).startswith("data.") or name not in vars(read.preprocessing):
-            continue
-        own = getattr(read.preprocessing, name)
-        if yaml.safe_load(overrides.value(item)) != own:
-            raise InputError(f"{item}: the checkpoint takes its images with data.{name}={own}; leave it away")
 
 
 def run_of(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str]) -> Any:

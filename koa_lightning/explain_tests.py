@@ -39,7 +39,7 @@ def explain_tests(cfg: DictConfig) -> dict[str, Any]:
     speed.tune_allocator()
     import torch
 
-    from koa_lightning import checkpoint
+    from koa_lightning import checkpoint, evaluation_data
     from koa_lightning.explain import cam, sanity
     from koa_lightning.explain.record import record_tests
     from koa_lightning.tracking.find import find_checkpoint
@@ -50,7 +50,7 @@ def explain_tests(cfg: DictConfig) -> dict[str, Any]:
     read = checkpoint.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
     net = read.network()
     cam.check(net, read.preprocessing.image_size, "koa_lightning.eval", **cam.asked(cfg.explain, net))
-    data = evaluation.data_of(cfg, read, cfg.split)
+    data = evaluation_data.data_of(cfg, read, cfg.split)
     marks = list(dict.fromkeys([*read.marks, *data.marks]))
     if cfg.randomised:
         knees = data.datasets[cfg.split]

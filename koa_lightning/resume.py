@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from koa_lightning.config import plain, without_targets
 from koa_lightning.errors import InputError
@@ -143,12 +143,13 @@ def check_data(cfg: DictConfig, record: Mapping[str, Any], fingerprint: str) -> 
         )
 
 
-def remember(folder: Path, overrides: Sequence[str] | None = None) -> None:
+def remember(folder: Path, overrides: Sequence[str] | None = None, config: DictConfig | None = None) -> None:
     """Write down what a run was started with, for `with_old_overrides`; from now on it counts as unfinished.
 
     Args:
         folder: The run folder.
         overrides: None: those of the command line, if there is one.
+        config: What they composed to; written beside them where Hydra, which does so for a new run, was told not to.
     """
     (folder / DONE_FILE).unlink(missing_ok=True)
     if overrides is None and HydraConfig.initialized():
@@ -157,9 +158,8 @@ def remember(folder: Path, overrides: Sequence[str] | None = None) -> None:
         return
     record = folder / _RECORD
     record.parent.mkdir(parents=True, exist_ok=True)
-    if HydraConfig.initialized() and HydraConfig.get().output_subdir is None:
-        for stale in ("config.yaml", "hydra.yaml"):  # what Hydra wrote when the run was begun
-            (record.parent / stale).unlink(missing_ok=True)
+    if config is not None and HydraConfig.initialized() and HydraConfig.get().output_subdir is None:
+        (record.parent / "config.yaml").write_text(OmegaConf.to_yaml(config))
     part = record.with_suffix(".part")
     part.write_text(yaml.safe_dump([str(item) for item in overrides if key(item) not in ("ckpt", "out")]))
     part.replace(record)

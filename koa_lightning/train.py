@@ -40,8 +40,13 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     if cfg.trainer.get("limit_epochs"):
         cfg.trainer.max_epochs = min(cfg.trainer.max_epochs, cfg.trainer.limit_epochs)
     folder = Path(cfg.out)
+    manifest = folder / "manifest.part"  # until all is checked: there may be a run's own in this folder
     with resume.holding(folder):
-        return _train(cfg, folder)
+        try:
+            return _train(cfg, folder, manifest)
+        finally:
+            if resume.is_main():
+                manifest.unlink(missing_ok=True)
 
 
 def name_places(cfg: DictConfig) -> None:
@@ -51,7 +56,7 @@ def name_places(cfg: DictConfig) -> None:
             cfg.data[key] = str(Path(cfg.data[key]).expanduser().absolute())
 
 
-def _train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+def _train(cfg: DictConfig, folder: Path, manifest: Path) -> dict[str, Any]:
     import lightning as L
 
     from koa_lightning import assemble, callbacks, checkpoint, finish
@@ -65,8 +70,8 @@ def _train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     if resumed is not None:
         resume.check(cfg, resumed.record, folder, resumed.epochs_done)
     L.seed_everything(cfg.seed, verbose=False)
-    manifest = folder / "manifest.part"  # until everything is checked: there may be a run's own in this folder
-    data = assemble.data_module(cfg.data, cfg.seed, cfg.quiet).prepare(("train", "val"), manifest)
+    data = assemble.data_module(cfg.data, cfg.seed, cfg.quiet)
+    data.prepare(("train", "val"), manifest if resume.is_main() else None)
     if resumed is not None:
         resume.check_data(cfg, resumed.record, data.fingerprint)
     _hush()
@@ -79,8 +84,9 @@ def _train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     module.record["tracking"] = {"uri": run.uri, "run_id": run.run_id} if run.run_id else dict(before)
     status, result = "FAILED", {}
     try:
-        resume.remember(folder)
-        manifest.replace(folder / "manifest.parquet")
+        if resume.is_main():  # the others have the same, and would be in its way
+            resume.remember(folder, config=cfg)
+            manifest.replace(folder / "manifest.parquet")
         _say_start(cfg, module.record, f"{plan.precision} ({plan.reason})", resumed)
         trainer = _trainer(cfg, folder, data, run, history, plan.lightning)
         trainer.callbacks.append(report)  # type: ignore[attr-defined]

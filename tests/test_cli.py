@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -211,6 +212,22 @@ def test_the_folder_of_a_run_that_has_just_begun_stays(job, place):
         assert (place / "taken").is_dir()
     job(lambda cfg: validate_fails(), "out=taken")
     assert not (place / "taken").exists()
+
+
+def test_a_refused_command_leaves_a_run_that_is_there_as_it_is(trained, launch, place, tiny):
+    shutil.copytree(trained.out, place / "run")
+    resume.remember(place / "run", ["seed=3"])
+    before = {file: file.read_bytes() for file in (place / "run").rglob("*") if file.is_file()}
+    ended = launch(train.main, *tiny.overrides, "data.source.seed=5", "monitor=val/kappa", "tracking=none", "out=run")
+    assert (ended.code, len(ended.err)) == (cli.BAD_INPUT, 1)
+    assert {file: file.read_bytes() for file in (place / "run").rglob("*") if file.is_file()} == before
+
+
+def test_a_run_begun_anew_in_its_folder_has_the_config_of_the_new_command(job, place):
+    job(lambda cfg: resume.remember(Path(cfg.out), config=cfg), "seed=3", "out=run")
+    job(lambda cfg: resume.remember(Path(cfg.out), config=cfg), "seed=4", "out=run", before=resume.with_old_overrides)
+    assert OmegaConf.load(place / "run/.hydra/config.yaml").seed == 4
+    assert OmegaConf.load(place / "run/.hydra/overrides.yaml") == ["seed=4"]
 
 
 def test_a_batch_of_one_value_a_channel(launch, place, tiny):

@@ -53,7 +53,7 @@ def read_dicom(data: bytes, name: str, dtype: DTypeLike = np.uint8) -> np.ndarra
             `koa_lightning.data.images.check_size` refuses.
     """
     with input_errors(name, "damaged DICOM file"):
-        _check_inflated(data, name)
+        check_inflated(data, name)
         try:
             dataset = pydicom.dcmread(BytesIO(data))
         except InvalidDicomError:
@@ -71,8 +71,16 @@ def read_dicom(data: bytes, name: str, dtype: DTypeLike = np.uint8) -> np.ndarra
         return show(dataset, stored, name, np.dtype(dtype))
 
 
-def _check_inflated(data: bytes, name: str) -> None:
-    """Refuse a deflated file that would become larger than any picture; pydicom inflates without a limit."""
+def check_inflated(data: bytes, name: str) -> None:
+    """Refuse a deflated file that would become larger than any picture; pydicom inflates without a limit.
+
+    Args:
+        data: The whole file.
+        name: What error messages call it.
+
+    Raises:
+        InputError: It would.
+    """
     start = _META.stop + int.from_bytes(data[_META][-4:], "little")
     if str(DeflatedExplicitVRLittleEndian).encode() not in data[_META.stop : start]:
         return

@@ -25,6 +25,7 @@ from pydicom.uid import (
 from koa_lightning.data import dicom
 from koa_lightning.data.dicom import read_dicom
 from koa_lightning.data.images import decode, read_image
+from koa_lightning.data.prepare.header import read_header
 from koa_lightning.errors import InputError
 
 
@@ -109,6 +110,8 @@ def test_a_deflated_file_that_inflates_without_end_is_refused(monkeypatch):
     monkeypatch.setattr(dicom.pydicom, "dcmread", lambda *_: pytest.fail("it was inflated"))
     bomb = dataset(np.zeros((16, 16), np.uint8), 8, DeflatedExplicitVRLittleEndian, PixelData=bytes(200_000))
     refuses(saved(bomb), "inflates to more than 0 MB")
+    with pytest.raises(InputError, match=r"knee\.dcm: inflates to more than 0 MB"):
+        read_header(saved(bomb), "knee.dcm", burnt_in=False)
 
 
 @pytest.mark.parametrize(

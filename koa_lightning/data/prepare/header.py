@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 
+from koa_lightning.data.dicom import check_inflated
 from koa_lightning.data.images import input_errors
 from koa_lightning.errors import InputError
 
@@ -65,6 +66,7 @@ def read_header(data: bytes, name: str, burnt_in: bool) -> Header:
         InputError: A damaged header, a lateral view, or burnt-in text.
     """
     with input_errors(name, "damaged DICOM file"):
+        check_inflated(data, name)
         try:
             dataset = pydicom.dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=list(_TAGS))
         except InvalidDicomError:
