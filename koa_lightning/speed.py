@@ -84,12 +84,14 @@ class Plan:
         """Bring a network into this form, in place; its parameters' names stay."""
         import torch
 
-        from koa_lightning.models import depthwise, faster
+        from koa_lightning.models import depthwise, faster, norm
 
         if self.precision in ("fp32", "bf16-hybrid"):
             depthwise.in_fp32(net)
         elif self.precision == "bf16":
             depthwise.backward_where_fast(net)
+        if self.precision == "fp32":
+            norm.join_activations(net)
         faster.spare_squeeze(net)
         faster.spare_activations(net)
         return net.to(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from timm.models._efficientnet_blocks import SqueezeExcite
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from koa_lightning.models import pixels
 
 
 def spare_squeeze(net: nn.Module) -> int:
@@ -25,12 +28,18 @@ def spare_squeeze(net: nn.Module) -> int:
 class _SqueezeExcite(SqueezeExcite):
     def forward(self, image: Tensor) -> Tensor:
         if not torch.is_grad_enabled():
-            return image * self.weigh(_mean(image))
+            return image * self.gate(self.conv_expand(self.act1(self.conv_reduce(_mean(image)))))
         return _Excite.apply(image, self, *(p for p in self.parameters() if p.requires_grad))
 
     def weigh(self, mean: Tensor) -> Tensor:
         """Return the factor of each channel, from its mean; both N x C x 1 x 1."""
-        return self.gate(self.conv_expand(self.act1(self.conv_reduce(mean))))
+        hidden = self.act1(_dense(self.conv_reduce, mean.flatten(1)))
+        return self.gate(_dense(self.conv_expand, hidden))[..., None, None]
+
+
+def _dense(conv: nn.Conv2d, values: Tensor) -> Tensor:
+    """Return a 1 x 1 convolution of pictures of one pixel, N x C; a third of the time."""
+    return F.linear(values, conv.weight.flatten(1), conv.bias)
 
 
 class _Excite(torch.autograd.Function):
@@ -49,7 +58,7 @@ class _Excite(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (image,) = ctx.saved_tensors
-        of_factor = (gradient * image).sum((2, 3), keepdim=True).to(ctx.factor.dtype)
+        of_factor = _products(gradient, image).to(ctx.factor.dtype)
         of_mean, *of_parameters = torch.autograd.grad(
             ctx.factor, [ctx.mean, *ctx.parameters], of_factor, retain_graph=True
         )
@@ -67,6 +76,16 @@ def _mean(image: Tensor) -> Tensor:
     pixels = image.permute(0, 2, 3, 1).reshape(n, height * width, channels)
     ones = pixels.new_full((1, 1, height * width), 1.0).expand(n, -1, -1)
     return (torch.bmm(ones, pixels) / (height * width)).view(n, channels, 1, 1)
+
+
+def _products(gradient: Tensor, image: Tensor) -> Tensor:
+    """Return the sum of gradient * image over the pixels, N x C x 1 x 1, without writing the products."""
+    if not (pixels.suited(image) and pixels.suited(gradient)):
+        return (gradient * image).sum((2, 3), keepdim=True)
+    found = image.new_empty(image.shape[:2])
+    flat = (len(image), -1, image.shape[1])
+    pixels.loops().products(pixels.of(image).reshape(flat), pixels.of(gradient).reshape(flat), found.numpy())
+    return found[..., None, None]
 
 
 def spare_activations(net: nn.Module) -> int:

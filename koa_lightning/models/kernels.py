@@ -1,0 +1,175 @@
+"""Compiled loops over the pixels of channels_last images: batch norm and activation in one pass, forth and back.
+
+Images are rows x channels in fp32. Sums are kept in fp32 for a block of rows and in fp64 beyond it, a part for each
+thread. Numba compiles a loop when it first runs, in seconds, and remembers it for the next process.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import config, njit, prange, types
+from numba.extending import intrinsic
+
+NONE, SILU, RELU6 = 0, 1, 2  # activations
+_BLOCK = 32  # rows
+# NaN and infinity must stay what they are: a loss that is not a number has to be seen.
+_FAST = {"contract", "nsz", "arcp"}
+
+_ZERO, _ONE, _SIX = np.float32(0), np.float32(1), np.float32(6)
+_LARGEST = np.float32(126)  # 2 to the power of it, and of its negative, are normal numbers
+_PER_LN2 = np.float32(1 / np.log(2))
+# Added to a number n + f it leaves n, rounded, with the exponent's bits of 2^n as its last ones.
+_ROUNDS = np.float32(1.5 * 2**23 + 127)
+_P1, _P2, _P3, _P4, _P5, _P6 = (np.float32(np.log(2) ** k / math.factorial(k)) for k in range(1, 7))  # Taylor of 2^f
+
+config.THREADING_LAYER = "omp"  # type: ignore[attr-defined]  # the threads that torch has already
+MOST_THREADS: int = config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+
+
+@intrinsic
+def _power_of_2(context: Any, rounded: Any) -> Any:
+    """Return 2^n of the float32 `_ROUNDS` + n."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        bits = builder.bitcast(args[0], ir.IntType(32))
+        return builder.bitcast(builder.shl(bits, ir.Constant(ir.IntType(32), 23)), ir.FloatType())
+
+    return types.float32(types.float32), build
+
+
+@njit(fastmath=_FAST, error_model="numpy")
+def _sigmoid(z: Any) -> Any:
+    x = -z * _PER_LN2
+    x = x if x < _LARGEST else _LARGEST
+    x = x if x > -_LARGEST else -_LARGEST
+    rounded = x + _ROUNDS
+    f = x - (rounded - _ROUNDS)  # at most a half
+    f2 = f * f  # the polynomial goes in pairs, which do not wait for each other
+    p = ((_P6 * f2 + (_P5 * f + _P4)) * f2 + (_P3 * f + _P2)) * f2 + (_P1 * f + _ONE)
+    return _ONE / (_ONE + p * _power_of_2(rounded))  # type: ignore[call-arg]
+
+
+@njit(parallel=True, fastmath=_FAST, error_model="numpy", cache=True)
+def moments(image: np.ndarray, shift: np.ndarray, parts: np.ndarray) -> None:
+    """Write the sums of each channel of image - shift, and of its square, into parts: threads x 2 x channels, fp64."""
+    rows, channels = image.shape
+    threads = parts.shape[0]
+    for t in prange(threads):
+        parts[t] = 0.0
+        sums = np.empty((2, channels), np.float32)
+        first, end = rows * t // threads, rows * (t + 1) // threads
+        for start in range(first, end, _BLOCK):
+            sums[:] = _ZERO
+            for row in range(start, min(start + _BLOCK, end)):
+                for c in range(channels):
+                    value = image[row, c] - shift[c]
+                    sums[0, c] += value
+                    sums[1, c] += value * value
+            for c in range(channels):
+                parts[t, 0, c] += sums[0, c]
+                parts[t, 1, c] += sums[1, c]
+
+
+@njit(parallel=True, fastmath=_FAST, error_model="numpy", cache=True)
+def activate(image: np.ndarray, scale: np.ndarray, offset: np.ndarray, activation: int, out: np.ndarray) -> None:
+    """Write activation(image * scale + offset) into out."""
+    rows, channels = image.shape
+    for row in prange(rows):
+        if activation == SILU:
+            for c in range(channels):
+                z = image[row, c] * scale[c] + offset[c]
+                out[row, c] = z * _sigmoid(z)
+        elif activation == RELU6:
+            for c in range(channels):
+                z = image[row, c] * scale[c] + offset[c]
+                z = _ZERO if z < _ZERO else z
+                out[row, c] = _SIX if z > _SIX else z
+        else:
+            for c in range(channels):
+                out[row, c] = image[row, c] * scale[c] + offset[c]
+
+
+@njit(parallel=True, fastmath=_FAST, error_model="numpy", cache=True)
+def slopes(
+    image: np.ndarray,
+    gradient: np.ndarray,
+    scale: np.ndarray,
+    offset: np.ndarray,
+    mean: np.ndarray,
+    activation: int,
+    out: np.ndarray,
+    parts: np.ndarray,
+) -> None:
+    """Write the sums of the gradient before the activation, and of it * (image - mean), into parts.
+
+    That gradient goes into out, unless there is no activation and it is the gradient itself.
+    """
+    rows, channels = image.shape
+    threads = parts.shape[0]
+    for t in prange(threads):
+        parts[t] = 0.0
+        sums = np.empty((2, channels), np.float32)
+        first, end = rows * t // threads, rows * (t + 1) // threads
+        for start in range(first, end, _BLOCK):
+            sums[:] = _ZERO
+            for row in range(start, min(start + _BLOCK, end)):
+                if activation == SILU:
+                    for c in range(channels):
+                        z = image[row, c] * scale[c] + offset[c]
+                        s = _sigmoid(z)
+                        slope = gradient[row, c] * s * (_ONE + z * (_ONE - s))
+                        out[row, c] = slope
+                        sums[0, c] += slope
+                        sums[1, c] += slope * (image[row, c] - mean[c])
+                elif activation == RELU6:
+                    for c in range(channels):
+                        z = image[row, c] * scale[c] + offset[c]
+                        slope = _ZERO if z <= _ZERO or z >= _SIX else gradient[row, c]
+                        out[row, c] = slope
+                        sums[0, c] += slope
+                        sums[1, c] += slope * (image[row, c] - mean[c])
+                else:
+                    for c in range(channels):
+                        slope = gradient[row, c]
+                        sums[0, c] += slope
+                        sums[1, c] += slope * (image[row, c] - mean[c])
+            for c in range(channels):
+                parts[t, 0, c] += sums[0, c]
+                parts[t, 1, c] += sums[1, c]
+
+
+@njit(parallel=True, fastmath=_FAST, error_model="numpy", cache=True)
+def combine(
+    image: np.ndarray,
+    of_image: np.ndarray,
+    slope: np.ndarray,
+    of_slope: np.ndarray,
+    offset: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """Write image * of_image + slope * of_slope + offset into out, which may be the slope."""
+    rows, channels = image.shape
+    for row in prange(rows):
+        for c in range(channels):
+            out[row, c] = image[row, c] * of_image[c] + slope[row, c] * of_slope[c] + offset[c]
+
+
+@njit(parallel=True, fastmath=_FAST, error_model="numpy", cache=True)
+def products(image: np.ndarray, gradient: np.ndarray, out: np.ndarray) -> None:
+    """Write the sum of image * gradient over the pixels of each picture into out: N x C, from N x pixels x C."""
+    count, rows, channels = image.shape
+    for n in prange(count):
+        sums, total = np.empty(channels, np.float32), np.zeros(channels)
+        for start in range(0, rows, _BLOCK):
+            sums[:] = _ZERO
+            for row in range(start, min(start + _BLOCK, rows)):
+                for c in range(channels):
+                    sums[c] += image[n, row, c] * gradient[n, row, c]
+            for c in range(channels):
+                total[c] += sums[c]
+        for c in range(channels):
+            out[n, c] = total[c]

@@ -1,0 +1,47 @@
+"""Images in channels_last as arrays of pixels x channels, which the compiled loops of `kernels` read and write."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Numbers in an image; below, loading the loops would cost more than they save.
+LARGE = 1 << 19
+
+
+def suited(image: Tensor) -> bool:
+    """Tell whether the loops pay for an N x C x H x W image: a large one in fp32, on a CPU, in channels_last.
+
+    Linux only: elsewhere torch and numba would each bring threads of their own.
+    """
+    return (
+        sys.platform == "linux"
+        and image.device.type == "cpu"
+        and image.dtype == torch.float32
+        and image.numel() >= LARGE
+        and image.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def loops() -> ModuleType:
+    """Return the compiled loops, which run on as many threads as torch does; they are loaded when first needed."""
+    import numba
+
+    from koa_lightning.models import kernels
+
+    numba.set_num_threads(min(torch.get_num_threads(), kernels.MOST_THREADS))
+    return kernels
+
+
+def of(image: Tensor) -> np.ndarray:
+    """Return an image in channels_last as N x H x W x C, sharing its memory."""
+    return image.detach().permute(0, 2, 3, 1).numpy()
+
+
+def rows(image: Tensor) -> np.ndarray:
+    """Return an image in channels_last as pixels x channels, sharing its memory."""
+    return of(image).reshape(-1, image.shape[1])
