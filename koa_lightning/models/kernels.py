@@ -7,6 +7,8 @@ thread. Numba compiles a loop when it first runs, in seconds, and remembers it f
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,16 @@ _P1, _P2, _P3, _P4, _P5, _P6 = (np.float32(np.log(2) ** k / math.factorial(k)) f
 
 config.THREADING_LAYER = "omp"  # type: ignore[attr-defined]  # the threads that torch has already
 MOST_THREADS: int = config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+
+
+def _parallel(loop: Callable[..., None]) -> Any:
+    """Compile a loop for all threads, and keep the result beside this file or in the user's cache folder."""
+    options: dict[str, Any] = {"parallel": True, "fastmath": _FAST, "error_model": "numpy"}
+    try:
+        return njit(cache=True, **options)(loop)
+    except RuntimeError:  # neither folder can be written
+        warnings.warn("no folder to keep compiled loops in; every run compiles them, for some seconds", stacklevel=2)
+        return njit(**options)(loop)
 
 
 @intrinsic
@@ -53,7 +65,7 @@ def _sigmoid(z: Any) -> Any:
     return _ONE / (_ONE + p * _power_of_2(rounded))  # type: ignore[call-arg]
 
 
-@njit(parallel=True, fastmath=_FAST, error_model="numpy", cache=True)
+@_parallel
 def moments(image: np.ndarray, shift: np.ndarray, parts: np.ndarray) -> None:
     """Write the sums of each channel of image - shift, and of its square, into parts: threads x 2 x channels, fp64."""
     rows, channels = image.shape
@@ -74,7 +86,7 @@ def moments(image: np.ndarray, shift: np.ndarray, parts: np.ndarray) -> None:
                 parts[t, 1, c] += sums[1, c]
 
 
-@njit(parallel=True, fastmath=_FAST, error_model="numpy", cache=True)
+@_parallel
 def activate(image: np.ndarray, scale: np.ndarray, offset: np.ndarray, activation: int, out: np.ndarray) -> None:
     """Write activation(image * scale + offset) into out."""
     rows, channels = image.shape
@@ -93,7 +105,7 @@ def activate(image: np.ndarray, scale: np.ndarray, offset: np.ndarray, activatio
                 out[row, c] = image[row, c] * scale[c] + offset[c]
 
 
-@njit(parallel=True, fastmath=_FAST, error_model="numpy", cache=True)
+@_parallel
 def slopes(
     image: np.ndarray,
     gradient: np.ndarray,
@@ -128,7 +140,9 @@ def slopes(
                 elif activation == RELU6:
                     for c in range(channels):
                         z = image[row, c] * scale[c] + offset[c]
-                        slope = _ZERO if z <= _ZERO or z >= _SIX else gradient[row, c]
+                        slope = gradient[row, c]
+                        slope = _ZERO if z <= _ZERO else slope
+                        slope = _ZERO if z >= _SIX else slope
                         out[row, c] = slope
                         sums[0, c] += slope
                         sums[1, c] += slope * (image[row, c] - mean[c])
@@ -142,7 +156,7 @@ def slopes(
                 parts[t, 1, c] += sums[1, c]
 
 
-@njit(parallel=True, fastmath=_FAST, error_model="numpy", cache=True)
+@_parallel
 def combine(
     image: np.ndarray,
     of_image: np.ndarray,
@@ -158,7 +172,7 @@ def combine(
             out[row, c] = image[row, c] * of_image[c] + slope[row, c] * of_slope[c] + offset[c]
 
 
-@njit(parallel=True, fastmath=_FAST, error_model="numpy", cache=True)
+@_parallel
 def products(image: np.ndarray, gradient: np.ndarray, out: np.ndarray) -> None:
     """Write the sum of image * gradient over the pixels of each picture into out: N x C, from N x pixels x C."""
     count, rows, channels = image.shape

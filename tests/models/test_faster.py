@@ -8,7 +8,7 @@ import torch
 from timm.models._efficientnet_blocks import SqueezeExcite
 from torch import nn
 
-from koa_lightning.models import faster
+from koa_lightning.models import faster, pixels
 from koa_lightning.models.depthwise import in_fp32
 from koa_lightning.models.faster import spare_squeeze
 
@@ -26,8 +26,11 @@ def assert_the_same(one, other):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * float(b.abs().max() + 1))
 
 
+@pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("rests", ["", "conv_expand", "image", "all"])
-def test_squeeze_and_excitation_has_torchs_gradients(rests):
+def test_squeeze_and_excitation_has_torchs_gradients(rests, large, monkeypatch):
+    if large:
+        monkeypatch.setattr(pixels, "LARGE", 0)
     torch.manual_seed(0)
     plain = SqueezeExcite(8, rd_channels=4, act_layer=nn.SiLU)
     fast = copy.deepcopy(plain)
@@ -48,6 +51,16 @@ def test_squeeze_and_excitation_has_torchs_gradients(rests):
     found, expected = run(fast), run(plain)
     assert [each is None for each in found] == [each is None for each in expected]
     assert_the_same(*([each for each in side if each is not None] for side in (found, expected)))
+
+
+@pytest.mark.parametrize("memory", [torch.channels_last, torch.contiguous_format])
+def test_products_are_summed_up_whatever_the_layout(memory, monkeypatch):
+    monkeypatch.setattr(pixels, "LARGE", 0)
+    torch.manual_seed(0)
+    image = torch.randn(3, 5, 9, 11).to(memory_format=torch.channels_last)
+    gradient = torch.randn(3, 5, 9, 11).to(memory_format=memory)
+    wanted = (image.double() * gradient.double()).sum((2, 3), keepdim=True)
+    torch.testing.assert_close(faster._products(gradient, image).double(), wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_in_bf16_squeeze_and_excitation_rounds_no_more_than_torch():

@@ -1,0 +1,31 @@
+"""The compiled loops: kept where a folder can be written, compiled anew where none can."""
+
+import numba
+import numpy as np
+import pytest
+
+from koa_lightning.models import kernels
+
+
+def test_without_a_folder_to_keep_them_loops_are_compiled_anew_and_it_is_said(monkeypatch):
+    def njit(cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return numba.njit(**options)
+
+    monkeypatch.setattr(kernels, "njit", njit)
+    with pytest.warns(UserWarning, match="every run compiles them"):
+        moments = kernels._parallel(kernels.moments.py_func)
+    parts = np.empty((2, 2, 3))
+    image = np.arange(12, dtype=np.float32).reshape(4, 3)
+    moments(image, image[0], parts)
+    np.testing.assert_array_equal(parts.sum(0), [[18, 18, 18], [126, 126, 126]])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 31, 33, 100])
+def test_every_row_counts_once_whatever_the_threads(rows):
+    image = np.random.default_rng(0).normal(size=(rows, 5)).astype(np.float32)
+    for threads in (1, 2, 3):
+        parts = np.empty((threads, 2, 5))
+        kernels.moments(image, np.zeros(5, np.float32), parts)
+        np.testing.assert_allclose(parts.sum(0), [image.sum(0), (image**2).sum(0)], rtol=1e-4, atol=1e-5)
