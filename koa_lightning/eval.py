@@ -215,6 +215,8 @@ def measure_table(predictions: pd.DataFrame) -> dict[str, Any]:
 def run_of(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str]) -> Any:
     """Open the run that trained a checkpoint when its own data is measured plainly, else a new one.
 
+    So it is for `last.ckpt`: the training run has the measures of the one that was chosen.
+
     Args:
         cfg: The config `eval`, or one that builds on it.
         read: The checkpoint.
@@ -224,7 +226,7 @@ def run_of(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[
     from koa_lightning.tracking.begin import mark_tags, open_run
 
     trained = read.record["tracking"].get("run_id") or ""
-    plain_own = not cfg.get("data") and cfg.tta == "none" and cfg.split in ("val", "test")
+    plain_own = not cfg.get("data") and cfg.tta == "none" and cfg.split in ("val", "test") and read.path.stem != "last"
     name = f"eval {read.path.stem} on {data.name} {cfg.split}"
     run = open_run(
         cfg.tracking,

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from koa_lightning.checkpoint import Checkpoint
     from koa_lightning.models.net import KneeNet
 
+_LONGEST = 200  # bytes of a file's name, so that something can be added: file systems take 255
+
 
 def predict(cfg: DictConfig) -> dict[str, Any]:
     """Grade images; write a table, a JSON file and an overlay a file.
@@ -46,7 +48,7 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
     from koa_lightning.tracking.find import find_checkpoint
     from koa_lightning.trust import judge
 
-    paths = find_images(str(cfg.input))
+    paths = find_images(str(cfg.input), without=Path(cfg.out))
     read = checkpoint.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
     judge.settle(cfg, read.record)
     net = read.network()
@@ -135,17 +137,23 @@ def _overlays(
     from koa_lightning.explain.cam import asked, heat_maps
     from koa_lightning.explain.panel import overlay
 
-    heat = heat_maps(net, net.normalise(torch.from_numpy(batch).unsqueeze(1)), **asked(cfg.explain, net))
+    grades = rows["predicted"].to_numpy()  # as told, which calibration and flipping may have changed
+    heat = heat_maps(net, net.normalise(torch.from_numpy(batch).unsqueeze(1)), grades, **asked(cfg.explain, net))
     (folder / "overlays").mkdir(exist_ok=True)
     files = []
     for image, one, row in zip(batch, heat, rows.to_dict("records"), strict=True):
         tag = hashlib.blake2b(row["path"].encode(), digest_size=4).hexdigest()  # two folders may hold the same name
-        file = folder / "overlays" / f"{Path(row['path']).stem}-{tag}.png"
+        file = folder / "overlays" / f"{_cut(Path(row['path']).stem)}-{tag}.png"
         grade = f"grade {row['predicted']} ({row['name']})" + (f", set {row['set']}" if row["set"] else "")
         words = [grade, *([row["refer"]] if row["refer"] else []), *read.marks, DISCLAIMER]
         with_words(overlay(image, one), words).save(file)
         files.append(str(file))
     return files
+
+
+def _cut(name: str) -> str:
+    """Return the beginning of a name that is too long."""
+    return name.encode()[:_LONGEST].decode(errors="ignore")
 
 
 def with_words(picture: np.ndarray, words: Sequence[str]) -> Image:

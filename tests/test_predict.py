@@ -70,7 +70,7 @@ def grade(trained, tmp_path):
         out = tmp_path / "out"
         cfg = compose("predict", [f"ckpt='{ckpt}'", f"input='{where}'", f"out='{out}'", "quiet=true", *overrides])
         result = predict.predict(cfg)
-        return result, pd.read_csv(out / "predictions.csv"), out
+        return result, pd.read_csv(Path(cfg.out) / "predictions.csv"), out
 
     return run
 
@@ -135,6 +135,32 @@ def test_an_overlay_a_file_with_words_below(mixed, grade):
         assert picture.shape[1:] == (64, 3)
         assert picture.shape[0] > 64 + 12 * 3
         assert picture[64:].max() > 200  # the words
+
+
+def test_an_overlay_explains_the_grade_that_is_told(mixed, grade, monkeypatch):
+    from koa_lightning.explain import cam
+
+    asked, heat_maps = [], cam.heat_maps
+    monkeypatch.setattr(
+        cam, "heat_maps", lambda n, i, grades=None, **o: asked.append(grades) or heat_maps(n, i, grades, **o)
+    )
+    _, rows, _ = grade(mixed)
+    assert np.concatenate([grades for grades in asked if grades is not None]).tolist() == rows["predicted"].tolist()
+
+
+def test_a_long_name_has_an_overlay_too(grade, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("x" * 250, "é" * 124):
+        Image.fromarray(picture(40, 40)).save(tmp_path / "in" / f"{name}.png")
+    result, rows, _ = grade(tmp_path / "in")
+    assert result["exit_code"] == 0
+    assert all(Path(file).is_file() for file in rows["overlay"])
+
+
+def test_the_overlays_of_an_earlier_run_are_not_graded(mixed, grade):
+    first = grade(mixed, f"out='{mixed}/graded'")[0]
+    again = grade(mixed, f"out='{mixed}/graded'")[0]
+    assert [first["n_graded"], first["n_failed"]] == [again["n_graded"], again["n_failed"]] == [9, 1]
 
 
 def test_without_overlays(mixed, grade):

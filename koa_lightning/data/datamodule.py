@@ -40,7 +40,7 @@ class KneeDataModule(L.LightningDataModule):
         sampler: `none` or `balanced`.
         split: `official`, `stratified`, or `table`.
         split_table: The file of `table`, see `koa_lightning.data.split_table`.
-        base: The folder of the data, from which that file tells paths; None where there is none.
+        base: The folder of the data, from which paths are told; None where there is none.
         val_fraction, test_fraction: Shares of the patients for `stratified`.
         split_seed: Of the parts; apart from the run's seed so that runs stay comparable.
         folds, fold: With `folds`, fold `fold` is the validation part of what is not test.
@@ -195,7 +195,7 @@ class KneeDataModule(L.LightningDataModule):
         """
         if self.fraction == 1:
             return manifest
-        kept = splits.fraction(manifest, self.fraction, self.split_seed)
+        kept = splits.fraction(manifest, self.fraction, self.split_seed, self.base)
         share, n = f"{100 * self.fraction:g} % of the train part", (kept["split"] == "train").sum()
         self._mark(share, f"data.fraction={self.fraction:g}: {share}'s patients are trained on, {n} knees")
         return kept

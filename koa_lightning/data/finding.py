@@ -11,12 +11,16 @@ from koa_lightning.errors import InputError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".dcm", ".dicom")
 
 
-def find_images(where: str) -> list[Path]:
+def find_images(where: str, without: Path | None = None) -> list[Path]:
     """List the image files of a folder (with its subfolders) or of a glob pattern, sorted.
 
     Images are files with a known ending in any case (`SUFFIXES`), and DICOM files without ending. Hidden
     files and folders are left out, and linked folders inside a folder are not followed. A file that is named
     by itself is taken whatever its ending.
+
+    Args:
+        where: A file, a folder, or a pattern.
+        without: A folder whose files are left out, such as pictures that an earlier run wrote below the input.
 
     Raises:
         InputError: Nothing is found, or a folder cannot be read.
@@ -30,6 +34,8 @@ def find_images(where: str) -> list[Path]:
         # not Path.glob: it takes no absolute pattern and matches hidden files
         matches = {Path(match) for match in glob.glob(str(path), recursive=True)}  # noqa: PTH207
         found = [file for file in matches if file.is_file() and _is_image(file)]
+    if without is not None and not path.resolve().is_relative_to(without.resolve()):
+        found = [file for file in found if not file.resolve().is_relative_to(without.resolve())]
     if not found:
         raise InputError(
             f"{where}: no image found (a file, a folder with its subfolders, or a pattern; endings "
@@ -64,10 +70,12 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def _is_image(file: Path) -> bool:
     suffix = file.suffix.lower()
+    if file.exists() and not file.is_file():
+        return False  # a folder, or a pipe, which would be waited for
     if suffix in SUFFIXES:
-        return True
+        return True  # also a link to nothing, which will be told
     # An instance UID as name ends in ".<number>", which is no ending. A DICOMDIR is an index without pixels.
-    if (suffix and not suffix[1:].isdigit()) or file.name.upper() == "DICOMDIR" or not file.is_file():
+    if (suffix and not suffix[1:].isdigit()) or file.name.upper() == "DICOMDIR" or not file.exists():
         return False
     with input_errors(str(file), "cannot be read"), file.open("rb") as stream:
         return is_dicom(stream.read(132), "")

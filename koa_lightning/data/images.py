@@ -24,6 +24,7 @@ _MARK = slice(128, 132)  # where a DICOM file says "DICM"
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 _WIDE = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")  # PIL modes of more than 8 bits
 _COLOUR_16 = ("RGB", "LA;16", "CMYK")  # raw modes that, with ";16", PIL cuts to their high bytes
+_LUMA = np.array([0.114, 0.587, 0.299])  # of blue, green and red (ITU-R 601)
 _UNREADABLE_TIFF = {(2, 8), (1, 32)}  # (SampleFormat, BitsPerSample) that PIL reads with wrapped values
 _ORIENTATION_TAG, _SAMPLE_FORMAT_TAG, _BITS_TAG, _PHOTOMETRIC_TAG = 274, 339, 258, 262
 _UPRIGHT = {  # EXIF orientation -> what undoes it
@@ -36,12 +37,11 @@ _UPRIGHT = {  # EXIF orientation -> what undoes it
     8: Image.Transpose.ROTATE_90,
 }
 
-# PIL's own limit is lower, and warns; `check_size` refuses by ours.
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+Image.MAX_IMAGE_PIXELS = None  # it warns in lines of its own; `check_size` refuses by the header
 
 # PIL warns of odd metadata once a file although the pixels are right, or else raises. Only those plugins are
 # silenced; `append` lets every filter of the user win, and only a filter of the whole process is thread-safe
-# (`catch_warnings` is not). DecompressionBombWarning comes from PIL.Image and is not silenced.
+# (`catch_warnings` is not).
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.(Tiff|Jpeg|Png)ImagePlugin", append=True)
 
 
@@ -94,8 +94,8 @@ def decode(data: bytes, name: str, dtype: DTypeLike = np.uint8) -> np.ndarray:
 
     Raises:
         InputError: Empty, not an image, truncated or damaged, more than `MAX_PIXELS` pixels (by its header),
-            a side under `MIN_SIDE` pixels, several pictures, NaN or infinite values, or a depth that PIL
-            would cut (16-bit colour).
+            a side under `MIN_SIDE` pixels, several pictures, NaN or infinite values, or a depth that no
+            decoder here reads.
     """
     if not data:
         raise InputError(f"{name}: the file is empty (0 bytes); copy it again")
@@ -108,6 +108,8 @@ def decode(data: bytes, name: str, dtype: DTypeLike = np.uint8) -> np.ndarray:
         return plain
     with input_errors(name, "truncated or damaged image"):
         image = _open(data, name)
+        if _is_deep_colour(image):
+            return _gray_of_deep_colour(data, image, name, dtype)
         image.load()
         return _gray(image, name, dtype)
 
@@ -194,8 +196,6 @@ def _open(data: bytes, name: str) -> ImageFile:
             f"{name}: not a readable PNG, JPEG, TIFF, WebP, BMP or DICOM image (another kind, or cut short); "
             "export it again, as 8- or 16-bit gray PNG"
         ) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{name}: too many pixels ({one_line(error)}); reduce it first") from error
     check_size(image.height, image.width, name)
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # MPO: previews behind the photograph
         raise InputError(f"{name}: holds several pictures; save the one to be graded")
@@ -209,15 +209,36 @@ def _check_depth(image: ImageFile, name: str) -> None:
     bits, kind = tags.get(_BITS_TAG, (8,)), tags.get(_SAMPLE_FORMAT_TAG, (1,))
     if (kind[0], bits[0]) in _UNREADABLE_TIFF:
         raise InputError(f"{name}: signed 8-bit or unsigned 32-bit TIFF; save it as 16-bit or float gray")
+
+
+def _is_deep_colour(image: ImageFile) -> bool:
+    """Say whether an image has colour or transparency in 16 bits, which PIL would cut."""
     arguments = image.tile[0][3] if image.tile else ""
     raw_mode = arguments if isinstance(arguments, str) else str(arguments[0] if arguments else "")
-    if ";16" in raw_mode and raw_mode.startswith(_COLOUR_16):
-        raise InputError(f"{name}: colour or transparency in 16 bits; save it as 16-bit gray or 8-bit colour")
+    return ";16" in raw_mode and raw_mode.startswith(_COLOUR_16)
+
+
+def _gray_of_deep_colour(data: bytes, image: ImageFile, name: str, dtype: DTypeLike) -> np.ndarray:
+    """Decode an image of `_is_deep_colour`: its luma, transparency on black, stretched as other 16-bit images."""
+    import cv2
+
+    turn = _turn(image)
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3:
+        raise InputError(f"{name}: this kind of 16-bit colour is not read; save it as 16-bit gray or 8-bit colour")
+    luma = pixels[..., :3] @ _LUMA
+    if pixels.shape[2] == 4:
+        luma *= pixels[..., 3] / np.iinfo(np.uint16).max
+    gray = stretch(luma, name, dtype)
+    return gray if turn is None else np.asarray(Image.fromarray(gray).transpose(turn))
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    return _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
 
 
 def _gray(image: Image.Image, name: str, dtype: DTypeLike) -> np.ndarray:
-    # After load: PIL turns TIFF by itself then, and PNG may hold its EXIF behind the pixels.
-    turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
+    turn = _turn(image)  # after load: PIL turns TIFF by itself then, and PNG may hold its EXIF behind the pixels
     if image.mode in _WIDE:
         gray = stretch(np.asarray(image if turn is None else image.transpose(turn)), name, dtype)
         # PIL inverts TIFF whose zero is white in 8 bits, but not in more

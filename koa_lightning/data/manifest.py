@@ -47,6 +47,19 @@ def make(rows: pd.DataFrame, where: str) -> pd.DataFrame:
     return frame[[*COLUMNS, *extra]]
 
 
+def relative_paths(paths: pd.Series, base: Path | None) -> list[str]:
+    """Return paths from the data's folder on, so that they stay the same where it moves or is typed another way.
+
+    Args:
+        paths: As the manifest has them.
+        base: The data's folder; None leaves them as they are.
+    """
+    if base is None:
+        return paths.tolist()
+    start = os.path.abspath(base)  # noqa: PTH100 (resolve would follow links, and the paths do not)
+    return [p if p.startswith(PHANTOM) else Path(os.path.relpath(p, start)).as_posix() for p in paths]
+
+
 def patients_leak(manifest: pd.DataFrame, where: str, parts: Iterable[str] = PARTS) -> str:
     """Return in one line which patients are in two parts, or an empty string.
 

@@ -19,7 +19,7 @@ class Ways:
     Attributes:
         split: `official`, `stratified`, or `table`.
         table: The file of `table`, see `koa_lightning.data.split_table`.
-        base: The folder of the data, from which that file tells paths; None where there is none.
+        base: The folder of the data, from which paths are told; None where there is none.
         shares: `val_fraction` and `test_fraction` of `stratified`.
         folds: `n_folds` (None: none), `fold` (the validation part) and `seed`.
     """
@@ -58,7 +58,8 @@ def make(manifest: pd.DataFrame, ways: Ways, parts: set[str], where: str) -> Par
         made = split_table.assign(manifest, table, ways.base, parts=parts, **ways.folds)
         return Parts(made, table.name(n_folds, seed), table)
     name = splits.name(manifest, ways.split, ways.shares, n_folds, seed)
-    return Parts(splits.assign(manifest, split=ways.split, **ways.shares, **ways.folds, where=where), name)
+    made = splits.assign(manifest, split=ways.split, **ways.shares, **ways.folds, where=where, base=ways.base)
+    return Parts(made, name)
 
 
 def base_folder(root: str | None, table: str | None) -> Path | None:

@@ -245,7 +245,10 @@ def phantom_manifest(n_patients: int, seed: int, grade_shares: Sequence[float] =
     Raises:
         InputError: There are no patients, or the shares are not five numbers from 0 up with a positive sum.
     """
-    shares = np.asarray(grade_shares, float)
+    try:
+        shares = np.asarray(grade_shares, float)
+    except (ValueError, TypeError):
+        shares = np.empty(0)  # refused below
     if n_patients < 1:
         raise InputError(f"phantoms: n_patients is {n_patients}; ask for 1 or more")
     if shares.shape != (5,) or not np.isfinite(shares).all() or shares.min() < 0 or shares.sum() == 0:

@@ -20,6 +20,7 @@ from koa_lightning.errors import InputError
 CHEN_NAME = r"^(?P<patient>\d{7})(?:(?P<side>[LRlr])|_[12])\."
 _CHEN_HINT = "Chen 2018 names them 9001104R.png; for other names take data=folder or data=table"
 _TEXT = ("path", "patient", "side", "split")
+_MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>"]
 _SIDES = {"L": "L", "LEFT": "L", "R": "R", "RIGHT": "R", "": ""}
 
 
@@ -35,9 +36,28 @@ def _folder(root: str | None, key: str) -> Path:
 
 
 def _images(folder: Path) -> list[Path]:
+    """Return the images of a grade's folder, also links to nothing, which the cache will tell.
+
+    Raises:
+        InputError: There are images in a folder within it, which would be left out.
+    """
+    names = []
     with os.scandir(folder) as entries:  # it tells files from folders without a call for each
-        names = [e.name for e in entries if e.name.lower().endswith(SUFFIXES) and e.name[0] != "." and e.is_file()]
+        for entry in entries:
+            if entry.name[0] == ".":
+                continue
+            if entry.is_dir():
+                _refuse_images_within(Path(entry.path))
+            elif entry.name.lower().endswith(SUFFIXES) and (entry.is_file() or entry.is_symlink()):
+                names.append(entry.name)
     return [folder / name for name in sorted(names)]
+
+
+def _refuse_images_within(folder: Path) -> None:
+    for parent, _, files in os.walk(folder):
+        inside = [name for name in files if name.lower().endswith(SUFFIXES) and name[0] != "."]
+        if inside:
+            raise InputError(f"{parent}: holds {len(inside)} image(s) below a grade's folder; move them up into it")
 
 
 def _found(folder: Path) -> str:
@@ -74,7 +94,7 @@ def _compiled(pattern: str | None) -> re.Pattern[str]:
         raise InputError("data.pattern must be given: a regular expression with a group (?P<patient>...)")
     try:
         compiled = re.compile(pattern)
-    except re.error as error:
+    except (re.error, TypeError) as error:
         raise InputError(f"data.pattern={pattern}: not a regular expression ({error})") from None
     if "patient" not in compiled.groupindex:
         raise InputError(f"data.pattern={pattern}: needs a group (?P<patient>...)")
@@ -183,8 +203,14 @@ def read_table(file: Path) -> pd.DataFrame:
     try:
         if file.suffix.lower() in (".parquet", ".pq"):
             return pd.read_parquet(file)
-        # low_memory guesses a column's type piece by piece, and a column of two types cannot be written as Parquet
-        return pd.read_csv(file, dtype=dict.fromkeys(_TEXT, "str"), skipinitialspace=True, low_memory=False)
+        # A patient may be called NA, so what is missing is told column by column. low_memory guesses a column's type
+        # piece by piece, and a column of two types cannot be written as Parquet.
+        columns = pd.read_csv(file, nrows=0, skipinitialspace=True).columns
+        missing = {column: [""] if column in _TEXT else _MISSING for column in columns}
+        return pd.read_csv(
+            file, dtype=dict.fromkeys(_TEXT, "str"), skipinitialspace=True, low_memory=False, na_values=missing,
+            keep_default_na=False,
+        )  # fmt: skip
     except (ValueError, OSError) as error:  # parser errors are ValueErrors
         raise InputError(f"{file}: not a readable CSV or Parquet table ({one_line(error)})") from None
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -60,7 +59,7 @@ def write(manifest: pd.DataFrame, base: Path | None, file: Path) -> str:
     Raises:
         InputError: Another split is there already.
     """
-    rows = manifest.assign(path=_relative(manifest["path"], base)).sort_values("path")
+    rows = manifest.assign(path=mf.relative_paths(manifest["path"], base)).sort_values("path")
     text = rows[[column for column in COLUMNS if column in rows]].to_csv(index=False, lineterminator="\n")
     checksum = hashlib.sha256(text.encode()).hexdigest()
     content = f"{_FIRST}{checksum}\n{text}"
@@ -139,7 +138,7 @@ def assign(
         InputError: The knees, their grades or patients are not those of the table, or it has other folds.
     """
     where = table.where
-    own = pd.Series(_relative(manifest["path"], base), index=manifest.index)
+    own = pd.Series(mf.relative_paths(manifest["path"], base), index=manifest.index)
     listed = table.rows.set_index("path")
     strange = own[~own.isin(listed.index) & (manifest["split"] != mf.AUTO_TEST)]
     if len(strange):
@@ -165,8 +164,9 @@ def assign(
     if table.n_folds is None:
         frame.loc[frame["split"] == "", "split"] = mf.AUTO_TEST
         return splits.assign(
-            frame, split="official", val_fraction=0, test_fraction=0, n_folds=n_folds, fold=fold, seed=seed, where=where
-        )
+            frame, split="official", val_fraction=0, test_fraction=0, n_folds=n_folds, fold=fold, seed=seed,
+            where=where, base=base,
+        )  # fmt: skip
     if table.n_folds != n_folds:
         raise InputError(f"data.folds={n_folds}: {where} has {table.n_folds} folds; type data.folds={table.n_folds}")
     in_fold = frame["split"].isin(["train", "val"])
@@ -182,7 +182,7 @@ def say_changes(rows: pd.DataFrame, table: SplitTable, base: Path | None) -> Non
         table: From `read`.
         base: The data's folder.
     """
-    own = pd.Series(_relative(rows["path"], base), index=rows.index)
+    own = pd.Series(mf.relative_paths(rows["path"], base), index=rows.index)
     then = own.map(table.rows.set_index("path")["hash"]).fillna("")
     other = own[(then != "") & (then != rows["hash"])]
     if len(other):
@@ -192,10 +192,3 @@ def say_changes(rows: pd.DataFrame, table: SplitTable, base: Path | None) -> Non
             file=sys.stderr,
             flush=True,
         )
-
-
-def _relative(paths: pd.Series, base: Path | None) -> list[str]:
-    if base is None:
-        return paths.tolist()
-    start = os.path.abspath(base)  # noqa: PTH100 (resolve would follow links, and the paths do not)
-    return [p if p.startswith(mf.PHANTOM) else Path(os.path.relpath(p, start)).as_posix() for p in paths]

@@ -16,11 +16,12 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from koa_lightning.data.manifest import AUTO_TEST, GRADES
+from koa_lightning.data.manifest import AUTO_TEST, GRADES, relative_paths
 from koa_lightning.errors import InputError
 
 
@@ -120,18 +121,20 @@ def assign(
     fold: int,
     seed: int,
     where: str,
+    base: Path | None = None,
 ) -> pd.DataFrame:
     """Return the manifest with its parts set: `official` keeps those of the source, `stratified` makes them anew.
 
     A source that has no parts at all is stratified, and that is said. With folds, the test part stays what it is and
-    the rest is dealt into folds. `auto_test` is left alone.
+    the rest is dealt into folds. `auto_test` is left alone. Knees of unknown patient are told apart by their path below
+    `base`, the data's folder.
 
     Raises:
         InputError: Only some knees have an official part, or there are too few patients.
     """
     frame = manifest.copy()
     unknown = frame["patient"] == ""
-    frame["patient"] = frame["patient"].where(~unknown, frame["path"])  # each such knee is dealt alone
+    frame["patient"] = _patients(frame, base)
     own = frame["split"] != AUTO_TEST
     absent = frame.loc[own, "split"] == ""
     anew = own.any() and (split == "stratified" or absent.all())
@@ -152,13 +155,21 @@ def assign(
     return frame
 
 
-def fraction(manifest: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
+def _patients(manifest: pd.DataFrame, base: Path | None) -> pd.Series:
+    """Return the patient of each knee; one whose patient is unknown is dealt alone, under its path from `base` on."""
+    patients, unknown = manifest["patient"].copy(), manifest["patient"] == ""
+    patients[unknown] = relative_paths(manifest["path"][unknown], base)
+    return patients
+
+
+def fraction(manifest: pd.DataFrame, share: float, seed: int, base: Path | None = None) -> pd.DataFrame:
     """Return the manifest with this share of the train part's patients, stratified by grade; other parts are whole.
 
     Args:
         manifest: With its parts.
         share: In (0, 1].
         seed: Of the draw.
+        base: The data's folder, see `assign`.
 
     Raises:
         InputError: Nothing would be left to train on.
@@ -167,9 +178,7 @@ def fraction(manifest: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
     if share == 1 or not train.any():
         return manifest
     rows = manifest[train]
-    unknown = rows["patient"] == ""
-    alone = rows.assign(patient=rows["patient"].where(~unknown, rows["path"]))
-    kept = _deal_rows(alone, [share, 1 - share], seed) == 0
+    kept = _deal_rows(rows.assign(patient=_patients(rows, base)), [share, 1 - share], seed) == 0
     if not kept.any():
         raise InputError(f"data.fraction={share}: leaves no patient of the train part; give a larger share")
     return manifest.drop(index=manifest.index[train][~kept])

@@ -16,6 +16,7 @@ from koa_lightning.reports.figures import GRADE_NAMES, INK, MARK_COLOUR, QUIET, 
 HEAT = colormaps["inferno"]
 STRONGEST = 0.65  # share of colour where the heat is 1: the radiograph stays visible under it
 RIGHT_COLOUR = "#0b6e99"
+_LONGEST_NAME = 25  # letters
 
 
 def choose_knees(
@@ -130,7 +131,7 @@ def _draw_knee(
     colour = RIGHT_COLOUR if predicted == grade else MARK_COLOUR
     verdict = "" if predicted == grade else "   ✗ mistake"
     cell.suptitle(
-        f"{name}   true {GRADE_NAMES[grade]}   predicted {GRADE_NAMES[predicted]}{verdict}",
+        f"{_short(name)}   true {GRADE_NAMES[grade]}   predicted {GRADE_NAMES[predicted]}{verdict}",
         x=0.02, ha="left", fontsize=9, fontweight="bold", color=colour,
     )  # fmt: skip
     *picture_axes, bars = cell.subplots(1, 3, width_ratios=[1, 1, 0.9])
@@ -141,6 +142,12 @@ def _draw_knee(
     if not (pictures[1] != pictures[0][..., None]).any():
         picture_axes[1].set_xlabel("the map is 0 everywhere", fontsize=7, color=QUIET)
     _draw_probabilities(bars, grade, predicted, probabilities, colour)
+
+
+def _short(name: str) -> str:
+    """Return a name with its middle left out where the grades beside it would find no room."""
+    half = (_LONGEST_NAME - 1) // 2
+    return name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
 
 
 def _draw_probabilities(axes: Axes, grade: int, predicted: int, probabilities: np.ndarray, colour: str) -> None:

@@ -59,7 +59,8 @@ def draw_panels(
         print(f"{method} of {len(rows)} knees: about 1,300 passes through the network each", flush=True)
     batch = dataset.__getitems__(known[rows].tolist())
     device = next(net.parameters()).device
-    heat = heat_maps(net, net.normalise(batch["image"].to(device)), **maps)
+    # the grades as told, which calibration and flipping may have changed
+    heat = heat_maps(net, net.normalise(batch["image"].to(device)), predicted[rows], **maps)
     files = []
     for name, (places, notes) in chosen.items():
         if not places:

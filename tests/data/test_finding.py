@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from koa_lightning.data.finding import find_images
@@ -32,3 +34,19 @@ def test_find_images_says_what_it_looked_for(folder, where):
     with pytest.raises(InputError, match=r"no image found .*\.png") as caught:
         find_images(f"{folder}/{where}")
     assert where in str(caught.value)
+
+
+def test_a_pipe_is_no_image_and_a_link_to_nothing_is_one(tmp_path):
+    (tmp_path / "knee.png").write_bytes(b"x")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "lost.png").symlink_to(tmp_path / "gone.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    os.mkfifo(tmp_path / "pipe")
+    assert [file.name for file in find_images(str(tmp_path))] == ["knee.png", "lost.png"]
+
+
+def test_what_an_earlier_run_wrote_is_left_out(folder):
+    everything = find_images(str(folder))
+    assert find_images(str(folder), without=folder / "dicom") == everything[:2]
+    assert find_images(f"{folder}/**/*", without=folder / "dicom") == everything[:2]
+    assert find_images(str(folder / "dicom"), without=folder) == everything[2:]

@@ -84,5 +84,5 @@ def test_a_stream_that_ends_early_under_right_checksums_is_refused():
 def test_a_header_of_a_huge_image_is_refused_before_it_is_decoded():
     header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0)
     data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
-    with pytest.raises(InputError, match="too many pixels"):
+    with pytest.raises(InputError, match="20000 x 20000 pixels are more than"):
         images.decode(data, "a.png")

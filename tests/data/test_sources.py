@@ -1,5 +1,6 @@
 import os
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -323,3 +324,32 @@ def test_further_columns_are_kept_but_a_hash_is_not_believed(tmp_path):
     assert rows["age"].tolist()[0] == 61
     assert rows["site"].tolist() == ["007", "Ulm"]
     assert rows["view"].fillna("").tolist() == ["PA", ""]
+
+
+def test_images_below_a_grades_folder_are_not_left_out_in_silence(tmp_path):
+    touch(tmp_path, "0/1000001L.png", "0/deep/er/1000002L.png", "0/.thumbs/1.png", "1/notes/readme.txt")
+    refuses(r"0/deep/er: holds 1 image\(s\) below a grade's folder", sources.folder, str(tmp_path), default_pattern())
+
+
+def test_a_link_to_nothing_is_listed_so_that_it_is_told(tmp_path):
+    touch(tmp_path, "0/1000001L.png")
+    (tmp_path / "0" / "1000002R.png").symlink_to(tmp_path / "gone.png")
+    rows = sources.folder(str(tmp_path), default_pattern())
+    assert rows["patient"].tolist() == ["1000001", "1000002"]
+
+
+def test_a_patient_may_be_called_na(tmp_path):
+    file = write(tmp_path, "path,grade,patient,age\n{}/a.png,1,NA,NA\n{}/a.png,2,null,61\n".replace("{}", "."))
+    rows = sources.read_table(Path(file))
+    assert rows["patient"].tolist() == ["NA", "null"]
+    assert rows["age"].isna().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("shares", [list("abcde"), [None] * 5, [[1, 2], 3]])
+def test_shares_that_are_no_numbers_are_refused(shares):
+    refuses("give five shares of 0 or more", sources.phantom, 5, 0, shares)
+
+
+def test_a_pattern_that_is_no_text_is_refused(tmp_path):
+    touch(tmp_path, "0/1000001L.png")
+    refuses("data.pattern=1: not a regular expression", sources.folder, str(tmp_path), 1)

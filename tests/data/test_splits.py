@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -283,3 +285,22 @@ def test_a_fraction_of_everything_or_of_no_train_part_changes_nothing():
 def test_a_fraction_of_nobody_stops():
     with pytest.raises(InputError, match=r"data\.fraction=0\.001: leaves no patient of the train part"):
         splits.fraction(assign(population(30)), 0.001, 0)
+
+
+@pytest.mark.parametrize("way", [{}, {"n_folds": 4, "fold": 1}])
+def test_knees_of_unknown_patients_stay_in_their_parts_where_the_data_move(way, tmp_path, monkeypatch):
+    names = [f"{i % 5}/{i:03d}.png" for i in range(60)]
+
+    def parts(typed):
+        frame = pd.DataFrame({"path": [str(typed / name) for name in names], "grade": [i % 5 for i in range(60)]})
+        made = assign(mf.make(frame.sample(frac=1, random_state=1), "here"), base=typed, **way)
+        rest = splits.fraction(made, 0.5, 0, typed)
+        return [
+            dict(zip(p["path"].map(lambda q: q[len(str(typed)) + 1 :]), p["split"], strict=True)) for p in (made, rest)
+        ]
+
+    monkeypatch.chdir(tmp_path)
+    first = parts(tmp_path / "here")
+    assert parts(tmp_path / "moved" / "there") == first
+    assert parts(Path("here")) == first
+    assert 0 < len(first[1]) < len(first[0]) == 60

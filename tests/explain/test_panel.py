@@ -75,13 +75,13 @@ def test_overlay_refuses_what_does_not_fit(image, heat):
         overlay(image, heat)
 
 
-def panel(n, marks=()):
+def panel(n, marks=(), prefix="knee-"):
     rng = np.random.default_rng(0)
     grade = np.arange(n) % 5
     predicted = np.where(np.arange(n) == 1, 3, grade)
     shares = np.eye(5)[predicted] * 0.6 + 0.08
     images = rng.integers(0, 256, (n, 24, 24), dtype=np.uint8)
-    names = [f"knee-{knee}" for knee in range(n)]
+    names = [f"{prefix}{knee}" for knee in range(n)]
     return cam_panel(images, rng.random((n, 24, 24)), grade, predicted, shares, names, marks)
 
 
@@ -113,3 +113,13 @@ def test_panel_refuses_lengths_that_do_not_fit():
         cam_panel(images, np.zeros((2, 8, 8)), [0], [0, 1], np.eye(5)[:2], ["a", "b"])
     with pytest.raises(InputError, match="at least one"):
         cam_panel(images[:0], np.zeros((0, 8, 8)), [], [], np.zeros((0, 5)), [])
+
+
+def test_the_grades_beside_a_long_name_stay_in_their_cell():
+    figure = panel(2, prefix="1.2.840.113619.2.55.3.604688119.969.1268071029.320.")
+    figure.draw_without_rendering()
+    titles = [text for text in figure.findobj(Text) if "predicted" in text.get_text()]
+    assert [text.get_text().split()[0] for text in titles] == ["1.2.840.1136…071029.320.0", "1.2.840.1136…071029.320.1"]
+    left, right = sorted((title.get_window_extent() for title in titles), key=lambda box: box.x0)
+    assert left.x1 < right.x0
+    assert right.x1 < figure.bbox.x1
