@@ -25,6 +25,7 @@ from koa_lightning.data.cache import Preprocessing, default_dir
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.data.parts import base_folder
 from koa_lightning.errors import InputError
+from koa_lightning.losses.base import GradeLoss
 from koa_lightning.losses.weights import class_weights
 from koa_lightning.models import net as net_module
 from koa_lightning.models import weights as w
@@ -76,12 +77,12 @@ def data_module(cfg: DictConfig, seed: int = 0, quiet: bool = False) -> KneeData
     return KneeDataModule(made(cfg.source, "data.source"), preprocessing=preprocessing, **settings)
 
 
-def loss(cfg: DictConfig, counts: list[int]) -> torch.nn.Module:
+def loss(cfg: DictConfig, counts: list[int]) -> GradeLoss:
     """Return the loss; its class weights come from the grade counts of the train part."""
     return made(cfg, "loss", class_weights=class_weights(cfg.class_weights, counts))
 
 
-def recorded_loss(record: Mapping[str, Any]) -> torch.nn.Module | None:
+def recorded_loss(record: Mapping[str, Any]) -> GradeLoss | None:
     """Return the loss of a checkpoint; its code comes from the installed configs alone, None where none names it."""
     target = record.get("loss")
     targets = [OmegaConf.select(OmegaConf.load(file), "_target_") for file in (config_dir() / "loss").glob("*.yaml")]
@@ -132,7 +133,13 @@ def steps(cfg: DictConfig, data: KneeDataModule) -> int:
     """Return the optimizer steps of the whole run; each of several devices takes its share of the knees."""
     devices = cfg.trainer.devices
     shares = (devices if isinstance(devices, int) and devices > 0 else torch.cuda.device_count()) or 1
-    batches = max(1, -(-len(data.datasets["train"]) // shares) // data.batch_size)
+    share = -(-len(data.datasets["train"]) // shares)
+    if shares > 1 and share < data.batch_size:
+        raise InputError(
+            f"data.batch_size={data.batch_size}: each of {shares} devices has {share} knees to train on; type "
+            f"data.batch_size={share} or less, or fewer trainer.devices"
+        )
+    batches = max(1, share // data.batch_size)
     limit = cfg.trainer.limit_train_batches
     if limit is not None:
         batches = min(batches, limit) if isinstance(limit, int) else max(1, int(batches * limit))
@@ -145,7 +152,7 @@ def grader(
 ) -> tuple[KneeGrader, speed.Plan]:
     """Return the Lightning module, ready to train, and how it computes."""
     objective = loss(cfg.loss, data.counts["train"])
-    net_spec = spec(cfg, objective.link)  # type: ignore[arg-type]
+    net_spec = spec(cfg, objective.link)
     weights = w.Weights(str(resumed.record["weights"])) if resumed else w.find(cfg.model.name, str(cfg.model.weights))
     net = net_module.build(net_spec, None if resumed else weights)
     if resumed is None and weights.untrained:
@@ -171,6 +178,8 @@ def grader(
     optimizer = made(cfg.optimizer.factory, "optimizer.factory")
     if chosen.precision == "fp16" and optimizer.keywords.get("fused"):
         optimizer = functools.partial(optimizer, fused=False)  # gradients are scaled there when they are clipped
+    if optimizer.func is torch.optim.SGD and optimizer.keywords.get("fused") and cfg.optimizer.unfreeze_every:
+        optimizer = functools.partial(optimizer, fused=False)  # it wants the momentum of all at once
     module = KneeGrader(
         chosen.prepare(net),  # type: ignore[arg-type]
         objective,

@@ -176,27 +176,26 @@ def grade_part(
     knees = data.tables[part]
     predictions = table.predictions_table(knees, logits, net.spec.link, read.probabilities(logits, calibrated))
     loss = assemble.recorded_loss(read.record)
-    mean = mean_loss(loss, logits, knees["grade"], data.eval_batch_size) if loss else None
+    mean = mean_loss(loss, logits, knees["grade"]) if loss else None
     return predictions, logits, {"loss": mean, **measure_table(predictions)}
 
 
-def mean_loss(loss: torch.nn.Module, logits: Tensor, grade: pd.Series, batch_size: int) -> float:
-    """Return the mean loss of the knees of a known grade, over batches as validation takes it.
+def mean_loss(loss: torch.nn.Module, logits: Tensor, grade: pd.Series) -> float:
+    """Return the mean loss of the knees of a known grade, as validation takes it; 0 without any.
 
     Args:
         loss: Of logits and grade.
         logits: float N x K.
         grade: Of each knee, -1 where unknown.
-        batch_size: A loss with class weights depends on it.
     """
     import torch
 
     true = torch.tensor(grade.to_numpy(dtype="int64"))
     known = true >= 0
-    batches = zip(logits[known].split(batch_size), true[known].split(batch_size), strict=True)
+    if not known.any():
+        return 0.0
     with torch.no_grad():
-        total = sum(float(loss(z, y)) * len(y) for z, y in batches)
-    return total / max(1, int(known.sum()))
+        return float(loss(logits[known], true[known]))
 
 
 def measure_table(predictions: pd.DataFrame) -> dict[str, Any]:

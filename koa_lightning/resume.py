@@ -29,6 +29,7 @@ _FREE = {
     "data.root", "data.table", "data.source.root", "data.source.table", "data.split_table", "data.cache_dir",
     "data.on_unreadable", "data.eval_batch_size", "data.allow_leakage", "model.weights", "model.label",
 }  # fmt: skip
+_PLACES = {"data.root", "data.table", "data.split_table", "tracking.uri"}  # relative to the folder it is typed in
 # settings that runs of older versions lack, and what those did
 _YOUNGER = {
     "data.fix_polarity": False, "data.top": 0.0, "data.bottom": 1.0, "data.fraction": 1.0,
@@ -161,8 +162,15 @@ def remember(folder: Path, overrides: Sequence[str] | None = None, config: DictC
     if config is not None and HydraConfig.initialized() and HydraConfig.get().output_subdir is None:
         (record.parent / "config.yaml").write_text(OmegaConf.to_yaml(config))
     part = record.with_suffix(".part")
-    part.write_text(yaml.safe_dump([str(item) for item in overrides if key(item) not in ("ckpt", "out")]))
+    kept = [_in_full(str(item), config) for item in overrides if key(item) not in ("ckpt", "out")]
+    part.write_text(yaml.safe_dump(kept))
     part.replace(record)
+
+
+def _in_full(item: str, config: DictConfig | None) -> str:
+    """Return an override whose place, if it names one, is written in full, as the config has it by now."""
+    place = OmegaConf.select(config, key(item)) if config is not None and key(item) in _PLACES else None
+    return f"{item.partition('=')[0]}={quote(str(place))}" if place else item
 
 
 def recorded(folder: Path) -> list[str] | None:

@@ -54,6 +54,9 @@ def name_places(cfg: DictConfig) -> None:
     for key in ("root", "table", "split_table"):
         if cfg.data.get(key):
             cfg.data[key] = str(Path(cfg.data[key]).expanduser().absolute())
+    scheme, slashes, file = str(cfg.tracking.get("uri") or "").partition("sqlite:///")
+    if slashes and not scheme:
+        cfg.tracking.uri = f"{slashes}{Path(file).absolute()}"
 
 
 def _train(cfg: DictConfig, folder: Path, manifest: Path) -> dict[str, Any]:
@@ -63,12 +66,13 @@ def _train(cfg: DictConfig, folder: Path, manifest: Path) -> dict[str, Any]:
     from koa_lightning.explain import cam
     from koa_lightning.sweeps import trial
     from koa_lightning.sweeps.callback import reporter
-    from koa_lightning.tracking.begin import open_run
+    from koa_lightning.tracking.begin import check_server, open_run
 
     assemble.check_device(cfg.trainer.accelerator)
     resumed = checkpoint.read(cfg.ckpt) if cfg.ckpt else None
     if resumed is not None:
         resume.check(cfg, resumed.record, folder, resumed.epochs_done)
+    check_server(cfg.tracking, resumed.record["tracking"].get("uri") if resumed else None)  # before long work
     L.seed_everything(cfg.seed, verbose=False)
     data = assemble.data_module(cfg.data, cfg.seed, cfg.quiet)
     data.prepare(("train", "val"), manifest if resume.is_main() else None)
@@ -87,7 +91,9 @@ def _train(cfg: DictConfig, folder: Path, manifest: Path) -> dict[str, Any]:
         if resume.is_main():  # the others have the same, and would be in its way
             resume.remember(folder, config=cfg)
             manifest.replace(folder / "manifest.parquet")
-        _say_start(cfg, module.record, f"{plan.precision} ({plan.reason})", resumed)
+            if resumed is None:  # of an earlier run in this folder, which cannot go on any more
+                (folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
+            _say_start(cfg, module.record, f"{plan.precision} ({plan.reason})", resumed)
         trainer = _trainer(cfg, folder, data, run, history, plan.lightning)
         trainer.callbacks.append(report)  # type: ignore[attr-defined]
         _describe(cfg, module.record, run, trainer.strategy.root_device.type)
@@ -108,8 +114,17 @@ def _train(cfg: DictConfig, folder: Path, manifest: Path) -> dict[str, Any]:
             if status == "KILLED":
                 finish.keep(cfg, folder, module, history, run)
         finally:  # the disk may be full
-            run.close(status)
+            status = _close(run, status)
     return finish.interrupted(cfg, folder, history, run) if status == "KILLED" else finish.conclude(cfg, folder, result)
+
+
+def _close(run: Any, status: str) -> str:
+    """End the run in the store; return `KILLED` where that was interrupted, else its status."""
+    try:
+        run.close(status)
+    except KeyboardInterrupt:  # what was not sent waits in a file
+        return "KILLED"
+    return status
 
 
 def _trainer(
@@ -149,6 +164,10 @@ def _fit(trainer: L.Trainer, module: KneeGrader, data: KneeDataModule, resumed: 
     """Train; return MLflow's word for how it ended."""
     import signal
 
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    from koa_lightning.data.images import one_line
+
     interrupt = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(module, data, ckpt_path=str(resumed.path) if resumed else None, weights_only=True)
@@ -156,6 +175,8 @@ def _fit(trainer: L.Trainer, module: KneeGrader, data: KneeDataModule, resumed: 
         if not trainer.interrupted:
             raise
         return "KILLED"
+    except MisconfigurationException as error:
+        raise InputError(f"trainer: {one_line(error)}") from error
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise

@@ -13,7 +13,7 @@ import yaml
 from lightning.pytorch.callbacks import Callback
 from mlflow import MlflowClient
 
-from koa_lightning import checkpoint, cli, finish
+from koa_lightning import checkpoint, cli, finish, resume
 from koa_lightning import train as module
 from koa_lightning.config import compose, plain
 from koa_lightning.errors import InputError
@@ -238,6 +238,57 @@ def test_ctrl_c_keeps_the_last_checkpoint_and_says_how_to_go_on(place, tiny, at,
     assert not (place / "a b/done.json").exists()
 
 
+def test_ctrl_c_while_the_run_is_closed_says_how_to_go_on_and_what_was_not_logged(
+    place, tiny, monkeypatch, capsys, caplog
+):
+    from koa_lightning.tracking.sender import Sender
+
+    close = Sender.close
+
+    def interrupted(sender):
+        monkeypatch.setattr(Sender, "close", close)
+        sender._thread.join = press_ctrl_c  # while it waits for the last delivery
+        return close(sender)
+
+    monkeypatch.setattr(Sender, "close", interrupted)
+    result = train(tiny.config("explain=none", "out=o", "trainer.max_epochs=1"))
+    assert result["exit_code"] == cli.INTERRUPTED
+    assert "go on with: python -m koa_lightning.train ckpt=o/checkpoints/last.ckpt" in capsys.readouterr().out
+    assert not caplog.records or "python -m koa_lightning.tracking.resend" in caplog.text
+
+
+def test_a_run_that_is_interrupted_before_its_first_epoch_offers_no_earlier_checkpoint(
+    place, tiny, monkeypatch, capsys
+):
+    (place / "o/checkpoints").mkdir(parents=True)
+    (place / "o/checkpoints/last.ckpt").write_bytes(b"of an earlier run")
+
+    def trainer(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_trainer", trainer)
+    assert train(tiny.config("explain=none", "out=o"))["exit_code"] == cli.INTERRUPTED
+    assert "interrupted; no epoch had begun, start again" in capsys.readouterr().out
+
+
+def test_a_server_that_is_away_is_told_before_the_data_are_read(place, tiny, monkeypatch):
+    from koa_lightning.data.datamodule import KneeDataModule
+
+    monkeypatch.setattr(KneeDataModule, "prepare", lambda *arguments: pytest.fail("the data are read"))
+    with pytest.raises(InputError, match="the MLflow server does not answer"):
+        train(tiny.config("explain=none", "out=o", "tracking.uri=http://127.0.0.1:9"))
+
+
+def test_a_share_of_batches_that_is_none_is_one_line(place, tiny):
+    with pytest.raises(InputError, match=r"^trainer: .*limit_train_batches"):
+        train(tiny.config("explain=none", "tracking=none", "out=o", "trainer.limit_train_batches=0.01"))
+
+
+def test_sgd_may_release_its_stages_one_by_one(place, tiny):
+    options = ["optimizer=sgd", "optimizer.unfreeze_every=1", "explain=none", "tracking=none", "calibration=none"]
+    assert train(tiny.config(*options, "out=o"))["exit_code"] == cli.DONE
+
+
 @pytest.mark.slow
 def test_ctrl_c_while_the_end_is_drawn(place, tiny, monkeypatch, capsys):
     with monkeypatch.context() as patch:
@@ -367,6 +418,15 @@ def test_relative_places_are_written_in_full(place, tiny, knees):
     assert record["marks"] == ["untrained weights"]
     [run] = runs_in(place)
     assert run.data.params["data.root"] == str(place / "my knees")
+
+
+def test_what_a_run_was_started_with_names_its_places_in_full(place):
+    typed = ["data=folder", "data.root=knees", "tracking.uri=sqlite:///x.db"]
+    cfg = compose("train", typed)
+    module.name_places(cfg)
+    resume.remember(place / "o", [*typed, "++seed=1"], cfg)
+    kept = resume.recorded(place / "o")
+    assert kept == ["data=folder", f"data.root={place}/knees", f"tracking.uri=sqlite:///{place}/x.db", "++seed=1"]
 
 
 @pytest.mark.slow

@@ -60,14 +60,25 @@ class GradeLoss(nn.Module):
         return torch.ones_like(grade)
 
     def forward(self, logits: Tensor, grade: Tensor) -> Tensor:
-        """Weighted mean loss, computed in float32 even under autocast (in float64 for float64 logits).
+        """Weighted mean loss, see `sums`.
+
+        Returns:
+            A scalar, float32 or float64.
+        """
+        loss, weight = self.sums(logits, grade)
+        return loss / weight
+
+    def sums(self, logits: Tensor, grade: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighted loss and weight of all knees, which batches add up and the mean divides.
+
+        Computed in float32 even under autocast (in float64 for float64 logits).
 
         Args:
             logits: N x K of any floating type, K = n_outputs(self.link).
             grade: N integer, in 0-4; the values are not checked, as this would stall a GPU every step.
 
         Returns:
-            A scalar, float32 or float64.
+            Two scalars, float32 or float64.
 
         Raises:
             InputError: if the logits do not have the shape that the link and the grades ask for.
@@ -84,9 +95,9 @@ class GradeLoss(nn.Module):
                 logits = logits.float()
             loss, terms = self.per_knee(logits, grade), self.terms(grade)
             if self.class_weights is None:
-                return loss.sum() / terms.sum()
+                return loss.sum(), terms.sum()
             weight = self.class_weights[grade]
-            return (weight * loss).sum() / (weight * terms).sum()
+            return (weight * loss).sum(), (weight * terms).sum()
 
 
 def grade_distances() -> Tensor:

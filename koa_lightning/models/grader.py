@@ -13,6 +13,7 @@ from koa_lightning import links
 from koa_lightning.config import nearest
 from koa_lightning.errors import DivergedError, InputError
 from koa_lightning.inference import grade_logits
+from koa_lightning.losses.base import GradeLoss
 from koa_lightning.metrics.grade_metrics import GradeMetrics
 from koa_lightning.mixing import Mix
 from koa_lightning.models.net import KneeNet
@@ -30,7 +31,7 @@ class KneeGrader(L.LightningModule):
 
     Args:
         net: Network; its link must be the loss's.
-        loss: Of logits and grade.
+        loss: Of logits and grade; its `sums` are what the validation part's mean is made of.
         augment: uint8 images, or float in [0, 1], to float images in [0, 1], drawing from torch's own generator.
         optimizer: Makes an optimizer of parameter groups.
         scheduler: Makes Lightning's scheduler entry, see `koa_lightning.schedules`.
@@ -53,7 +54,7 @@ class KneeGrader(L.LightningModule):
     def __init__(
         self,
         net: KneeNet,
-        loss: nn.Module,
+        loss: GradeLoss,
         augment: nn.Module,
         *,
         optimizer: Callable[..., torch.optim.Optimizer],
@@ -89,6 +90,7 @@ class KneeGrader(L.LightningModule):
         self.train_metrics = GradeMetrics(checked=False)
         self.val_metrics = GradeMetrics()
         self.val_outputs: list[tuple[Tensor, Tensor]] = []
+        self.val_sums = torch.zeros(2, dtype=torch.float64)  # of the loss and of its weight
         self.loss_sum = torch.zeros(())
 
     def forward(self, image: Tensor) -> Tensor:
@@ -150,6 +152,7 @@ class KneeGrader(L.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Forget the last epoch's outputs."""
         self.val_outputs.clear()
+        self.val_sums.zero_()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Grade in fp32 exactly as `eval` does."""
@@ -159,14 +162,28 @@ class KneeGrader(L.LightningModule):
                 "the training loss became useless: the network's outputs are not finite; "
                 "lower optimizer.lr, or set trainer.precision=fp32"
             )
-        self.val_metrics.update(links.probabilities(logits, self.net.spec.link), batch["grade"])
-        self.val_outputs.append((batch["index"].cpu(), logits.cpu()))
-        self.log("val/loss", self.loss(logits, batch["grade"]), batch_size=len(logits), sync_dist=True)
+        own = self._once(len(logits))
+        logits, grade, index = logits[own], batch["grade"][own], batch["index"][own]
+        if not len(logits):
+            return
+        self.val_metrics.update(links.probabilities(logits, self.net.spec.link), grade)
+        self.val_outputs.append((index.cpu(), logits.cpu()))
+        self.val_sums += torch.stack(self.loss.sums(logits, grade)).cpu()
+
+    def _once(self, n: int) -> slice:
+        """Return which of the next n knees count: several processes get the same number, for which some come twice."""
+        processes = self.trainer.world_size
+        first = sum(len(index) for index, _ in self.val_outputs)
+        whole = len(self.trainer.val_dataloaders.dataset) if processes > 1 else first + n  # type: ignore[union-attr]
+        own = -(-(whole - self.global_rank) // processes) if processes > 1 else whole
+        return slice(0, max(0, own - first))
 
     def on_validation_epoch_end(self) -> None:
         """Log the epoch's validation metrics, the deciding one in the progress bar too."""
         for name, value in self.val_metrics.compute().items():
             self.log(f"val/{name}", value, prog_bar=f"val/{name}" == self.monitor)
+        loss, weight = self.trainer.strategy.reduce(self.val_sums.to(self.device, torch.float32), reduce_op="sum")
+        self.log("val/loss", loss / weight, prog_bar=self.monitor == "val/loss")
         self.val_metrics.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

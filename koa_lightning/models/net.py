@@ -117,13 +117,25 @@ def build(spec: NetSpec, weights: w.Weights | None = None) -> KneeNet:
         )
         head = _head_of(net)
         _quieten(head)
-    except (ArithmeticError, AssertionError, AttributeError, RuntimeError, TypeError) as error:
+        _try(net, spec)
+    except (ArithmeticError, AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"model.name={spec.name}: {_refusal(error, options)}") from None
     # Else each copy of the model copies ImageNet weights too.
     net.pretrained_cfg.pop("state_dict", None)  # type: ignore[operator, union-attr]
     if weights is not None and weights.state_dict is not None and weights.from_file:
         w.load_file_weights(net, weights.state_dict, head, spec.name, weights.origin)
     return KneeNet(net, spec)
+
+
+@torch.no_grad()
+def _try(net: nn.Module, spec: NetSpec) -> None:
+    """Grade one picture; some models only then tell that they do not take gray, or this size."""
+    if spec.image_size is None:
+        return
+    found = net.eval()(torch.zeros(1, 1, spec.image_size, spec.image_size))
+    net.train()
+    if found.shape != (1, links.n_outputs(spec.link)):
+        raise RuntimeError(f"it gives {tuple(found.shape)} values a picture")
 
 
 def _head_of(net: nn.Module) -> dict[str, nn.Parameter]:

@@ -22,9 +22,12 @@ class Stages:
     """
 
     def __init__(self, net: KneeNet) -> None:
-        matcher = getattr(net.net, "group_matcher", None)
-        self.net, self.known = net, matcher is not None
-        depth = group_parameters(net.net, matcher(coarse=True), reverse=True) if matcher else {}
+        self.net = net
+        try:
+            depth = group_parameters(net.net, net.net.group_matcher(coarse=True), reverse=True)  # type: ignore[operator]
+            self.known = True
+        except (AttributeError, AssertionError):  # some models have none, or none that is coarse
+            depth, self.known = {}, False
         head = {id(parameter) for parameter in net.head_parameters()}
         below = {name: int(depth.get(name, 0)) for name, p in net.net.named_parameters() if id(p) not in head}
         self.n = 1 + max(below.values(), default=0)

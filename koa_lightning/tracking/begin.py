@@ -72,6 +72,23 @@ def open_run(
     )
 
 
+def check_server(cfg: DictConfig, uri: str | None = None) -> None:
+    """Stop where the runs go to a server that does not answer.
+
+    Args:
+        cfg: The part `tracking` of a config.
+        uri: As for `open_run`.
+
+    Raises:
+        InputError: It does not.
+    """
+    place = _place(cfg.uri, uri, attach=False) or ""
+    if cfg.enabled and is_main() and place.startswith(("http://", "https://")):
+        from koa_lightning.tracking.store import check_server
+
+        check_server(place)
+
+
 def _place(configured: str | None, recorded: str | None, attach: bool) -> str | None:
     """Return the address of the store: as configured, else where the run was, else None for the default."""
     given = configured or os.environ.get("MLFLOW_TRACKING_URI")

@@ -154,7 +154,12 @@ class MlflowRun:
             if not self.attached:
                 self._put({"op": "status", "status": status, "time": now_ms()})
         if self._missing is None:
-            self._missing = summary(self._sender.close())
+            try:
+                left = self._sender.close()
+            except KeyboardInterrupt:
+                self._say_missing(summary(self._sender.waiting()), summary(self._sender.unwritten))
+                raise
+            self._missing = summary(left)
             self._say_missing(self._missing, summary(self._sender.unwritten))
         return self._missing
 

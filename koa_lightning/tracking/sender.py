@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -50,6 +51,7 @@ class Sender:
         self._said: set[str] = set()
         self._unwritten: list[Entry] = []  # held in memory while the disk fails too
         self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self._on_its_way: list[Entry] = []
         self._closing = threading.Event()
         if spool:
             self._catch_up()
@@ -71,8 +73,16 @@ class Sender:
         if not self._closing.is_set():
             self._closing.set()
             self._queue.put(None)
-        self._thread.join()
+        try:
+            self._thread.join()
+        except KeyboardInterrupt:  # the thread ends with the process
+            self._keep([*self._on_its_way, *self._drain()])  # sending twice does no harm
+            raise
         self._keep(self._drain())
+        return self.waiting()
+
+    def waiting(self) -> list[Entry]:
+        """Return what is in the spool, or would be if the disk took it."""
         return self._spool.read() + self._unwritten
 
     @property
@@ -99,16 +109,19 @@ class Sender:
 
     def _drain(self) -> list[Entry]:
         entries = []
-        while not self._queue.empty():  # this thread is the only reader
-            entry = self._queue.get()
-            if entry:
-                entries.append(entry)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                entry = self._queue.get_nowait()
+                if entry:
+                    entries.append(entry)
         return entries
 
     def _send(self, entries: list[Entry]) -> None:
         if self._retry_at is None:
+            self._on_its_way = entries
             delivery = self._deliver(entries)
             self._keep(delivery.left)
+            self._on_its_way = []
             self._note(delivery)
             return
         self._keep(entries)

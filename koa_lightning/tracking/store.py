@@ -141,13 +141,22 @@ def _create_database(database: Path) -> None:
     unfinished.replace(database)
 
 
-def _open_server(uri: str, create: bool) -> Store:
-    store = Store(uri, None)
-    reason = store.why_unreachable()
+def check_server(uri: str) -> None:
+    """Stop where a server does not answer.
+
+    Raises:
+        InputError: It does not.
+    """
+    reason = why_unreachable(uri)
     if reason:
         raise InputError(
             f"tracking.uri={public(uri)}: the MLflow server does not answer ({reason}); start it, or type tracking=none"
         )
+
+
+def _open_server(uri: str, create: bool) -> Store:
+    store = Store(uri, None)
+    check_server(uri)
     with failing_as_input_error(f"MLflow server {public(uri)}"):
         store.client().search_experiments(max_results=1)
     return store

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
-from koa_lightning import schedules
+from koa_lightning import losses, schedules
 from koa_lightning.augment import KneeAugment
 from koa_lightning.callbacks import History
 from koa_lightning.checkpoint import read
@@ -232,6 +232,34 @@ def test_a_loss_that_is_no_number_stops_the_run(every, tmp_path, tiny_grader, ti
     trainer = tiny_trainer(tmp_path, WarmEMA(), check_val_every_n_epoch=every)
     with pytest.raises(InputError, match=r"training loss became nan in epoch 0; lower optimizer\.lr"):
         trainer.fit(tiny_grader(loss=Broken()), tiny_data())
+
+
+def test_the_validation_loss_is_the_weighted_mean_of_all_knees(tmp_path, tiny_grader, tiny_trainer, tiny_data):
+    module = tiny_grader()
+    module.loss = losses.CrossEntropy(torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0]))
+    data, trainer = tiny_data(), tiny_trainer(tmp_path, max_epochs=1)
+    trainer.fit(module, data)
+    index, logits = (torch.cat(each) for each in zip(*module.val_outputs, strict=True))
+    grade = torch.as_tensor(data.datasets["val"].grades)[index]
+    assert len(module.val_outputs) > 1
+    expected = module.loss(logits, grade)
+    torch.testing.assert_close(trainer.callback_metrics["val/loss"], expected)
+
+
+@pytest.mark.parametrize(("knees", "processes", "batch"), [(15, 2, 4), (16, 2, 4), (1, 2, 4), (9, 4, 1), (5, 3, 8)])
+def test_no_knee_counts_twice_where_processes_share_them(knees, processes, batch, tiny_grader):
+    counted = []
+    for rank in range(processes):
+        module, share = tiny_grader(), -(-knees // processes)
+        given = [(rank + i * processes) % knees for i in range(share)]  # as Lightning's sampler fills up
+        data = SimpleNamespace(dataset=range(knees))
+        module._trainer = SimpleNamespace(world_size=processes, val_dataloaders=data, global_rank=rank)
+        for start in range(0, share, batch):
+            some = torch.tensor(given[start : start + batch])
+            kept = some[module._once(len(some))]
+            module.val_outputs.append((kept, kept))
+            counted += kept.tolist()
+    assert sorted(counted) == list(range(knees))
 
 
 def test_an_unknown_monitor_is_named_before_the_training(tiny_grader):

@@ -94,3 +94,13 @@ def test_rates_by_depth(stages, decay):
         wanted = 2e-3 if stage == stages.n else 1e-3 * decay ** (stages.n - 1 - stage)
         assert rate[id(parameter)] == (pytest.approx(wanted), 0.1 if parameter.ndim > 1 else 0.0), name
     assert len(found) == (4 if decay == 1 else 2 * (stages.n + 1))
+
+
+def test_a_model_whose_stages_are_not_coarse_has_one_before_its_head(monkeypatch):
+    net = build(NetSpec("test_resnet"))
+
+    def matcher(coarse=False):
+        assert not coarse, "coarse grouping is not implemented"
+
+    monkeypatch.setattr(net.net, "group_matcher", matcher)
+    assert [Stages(net).n, Stages(net).known] == [1, False]

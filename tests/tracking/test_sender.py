@@ -144,3 +144,20 @@ def test_nothing_is_taken_after_close(shop, spool):
     sender.close()
     with pytest.raises(RuntimeError, match="closed"):
         sender.put(entry(0))
+
+
+def test_an_interrupt_while_it_closes_keeps_what_was_not_sent(shop, spool, monkeypatch):
+    sender = start(shop, spool)
+    shop.open.clear()
+    for n in range(3):
+        sender.put(entry(n))
+    monkeypatch.setattr(sender._thread, "join", press_ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        sender.close()
+    assert [each["n"] for each in spool.read()] == [0, 1, 2]
+    assert sender.waiting() == spool.read()
+    shop.open.set()
+
+
+def press_ctrl_c():
+    raise KeyboardInterrupt
