@@ -41,7 +41,7 @@ class _SqueezeExcite(SqueezeExcite):
 
 def _dense(conv: nn.Conv2d, values: Tensor) -> Tensor:
     """Return a 1 x 1 convolution of pictures of one pixel, N x C; a third of the time."""
-    return F.linear(values, conv.weight.flatten(1), conv.bias)
+    return F.linear(values, conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias)  # its gradient is channels_last then
 
 
 class _Excite(torch.autograd.Function):
