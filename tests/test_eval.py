@@ -374,7 +374,7 @@ def test_grades_that_are_unknown_are_not_measured():
     assert (metrics["n_knees"], metrics["n_patients"], metrics["accuracy"]) == (2, 2, 0.5)
     assert metrics["auroc_oa"] is None
     expected = torch.nn.functional.cross_entropy(logits[[0, 2]], torch.tensor([0, 1])).item()
-    assert mean_loss(CrossEntropy(), logits, knees["grade"], 1) == pytest.approx(expected)
+    assert mean_loss(CrossEntropy(), logits, knees["grade"]) == pytest.approx(expected)
     with pytest.raises(InputError, match="no knee of a known grade"):
         measure_table(table.predictions_table(knees.assign(grade=-1), logits, "softmax"))
 
