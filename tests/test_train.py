@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 
 import pandas as pd
 import pytest
@@ -247,14 +248,22 @@ def test_ctrl_c_while_the_run_is_closed_says_how_to_go_on_and_what_was_not_logge
 
     def interrupted(sender):
         monkeypatch.setattr(Sender, "close", close)
-        sender._thread.join = press_ctrl_c  # while it waits for the last delivery
+        left = threading.Event()
+        monkeypatch.setattr(sender, "_deliver", lambda entries: left.set() or threading.Event().wait())  # for ever
+
+        def join():
+            assert left.wait(20)
+            press_ctrl_c()
+
+        sender._thread.join = join
         return close(sender)
 
     monkeypatch.setattr(Sender, "close", interrupted)
     result = train(tiny.config("explain=none", "out=o", "trainer.max_epochs=1"))
     assert result["exit_code"] == cli.INTERRUPTED
     assert "go on with: python -m koa_lightning.train ckpt=o/checkpoints/last.ckpt" in capsys.readouterr().out
-    assert not caplog.records or "python -m koa_lightning.tracking.resend" in caplog.text
+    assert "NOT LOGGED" in caplog.text and "1 status" in caplog.text
+    assert "python -m koa_lightning.tracking.resend" in caplog.text
 
 
 def test_a_run_that_is_interrupted_before_its_first_epoch_offers_no_earlier_checkpoint(

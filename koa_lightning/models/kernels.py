@@ -16,7 +16,8 @@ from llvmlite import ir
 from numba import config, njit, prange, types
 from numba.extending import intrinsic
 
-NONE, SILU, RELU6 = 0, 1, 2  # activations
+from koa_lightning.models.pixels import RELU6, SILU
+
 _BLOCK = 32  # rows
 # NaN and infinity must stay what they are: a loss that is not a number has to be seen.
 _FAST = {"contract", "nsz", "arcp"}
@@ -65,6 +66,16 @@ def _sigmoid(z: Any) -> Any:
     return _ONE / (_ONE + p * _power_of_2(rounded))  # type: ignore[call-arg]
 
 
+@njit(fastmath=_FAST, error_model="numpy")
+def _activated(z: Any, activation: int) -> Any:
+    if activation == SILU:
+        return z * _sigmoid(z)
+    if activation == RELU6:
+        z = _ZERO if z < _ZERO else z
+        return _SIX if z > _SIX else z
+    return z
+
+
 @_parallel
 def moments(image: np.ndarray, shift: np.ndarray, parts: np.ndarray) -> None:
     """Write the sums of each channel of image - shift, and of its square, into parts: threads x 2 x channels, fp64."""
@@ -91,18 +102,8 @@ def activate(image: np.ndarray, scale: np.ndarray, offset: np.ndarray, activatio
     """Write activation(image * scale + offset) into out."""
     rows, channels = image.shape
     for row in prange(rows):
-        if activation == SILU:
-            for c in range(channels):
-                z = image[row, c] * scale[c] + offset[c]
-                out[row, c] = z * _sigmoid(z)
-        elif activation == RELU6:
-            for c in range(channels):
-                z = image[row, c] * scale[c] + offset[c]
-                z = _ZERO if z < _ZERO else z
-                out[row, c] = _SIX if z > _SIX else z
-        else:
-            for c in range(channels):
-                out[row, c] = image[row, c] * scale[c] + offset[c]
+        for c in range(channels):
+            out[row, c] = _activated(image[row, c] * scale[c] + offset[c], activation)
 
 
 @_parallel

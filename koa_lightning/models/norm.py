@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from koa_lightning.models import pixels
 
-_ACTIVATIONS = {nn.Identity: 0, nn.SiLU: 1, nn.ReLU6: 2}  # as `kernels` numbers them
+_ACTIVATIONS = {nn.Identity: pixels.NONE, nn.SiLU: pixels.SILU, nn.ReLU6: pixels.RELU6}
 
 
 def join_activations(net: nn.Module) -> int:
@@ -72,7 +72,7 @@ class _NormAct(torch.autograd.Function):
         (image,) = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         loops, rows, parts, out = pixels.loops(), pixels.rows(image), _parts(image), torch.empty_like(image)
-        slope = pixels.rows(out if ctx.kind else gradient)
+        slope = pixels.rows(gradient if ctx.kind == pixels.NONE else out)
         loops.slopes(rows, pixels.rows(gradient), ctx.scale, ctx.offset, ctx.mean, ctx.kind, slope, parts)
         of_bias, of_weight = parts.sum(0)
         of_weight /= ctx.deviation

@@ -11,6 +11,7 @@ from torch import Tensor
 
 # Numbers in an image; below, loading the loops would cost more than they save.
 LARGE = 1 << 19
+NONE, SILU, RELU6 = 0, 1, 2  # activations that the loops compute
 
 
 def suited(image: Tensor) -> bool:

@@ -63,7 +63,7 @@ def test_the_sigmoid_is_exact_to_rounding_and_in_its_tails():
     values = torch.cat([torch.linspace(-100, 100, 20001), torch.linspace(-1e-3, 1e-3, 101), torch.tensor([0.0])])
     rows, out = values.numpy()[:, None], torch.empty(len(values), 1)
     one, zero = torch.ones(1).numpy(), torch.zeros(1).numpy()
-    kernels.activate(rows, one, zero, kernels.SILU, out.numpy())
+    kernels.activate(rows, one, zero, pixels.SILU, out.numpy())
     torch.testing.assert_close(out[:, 0].double(), nn.functional.silu(values.double()), rtol=5e-7, atol=1e-8)
 
 
