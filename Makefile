@@ -21,28 +21,29 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[dev,offline]"
 	@touch $@
 
+need-%:  # before anything is installed
+	@test -n "$($*)" || { echo "error: $* is missing; type $(HOW)" >&2; exit 2; }
+
 demo: $(STAMP)  ## train, evaluate and explain on phantoms in 4 minutes; prints where everything is
 	$(BIN)/python -m koa_lightning.demo
 
-audit: $(STAMP)  ## look for leakage and faults in all parts: DATA=FOLDER [ARGS="data=folder near=false"]
-	@test -n "$(DATA)" || { echo "error: DATA is missing; type make audit DATA=FOLDER" >&2; exit 2; }
+audit: HOW = make audit DATA=FOLDER
+audit: need-DATA $(STAMP)  ## look for leakage and faults in all parts: DATA=FOLDER [ARGS="data=folder near=false"]
 	$(BIN)/python -m koa_lightning.audit data.root="$(DATA)" $(ARGS)
 
 train: $(STAMP)  ## train; ARGS="model=effb3 loss=focal data=chen2018 data.root=DIR"
 	$(BIN)/python -m koa_lightning.train $(ARGS)
 
-eval: $(STAMP)  ## measure a checkpoint: CKPT=FILE or CKPT=runs:/ID [ARGS="split=val"]
-	@test -n "$(CKPT)" || { echo "error: CKPT is missing; type make eval CKPT=FILE" >&2; exit 2; }
+eval: HOW = make eval CKPT=FILE
+eval: need-CKPT $(STAMP)  ## measure a checkpoint: CKPT=FILE or CKPT=runs:/ID [ARGS="split=val"]
 	$(BIN)/python -m koa_lightning.eval ckpt="$(CKPT)" $(ARGS)
 
-predict: $(STAMP)  ## grade images: CKPT=FILE INPUT=FILE|FOLDER
-	@test -n "$(CKPT)" || { echo "error: CKPT is missing; type make predict CKPT=FILE INPUT=FILE" >&2; exit 2; }
-	@test -n "$(INPUT)" || { echo "error: INPUT is missing; type make predict CKPT=FILE INPUT=FILE" >&2; exit 2; }
+predict: HOW = make predict CKPT=FILE INPUT=FILE
+predict: need-CKPT need-INPUT $(STAMP)  ## grade images: CKPT=FILE INPUT=FILE|FOLDER
 	$(BIN)/python -m koa_lightning.predict ckpt="$(CKPT)" input="$(INPUT)" $(ARGS)
 
-prepare: $(STAMP)  ## DICOM and other images to PNG that name nobody: INPUT=FOLDER OUTPUT=FOLDER [ARGS="spacing=0.2"]
-	@test -n "$(INPUT)" || { echo "error: INPUT is missing; type make prepare INPUT=FOLDER OUTPUT=FOLDER" >&2; exit 2; }
-	@test -n "$(OUTPUT)" || { echo "error: OUTPUT is missing; type make prepare INPUT=FOLDER OUTPUT=FOLDER" >&2; exit 2; }
+prepare: HOW = make prepare INPUT=FOLDER OUTPUT=FOLDER
+prepare: need-INPUT need-OUTPUT $(STAMP)  ## DICOM and other images to PNG that name nobody: INPUT=FOLDER OUTPUT=FOLDER [ARGS="spacing=0.2"]
 	$(BIN)/python -m koa_lightning.prepare input="$(INPUT)" output="$(OUTPUT)" $(ARGS)
 
 sweep: $(STAMP)  ## two losses by two learning rates on phantoms, or your own ARGS="loss=ce,focal ..."
@@ -55,12 +56,12 @@ ui: $(STAMP)  ## open the MLflow UI on mlruns/, at http://127.0.0.1:5000
 compare: $(STAMP)  ## what differs between runs, metrics and curves side by side: RUNS="NAME ID ..." (or ARGS=)
 	$(BIN)/python -m koa_lightning.compare $(RUNS) $(ARGS)
 
-reproduce: $(STAMP)  ## train a run once more and compare every metric: RUN=ID [ARGS="run_it=false"]
-	@test -n "$(RUN)" || { echo "error: RUN is missing; type make reproduce RUN=ID" >&2; exit 2; }
+reproduce: HOW = make reproduce RUN=ID
+reproduce: need-RUN $(STAMP)  ## train a run once more and compare every metric: RUN=ID [ARGS="run_it=false"]
 	$(BIN)/python -m koa_lightning.reproduce run="$(RUN)" $(ARGS)
 
-register: $(STAMP)  ## store a run's best checkpoint in the model registry: RUN=ID [ARGS="name=koa-grader alias=champion"]
-	@test -n "$(RUN)" || { echo "error: RUN is missing; type make register RUN=ID" >&2; exit 2; }
+register: HOW = make register RUN=ID
+register: need-RUN $(STAMP)  ## store a run's best checkpoint in the model registry: RUN=ID [ARGS="name=koa-grader alias=champion"]
 	$(BIN)/python -m koa_lightning.register run="$(RUN)" $(ARGS)
 
 serve: $(STAMP)  ## answer over HTTP with a registered model, at http://127.0.0.1:5001: [MODEL=koa-grader@champion]

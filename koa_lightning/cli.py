@@ -18,8 +18,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from koa_lightning import overrides, resume
-from koa_lightning.config import compose, config_dir, explain_hydra, validate
+from koa_lightning import keys, overrides, resume
+from koa_lightning.config import compose, config_dir, validate
 from koa_lightning.errors import InputError
 from koa_lightning.sweeps import trial
 
@@ -58,13 +58,17 @@ def launch(config_name: str, function: str, before: Callable[[list[str]], list[s
     def job(cfg: DictConfig) -> float | dict[str, Any] | None:
         nonlocal composed
         composed = True
-        code, objective = _run_job(cfg, function)
+        code, objective = _run_job(cfg, function, config_name)
         codes.append(code)
         return objective
 
     sweep: Path | None = None
     try:
         flags, rest = overrides.sort_out(sys.argv[1:])
+        if {"-h", "--help"} & set(flags):
+            print(keys.help_text(config_name))
+            sys.exit(DONE)
+        overrides.check_places(rest)
         if "-m" in flags or "--multirun" in flags:
             rest, sweep = _name_sweep(rest, config_name)
         elif searched := next((item for item in rest if overrides.key(item) == "sweep"), None):
@@ -115,12 +119,15 @@ def _name_sweep(rest: list[str], config_name: str) -> tuple[list[str], Path | No
     return ([*rest] if typed else [*rest, f"out={overrides.quote(out)}"]), Path(out)
 
 
-def _run_job(cfg: DictConfig, function: str) -> tuple[int, float | dict[str, Any] | None]:
+def _run_job(cfg: DictConfig, function: str, config_name: str) -> tuple[int, float | dict[str, Any] | None]:
     run_folder = Path(HydraConfig.get().runtime.output_dir)
     many = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         with open_dict(cfg):
             cfg.out = str(run_folder)  # in a sweep every job has its own folder
+        hydra_cfg = HydraConfig.get()
+        own = [source.path for source in hydra_cfg.runtime.config_sources if source.provider == "command-line"]
+        keys.check(cfg, config_name, hydra_cfg.overrides.task, own)
         validate(cfg)
         module, name = function.split(":")
         result: dict[str, Any] = getattr(importlib.import_module(module), name)(cfg) or {}
@@ -157,7 +164,7 @@ def one_line(exception: BaseException, config_name: str = "train") -> str | None
         link = link.__cause__
     if isinstance(exception, HydraException):
         cause = f"{exception}\n{exception.__cause__ or ''}"
-        return explain_hydra(cause, config_name) if "instantiat" not in cause else None
+        return keys.explain_hydra(cause, config_name) if "instantiat" not in cause else None
     if isinstance(exception, OmegaConfBaseException):
         first = str(exception).splitlines()[0]
         key = getattr(exception, "full_key", None) or ""

@@ -129,11 +129,26 @@ def config_dir() -> Path:
 
 def nearest(word: str, known: list[str]) -> str:
     """Return ` did you mean 'x'?` for the known word that looks most like this one, or an empty string."""
-    found = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if not found:  # the last part of a dotted key may be right while its group is wrong
+    likeness = {name: _likeness(word, name) for name in known}
+    best = max(likeness, key=likeness.__getitem__, default="")
+    if not best or likeness[best] < 0.5:
+        # the last part of a dotted key may be right while its group is wrong
         tail = word.rsplit(".", 1)[-1]
-        found = [key for key in known if key.rsplit(".", 1)[-1] == tail][:1]
-    return f"; did you mean '{found[0]}'?" if found else ""
+        best = next((key for key in known if key.rsplit(".", 1)[-1] == tail), "")
+    return f"; did you mean '{best}'?" if best else ""
+
+
+def _likeness(word: str, name: str) -> float:
+    """Return from 0 to 1 how much a word looks like a name, or like one part of it."""
+    if sorted(word) == sorted(name):  # two letters changed places
+        return 1.0
+    compare = difflib.SequenceMatcher(b=word)
+
+    def ratio(text: str) -> float:
+        compare.set_seq1(text)
+        return compare.ratio()
+
+    return max(ratio(name), *(0.8 * ratio(part) for part in re.split(r"[._/]", name)))
 
 
 def keys(node: Any, prefix: str = "") -> Iterator[str]:
@@ -220,41 +235,6 @@ def choices_of(group: str) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.startswith("_"))
 
 
-def explain_hydra(message: str, config_name: str) -> str:
-    """Turn a composition error of Hydra into one line that names the wrong key and the nearest right one."""
-    first = message.strip().splitlines()[0] if message.strip() else "the configuration cannot be composed"
-    if found := re.search(r"Could not find '([^']+)/([^'/]+)'", message):
-        group, choice = found.groups()
-        known = choices_of(group)
-        if group == "hydra/launcher":
-            return f'{group}={choice}: is not installed; type pip install "koa-lightning[launchers]"'
-        return f"{group}={choice}: no such choice{nearest(choice, known)} ({group} is one of: {', '.join(known)})"
-    if (found := re.match(r"In '([^']+)': (.*)", first)) and found.group(1) != config_name:
-        return f"conf/{found.group(1)}.yaml: {found.group(2)}"
-    if found := re.search(r"Could not (?:override|delete(?: from config)?\.?) '([^']+)'", message):
-        return _unknown_key(found.group(1).split("@")[0], config_name)
-    if re.search(r"missing EQUAL|mismatched input|token recognition|no viable|extraneous", message):
-        reason = next(line for line in message.splitlines() if not line.startswith("Error parsing"))
-        return f"an override cannot be read: {reason} (write key=value, and values with special characters in quotes)"
-    return first
-
-
-def _unknown_key(key: str, config_name: str) -> str:
-    group, _, rest = key.partition(".")
-    if group == "sweep" and rest in _keys_of_choice(group, "_base"):
-        return f"{key}: only a sweep with Optuna has it; type sweep=tpe (random, grid, qmc, multi) too"
-    holders = [choice for choice in choices_of(group) if rest in _keys_of_choice(group, choice)] if rest else []
-    if holders:
-        return f"{key}: only {group}={' or '.join(holders)} has it; type {group}=... too"
-    of_choices = {f"{group}.{name}" for choice in choices_of(group) for name in _keys_of_choice(group, choice)}
-    hint = nearest(key, [*(sorted(of_choices) if rest else []), *_known_keys(config_name)])
-    return f"{key}: no such key in the configuration{hint} (all keys: add --cfg job)"
-
-
-def _keys_of_choice(group: str, choice: str) -> list[str]:
-    return list(keys(OmegaConf.to_container(OmegaConf.load(config_dir() / group / f"{choice}.yaml"), resolve=False)))
-
-
 def compose(config_name: str, overrides: list[str]) -> DictConfig:
     """Compose a config outside of a command line, e.g. in a test or a notebook."""
     from hydra import compose as hydra_compose
@@ -265,20 +245,3 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
         return hydra_compose(config_name, overrides)
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         return hydra_compose(config_name, overrides)
-
-
-def _known_keys(config_name: str) -> list[str]:
-    """Return every key of a config, and its groups."""
-    from hydra.core.global_hydra import GlobalHydra
-
-    GlobalHydra.instance().clear()
-    return [*_groups(config_name), *keys(OmegaConf.to_container(compose(config_name, []), resolve=False))]
-
-
-def _groups(config_name: str) -> list[str]:
-    """Return the config groups of a config, and of those that it builds on."""
-    defaults = OmegaConf.load(config_dir() / f"{config_name}.yaml").defaults
-    chosen = [str(key) for entry in defaults if isinstance(entry, Mapping) for key in entry]
-    built_on = [entry for entry in defaults if isinstance(entry, str) and entry != "_self_"]
-    groups = [key for key in chosen if not key.startswith("override ")]
-    return [*groups, *(key for name in built_on for key in _groups(name))]

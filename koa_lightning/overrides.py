@@ -53,6 +53,20 @@ def quote(text: str) -> str:
     return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
 
 
+def check_places(overrides: Sequence[str]) -> None:
+    """Stop where the name of a file or folder is empty, as a shell leaves it of an unset variable.
+
+    It would mean the current folder.
+
+    Raises:
+        InputError: Naming the override.
+    """
+    for item in overrides:
+        name, typed = key(item), value(item).strip()
+        if name in _LITERAL and "=" in item and (not typed or (name == "out" and typed == "null")):
+            raise InputError(f"{item}: names nothing; type {name}=... with a name, or leave it away")
+
+
 def quote_paths(overrides: Sequence[str]) -> list[str]:
     """Put the values that name files, folders and addresses in quotes."""
     return [_quoted(item) for item in overrides]

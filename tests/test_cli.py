@@ -72,6 +72,9 @@ def test_help_says_how_to_start(launch, place):
     assert ended.code == cli.DONE
     assert "Research use only, not a medical device." in "\n".join(ended.out)
     assert any("loss: ce, chen_ordinal" in line for line in ended.out)
+    assert "data: chen2018, folder, phantom, table" in ended.out
+    assert any(line.startswith("sweep/pruner: halving, ") for line in ended.out)
+    assert "$" not in "".join(ended.out)
 
 
 @pytest.mark.slow
@@ -84,6 +87,9 @@ def test_help_of_the_others(main, launch):
     ("arguments", "start"),
     [
         (["optimzer.lr=0.1"], "error: optimzer.lr: no such key in the configuration; did you mean 'optimizer.lr'?"),
+        (["+foo=1"], "error: foo: no such key in the configuration"),
+        (["data=_base"], "error: data=_base: no such choice (data is one of: chen2018, folder, phantom, table)"),
+        (["out="], "error: out=: names nothing"),
         (["modell=effb3"], "error: modell: no such key in the configuration; did you mean 'model'?"),
         (["loss=focl"], "error: loss=focl: no such choice; did you mean 'focal'?"),
         (["experiment=demoo"], "error: experiment=demoo: no such choice; did you mean 'demo'?"),

@@ -4,7 +4,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from koa_lightning.errors import InputError
-from koa_lightning.overrides import key, quote, quote_paths, sort_out, value
+from koa_lightning.overrides import check_places, key, quote, quote_paths, sort_out, value
 
 PARSER = OverridesParser.create()
 
@@ -51,3 +51,13 @@ def test_flags_may_stand_anywhere():
 def test_an_unknown_flag_is_named():
     with pytest.raises(InputError, match=r"^--epochs: no such option; settings are typed as key=value"):
         sort_out(["--epochs", "5"])
+
+
+@pytest.mark.parametrize("override", ["out=", "ckpt=''", "input= ", "out=null", "data.root=", "tracking.uri=''"])
+def test_a_place_without_a_name_is_refused(override):
+    with pytest.raises(InputError, match=f"^{override}: names nothing; type {key(override)}=... with a name"):
+        check_places(["seed=1", override])
+
+
+def test_other_values_may_be_empty():
+    check_places(["side=", "ckpt=null", "out=x", "data.root=null", "name=''"])
