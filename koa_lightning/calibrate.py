@@ -29,7 +29,7 @@ def calibrate(cfg: DictConfig) -> dict[str, Any]:
 
     from koa_lightning import checkpoint
     from koa_lightning.evaluation_data import data_of
-    from koa_lightning.inference import grade_batches
+    from koa_lightning.inference import check_finite, grade_batches
     from koa_lightning.trust import foreign
     from koa_lightning.trust import part as trusted
     from koa_lightning.trust.fit import in_words
@@ -42,6 +42,7 @@ def calibrate(cfg: DictConfig) -> dict[str, Any]:
     net = read.network().to(device)
     with foreign.watching(net) as features:
         logits = torch.cat(list(grade_batches(net, data.val_dataloader(), device)))
+    check_finite(logits, read.path)
     read = trusted.fit_into(read, data, logits, features, cfg.method)
     print(in_words(read.record))
     described = trusted.look(data, "val", features) if read.inputs else None

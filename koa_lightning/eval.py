@@ -165,14 +165,18 @@ def grade_part(
         part: Its name.
         flip: Also grade the mirrored images, and average the logits.
         calibrated: With the probabilities that the checkpoint promises; the loss is that of the logits all the same.
+
+    Raises:
+        InputError: The network gives no numbers.
     """
     import torch
 
     from koa_lightning import assemble, table
-    from koa_lightning.inference import grade_batches
+    from koa_lightning.inference import check_finite, grade_batches
 
     device = next(net.parameters()).device
     logits = torch.cat(list(grade_batches(net, data.eval_dataloader(part), device, flip)))
+    check_finite(logits, read.path)
     knees = data.tables[part]
     predictions = table.predictions_table(knees, logits, net.spec.link, read.probabilities(logits, calibrated))
     loss = assemble.recorded_loss(read.record)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from koa_lightning.errors import InputError
 from koa_lightning.models.net import KneeNet
 
 
@@ -34,3 +36,17 @@ def grade_batches(
     net.eval()
     for batch in batches:
         yield grade_logits(net, batch["image"].to(device), flip).cpu()
+
+
+def check_finite(logits: Tensor, path: Path) -> None:
+    """Stop where a network gives no numbers, as a knee would be graded 0 by them.
+
+    Args:
+        logits: float N x K.
+        path: Of the checkpoint, for the message.
+
+    Raises:
+        InputError: A logit is NaN or infinite.
+    """
+    if not torch.isfinite(logits).all():
+        raise InputError(f"{path}: its network gives NaN or infinite logits: its weights are damaged; give another")

@@ -3,6 +3,7 @@
 Nothing here keeps state, so every function may be called from several threads at once.
 """
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from koa_lightning.data import png
 from koa_lightning.errors import InputError
 
 MAX_PIXELS = 100_000_000  # ten times a large radiograph; decoded it is 100 MB in 8 bits
+MAX_BYTES = 2 * 2**30  # more than the largest picture has, whatever its format
 MIN_SIDE = 8
 
 _MARK = slice(128, 132)  # where a DICOM file says "DICM"
@@ -63,17 +65,20 @@ def read_bytes(path: str | Path) -> bytes:
     """Read a whole file.
 
     Raises:
-        InputError: Missing, a folder, or it cannot be read.
+        InputError: Missing, a folder, larger than `MAX_BYTES`, or it cannot be read.
     """
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - a Path costs a twentieth of decoding a knee
-            return file.read()
+            size = os.fstat(file.fileno()).st_size
+            if size <= MAX_BYTES:
+                return file.read()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder, not an image; name a file in it") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise InputError(f"{path}: cannot be read ({one_line(error)}); check its permissions") from error
+    raise InputError(f"{path}: {size / 2**30:.1f} GB are too many for an image (2 at most); check what it is")
 
 
 def decode(data: bytes, name: str, dtype: DTypeLike = np.uint8) -> np.ndarray:

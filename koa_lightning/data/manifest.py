@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from koa_lightning.data.images import read_bytes
 from koa_lightning.errors import InputError
 
 GRADES = (0, 1, 2, 3, 4)
@@ -115,10 +116,10 @@ def hash_file(path: str) -> str:
     if path.startswith(PHANTOM):
         return hashlib.blake2b(path.encode(), digest_size=16).hexdigest()
     try:
-        return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
-    except FileNotFoundError:
-        raise InputError(f"{path}: the file is missing") from None
-    except OSError:
+        return hashlib.blake2b(read_bytes(path), digest_size=16).hexdigest()
+    except InputError as error:
+        if isinstance(error.__context__, FileNotFoundError):
+            raise InputError(f"{path}: the file is missing") from None
         return ""
 
 

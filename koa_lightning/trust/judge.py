@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from koa_lightning.errors import InputError
-from koa_lightning.inference import grade_logits
+from koa_lightning.inference import check_finite, grade_logits
 from koa_lightning.models.net import KneeNet
 from koa_lightning.trust import abstain, conformal, foreign
 from koa_lightning.trust.stored import left_out
@@ -86,9 +86,13 @@ def grade(
         calibrated: False: the raw probabilities.
         alpha: See `columns`.
         refer_below: See `columns`.
+
+    Raises:
+        InputError: The network gives no numbers.
     """
     with torch.no_grad(), foreign.watching(net) as features:
         logits = grade_logits(net, image, flip)
+    check_finite(logits, read.path)
     probabilities = read.probabilities(logits, calibrated)
     described = foreign.describe([image], features[:1]) if read.inputs else None
     judged = columns(read, logits, probabilities.numpy(), described, alpha=alpha, refer_below=refer_below)
