@@ -1,4 +1,10 @@
-"""The one exception for everything that the user can put right."""
+"""The one exception for everything that the user can put right, and where a disk was full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class InputError(Exception):
@@ -10,3 +16,18 @@ class InputError(Exception):
 
 class DivergedError(InputError):
     """The loss left the numbers: other settings may do better."""
+
+
+@contextmanager
+def naming(place: Path) -> Iterator[None]:
+    """Give an error of the disk the name of what was being written, which the system tells of opening alone.
+
+    Args:
+        place: A file, or its folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(place)
+        raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER, cli, speed
 from koa_lightning.config import validate
-from koa_lightning.errors import InputError
+from koa_lightning.errors import InputError, naming
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,10 +32,11 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
         cfg: The config `predict`, composed.
 
     Returns:
-        `exit_code` (1 where a file could not be read), `n_graded`, `n_failed`, `out`.
+        `exit_code` (1 where a file could not be read, 130 where it was interrupted), `n_graded`, `n_failed`, `out`.
 
     Raises:
         InputError: No image at all, none that can be read, or a checkpoint that cannot be read.
+        OSError: The disk is full; what was graded before is in `predictions.csv`.
     """
     validate(cfg)
     if cfg.batch_size is None:
@@ -58,28 +60,42 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     tables: list[pd.DataFrame] = []
     failed: dict[str, str] = {}
-    for start in range(0, len(paths), cfg.batch_size):
-        some = paths[start : start + cfg.batch_size]
-        tables += _grade_some(cfg, net, read, some, folder, failed)
-        if not cfg.quiet and len(paths) > cfg.batch_size:
-            print(f"{min(start + cfg.batch_size, len(paths))} of {len(paths)}", flush=True)
+    stopped = False
+    try:
+        for start in range(0, len(paths), cfg.batch_size):
+            some = paths[start : start + cfg.batch_size]
+            for rows in _grade_some(cfg, net, read, some, folder, failed):
+                _append(rows, folder / "predictions.csv", anew=not tables)
+                tables.append(rows)
+            if not cfg.quiet and len(paths) > cfg.batch_size:
+                print(f"{min(start + cfg.batch_size, len(paths))} of {len(paths)}", flush=True)
+    except KeyboardInterrupt:  # what is graded by now may have taken hours
+        if not tables:
+            raise
+        stopped = True
+    except OSError:
+        if tables:
+            print(f"{sum(map(len, tables))} of {len(paths)} graded; they are in {folder / 'predictions.csv'}")
+        raise
     if not tables:
         more = f" (and {len(failed) - 1} more like it)" if len(failed) > 1 else ""
         raise InputError(f"input={cfg.input}: no image that can be read: {next(iter(failed.values()))}{more}")
     for line in failed.values():
         cli.say_error(line)
-    (folder / "failed.json").write_text(json.dumps(failed, indent=1))
+    with naming(folder / "failed.json"):
+        (folder / "failed.json").write_text(json.dumps(failed, indent=1))
     rows = pd.concat(tables, ignore_index=True)
-    _write(rows, read, cfg, folder)
+    n_left = len(paths) - len(failed) - len(rows)
+    _write(rows, read, cfg, folder, n_left)
     for mark in read.marks:
         print(f"WARNING: the model carries the mark: {mark}")
     for line in judge.warnings(read.record, rows, cfg.refer_below):
         print(f"WARNING: {line}")
     print(DISCLAIMER)
-    graded = len(paths) - len(failed)
-    print(f"{graded} graded, {len(failed)} not readable; written to {folder}")
-    code = cli.DONE if not failed else cli.PARTLY
-    return {"exit_code": code, "n_graded": graded, "n_failed": len(failed), "out": str(folder)}
+    left = f", {n_left} not graded as it was stopped" if stopped else ""
+    print(f"{len(rows)} graded, {len(failed)} not readable{left}; written to {folder}")
+    code = cli.INTERRUPTED if stopped else cli.PARTLY if failed else cli.DONE
+    return {"exit_code": code, "n_graded": len(rows), "n_failed": len(failed), "out": str(folder)}
 
 
 def _grade_some(
@@ -123,6 +139,17 @@ def _grade_some(
     return [rows]
 
 
+def _append(rows: pd.DataFrame, file: Path, *, anew: bool) -> None:
+    """Add rows to a table, all or none of them, so that it holds what is graded whatever happens next."""
+    size = 0 if anew else file.stat().st_size
+    try:
+        with naming(file):
+            rows.to_csv(file, mode="w" if anew else "a", header=anew, index=False)
+    except OSError:
+        os.truncate(file, size)
+        raise
+
+
 def _draws(cfg: DictConfig) -> bool:
     return bool(cfg.overlays and cfg.explain.enabled)
 
@@ -146,8 +173,14 @@ def _overlays(
         file = folder / "overlays" / f"{_cut(Path(row['path']).stem)}-{tag}.png"
         grade = f"grade {row['predicted']} ({row['name']})" + (f", set {row['set']}" if row["set"] else "")
         words = [grade, *([row["refer"]] if row["refer"] else []), *read.marks, DISCLAIMER]
-        with_words(overlay(image, one), words).save(file)
         files.append(str(file))
+        try:
+            with naming(file):
+                with_words(overlay(image, one), words).save(file)
+        except OSError:  # none of these knees will be in the table
+            for each in files:
+                Path(each).unlink(missing_ok=True)
+            raise
     return files
 
 
@@ -177,11 +210,12 @@ def with_words(picture: np.ndarray, words: Sequence[str]) -> Image:
     return canvas
 
 
-def _write(rows: pd.DataFrame, read: Checkpoint, cfg: DictConfig, folder: Path) -> None:
+def _write(rows: pd.DataFrame, read: Checkpoint, cfg: DictConfig, folder: Path, n_left: int) -> None:
     from koa_lightning import table
     from koa_lightning.trust import judge
 
-    table.write(rows, folder)
+    with naming(folder):
+        table.write(rows, folder)
     knees = [
         {
             "path": row["path"],
@@ -196,8 +230,9 @@ def _write(rows: pd.DataFrame, read: Checkpoint, cfg: DictConfig, folder: Path) 
     ]
     method = read.record.get("calibration", {}).get("method", "none") if cfg.calibrated else "none"
     settings = {"calibration": method, "alpha": cfg.alpha, "refer_below": cfg.refer_below}
-    note = {"note": DISCLAIMER, "marks": read.marks, "checkpoint": str(read.path), **settings}
-    (folder / "predictions.json").write_text(json.dumps({**note, "knees": knees}, indent=1))
+    note = {"note": DISCLAIMER, "marks": read.marks, "checkpoint": str(read.path), "not_graded": n_left, **settings}
+    with naming(folder / "predictions.json"):
+        (folder / "predictions.json").write_text(json.dumps({**note, "knees": knees}, indent=1))
     for knee in knees[:20]:
         shares = " ".join(f"{p:.2f}" for p in knee["probabilities"])
         said = "".join(f"; {words}" for words in (f"set {knee['set']}" if knee["set"] else "", knee["refer"]) if words)

@@ -330,6 +330,14 @@ def test_bad_checkpoints(content, line, trained, launch, place):
     assert list((place / "outputs").iterdir()) == []
 
 
+def test_a_network_that_gives_no_numbers_is_refused(trained, measure, tmp_path):
+    content = torch.load(trained.best, weights_only=True)
+    content["state_dict"][list(content["state_dict"])[-1]][:] = float("nan")
+    torch.save(content, tmp_path / "nan.ckpt")
+    with pytest.raises(InputError, match=r"nan.ckpt: its network gives NaN or infinite logits: its weights are dam"):
+        measure(f"ckpt={tmp_path / 'nan.ckpt'}", "explain=none", "tracking=none")
+
+
 def test_a_checkpoint_that_was_cut_off(trained, launch, place):
     Path("cut.ckpt").write_bytes(trained.best.read_bytes()[:5000])
     ended = launch(eval.main, "ckpt=cut.ckpt")

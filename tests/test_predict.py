@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from koa_lightning import checkpoint, cli, predict, table
 from koa_lightning.config import compose
-from koa_lightning.data.images import read_image
+from koa_lightning.data.images import MAX_BYTES, read_image
 from koa_lightning.errors import InputError
 from koa_lightning.trust import judge
 
@@ -161,6 +162,91 @@ def test_the_overlays_of_an_earlier_run_are_not_graded(mixed, grade):
     first = grade(mixed, f"out='{mixed}/graded'")[0]
     again = grade(mixed, f"out='{mixed}/graded'")[0]
     assert [first["n_graded"], first["n_failed"]] == [again["n_graded"], again["n_failed"]] == [9, 1]
+
+
+@pytest.fixture
+def stops_at_the_third_batch(monkeypatch):
+    """Lets grading end with an error of a kind when the third batch is drawn."""
+
+    def set_up(error):
+        real, calls = predict._overlays, []
+
+        def stops(*arguments):
+            calls.append(len(calls))
+            if len(calls) == 3:
+                raise error
+            return real(*arguments)
+
+        monkeypatch.setattr(predict, "_overlays", stops)
+
+    return set_up
+
+
+def test_what_is_graded_is_kept_when_it_is_interrupted(mixed, grade, stops_at_the_third_batch, capsys):
+    stops_at_the_third_batch(KeyboardInterrupt())
+    result, rows, out = grade(mixed, "batch_size=2")
+    written = json.loads((out / "predictions.json").read_text())
+    assert (result["exit_code"], result["n_graded"]) == (cli.INTERRUPTED, 3)
+    assert len(rows) == len(written["knees"]) == 3  # two batches of two, of which one file is cut off
+    assert written["not_graded"] == 6
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"3 graded, 1 not readable, 6 not graded as it was stopped; written to {out}"
+    )
+
+
+def test_what_is_graded_is_kept_when_the_disk_is_full(mixed, grade, stops_at_the_third_batch, capsys, tmp_path):
+    stops_at_the_third_batch(OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(OSError, match="No space left"):
+        grade(mixed, "batch_size=2")
+    file = tmp_path / "out" / "predictions.csv"
+    assert list(pd.read_csv(file).columns) == TABLE
+    assert len(pd.read_csv(file)) == 3
+    assert capsys.readouterr().out.splitlines()[-1] == f"3 of 10 graded; they are in {file}"
+
+
+def test_a_table_on_a_full_disk_keeps_whole_rows(tmp_path, monkeypatch):
+    file, rows = tmp_path / "a.csv", pd.DataFrame({"path": ["x"], "p0": [0.5]})
+    predict._append(rows, file, anew=True)
+    before = file.read_text()
+
+    def full(self, file, **_):
+        with file.open("a") as opened:
+            opened.write("half a r")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pd.DataFrame, "to_csv", full)
+        with pytest.raises(OSError, match=str(file)):
+            predict._append(rows, file, anew=False)
+    assert file.read_text() == before
+    predict._append(rows, file, anew=False)
+    assert len(pd.read_csv(file)) == 2
+
+
+def test_interrupted_before_anything_is_graded(mixed, grade, monkeypatch):
+    def stops(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predict, "_overlays", stops)
+    with pytest.raises(KeyboardInterrupt):
+        grade(mixed)
+
+
+def test_a_network_that_gives_no_numbers_is_refused(mixed, grade, trained, tmp_path):
+    content = torch.load(trained.best, weights_only=True)
+    last = list(content["state_dict"])[-1]
+    content["state_dict"][last][:] = float("nan")
+    torch.save(content, tmp_path / "nan.ckpt")
+    with pytest.raises(InputError, match=r"nan.ckpt: its network gives NaN or infinite logits: its weights are dam"):
+        grade(mixed, "overlays=false", ckpt=tmp_path / "nan.ckpt")
+
+
+def test_a_file_too_large_for_an_image_is_told(mixed, grade, capsys):
+    with (mixed / "huge.png").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    result, _, _ = grade(mixed, "overlays=false")
+    assert (result["n_graded"], result["n_failed"]) == (9, 2)
+    assert f"error: {mixed}/huge.png: 2.0 GB are too many for an image (2 at most)" in capsys.readouterr().err
 
 
 def test_without_overlays(mixed, grade):
