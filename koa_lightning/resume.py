@@ -131,6 +131,19 @@ def check(cfg: DictConfig, record: Mapping[str, Any], folder: Path, epochs_done:
             )
 
 
+def check_free(folder: Path) -> None:
+    """Stop where a new run would overwrite what another has made.
+
+    Raises:
+        InputError: At least an epoch of another run is in the folder.
+    """
+    made = [folder / "checkpoints" / "best.ckpt", folder / "history.csv"]
+    if is_main() and any(file.exists() for file in made):
+        last = folder / "checkpoints" / "last.ckpt"
+        go_on = f"type ckpt={last} to go on with it, or " if last.exists() else "type "
+        raise InputError(f"out={folder}: holds a run already; {go_on}another out=FOLDER for a new one")
+
+
 def check_data(cfg: DictConfig, record: Mapping[str, Any], fingerprint: str) -> None:
     """Stop where the data is not that of the run.
 

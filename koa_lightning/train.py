@@ -72,6 +72,8 @@ def _train(cfg: DictConfig, folder: Path, manifest: Path) -> dict[str, Any]:
     resumed = checkpoint.read(cfg.ckpt) if cfg.ckpt else None
     if resumed is not None:
         resume.check(cfg, resumed.record, folder, resumed.epochs_done)
+    else:
+        resume.check_free(folder)
     check_server(cfg.tracking, resumed.record["tracking"].get("uri") if resumed else None)  # before long work
     L.seed_everything(cfg.seed, verbose=False)
     data = assemble.data_module(cfg.data, cfg.seed, cfg.quiet)

@@ -280,6 +280,17 @@ def test_a_run_that_is_interrupted_before_its_first_epoch_offers_no_earlier_chec
     assert "interrupted; no epoch had begun, start again" in capsys.readouterr().out
 
 
+def test_a_folder_that_holds_a_run_is_left_as_it_is(trained, tiny):
+    before = {path: path.stat().st_mtime_ns for path in trained.out.rglob("*") if path.is_file()}
+    last = trained.out / "checkpoints/last.ckpt"
+    with pytest.raises(InputError) as caught:
+        train(tiny.config("explain=none", "tracking=none", f"out={trained.out}"))
+    assert str(caught.value) == (
+        f"out={trained.out}: holds a run already; type ckpt={last} to go on with it, or another out=FOLDER for a new one"
+    )
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
 def test_a_server_that_is_away_is_told_before_the_data_are_read(place, tiny, monkeypatch):
     from koa_lightning.data.datamodule import KneeDataModule
 
