@@ -285,9 +285,8 @@ def test_a_folder_that_holds_a_run_is_left_as_it_is(trained, tiny):
     last = trained.out / "checkpoints/last.ckpt"
     with pytest.raises(InputError) as caught:
         train(tiny.config("explain=none", "tracking=none", f"out={trained.out}"))
-    assert str(caught.value) == (
-        f"out={trained.out}: holds a run already; type ckpt={last} to go on with it, or another out=FOLDER for a new one"
-    )
+    go_on = f"type ckpt={last} to go on with it, or another out=FOLDER for a new one"
+    assert str(caught.value) == f"out={trained.out}: holds a run already; {go_on}"
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
