@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ _NUMBERS: dict[str, tuple[type, float, float]] = {
     "optimizer.unfreeze_every": (int, 0, 100_000),
     "optimizer.frozen_stages": (int, 0, 1000),
     "optimizer.layer_decay": (float, 0.01, 1.0),
+    "callbacks.early_stopping.patience": (int, 1, 100_000),
+    "callbacks.ema.decay": (float, 0.0, 0.999999),
     "explain.every_n_epochs": (int, 0, 100_000),
     "explain.n_worst": (int, 0, 1000),
     "explain.n_tested": (int, 1, 1_000_000),
@@ -111,6 +113,10 @@ _MAY_BE_NULL = {
     "trainer.gradient_clip_val", "trainer.limit_epochs", "trainer.limit_train_batches", "trainer.limit_val_batches",
     "spacing", "trial", "refer_below", "refer_risk",
 }  # fmt: skip
+# lists of names, or one name
+_NAMES = {"subgroups", "readers", "checks", "metrics"}
+# names and what belongs to them, with how to type one
+_MAPPINGS = {"edges": "edges={age:[50,60,70]}", "tracking.tags": "tracking.tags={site:berlin}"}
 # metrics without the ends of their names; what is in neither has no best value, e.g. a coverage or a count
 _LESS_IS_BETTER = {"loss", "mae", "rps", "brier", "log_loss", "ece", "ece_classwise", "aurc"}
 _MORE_IS_BETTER = {
@@ -186,8 +192,15 @@ def validate(cfg: DictConfig) -> None:
             continue
         check = _check_number if key in _NUMBERS else _check_choice
         check(key, value)
-    if OmegaConf.select(cfg, "out", default="") is None:
-        raise InputError("out: must name a folder; type out=FOLDER, or leave it away")
+    for key in _NAMES & cfg.keys():
+        _check_names(key, cfg[key])
+    for key, example in _MAPPINGS.items():
+        value = OmegaConf.select(cfg, key)
+        if value is not None and not isinstance(value, Mapping):
+            raise InputError(f"{key}={_typed(value)}: must be names with what belongs to each; type e.g. {example}")
+    for key, example in (("out", "FOLDER"), ("monitor", "val/quadratic_kappa")):
+        if key in cfg and not isinstance(cfg[key], str):
+            raise InputError(f"{key}={_typed(cfg[key])}: must be a name; type {key}={example}, or leave it away")
     folds, fold = OmegaConf.select(cfg, "data.folds"), OmegaConf.select(cfg, "data.fold")
     if folds is not None and fold is not None and fold >= folds:
         raise InputError(f"data.fold={fold}: with data.folds={folds} it must be 0 to {folds - 1}")
@@ -214,6 +227,12 @@ def _check_number(key: str, value: Any) -> None:
     if not fits or not low <= value <= high:
         noun = "a whole number" if kind is int else "a number"
         raise InputError(f"{key}={_typed(value)}: must be {noun} from {low:g} to {high:g}")
+
+
+def _check_names(key: str, value: Any) -> None:
+    names = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    if value is not None and not all(isinstance(name, str) for name in names):
+        raise InputError(f"{key}={_typed(value)}: must be a name, or names as {key}=[A,B]")
 
 
 def _check_choice(key: str, value: Any) -> None:

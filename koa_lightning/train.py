@@ -64,6 +64,7 @@ def _train(cfg: DictConfig, folder: Path, manifest: Path) -> dict[str, Any]:
 
     from koa_lightning import assemble, callbacks, checkpoint, finish
     from koa_lightning.explain import cam
+    from koa_lightning.models.grader import check_metric
     from koa_lightning.sweeps import trial
     from koa_lightning.sweeps.callback import reporter
     from koa_lightning.tracking.begin import check_server, open_run
@@ -84,6 +85,8 @@ def _train(cfg: DictConfig, folder: Path, manifest: Path) -> dict[str, Any]:
     module, plan = assemble.grader(cfg, data, resumed)
     if cfg.explain.enabled:
         cam.check(module.net, cfg.data.image_size, "explain=none", **cam.asked(cfg.explain, module.net))
+    if cfg.callbacks.get("early_stopping"):
+        check_metric(str(cfg.callbacks.early_stopping.monitor), "callbacks.early_stopping.monitor")
     history, report = callbacks.History(folder / "history.csv"), reporter(folder)
     before = resumed.record["tracking"] if resumed else {}
     run = open_run(cfg.tracking, folder, assemble.run_name(cfg), before.get("run_id") or None, before.get("uri"))

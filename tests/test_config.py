@@ -101,7 +101,12 @@ def test_every_key_that_is_checked_is_one(composed):
         ("trainer.precision", "fp8", "trainer.precision=fp8: must be one of auto, fp32, bf16, bf16-hybrid, fp16"),
         ("monitor", "val/loss", "mode=max: the best val/loss is the min; type mode=min"),
         ("mode", "min", "mode=min: the best val/quadratic_kappa is the max; type mode=max"),
-        ("out", None, "out: must name a folder"),
+        ("out", None, "out=null: must be a name; type out=FOLDER, or leave it away"),
+        ("monitor", None, "monitor=null: must be a name; type monitor=val/quadratic_kappa"),
+        ("monitor", -1, "monitor=-1: must be a name"),
+        ("callbacks.early_stopping.patience", 0, "callbacks.early_stopping.patience=0: must be a whole number from 1"),
+        ("callbacks.early_stopping.patience", None, "callbacks.early_stopping.patience=null: must be a whole number"),
+        ("tracking.tags", "abc", "tracking.tags=abc: must be names with what belongs to each; type e.g. tracking.tags"),
         ("data.fraction", 0, "data.fraction=0: must be a number from 0.001 to 1"),
         ("optimizer.layer_decay", 2, "optimizer.layer_decay=2: must be a number from 0.01 to 1"),
         ("data.fold", 5, "data.fold=5: with data.folds=5 it must be 0 to 4"),
@@ -115,6 +120,23 @@ def test_a_wrong_value_is_named_with_what_it_may_be(key, value, line, phantoms):
     OmegaConf.update(cfg, key, value)
     with pytest.raises(InputError) as caught:
         validate(cfg)
+    assert str(caught.value).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "line"),
+    [
+        ("eval", "edges=50", "edges=50: must be names with what belongs to each; type e.g. edges={age:[50,60,70]}"),
+        ("eval", "edges=[50]", "edges=[50]: must be names with what belongs to each"),
+        ("eval", "subgroups=-1", "subgroups=-1: must be a name, or names as subgroups=[A,B]"),
+        ("eval", "readers=[1]", "readers=[1]: must be a name, or names as readers=[A,B]"),
+        ("audit", "checks=-1", "checks=-1: must be a name, or names as checks=[A,B]"),
+        ("compare_predictions", "metrics=-1", "metrics=-1: must be a name, or names as metrics=[A,B]"),
+    ],
+)
+def test_what_must_be_names_is_checked(name, override, line):
+    with pytest.raises(InputError) as caught:
+        validate(compose(name, ["ckpt=x", override] if name == "eval" else [override]))
     assert str(caught.value).startswith(line)
 
 

@@ -298,6 +298,11 @@ def test_a_server_that_is_away_is_told_before_the_data_are_read(place, tiny, mon
         train(tiny.config("explain=none", "out=o", "tracking.uri=http://127.0.0.1:9"))
 
 
+def test_a_metric_to_stop_by_that_is_none_is_one_line(place, tiny):
+    with pytest.raises(InputError, match=r"^callbacks.early_stopping.monitor=val/kapa: no such metric; did you mean"):
+        train(tiny.config("explain=none", "tracking=none", "out=o", "callbacks.early_stopping.monitor=val/kapa"))
+
+
 def test_a_share_of_batches_that_is_none_is_one_line(place, tiny):
     with pytest.raises(InputError, match=r"^trainer: .*limit_train_batches"):
         train(tiny.config("explain=none", "tracking=none", "out=o", "trainer.limit_train_batches=0.01"))
