@@ -101,7 +101,7 @@ def _facts(cfg: DictConfig, knees: Knees, kinds: set[str], found: list[Finding])
         "version": __version__,
         "data": str(cfg.data.name),
         "source": str(cfg.data.get("table") or cfg.data.get("root") or cfg.data.name),
-        "marks": ["phantom data"] if cfg.data.name == "phantom" else [],
+        "marks": mf.marks(rows),
         "fingerprint": mf.fingerprint(rows, parts),
         "n_knees": len(rows),
         "n_patients": int(rows.loc[rows["patient"] != "", "patient"].nunique()),

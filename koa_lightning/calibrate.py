@@ -47,7 +47,8 @@ def calibrate(cfg: DictConfig) -> dict[str, Any]:
     print(in_words(read.record))
     described = trusted.look(data, "val", features) if read.inputs else None
     measured = trusted.measure_part(read, data.tables["val"], logits, described, alpha=cfg.alpha)
-    written = trusted.write(measured, f"{data.name}, validation part", [*read.marks, *data.marks], folder)
+    marks = list(dict.fromkeys([*read.marks, *data.marks]))
+    written = trusted.write(measured, f"{data.name}, validation part", marks, folder)
     print("\n".join(written.lines))
     print(DISCLAIMER)
     print(f"stored in {read.path}; what was measured is in {folder}")

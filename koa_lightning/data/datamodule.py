@@ -87,7 +87,7 @@ class KneeDataModule(L.LightningDataModule):
         self.datasets: dict[str, KneeDataset] = {}
         self.tables: dict[str, pd.DataFrame] = {}
         self.counts: dict[str, list[int]] = {}
-        self.marks: list[str] = ["phantom data"] if name == "phantom" else []
+        self.marks: list[str] = []
         self._said: set[str] = set()
         self.fingerprint = ""
         self.split_name = ""  # says how the parts were made; of a table, its checksum
@@ -174,6 +174,7 @@ class KneeDataModule(L.LightningDataModule):
         """
         where = f"data={self.name}"
         manifest = self.source()
+        self.marks += [mark for mark in mf.marks(manifest) if mark not in self.marks]
         if (manifest["patient"] == "").any():
             self._mark(
                 "patients unknown",

@@ -48,6 +48,11 @@ def make(rows: pd.DataFrame, where: str) -> pd.DataFrame:
     return frame[[*COLUMNS, *extra]]
 
 
+def marks(manifest: pd.DataFrame) -> list[str]:
+    """Return what no figure may hide of the knees themselves: that some are drawn, whatever the data's name."""
+    return ["phantom data"] if manifest["path"].str.startswith(PHANTOM).any() else []
+
+
 def relative_paths(paths: pd.Series, base: Path | None) -> list[str]:
     """Return paths from the data's folder on, so that they stay the same where it moves or is typed another way.
 

@@ -560,6 +560,12 @@ def test_every_data_config_makes_its_data_module(root, tmp_path):
         assert next(iter(data.train_dataloader()))["image"].shape == (4, 1, 32, 32)
 
 
+def test_drawn_knees_are_marked_whatever_the_data_are_called(tmp_path):
+    overrides = ["data.name=mine", "data.source.n_patients=40", f"data.cache_dir={tmp_path}", "data.image_size=32"]
+    data = assemble.data_module(compose("train", overrides).data, quiet=True).prepare(PARTS)
+    assert (data.name, data.marks) == ("mine", ["phantom data"])
+
+
 def test_a_dataset_of_plain_arrays_works_too():
     images = np.arange(5 * 4, dtype=np.uint8).reshape(5, 2, 2)
     data = KneeDataset(images, np.array([4, 0, 2]), np.array([3, -1, 0], dtype=np.int8))
