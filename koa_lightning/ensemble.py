@@ -74,7 +74,6 @@ def _measure(
     from koa_lightning.reports import figures
 
     folder = Path(cfg.out)
-    measured.check(cfg, predictions)
     metrics = measure_table(predictions)
     found = measured.measure(cfg, predictions, folder)
     files = [*table.write(predictions, folder), *write(facts, tables, metrics, folder)]
@@ -126,8 +125,9 @@ def grade(cfg: DictConfig, reads: Sequence[Checkpoint]) -> tuple[pd.DataFrame, d
         checkpoint, run_id, n_knees), `said`, `calibrated`, `out_of_fold`, `marks`, `data`, `fingerprint`.
 
     Raises:
-        InputError: The members do not fit together, or were trained on all of these knees.
+        InputError: The members do not fit together, or were trained on all of these knees; see also `measured.check`.
     """
+    from koa_lightning import measured
     from koa_lightning.evaluation_data import data_for
 
     names = members.names([read.path for read in reads])
@@ -135,6 +135,7 @@ def grade(cfg: DictConfig, reads: Sequence[Checkpoint]) -> tuple[pd.DataFrame, d
     modules = [data_for(cfg, read) for read in reads]
     own = not cfg.get("data")
     knees = unseen.of_their_own(cfg, modules, names) if own else unseen.of_other_data(cfg, modules, reads, names)
+    measured.check(cfg, knees.rows.take(np.flatnonzero(knees.allowed.any(axis=0))))
     print(knees.said, flush=True)
     tables, marks = {}, []
     for number, (name, read, module) in enumerate(zip(names, reads, modules, strict=True)):

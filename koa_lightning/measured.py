@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning import results
+from koa_lightning import dossier, results
 from koa_lightning.metrics import intervals as iv
 from koa_lightning.metrics import readers, subgroups, thresholds
 from koa_lightning.metrics.intervals import Interval
@@ -42,17 +42,22 @@ class Measured:
 
 
 def check(cfg: DictConfig, table: pd.DataFrame) -> None:
-    """Stop before anything is graded where the subgroups or readers asked for cannot be measured.
+    """Stop before anything is graded where what is asked for besides cannot be measured or told.
 
     Args:
         cfg: The config `eval`.
         table: Of knees, with the columns that the predictions table will have besides its own.
 
     Raises:
-        InputError: Naming the column.
+        InputError: Naming the column of `subgroups` or `readers`, or the file of `thresholds` or `audit`.
     """
     subgroups.check(table, names(cfg.subgroups), edges(cfg))
     readers.check(table, names(cfg.readers))
+    if cfg.thresholds is not None:
+        known = table.assign(grade=table["grade"].astype("Int64").mask(table["grade"] < 0))
+        thresholds.read(cfg.thresholds, known)
+    if cfg.audit:
+        dossier.read_audit(Path(cfg.audit).expanduser())
 
 
 def names(value: Any) -> list[str]:

@@ -61,18 +61,21 @@ def split(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _rows(data: KneeDataModule) -> pd.DataFrame:
-    """Return the manifest with its parts, and with `fold` where there are folds."""
+    """Return the manifest with its parts, and with `fold` where there are folds; none that `train` would refuse."""
     import pandas as pd
 
     n_folds, data.folds = data.folds, None
     rows = data.manifest()
+    data.check_parts(rows, PARTS)
     if n_folds is None:
         return rows
     rows["fold"] = pd.array([pd.NA] * len(rows), dtype="Int64")
     data.folds = n_folds
     for data.fold in range(n_folds):
         with contextlib.redirect_stderr(io.StringIO()):  # said above
-            rows.loc[data.manifest()["split"] == "val", "fold"] = data.fold
+            parts = data.manifest()
+        data.check_parts(parts, PARTS)
+        rows.loc[parts["split"] == "val", "fold"] = data.fold
     return rows
 
 

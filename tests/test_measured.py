@@ -105,3 +105,24 @@ def test_what_cannot_be_measured_stops_before_anything_is_graded(table):
         measured.check(config("subgroups=sit"), table)
     with pytest.raises(InputError, match="readers=reader_3: no such column"):
         measured.check(config("readers=[reader_1,reader_3]"), table)
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("thresholds=none.json", "thresholds=none.json: not a readable JSON file"),
+        ("audit=none", "audit=none: no audit.json"),
+    ],
+)
+def test_files_that_are_asked_for_are_looked_at_before_anything_is_graded(override, line, table):
+    with pytest.raises(InputError, match=f"^{line}"):
+        measured.check(config(override), table)
+
+
+def test_thresholds_tuned_on_these_knees_are_refused_before_anything_is_graded(table, tmp_path):
+    file = tmp_path / "thresholds.json"
+    file.write_text(json.dumps(thresholds.tune(table)))
+    with pytest.raises(InputError, match="tuned on the very knees that are measured"):
+        measured.check(config(f"thresholds='{file}'"), table)
+    unknown = table.assign(grade=-1)  # as a manifest has it; such knees tune nothing
+    measured.check(config(f"thresholds='{file}'"), unknown)

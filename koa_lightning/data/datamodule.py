@@ -122,7 +122,7 @@ class KneeDataModule(L.LightningDataModule):
         )
         readable = self._readable(rows, cache.unreadable)
         if not readable.all():
-            self._check_parts(rows[readable], parts)
+            self.check_parts(rows[readable], parts)
         if len(parts) > 1:
             known = leakage.known_pairs(rows["hash"], rows["path"])
             self._refuse(leakage.shared_knees(rows, cache.pixels, known, f"data={self.name}"))
@@ -148,7 +148,7 @@ class KneeDataModule(L.LightningDataModule):
             InputError: Whatever is wrong with the names, grades or parts, in one line.
         """
         manifest = self.manifest(parts)
-        self._check_parts(manifest, parts)
+        self.check_parts(manifest, parts)
         return manifest[manifest["split"].isin(list(parts))].reset_index(drop=True)
 
     def manifest(self, parts: Sequence[str] = mf.PARTS) -> pd.DataFrame:
@@ -209,7 +209,16 @@ class KneeDataModule(L.LightningDataModule):
         self.split_name, self._table = made.name, made.table
         return made.manifest
 
-    def _check_parts(self, manifest: pd.DataFrame, parts: Sequence[str]) -> None:
+    def check_parts(self, manifest: pd.DataFrame, parts: Sequence[str]) -> None:
+        """Stop where a part has no knee, or one that is trained on or chosen by lacks a grade.
+
+        Args:
+            manifest: With its parts.
+            parts: Those that will be read.
+
+        Raises:
+            InputError: Naming the part.
+        """
         where = f"data={self.name}"
         present = set(manifest["split"].unique())
         for part in parts:

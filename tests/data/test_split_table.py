@@ -322,3 +322,16 @@ def test_any_split_survives_the_file(tmp_path_factory, patients, n, seed):
     for fold in range(n or 1):
         back = split_table.assign(whole, table, folder, parts=set(mf.PARTS), n_folds=n, fold=fold, seed=0)
         assert back["split"].tolist() == make(fold, n)["split"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["data.val_fraction=0"], "data=folder: no knee in the val part; parts there: train, test"),
+        (["data.folds=9"], "data=folder: the val part has no image of grade"),
+    ],
+)
+def test_a_split_that_train_would_refuse_is_not_written(overrides, line, written, folder):
+    with pytest.raises(InputError, match=f"^{line}"):
+        written(*overrides)
+    assert not (folder.parent / "out").exists()
