@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -169,12 +170,15 @@ def read(path: str | Path) -> Checkpoint:
         )
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
+        changed = zipfile.is_zipfile(file) and zipfile.ZipFile(file).testzip()  # torch does not look
     except pickle.UnpicklingError as error:
         raise InputError(f"ckpt={path}: {_why_not(error)}") from None
     except PermissionError:
         raise InputError(f"ckpt={path}: no permission to read it") from None
     except Exception:  # a damaged file makes torch raise nearly anything
         raise InputError(f"ckpt={path}: not a checkpoint, or cut off while it was written; give another") from None
+    if changed:
+        raise InputError(f"ckpt={path}: damaged: its bytes are not those that were written ({changed}); give another")
     record = content.get(RECORD) if isinstance(content, dict) else None
     if not isinstance(record, dict) or "net" not in record:
         raise InputError(f"ckpt={path}: a checkpoint of another program; give one that koa_lightning.train wrote")

@@ -69,6 +69,7 @@ def launch(config_name: str, function: str, before: Callable[[list[str]], list[s
             print(keys.help_text(config_name))
             sys.exit(DONE)
         overrides.check_places(rest)
+        keys.check_choices(rest)
         if "-m" in flags or "--multirun" in flags:
             rest, sweep = _name_sweep(rest, config_name)
         elif searched := next((item for item in rest if overrides.key(item) == "sweep"), None):

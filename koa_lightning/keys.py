@@ -25,12 +25,8 @@ def check(cfg: DictConfig, config_name: str, typed: Sequence[str] = (), folders:
         folders: Of `--config-dir`, for the message.
 
     Raises:
-        InputError: Naming the key, or a choice that is none.
+        InputError: Naming the key.
     """
-    for item in typed:  # what choices share is a file beside them, but none of them
-        group, choice = overrides.key(item), overrides.value(item)
-        if choice.startswith("_") and (config_dir() / group).is_dir():
-            raise InputError(_no_choice(group, choice))
     known = set(known_keys(config_name))
     wrong = next((name for name in _fixed(cfg) if name not in known), None)
     if wrong is None:
@@ -42,6 +38,25 @@ def check(cfg: DictConfig, config_name: str, typed: Sequence[str] = (), folders:
             "name the folder that holds it by --config-dir"
         )
     raise InputError(unknown(wrong, config_name))
+
+
+def check_choices(typed: Sequence[str]) -> None:
+    """Stop where a group is typed with nothing, or with the file of what its choices share.
+
+    Args:
+        typed: The overrides.
+
+    Raises:
+        InputError: Naming the group and its choices.
+    """
+    for item in typed:
+        group, choice = overrides.key(item), overrides.value(item)
+        if (choice not in ("", "null") and not choice.startswith("_")) or not group:
+            continue
+        if (config_dir() / group).is_dir():
+            raise InputError(
+                f"{item}: one of its choices is needed ({group} is one of: {', '.join(choices_of(group))})"
+            )
 
 
 def help_text(config_name: str) -> str:

@@ -119,6 +119,17 @@ def test_a_damaged_byte_in_the_middle_is_no_traceback(save, tmp_path):
             assert "\n" not in str(error)
 
 
+def test_a_damaged_number_is_refused(save, tmp_path):
+    file, bad = save(), tmp_path / "bad.ckpt"
+    with zipfile.ZipFile(file) as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+        content = archive.read(largest)
+    whole = file.read_bytes()
+    place = whole.index(content) + len(content) // 2
+    bad.write_bytes(whole[:place] + bytes([whole[place] ^ 0x01]) + whole[place + 1 :])
+    refused(bad, r"damaged: its bytes are not those that were written \(.*\); give another")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_no_permission(save):
     file = save()

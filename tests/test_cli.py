@@ -88,7 +88,6 @@ def test_help_of_the_others(main, launch):
     [
         (["optimzer.lr=0.1"], "error: optimzer.lr: no such key in the configuration; did you mean 'optimizer.lr'?"),
         (["+foo=1"], "error: foo: no such key in the configuration"),
-        (["data=_base"], "error: data=_base: no such choice (data is one of: chen2018, folder, phantom, table)"),
         (["out="], "error: out=: names nothing"),
         (["modell=effb3"], "error: modell: no such key in the configuration; did you mean 'model'?"),
         (["loss=focl"], "error: loss=focl: no such choice; did you mean 'focal'?"),

@@ -96,3 +96,15 @@ def test_a_group_that_is_missing_in_ones_own_folder_is_said():
         InputError, match=r"^\+experiments=mine/best: there is no folder experiments in --config-dir /x"
     ):
         keys.check(compose("train", [typed]), "train", [typed], ["/x"])
+
+
+@pytest.mark.parametrize("override", ["data=_base", "data=null", "data=", "~data", "+data=null"])
+def test_a_group_needs_one_of_its_choices(override):
+    with pytest.raises(InputError) as caught:
+        keys.check_choices(["seed=1", override])
+    ends = "one of its choices is needed (data is one of: chen2018, folder, phantom, table)"
+    assert str(caught.value) == f"{override}: {ends}"
+
+
+def test_what_is_no_group_may_be_null():
+    keys.check_choices(["ckpt=null", "name=", "~optimizer.factory.fused", "loss=focal", "=3"])

@@ -197,7 +197,7 @@ def _build(
     part = final.parent / f"{final.stem}.{os.getpid()}.part"
     needed, free = math.prod(shape), shutil.disk_usage(final.parent).free
     if needed > free:  # said now, not after an hour of decoding
-        raise OSError(errno.ENOSPC, f"it needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free")
+        raise OSError(errno.ENOSPC, f"it needs {needed / 1e6:,.1f} MB and {free / 1e6:,.1f} MB are free")
     record = Record({}, [], [], [])
     try:
         # Written, not mapped: a full disk is an error here, and would kill the process there (SIGBUS).

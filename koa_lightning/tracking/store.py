@@ -121,7 +121,9 @@ def _open_sqlite(uri: str, create: bool) -> Store:
     with failing_as_input_error(f"tracking database {database}"):
         if create:
             database.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(database.with_name(database.name + ".lock"), timeout=_LOCK_SECONDS):
+            lock = database.with_name(database.name + ".lock")
+            lock.touch()  # filelock would wait for a place where nothing can be made
+            with FileLock(lock, timeout=_LOCK_SECONDS):
                 if not database.exists():
                     _create_database(database)
                 store.client()  # its first one adds MLflow's default experiment

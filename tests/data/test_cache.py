@@ -396,7 +396,7 @@ def test_no_space_is_said_before_anything_is_decoded(knees, tmp_path, monkeypatc
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 10))
     monkeypatch.setattr(cache, "read_image", None)
-    with pytest.raises(InputError, match=r"cannot be written .*it needs 0.0 GB and 0.0 GB are free.*data.cache_dir"):
+    with pytest.raises(InputError, match=r"cannot be written .*it needs 0.0 MB and 0.0 MB are free.*data.cache_dir"):
         opened(knees(), tmp_path / "cache")
     assert nothing_whole(tmp_path / "cache")
 
