@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,7 @@ from koa_lightning.models.net import KneeNet
 from koa_lightning.reports import figures
 from koa_lightning.resume import DONE_FILE
 from koa_lightning.sweeps import trial
+from koa_lightning.tracking.addresses import public
 from koa_lightning.trust import foreign
 from koa_lightning.trust import part as trusted
 from koa_lightning.trust.conformal import ALPHA
@@ -90,11 +92,25 @@ def conclude(cfg: DictConfig, folder: Path, result: dict[str, Any]) -> dict[str,
     known = {name: value for name, value in result.items() if value == value}
     (folder / DONE_FILE).write_text(json.dumps(known, indent=1))
     if result["run_id"]:
-        print(f"MLflow run {result['run_id']} (look at it: make ui)")
+        print(f"MLflow run {result['run_id']} (look at it: {how_to_look(cfg.tracking.uri)})")
     shown = f"epoch {result['best_epoch']}, {cfg.monitor} {result.get(cfg.monitor, float('nan')):.4f}"
     what = "pruned; last" if result.get("pruned") else "best"
     print(f"{what} checkpoint: {result['checkpoint']} ({shown})", flush=True)
     return result
+
+
+def how_to_look(uri: str | None) -> str:
+    """Return what shows the tracked runs: the command, or the address of a server.
+
+    Args:
+        uri: As configured; None: of MLFLOW_TRACKING_URI, else the database in the current folder.
+    """
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if uri and uri.startswith(("http://", "https://")):
+        return public(uri)
+    if not uri and Path("Makefile").is_file():  # a checkout
+        return "make ui"
+    return f"mlflow ui --backend-store-uri {shlex.quote(uri or 'sqlite:///mlruns/mlflow.db')}"
 
 
 def keep(cfg: DictConfig, folder: Path, module: KneeGrader, history: History, run: Any) -> None:

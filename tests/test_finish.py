@@ -123,7 +123,26 @@ def test_only_what_is_missing_is_logged_again(history):
     assert [step for step, _ in stored["val/mae"]] == [0, 1]
 
 
-def test_conclude(tiny, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("uri", "files", "expected"),
+    [
+        (None, ["Makefile"], "make ui"),
+        (None, [], "mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db"),
+        ("sqlite:////a b/x.db", ["Makefile"], "mlflow ui --backend-store-uri 'sqlite:////a b/x.db'"),
+        ("http://me:secret@server:5000", [], "http://server:5000"),
+    ],
+)
+def test_how_to_look_at_the_runs(uri, files, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name in files:
+        (tmp_path / name).touch()
+    assert finish.how_to_look(uri) == expected
+
+
+def test_conclude(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Makefile").touch()
     result = {"val/quadratic_kappa": 0.25, "val/mae": float("nan"), "best_epoch": 1, "checkpoint": "x/best.ckpt",
               "run_id": "abc", "exit_code": cli.DONE}  # fmt: skip
     assert finish.conclude(tiny.config(), tmp_path, result) is result
