@@ -124,11 +124,10 @@ def _run_job(cfg: DictConfig, function: str, config_name: str) -> tuple[int, flo
     run_folder = Path(HydraConfig.get().runtime.output_dir)
     many = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
+        own = [source.path for source in HydraConfig.get().runtime.config_sources if source.provider == "command-line"]
+        keys.check(cfg, config_name, HydraConfig.get().overrides.task, own)
         with open_dict(cfg):
             cfg.out = str(run_folder)  # in a sweep every job has its own folder
-        hydra_cfg = HydraConfig.get()
-        own = [source.path for source in hydra_cfg.runtime.config_sources if source.provider == "command-line"]
-        keys.check(cfg, config_name, hydra_cfg.overrides.task, own)
         validate(cfg)
         module, name = function.split(":")
         result: dict[str, Any] = getattr(importlib.import_module(module), name)(cfg) or {}

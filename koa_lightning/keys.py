@@ -93,13 +93,15 @@ def unknown(key: str, config_name: str) -> str:
         config_name: The primary config, e.g. `train`.
     """
     group, _, rest = key.partition(".")
+    if group not in _defaults(config_name)[1]:
+        group = rest = ""  # another command has it
     if group == "sweep" and rest in _keys_of("sweep/_base"):
         return f"{key}: only a sweep with Optuna has it; type sweep=tpe (random, grid, qmc, multi) too"
     holders = [choice for choice in choices_of(group) if rest in _keys_of(f"{group}/{choice}")] if rest else []
     if holders:
         return f"{key}: only {group}={' or '.join(holders)} has it; type {group}=... too"
-    of_choices = {f"{group}.{name}" for choice in choices_of(group) for name in _keys_of(f"{group}/{choice}")}
-    hint = nearest(key, [*(sorted(of_choices) if rest else []), *known_keys(config_name)])
+    of_choices = {f"{group}.{name}" for name in _of_group(group)} if rest else set()
+    hint = nearest(key, [*sorted(of_choices), *known_keys(config_name)])
     return f"{key}: no such key in the configuration{hint} (all keys: add --cfg job)"
 
 

@@ -45,6 +45,7 @@ def test_what_hydra_refuses_is_one_line_with_the_nearest_right_key(overrides, st
 
 def test_eval_names_its_own_keys_alone():
     assert refusal("model=resnet18", name="eval").startswith("model: no such key in the configuration (all")
+    assert refusal("loss.gamma=1", name="eval").startswith("loss.gamma: no such key in the configuration (all")
     assert refusal("splt=val", name="eval").startswith("splt: no such key in the configuration; did you mean 'split'?")
     assert refusal("data=chenn", name="eval").startswith("data=chenn: no such choice; did you mean 'chen2018'?")
 

@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -19,6 +20,8 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is no
 def test_what_is_missing_is_said_before_anything_is_installed(typed, line, tmp_path):
     shutil.copy(MAKEFILE, tmp_path)
     (tmp_path / "pyproject.toml").touch()
-    done = subprocess.run(["make", *typed, "PYTHON=false"], cwd=tmp_path, capture_output=True, text=True)
+    alone = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", *typed, "PYTHON=false"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=alone)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[0] == line

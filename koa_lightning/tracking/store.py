@@ -185,9 +185,12 @@ def why_unreachable(uri: str, seconds: float = CHECK_SECONDS) -> str:
 
     def ask() -> None:
         try:
-            reply = http_request(
-                get_default_host_creds(uri), "/health", "GET", timeout=3, max_retries=0, raise_on_status=False
-            )
+            for path in ("/health", "/api/2.0/mlflow/experiments/search?max_results=1"):  # the second needs its store
+                reply = http_request(
+                    get_default_host_creds(uri), path, "GET", timeout=3, max_retries=0, raise_on_status=False
+                )
+                if reply.status_code >= 500:
+                    break
             # Behind a gateway a dead server shows as 502 to 504; 401 or 404 still means that it lives.
             answer[0] = f"it says {reply.status_code}" if reply.status_code >= 500 else ""
         except (MlflowException, requests.RequestException) as error:
