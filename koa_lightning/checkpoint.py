@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import pickle
 import zipfile
 from dataclasses import asdict, dataclass, field
@@ -137,13 +139,20 @@ class Checkpoint:
         name, values = self.record["data"]["name"], self.record["config"].get("data")
         if name not in choices_of("data"):
             raise InputError(f"{self.path}: its data source '{name}' is not here; type data=... for another")
-        cfg = compose("train", [f"data={name}"]).data
-        cfg._set_parent(None)
+        cfg = copy.deepcopy(_settings_of(name))
         # `${...}` in a value would be worked out when it is read, and could bring a `_target_` in again
         if not isinstance(values, dict) or "${" in repr(values) or not _fill(cfg, without_targets(values)):
             raise InputError(f"{self.path}: its data settings are not those of data={name}; type data=... for another")
         cfg.cache_dir = None
         return cfg
+
+
+@functools.cache
+def _settings_of(data: str) -> DictConfig:
+    """Return the data config of a source, as it is installed."""
+    cfg = compose("train", [f"data={data}"]).data
+    cfg._set_parent(None)
+    return cfg
 
 
 def _fill(cfg: DictConfig, values: dict[str, Any]) -> bool:

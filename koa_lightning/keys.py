@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -73,6 +74,7 @@ def help_text(config_name: str) -> str:
     return text.replace("$GROUPS", "\n".join(f"{name}: {', '.join(choices_of(name))}" for name in names))
 
 
+@functools.cache
 def known_keys(config_name: str) -> list[str]:
     """Return every key of a config with whatever choices, and its groups.
 
@@ -144,6 +146,7 @@ def _of_group(group: str) -> Iterator[str]:
         yield from [path.name] if path.is_dir() else _keys_of(f"{group}/{path.stem}")
 
 
+@functools.cache
 def _keys_of(name: str) -> list[str]:
     """Return the keys of one file of the configs."""
     content = OmegaConf.to_container(OmegaConf.load(config_dir() / f"{name}.yaml"), resolve=False)

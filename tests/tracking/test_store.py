@@ -4,9 +4,11 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests
+from mlflow.exceptions import MlflowException
 
 from koa_lightning.errors import InputError
 from koa_lightning.tracking import store as store_module
@@ -120,6 +122,16 @@ def test_silent_server_is_given_up_in_time(monkeypatch):
 
     monkeypatch.setattr(store_module, "http_request", silent)
     assert store_module.why_unreachable("http://x", seconds=0.05) == "no answer within 0.05 seconds"
+
+
+def test_a_server_whose_store_hangs_counts_as_dead(monkeypatch):
+    def request(creds, path, *arguments, **options):
+        if path != "/health":
+            raise MlflowException(f"no answer from {path}")
+        return SimpleNamespace(status_code=200)
+
+    monkeypatch.setattr(store_module, "http_request", request)
+    assert "experiments/search" in store_module.why_unreachable("http://x")
 
 
 def test_gateway_without_its_server_counts_as_dead(monkeypatch):
