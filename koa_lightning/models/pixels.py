@@ -34,7 +34,10 @@ def loops() -> ModuleType:
 
     from koa_lightning.models import kernels
 
-    numba.set_num_threads(min(torch.get_num_threads(), kernels.MOST_THREADS))
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, kernels.MOST_THREADS))
+    if torch.get_num_threads() != threads:  # as it starts, numba gives all cores to the library that both share
+        torch.set_num_threads(threads)
     return kernels
 
 

@@ -1,13 +1,35 @@
 """The compiled loops: kept where a folder can be written, compiled anew where none can."""
 
+import subprocess
+import sys
+
 import numba
 import numpy as np
 import pytest
 
-from koa_lightning.models import kernels
+from koa_lightning.models import pixels
+
+THREADS = """
+import torch
+from koa_lightning.models import pixels
+torch.set_num_threads(1)
+pixels.loops()
+print(torch.get_num_threads())
+"""
 
 
-def test_without_a_folder_to_keep_them_loops_are_compiled_anew_and_it_is_said(monkeypatch):
+@pytest.fixture
+def kernels():
+    """The loops, with numba's threads started."""
+    return pixels.loops()
+
+
+def test_torch_keeps_the_threads_that_it_was_given(with_package):
+    done = subprocess.run([sys.executable, "-c", THREADS], env=with_package, capture_output=True, text=True)
+    assert done.stdout == "1\n", done.stderr
+
+
+def test_without_a_folder_to_keep_them_loops_are_compiled_anew_and_it_is_said(kernels, monkeypatch):
     def njit(cache=False, **options):
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
@@ -23,7 +45,7 @@ def test_without_a_folder_to_keep_them_loops_are_compiled_anew_and_it_is_said(mo
 
 
 @pytest.mark.parametrize("rows", [1, 2, 31, 33, 100])
-def test_every_row_counts_once_whatever_the_threads(rows):
+def test_every_row_counts_once_whatever_the_threads(rows, kernels):
     image = np.random.default_rng(0).normal(size=(rows, 5)).astype(np.float32)
     for threads in (1, 2, 3):
         parts = np.empty((threads, 2, 5))
