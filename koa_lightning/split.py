@@ -64,9 +64,11 @@ def _rows(data: KneeDataModule) -> pd.DataFrame:
     """Return the manifest with its parts, and with `fold` where there are folds; none that `train` would refuse."""
     import pandas as pd
 
+    from koa_lightning.data import manifest as mf
+
     n_folds, data.folds = data.folds, None
     rows = data.manifest()
-    data.check_parts(rows, PARTS)
+    mf.check_parts(rows, PARTS, f"data={data.name}")
     if n_folds is None:
         return rows
     rows["fold"] = pd.array([pd.NA] * len(rows), dtype="Int64")
@@ -74,7 +76,7 @@ def _rows(data: KneeDataModule) -> pd.DataFrame:
     for data.fold in range(n_folds):
         with contextlib.redirect_stderr(io.StringIO()):  # said above
             parts = data.manifest()
-        data.check_parts(parts, PARTS)
+        mf.check_parts(parts, PARTS, f"data={data.name}")
         rows.loc[parts["split"] == "val", "fold"] = data.fold
     return rows
 

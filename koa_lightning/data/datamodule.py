@@ -122,7 +122,7 @@ class KneeDataModule(L.LightningDataModule):
         )
         readable = self._readable(rows, cache.unreadable)
         if not readable.all():
-            self.check_parts(rows[readable], parts)
+            mf.check_parts(rows[readable], parts, f"data={self.name}")
         if len(parts) > 1:
             known = leakage.known_pairs(rows["hash"], rows["path"])
             self._refuse(leakage.shared_knees(rows, cache.pixels, known, f"data={self.name}"))
@@ -148,7 +148,7 @@ class KneeDataModule(L.LightningDataModule):
             InputError: Whatever is wrong with the names, grades or parts, in one line.
         """
         manifest = self.manifest(parts)
-        self.check_parts(manifest, parts)
+        mf.check_parts(manifest, parts, f"data={self.name}")
         return manifest[manifest["split"].isin(list(parts))].reset_index(drop=True)
 
     def manifest(self, parts: Sequence[str] = mf.PARTS) -> pd.DataFrame:
@@ -208,26 +208,6 @@ class KneeDataModule(L.LightningDataModule):
         made = make(manifest, ways, parts, where)
         self.split_name, self._table = made.name, made.table
         return made.manifest
-
-    def check_parts(self, manifest: pd.DataFrame, parts: Sequence[str]) -> None:
-        """Stop where a part has no knee, or one that is trained on or chosen by lacks a grade.
-
-        Args:
-            manifest: With its parts.
-            parts: Those that will be read.
-
-        Raises:
-            InputError: Naming the part.
-        """
-        where = f"data={self.name}"
-        present = set(manifest["split"].unique())
-        for part in parts:
-            if part not in present:
-                there = ", ".join(p for p in (*mf.PARTS, mf.AUTO_TEST) if p in present) or "none"
-                hint = "data.split=stratified makes parts" if "train" in parts else "type split=PART for another"
-                raise InputError(f"{where}: no knee in the {part} part; parts there: {there}; {hint}")
-            if part in ("train", "val") and "train" in parts:
-                mf.check_grades(manifest, part, where)
 
     def _mark(self, mark: str, warning: str) -> None:
         if mark not in self.marks:

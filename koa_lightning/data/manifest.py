@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -108,6 +108,27 @@ def check_grades(manifest: pd.DataFrame, part: str, where: str) -> None:
     missing = [str(grade) for grade in GRADES if grade not in grades]
     if missing:
         raise InputError(f"{where}: the {part} part has no image of grade {', '.join(missing)}; add some or split anew")
+
+
+def check_parts(manifest: pd.DataFrame, parts: Sequence[str], where: str) -> None:
+    """Stop where a part has no knee, or one that is trained on or chosen by lacks a grade.
+
+    Args:
+        manifest: With its parts.
+        parts: Those that will be read.
+        where: The source's name for messages.
+
+    Raises:
+        InputError: Naming the part.
+    """
+    present = set(manifest["split"].unique())
+    for part in parts:
+        if part not in present:
+            there = ", ".join(p for p in (*PARTS, AUTO_TEST) if p in present) or "none"
+            hint = "data.split=stratified makes parts" if "train" in parts else "type split=PART for another"
+            raise InputError(f"{where}: no knee in the {part} part; parts there: {there}; {hint}")
+        if part in ("train", "val") and "train" in parts:
+            check_grades(manifest, part, where)
 
 
 def hash_file(path: str) -> str:
