@@ -52,9 +52,8 @@ def check_choices(typed: Sequence[str]) -> None:
     """
     for item in typed:
         group, choice = overrides.key(item), overrides.value(item)
-        if (choice not in ("", "null") and not choice.startswith("_")) or not group:
-            continue
-        if (config_dir() / group).is_dir():
+        none = item.startswith("~") or choice in ("", "null") or choice.startswith("_")
+        if none and group and (config_dir() / group).is_dir():
             raise InputError(
                 f"{item}: one of its choices is needed ({group} is one of: {', '.join(choices_of(group))})"
             )

@@ -146,7 +146,8 @@ def _append(rows: pd.DataFrame, file: Path, *, anew: bool) -> None:
         with naming(file):
             rows.to_csv(file, mode="w" if anew else "a", header=anew, index=False)
     except OSError:
-        os.truncate(file, size)
+        if file.is_file():
+            os.truncate(file, size)
         raise
 
 

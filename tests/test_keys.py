@@ -99,7 +99,7 @@ def test_a_group_that_is_missing_in_ones_own_folder_is_said():
         keys.check(compose("train", [typed]), "train", [typed], ["/x"])
 
 
-@pytest.mark.parametrize("override", ["data=_base", "data=null", "data=", "~data", "+data=null"])
+@pytest.mark.parametrize("override", ["data=_base", "data=null", "data=", "~data", "~data=folder", "+data=null"])
 def test_a_group_needs_one_of_its_choices(override):
     with pytest.raises(InputError) as caught:
         keys.check_choices(["seed=1", override])

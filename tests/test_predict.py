@@ -223,6 +223,12 @@ def test_a_table_on_a_full_disk_keeps_whole_rows(tmp_path, monkeypatch):
     assert len(pd.read_csv(file)) == 2
 
 
+def test_a_table_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "a.csv").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"a\.csv"):
+        predict._append(pd.DataFrame({"path": ["x"]}), tmp_path / "a.csv", anew=True)
+
+
 def test_interrupted_before_anything_is_graded(mixed, grade, monkeypatch):
     def stops(*_):
         raise KeyboardInterrupt
