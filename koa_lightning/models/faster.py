@@ -84,7 +84,7 @@ def _products(gradient: Tensor, image: Tensor) -> Tensor:
     """Return the sum of gradient * image over the pixels, N x C x 1 x 1, without writing the products."""
     if not (pixels.suited(image) and pixels.suited(gradient)):
         return (gradient * image).sum((2, 3), keepdim=True)
-    found = image.new_empty(image.shape[:2])
+    found = torch.empty(image.shape[:2])
     flat = (len(image), -1, image.shape[1])
     pixels.loops().products(pixels.of(image).reshape(flat), pixels.of(gradient).reshape(flat), found.numpy())
     return found[..., None, None]

@@ -1,7 +1,8 @@
 """Compiled loops over the pixels of channels_last images: batch norm and activation in one pass, forth and back.
 
-Images are rows x channels in fp32. Sums are kept in fp32 for a block of rows and in fp64 beyond it, a part for each
-thread. Numba compiles a loop when it first runs, in seconds, and remembers it for the next process.
+Images are rows x channels in fp32, or the bits of bf16 in uint16, which are computed in fp32 and rounded once. Sums are
+kept in fp32 for a block of rows and in fp64 beyond it, a part for each thread. Numba compiles a loop when it first
+runs, in seconds, and remembers it for the next process.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _PER_LN2 = np.float32(1 / np.log(2))
 _ROUNDS = np.float32(1.5 * 2**23 + 127)
 _P1, _P2, _P3, _P4, _P5, _P6 = (np.float32(np.log(2) ** k / math.factorial(k)) for k in range(1, 7))  # Taylor of 2^f
 
+_intrinsic: Any = intrinsic  # numba adds the context itself, which the types do not tell
 config.THREADING_LAYER = "omp"  # type: ignore[attr-defined]  # the threads that torch has already
 MOST_THREADS: int = config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
@@ -43,7 +45,7 @@ def _parallel(loop: Callable[..., None]) -> Any:
         return njit(**options)(loop)
 
 
-@intrinsic
+@_intrinsic
 def _power_of_2(context: Any, rounded: Any) -> Any:
     """Return 2^n of the float32 `_ROUNDS` + n."""
 
@@ -52,6 +54,36 @@ def _power_of_2(context: Any, rounded: Any) -> Any:
         return builder.bitcast(builder.shl(bits, ir.Constant(ir.IntType(32), 23)), ir.FloatType())
 
     return types.float32(types.float32), build
+
+
+@_intrinsic
+def _fp32(context: Any, stored: Any) -> Any:
+    """Return an element of an image as float32."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if stored == types.float32:
+            return args[0]
+        bits = builder.shl(builder.zext(args[0], ir.IntType(32)), ir.Constant(ir.IntType(32), 16))
+        return builder.bitcast(bits, ir.FloatType())
+
+    return types.float32(stored), build
+
+
+@_intrinsic
+def _like(context: Any, value: Any, stored: Any) -> Any:
+    """Return a float32 as elements of an image are stored, rounded to the nearest, to even where two are."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if stored.dtype == types.float32:
+            return args[0]
+        word = ir.IntType(32)
+        bits = builder.bitcast(args[0], word)
+        odd = builder.and_(builder.lshr(bits, ir.Constant(word, 16)), ir.Constant(word, 1))
+        rounded = builder.lshr(builder.add(builder.add(bits, odd), ir.Constant(word, 0x7FFF)), ir.Constant(word, 16))
+        is_nan = builder.fcmp_unordered("uno", args[0], args[0])
+        return builder.trunc(builder.select(is_nan, ir.Constant(word, 0x7FC0), rounded), ir.IntType(16))
+
+    return stored.dtype(types.float32, stored), build
 
 
 @njit(fastmath=_FAST, error_model="numpy")
@@ -63,7 +95,7 @@ def _sigmoid(z: Any) -> Any:
     f = x - (rounded - _ROUNDS)  # at most a half
     f2 = f * f  # the polynomial goes in pairs, which do not wait for each other
     p = ((_P6 * f2 + (_P5 * f + _P4)) * f2 + (_P3 * f + _P2)) * f2 + (_P1 * f + _ONE)
-    return _ONE / (_ONE + p * _power_of_2(rounded))  # type: ignore[call-arg]
+    return _ONE / (_ONE + p * _power_of_2(rounded))
 
 
 @njit(fastmath=_FAST, error_model="numpy")
@@ -89,7 +121,7 @@ def moments(image: np.ndarray, shift: np.ndarray, parts: np.ndarray) -> None:
             sums[:] = _ZERO
             for row in range(start, min(start + _BLOCK, end)):
                 for c in range(channels):
-                    value = image[row, c] - shift[c]
+                    value = _fp32(image[row, c]) - shift[c]
                     sums[0, c] += value
                     sums[1, c] += value * value
             for c in range(channels):
@@ -103,7 +135,8 @@ def activate(image: np.ndarray, scale: np.ndarray, offset: np.ndarray, activatio
     rows, channels = image.shape
     for row in prange(rows):
         for c in range(channels):
-            out[row, c] = _activated(image[row, c] * scale[c] + offset[c], activation)
+            value = _activated(_fp32(image[row, c]) * scale[c] + offset[c], activation)
+            out[row, c] = _like(value, out.dtype)
 
 
 @_parallel
@@ -132,26 +165,28 @@ def slopes(
             for row in range(start, min(start + _BLOCK, end)):
                 if activation == SILU:
                     for c in range(channels):
-                        z = image[row, c] * scale[c] + offset[c]
+                        value = _fp32(image[row, c])
+                        z = value * scale[c] + offset[c]
                         s = _sigmoid(z)
-                        slope = gradient[row, c] * s * (_ONE + z * (_ONE - s))
-                        out[row, c] = slope
+                        slope = _fp32(gradient[row, c]) * s * (_ONE + z * (_ONE - s))
+                        out[row, c] = _like(slope, out.dtype)
                         sums[0, c] += slope
-                        sums[1, c] += slope * (image[row, c] - mean[c])
+                        sums[1, c] += slope * (value - mean[c])
                 elif activation == RELU6:
                     for c in range(channels):
-                        z = image[row, c] * scale[c] + offset[c]
-                        slope = gradient[row, c]
+                        value = _fp32(image[row, c])
+                        z = value * scale[c] + offset[c]
+                        slope = _fp32(gradient[row, c])
                         slope = _ZERO if z <= _ZERO else slope
                         slope = _ZERO if z >= _SIX else slope
-                        out[row, c] = slope
+                        out[row, c] = _like(slope, out.dtype)
                         sums[0, c] += slope
-                        sums[1, c] += slope * (image[row, c] - mean[c])
+                        sums[1, c] += slope * (value - mean[c])
                 else:
                     for c in range(channels):
-                        slope = gradient[row, c]
+                        slope = _fp32(gradient[row, c])
                         sums[0, c] += slope
-                        sums[1, c] += slope * (image[row, c] - mean[c])
+                        sums[1, c] += slope * (_fp32(image[row, c]) - mean[c])
             for c in range(channels):
                 parts[t, 0, c] += sums[0, c]
                 parts[t, 1, c] += sums[1, c]
@@ -170,7 +205,8 @@ def combine(
     rows, channels = image.shape
     for row in prange(rows):
         for c in range(channels):
-            out[row, c] = image[row, c] * of_image[c] + slope[row, c] * of_slope[c] + offset[c]
+            value = _fp32(image[row, c]) * of_image[c] + _fp32(slope[row, c]) * of_slope[c] + offset[c]
+            out[row, c] = _like(value, out.dtype)
 
 
 @_parallel
@@ -183,7 +219,7 @@ def products(image: np.ndarray, gradient: np.ndarray, out: np.ndarray) -> None:
             sums[:] = _ZERO
             for row in range(start, min(start + _BLOCK, rows)):
                 for c in range(channels):
-                    sums[c] += image[n, row, c] * gradient[n, row, c]
+                    sums[c] += _fp32(image[n, row, c]) * _fp32(gradient[n, row, c])
             for c in range(channels):
                 total[c] += sums[c]
         for c in range(channels):

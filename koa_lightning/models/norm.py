@@ -1,4 +1,4 @@
-"""Batch norm that computes its activation in the same pass, on a CPU in fp32; only rounding differs."""
+"""Batch norm that computes its activation in the same pass, on a CPU; only rounding differs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _NormAct(torch.autograd.Function):
         ctx: Any, image: Tensor, weight: Tensor, bias: Tensor, eps: float, kind: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         loops, rows, parts = pixels.loops(), pixels.rows(image), _parts(image)
-        shift = rows[0].copy()  # near the mean, so that the squares lose no digits
+        shift = image[0, :, 0, 0].float().numpy()  # near the mean, so that the squares lose no digits
         loops.moments(rows, shift, parts)
         first, second = parts.sum(0) / len(rows)
         with np.errstate(invalid="ignore"):  # what is not finite shows in the loss

@@ -15,14 +15,14 @@ NONE, SILU, RELU6 = 0, 1, 2  # activations that the loops compute
 
 
 def suited(image: Tensor) -> bool:
-    """Tell whether the loops pay for an N x C x H x W image: a large one in fp32, on a CPU, in channels_last.
+    """Tell whether the loops pay for an N x C x H x W image: a large one in fp32 or bf16, on a CPU, in channels_last.
 
     Linux only: elsewhere torch and numba would each bring threads of their own.
     """
     return (
         sys.platform == "linux"
         and image.device.type == "cpu"
-        and image.dtype == torch.float32
+        and image.dtype in (torch.float32, torch.bfloat16)
         and image.numel() >= LARGE
         and image.is_contiguous(memory_format=torch.channels_last)
     )
@@ -42,8 +42,9 @@ def loops() -> ModuleType:
 
 
 def of(image: Tensor) -> np.ndarray:
-    """Return an image in channels_last as N x H x W x C, sharing its memory."""
-    return image.detach().permute(0, 2, 3, 1).numpy()
+    """Return an image in channels_last as N x H x W x C, sharing its memory; of bf16 the bits, in uint16."""
+    image = image.detach().permute(0, 2, 3, 1)
+    return image.view(torch.uint16).numpy() if image.dtype == torch.bfloat16 else image.numpy()
 
 
 def rows(image: Tensor) -> np.ndarray:

@@ -39,7 +39,8 @@ def image(channels=5, size=(7, 9), offset=0.0):
 def run(net, picture):
     leaf = picture.clone().requires_grad_()
     out = net(leaf)
-    (out * torch.arange(1, out.numel() + 1, dtype=out.dtype).sin().add(0.1).view(out.shape)).sum().backward()
+    weights = torch.arange(1, out.numel() + 1).double().sin().add(0.1).bfloat16().to(out.dtype)
+    (out * weights.view(out.shape)).sum().backward()
     return [out.detach(), leaf.grad, net.weight.grad, net.bias.grad, net.running_mean, net.running_var]
 
 
@@ -57,6 +58,36 @@ def test_values_gradients_and_running_moments_are_torchs(activation, channels, o
     assert joint.num_batches_tracked == exact.num_batches_tracked == 1
 
 
+@pytest.mark.parametrize("offset", [0.0, 300.0])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_in_bf16_it_rounds_no_more_than_torch(activation, offset):
+    exact, plain, joint = layer(activation, 24).double(), layer(activation, 24), layer(activation, 24)
+    norm.join_activations(joint)
+    picture = image(24, offset=offset).bfloat16()
+    wanted = run(exact, picture.double())
+    torchs, ours = run(plain, picture), run(joint, picture)
+    assert [each.dtype for each in ours] == [each.dtype for each in torchs]
+    for found, theirs, true in zip(ours, torchs, wanted, strict=True):
+        assert (found - true).norm() <= 1.05 * (theirs - true).norm() + 1e-5 * true.norm()
+
+
+def test_bf16_is_rounded_as_torch_rounds_it():
+    from koa_lightning.models import kernels
+
+    some = torch.randn(4096, generator=torch.Generator().manual_seed(0)).view(torch.int32)
+    ties = torch.arange(4096, dtype=torch.int32) * (1 << 15) + 0x3F000000
+    special = torch.tensor([0.0, -0.0, float("inf"), -float("inf"), float("nan"), 3.4e38, -3.4e38, 1e-40, 1e-45])
+    values = torch.cat([some.view(torch.float32), ties.view(torch.float32), special])
+    values = torch.cat([values, torch.tensor([0x7FFFFFFF, -1], dtype=torch.int32).view(torch.float32)])  # NaN as well
+    one, zero = torch.ones(1).numpy(), torch.zeros(1).numpy()
+    found = torch.empty(len(values), dtype=torch.bfloat16)
+    kernels.activate(values.numpy()[:, None], one, zero, pixels.NONE, found.view(torch.uint16).numpy()[:, None])
+    torch.testing.assert_close(found, values.bfloat16(), rtol=0, atol=0, equal_nan=True)
+    back = torch.empty(len(values))
+    kernels.activate(found.view(torch.uint16).numpy()[:, None], one, zero, pixels.NONE, back.numpy()[:, None])
+    torch.testing.assert_close(back, found.float(), rtol=0, atol=0, equal_nan=True)
+
+
 def test_the_sigmoid_is_exact_to_rounding_and_in_its_tails():
     from koa_lightning.models import kernels
 
@@ -67,12 +98,13 @@ def test_the_sigmoid_is_exact_to_rounding_and_in_its_tails():
     torch.testing.assert_close(out[:, 0].double(), nn.functional.silu(values.double()), rtol=5e-7, atol=1e-8)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_what_is_not_a_number_does_not_pass_for_one(activation, bad):
+def test_what_is_not_a_number_does_not_pass_for_one(activation, bad, dtype):
     joint = layer(activation, 5)
     norm.join_activations(joint)
-    picture = image()
+    picture = image().to(dtype)
     picture[1, 2, 3, 4] = bad
     plain = layer(activation, 5)
     found, wanted = (run(net, picture)[:4] for net in (joint, plain))
@@ -114,7 +146,8 @@ def test_layers_that_it_does_not_know_stay():
     assert [type(module) for module in net][:2] == kinds[:2]
 
 
-def test_a_network_trains_as_it_did():
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_network_trains_as_it_did(bf16):
     torch.manual_seed(0)
     plain = timm.create_model("test_efficientnet", in_chans=1, num_classes=5).to(memory_format=torch.channels_last)
     joint = copy.deepcopy(plain)
@@ -126,14 +159,17 @@ def test_a_network_trains_as_it_did():
         optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
         losses = []
         for _ in range(4):
-            loss = nn.functional.cross_entropy(net(picture), torch.arange(4))
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                logits = net(picture).float()
+            loss = nn.functional.cross_entropy(logits, torch.arange(4))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             losses.append(loss.detach())
         return torch.stack(losses)
 
-    torch.testing.assert_close(train(joint), train(plain), rtol=1e-4, atol=1e-4)
+    allowed = 3e-2 if bf16 else 1e-4
+    torch.testing.assert_close(train(joint), train(plain), rtol=allowed, atol=allowed)
     copied = copy.deepcopy(joint)
     assert [type(m) for m in copied.modules()] == [type(m) for m in joint.modules()]
 
