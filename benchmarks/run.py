@@ -38,8 +38,17 @@ def table(rows: list[dict]) -> str:
     for row in rows:
         goal = "" if row["goal"] is None else f"{'<=' if row.get('lower') else '>='} {row['goal']:g}"
         verdict = "   " if row["goal"] is None else "yes" if met(row) else "NO "
-        lines.append(f"{row['name']:<{width}}  {row['ratio']:>7.3g}  {goal:>8}  {verdict}  {row['detail']}")
+        lines.append(f"{row['name']:<{width}}  {_shown(row):>7}  {goal:>8}  {verdict}  {row['detail']}")
     return "\n".join(lines)
+
+
+def _shown(row: dict) -> str:
+    """Return the ratio with three digits, or with as many more as show on which side of the goal it lies."""
+    for digits in range(3, 8):
+        shown = f"{row['ratio']:.{digits}g}"
+        if met(row | {"ratio": float(shown)}) == met(row):
+            break
+    return shown
 
 
 def print_table(rows: list[dict]) -> None:

@@ -36,6 +36,22 @@ def test_the_table_tells_for_each_row_whether_the_goal_is_met():
         assert ("<=" in line) == row.get("lower", False)
 
 
+ROUNDED = [
+    (2.4971, 2.5, False, "2.497"),
+    (2.503, 2.5, False, "2.5"),
+    (0.79996, 0.8, False, "0.79996"),
+    (1.1002, 1.1, True, "1.1002"),
+    (4.0, None, False, "4"),
+    (float("nan"), 2.5, False, "nan"),
+]
+
+
+@pytest.mark.parametrize("ratio, goal, lower, shown", ROUNDED)
+def test_rounding_hides_no_missed_goal(ratio, goal, lower, shown):
+    row = {"name": "a", "ratio": ratio, "goal": goal, "lower": lower, "detail": ""}
+    assert import_module("benchmarks.run").table([row]).splitlines()[1].split()[1] == shown
+
+
 def test_a_missed_goal_is_named_and_ends_with_1(capsys):
     run = import_module("benchmarks.run")
     assert run.verdict(ROWS, []) == 1
