@@ -52,14 +52,14 @@ def launch(config_name: str, function: str, before: Callable[[list[str]], list[s
     """
     # Hydra would print its own report and end with 1; with this set its exceptions reach us.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    codes = [DONE]
+    codes, jobs = [DONE], []
     composed = False
 
     def job(cfg: DictConfig) -> float | dict[str, Any] | None:
         nonlocal composed
         composed = True
         code, objective = _run_job(cfg, function, config_name)
-        codes.append(code)
+        jobs.append(code)
         return objective
 
     sweep: Path | None = None
@@ -100,7 +100,9 @@ def launch(config_name: str, function: str, before: Callable[[list[str]], list[s
         sys.stdout.flush()
     except BrokenPipeError:
         _stop_writing()
-    sys.exit(max(codes))
+    if BAD_INPUT in jobs and {DONE, PARTLY} & set(jobs):  # of the runs of `-m` some were done
+        jobs = [PARTLY]
+    sys.exit(max(codes + jobs))
 
 
 def _stop_writing() -> None:

