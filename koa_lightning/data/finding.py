@@ -4,6 +4,7 @@ import glob
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from koa_lightning.data.images import input_errors, is_dicom
 from koa_lightning.errors import InputError
@@ -59,11 +60,17 @@ def check_name(path: Path) -> None:
         raise InputError(f"{name}: the name of this file is not UTF-8; rename it")
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    def stop(error: OSError) -> None:
-        raise InputError(f"{error.filename}: the folder cannot be read; check its permissions") from error
+def refuse_unreadable(error: OSError) -> NoReturn:
+    """Tell of a folder that cannot be listed.
 
-    for parent, folders, files in os.walk(folder, onerror=stop):
+    Raises:
+        InputError: Always.
+    """
+    raise InputError(f"{error.filename}: the folder cannot be read; check its permissions") from error
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder, onerror=refuse_unreadable):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(parent, name) for name in files if not name.startswith("."))
 

@@ -11,7 +11,7 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype
 
 from koa_lightning.data import manifest as mf
-from koa_lightning.data.finding import SUFFIXES, check_name
+from koa_lightning.data.finding import SUFFIXES, check_name, refuse_unreadable
 from koa_lightning.data.images import one_line
 from koa_lightning.data.phantom import GRADE_SHARES, phantom_manifest
 from koa_lightning.errors import InputError
@@ -54,7 +54,7 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _refuse_images_within(folder: Path) -> None:
-    for parent, _, files in os.walk(folder):
+    for parent, _, files in os.walk(folder, onerror=refuse_unreadable):
         inside = [name for name in files if name.lower().endswith(SUFFIXES) and name[0] != "."]
         if inside:
             raise InputError(f"{parent}: holds {len(inside)} image(s) below a grade's folder; move them up into it")
@@ -68,10 +68,13 @@ def _found(folder: Path) -> str:
 def _graded(folder: Path) -> pd.DataFrame:
     """Return path and grade of `{0..4}/NAME` below a folder; a folder with another name stops."""
     grades = [str(grade) for grade in mf.GRADES]
-    strange = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name not in grades and p.name[0] != ".")
-    if strange:
-        raise InputError(f"{folder}: folder '{strange[0]}' is no grade; the folders must be named 0, 1, 2, 3, 4")
-    rows = [(str(p), g) for g in mf.GRADES if (folder / str(g)).is_dir() for p in _images(folder / str(g))]
+    try:
+        strange = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name not in grades and p.name[0] != ".")
+        if strange:
+            raise InputError(f"{folder}: folder '{strange[0]}' is no grade; the folders must be named 0, 1, 2, 3, 4")
+        rows = [(str(p), g) for g in mf.GRADES if (folder / str(g)).is_dir() for p in _images(folder / str(g))]
+    except OSError as error:
+        refuse_unreadable(error)
     for path, _ in rows:
         check_name(Path(path))
     return pd.DataFrame(rows, columns=["path", "grade"])

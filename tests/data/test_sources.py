@@ -1,3 +1,4 @@
+import errno
 import os
 import re
 from pathlib import Path
@@ -79,6 +80,23 @@ def test_a_root_that_is_missing_or_no_folder_stops(tmp_path, source):
 def test_a_root_that_cannot_be_read_stops(tmp_path):
     (tmp_path / "closed").mkdir(mode=0)
     refuses("closed: the folder cannot be read", sources.chen2018, str(tmp_path / "closed"))
+
+
+@pytest.mark.parametrize("closed", ["train", "train/0", "train/0/sub"])
+def test_a_folder_within_that_cannot_be_read_stops(tmp_path, monkeypatch, closed):
+    touch(tmp_path, "train/0/9001104R.png", "train/0/sub/notes.txt")
+
+    def only_others(real):
+        def listed(folder):
+            if str(folder) == str(tmp_path / closed):
+                raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+            return real(folder)
+
+        return listed
+
+    for name in ("scandir", "listdir"):  # root may read everything
+        monkeypatch.setattr(os, name, only_others(getattr(os, name)))
+    refuses(f"{closed}: the folder cannot be read; check its permissions", sources.chen2018, str(tmp_path))
 
 
 def test_chen2018_says_what_it_looked_for(tmp_path):
