@@ -106,7 +106,7 @@ class Checkpoints(Checkpoint):
 
     The early one makes a run resumable that dies in its first epoch. Lightning's own ModelCheckpoint writes the last
     one only in epochs that improve, and forgets the best when the folder was moved. While the metric is not a number
-    there is no `best.ckpt`.
+    there is no `best.ckpt`; a run that ends like that takes its last one for it.
 
     Args:
         folder: Where the files go; it is made.

@@ -20,6 +20,7 @@ from koa_lightning.data.cache import Preprocessing
 from koa_lightning.data.manifest import GRADE_NAMES
 from koa_lightning.errors import InputError
 from koa_lightning.models.net import KneeNet, NetSpec, build
+from koa_lightning.models.weights import tensors_of
 from koa_lightning.speed import Plan
 from koa_lightning.tracking.addresses import without_passwords
 from koa_lightning.trust import calibration, stored
@@ -178,7 +179,7 @@ def read(path: str | Path) -> Checkpoint:
             f"ckpt={path}: " + ("is a folder; name the file" if file.is_dir() else "there is no such file")
         )
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        content = tensors_of(file)
         changed = zipfile.is_zipfile(file) and zipfile.ZipFile(file).testzip()  # torch does not look
     except pickle.UnpicklingError as error:
         raise InputError(f"ckpt={path}: {_why_not(error)}") from None

@@ -116,9 +116,9 @@ def how_to_look(uri: str | None) -> str:
 def keep(cfg: DictConfig, folder: Path, module: KneeGrader, history: History, run: Any) -> None:
     """Store what an interrupted training has so far."""
     _draw_curves(cfg, folder, module, history, run)
-    last = folder / "checkpoints" / "last.ckpt"
-    if last.exists():
-        run.log_artifact(last, "checkpoints")
+    for name in ("best.ckpt", "last.ckpt"):
+        if (file := folder / "checkpoints" / name).exists():
+            run.log_artifact(file, "checkpoints")
 
 
 def interrupted(cfg: DictConfig, folder: Path, history: History, run: Any) -> dict[str, Any]:

@@ -118,8 +118,9 @@ def explain_hydra(message: str, config_name: str) -> str:
         return f"conf/{found.group(1)}.yaml: {found.group(2)}"
     if found := re.search(r"Could not (?:override|delete(?: from config)?\.?) '([^']+)'", message):
         return unknown(found.group(1).split("@")[0], config_name)
-    if re.search(r"missing EQUAL|mismatched input|token recognition|no viable|extraneous", message):
+    if re.search(r"missing EQUAL|mismatched input|token recognition|no viable|NoViableAlt|extraneous", message):
         reason = next(line for line in message.splitlines() if not line.startswith("Error parsing"))
+        reason = reason.removeprefix("LexerNoViableAltException: ")
         return f"an override cannot be read: {reason} (write key=value, and values with special characters in quotes)"
     return first
 

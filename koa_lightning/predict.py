@@ -78,7 +78,7 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
             print(f"{sum(map(len, tables))} of {len(paths)} graded; they are in {folder / 'predictions.csv'}")
         raise
     if not tables:
-        more = f" (and {len(failed) - 1} more like it)" if len(failed) > 1 else ""
+        more = f" (and {len(failed) - 1} more that cannot be read)" if len(failed) > 1 else ""
         raise InputError(f"input={cfg.input}: no image that can be read: {next(iter(failed.values()))}{more}")
     for line in failed.values():
         cli.say_error(line)
@@ -89,6 +89,12 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
     _write(rows, read, cfg, folder, n_left)
     for mark in read.marks:
         print(f"WARNING: the model carries the mark: {mark}")
+    canonical, n_unknown = read.preprocessing.canonical_side, int((rows["side"] == "").sum())
+    if canonical and n_unknown:
+        print(
+            f"WARNING: the model mirrors knees to {canonical}, the side of {n_unknown} of {len(rows)} is not known: "
+            "they stayed as they are; for images of one side type side=L or side=R"
+        )
     for line in judge.warnings(read.record, rows, cfg.refer_below):
         print(f"WARNING: {line}")
     print(DISCLAIMER)
@@ -112,19 +118,23 @@ def _grade_some(
     import torch
 
     from koa_lightning import table
+    from koa_lightning.data import sources
     from koa_lightning.data.finding import check_name, readable_name
     from koa_lightning.data.images import read_image
     from koa_lightning.trust import judge
 
-    names, images = [], []
+    pattern = sources.pattern_of(read.record["config"]["data"])
+    knees, images = [], []
     for path in paths:
         try:
             check_name(path)
-            images.append(read.preprocessing.apply(read_image(path), str(cfg.side)))
-            names.append(str(path))
+            patient, side = sources.named(str(path), pattern)
+            side = str(cfg.side or side)
+            images.append(read.preprocessing.apply(read_image(path), side))
+            knees.append((str(path), patient, side))
         except InputError as error:
             failed[readable_name(path)] = str(error)
-    if not names:
+    if not knees:
         return []
     batch = np.stack(images)
     tensor = torch.from_numpy(batch).unsqueeze(1)
@@ -132,7 +142,7 @@ def _grade_some(
         read, net, tensor, flip=cfg.tta == "flip", calibrated=cfg.calibrated, alpha=cfg.alpha,
         refer_below=cfg.refer_below,
     )  # fmt: skip
-    rows = table.predictions_table(pd.DataFrame({"path": names, "side": cfg.side}), logits, net.spec.link, p)
+    rows = table.predictions_table(pd.DataFrame(knees, columns=["path", "patient", "side"]), logits, net.spec.link, p)
     rows["name"] = [read.record["grade_names"][grade] for grade in rows["predicted"]]
     rows = pd.concat([rows, judged], axis=1)
     rows["overlay"] = _overlays(cfg, net, read, batch, rows, folder) if _draws(cfg) else ""

@@ -163,6 +163,7 @@ class Malicious:
         return (Path.touch, (self.proof,))
 
 
+@pytest.mark.filterwarnings("error")  # it is refused in one line
 def test_a_pickled_object_is_refused_and_does_not_run(save, tmp_path):
     proof = tmp_path / "proof"
     pickle.loads(pickle.dumps(Malicious(proof)))

@@ -162,6 +162,7 @@ def test_what_is_kept_of_an_interrupted_run(tiny, tmp_path, history, capsys):
     assert capsys.readouterr().out == "interrupted; no epoch had begun, start again\n"
     assert (result["exit_code"], result["val/quadratic_kappa"], result["run_id"]) == (cli.INTERRUPTED, 0.3, "abc")
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints/last.ckpt").touch()
-    finish.keep(tiny.config(), tmp_path, module, History(tmp_path / "empty.csv"), run)
-    assert run.files[1:] == [("last.ckpt", "checkpoints")]
+    for name in ("last.ckpt", "best.ckpt"):
+        (tmp_path / "checkpoints" / name).touch()
+        finish.keep(tiny.config(), tmp_path, module, History(tmp_path / "empty.csv"), run)
+    assert [name for name, _ in run.files[1:]] == ["last.ckpt", "best.ckpt", "last.ckpt"]

@@ -34,6 +34,7 @@ def refusal(*overrides, name="train"):
         (["data.root=[1,"], "an override cannot be read: "),
         (["name=a=b"], "an override cannot be read: mismatched input '='"),
         (["seed"], "an override cannot be read: missing EQUAL"),
+        (["a b"], "an override cannot be read: a b (write key=value"),
         (["name=a,b"], "Ambiguous value for argument 'name=a,b'"),
     ],
 )

@@ -308,6 +308,27 @@ def test_a_model_of_one_side_mirrors_the_other(trained, grade, place, knees):
     assert right["side"].tolist() == ["R"] * len(right)
 
 
+def test_patient_and_side_are_read_from_names_like_those_trained_on(trained, grade, place, knees, capsys):
+    content = torch.load(trained.best, weights_only=True)
+    content["koa_lightning"]["preprocessing"]["canonical_side"] = "L"
+    content["koa_lightning"]["config"]["data"] |= {"name": "chen2018", "root": "gone"}
+    torch.save(content, "left.ckpt")
+    (place / "films").mkdir()
+    one = sorted((knees / "0").iterdir())[0]
+    for name in ("9001104L", "9001104R", "other"):
+        shutil.copy(one, place / "films" / f"{name}{one.suffix}")
+    _, told, _ = grade("films", "overlays=false", ckpt="left.ckpt")
+    assert told["patient"].fillna(0).tolist() == [9001104, 9001104, 0]
+    assert told["side"].fillna("").tolist() == ["L", "R", ""]
+    warned = [line for line in capsys.readouterr().out.splitlines() if "mirrors" in line]
+    assert len(warned) == 1 and "the side of 1 of 3 is not known" in warned[0]
+    _, right, _ = grade("films", "overlays=false", "side=R", ckpt="left.ckpt")
+    assert right["side"].tolist() == ["R"] * 3 and "mirrors" not in capsys.readouterr().out
+    np.testing.assert_allclose(logits(told)[1], logits(right)[1], atol=1e-6)
+    np.testing.assert_allclose(logits(told)[0], logits(told)[2], atol=1e-6)
+    assert np.abs(logits(told)[0] - logits(told)[1]).max() > 1e-4
+
+
 def test_nothing_that_can_be_read(mixed, place, trained, launch):
     (place / "bad").mkdir()
     for name in ("a.png", "b.png"):
@@ -315,7 +336,7 @@ def test_nothing_that_can_be_read(mixed, place, trained, launch):
     ended = launch(predict.main, f"ckpt={trained.best}", "input=bad")
     assert (ended.code, len(ended.err)) == (cli.BAD_INPUT, 1)
     assert ended.err[0].startswith("error: input=bad: no image that can be read: bad/a.png: truncated or damaged image")
-    assert ended.err[0].endswith("(and 1 more like it)")
+    assert ended.err[0].endswith("(and 1 more that cannot be read)")
     assert list((place / "outputs").iterdir()) == []
 
 

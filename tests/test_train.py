@@ -224,7 +224,7 @@ def test_panels_every_n_epochs(place, tiny):
     assert drawn == ["gradcam.png", "gradcam_epoch_001.png"]
 
 
-def test_ctrl_c_keeps_the_last_checkpoint_and_says_how_to_go_on(place, tiny, at, capsys):
+def test_ctrl_c_keeps_the_checkpoints_and_says_how_to_go_on(place, tiny, at, capsys):
     at(1, press_ctrl_c)
     before = signal.getsignal(signal.SIGINT)
     result = train(tiny.config("explain=none", "out=a b"))
@@ -235,7 +235,7 @@ def test_ctrl_c_keeps_the_last_checkpoint_and_says_how_to_go_on(place, tiny, at,
     [run] = runs_in(place)
     assert run.info.status == "KILLED"
     client = MlflowClient(f"sqlite:///{place}/mlruns/mlflow.db")
-    assert names(client, run.info.run_id, "checkpoints") == ["checkpoints/last.ckpt"]
+    assert names(client, run.info.run_id, "checkpoints") == ["checkpoints/best.ckpt", "checkpoints/last.ckpt"]
     assert not (place / "a b/done.json").exists()
 
 

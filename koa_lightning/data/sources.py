@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,12 +86,31 @@ def _names(rows: pd.DataFrame, pattern: re.Pattern[str], hint: str) -> pd.DataFr
     """Read patient and side from file names by a pattern with the groups `patient` and, if any, `side`."""
     patients, sides = [], []
     for path in rows["path"]:
-        match = pattern.search(Path(path).name)
-        if match is None or not match["patient"]:
+        patient, side = named(path, pattern)
+        if not patient:
             raise InputError(f"{path}: no patient in this name by the pattern {pattern.pattern}; {hint}")
-        patients.append(match["patient"])
-        sides.append(_SIDES.get((match.groupdict().get("side") or "").upper(), ""))
+        patients.append(patient)
+        sides.append(side)
     return rows.assign(patient=patients, side=sides)
+
+
+def named(path: str, pattern: re.Pattern[str] | None) -> tuple[str, str]:
+    """Return the patient and the side (L or R) that a file's name tells, each empty where it does not."""
+    match = pattern.search(Path(path).name) if pattern else None
+    if match is None or not match["patient"]:
+        return "", ""
+    return match["patient"], _SIDES.get((match.groupdict().get("side") or "").upper(), "")
+
+
+def pattern_of(data: Mapping[str, Any]) -> re.Pattern[str] | None:
+    """Return how a data set names its files, from its config; None where names tell nothing.
+
+    Raises:
+        InputError: `data.pattern` is no regular expression with a group `patient`.
+    """
+    if data.get("name") == "chen2018":
+        return re.compile(CHEN_NAME)
+    return _compiled(data["pattern"]) if data.get("pattern") else None
 
 
 def _compiled(pattern: str | None) -> re.Pattern[str]:

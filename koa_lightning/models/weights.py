@@ -9,9 +9,11 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -154,6 +156,17 @@ def _why_silent(url: str) -> str:
         return f"no answer within {HUB_SECONDS:g} seconds"
 
 
+def tensors_of(path: Path) -> Any:
+    """Return what torch has saved in a file, on the CPU; nothing in it is executed.
+
+    Raises:
+        Exception: Nearly any, of a file that is damaged or holds more than tensors and plain values.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected pickle protocol")  # such a file will be refused, in one line
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
 def _read_file(path: Path) -> StateDict:
     """Read a file of tensors (safetensors, a state dict, or a checkpoint with one); nothing in it is executed."""
     try:
@@ -161,7 +174,7 @@ def _read_file(path: Path) -> StateDict:
             from safetensors.torch import load_file
 
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = tensors_of(path)
     except Exception as error:  # torch and safetensors raise many kinds for a broken file
         raise InputError(f"{path}: not a file of tensors alone ({type(error).__name__}); give a state dict") from None
     content = content.get("state_dict", content) if isinstance(content, dict) else {}

@@ -82,6 +82,15 @@ def test_a_root_that_cannot_be_read_stops(tmp_path):
     refuses("closed: the folder cannot be read", sources.chen2018, str(tmp_path / "closed"))
 
 
+def test_how_a_data_set_names_its_files_is_in_its_config():
+    chen, own = sources.pattern_of({"name": "chen2018"}), sources.pattern_of({"pattern": default_pattern()})
+    assert sources.named("any/9001104r.png", chen) == ("9001104", "R")
+    assert sources.named("sub-001_left.png", chen) == ("", "")
+    assert sources.named("sub-001_left.png", own) == ("sub-001", "L")
+    assert sources.named("9001104R.png", sources.pattern_of({"name": "table"})) == ("", "")
+    refuses("needs a group", sources.pattern_of, {"pattern": "x"})
+
+
 @pytest.mark.parametrize("closed", ["train", "train/0", "train/0/sub"])
 def test_a_folder_within_that_cannot_be_read_stops(tmp_path, monkeypatch, closed):
     touch(tmp_path, "train/0/9001104R.png", "train/0/sub/notes.txt")
