@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 
 from koa_lightning import speed
+from koa_lightning.models import norm, pixels
 from koa_lightning.models.net import NetSpec, build
 from koa_lightning.speed import Plan, choose
 
@@ -113,6 +115,19 @@ def test_memory_format(channels_last, net, image):
     prepared.last_map.register_forward_hook(lambda module, args, output: seen.append(output))
     prepared(image)
     assert seen[0].is_contiguous(memory_format=memory_format)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the joint layers are for Linux")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "bf16-hybrid"])
+def test_in_every_precision_a_norm_takes_its_activation_along(precision, net, image, monkeypatch):
+    monkeypatch.setattr(pixels, "LARGE", 0)
+    prepared, taken = Plan(precision, True, "").prepare(net).train(), []
+    apply = norm._NormAct.apply
+    monkeypatch.setattr(norm._NormAct, "apply", lambda image, *rest: taken.append(image.dtype) or apply(image, *rest))
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision != "fp32"):
+        prepared(image.to(memory_format=torch.channels_last)).float().sum().backward()
+    assert len(taken) == sum(isinstance(module, BatchNormAct2d) for module in net.modules())
+    assert (torch.bfloat16 in taken) == (precision != "fp32")
 
 
 def test_what_is_typed_is_taken(net, tmp_path):
