@@ -19,7 +19,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from koa_lightning.augment import KneeAugment
+from koa_lightning.training.augmentation import KneeAugment
 
 CONF = Path(__file__).parents[1] / "conf" / "augment"
 SHAPE = (64, 1, 224, 224)

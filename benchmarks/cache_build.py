@@ -27,7 +27,7 @@ from PIL import Image
 from koa_lightning.data.cache import Preprocessing, open_cache
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.data.manifest import add_hashes
-from koa_lightning.data.phantom import draw_phantoms, phantom_manifest
+from koa_lightning.data.phantom.manifest import draw_phantoms, phantom_manifest
 from koa_lightning.data.sources import table
 
 GOAL = 0.8

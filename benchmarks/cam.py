@@ -53,10 +53,10 @@ def _compare(name: str, model: str, batch: int) -> list[dict]:
 
 def side(what: str, as_eval: bool, model: str, batch: int) -> list[float]:
     """Draw maps in this process, a batch a turn; return the seconds of each turn but the first."""
-    from koa_lightning import speed
+    from koa_lightning.training import precision
 
     if as_eval:
-        speed.tune_allocator()
+        precision.tune_allocator()
     draw = _drawer(what, as_eval, model, batch)
     watch = Stopwatch(1)
     for _ in range(ROUNDS + WARM_UP + 1):

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import torch
 
-from koa_lightning.trust import calibration, conformal, patients, reliability
+from koa_lightning.uncertainty import calibration, conformal, patients, reliability
 
 SPLITS = 200
 VAL, TEST = 413, 828  # patients, as in Chen 2018

@@ -83,10 +83,10 @@ def bare(model: str, batch: int, folder: str) -> dict:
 
 def config(model: str, batch: int, folder: str) -> DictConfig:
     """Tune this process's allocator, as `train` does, and return the training config."""
-    from koa_lightning import speed
-    from koa_lightning.config import compose
+    from koa_lightning.config.compose import compose
+    from koa_lightning.training import precision
 
-    speed.tune_allocator()
+    precision.tune_allocator()
     clock = f"{{_target_: benchmarks.loops.StepClock, steps: {STEPS_A_TURN}, file: {folder}/turns.json}}"
     return compose(
         "train",

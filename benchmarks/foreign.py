@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from koa_lightning.trust.foreign import PARTS
+from koa_lightning.uncertainty.out_of_distribution import PARTS
 
 N = 100  # pictures of each kind that are no knees
 GOAL = 0.95
@@ -110,28 +110,28 @@ def measure(ckpt: str) -> list[dict]:
     """Return a row for each kind: AUROC of each description and of the worst of them, and the share flagged."""
     from sklearn.metrics import roc_auc_score
 
-    from koa_lightning import checkpoint
-    from koa_lightning.config import compose
-    from koa_lightning.evaluation_data import data_of
-    from koa_lightning.trust import foreign, patients
+    from koa_lightning.checkpoint import record
+    from koa_lightning.config.compose import compose
+    from koa_lightning.evaluation.data import data_of
+    from koa_lightning.uncertainty import out_of_distribution, patients
 
-    read = checkpoint.read(ckpt)
+    read = record.read(ckpt)
     data = data_of(compose("eval", [f"ckpt='{ckpt}'", "split=val"]), read, "val")
     net = read.network()
 
     def look(images: np.ndarray) -> dict[str, np.ndarray]:
         batches = list(_batches(images))
-        with foreign.watching(net) as seen, torch.no_grad():
+        with out_of_distribution.watching(net) as seen, torch.no_grad():
             for batch in batches:
                 net(net.normalise(batch))
-        return foreign.describe(batches, seen)
+        return out_of_distribution.describe(batches, seen)
 
     dataset = data.datasets["val"]
     group = patients.groups(data.tables["val"]["patient"].tolist())
     images = np.stack([dataset.images[row] for row in dataset.rows])
     inside = group % 2 == 0
     own = look(images)
-    tensors = foreign.fit({part: values[inside] for part, values in own.items()}, group[inside])
+    tensors = out_of_distribution.fit({part: values[inside] for part, values in own.items()}, group[inside])
     rest = images[~inside]
     familiar = _ratios({part: values[~inside] for part, values in own.items()}, tensors)
     rows = [{"kind": "knees", "flagged": float((familiar["all"] > 1).mean()), "n": len(rest)}]
@@ -144,9 +144,9 @@ def measure(ckpt: str) -> list[dict]:
 
 
 def _ratios(described: dict[str, np.ndarray], tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    from koa_lightning.trust import foreign
+    from koa_lightning.uncertainty import out_of_distribution
 
-    return {**foreign.by_part(described, tensors), "all": foreign.scores(described, tensors)[0]}
+    return {**out_of_distribution.by_part(described, tensors), "all": out_of_distribution.scores(described, tensors)[0]}
 
 
 def _batches(images: np.ndarray) -> Iterator[torch.Tensor]:

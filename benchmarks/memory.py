@@ -60,11 +60,11 @@ def measure_rows(n: int, size: int) -> dict[str, float]:
 def _train(n: int, size: int) -> None:
     from omegaconf import open_dict
 
-    from koa_lightning import speed
-    from koa_lightning.config import compose
+    from koa_lightning.config.compose import compose
     from koa_lightning.train import train
+    from koa_lightning.training import precision
 
-    speed.tune_allocator()
+    precision.tune_allocator()
     from benchmarks.loops import CutOff
 
     cfg = compose(

@@ -20,11 +20,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from koa_lightning.data.checks import near
-from koa_lightning.data.finding import find_images
+from koa_lightning.data.audit import near
+from koa_lightning.data.find_images import find_images
 from koa_lightning.data.fitting import fit
 from koa_lightning.data.images import read_image
-from koa_lightning.data.phantom import draw_phantoms, phantom_manifest
+from koa_lightning.data.phantom.manifest import draw_phantoms, phantom_manifest
 
 SIZE = 224
 SURROGATES = 500

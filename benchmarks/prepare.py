@@ -16,8 +16,8 @@ import numpy as np
 from pydicom import Dataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, RLELossless, generate_uid
 
-from koa_lightning.config import compose
-from koa_lightning.data.phantom import draw_phantoms
+from koa_lightning.config.compose import compose
+from koa_lightning.data.phantom.manifest import draw_phantoms
 from koa_lightning.prepare import prepare
 
 N_FILMS = 40

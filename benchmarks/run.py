@@ -60,7 +60,7 @@ def machine() -> str:
     """Return the processor, the threads that torch takes, and torch's version."""
     import torch
 
-    from koa_lightning.speed import cpu_name
+    from koa_lightning.training.precision import cpu_name
 
     return f"{cpu_name()}, {torch.get_num_threads()} threads, torch {version('torch')}"
 

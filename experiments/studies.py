@@ -16,13 +16,13 @@ from typing import Any
 
 import pandas as pd
 
-from koa_lightning import members
-from koa_lightning.links import N_GRADES
+from koa_lightning.checkpoint import find
+from koa_lightning.config.overrides import quote
+from koa_lightning.config.run_folder import DONE_FILE
 from koa_lightning.metrics.comparison import compare, match
 from koa_lightning.metrics.intervals import with_intervals
 from koa_lightning.metrics.tables import read_predictions
-from koa_lightning.overrides import quote
-from koa_lightning.resume import DONE_FILE
+from koa_lightning.models.outputs import N_GRADES
 from koa_lightning.sweeps.together import FOLDER as ENSEMBLE
 from koa_lightning.tracking.facts import git_facts
 
@@ -96,7 +96,7 @@ def evaluate(checkpoints: Sequence[Path], folder: Path, overrides: Sequence[str]
         SystemExit: It ended with an error; with its exit code.
     """
     if not (folder / "predictions.csv").exists():
-        typed = [f"ckpt={members.typed(checkpoints)}", f"out={folder}", "quiet=true", *overrides]
+        typed = [f"ckpt={find.typed(checkpoints)}", f"out={folder}", "quiet=true", *overrides]
         _run("koa_lightning.eval", typed, folder)
     return read_predictions(folder / "predictions.csv")
 

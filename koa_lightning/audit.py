@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from koa_lightning import DISCLAIMER, cli
-from koa_lightning.config import validate
-from koa_lightning.data.checks.findings import EXIT_CODES, KINDS, NOTE, SEVERITIES, Finding, chosen, exit_code
+from koa_lightning import DISCLAIMER
+from koa_lightning.config import launch
+from koa_lightning.config.compose import validate
+from koa_lightning.data.audit.findings import EXIT_CODES, KINDS, NOTE, SEVERITIES, Finding, chosen, exit_code
 from koa_lightning.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from koa_lightning.data.checks.gather import Knees
+    from koa_lightning.data.audit.gather import Knees
 
 _NAMED = 3  # findings of each kind that the terminal shows
 _FILES = 4  # of each
@@ -40,9 +41,9 @@ def audit(cfg: DictConfig) -> dict[str, Any]:
     kinds = _kinds(cfg)
     from hydra.utils import instantiate
 
-    from koa_lightning.data.checks import labels
-    from koa_lightning.data.checks.gather import gather
-    from koa_lightning.data.checks.run import run
+    from koa_lightning.data.audit import labels
+    from koa_lightning.data.audit.gather import gather
+    from koa_lightning.data.audit.run import run
 
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +53,7 @@ def audit(cfg: DictConfig) -> dict[str, Any]:
     _remember(knees, result.pairs, kinds)
     facts = _facts(cfg, knees, kinds, result.found)
     _write(folder, facts, result.found)
-    from koa_lightning.reports.audit_page import write_page
+    from koa_lightning.reporting.audit_page import write_page
 
     write_page(folder / "audit.html", facts, knees, result, n_shown=cfg.n_shown)
     _say(facts, result.found, folder)
@@ -78,7 +79,7 @@ def _kinds(cfg: DictConfig) -> set[str]:
 
 def _remember(knees: Knees, pairs: pd.DataFrame, kinds: set[str]) -> None:
     """Write the duplicates down for `train`; a place that cannot be written is said, and the audit goes on."""
-    from koa_lightning.data.checks import leakage
+    from koa_lightning.data.audit import leakage
 
     try:
         leakage.remember(knees.rows, pairs, kinds & {"near_duplicate"} | {"same_pixels"})
@@ -165,7 +166,7 @@ def _say(facts: dict[str, Any], found: list[Finding], folder: Path) -> None:
 
 def main() -> None:
     """Entry point of `koa-audit` and `python -m koa_lightning.audit`."""
-    cli.launch("audit", "koa_lightning.audit:audit")
+    launch.launch("audit", "koa_lightning.audit:audit")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from koa_lightning import DISCLAIMER, cli, speed
-from koa_lightning.config import validate
+from koa_lightning import DISCLAIMER
+from koa_lightning.config import launch
+from koa_lightning.config.compose import validate
+from koa_lightning.training import precision
 
 
 def calibrate(cfg: DictConfig) -> dict[str, Any]:
@@ -24,23 +26,23 @@ def calibrate(cfg: DictConfig) -> dict[str, Any]:
         InputError: Whatever the user can put right.
     """
     validate(cfg)
-    speed.tune_allocator()
+    precision.tune_allocator()
     import torch
 
-    from koa_lightning import checkpoint
-    from koa_lightning.evaluation_data import data_of
-    from koa_lightning.inference import check_finite, grade_batches
-    from koa_lightning.trust import foreign
-    from koa_lightning.trust import part as trusted
-    from koa_lightning.trust.fit import in_words
+    from koa_lightning.checkpoint import record
+    from koa_lightning.evaluation import uncertainty as trusted
+    from koa_lightning.evaluation.data import data_of
+    from koa_lightning.models.inference import check_finite, grade_batches
+    from koa_lightning.uncertainty import out_of_distribution
+    from koa_lightning.uncertainty.fit import in_words
 
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
-    read = checkpoint.read(str(cfg.ckpt))
+    read = record.read(str(cfg.ckpt))
     data = data_of(cfg, read, "val")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net = read.network().to(device)
-    with foreign.watching(net) as features:
+    with out_of_distribution.watching(net) as features:
         logits = torch.cat(list(grade_batches(net, data.val_dataloader(), device)))
     check_finite(logits, read.path)
     read = trusted.fit_into(read, data, logits, features, cfg.method)
@@ -58,7 +60,7 @@ def calibrate(cfg: DictConfig) -> dict[str, Any]:
 
 def main() -> None:
     """Entry point of `koa-calibrate` and `python -m koa_lightning.calibrate`."""
-    cli.launch("calibrate", "koa_lightning.calibrate:calibrate")
+    launch.launch("calibrate", "koa_lightning.calibrate:calibrate")
 
 
 if __name__ == "__main__":

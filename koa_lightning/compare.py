@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from koa_lightning import DISCLAIMER, cli, overrides
-from koa_lightning.config import best_is, validate
+from koa_lightning import DISCLAIMER
+from koa_lightning.config import launch, overrides
+from koa_lightning.config.compose import best_is, validate
 from koa_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
     words = _words(cfg)
     import pandas as pd
 
-    from koa_lightning.reports import figures
-    from koa_lightning.reports.compare_figure import curves_figure
+    from koa_lightning.reporting import figures
+    from koa_lightning.reporting.compare_figure import curves_figure
     from koa_lightning.tracking import differences
     from koa_lightning.tracking.runs import ADVICE, find_runs
     from koa_lightning.tracking.store import failing_as_input_error, open_store
@@ -162,7 +163,7 @@ def _lines(differ: pd.DataFrame, metrics: pd.DataFrame, names: list[str]) -> Any
 
 def main() -> None:
     """Entry point of `koa-compare` and `python -m koa_lightning.compare`."""
-    cli.launch("compare", "koa_lightning.compare:compare", before=with_runs)
+    launch.launch("compare", "koa_lightning.compare:compare", before=with_runs)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from koa_lightning import DISCLAIMER, cli, overrides
-from koa_lightning.config import nearest, validate
+from koa_lightning import DISCLAIMER
+from koa_lightning.config import launch, overrides
+from koa_lightning.config.compose import nearest, validate
 from koa_lightning.errors import InputError
 
 SIDES = ("first", "second")
@@ -49,7 +50,7 @@ def compare_predictions(cfg: DictConfig) -> dict[str, Any]:
     from koa_lightning.metrics import comparison
     from koa_lightning.metrics.graded import of_table
     from koa_lightning.metrics.tables import read_predictions
-    from koa_lightning.shown import say_comparison
+    from koa_lightning.reporting.console import say_comparison
 
     only = _metrics(cfg)
     paths = [str(cfg[side]) for side in SIDES]
@@ -95,7 +96,7 @@ def _metrics(cfg: DictConfig) -> list[str]:
 
 def main() -> None:
     """Entry point of `koa-compare-predictions` and `python -m koa_lightning.compare_predictions`."""
-    cli.launch("compare_predictions", "koa_lightning.compare_predictions:compare_predictions", before=with_names)
+    launch.launch("compare_predictions", "koa_lightning.compare_predictions:compare_predictions", before=with_names)
 
 
 if __name__ == "__main__":

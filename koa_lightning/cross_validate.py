@@ -17,11 +17,14 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning import DISCLAIMER, cli, overrides, processes, resume, speed
-from koa_lightning.config import compose, plain, validate
+from koa_lightning import DISCLAIMER
+from koa_lightning.config import launch, overrides, run_folder
+from koa_lightning.config.addresses import without_passwords
+from koa_lightning.config.compose import compose, plain, validate
 from koa_lightning.errors import InputError
-from koa_lightning.tracking.addresses import without_passwords
+from koa_lightning.sweeps import processes
 from koa_lightning.train import name_places
+from koa_lightning.training import precision
 
 RECORD_FILE = "cross_validation.json"
 # What may differ between two calls that go on with the same cross-validation.
@@ -53,7 +56,7 @@ def settings(cfg: DictConfig) -> dict[str, Any]:
     """Return what makes a cross-validation what it is, flat; where it is written and how it looks is not among it."""
     cfg = cfg.copy()
     name_places(cfg)
-    flat = dict(resume.flat(plain(cfg)))
+    flat = dict(run_folder.flat(plain(cfg)))
     return {name: value for name, value in flat.items() if not f"{name}.".startswith(tuple(f"{f}." for f in _FREE))}
 
 
@@ -72,10 +75,10 @@ def cross_validate(cfg: DictConfig) -> dict[str, Any]:
     """
     validate(cfg)
     _check(cfg)
-    speed.tune_allocator()
+    precision.tune_allocator()
     name_places(cfg)
     folder = Path(cfg.out)
-    with resume.holding(folder):
+    with run_folder.holding(folder):
         return _cross_validate(cfg, folder)
 
 
@@ -111,12 +114,12 @@ def _begun(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def _cross_validate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
-    from koa_lightning import assemble, folds
     from koa_lightning.tracking.begin import open_run
+    from koa_lightning.training import build, cross_validation
 
     begun = _begun(cfg, folder)
-    n_knees = folds.check(cfg)
-    name = assemble.run_name(cfg)
+    n_knees = cross_validation.check(cfg)
+    name = build.run_name(cfg)
     tracking = OmegaConf.merge(cfg.tracking, {"system_metrics": False})  # the folds log them
     assert isinstance(tracking, DictConfig)
     run = open_run(tracking, folder, f"{name} cross-validation", begun.get("run_id") or None, begun.get("uri"))
@@ -126,12 +129,12 @@ def _cross_validate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         settled = without_passwords(plain(cfg))
         run.log_params({key: value for key, value in settled.items() if key not in ("parallel", "fresh")})
         run.end_children()
-        left = [fold for fold in range(cfg.data.folds) if not folds.is_done(folder / f"fold_{fold}")]
+        left = [fold for fold in range(cfg.data.folds) if not cross_validation.is_done(folder / f"fold_{fold}")]
         done = cfg.data.folds - len(left)
         print(f"{n_knees} knees in {cfg.data.folds} folds, {done} of them done; folder {folder}", flush=True)
         codes = _train_folds(cfg, left, name, run)
-        if set(codes.values()) <= {cli.DONE}:
-            result = folds.collect(cfg, folder, run)
+        if set(codes.values()) <= {launch.DONE}:
+            result = cross_validation.collect(cfg, folder, run)
             status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
@@ -149,11 +152,11 @@ def _remember(folder: Path, record: dict[str, Any]) -> None:
 
 def _train_folds(cfg: DictConfig, left: list[int], name: str, run: Any) -> dict[int, int]:
     """Train these folds; return the exit code of each that was begun."""
-    from koa_lightning import folds
+    from koa_lightning.training import cross_validation
 
     pieces = {}
     for fold in left:
-        settings = folds.config(cfg, fold, name, run)
+        settings = cross_validation.config(cfg, fold, name, run)
         typed = _overrides_of_fold(settings, cfg.data.folds)
         log = Path(settings["out"]) / "log.txt" if cfg.parallel > 1 else None
         pieces[fold] = processes.Piece({"config": settings, "overrides": typed}, log)
@@ -165,15 +168,15 @@ def _train_folds(cfg: DictConfig, left: list[int], name: str, run: Any) -> dict[
 
     def ended(fold: int, code: int) -> bool:
         nonlocal finished
-        finished += code == cli.DONE
-        if code != cli.DONE:
+        finished += code == launch.DONE
+        if code != launch.DONE:
             how = f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
-            cli.say_error(f"fold {fold}: {how}" + (f", see {pieces[fold].log}" if pieces[fold].log else ""))
+            launch.say_error(f"fold {fold}: {how}" + (f", see {pieces[fold].log}" if pieces[fold].log else ""))
         elif cfg.parallel > 1:
             print(f"fold {fold}: done", flush=True)
-        return code != cli.BAD_INPUT or finished > 0  # what is wrong in the first would be wrong in all
+        return code != launch.BAD_INPUT or finished > 0  # what is wrong in the first would be wrong in all
 
-    return processes.run_all("koa_lightning.folds:work", pieces, cfg.parallel, ended)
+    return processes.run_all("koa_lightning.training.cross_validation:work", pieces, cfg.parallel, ended)
 
 
 def _overrides_of_fold(settings: dict[str, Any], n_folds: int) -> list[str] | None:
@@ -195,17 +198,17 @@ def _conclude(
     if status == "FINISHED":
         _say(cfg, result)
         print(f"written to {folder}", flush=True)
-        return {**result, cfg.monitor: result.get(cfg.monitor.split("/")[-1]), "exit_code": cli.DONE}
+        return {**result, cfg.monitor: result.get(cfg.monitor.split("/")[-1]), "exit_code": launch.DONE}
     if status == "KILLED":
         print(f"interrupted; go on with: {_command(cfg)}", flush=True)
-        return {**result, "exit_code": cli.INTERRUPTED}
-    from koa_lightning.folds import is_done
+        return {**result, "exit_code": launch.INTERRUPTED}
+    from koa_lightning.training.cross_validation import is_done
 
     left = [str(fold) for fold in range(cfg.data.folds) if not is_done(folder / f"fold_{fold}")]
     print(f"not finished: fold {', '.join(left)} of {cfg.data.folds}; nothing was pooled", flush=True)
     print(f"repeat what is left: {_command(cfg)}", flush=True)
-    nothing_works = len(left) == cfg.data.folds and set(codes.values()) == {cli.BAD_INPUT}
-    return {**result, "exit_code": cli.BAD_INPUT if nothing_works else cli.PARTLY}
+    nothing_works = len(left) == cfg.data.folds and set(codes.values()) == {launch.BAD_INPUT}
+    return {**result, "exit_code": launch.BAD_INPUT if nothing_works else launch.PARTLY}
 
 
 def _command(cfg: DictConfig) -> str:
@@ -246,7 +249,7 @@ def _number(value: float | None, digits: int = 3) -> str:
 
 def main() -> None:
     """Entry point of `koa-cross-validate` and `python -m koa_lightning.cross_validate`."""
-    cli.launch("cross_validate", "koa_lightning.cross_validate:cross_validate", before=with_folder)
+    launch.launch("cross_validate", "koa_lightning.cross_validate:cross_validate", before=with_folder)
 
 
 if __name__ == "__main__":

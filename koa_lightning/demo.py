@@ -6,8 +6,10 @@ import sys
 import time
 from pathlib import Path
 
-from koa_lightning import DISCLAIMER, cli, resume, speed
-from koa_lightning.config import compose
+from koa_lightning import DISCLAIMER
+from koa_lightning.config import launch, run_folder
+from koa_lightning.config.compose import compose
+from koa_lightning.training import precision
 
 RUN = "outputs/demo"
 
@@ -21,7 +23,7 @@ def demo(overrides: list[str]) -> dict[str, object]:
     Returns:
         What `train` returned, and `seconds` of both.
     """
-    speed.tune_allocator()
+    precision.tune_allocator()
     from koa_lightning.eval import evaluate
     from koa_lightning.train import train
 
@@ -29,9 +31,9 @@ def demo(overrides: list[str]) -> dict[str, object]:
     out = f"{RUN}-{time.strftime('%Y-%m-%d_%H-%M-%S')}"
     typed = ["experiment=demo", *overrides]
     cfg = compose("train", [*typed, f"out={out}"])
-    resume.remember(Path(out), typed)
+    run_folder.remember(Path(out), typed)
     trained = train(cfg)
-    if trained["exit_code"] != cli.DONE:
+    if trained["exit_code"] != launch.DONE:
         return trained
     keep = [item for item in overrides if item.startswith(("tracking", "explain=", "quiet="))]
     evaluated = evaluate(compose("eval", [f"ckpt={trained['checkpoint']}", f"out={out}/eval", *keep]))
@@ -60,16 +62,16 @@ def _closing_table(trained: dict[str, object], evaluated: dict[str, object], out
 def main() -> None:
     """Entry point of `python -m koa_lightning.demo`."""
     try:
-        code = int(demo(sys.argv[1:]).get("exit_code", cli.DONE))  # type: ignore[call-overload]
+        code = int(demo(sys.argv[1:]).get("exit_code", launch.DONE))  # type: ignore[call-overload]
     except KeyboardInterrupt:
-        cli.say_error("interrupted")
-        code = cli.INTERRUPTED
+        launch.say_error("interrupted")
+        code = launch.INTERRUPTED
     except Exception as exception:
-        line = cli.one_line(exception)
+        line = launch.one_line(exception)
         if line is None:
             raise
-        cli.say_error(line)
-        code = cli.BAD_INPUT
+        launch.say_error(line)
+        code = launch.BAD_INPUT
     sys.exit(code)
 
 

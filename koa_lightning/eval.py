@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning import DISCLAIMER, cli, speed
-from koa_lightning.config import validate
+from koa_lightning import DISCLAIMER
+from koa_lightning.config import launch
+from koa_lightning.config.compose import validate
 from koa_lightning.errors import InputError
+from koa_lightning.training import precision
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
     from torch import Tensor
 
-    from koa_lightning.checkpoint import Checkpoint
+    from koa_lightning.checkpoint.record import Checkpoint
     from koa_lightning.data.datamodule import KneeDataModule
-    from koa_lightning.measured import Measured
+    from koa_lightning.evaluation.evaluate import Measured
     from koa_lightning.models.net import KneeNet
 
 
@@ -41,20 +43,24 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         return _of_table(cfg)
     if cfg.logits:
         raise InputError("logits=true: is about a table; type table=FILE too")
-    speed.tune_allocator()
+    precision.tune_allocator()
 
-    from koa_lightning import checkpoint, evaluation_data, measured, members, provenance, report
-    from koa_lightning.trust import judge
+    from koa_lightning import report
+    from koa_lightning.checkpoint import find, record
+    from koa_lightning.evaluation import data as evaluation_data
+    from koa_lightning.evaluation import evaluate as measured
+    from koa_lightning.evaluation import predictor
+    from koa_lightning.reporting import provenance
 
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
-    files = members.find(cfg.ckpt, cfg.tracking.uri)
+    files = find.find(cfg.ckpt, cfg.tracking.uri)
     if len(files) > 1:
-        from koa_lightning import ensemble
+        from koa_lightning.evaluation import ensemble
 
         return ensemble.evaluate(cfg, files)
-    read = checkpoint.read(files[0])
-    judge.settle(cfg, read.record)
+    read = record.read(files[0])
+    predictor.settle(cfg, read.record)
     data = evaluation_data.data_of(cfg, read, cfg.split)
     measured.check(cfg, data.tables[cfg.split])
     marks = list(dict.fromkeys([*read.marks, *data.marks]))
@@ -73,10 +79,13 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
 
 def _of_table(cfg: DictConfig) -> dict[str, Any]:
     """Measure a predictions table from anywhere, without its model; nothing is logged."""
-    from koa_lightning import measured, provenance, report, table
+    from koa_lightning import report
+    from koa_lightning.evaluation import evaluate as measured
+    from koa_lightning.evaluation import uncertainty as trusted
+    from koa_lightning.metrics import predictions as table
     from koa_lightning.metrics.tables import read_predictions
+    from koa_lightning.reporting import provenance
     from koa_lightning.tracking.none import NoRun
-    from koa_lightning.trust import part as trusted
 
     if not OmegaConf.is_missing(cfg, "ckpt"):
         raise InputError("ckpt and table: one of them is measured; leave the other away")
@@ -100,10 +109,12 @@ def _measure(
 ) -> tuple[dict[str, Any], Measured, list[str]]:
     import torch
 
-    from koa_lightning import finish, measured, table
+    from koa_lightning.evaluation import evaluate as measured
+    from koa_lightning.evaluation import uncertainty as trusted
     from koa_lightning.explain import cam
-    from koa_lightning.trust import foreign
-    from koa_lightning.trust import part as trusted
+    from koa_lightning.metrics import predictions as table
+    from koa_lightning.training import after_fit
+    from koa_lightning.uncertainty import out_of_distribution
 
     folder = Path(cfg.out)
     net = read.network()
@@ -111,7 +122,7 @@ def _measure(
         cam.check(net, read.preprocessing.image_size, "explain=none", **cam.asked(cfg.explain, net))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     flip = cfg.tta == "flip"
-    with foreign.watching(net) as features:
+    with out_of_distribution.watching(net) as features:
         predictions, logits, metrics = grade_part(
             read, net.to(device), data, cfg.split, flip=flip, calibrated=cfg.calibrated
         )
@@ -119,7 +130,7 @@ def _measure(
     files = table.write(predictions, folder)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     trust = trusted.evaluate(cfg, read, data, logits, features[:: 1 + flip], marks, run)
-    drawn = finish.draw(
+    drawn = after_fit.draw(
         net,
         data.datasets[cfg.split],
         predictions["path"].tolist(),
@@ -138,7 +149,7 @@ def _measure(
     for file in [*files, folder / "metrics.json", *found.files, *trust.files, *drawn]:
         run.log_artifact(file, f"eval/{cfg.split}")
     if cfg.explain.enabled and cfg.explain.tests:
-        from koa_lightning.explain.record import record_tests
+        from koa_lightning.evaluation.explanations import record_tests
 
         how = {"marks": marks, "checkpoint": str(read.path), "epoch": read.epoch, "quiet": cfg.quiet}
         record_tests(net, data, cfg.split, cfg.explain, folder, run, **how)
@@ -171,15 +182,16 @@ def grade_part(
     """
     import torch
 
-    from koa_lightning import assemble, table
-    from koa_lightning.inference import check_finite, grade_batches
+    from koa_lightning.metrics import predictions as table
+    from koa_lightning.models.inference import check_finite, grade_batches
+    from koa_lightning.training import build
 
     device = next(net.parameters()).device
     logits = torch.cat(list(grade_batches(net, data.eval_dataloader(part), device, flip)))
     check_finite(logits, read.path)
     knees = data.tables[part]
     predictions = table.predictions_table(knees, logits, net.spec.link, read.probabilities(logits, calibrated))
-    loss = assemble.recorded_loss(read.record)
+    loss = build.recorded_loss(read.record)
     mean = mean_loss(loss, logits, knees["grade"]) if loss else None
     return predictions, logits, {"loss": mean, **measure_table(predictions)}
 
@@ -204,7 +216,7 @@ def mean_loss(loss: torch.nn.Module, logits: Tensor, grade: pd.Series) -> float:
 
 def measure_table(predictions: pd.DataFrame) -> dict[str, Any]:
     """Return the metrics of the rows whose grade is known; one that is undefined is None."""
-    from koa_lightning import table
+    from koa_lightning.metrics import predictions as table
     from koa_lightning.metrics.grade_metrics import measure
 
     rows = table.known(predictions)
@@ -251,10 +263,10 @@ def say(
     """Print the metrics, what marks them, and where everything is."""
     from rich.console import Console
 
-    from koa_lightning import shown
+    from koa_lightning.reporting import console
 
     title = f"{part}: {metrics['n_knees']} knees of {metrics['n_patients']} patients"
-    shown.say(found, title, {name: metrics[name] for name in ("loss",) if name in metrics})
+    console.say(found, title, {name: metrics[name] for name in ("loss",) if name in metrics})
     print("\n".join(lines))
     if marks:
         Console().print(f"[bold red]{', '.join(marks)}[/]")
@@ -264,7 +276,7 @@ def say(
 
 def main() -> None:
     """Entry point of `koa-eval` and `python -m koa_lightning.eval`."""
-    cli.launch("eval", "koa_lightning.eval:evaluate")
+    launch.launch("eval", "koa_lightning.eval:evaluate")
 
 
 if __name__ == "__main__":

@@ -7,10 +7,12 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from koa_lightning import DISCLAIMER, cli, speed
+from koa_lightning import DISCLAIMER
 from koa_lightning import eval as evaluation
-from koa_lightning.config import validate
+from koa_lightning.config import launch
+from koa_lightning.config.compose import validate
 from koa_lightning.errors import InputError
+from koa_lightning.training import precision
 
 RANDOMISED = "random weights in place of the checkpoint's"
 _FOR_STATISTICS = 128  # knees
@@ -36,18 +38,19 @@ def explain_tests(cfg: DictConfig) -> dict[str, Any]:
         )
     if not cfg.explain.enabled:
         raise InputError("explain=none: there are no maps to test; type explain=gradcam")
-    speed.tune_allocator()
+    precision.tune_allocator()
     import torch
 
-    from koa_lightning import checkpoint, evaluation_data
+    from koa_lightning.checkpoint import record
+    from koa_lightning.evaluation import data as evaluation_data
+    from koa_lightning.evaluation.explanations import record_tests
     from koa_lightning.explain import cam, sanity
-    from koa_lightning.explain.record import record_tests
     from koa_lightning.tracking.find import find_checkpoint
     from koa_lightning.tracking.none import NoRun
 
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
-    read = checkpoint.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
+    read = record.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
     net = read.network()
     cam.check(net, read.preprocessing.image_size, "koa_lightning.eval", **cam.asked(cfg.explain, net))
     data = evaluation_data.data_of(cfg, read, cfg.split)
@@ -75,7 +78,7 @@ def explain_tests(cfg: DictConfig) -> dict[str, Any]:
 
 def main() -> None:
     """Entry point of `koa-explain-tests` and `python -m koa_lightning.explain_tests`."""
-    cli.launch("explain_tests", "koa_lightning.explain_tests:explain_tests")
+    launch.launch("explain_tests", "koa_lightning.explain_tests:explain_tests")
 
 
 if __name__ == "__main__":

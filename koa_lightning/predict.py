@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from koa_lightning import DISCLAIMER, cli, speed
-from koa_lightning.config import validate
+from koa_lightning import DISCLAIMER
+from koa_lightning.config import launch
+from koa_lightning.config.compose import validate
 from koa_lightning.errors import InputError, naming
+from koa_lightning.training import precision
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from PIL.Image import Image
 
-    from koa_lightning.checkpoint import Checkpoint
+    from koa_lightning.checkpoint.record import Checkpoint
     from koa_lightning.models.net import KneeNet
 
 _LONGEST = 200  # bytes of a file's name, so that something can be added: file systems take 255
@@ -41,18 +43,18 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
     validate(cfg)
     if cfg.batch_size is None:
         raise InputError("batch_size=null: must be a whole number from 1 to 65536")
-    speed.tune_allocator()
+    precision.tune_allocator()
     import pandas as pd
 
-    from koa_lightning import checkpoint
-    from koa_lightning.data.finding import find_images
+    from koa_lightning.checkpoint import record
+    from koa_lightning.data.find_images import find_images
+    from koa_lightning.evaluation import predictor
     from koa_lightning.explain import cam
     from koa_lightning.tracking.find import find_checkpoint
-    from koa_lightning.trust import judge
 
     paths = find_images(str(cfg.input), without=Path(cfg.out))
-    read = checkpoint.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
-    judge.settle(cfg, read.record)
+    read = record.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
+    predictor.settle(cfg, read.record)
     net = read.network()
     if _draws(cfg):
         cam.check(net, read.preprocessing.image_size, "overlays=false", **cam.asked(cfg.explain, net))
@@ -81,7 +83,7 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
         more = f" (and {len(failed) - 1} more that cannot be read)" if len(failed) > 1 else ""
         raise InputError(f"input={cfg.input}: no image that can be read: {next(iter(failed.values()))}{more}")
     for line in failed.values():
-        cli.say_error(line)
+        launch.say_error(line)
     with naming(folder / "failed.json"):
         (folder / "failed.json").write_text(json.dumps(failed, indent=1))
     rows = pd.concat(tables, ignore_index=True)
@@ -95,12 +97,12 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
             f"WARNING: the model mirrors knees to {canonical}, the side of {n_unknown} of {len(rows)} is not known: "
             "they stayed as they are; for images of one side type side=L or side=R"
         )
-    for line in judge.warnings(read.record, rows, cfg.refer_below):
+    for line in predictor.warnings(read.record, rows, cfg.refer_below):
         print(f"WARNING: {line}")
     print(DISCLAIMER)
     left = f", {n_left} not graded as it was stopped" if stopped else ""
     print(f"{len(rows)} graded, {len(failed)} not readable{left}; written to {folder}")
-    code = cli.INTERRUPTED if stopped else cli.PARTLY if failed else cli.DONE
+    code = launch.INTERRUPTED if stopped else launch.PARTLY if failed else launch.DONE
     return {"exit_code": code, "n_graded": len(rows), "n_failed": len(failed), "out": str(folder)}
 
 
@@ -117,11 +119,11 @@ def _grade_some(
     import pandas as pd
     import torch
 
-    from koa_lightning import table
     from koa_lightning.data import sources
-    from koa_lightning.data.finding import check_name, readable_name
+    from koa_lightning.data.find_images import check_name, readable_name
     from koa_lightning.data.images import read_image
-    from koa_lightning.trust import judge
+    from koa_lightning.evaluation import predictor
+    from koa_lightning.metrics import predictions
 
     pattern = sources.pattern_of(read.record["config"]["data"])
     knees, images = [], []
@@ -138,11 +140,13 @@ def _grade_some(
         return []
     batch = np.stack(images)
     tensor = torch.from_numpy(batch).unsqueeze(1)
-    logits, p, judged = judge.grade(
+    logits, p, judged = predictor.grade(
         read, net, tensor, flip=cfg.tta == "flip", calibrated=cfg.calibrated, alpha=cfg.alpha,
         refer_below=cfg.refer_below,
     )  # fmt: skip
-    rows = table.predictions_table(pd.DataFrame(knees, columns=["path", "patient", "side"]), logits, net.spec.link, p)
+    rows = predictions.predictions_table(
+        pd.DataFrame(knees, columns=["path", "patient", "side"]), logits, net.spec.link, p
+    )
     rows["name"] = [read.record["grade_names"][grade] for grade in rows["predicted"]]
     rows = pd.concat([rows, judged], axis=1)
     rows["overlay"] = _overlays(cfg, net, read, batch, rows, folder) if _draws(cfg) else ""
@@ -173,7 +177,7 @@ def _overlays(
     import torch
 
     from koa_lightning.explain.cam import asked, heat_maps
-    from koa_lightning.explain.panel import overlay
+    from koa_lightning.reporting.heat_maps import overlay
 
     grades = rows["predicted"].to_numpy()  # as told, which calibration and flipping may have changed
     heat = heat_maps(net, net.normalise(torch.from_numpy(batch).unsqueeze(1)), grades, **asked(cfg.explain, net))
@@ -222,19 +226,19 @@ def with_words(picture: np.ndarray, words: Sequence[str]) -> Image:
 
 
 def _write(rows: pd.DataFrame, read: Checkpoint, cfg: DictConfig, folder: Path, n_left: int) -> None:
-    from koa_lightning import table
-    from koa_lightning.trust import judge
+    from koa_lightning.evaluation import predictor
+    from koa_lightning.metrics import predictions
 
     with naming(folder):
-        table.write(rows, folder)
+        predictions.write(rows, folder)
     knees = [
         {
             "path": row["path"],
             "grade": int(row["predicted"]),
             "name": row["name"],
             "expected_grade": round(float(row["expected_grade"]), 4),
-            "probabilities": [round(float(row[column]), 6) for column in table.PROBABILITIES],
-            **judge.as_json(row),
+            "probabilities": [round(float(row[column]), 6) for column in predictions.PROBABILITIES],
+            **predictor.as_json(row),
             "overlay": row["overlay"],
         }
         for row in rows.to_dict("records")
@@ -255,7 +259,7 @@ def _write(rows: pd.DataFrame, read: Checkpoint, cfg: DictConfig, folder: Path, 
 
 def main() -> None:
     """Entry point of `koa-predict` and `python -m koa_lightning.predict`."""
-    cli.launch("predict", "koa_lightning.predict:predict")
+    launch.launch("predict", "koa_lightning.predict:predict")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from koa_lightning import DISCLAIMER, cli
-from koa_lightning.config import validate
+from koa_lightning import DISCLAIMER
+from koa_lightning.config import launch
+from koa_lightning.config.compose import validate
 from koa_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def prepare(cfg: DictConfig) -> dict[str, Any]:
     validate(cfg)
     from filelock import FileLock, Timeout
 
-    from koa_lightning.data.finding import find_images
+    from koa_lightning.data.find_images import find_images
     from koa_lightning.data.prepare.grades import read_grades
     from koa_lightning.data.prepare.names import find_key
 
@@ -75,7 +76,7 @@ def _prepare(
         raise
     finally:  # what is done is kept, and can be used
         for line in outcome.messages:
-            cli.say_error(line)
+            launch.say_error(line)
         record.drop_missing()
         record.close()
         counts = write_tables(record, grades)
@@ -85,7 +86,7 @@ def _prepare(
         raise InputError(f"input={cfg.input}: no image that can be taken; see above{more}")
     _say(folder, record, outcome, counts, key, grades is not None)
     return {
-        "exit_code": cli.PARTLY if outcome.failed else cli.DONE,
+        "exit_code": launch.PARTLY if outcome.failed else launch.DONE,
         "n_made": outcome.made,
         "n_there": outcome.there,
         "n_failed": len(outcome.failed),
@@ -118,7 +119,7 @@ def _say(folder: Path, record: Record, outcome: Outcome, counts: Counter[str], k
 
 def main() -> None:
     """Entry point of `koa-prepare` and `python -m koa_lightning.prepare`."""
-    cli.launch("prepare", "koa_lightning.prepare:prepare")
+    launch.launch("prepare", "koa_lightning.prepare:prepare")
 
 
 if __name__ == "__main__":

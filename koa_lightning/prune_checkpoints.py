@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from koa_lightning import cli
-from koa_lightning.config import best_is, validate
+from koa_lightning.config import launch
+from koa_lightning.config.compose import best_is, validate
 from koa_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _megabytes(size: int) -> str:
 
 def main() -> None:
     """Entry point of `koa-prune-checkpoints` and `python -m koa_lightning.prune_checkpoints`."""
-    cli.launch("prune_checkpoints", "koa_lightning.prune_checkpoints:prune_checkpoints")
+    launch.launch("prune_checkpoints", "koa_lightning.prune_checkpoints:prune_checkpoints")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from koa_lightning import DISCLAIMER, cli
-from koa_lightning.config import validate
+from koa_lightning import DISCLAIMER
+from koa_lightning.config import launch
+from koa_lightning.config.compose import validate
 
 
 def register(cfg: DictConfig) -> dict[str, Any]:
@@ -25,15 +26,15 @@ def register(cfg: DictConfig) -> dict[str, Any]:
         InputError: An unknown run, one without a checkpoint, or a store that fails.
     """
     validate(cfg)
-    from koa_lightning import checkpoint
-    from koa_lightning.tracking import registry
+    from koa_lightning.checkpoint import record
+    from koa_lightning.serving import registry
     from koa_lightning.tracking.checkpoints import find_checkpoint
     from koa_lightning.tracking.runs import find_run
     from koa_lightning.tracking.store import open_store
 
     store = open_store(cfg.tracking.uri, Path("mlruns"), create=False)
     run = find_run(store, str(cfg.run))
-    read = checkpoint.read(find_checkpoint(f"runs:/{run.info.run_id}", cfg.tracking.uri))
+    read = record.read(find_checkpoint(f"runs:/{run.info.run_id}", cfg.tracking.uri))
     read.network()  # does it fit, before it is stored
     for mark in read.marks:
         print(f"WARNING: {mark}; the version carries this mark", file=sys.stderr)
@@ -56,7 +57,7 @@ def register(cfg: DictConfig) -> dict[str, Any]:
 
 def main() -> None:
     """Entry point of `koa-register` and `python -m koa_lightning.register`."""
-    cli.launch("register", "koa_lightning.register:register")
+    launch.launch("register", "koa_lightning.register:register")
 
 
 if __name__ == "__main__":

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning import DISCLAIMER, cli
-from koa_lightning.config import validate
+from koa_lightning import DISCLAIMER
+from koa_lightning.config import launch
+from koa_lightning.config.compose import validate
 from koa_lightning.errors import InputError
 
 if TYPE_CHECKING:
-    from koa_lightning.dossier import Dossier
+    from koa_lightning.reporting.report_data import Dossier
 
 
 def report(cfg: DictConfig) -> dict[str, Any]:
@@ -36,12 +37,13 @@ def report(cfg: DictConfig) -> dict[str, Any]:
         cfg.report = True
         return evaluate(cfg)
     _check_measured(cfg, made)
-    from koa_lightning import dossier, measured
-    from koa_lightning.reports.report import page
+    from koa_lightning.evaluation import evaluate as measured
+    from koa_lightning.reporting import report_data
+    from koa_lightning.reporting.report import page
 
     folder = Path(cfg.out)
     columns, grades = measured.names(cfg.subgroups), measured.names(cfg.readers)
-    found = dossier.read(made, cfg.audit, columns, measured.edges(cfg), grades)
+    found = report_data.read(made, cfg.audit, columns, measured.edges(cfg), grades)
     folder.mkdir(parents=True, exist_ok=True)
     files = page.write(found, folder)
     _log(cfg, found, files)
@@ -89,11 +91,11 @@ def at_end(cfg: DictConfig, run: Any, place: str) -> None:
     """
     if not cfg.report:
         return
-    from koa_lightning import dossier
-    from koa_lightning.reports.report import page
+    from koa_lightning.reporting import report_data
+    from koa_lightning.reporting.report import page
 
     folder = Path(cfg.out)
-    for file in page.write(dossier.read(folder, cfg.audit), folder):
+    for file in page.write(report_data.read(folder, cfg.audit), folder):
         run.log_artifact(file, place)
     print(f"report: {folder / 'report.html'}", flush=True)
 
@@ -128,7 +130,7 @@ def _say(marks: list[str], folder: Path) -> None:
 
 def main() -> None:
     """Entry point of `koa-report` and `python -m koa_lightning.report`."""
-    cli.launch("report", "koa_lightning.report:report")
+    launch.launch("report", "koa_lightning.report:report")
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from koa_lightning import DISCLAIMER, cli, overrides
-from koa_lightning.config import compose, plain, validate
+from koa_lightning import DISCLAIMER
+from koa_lightning.config import launch, overrides
+from koa_lightning.config.compose import compose, plain, validate
+from koa_lightning.config.run_folder import DONE_FILE
 from koa_lightning.errors import InputError
-from koa_lightning.resume import DONE_FILE
 
 if TYPE_CHECKING:
     from koa_lightning.tracking.repeat import Comparison
@@ -72,14 +73,14 @@ def reproduce(cfg: DictConfig) -> dict[str, Any]:
     named = f"tracking.run_name={overrides.quote(f'{run.info.run_name} again')}"
     tagged = f"+tracking.tags.reproduces={run.info.run_id}"
     code = run_command([*command[1:], named, tagged, f"quiet={str(cfg.quiet).lower()}"])
-    if code != cli.DONE:
+    if code != launch.DONE:
         return {**result, "exit_code": code}
     new = find_run(store, json.loads((folder / DONE_FILE).read_text())["run_id"])
     compared = repeat.compare_metrics(store.client(), run, new)
     _say_compared(compared)
     differs = compared.n_differing > 0 or compared.n_values == 0
     numbers = {"n_values": compared.n_values, "n_differing": compared.n_differing}
-    return {**result, **numbers, "run_id": new.info.run_id, "exit_code": cli.PARTLY if differs else cli.DONE}
+    return {**result, **numbers, "run_id": new.info.run_id, "exit_code": launch.PARTLY if differs else launch.DONE}
 
 
 def run_command(arguments: list[str]) -> int:
@@ -105,10 +106,10 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
 
 def _facts_now(config: DictConfig) -> dict[str, str]:
     """Return the facts of code, machine and data as they are now; the data is read for that, as for training."""
-    from koa_lightning import assemble
     from koa_lightning.tracking.facts import run_facts
+    from koa_lightning.training import build
 
-    data = assemble.data_module(config.data, config.seed, quiet=True).prepare(("train", "val"))
+    data = build.data_module(config.data, config.seed, quiet=True).prepare(("train", "val"))
     return {**run_facts(), "data.fingerprint": data.fingerprint, "split": data.split_name}
 
 
@@ -155,7 +156,7 @@ def _say_compared(compared: Comparison) -> None:
 
 def main() -> None:
     """Entry point of `koa-reproduce` and `python -m koa_lightning.reproduce`."""
-    cli.launch("reproduce", "koa_lightning.reproduce:reproduce", before=with_more)
+    launch.launch("reproduce", "koa_lightning.reproduce:reproduce", before=with_more)
 
 
 if __name__ == "__main__":

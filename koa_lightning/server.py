@@ -15,8 +15,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
-from koa_lightning import DISCLAIMER, cli
-from koa_lightning.config import validate
+from koa_lightning import DISCLAIMER
+from koa_lightning.config import launch
+from koa_lightning.config.compose import validate
 from koa_lightning.errors import InputError
 
 START_SECONDS = 600  # the first start makes MLflow's tables, half a minute of an idle machine
@@ -125,10 +126,10 @@ def _run(cfg: DictConfig, database: str, artifacts: Path) -> int:
         print(f"MLflow at {address}; train into it by tracking.uri={address}; Ctrl-C ends it", flush=True)
         print(DISCLAIMER, flush=True)
         server.wait()
-        cli.say_error(f"the MLflow server ended by itself, with exit code {server.returncode}; its reason is above")
-        return cli.PARTLY
+        launch.say_error(f"the MLflow server ended by itself, with exit code {server.returncode}; its reason is above")
+        return launch.PARTLY
     except KeyboardInterrupt:
-        return cli.DONE
+        return launch.DONE
     finally:
         end(server)
 
@@ -169,7 +170,7 @@ def _check_port(host: str, port: int) -> None:
 
 def main() -> None:
     """Entry point of `koa-server` and `python -m koa_lightning.server`."""
-    cli.launch("server", "koa_lightning.server:serve")
+    launch.launch("server", "koa_lightning.server:serve")
 
 
 if __name__ == "__main__":

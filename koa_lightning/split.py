@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from koa_lightning import DISCLAIMER, cli
-from koa_lightning.config import validate
+from koa_lightning import DISCLAIMER
+from koa_lightning.config import launch
+from koa_lightning.config.compose import validate
 from koa_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,11 +41,11 @@ def split(cfg: DictConfig) -> dict[str, Any]:
             f"data.fraction={cfg.data.fraction:g}: a written split has all knees; leave it away here, and type it "
             "where you train by data.split=table"
         )
-    from koa_lightning import assemble
     from koa_lightning.data import manifest as mf
     from koa_lightning.data import split_table
+    from koa_lightning.training import build
 
-    data = assemble.data_module(cfg.data)
+    data = build.data_module(cfg.data)
     rows = mf.add_hashes(_rows(data), PARTS)
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,14 +83,14 @@ def _rows(data: KneeDataModule) -> pd.DataFrame:
 
 
 def _patients(rows: pd.DataFrame, part: str) -> int:
-    from koa_lightning.table import n_patients
+    from koa_lightning.metrics.predictions import n_patients
 
     return n_patients(rows[rows["split"] == part])
 
 
 def main() -> None:
     """Entry point of `koa-split` and `python -m koa_lightning.split`."""
-    cli.launch("split", "koa_lightning.split:split")
+    launch.launch("split", "koa_lightning.split:split")
 
 
 if __name__ == "__main__":

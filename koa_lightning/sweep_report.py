@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from koa_lightning import DISCLAIMER, cli
-from koa_lightning.config import validate
+from koa_lightning import DISCLAIMER
+from koa_lightning.config import launch
+from koa_lightning.config.compose import validate
 from koa_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -141,23 +142,24 @@ def _choose(sweep: Sweep, trial: int | None) -> int | None:
 
 def _draw(sweep: Sweep, out: Path) -> tuple[list[Path], dict[str, str]]:
     """Draw what the trials make; return the files, and why each other figure is not among them."""
-    from koa_lightning.reports import figures, sweep_figures, sweep_importance, sweep_space_figures
+    from koa_lightning.reporting import figures
+    from koa_lightning.sweeps.figures import history, importance, space
 
     drawers = {
-        "history": sweep_figures.history_figure,
-        "curves": sweep_figures.curves_figure,
-        "parallel": sweep_space_figures.parallel_figure,
-        "importance": sweep_importance.importance_figure,
-        "slices": sweep_space_figures.slices_figure,
+        "history": history.history_figure,
+        "curves": history.curves_figure,
+        "parallel": space.parallel_figure,
+        "importance": importance.importance_figure,
+        "slices": space.slices_figure,
     }
     if len(sweep.metrics) > 1:
-        drawers["pareto"] = sweep_figures.pareto_figure
+        drawers["pareto"] = history.pareto_figure
     files, missing = [], {}
     for name, draw in drawers.items():
         file = out / f"{name}.png"
         try:
             files.append(figures.save(draw(sweep), file))
-        except sweep_figures.NotEnough as why:
+        except history.NotEnough as why:
             file.unlink(missing_ok=True)  # of an earlier report
             missing[name] = str(why)
     return files, missing
@@ -209,7 +211,7 @@ def _file_name(name: str) -> str:
 
 def main() -> None:
     """Entry point of `koa-sweep-report` and `python -m koa_lightning.sweep_report`."""
-    cli.launch("sweep_report", "koa_lightning.sweep_report:sweep_report")
+    launch.launch("sweep_report", "koa_lightning.sweep_report:sweep_report")
 
 
 if __name__ == "__main__":

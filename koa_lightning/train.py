@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from koa_lightning import cli, resume, speed
-from koa_lightning.config import plain, validate
+from koa_lightning.config import launch, run_folder
+from koa_lightning.config.compose import plain, validate
 from koa_lightning.errors import InputError
+from koa_lightning.training import precision as speed
 
 if TYPE_CHECKING:
     import lightning as L
 
-    from koa_lightning.callbacks import History
-    from koa_lightning.checkpoint import Checkpoint
+    from koa_lightning.checkpoint.record import Checkpoint
     from koa_lightning.data.datamodule import KneeDataModule
-    from koa_lightning.models.grader import KneeGrader
+    from koa_lightning.training.callbacks import History
+    from koa_lightning.training.module import KneeGrader
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:
@@ -41,11 +42,11 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         cfg.trainer.max_epochs = min(cfg.trainer.max_epochs, cfg.trainer.limit_epochs)
     folder = Path(cfg.out)
     manifest = folder / "manifest.part"  # until all is checked: there may be a run's own in this folder
-    with resume.holding(folder):
+    with run_folder.holding(folder):
         try:
             return _train(cfg, folder, manifest)
         finally:
-            if resume.is_main():
+            if run_folder.is_main():
                 manifest.unlink(missing_ok=True)
 
 
@@ -62,39 +63,40 @@ def name_places(cfg: DictConfig) -> None:
 def _train(cfg: DictConfig, folder: Path, manifest: Path) -> dict[str, Any]:
     import lightning as L
 
-    from koa_lightning import assemble, callbacks, checkpoint, finish
+    from koa_lightning.checkpoint import record as checkpoint
+    from koa_lightning.config import trial
     from koa_lightning.explain import cam
-    from koa_lightning.models.grader import check_metric
-    from koa_lightning.sweeps import trial
     from koa_lightning.sweeps.callback import reporter
     from koa_lightning.tracking.begin import check_server, open_run
+    from koa_lightning.training import after_fit, build, callbacks
+    from koa_lightning.training.module import check_metric
 
-    assemble.check_device(cfg.trainer.accelerator)
+    build.check_device(cfg.trainer.accelerator)
     resumed = checkpoint.read(cfg.ckpt) if cfg.ckpt else None
     if resumed is not None:
-        resume.check(cfg, resumed.record, folder, resumed.epochs_done)
+        run_folder.check(cfg, resumed.record, folder, resumed.epochs_done)
     else:
-        resume.check_free(folder)
+        run_folder.check_free(folder)
     check_server(cfg.tracking, resumed.record["tracking"].get("uri") if resumed else None)  # before long work
     L.seed_everything(cfg.seed, verbose=False)
-    data = assemble.data_module(cfg.data, cfg.seed, cfg.quiet)
-    data.prepare(("train", "val"), manifest if resume.is_main() else None)
+    data = build.data_module(cfg.data, cfg.seed, cfg.quiet)
+    data.prepare(("train", "val"), manifest if run_folder.is_main() else None)
     if resumed is not None:
-        resume.check_data(cfg, resumed.record, data.fingerprint)
+        run_folder.check_data(cfg, resumed.record, data.fingerprint)
     _hush()
-    module, plan = assemble.grader(cfg, data, resumed)
+    module, plan = build.grader(cfg, data, resumed)
     if cfg.explain.enabled:
         cam.check(module.net, cfg.data.image_size, "explain=none", **cam.asked(cfg.explain, module.net))
     if cfg.callbacks.get("early_stopping"):
         check_metric(str(cfg.callbacks.early_stopping.monitor), "callbacks.early_stopping.monitor")
     history, report = callbacks.History(folder / "history.csv"), reporter(folder)
     before = resumed.record["tracking"] if resumed else {}
-    run = open_run(cfg.tracking, folder, assemble.run_name(cfg), before.get("run_id") or None, before.get("uri"))
+    run = open_run(cfg.tracking, folder, build.run_name(cfg), before.get("run_id") or None, before.get("uri"))
     module.record["tracking"] = {"uri": run.uri, "run_id": run.run_id} if run.run_id else dict(before)
     status, result = "FAILED", {}
     try:
-        if resume.is_main():  # the others have the same, and would be in its way
-            resume.remember(folder, config=cfg)
+        if run_folder.is_main():  # the others have the same, and would be in its way
+            run_folder.remember(folder, config=cfg)
             manifest.replace(folder / "manifest.parquet")
             if resumed is None:  # of an earlier run in this folder, which cannot go on any more
                 (folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
@@ -103,10 +105,10 @@ def _train(cfg: DictConfig, folder: Path, manifest: Path) -> dict[str, Any]:
         trainer.callbacks.append(report)  # type: ignore[attr-defined]
         _describe(cfg, module.record, run, trainer.strategy.root_device.type)
         ending = _fit(trainer, module, data, resumed)
-        if not resume.is_main():  # the first process does the rest
+        if not run_folder.is_main():  # the first process does the rest
             return history.best(cfg.monitor, cfg.mode)
         if ending == "FINISHED":
-            end = finish.pruned if report.pruned else finish.finish
+            end = after_fit.pruned if report.pruned else after_fit.finish
             result = end(cfg, folder, module, data, history, run)
         status = ending
     except KeyboardInterrupt:
@@ -117,10 +119,14 @@ def _train(cfg: DictConfig, folder: Path, manifest: Path) -> dict[str, Any]:
     finally:
         try:
             if status == "KILLED":
-                finish.keep(cfg, folder, module, history, run)
+                after_fit.keep(cfg, folder, module, history, run)
         finally:  # the disk may be full
             status = _close(run, status)
-    return finish.interrupted(cfg, folder, history, run) if status == "KILLED" else finish.conclude(cfg, folder, result)
+    return (
+        after_fit.interrupted(cfg, folder, history, run)
+        if status == "KILLED"
+        else after_fit.conclude(cfg, folder, result)
+    )
 
 
 def _close(run: Any, status: str) -> str:
@@ -137,14 +143,14 @@ def _trainer(
 ) -> L.Trainer:
     from lightning.pytorch.callbacks import ProgressBar
 
-    from koa_lightning import callbacks as cb
-    from koa_lightning import finish
-    from koa_lightning.assemble import made
     from koa_lightning.tracking.logger import MlflowLogger
+    from koa_lightning.training import after_fit
+    from koa_lightning.training import callbacks as cb
+    from koa_lightning.training.build import made
 
     callbacks: list[Any] = []
     if cfg.explain.enabled and cfg.explain.every_n_epochs:
-        draw = finish.panel_drawer(cfg, folder, data, run)
+        draw = after_fit.panel_drawer(cfg, folder, data, run)
         callbacks.append(cb.EveryNEpochs(cfg.explain.every_n_epochs, draw))
     callbacks += [made(entry, f"callbacks.{key}") for key, entry in cfg.callbacks.items() if entry is not None]
     callbacks += [history, cb.Checkpoints(folder / "checkpoints", cfg.monitor, cfg.mode)]
@@ -235,7 +241,7 @@ def _describe(cfg: DictConfig, record: dict[str, Any], run: Any, device: str) ->
 
 def main() -> None:
     """Entry point of `koa-train` and `python -m koa_lightning.train`."""
-    cli.launch("train", "koa_lightning.train:train", before=resume.with_old_overrides)
+    launch.launch("train", "koa_lightning.train:train", before=run_folder.with_old_overrides)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,13 @@ from mlflow import MlflowClient
 from PIL import Image, ImageDraw, ImageFont
 
 from koa_lightning import audit as entry
-from koa_lightning import checkpoint
-from koa_lightning.config import compose
-from koa_lightning.data.checks.findings import KINDS
-from koa_lightning.data.phantom import draw_phantoms, phantom_manifest
+from koa_lightning.checkpoint import record
+from koa_lightning.config.compose import compose
+from koa_lightning.config.overrides import quote
+from koa_lightning.data.audit.findings import KINDS
+from koa_lightning.data.phantom.manifest import draw_phantoms, phantom_manifest
 from koa_lightning.errors import InputError
-from koa_lightning.overrides import quote
-from koa_lightning.reports import audit_page
+from koa_lightning.reporting import audit_page
 from koa_lightning.train import train
 
 CLEAN = {"train": range(7), "val": range(7, 11), "test": range(11, 14)}  # patients
@@ -177,7 +177,7 @@ def test_train_refuses_what_the_audit_found_under_foreign_names(drawn, clean, ti
     with pytest.raises(InputError, match=r"near duplicates, similarity .*, by an earlier audit.*data.allow_leakage"):
         train(compose("train", [*small, *data, "tracking=none"]))
     result = train(compose("train", [*small, *data, "data.allow_leakage=true"]))
-    assert "leaky" in checkpoint.read(result["checkpoint"]).marks
+    assert "leaky" in record.read(result["checkpoint"]).marks
     run = MlflowClient(f"sqlite:///{place / 'mlruns' / 'mlflow.db'}").get_run(result["run_id"])
     assert run.data.tags["leaky"] == "true"
     assert "leaky" in run.data.tags["marks"]
@@ -242,7 +242,7 @@ def test_a_file_that_went_away_is_a_finding(clean, quick, tmp_path, monkeypatch)
 
 
 def test_a_record_that_cannot_be_written_is_said(clean, quick, tmp_path, monkeypatch, capsys):
-    from koa_lightning.data.checks import leakage
+    from koa_lightning.data.audit import leakage
 
     def refuse(*arguments):
         raise PermissionError(13, "Permission denied")
@@ -281,7 +281,7 @@ def test_bad_settings_end_with_one_line(clean, quick, tmp_path, launch, typed, m
 
 
 def test_an_interrupt_ends_with_130_and_leaves_nothing(clean, quick, tmp_path, launch, monkeypatch):
-    from koa_lightning.data.checks import files
+    from koa_lightning.data.audit import files
 
     def interrupt(*arguments):
         raise KeyboardInterrupt

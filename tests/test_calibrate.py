@@ -9,10 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from koa_lightning import calibrate, checkpoint, cli, predict, table
-from koa_lightning.config import compose
+from koa_lightning import calibrate, predict
+from koa_lightning.checkpoint import fitted
+from koa_lightning.checkpoint import record as checkpoint
+from koa_lightning.config import launch as cli
+from koa_lightning.config.compose import compose
 from koa_lightning.eval import evaluate
-from koa_lightning.trust import fit, judge, stored
+from koa_lightning.evaluation import predictor
+from koa_lightning.metrics import predictions
+from koa_lightning.uncertainty import fit
 
 
 @pytest.fixture
@@ -59,12 +64,12 @@ def test_it_is_stored_and_the_rest_stays(trained, calibrated, tmp_path, capsys):
     file, result = calibrated("method=ordinal")
     assert capsys.readouterr().out.splitlines()[0].startswith("calibrated on the validation part (6 patients): ordinal")
     before, after = (torch.load(path, weights_only=True) for path in (trained.best, file))
-    assert set(after) - set(before) == {stored.TENSORS}
+    assert set(after) - set(before) == {fitted.TENSORS}
     read = checkpoint.read(file)
     assert read.record["calibration"]["parameters"] == {name: result[name] for name in ("scale", "shift")}
     assert all(torch.equal(value, after["state_dict"][name]) for name, value in before["state_dict"].items())
-    other = {key: value for key, value in read.record.items() if key not in stored.ALL}
-    assert other == {key: value for key, value in before["koa_lightning"].items() if key not in stored.ALL}
+    other = {key: value for key, value in read.record.items() if key not in fitted.ALL}
+    assert other == {key: value for key, value in before["koa_lightning"].items() if key not in fitted.ALL}
     made = {path.name for path in (tmp_path / "fitted").iterdir()}
     assert made == {
         "calibration.json", "conformal.json", "abstention.json", "inputs.json", "reliability.png", "risk_coverage.png",
@@ -91,11 +96,11 @@ def test_eval_gives_the_probabilities_of_the_checkpoint(calibrated, measure):
     read = checkpoint.read(file)
     for overrides, use in (([], True), (["calibrated=false"], False)):
         _, rows, out = measure(file, "split=test", *overrides)
-        logits = torch.tensor(rows[table.LOGITS].to_numpy(dtype=np.float32))
+        logits = torch.tensor(rows[predictions.LOGITS].to_numpy(dtype=np.float32))
         wanted = read.probabilities(logits, use)
-        assert np.allclose(rows[table.PROBABILITIES], wanted, atol=1e-5)
+        assert np.allclose(rows[predictions.PROBABILITIES], wanted, atol=1e-5)
         assert (rows["predicted"] == wanted.argmax(1).numpy()).all()
-    written = {name: json.loads((out / f"{name}.json").read_text()) for name in stored.KEYS}
+    written = {name: json.loads((out / f"{name}.json").read_text()) for name in fitted.KEYS}
     assert written["calibration"]["method"] == "ordinal"
     assert 0 <= written["conformal"]["coverage"] <= 1
     assert written["abstention"]["curve"][-1][0] == 1.0
@@ -138,12 +143,12 @@ def test_predict_says_set_and_foreign_and_whom_to_ask(graded, capsys):
     result, rows, out, file = graded("refer_below=0.99")
     assert result["exit_code"] == cli.DONE
     read = checkpoint.read(file)
-    logits = torch.tensor(rows[table.LOGITS].to_numpy(dtype=np.float32))
-    assert np.allclose(rows[table.PROBABILITIES], read.probabilities(logits), atol=1e-5)
+    logits = torch.tensor(rows[predictions.LOGITS].to_numpy(dtype=np.float32))
+    assert np.allclose(rows[predictions.PROBABILITIES], read.probabilities(logits), atol=1e-5)
     noise = rows["path"].str.endswith("noise.png")
     assert rows[noise]["foreign"].tolist() == ["yes"]
     assert rows["foreign_score"][noise].item() > rows["foreign_score"][~noise].max()
-    unsure = rows[table.PROBABILITIES].max(axis=1) < 0.99
+    unsure = rows[predictions.PROBABILITIES].max(axis=1) < 0.99
     assert (rows["refer"].notna() == (rows["foreign"] == "yes") | unsure).all()
     assert ((rows["set_low"] <= rows["predicted"]) & (rows["predicted"] <= rows["set_high"])).all()
     written = json.loads((out / "predictions.json").read_text())
@@ -156,14 +161,14 @@ def test_predict_says_set_and_foreign_and_whom_to_ask(graded, capsys):
 
 def test_predict_raw(graded):
     _, rows, out, file = graded("calibrated=false", "alpha=0.2")
-    logits = torch.tensor(rows[table.LOGITS].to_numpy(dtype=np.float32))
-    assert np.allclose(rows[table.PROBABILITIES], checkpoint.read(file).probabilities(logits, False), atol=1e-5)
+    logits = torch.tensor(rows[predictions.LOGITS].to_numpy(dtype=np.float32))
+    assert np.allclose(rows[predictions.PROBABILITIES], checkpoint.read(file).probabilities(logits, False), atol=1e-5)
     assert json.loads((out / "predictions.json").read_text())["calibration"] == "none"
 
 
 def test_an_older_checkpoint_still_grades_and_says_what_is_missing(trained, knees, tmp_path, capsys):
     content = torch.load(trained.best, weights_only=True)
-    for key in stored.KEYS:
+    for key in fitted.KEYS:
         content["koa_lightning"].pop(key)
     file = tmp_path / "old.ckpt"
     torch.save(content, file)
@@ -171,7 +176,7 @@ def test_an_older_checkpoint_still_grades_and_says_what_is_missing(trained, knee
     predict.predict(compose("predict", options))
     assert "WARNING: this checkpoint has no calibration" in capsys.readouterr().out
     rows = pd.read_csv(tmp_path / "out/predictions.csv")
-    assert rows[judge.COLUMNS].isna().all().all()
+    assert rows[predictor.COLUMNS].isna().all().all()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from koa_lightning import compare, overrides
+from koa_lightning import compare
+from koa_lightning.config import overrides
 from koa_lightning.errors import InputError
 
 

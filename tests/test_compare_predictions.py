@@ -6,7 +6,7 @@ import pytest
 
 from koa_lightning import compare_predictions as entry
 from koa_lightning.compare_predictions import compare_predictions, with_names
-from koa_lightning.config import compose
+from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
 from koa_lightning.metrics import comparison
 

@@ -13,10 +13,15 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from koa_lightning import cli, cross_validate, folds, overrides, processes, resume, table, train
-from koa_lightning.config import compose
+from koa_lightning import cross_validate, train
+from koa_lightning.config import launch as cli
+from koa_lightning.config import overrides, run_folder
+from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
 from koa_lightning.eval import measure_table
+from koa_lightning.metrics import predictions
+from koa_lightning.sweeps import processes
+from koa_lightning.training import cross_validation
 
 SECONDS = 300  # what takes longer hangs
 TINY = [
@@ -35,14 +40,14 @@ class InThisProcess:
 
     def __call__(self, function, pieces, parallel, ended):
         codes = {}
-        assert function == "koa_lightning.folds:work"
+        assert function == "koa_lightning.training.cross_validation:work"
         for fold, piece in pieces.items():
             self.begun.append(fold)
             self.pieces = pieces
             end = self.dies.get(fold)
             if end is KeyboardInterrupt:
                 raise end
-            codes[fold] = folds.work(piece.argument) if end is None else end
+            codes[fold] = cross_validation.work(piece.argument) if end is None else end
             if not ended(fold, codes[fold]):
                 break
         return codes
@@ -140,7 +145,7 @@ def test_a_fold_that_dies_ends_alone_and_is_repeated_alone(crossed):
 
 def test_the_out_of_fold_table(crossed):
     parquet, csv = pd.read_parquet(crossed.out / "predictions.parquet"), pd.read_csv(crossed.out / "predictions.csv")
-    assert list(parquet.columns) == list(csv.columns) == [*table.COLUMNS, "age", "sex", "fold"]
+    assert list(parquet.columns) == list(csv.columns) == [*predictions.COLUMNS, "age", "sex", "fold"]
     own = crossed.rows[crossed.rows["split"] != "test"]
     assert parquet["path"].tolist() == sorted(str(crossed.place / path) for path in own["path"])
     assert parquet.groupby("patient")["fold"].nunique().eq(1).all()
@@ -150,7 +155,7 @@ def test_the_out_of_fold_table(crossed):
     for fold in range(3):
         alone = pd.read_parquet(crossed.out / f"fold_{fold}" / "predictions.parquet")
         ours = parquet[parquet["fold"] == fold].reset_index(drop=True)
-        pd.testing.assert_frame_equal(ours[table.COLUMNS], alone[table.COLUMNS])
+        pd.testing.assert_frame_equal(ours[predictions.COLUMNS], alone[predictions.COLUMNS])
 
 
 def test_further_columns_are_in_the_manifest_of_the_run(crossed):
@@ -272,7 +277,7 @@ def test_data_that_changed_stops(copied, runner, capsys):
     assert len(rows)
     cfg = compose("train", ["data=table", "data.table=other.csv", *TINY, f"out='{copied}/fold_2'", "data.fold=2"])
     with pytest.raises(InputError, match="the data has changed since this fold was trained"):
-        folds.train_fold(cfg)
+        cross_validation.train_fold(cfg)
 
 
 @pytest.mark.parametrize(
@@ -307,10 +312,10 @@ def test_a_fault_of_the_program_ends_its_fold_with_the_traceback(here, monkeypat
 
     monkeypatch.setattr(train, "train", fails)
     config = {"out": str(tmp_path), "data": {"fold": 0}, "ckpt": None}
-    assert folds.work({"config": config, "overrides": None}) == cli.PARTLY
+    assert cross_validation.work({"config": config, "overrides": None}) == cli.PARTLY
     assert "RuntimeError: broken" in capsys.readouterr().err
     monkeypatch.setattr(train, "train", lambda cfg: {"exit_code": cli.INTERRUPTED})
-    assert folds.work({"config": config, "overrides": None}) == cli.INTERRUPTED
+    assert cross_validation.work({"config": config, "overrides": None}) == cli.INTERRUPTED
 
 
 @pytest.mark.slow
@@ -354,14 +359,14 @@ def test_a_fold_can_be_gone_on_with_by_train_too(here, runner, launch, tmp_path)
     runner.dies = {1: 1, 2: 1}
     launch(cross_validate.main, *arguments)
     (out / "fold_0" / "done.json").unlink()
-    restored = resume.with_old_overrides([f"ckpt={out}/fold_0/checkpoints/last.ckpt"])
+    restored = run_folder.with_old_overrides([f"ckpt={out}/fold_0/checkpoints/last.ckpt"])
     cfg = compose("train", [item for item in restored if overrides.key(item) != "hydra.output_subdir"])
     assert train.train(cfg)["exit_code"] == cli.DONE
-    assert not folds.is_done(out / "fold_0")  # graded by what came before
+    assert not cross_validation.is_done(out / "fold_0")  # graded by what came before
     runner.begun = []
     assert launch(cross_validate.main, *arguments).code == cli.PARTLY
     assert runner.begun == [0, 1, 2]
-    assert folds.is_done(out / "fold_0")
+    assert cross_validation.is_done(out / "fold_0")
 
 
 def test_several_at_a_time_share_the_cores(here, runner, monkeypatch, tmp_path, capsys):
@@ -401,17 +406,17 @@ def test_keys_are_those_of_train_and_a_wrong_one_is_named(launch, place):
 
 def test_pooling():
     one = pd.DataFrame({"path": ["b", "d"], "fold": "x", "age": 1})
-    pooled = folds.pool([one, one.assign(path=["a", "c"])])
+    pooled = cross_validation.pool([one, one.assign(path=["a", "c"])])
     assert pooled.to_dict("list") == {"path": list("abcd"), "age": [1] * 4, "fold": [1, 0, 1, 0]}
     with pytest.raises(InputError, match="b: in two folds"):
-        folds.pool([one, one])
+        cross_validation.pool([one, one])
 
 
 def test_an_undefined_metric_has_no_spread():
-    spread = folds.between([{"ece": 0.1, "auroc_oa": None}, {"ece": 0.3, "auroc_oa": 0.5}])
+    spread = cross_validation.between([{"ece": 0.1, "auroc_oa": None}, {"ece": 0.3, "auroc_oa": 0.5}])
     assert spread["auroc_oa"] == dict.fromkeys(("mean", "sd", "min", "max"))
     assert spread["ece"] == pytest.approx({"mean": 0.2, "sd": np.sqrt(0.02), "min": 0.1, "max": 0.3})
-    assert folds._pooled_loss([{"loss": None}]) is None
+    assert cross_validation._pooled_loss([{"loss": None}]) is None
 
 
 COMMAND = [sys.executable, "-m", "koa_lightning.cross_validate", "data=table", "data.table=knees.csv", *TINY]

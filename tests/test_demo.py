@@ -2,7 +2,8 @@ import sys
 
 import pytest
 
-from koa_lightning import cli, demo, resume
+from koa_lightning import demo
+from koa_lightning.config import launch, run_folder
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def run(place, monkeypatch, capsys):
 
 def test_it_trains_evaluates_and_says_where_everything_is(run, place, tiny):
     code, out, _ = run(*tiny.overrides, "trainer.max_epochs=1")
-    assert code == cli.DONE
+    assert code == launch.DONE
     text = "".join(line.strip("│ ┌└─┐┘") for line in out)
     for words in ("validation quadratic kappa", "validation accuracy", "validation MAE", "make ui", "best.ckpt"):
         assert words in text
@@ -26,14 +27,14 @@ def test_it_trains_evaluates_and_says_where_everything_is(run, place, tiny):
     [folder] = (place / "outputs").iterdir()
     for made in ("figures/gradcam.png", "eval/metrics.json", "eval/confusion_matrix.png", "checkpoints/best.ckpt"):
         assert (folder / made).is_file()
-    old = resume.with_old_overrides([f"ckpt={folder}/checkpoints/last.ckpt"])
+    old = run_folder.with_old_overrides([f"ckpt={folder}/checkpoints/last.ckpt"])
     assert old[0] == "experiment=demo"
     assert "model.name=test_efficientnet" in old
 
 
 def test_an_interrupted_demo_ends_with_130(run, monkeypatch):
-    monkeypatch.setattr("koa_lightning.train.train", lambda cfg: {"exit_code": cli.INTERRUPTED})
-    assert run()[0] == cli.INTERRUPTED
+    monkeypatch.setattr("koa_lightning.train.train", lambda cfg: {"exit_code": launch.INTERRUPTED})
+    assert run()[0] == launch.INTERRUPTED
 
 
 def test_ctrl_c_before_it_trains(run, monkeypatch):
@@ -41,13 +42,13 @@ def test_ctrl_c_before_it_trains(run, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("koa_lightning.train.train", press)
-    assert run() == (cli.INTERRUPTED, [], ["error: interrupted"])
+    assert run() == (launch.INTERRUPTED, [], ["error: interrupted"])
 
 
 @pytest.mark.parametrize("override", ["optimzer.lr=1", "data.batch_size=0", "experiment=dem"])
 def test_bad_input_is_one_line(run, override):
     code, out, err = run(override)
-    assert (code, out, len(err)) == (cli.BAD_INPUT, [], 1)
+    assert (code, out, len(err)) == (launch.BAD_INPUT, [], 1)
     assert err[0].startswith("error: ")
 
 

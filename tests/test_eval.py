@@ -8,11 +8,14 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from koa_lightning import checkpoint, dossier, eval, table
-from koa_lightning.config import compose
+from koa_lightning import eval
+from koa_lightning.checkpoint import record as checkpoint
+from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
 from koa_lightning.eval import evaluate, mean_loss, measure_table
 from koa_lightning.losses import CrossEntropy
+from koa_lightning.metrics import predictions as table
+from koa_lightning.reporting import report_data
 from koa_lightning.train import train
 
 COLUMNS = [
@@ -148,7 +151,7 @@ def test_a_folder_holds_the_results_of_one_evaluation(graded_table, place):
     left = {file.name for file in Path("made").iterdir()}
     assert not {"readers.csv", "readers.json", "subgroups.json", "explanations.json"} & left
     assert "explanations.part.json" in left
-    found = dossier.read(Path("made"))
+    found = report_data.read(Path("made"))
     assert found.metrics["accuracy"]["value"] == pytest.approx(result["accuracy"])
     assert (found.groups, "readers" in found.parts, "explanations" in found.parts) == ([], False, False)
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from koa_lightning import explain_tests as module
-from koa_lightning.config import compose
+from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
 from koa_lightning.eval import evaluate
 

@@ -13,15 +13,18 @@ from PIL import Image
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from koa_lightning import checkpoint, cli, predict, table
-from koa_lightning.config import compose
+from koa_lightning import predict
+from koa_lightning.checkpoint import record
+from koa_lightning.config import launch as cli
+from koa_lightning.config.compose import compose
 from koa_lightning.data.images import MAX_BYTES, read_image
 from koa_lightning.errors import InputError
-from koa_lightning.trust import judge
+from koa_lightning.evaluation import predictor
+from koa_lightning.metrics import predictions
 
 TABLE = [
-    "path", "patient", "side", "grade", "predicted", "expected_grade", *table.PROBABILITIES, *table.LOGITS,
-    "name", *judge.COLUMNS, "overlay",
+    "path", "patient", "side", "grade", "predicted", "expected_grade", *predictions.PROBABILITIES, *predictions.LOGITS,
+    "name", *predictor.COLUMNS, "overlay",
 ]  # fmt: skip
 
 
@@ -77,7 +80,7 @@ def grade(trained, tmp_path):
 
 
 def logits(rows):
-    return rows[table.LOGITS].to_numpy()
+    return rows[predictions.LOGITS].to_numpy()
 
 
 def test_every_kind_of_file_and_one_that_is_broken(mixed, grade, capsys):
@@ -88,10 +91,10 @@ def test_every_kind_of_file_and_one_that_is_broken(mixed, grade, capsys):
         "gray.png", "photo.JPG", "alpha.webp", "palette.bmp", "deep.png", "wide.tiff", "small.tif", "knee.dcm",
     }  # fmt: skip
     assert rows["grade"].isna().all()
-    np.testing.assert_allclose(rows[table.PROBABILITIES].sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(rows[predictions.PROBABILITIES].sum(axis=1), 1, atol=1e-5)
     parquet = pd.read_parquet(out / "predictions.parquet")
     assert list(parquet.columns) == TABLE
-    np.testing.assert_allclose(parquet[table.PROBABILITIES], rows[table.PROBABILITIES], atol=1e-6)
+    np.testing.assert_allclose(parquet[predictions.PROBABILITIES], rows[predictions.PROBABILITIES], atol=1e-6)
     printed = capsys.readouterr()
     assert printed.err.splitlines()[-1].startswith(f"error: {mixed}/cut off.png: truncated or damaged image")
     assert list(json.loads((out / "failed.json").read_text())) == [f"{mixed}/cut off.png"]
@@ -266,7 +269,7 @@ def test_the_same_logits_whatever_the_batch_and_as_the_network_gives(mixed, grad
     _, one_by_one, _ = grade(mixed, "batch_size=1", "overlays=false")
     assert one_by_one["path"].tolist() == rows["path"].tolist()
     np.testing.assert_allclose(logits(rows), logits(one_by_one), atol=1e-5)
-    read = checkpoint.read(trained.best)
+    read = record.read(trained.best)
     image = torch.from_numpy(read.preprocessing.apply(read_image(rows["path"][0]), "").copy())[None, None]
     with torch.no_grad():
         expected = read.network()(read.network().normalise(image))

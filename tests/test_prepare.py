@@ -14,11 +14,12 @@ import pytest
 from PIL import Image
 from pydicom.uid import RLELossless
 
-from koa_lightning import cli, predict, prepare
-from koa_lightning.config import compose
+from koa_lightning import predict, prepare
+from koa_lightning.config import launch as cli
+from koa_lightning.config.compose import compose
 from koa_lightning.data import sources
-from koa_lightning.data.finding import find_images
-from koa_lightning.data.phantom import draw_phantoms
+from koa_lightning.data.find_images import find_images
+from koa_lightning.data.phantom.manifest import draw_phantoms
 from koa_lightning.data.prepare import names
 from koa_lightning.errors import InputError
 

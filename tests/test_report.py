@@ -10,11 +10,15 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from koa_lightning import checkpoint, dossier, folds, provenance, report, table
-from koa_lightning.config import compose
+from koa_lightning import report
+from koa_lightning.checkpoint import record as checkpoint
+from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
 from koa_lightning.eval import evaluate
-from koa_lightning.reports.report import page
+from koa_lightning.metrics import predictions as table
+from koa_lightning.reporting import provenance, report_data
+from koa_lightning.reporting.report import page
+from koa_lightning.training import cross_validation
 
 
 @pytest.fixture
@@ -64,7 +68,7 @@ def test_at_the_end_of_eval_and_in_the_run_that_trained(trained, tmp_path, quick
 def test_knees_that_were_trained_on_are_said(trained, tmp_path):
     options = [f"ckpt='{trained.best}'", f"out='{tmp_path}/o'", "explain=none", "tracking=none", "report=false"]
     evaluate(compose("eval", [*options, "split=train", "n_resamples=100"]))
-    found = dossier.read(tmp_path / "o")
+    found = report_data.read(tmp_path / "o")
     assert found.marks[-1] == f"measured on {len(found.table)} knees that it was trained on"
 
 
@@ -85,10 +89,10 @@ def test_of_a_cross_validation(tmp_path, alone, quick, trained):
     folder = tmp_path / "cv-1"
     for fold in range(2):
         shutil.copytree(trained.out, folder / f"fold_{fold}")
-    folds.pool(tables).to_parquet(folder / "predictions.parquet")
+    cross_validation.pool(tables).to_parquet(folder / "predictions.parquet")
     own = dict.fromkeys(["accuracy", "balanced_accuracy", "quadratic_kappa", "mae", "ece"], 0.5)
     own |= {"n_knees": 6, "auroc_oa": None}
-    metrics = {"folds": [own, own], "between_folds": folds.between([own, own])}
+    metrics = {"folds": [own, own], "between_folds": cross_validation.between([own, own])}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     record = {"settings": {"data.folds": 2}, "run_id": trained.result["run_id"]}
     record["uri"] = f"sqlite:///{trained.place}/mlruns/mlflow.db"
@@ -178,11 +182,11 @@ def test_no_password_is_published(made, monkeypatch):
     address = "tracking.uri=https://anna:s3cret@host"
     monkeypatch.setattr(provenance, "_module", lambda: "koa_lightning.eval")
     monkeypatch.setattr("sys.argv", ["eval", address])
-    about = dossier.read(made).about
+    about = report_data.read(made).about
     assert about["command"] == "python -m koa_lightning.eval tracking.uri=https://host"
     old = {**about, "command": address, "models": [{"config": {"tracking": {"uri": address}}}]}
     (made / "evaluation.json").write_text(json.dumps(old))
-    assert "s3cret" not in json.dumps(dossier.read(made).about)
+    assert "s3cret" not in json.dumps(report_data.read(made).about)
 
 
 def test_no_password_of_an_old_checkpoint_is_published(trained, tmp_path):
@@ -195,7 +199,7 @@ def test_no_password_of_an_old_checkpoint_is_published(trained, tmp_path):
 def test_an_audit_that_is_damaged(tmp_path):
     (tmp_path / "audit.json").write_text('{"data": "x"}')
     with pytest.raises(InputError, match=r"no audit.json of koa_lightning.audit; name that file, or its folder"):
-        dossier.read_audit(tmp_path)
+        report_data.read_audit(tmp_path)
 
 
 def test_how_many_knees_a_table_has():

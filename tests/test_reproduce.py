@@ -4,8 +4,9 @@ import shlex
 import pytest
 from hydra.core.hydra_config import HydraConfig
 
-from koa_lightning import overrides, reproduce, train
-from koa_lightning.config import compose
+from koa_lightning import reproduce, train
+from koa_lightning.config import overrides
+from koa_lightning.config.compose import compose
 from koa_lightning.tracking.store import open_store
 
 

@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from koa_lightning import server
-from koa_lightning.config import compose
+from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
 from koa_lightning.tracking import postgres as postgres_server
 from koa_lightning.tracking.checkpoints import find_checkpoint

@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from koa_lightning import sweep_report
-from koa_lightning.config import compose
+from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
 from koa_lightning.sweep_report import main, report
 from koa_lightning.sweeps import best

@@ -14,12 +14,15 @@ import yaml
 from lightning.pytorch.callbacks import Callback
 from mlflow import MlflowClient
 
-from koa_lightning import checkpoint, cli, finish, resume
 from koa_lightning import train as module
-from koa_lightning.config import compose, plain
+from koa_lightning.checkpoint import record as checkpoint
+from koa_lightning.config import launch as cli
+from koa_lightning.config import run_folder
+from koa_lightning.config.compose import compose, plain
 from koa_lightning.errors import InputError
 from koa_lightning.tracking.entries import flatten
 from koa_lightning.train import train
+from koa_lightning.training import after_fit
 
 NAMES = {
     "loss", "accuracy", "balanced_accuracy", "f1_macro", "f1_0", "f1_1", "f1_2", "f1_3", "f1_4", "quadratic_kappa",
@@ -316,7 +319,7 @@ def test_sgd_may_release_its_stages_one_by_one(place, tiny):
 @pytest.mark.slow
 def test_ctrl_c_while_the_end_is_drawn(place, tiny, monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        patch.setattr(finish, "_draw_best", lambda *args: press_ctrl_c())
+        patch.setattr(after_fit, "_draw_best", lambda *args: press_ctrl_c())
         result = train(tiny.config("explain=none", "out=o"))
     assert result["exit_code"] == cli.INTERRUPTED
     assert runs_in(place)[0].info.status == "KILLED"
@@ -389,7 +392,7 @@ def test_a_run_that_stopped_early_and_died_does_not_train_on(place, tiny, monkey
         "koa_lightning.metrics.grade_metrics.GradeMetrics.compute", lambda self: {"quadratic_kappa": torch.tensor(0.1)}
     )
     with monkeypatch.context() as patch:
-        patch.setattr(finish, "finish", lambda *args: pull_the_plug())
+        patch.setattr(after_fit, "finish", lambda *args: pull_the_plug())
         with pytest.raises(Gone):
             train(tiny.config(*options))
     epochs = pd.read_csv("o/history.csv")["epoch"].max()
@@ -448,8 +451,8 @@ def test_what_a_run_was_started_with_names_its_places_in_full(place):
     typed = ["data=folder", "data.root=knees", "tracking.uri=sqlite:///x.db"]
     cfg = compose("train", typed)
     module.name_places(cfg)
-    resume.remember(place / "o", [*typed, "++seed=1"], cfg)
-    kept = resume.recorded(place / "o")
+    run_folder.remember(place / "o", [*typed, "++seed=1"], cfg)
+    kept = run_folder.recorded(place / "o")
     assert kept == ["data=folder", f"data.root={place}/knees", f"tracking.uri=sqlite:///{place}/x.db", "++seed=1"]
 
 

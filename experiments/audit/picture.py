@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.near_duplicates import surrogate
-from koa_lightning.data.phantom import draw_phantoms
+from koa_lightning.data.phantom.manifest import draw_phantoms
 
 FILE = Path(__file__).parents[2] / "docs" / "kinds.png"
 SIZE = 224

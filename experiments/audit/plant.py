@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.near_duplicates import surrogate
 from koa_lightning.audit import audit
-from koa_lightning.config import compose
+from koa_lightning.config.compose import compose
 
 N = 50  # of each kind
 SEED = 0

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.leakage.protocols import PROTOCOLS
-from koa_lightning.reports.figures import INK, MARK_COLOUR, QUIET, save, stamp
+from koa_lightning.reporting.figures import INK, MARK_COLOUR, QUIET, save, stamp
 
 HONEST = "#0b6e99"
 PANELS = {"accuracy": "accuracy", "quadratic_kappa": "quadratic kappa"}

@@ -14,10 +14,10 @@ import pandas as pd
 import torch
 
 from benchmarks.near_duplicates import surrogate
-from koa_lightning.augment import KneeAugment
 from koa_lightning.data import sources
 from koa_lightning.data.fitting import fit
 from koa_lightning.data.images import read_image
+from koa_lightning.training.augmentation import KneeAugment
 
 SIZE = 224  # of the pictures that are written
 # What is commonly done to make a data set larger before it is split.

@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from koa_lightning.reports.figures import INK, QUIET, save, stamp
+from koa_lightning.reporting.figures import INK, QUIET, save, stamp
 
 HERE = Path(__file__).parent
 REFERENCE = "rank"  # of the short runs, whose names begin with it

@@ -19,10 +19,10 @@ import yaml
 
 from experiments import studies
 from experiments.recipe.picture import REFERENCE, draw
-from koa_lightning import checkpoint
+from koa_lightning.checkpoint import record as checkpoint
+from koa_lightning.config.overrides import quote
+from koa_lightning.config.run_folder import DONE_FILE
 from koa_lightning.metrics.tables import read_predictions
-from koa_lightning.overrides import quote
-from koa_lightning.resume import DONE_FILE
 
 HERE = Path(__file__).parent
 TTA = ("none", "flip")

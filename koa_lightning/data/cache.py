@@ -25,7 +25,7 @@ from rich.progress import Progress
 from koa_lightning.data.images import one_line, read_image
 from koa_lightning.data.manifest import PHANTOM
 from koa_lightning.data.parallel import in_order
-from koa_lightning.data.phantom import draw_phantoms
+from koa_lightning.data.phantom.manifest import draw_phantoms
 from koa_lightning.data.preprocessing import Preprocessing, hash_pixels
 from koa_lightning.errors import InputError
 

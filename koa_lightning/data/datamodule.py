@@ -17,11 +17,11 @@ from torch.utils.data import DataLoader
 from koa_lightning.data import manifest as mf
 from koa_lightning.data import split_table as st
 from koa_lightning.data import splits
+from koa_lightning.data.audit import leakage
+from koa_lightning.data.audit.findings import LEAKY
 from koa_lightning.data.cache import Cache, Preprocessing, open_cache
-from koa_lightning.data.checks import leakage
-from koa_lightning.data.checks.findings import LEAKY
 from koa_lightning.data.dataset import Batch, EpochSampler, KneeDataset
-from koa_lightning.data.parts import Ways, make
+from koa_lightning.data.split_settings import Ways, make
 from koa_lightning.errors import InputError
 
 ALL = "all"  # as a part: every knee, whatever its part

@@ -86,7 +86,7 @@ def decode(data: bytes, name: str, dtype: DTypeLike = np.uint8) -> np.ndarray:
 
     8-bit gray is taken as it is. Colour becomes its luma (ITU-R 601), transparency is laid on black. Images
     of more than 8 bits (16-bit, 32-bit, float) are mapped linearly from their lowest..highest value to
-    0..255, a constant one to zeros. DICOM: see `koa_lightning.data.dicom.read_dicom`. In 16 bits the same,
+    0..255, a constant one to zeros. DICOM: see `koa_lightning.data.dicom.pixels.read_dicom`. In 16 bits the same,
     with 65535 for 255.
 
     Args:
@@ -105,7 +105,7 @@ def decode(data: bytes, name: str, dtype: DTypeLike = np.uint8) -> np.ndarray:
     if not data:
         raise InputError(f"{name}: the file is empty (0 bytes); copy it again")
     if is_dicom(data, name):
-        from koa_lightning.data.dicom import read_dicom  # pydicom takes long to import
+        from koa_lightning.data.dicom.pixels import read_dicom  # pydicom takes long to import
 
         return read_dicom(data, name, dtype)
     size = png.size(data) if dtype == np.uint8 else None

@@ -13,9 +13,9 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype
 
 from koa_lightning.data import manifest as mf
-from koa_lightning.data.finding import SUFFIXES, check_name, refuse_unreadable
+from koa_lightning.data.find_images import SUFFIXES, check_name, refuse_unreadable
 from koa_lightning.data.images import one_line
-from koa_lightning.data.phantom import GRADE_SHARES, phantom_manifest
+from koa_lightning.data.phantom.manifest import GRADE_SHARES, phantom_manifest
 from koa_lightning.errors import InputError
 
 # Chen 2018: 9001104R.jpg; auto_test: 9001104_1.png and _2.png, which do not tell the side.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from koa_lightning import links
+from koa_lightning.models import outputs
 
 TARGETS = ("grade", "expected")
 
@@ -18,14 +18,14 @@ def evidence(logits: Tensor, grades: Sequence[int | None], target: str, link: st
         grades: N, 0 to 4; None for the predicted one.
         target: "grade": the grade's logit, or with "corn", whose logits are conditional, the log of its
             probability; "expected": the expected grade.
-        link: A key of `koa_lightning.links.LINKS`.
+        link: A key of `koa_lightning.models.outputs.LINKS`.
 
     Returns:
         Float, N.
     """
-    shares = links.probabilities(logits, link)
+    shares = outputs.probabilities(logits, link)
     if target == "expected":
-        return links.expected_grade(shares)
+        return outputs.expected_grade(shares)
     predicted = shares.argmax(1).tolist()
     pairs = zip(grades, predicted, strict=True)
     chosen = torch.tensor([best if grade is None else grade for grade, best in pairs], device=logits.device)

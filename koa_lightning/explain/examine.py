@@ -29,7 +29,6 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import Progress
 
-from koa_lightning import links
 from koa_lightning.data.dataset import KneeDataset
 from koa_lightning.data.preprocessing import Preprocessing
 from koa_lightning.errors import InputError
@@ -37,6 +36,7 @@ from koa_lightning.explain import controls, faithfulness, localisation, sanity, 
 from koa_lightning.explain.methods import SLOW
 from koa_lightning.explain.stages import Stages, key_of
 from koa_lightning.explain.subject import Subject
+from koa_lightning.models import outputs
 from koa_lightning.models.net import KneeNet
 
 N_SANITY = 32  # knees on which networks are randomised: each layer costs as much as all maps
@@ -162,7 +162,7 @@ def _subject(net: KneeNet, dataset: KneeDataset, knees: pd.DataFrame, rows: np.n
     patients = tuple(knees["patient"].iloc[rows])
     unknown = np.zeros(len(rows), np.int64)
     subject = Subject(net, images, unknown, patients, options.method, options.target, options.batch_size)
-    predicted = links.probabilities(subject.logits(images), net.spec.link).argmax(1).numpy()
+    predicted = outputs.probabilities(subject.logits(images), net.spec.link).argmax(1).numpy()
     return replace(subject, grades=predicted)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from koa_lightning.data.phantom import draw_phantoms_with_masks
+from koa_lightning.data.phantom.manifest import draw_phantoms_with_masks
 from koa_lightning.data.preprocessing import Preprocessing
 from koa_lightning.explain.verdict import against_controls
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from koa_lightning import links
 from koa_lightning.explain.faithfulness import blurred
 from koa_lightning.explain.verdict import FAILED, FEWEST_PATIENTS, PASSED, UNKNOWN, resampled
 from koa_lightning.metrics.from_confusion import quadratic_kappa
+from koa_lightning.models import outputs
 
 MOST_SURVIVES = 0.5
 FILLS = ("mean", "blur")  # the first decides
@@ -56,7 +56,7 @@ def shortcut(
     def kappas(hidden: Callable[[np.ndarray], np.ndarray], fill: str) -> np.ndarray:
         """The kappa, and those of the draws; `hidden` makes of regions what is hidden."""
         shown = (hide(images[rows].float() / 255, hidden(_stacked(regions[rows])), fill) for rows in chunks)
-        predicted = links.probabilities(torch.cat([logits(some) for some in shown]), link).argmax(1).numpy()
+        predicted = outputs.probabilities(torch.cat([logits(some) for some in shown]), link).argmax(1).numpy()
         cells = np.zeros((draws.shape[1], 25))
         np.add.at(cells, (number, 5 * grades + predicted), 1)
         counts = np.concatenate([cells.sum(0)[None], draws @ cells]).reshape(-1, 5, 5)

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from koa_lightning import links
 from koa_lightning.explain.cam import heat_maps
 from koa_lightning.explain.methods import SLOW
-from koa_lightning.inference import grade_logits
+from koa_lightning.models import outputs
+from koa_lightning.models.inference import grade_logits
 from koa_lightning.models.net import KneeNet
 
 
@@ -82,9 +82,9 @@ class Subject:
         Returns:
             float32, N: the probability of the explained grade, or the expected grade where that is the target.
         """
-        shares = links.probabilities(self.logits(images), self.net.spec.link)
+        shares = outputs.probabilities(self.logits(images), self.net.spec.link)
         if self.target == "expected":
-            return links.expected_grade(shares).numpy()
+            return outputs.expected_grade(shares).numpy()
         return shares.numpy()[np.arange(len(self)), self.grades]
 
     def maps(self, images: Tensor | None = None, net: KneeNet | None = None) -> np.ndarray:

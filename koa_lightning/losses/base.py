@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from koa_lightning.errors import InputError
-from koa_lightning.links import N_GRADES, n_outputs
+from koa_lightning.models.outputs import N_GRADES, n_outputs
 
 
 class GradeLoss(nn.Module):
@@ -17,7 +17,7 @@ class GradeLoss(nn.Module):
     checkpoint loads whether or not the loss had weights.
 
     Attributes:
-        link: key of `koa_lightning.links.LINKS`; tells what the logits mean and how many there are.
+        link: key of `koa_lightning.models.outputs.LINKS`; tells what the logits mean and how many there are.
         class_weights: 5 float32, or None for equal weights.
 
     Args:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from koa_lightning.errors import InputError
-from koa_lightning.links import N_GRADES
 from koa_lightning.losses.base import GradeLoss, grade_distances
+from koa_lightning.models.outputs import N_GRADES
 
 
 class ChenOrdinal(GradeLoss):

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from koa_lightning.links import N_GRADES
 from koa_lightning.losses.base import GradeLoss
+from koa_lightning.models.outputs import N_GRADES
 
 
 class Corn(GradeLoss):

@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from koa_lightning.errors import InputError
-from koa_lightning.links import N_GRADES
 from koa_lightning.losses.base import GradeLoss
+from koa_lightning.models.outputs import N_GRADES
 
 
 class Focal(GradeLoss):

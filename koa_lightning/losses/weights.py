@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from koa_lightning.errors import InputError
-from koa_lightning.links import N_GRADES
+from koa_lightning.models.outputs import N_GRADES
 
 
 def _balanced(counts: Tensor, beta: float) -> Tensor:

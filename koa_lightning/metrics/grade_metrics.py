@@ -9,9 +9,9 @@ from torchmetrics import Metric
 from torchmetrics.classification import BinaryAUROC, MulticlassCalibrationError, MulticlassConfusionMatrix
 
 from koa_lightning.errors import InputError
-from koa_lightning.links import expected_grade, round_grade
 from koa_lightning.metrics import from_confusion
 from koa_lightning.metrics.graded import TOLERANCE
+from koa_lightning.models.outputs import expected_grade, round_grade
 
 N_GRADES = 5
 OA_GRADE = 2  # radiographic osteoarthritis starts here

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from koa_lightning import links
 from koa_lightning.errors import InputError
+from koa_lightning.models import outputs
 
-PROBABILITIES = [f"p{grade}" for grade in range(links.N_GRADES)]
+PROBABILITIES = [f"p{grade}" for grade in range(outputs.N_GRADES)]
 TOLERANCE = 0.02  # of the sum of five probabilities; bfloat16 has eight bits
 
 
@@ -40,12 +40,12 @@ class Graded:
     @cached_property
     def expected(self) -> np.ndarray:
         """Return the expected grade, float32 N, in [0, 4]."""
-        return links.expected_grade(torch.from_numpy(self.probabilities)).numpy()
+        return outputs.expected_grade(torch.from_numpy(self.probabilities)).numpy()
 
     @cached_property
     def rounded(self) -> np.ndarray:
         """Return the expected grade, rounded, int64 N."""
-        return links.round_grade(torch.from_numpy(self.expected)).numpy()
+        return outputs.round_grade(torch.from_numpy(self.expected)).numpy()
 
     def reaches(self, grade: int) -> np.ndarray:
         """Return the probability of this grade or a higher one, float32 N."""
@@ -68,7 +68,7 @@ def of_table(table: pd.DataFrame) -> Graded:
     probabilities = np.array(rows[PROBABILITIES], dtype=np.float32, order="C")
     if not ((probabilities >= -TOLERANCE).all() and (np.abs(probabilities.sum(1) - 1) <= TOLERANCE).all()):
         raise InputError("p0 to p4 are NaN, negative or do not sum to 1: give probabilities, not logits")
-    if not rows["grade"].isin(range(links.N_GRADES)).all():
+    if not rows["grade"].isin(range(outputs.N_GRADES)).all():
         raise InputError("true grades outside 0 to 4, or not integers: correct the table of knees")
     return Graded(rows["grade"].to_numpy(dtype=np.int64), probabilities, patient, n_patients)
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from koa_lightning.links import N_GRADES
 from koa_lightning.metrics.graded import Graded, of_table
 from koa_lightning.metrics.resampling import block_size, bootstrap_weights, gather
 from koa_lightning.metrics.weighted import RANKED, WeightedMetrics, base
+from koa_lightning.models.outputs import N_GRADES
 
 N_RESAMPLES = 2000
 LEVEL = 0.95

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from koa_lightning.config import nearest
+from koa_lightning.config.compose import nearest
 from koa_lightning.errors import InputError
-from koa_lightning.links import N_GRADES
 from koa_lightning.metrics.graded import Graded, of_table, patient_numbers
 from koa_lightning.metrics.intervals import LEVEL, N_RESAMPLES, of_graded
 from koa_lightning.metrics.weighted import WeightedMetrics
+from koa_lightning.models.outputs import N_GRADES
 
 METRICS = ("quadratic_kappa", "linear_kappa", "accuracy")
 TRUTH, MODEL = "truth", "model"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from koa_lightning.config import nearest
+from koa_lightning.config.compose import nearest
 from koa_lightning.errors import InputError
 from koa_lightning.metrics.graded import patient_numbers
 from koa_lightning.metrics.intervals import LEVEL, N_RESAMPLES, with_intervals

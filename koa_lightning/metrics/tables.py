@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from koa_lightning.errors import InputError
-from koa_lightning.links import N_GRADES
 from koa_lightning.metrics.graded import PROBABILITIES, TOLERANCE
+from koa_lightning.models.outputs import N_GRADES
 
 _ENOUGH = 20  # rows, below which nothing is concluded from how columns agree
 _SAME = 0.99  # share of rows in which two columns agree when one was made of the other, rounding aside

@@ -17,9 +17,9 @@ import pandas as pd
 import torch
 
 from koa_lightning.errors import InputError
-from koa_lightning.links import N_GRADES
 from koa_lightning.metrics.graded import of_table
 from koa_lightning.metrics.weighted import LESS_IS_BETTER, OVERALL
+from koa_lightning.models.outputs import N_GRADES
 
 ROUNDING = (0.5, 1.5, 2.5, 3.5)
 OBJECTIVE = "quadratic_kappa"

@@ -13,9 +13,9 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from koa_lightning.links import N_GRADES
 from koa_lightning.metrics import from_confusion
 from koa_lightning.metrics.graded import Graded
+from koa_lightning.models.outputs import N_GRADES
 
 N_BINS = 15
 SMALLEST = 1e-7  # of a probability in the log loss; float32 has no finer ones near 1

@@ -10,8 +10,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from koa_lightning import links
 from koa_lightning.errors import InputError
+from koa_lightning.models import outputs
 from koa_lightning.models import weights as w
 
 # Standard deviation of a new classifier's weights. Some of timm's own draws (EfficientNet's) give five grades logits of
@@ -25,7 +25,7 @@ class NetSpec:
 
     Attributes:
         name: timm's name.
-        link: How logits become probabilities, see `koa_lightning.links`.
+        link: How logits become probabilities, see `koa_lightning.models.outputs`.
         drop_rate: Dropout before the head.
         drop_path_rate: Stochastic depth, where the model has it.
         mean, std: Of the gray values in [0, 1], for normalisation.
@@ -113,7 +113,7 @@ def build(spec: NetSpec, weights: w.Weights | None = None) -> KneeNet:
         source = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": dict(weights.state_dict)}}
     try:
         net = timm.create_model(
-            spec.name, in_chans=1, num_classes=links.n_outputs(spec.link), **_given(options), **source
+            spec.name, in_chans=1, num_classes=outputs.n_outputs(spec.link), **_given(options), **source
         )
         head = _head_of(net)
         _quieten(head)
@@ -134,7 +134,7 @@ def _try(net: nn.Module, spec: NetSpec) -> None:
         return
     found = net.eval()(torch.zeros(1, 1, spec.image_size, spec.image_size))
     net.train()
-    if found.shape != (1, links.n_outputs(spec.link)):
+    if found.shape != (1, outputs.n_outputs(spec.link)):
         raise RuntimeError(f"it gives {tuple(found.shape)} values a picture")
 
 

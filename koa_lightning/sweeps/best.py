@@ -12,9 +12,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.config import compose, config_dir
+from koa_lightning.config.compose import compose, config_dir
+from koa_lightning.config.overrides import key, quote
 from koa_lightning.errors import InputError
-from koa_lightning.overrides import key, quote
 
 PROGRAM = "python -m koa_lightning.train"
 _ABSENT = object()

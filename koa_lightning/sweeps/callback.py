@@ -7,8 +7,8 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from koa_lightning.models.grader import check_metric
-from koa_lightning.sweeps import trial
+from koa_lightning.config import trial
+from koa_lightning.training.module import check_metric
 
 
 class ReportToSweep(Callback):

@@ -14,9 +14,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from koa_lightning import cli, overrides
+from koa_lightning.config import launch as cli
+from koa_lightning.config import overrides, trial
 from koa_lightning.errors import InputError
-from koa_lightning.sweeps import closing, launch, settings, space, study, trial
+from koa_lightning.sweeps import closing, launch, settings, space, study
 from koa_lightning.sweeps.launch import Program
 from koa_lightning.sweeps.methods import Method
 from koa_lightning.sweeps.outcomes import Outcomes, with_values

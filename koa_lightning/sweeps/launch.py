@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from koa_lightning import processes
+from koa_lightning.sweeps import processes
 
 _RESULT = ".result"
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from koa_lightning.config import nearest
-from koa_lightning.sweeps import trial
+from koa_lightning.config import trial
+from koa_lightning.config.compose import nearest
 from koa_lightning.sweeps.launch import DiedError
 
 

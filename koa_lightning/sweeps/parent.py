@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning import overrides, sweep_report
-from koa_lightning.config import validate
+from koa_lightning import sweep_report
+from koa_lightning.config import overrides, trial
+from koa_lightning.config.compose import validate
 from koa_lightning.errors import InputError
-from koa_lightning.sweeps import closing, note, results, settings, together, trial
+from koa_lightning.sweeps import closing, note, results, settings, together
 from koa_lightning.sweeps.settings import Settings
 from koa_lightning.sweeps.space import Space
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning import overrides
-from koa_lightning.config import best_is, keys, nearest
+from koa_lightning.config import overrides
+from koa_lightning.config.compose import best_is, keys, nearest
 from koa_lightning.errors import InputError
 from koa_lightning.sweeps.methods import METHODS
 from koa_lightning.sweeps.study import public

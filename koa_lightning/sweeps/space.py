@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from koa_lightning import overrides
+from koa_lightning.config import overrides
 from koa_lightning.errors import InputError
 
 if TYPE_CHECKING:

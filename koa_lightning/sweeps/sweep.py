@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from koa_lightning import cli, overrides
+from koa_lightning.config import launch, overrides, trial
 from koa_lightning.errors import InputError
-from koa_lightning.sweeps import settings, space, study, trial
+from koa_lightning.sweeps import settings, space, study
 from koa_lightning.sweeps.engine import Engine
 from koa_lightning.sweeps.launch import Program
 from koa_lightning.sweeps.methods import Method
@@ -39,9 +39,9 @@ def sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str]) 
     try:
         code = _sweep(program, given, arguments)
     except InputError as error:
-        cli.say_error(str(error))
-        code = cli.BAD_INPUT
-    if code != cli.DONE:
+        launch.say_error(str(error))
+        code = launch.BAD_INPUT
+    if code != launch.DONE:
         raise SystemExit(code)
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning import members
-from koa_lightning.config import compose
-from koa_lightning.overrides import quote
+from koa_lightning.checkpoint import find
+from koa_lightning.config.compose import compose
+from koa_lightning.config.overrides import quote
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -34,7 +34,7 @@ def checkpoints(study: Study, folder: Path) -> list[Path]:
         if trial.state.name == "COMPLETE":
             n = len(trial.user_attrs.get("values") or [])
             runs += [f"{trial.number}-{repeat}" for repeat in range(n)] if n > 1 else [f"{trial.number}"]
-    return [folder / run / members.BEST for run in runs]
+    return [folder / run / find.BEST for run in runs]
 
 
 def measure(study: Study, config: DictConfig, folder: Path) -> None:
@@ -60,8 +60,8 @@ def measure(study: Study, config: DictConfig, folder: Path) -> None:
 
 def _typed(files: Sequence[Path], folder: Path) -> str:
     """Return how `ckpt` names these files: by a pattern, unless other trials left checkpoints too."""
-    is_all = set(files) == set(folder.glob(f"*/{members.BEST}"))
-    return str(Path(glob.escape(str(folder)), "*", members.BEST)) if is_all else members.typed(files)
+    is_all = set(files) == set(folder.glob(f"*/{find.BEST}"))
+    return str(Path(glob.escape(str(folder)), "*", find.BEST)) if is_all else find.typed(files)
 
 
 def _measured(files: Sequence[Path], out: Path) -> dict[str, Any] | None:

@@ -15,9 +15,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from koa_lightning.config import trial
+from koa_lightning.config.run_folder import DONE_FILE, holding, is_running
 from koa_lightning.errors import InputError
-from koa_lightning.resume import DONE_FILE, holding, is_running
-from koa_lightning.sweeps import trial
 from koa_lightning.tracking.checkpoints import CHECKPOINT_FOLDER
 from koa_lightning.tracking.runs import pages, search
 

@@ -13,9 +13,8 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from koa_lightning import overrides, resume
+from koa_lightning.config import overrides, run_folder, trial
 from koa_lightning.errors import InputError
-from koa_lightning.sweeps import trial
 from koa_lightning.tracking import differences
 from koa_lightning.tracking.begin import COMMAND_TAG, TRAIN
 from koa_lightning.tracking.entries import flatten
@@ -66,7 +65,7 @@ def overrides_of(run: Run) -> list[str]:
     items = words[len(TRAIN) :] if tuple(words[: len(TRAIN)]) == TRAIN else None
     if items is None and "out" in run.data.params:  # of a version that did not store it
         folder = Path(run.data.params["out"])
-        items = resume.recorded(folder) if _made(folder, run.info.run_id) else None
+        items = run_folder.recorded(folder) if _made(folder, run.info.run_id) else None
     if items is None:
         raise InputError(
             f"run={run.info.run_id}: holds no command of koa_lightning.train (a sweep's or a cross-validation's "
@@ -84,7 +83,7 @@ def overrides_of(run: Run) -> list[str]:
 
 def _made(folder: Path, run_id: str) -> bool:
     """Tell whether a run folder is still that of a run."""
-    done = folder / resume.DONE_FILE
+    done = folder / run_folder.DONE_FILE
     return done.is_file() and (yaml.safe_load(done.read_text()) or {}).get("run_id") == run_id
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from koa_lightning.cli import BAD_INPUT, DONE, say_error
+from koa_lightning.config.launch import BAD_INPUT, DONE, say_error
 from koa_lightning.errors import InputError
 from koa_lightning.tracking import spool as spool_file
 

@@ -17,15 +17,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from koa_lightning.errors import InputError
 from koa_lightning.tracking.deliver import deliver
-from koa_lightning.tracking.entries import (
-    PARAM_LENGTH,
-    TAG_LENGTH,
-    as_text,
-    flatten,
-    now_ms,
-    pairs,
-    valid_name,
-)
+from koa_lightning.tracking.entries import PARAM_LENGTH, TAG_LENGTH, as_text, flatten, now_ms, pairs, valid_name
 from koa_lightning.tracking.history import History
 from koa_lightning.tracking.sender import Sender
 from koa_lightning.tracking.spool import FILE, Entry, Spool, summary

@@ -20,8 +20,8 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 from sqlalchemy.exc import SQLAlchemyError
 
+from koa_lightning.config.addresses import public
 from koa_lightning.errors import InputError
-from koa_lightning.tracking.addresses import public
 
 CHECK_SECONDS = 12.0
 """A server that has not answered by then counts as unreachable."""

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from koa_lightning.data import cache
+from koa_lightning.data.audit import polarity
+from koa_lightning.data.audit.files import framed
 from koa_lightning.data.cache import Preprocessing, open_cache
-from koa_lightning.data.checks import polarity
-from koa_lightning.data.checks.files import framed
 from koa_lightning.data.fitting import fit
 from koa_lightning.data.images import read_image
 from koa_lightning.data.manifest import hash_file
-from koa_lightning.data.phantom import draw_phantoms, phantom_manifest
+from koa_lightning.data.phantom.manifest import draw_phantoms, phantom_manifest
 from koa_lightning.data.preprocessing import hash_pixels
 from koa_lightning.errors import InputError
 

@@ -2,11 +2,11 @@ import cv2
 import numpy as np
 import pytest
 
-from koa_lightning.data.checks import polarity
-from koa_lightning.data.checks.files import framed
-from koa_lightning.data.checks.gather import SIZE
+from koa_lightning.data.audit import polarity
+from koa_lightning.data.audit.files import framed
+from koa_lightning.data.audit.gather import SIZE
 from koa_lightning.data.fitting import fit
-from koa_lightning.data.phantom import draw_phantoms, phantom_manifest
+from koa_lightning.data.phantom.manifest import draw_phantoms, phantom_manifest
 from koa_lightning.data.preprocessing import Preprocessing, hash_pixels
 
 

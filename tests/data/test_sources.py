@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from koa_lightning.config import config_dir
+from koa_lightning.config.compose import config_dir
 from koa_lightning.data import sources
 from koa_lightning.data.manifest import COLUMNS
 from koa_lightning.errors import InputError

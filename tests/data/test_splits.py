@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from koa_lightning.data import manifest as mf
 from koa_lightning.data import splits
-from koa_lightning.data.phantom import phantom_manifest
+from koa_lightning.data.phantom.manifest import phantom_manifest
 from koa_lightning.errors import InputError
 
 PARTS = {"train", "val", "test"}

@@ -12,8 +12,8 @@ from experiments.chen2018_best import run as best
 from experiments.leakage import run as leakage
 from experiments.leakage.protocols import PROTOCOLS, draw, table
 from experiments.recipe import run as recipe
-from koa_lightning.data.checks.findings import EXIT_CODES, LEAKAGE
-from koa_lightning.data.phantom import draw_phantoms
+from koa_lightning.data.audit.findings import EXIT_CODES, LEAKAGE
+from koa_lightning.data.phantom.manifest import draw_phantoms
 
 TINY = ["model.name=test_efficientnet", "model.weights=none", "trainer.precision=fp32", "trainer.max_epochs=1",
         "data.image_size=32", "data.batch_size=8"]  # fmt: skip

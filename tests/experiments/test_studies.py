@@ -17,8 +17,8 @@ from experiments.chen2018_best import run as chen2018_best
 from experiments.leakage import run as leakage
 from experiments.recipe import run as recipe
 from experiments.recipe.run import ensembles, listed
-from koa_lightning import members as of_ensemble
-from koa_lightning.config import choices_of, compose, validate
+from koa_lightning.checkpoint import find as of_ensemble
+from koa_lightning.config.compose import choices_of, compose, validate
 
 PLACE = Path(studies.__file__).parent
 STUDIES = sorted(path.name for path in PLACE.iterdir() if path.is_dir() and not path.name.startswith("_"))

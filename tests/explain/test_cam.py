@@ -7,8 +7,8 @@ from torch import nn
 from koa_lightning.errors import InputError
 from koa_lightning.explain.cam import check, gradcam, heat_maps
 from koa_lightning.explain.methods import LABELS, NAMES
-from koa_lightning.links import expected_grade, n_outputs, probabilities
 from koa_lightning.models.net import NetSpec, build
+from koa_lightning.models.outputs import expected_grade, n_outputs, probabilities
 
 LINKS = ["softmax", "corn"]
 

@@ -9,11 +9,11 @@ import torch
 
 from koa_lightning.data.cache import decode_phantoms
 from koa_lightning.data.dataset import KneeDataset
-from koa_lightning.data.phantom import phantom_manifest
+from koa_lightning.data.phantom.manifest import phantom_manifest
 from koa_lightning.data.preprocessing import Preprocessing
 from koa_lightning.errors import InputError
+from koa_lightning.evaluation import explanations
 from koa_lightning.explain import examine as module
-from koa_lightning.explain import record
 from koa_lightning.explain.examine import Options, choose, examine
 from koa_lightning.explain.stages import Stages, key_of
 from koa_lightning.models.net import NetSpec, build
@@ -195,7 +195,7 @@ class Recorder(NoRun):
 
 
 def test_files_metrics_and_words(part, examined, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(record, "examine", lambda *args: examined)
+    monkeypatch.setattr(explanations, "examine", lambda *args: examined)
     net, dataset, rows, preprocessing = part
     data = SimpleNamespace(
         eval_batch_size=8, datasets={"val": dataset}, tables={"val": rows}, preprocessing=preprocessing, name="phantom"
@@ -203,7 +203,7 @@ def test_files_metrics_and_words(part, examined, tmp_path, monkeypatch, capsys):
     explain = SimpleNamespace(method="cam", target="grade", n_tested=12, n_road=2)
     run = Recorder()
     how = {"marks": ["phantom data"], "checkpoint": "best.ckpt", "epoch": 3, "quiet": False}
-    results = record.record_tests(net, data, "val", explain, tmp_path / "out", run, **how)
+    results = explanations.record_tests(net, data, "val", explain, tmp_path / "out", run, **how)
     written = json.loads((tmp_path / "out/explanations.json").read_text())
     assert written == results
     assert (written["checkpoint"], written["part"], written["marks"]) == ("best.ckpt", "val", ["phantom data"])

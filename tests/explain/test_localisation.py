@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from koa_lightning.data.phantom import draw_phantoms_with_masks, phantom_manifest
+from koa_lightning.data.phantom.manifest import draw_phantoms_with_masks, phantom_manifest
 from koa_lightning.data.preprocessing import Preprocessing
 from koa_lightning.explain import controls
 from koa_lightning.explain.localisation import (

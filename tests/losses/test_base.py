@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 
 from koa_lightning import losses
 from koa_lightning.errors import InputError
-from koa_lightning.links import n_outputs, probabilities
 from koa_lightning.losses import CrossEntropy, GradeLoss
 from koa_lightning.losses.weights import KINDS
+from koa_lightning.models.outputs import n_outputs, probabilities
 
 CONFIGS = {path.stem: path for path in sorted((Path(__file__).parents[2] / "conf" / "loss").glob("*.yaml"))}
 WEIGHTS = torch.tensor([1.0, 2.0, 3.0, 1.0, 4.0])

@@ -2,10 +2,10 @@ import pytest
 import timm
 import torch
 
-from koa_lightning.config import choices_of, compose
+from koa_lightning.config.compose import choices_of, compose
 from koa_lightning.errors import InputError
-from koa_lightning.links import LINKS, probabilities
 from koa_lightning.models.net import NetSpec, build, gray_statistics
+from koa_lightning.models.outputs import LINKS, probabilities
 
 MODELS = choices_of("model")
 

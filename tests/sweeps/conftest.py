@@ -13,7 +13,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from koa_lightning.sweeps import space, study, trial
+from koa_lightning.config import trial
+from koa_lightning.sweeps import space, study
 
 CONFIG = """
 x: 0.0

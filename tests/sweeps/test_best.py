@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from koa_lightning.config import compose
+from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
 from koa_lightning.sweeps import best
 

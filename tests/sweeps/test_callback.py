@@ -2,8 +2,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from koa_lightning.config import trial
 from koa_lightning.errors import InputError
-from koa_lightning.sweeps import trial
 from koa_lightning.sweeps.callback import ReportToSweep, reporter
 
 

@@ -7,9 +7,9 @@ import pytest
 from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
-from koa_lightning import cli
+from koa_lightning.config import launch as cli
+from koa_lightning.config import trial
 from koa_lightning.sweeps import study as studies
-from koa_lightning.sweeps import trial
 
 
 @pytest.fixture
@@ -29,10 +29,10 @@ def job(monkeypatch, launch, place):
 
 def tracked(cfg):
     """A training as seen from outside: a run, and its metrics."""
-    from koa_lightning import assemble
     from koa_lightning.tracking.begin import open_run
+    from koa_lightning.training import build
 
-    run = open_run(OmegaConf.merge(cfg.tracking, {"system_metrics": False}), Path(cfg.out), assemble.run_name(cfg))
+    run = open_run(OmegaConf.merge(cfg.tracking, {"system_metrics": False}), Path(cfg.out), build.run_name(cfg))
     result = {
         "val/quadratic_kappa": 1 / cfg.optimizer.lr,
         "val/ece": 0.5,

@@ -7,8 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from koa_lightning import cli, members, table, train
-from koa_lightning.config import compose
+from koa_lightning import train
+from koa_lightning.checkpoint import find
+from koa_lightning.config import launch as cli
+from koa_lightning.config.compose import compose
+from koa_lightning.metrics import predictions
 from koa_lightning.sweeps import study as studies
 from koa_lightning.sweeps import together
 
@@ -31,7 +34,7 @@ def sweep(monkeypatch, launch, place, tiny):
 
 def named_by(line):
     typed = next(item for item in shlex.split(line) if item.startswith("ckpt="))
-    return members.find(typed.removeprefix("ckpt="), None)
+    return find.find(typed.removeprefix("ckpt="), None)
 
 
 @pytest.mark.slow
@@ -40,20 +43,20 @@ def test_the_end_of_a_sweep_measures_its_trials_together(sweep, place):
     assert ended.code == cli.DONE, ended.err
     folder = place / "here" / together.FOLDER
     facts = json.loads((folder / "ensemble.json").read_text())
-    files = [place / "here" / str(number) / members.BEST for number in range(2)]
+    files = [place / "here" / str(number) / find.BEST for number in range(2)]
     assert [entry["checkpoint"] for entry in facts["members"]] == list(map(str, files))
     each = [pd.read_parquet(folder / "members" / f"{number}.parquet").set_index("path") for number in range(2)]
     both = pd.read_parquet(folder / "predictions.parquet").set_index("path")
     assert set(pd.read_parquet(place / "here/0/manifest.parquet").query("split == 'val'")["path"]) == set(both.index)
-    mean = sum(one.loc[both.index, table.PROBABILITIES] for one in each) / 2
-    pd.testing.assert_frame_equal(mean, both[table.PROBABILITIES], atol=1e-6, check_dtype=False)
+    mean = sum(one.loc[both.index, predictions.PROBABILITIES] for one in each) / 2
+    pd.testing.assert_frame_equal(mean, both[predictions.PROBABILITIES], atol=1e-6, check_dtype=False)
     said, line = ended.out[-2:]
     assert said.startswith("ensemble of 2 on the validation part, mirrored images averaged: accuracy ")
     assert f"accuracy {facts['ensemble']['accuracy']:.3f}" in said and said.endswith(f"in {folder}")
     assert named_by(line) == files
     assert "*" in line
 
-    other = place / "here/2" / members.BEST  # as a pruned trial leaves one: it is no member
+    other = place / "here/2" / find.BEST  # as a pruned trial leaves one: it is no member
     other.parent.mkdir(parents=True)
     other.write_bytes(b"")
     before = (folder / "metrics.json").stat().st_mtime_ns
@@ -79,12 +82,12 @@ def test_repeats_are_members_too_and_the_incomplete_are_not(made_study, tmp_path
 @pytest.mark.parametrize("others", [False, True])
 def test_the_files_are_named_in_a_folder_of_any_name(others, tmp_path):
     folder = tmp_path / "out [1], it's"
-    files = [folder / str(number) / members.BEST for number in range(3)]
+    files = [folder / str(number) / find.BEST for number in range(3)]
     for file in files:
         file.parent.mkdir(parents=True)
         file.touch()
     own = files[:2] if others else files
-    assert members.find(together._typed(own, folder), None) == own
+    assert find.find(together._typed(own, folder), None) == own
 
 
 def test_one_trial_is_no_ensemble(made_study, tmp_path, capsys):

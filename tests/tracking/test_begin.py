@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from koa_lightning import resume
+from koa_lightning.config import run_folder
 from koa_lightning.errors import InputError
 from koa_lightning.tracking.begin import _place, describe, mark_tags, open_run
 from koa_lightning.tracking.none import NoRun
@@ -97,7 +97,7 @@ def test_a_leaky_run_has_a_tag_of_its_own():
 def test_the_command_of_a_run_that_was_typed(begun, tmp_path):
     run = begun()
     secret = "https://anna:s3cret@host"
-    resume.remember(tmp_path / "out", ["loss=ce", "data.root='a b'", "out='x'", f"tracking.uri='{secret}'"])
+    run_folder.remember(tmp_path / "out", ["loss=ce", "data.root='a b'", "out='x'", f"tracking.uri='{secret}'"])
     record = {
         "data": {"name": "chen2018", "fingerprint": "abc", "counts": {}}, "plan": {"precision": "fp32", "reason": ""},
         "weights": "none", "marks": [],
@@ -111,7 +111,7 @@ def test_the_command_of_a_run_that_was_typed(begun, tmp_path):
     assert shlex.split(data.tags["command"]) == ["python", "-m", "koa_lightning.train", *told]
     assert data.params["tracking.uri"] == "https://host"
     assert "s3cret" not in Path(client.download_artifacts(run.run_id, "config.yaml", str(tmp_path))).read_text()
-    assert f"tracking.uri={secret}" in resume.recorded(tmp_path / "out")  # a run that goes on needs it
+    assert f"tracking.uri={secret}" in run_folder.recorded(tmp_path / "out")  # a run that goes on needs it
 
 
 def test_describe(begun):

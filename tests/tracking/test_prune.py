@@ -3,8 +3,8 @@ import math
 
 import pytest
 
-from koa_lightning import resume
-from koa_lightning.config import best_is
+from koa_lightning.config import run_folder
+from koa_lightning.config.compose import best_is
 from koa_lightning.errors import InputError
 from koa_lightning.tracking import prune
 from koa_lightning.tracking.runs import find_runs
@@ -92,7 +92,7 @@ def test_a_run_that_a_process_goes_on_with_keeps_its_own(sweep, log_run, place):
         for one in prune.judge(log_run.client, sweep(), 1, "best/quadratic_kappa", "max")
         if not one.kept
     }
-    with resume.holding(place / "jobs/b"):  # its status in the store still is that of its first end
+    with run_folder.holding(place / "jobs/b"):  # its status in the store still is that of its first end
         assert fates(log_run, sweep())["b"] == prune.UNFINISHED
         with pytest.raises(InputError, match="another process is training in this folder"):
             prune.remove(log_run.client, going["b"])
@@ -104,7 +104,7 @@ def test_a_run_that_a_process_goes_on_with_keeps_its_own(sweep, log_run, place):
 
 def test_nobody_goes_on_with_a_run_while_its_checkpoints_are_deleted(sweep, log_run, place, monkeypatch):
     held = []
-    monkeypatch.setattr(prune.shutil, "rmtree", lambda _: held.append(resume.is_running(place / "jobs/b")))
+    monkeypatch.setattr(prune.shutil, "rmtree", lambda _: held.append(run_folder.is_running(place / "jobs/b")))
     judged = prune.judge(log_run.client, sweep(), 1, "best/quadratic_kappa", "max")
     prune.remove(log_run.client, next(one for one in judged if one.run.info.run_name == "b"))
     assert set(held) == {True}  # in the store, and in the run folder

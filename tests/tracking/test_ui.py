@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from koa_lightning.reports import figures
+from koa_lightning.reporting import figures
 from koa_lightning.sweeps.note import TAG
 from koa_lightning.tracking.run import start_run
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from koa_lightning.data.images import MIN_SIDE
-from koa_lightning.data.phantom import draw_phantoms, phantom_manifest
+from koa_lightning.data.phantom.manifest import draw_phantoms, phantom_manifest
 from koa_lightning.errors import InputError
 
 SPLITS = ("auto", "never", "always")

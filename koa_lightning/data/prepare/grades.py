@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from koa_lightning.data.dicom.header import SIDES
 from koa_lightning.data.images import one_line
-from koa_lightning.data.prepare.header import SIDES
 from koa_lightning.data.prepare.names import Key
 from koa_lightning.errors import InputError
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from koa_lightning.data.dicom.header import Header
 from koa_lightning.data.images import check_size
-from koa_lightning.data.prepare.header import Header
 from koa_lightning.errors import InputError
 
 _LEVEL = 1  # of zlib: four times as fast as PIL's 6 on noisy films, and 3 % larger

@@ -12,10 +12,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from koa_lightning.data.dicom.header import Header, read_header
 from koa_lightning.data.images import decode, is_dicom, read_bytes
 from koa_lightning.data.parallel import in_order
 from koa_lightning.data.prepare import failures
-from koa_lightning.data.prepare.header import Header, read_header
 from koa_lightning.data.prepare.names import Key
 from koa_lightning.data.prepare.pixels import joints, resample, write_png
 from koa_lightning.data.prepare.record import IMAGES, Record, Row

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.films import compose_film, measure_singles
-from koa_lightning.data.phantom import draw_phantoms
+from koa_lightning.data.phantom.manifest import draw_phantoms
 from koa_lightning.data.prepare.films import joint_centre, split_film
 from koa_lightning.errors import InputError
 

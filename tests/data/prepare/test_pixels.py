@@ -11,9 +11,9 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut, get_decoder, pixel
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from benchmarks.films import compose_film
+from koa_lightning.data.dicom.header import Header
 from koa_lightning.data.images import decode, read_image
-from koa_lightning.data.phantom import draw_phantoms
-from koa_lightning.data.prepare.header import Header
+from koa_lightning.data.phantom.manifest import draw_phantoms
 from koa_lightning.data.prepare.pixels import joints, resample, write_png
 from koa_lightning.errors import InputError
 

@@ -1,0 +1,103 @@
+"""The checkpoints that `ckpt` names: one, a list, a pattern, or the folds of a cross-validation; no heavy imports."""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import ListConfig
+
+from koa_lightning.config.overrides import quote, unquote
+from koa_lightning.errors import InputError
+from koa_lightning.tracking.find import find_checkpoint
+
+BEST = Path("checkpoints") / "best.ckpt"
+_ITEM = re.compile(r"""\s*('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,]*?)\s*,""")  # of a list; quotes hold commas
+_SPECIAL = re.compile(r"[,'\"]|^\s|\s$")
+_CROSS_VALIDATION = "cross_validation.json"  # see koa_lightning.cross_validate
+
+
+def find(ckpt: Any, uri: str | None) -> list[Path]:
+    """Return the files that `ckpt` names, in the order given (those of a pattern or of folds in natural order).
+
+    Args:
+        ckpt: A file, `runs:/ID[/path]`, `models:/NAME@ALIAS`, a pattern, the folder or the run of a cross-validation,
+            or a list of these, also typed as `[A,B]`; in quotes one may hold commas.
+        uri: Of the tracking store, for runs.
+
+    Raises:
+        InputError: One of them names nothing, or a checkpoint is named twice.
+    """
+    given = [str(item) for item in ckpt] if isinstance(ckpt, ListConfig | list | tuple) else _listed(str(ckpt))
+    files = [file for item in given for file in _files(item, uri)]
+    twice = [file for number, file in enumerate(files) if file in files[:number]]
+    if twice:
+        raise InputError(f"ckpt={ckpt}: {twice[0]} is named twice; an ensemble takes each checkpoint once")
+    return files
+
+
+def typed(files: Sequence[Path]) -> str:
+    """Return how `ckpt` names these files: `A.ckpt`, or `[A.ckpt,'B,C.ckpt']`, a name in quotes where it needs them."""
+    if len(files) == 1:
+        return str(files[0])
+    return f"[{','.join(quote(name) if _SPECIAL.search(name) else name for name in map(str, files))}]"
+
+
+def _listed(text: str) -> list[str]:
+    if not (text.startswith("[") and text.endswith("]")) or Path(text).exists():
+        return [text]
+    items = [unquote(item) for item in _ITEM.findall(f"{text[1:-1]},")]
+    if not all(items):
+        raise InputError(f"ckpt={text}: an entry of the list is empty; type ckpt=[A.ckpt,B.ckpt]")
+    return items
+
+
+def _files(item: str, uri: str | None) -> list[Path]:
+    if item.startswith("runs:/"):
+        from koa_lightning.tracking.checkpoints import fold_addresses
+
+        return [find_checkpoint(address, uri) for address in fold_addresses(item, uri) or [item]]
+    if item.startswith("models:/"):
+        return [find_checkpoint(item, uri)]
+    path = Path(item).expanduser()
+    if path.is_dir() and (path / _CROSS_VALIDATION).is_file():
+        return _of_folds(path)
+    if path.exists() or not glob.has_magic(item):
+        return [path]
+    found = [Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]  # noqa: PTH207
+    if not found:
+        raise InputError(f"ckpt={item}: no file is named like that; an example: ckpt='outputs/*/checkpoints/best.ckpt'")
+    return sorted(found, key=_natural)
+
+
+def _of_folds(folder: Path) -> list[Path]:
+    """Return the best checkpoint of each fold of a finished cross-validation."""
+    n_folds = json.loads((folder / _CROSS_VALIDATION).read_text())["settings"]["data.folds"]
+    files = [folder / f"fold_{fold}" / BEST for fold in range(n_folds)]
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise InputError(
+            f"ckpt={folder}: {missing[0]} is missing; end the cross-validation first, by its command again"
+        )
+    return files
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in re.split(r"(\d+)", str(path))]
+
+
+def names(files: Sequence[Path]) -> list[str]:
+    """Return a short name for each checkpoint: that of its run folder, else of the file, with numbers for repeats."""
+    short = [_short(file) for file in files]
+    return [f"{name} ({short[:i].count(name) + 1})" if short.count(name) > 1 else name for i, name in enumerate(short)]
+
+
+def _short(file: Path) -> str:
+    run = file.parent.parent
+    if file.parent.name != "checkpoints" or not run.name:
+        return file.stem
+    return run.parent.name[:8] if run.name == "artifacts" else run.name  # in a store, the id of the run

@@ -1,0 +1,259 @@
+"""What a checkpoint carries, and how it becomes a network again without trusting it."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import pickle
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from koa_lightning import __version__
+from koa_lightning.checkpoint import fitted
+from koa_lightning.config.addresses import without_passwords
+from koa_lightning.config.compose import choices_of, compose, plain, validate, without_targets
+from koa_lightning.data.cache import Preprocessing
+from koa_lightning.data.manifest import GRADE_NAMES
+from koa_lightning.errors import InputError
+from koa_lightning.models.net import KneeNet, NetSpec, build
+from koa_lightning.models.weights import tensors_of
+from koa_lightning.training.precision import Plan
+from koa_lightning.uncertainty import calibration
+
+FORMAT = 1
+RECORD = "koa_lightning"
+# What `make_record` writes, and what a record must have before anything in it is used.
+_RECORD = {
+    "version": str, "net": dict, "preprocessing": dict, "grade_names": list, "config": dict, "data": dict,
+    "marks": list, "weights": str, "plan": dict, "tracking": dict,
+}  # fmt: skip
+_CLASSES = {"net": NetSpec, "preprocessing": Preprocessing, "plan": Plan}
+
+
+def make_record(
+    *,
+    cfg: DictConfig,
+    spec: NetSpec,
+    preprocessing: Preprocessing,
+    data: dict[str, Any],
+    marks: list[str],
+    weights: str,
+    plan: dict[str, Any],
+) -> dict[str, Any]:
+    """Return the plain values that every checkpoint carries; nothing in them names code to run.
+
+    Args:
+        cfg: The run's config; stored resolved, without its `_target_` entries and the passwords of addresses.
+        spec: Of the network.
+        preprocessing: Of the images.
+        data: Name, fingerprint and grade counts by part.
+        marks: What no figure may hide, e.g. phantom data.
+        weights: Where the first weights came from.
+        plan: Precision and memory format.
+    """
+    return {
+        "format": FORMAT,
+        "version": __version__,
+        "net": spec.to_dict(),
+        "preprocessing": asdict(preprocessing),
+        "grade_names": list(GRADE_NAMES),
+        "config": without_passwords(without_targets(plain(cfg))),
+        "data": data,
+        "marks": list(marks),
+        "weights": weights,
+        "plan": plan,
+        "tracking": {},
+    }
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read.
+
+    Attributes:
+        path: The file.
+        record: See `make_record`.
+        epoch: Number of the epoch, from 0, at whose end it was written.
+        epochs_done: 0 for the one that is written before the first epoch.
+        state: Tensors of the network, under the network's own names.
+        inputs: Tensors that tell a foreign input, see `koa_lightning.uncertainty.out_of_distribution`; empty where there are none.
+    """
+
+    path: Path
+    record: dict[str, Any]
+    epoch: int
+    epochs_done: int
+    state: dict[str, torch.Tensor]
+    inputs: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Return what is to be done to an image."""
+        return Preprocessing(**self.record["preprocessing"])
+
+    @property
+    def marks(self) -> list[str]:
+        """Return what no figure may hide."""
+        return [str(mark) for mark in self.record["marks"]]
+
+    def probabilities(self, logits: torch.Tensor, calibrated: bool = True) -> torch.Tensor:
+        """Return the grade probabilities that this checkpoint promises for its network's logits: the one way to them.
+
+        Args:
+            logits: Float, N x K.
+            calibrated: False: the raw ones, whatever was fitted.
+
+        Returns:
+            float32, N x 5.
+        """
+        entry = self.record.get("calibration") if calibrated else None
+        return calibration.probabilities(logits, self.record["net"]["link"], entry)
+
+    def network(self) -> KneeNet:
+        """Build the network with these weights, in eval mode.
+
+        Raises:
+            InputError: The weights do not fit what the record says.
+        """
+        net = build(NetSpec(**self.record["net"]))
+        own, given = ({key: value.shape for key, value in each.items()} for each in (net.state_dict(), self.state))
+        wrong = [key for key in {**own, **given} if own.get(key) != given.get(key)]
+        if wrong:
+            raise InputError(
+                f"{self.path}: its weights are not those of its network {self.record['net']['name']} ({wrong[0]} and "
+                f"{len(wrong) - 1} more differ); it may be damaged, give another"
+            )
+        net.load_state_dict(self.state)
+        return net.to(memory_format=torch.channels_last).eval()
+
+    def data_config(self) -> DictConfig:
+        """Return the data config of the run that wrote it, with code taken from the installed package alone.
+
+        Raises:
+            InputError: The data source is not one of this version's, or its settings are not plain values.
+        """
+        name, values = self.record["data"]["name"], self.record["config"].get("data")
+        if name not in choices_of("data"):
+            raise InputError(f"{self.path}: its data source '{name}' is not here; type data=... for another")
+        cfg = copy.deepcopy(_settings_of(name))
+        # `${...}` in a value would be worked out when it is read, and could bring a `_target_` in again
+        if not isinstance(values, dict) or "${" in repr(values) or not _fill(cfg, without_targets(values)):
+            raise InputError(f"{self.path}: its data settings are not those of data={name}; type data=... for another")
+        cfg.cache_dir = None
+        return cfg
+
+
+@functools.cache
+def _settings_of(data: str) -> DictConfig:
+    """Return the data config of a source, as it is installed."""
+    cfg = compose("train", [f"data={data}"]).data
+    cfg._set_parent(None)
+    return cfg
+
+
+def _fill(cfg: DictConfig, values: dict[str, Any]) -> bool:
+    """Set the values of keys that the config has, never one that names code; tell whether they fit."""
+    for key in [key for key in cfg if not str(key).startswith("_") and key in values]:
+        if isinstance(cfg._get_node(key), DictConfig):
+            if not isinstance(values[key], dict) or not _fill(cfg[key], values[key]):
+                return False
+        else:
+            cfg[key] = values[key]
+    return True
+
+
+def read(path: str | Path) -> Checkpoint:
+    """Read a checkpoint of this program; nothing in it is executed.
+
+    Raises:
+        InputError: It is missing, truncated, of another program, or holds a pickled object.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise InputError(
+            f"ckpt={path}: " + ("is a folder; name the file" if file.is_dir() else "there is no such file")
+        )
+    try:
+        content = tensors_of(file)
+        changed = zipfile.is_zipfile(file) and zipfile.ZipFile(file).testzip()  # torch does not look
+    except pickle.UnpicklingError as error:
+        raise InputError(f"ckpt={path}: {_why_not(error)}") from None
+    except PermissionError:
+        raise InputError(f"ckpt={path}: no permission to read it") from None
+    except Exception:  # a damaged file makes torch raise nearly anything
+        raise InputError(f"ckpt={path}: not a checkpoint, or cut off while it was written; give another") from None
+    if changed:
+        raise InputError(f"ckpt={path}: damaged: its bytes are not those that were written ({changed}); give another")
+    record = content.get(RECORD) if isinstance(content, dict) else None
+    if not isinstance(record, dict) or "net" not in record:
+        raise InputError(f"ckpt={path}: a checkpoint of another program; give one that koa_lightning.train wrote")
+    if record.get("format") != FORMAT:
+        raise InputError(f"ckpt={path}: format {record.get('format')}, but this version reads {FORMAT}")
+    if wrong := _wrong(content, record):
+        raise InputError(f"ckpt={path}: damaged, or changed by another program: {wrong}; give another")
+    state = {k.removeprefix("net."): v for k, v in content["state_dict"].items() if k.startswith("net.")}
+    done = content["epoch"] + 1 if content["global_step"] else 0
+    return Checkpoint(file, record, content["epoch"], done, state, content.get(fitted.TENSORS) or {})
+
+
+def _why_not(error: Exception) -> str:
+    if "Unsupported global" in str(error) or "Weights only load failed" in str(error):
+        return "refused: it holds a pickled object, or is no checkpoint; loading such a file could run code"
+    return "not a checkpoint; give one that koa_lightning.train wrote"
+
+
+def _wrong(content: dict[str, Any], record: dict[str, Any]) -> str:
+    """Return what is wrong with a checkpoint's entries, or an empty string."""
+    state = content.get("state_dict")
+    if not isinstance(state, dict) or not all(isinstance(k, str) and torch.is_tensor(v) for k, v in state.items()):
+        return "its state_dict is not one of tensors"
+    if not all(type(content.get(key)) is int for key in ("epoch", "global_step")):
+        return "its epoch is not a number"
+    if not _is_plain(record):
+        return "its record holds more than plain values"
+    if keys := [key for key, kind in _RECORD.items() if not isinstance(record.get(key), kind)]:
+        return f"its record has no {keys[0]} of type {_RECORD[keys[0]].__name__}"
+    for key, klass in _CLASSES.items():
+        if misfit := _misfit(record[key], klass):
+            return f"{key}.{misfit} of its record"
+    if not all(isinstance(record["data"].get(key), kind) for key, kind in (("name", str), ("fingerprint", str))):
+        return "its record does not name the data"
+    if not isinstance(record["config"].get("data"), dict):
+        return "its record has no settings of the data"
+    if misfit := fitted.wrong(record, content.get(fitted.TENSORS)):
+        return f"{misfit} of its record"
+    checked = {"data": record["preprocessing"], "model": record["net"], "trainer": record["plan"]}
+    try:
+        validate(OmegaConf.create(checked))
+    except (InputError, OmegaConfBaseException) as error:
+        return str(error).splitlines()[0]
+    return ""
+
+
+def _is_plain(node: Any) -> bool:
+    if isinstance(node, dict):
+        return all(isinstance(key, str) and _is_plain(value) for key, value in node.items())
+    if isinstance(node, list):
+        return all(map(_is_plain, node))
+    return node is None or isinstance(node, str | int | float)
+
+
+def _misfit(values: dict[str, Any], klass: type) -> str:
+    """Return the first entry that the class does not have, or that is not of its type, or an empty string."""
+    hints = get_type_hints(klass)
+    for key in [*values, *hints]:
+        if key not in hints:
+            return f"{key} is unknown in {klass.__name__}"
+        if key not in values and not hasattr(klass, key):  # a default is an attribute of the class
+            return f"{key} is missing in {klass.__name__}"
+        value, kind = values.get(key, getattr(klass, key, None)), hints[key]
+        fits = isinstance(value, float | int) if kind is float else isinstance(value, kind)
+        if not fits or (isinstance(value, bool) and kind is not bool):
+            return f"{key}={value!r} is not of type {getattr(kind, '__name__', kind)}"
+    return ""

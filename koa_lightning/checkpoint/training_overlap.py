@@ -1,0 +1,178 @@
+"""Which knees the members of an ensemble may be measured on: those that they were not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig
+
+from koa_lightning.checkpoint.record import Checkpoint
+from koa_lightning.config.compose import plain, without_targets
+from koa_lightning.data import manifest as mf
+from koa_lightning.data.datamodule import ALL, KneeDataModule
+from koa_lightning.errors import InputError
+
+
+@dataclass(frozen=True)
+class Knees:
+    """What the members are measured on.
+
+    Attributes:
+        rows: The manifest of these knees.
+        allowed: bool, members x knees: whether the member was not trained on the knee or its patient.
+        said: One line on that.
+        unknown: Names of the members of which it cannot be told.
+    """
+
+    rows: pd.DataFrame
+    allowed: np.ndarray
+    said: str
+    unknown: list[str]
+
+
+def of_their_own(cfg: DictConfig, modules: Sequence[KneeDataModule], names: Sequence[str]) -> Knees:
+    """Return the part as each member's own data have it: the union, less what a member was trained on.
+
+    The parts are made anew from each checkpoint's settings; no file is opened.
+
+    Raises:
+        InputError: A patient is in two parts, the members' data differ, or all were trained on all of these knees.
+    """
+    manifests = [_with_parts(module, cfg.split).set_index("path") for module in modules]
+    wanted = [m[_in_part(m["split"], cfg.split)] for m in manifests]
+    rows = pd.concat(wanted).reset_index().drop_duplicates("path").sort_values("path", ignore_index=True)
+    if rows.empty:
+        raise InputError(f"split={cfg.split}: no knee in that part of the members' data")
+    for name, manifest in zip(names, manifests, strict=True):
+        missing = rows.loc[~rows["path"].isin(manifest.index), "path"]
+        if len(missing):
+            raise InputError(
+                f"member {name}: its data lack {missing.iloc[0]} and {len(missing) - 1} more that another member is "
+                "measured on; measure all on the same knees: data=... split=all"
+            )
+        other = rows.loc[manifest.loc[rows["path"], "grade"].to_numpy() != rows["grade"].to_numpy(), "path"]
+        if len(other):
+            raise InputError(f"{other.iloc[0]}: the members' data name different grades for it; give one data=...")
+    trained = [_trained_on(m)[rows["path"]].to_numpy() for m in manifests]
+    return _guarded(cfg, rows, ~np.array(trained), [])
+
+
+def _with_parts(module: KneeDataModule, part: str) -> pd.DataFrame:
+    """Return a member's manifest, its parts compared with the one that is measured, as for a single checkpoint.
+
+    A knee that `data.fraction` left out is in no part, but it is there: the member was not trained on it.
+    """
+    whole = module.whole(mf.PARTS if part == ALL else (*mf.PARTS, part))
+    return whole.assign(split=whole["split"].where(whole.index.isin(module.reduced(whole).index), ""))
+
+
+def _trained_on(manifest: pd.DataFrame) -> pd.Series:
+    """Tell of each knee whether it, or another of its patient, is in the train part."""
+    train = manifest["split"].eq("train")
+    patients = set(manifest.loc[train, "patient"]) - {""}
+    return train | manifest["patient"].isin(patients)
+
+
+def _in_part(split: pd.Series, part: str) -> pd.Series:
+    return split.ne(mf.AUTO_TEST) if part == ALL else split.eq(part)
+
+
+def of_other_data(
+    cfg: DictConfig, modules: Sequence[KneeDataModule], reads: Sequence[Checkpoint], names: Sequence[str]
+) -> Knees:
+    """Return the part of the data given, less what a member was trained on: by file content, and then by patient."""
+    rows = mf.add_hashes(modules[0].rows((cfg.split,)), (cfg.split,))
+    allowed, unknown = [], []
+    for name, read in zip(names, reads, strict=True):
+        known = seen_in_training(read)
+        if known is None:
+            unknown.append(name)
+            allowed.append(np.ones(len(rows), dtype=bool))
+        else:
+            allowed.append(~was_trained_on(rows, known, names_alike(cfg, read)))
+    return _guarded(cfg, rows, np.array(allowed), unknown)
+
+
+def seen_in_training(read: Checkpoint) -> pd.DataFrame | None:
+    """Return the manifest (hash, patient, split) of a checkpoint's train and validation parts; None if it is lost.
+
+    It lies in the run folder; where the checkpoint was taken away from there, it is made anew from the data, if these
+    are still in their place. Either must have the fingerprint that the checkpoint carries.
+    """
+    from koa_lightning.training import build
+
+    parts, file = ("train", "val"), read.path.resolve().parent.parent / "manifest.parquet"
+    try:
+        if file.is_file():
+            rows = pd.read_parquet(file)
+        else:
+            rows = mf.add_hashes(build.data_module(read.data_config(), quiet=True).rows(parts), parts)
+    except InputError:  # said by the caller, with the names of all such members
+        return None
+    return rows if mf.fingerprint(rows, parts) == read.record["data"]["fingerprint"] else None
+
+
+def names_alike(cfg: DictConfig, read: Checkpoint) -> bool:
+    """Tell whether equal names of patients are one patient, whatever the files: in one source, however it is split.
+
+    Chen 2018 names its patients alike in every copy, and its `auto_test` has no file in common with the other parts.
+
+    Args:
+        cfg: The config `eval`.
+        read: The checkpoint.
+    """
+    given, trained = cfg.get("data"), read.record["config"]["data"]
+    if not given:
+        return True
+    if given.name != read.record["data"]["name"]:
+        return False
+    return given.name == "chen2018" or without_targets(plain(given))["source"] == trained.get("source")
+
+
+def was_trained_on(rows: pd.DataFrame, seen: pd.DataFrame, alike: bool = False) -> np.ndarray:
+    """Tell of each knee whether it is one that was trained on, or another of such a patient.
+
+    Unless the sources name patients alike, these are compared only where a knee in both has the same one: equal names
+    of two sources mean nothing.
+
+    Args:
+        rows: A manifest with hashes.
+        seen: See `seen_in_training`.
+        alike: See `names_alike`.
+    """
+    train = seen[seen["split"] == "train"]
+    hit = rows["hash"].isin(train["hash"]).to_numpy(copy=True)
+    both = rows.merge(seen[["hash", "patient"]].drop_duplicates("hash"), on="hash", suffixes=("", "_seen"))
+    if alike or (both["patient"].ne("") & both["patient"].eq(both["patient_seen"])).any():
+        patients = set(train["patient"]) - {""}
+        hit |= rows["patient"].isin(patients).to_numpy()
+    return hit
+
+
+def _guarded(cfg: DictConfig, rows: pd.DataFrame, allowed: np.ndarray, unknown: list[str]) -> Knees:
+    """Leave out the knees that every member was trained on, and say in one line what each knee is graded by."""
+    n_members = allowed.sum(axis=0)
+    kept = n_members > 0
+    if not kept.any():
+        raise InputError(
+            f"split={cfg.split}: every member was trained on every one of these {len(rows)} knees; measure on others: "
+            "split=test, or split=val of a cross-validation"
+        )
+    n, total = n_members[kept], len(allowed)
+    if (n == total).all():
+        said = f"{total} members, none trained on any of the {kept.sum()} knees"
+    elif (n == 1).all():
+        said = f"out of fold: each of the {kept.sum()} knees is graded by the one member of {total} not trained on it"
+    else:
+        said = (
+            f"each of {kept.sum()} knees is graded by the members not trained on it: {n.min()} to {n.max()} of {total}"
+        )
+    if unknown:
+        lost = f"what was trained on is not known of {', '.join(unknown)}: no manifest.parquet, no data in their place"
+        said = f"{said.replace(', none trained on any of the', ' on')}; {lost}"
+    if not kept.all():
+        said += f"; {(~kept).sum()} left out, which all were trained on"
+    return Knees(rows[kept].reset_index(drop=True), allowed[:, kept], said, unknown)

@@ -1,0 +1,165 @@
+"""Which keys there are, and what to say of one that there is not. No heavy imports here."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from omegaconf import DictConfig, OmegaConf
+
+from koa_lightning.config import overrides
+from koa_lightning.config.compose import choices_of, config_dir, keys, nearest
+from koa_lightning.errors import InputError
+
+# Below these everyone may add entries; below a `_target_` too, as what is made refuses those that it does not take.
+_FREE = ("callbacks", "edges", "sweep.pruner", "sweep.space", "tracking.tags")
+
+
+def check(cfg: DictConfig, config_name: str, typed: Sequence[str] = (), folders: Sequence[str] = ()) -> None:
+    """Stop where a config has a key that nothing would read: mistyped after a `+`, or in a file of one's own.
+
+    Args:
+        cfg: As composed.
+        config_name: The primary config, e.g. `train`.
+        typed: The overrides.
+        folders: Of `--config-dir`, for the message.
+
+    Raises:
+        InputError: Naming the key.
+    """
+    known = set(known_keys(config_name))
+    wrong = next((name for name in _fixed(cfg) if name not in known), None)
+    if wrong is None:
+        return
+    item = next((item for item in typed if overrides.key(item).split(".")[0] == wrong), "")
+    if folders and item.startswith("+"):  # Hydra takes a group that it does not find for a key
+        raise InputError(
+            f"{item}: there is no folder {wrong} in --config-dir {folders[0]}, and no such key in the configuration; "
+            "name the folder that holds it by --config-dir"
+        )
+    raise InputError(unknown(wrong, config_name))
+
+
+def check_choices(typed: Sequence[str]) -> None:
+    """Stop where a group is typed with nothing, or with the file of what its choices share.
+
+    Args:
+        typed: The overrides.
+
+    Raises:
+        InputError: Naming the group and its choices.
+    """
+    for item in typed:
+        group, choice = overrides.key(item), overrides.value(item)
+        none = item.startswith("~") or choice in ("", "null") or choice.startswith("_")
+        if none and group and (config_dir() / group).is_dir():
+            raise InputError(
+                f"{item}: one of its choices is needed ({group} is one of: {', '.join(choices_of(group))})"
+            )
+
+
+def help_text(config_name: str) -> str:
+    """Return what `--help` prints: the text in the config, with the groups and their choices.
+
+    Hydra's own way looks through every config, which takes longer than a start may.
+
+    Args:
+        config_name: The primary config, e.g. `train`.
+    """
+    text = str(OmegaConf.load(config_dir() / f"{config_name}.yaml").hydra.help.template)
+    groups = [path for path in sorted(config_dir().rglob("*")) if path.is_dir() and not path.name.startswith("_")]
+    names = [path.relative_to(config_dir()).as_posix() for path in groups]
+    return text.replace("$GROUPS", "\n".join(f"{name}: {', '.join(choices_of(name))}" for name in names))
+
+
+@functools.cache
+def known_keys(config_name: str) -> list[str]:
+    """Return every key of a config with whatever choices, and its groups.
+
+    Args:
+        config_name: The primary config, e.g. `train`.
+    """
+    built_on, groups = _defaults(config_name)
+    own = [key for name in (config_name, *built_on) for key in _keys_of(name) if key.split(".")[0] != "hydra"]
+    chosen = [f"{group}.{key}" for group in groups if group != "experiment" for key in _of_group(group)]
+    return list(dict.fromkeys([*groups, *own, *chosen]))
+
+
+def unknown(key: str, config_name: str) -> str:
+    """Return in one line that there is no such key, and which one was meant.
+
+    Args:
+        key: With dots.
+        config_name: The primary config, e.g. `train`.
+    """
+    group, _, rest = key.partition(".")
+    if group not in _defaults(config_name)[1]:
+        group = rest = ""  # another command has it
+    if group == "sweep" and rest in _keys_of("sweep/_base"):
+        return f"{key}: only a sweep with Optuna has it; type sweep=tpe (random, grid, qmc, multi) too"
+    holders = [choice for choice in choices_of(group) if rest in _keys_of(f"{group}/{choice}")] if rest else []
+    if holders:
+        return f"{key}: only {group}={' or '.join(holders)} has it; type {group}=... too"
+    of_choices = {f"{group}.{name}" for name in _of_group(group)} if rest else set()
+    hint = nearest(key, [*sorted(of_choices), *known_keys(config_name)])
+    return f"{key}: no such key in the configuration{hint} (all keys: add --cfg job)"
+
+
+def explain_hydra(message: str, config_name: str) -> str:
+    """Turn a composition error of Hydra into one line that names the wrong key and the nearest right one."""
+    first = message.strip().splitlines()[0] if message.strip() else "the configuration cannot be composed"
+    if found := re.search(r"Could not find '([^']+)/([^'/]+)'", message):
+        group, choice = found.groups()
+        if group == "hydra/launcher":
+            return f'{group}={choice}: is not installed; type pip install "koa-lightning[launchers]"'
+        return _no_choice(group, choice)
+    if (found := re.match(r"In '([^']+)': (.*)", first)) and found.group(1) != config_name:
+        return f"conf/{found.group(1)}.yaml: {found.group(2)}"
+    if found := re.search(r"Could not (?:override|delete(?: from config)?\.?) '([^']+)'", message):
+        return unknown(found.group(1).split("@")[0], config_name)
+    if re.search(r"missing EQUAL|mismatched input|token recognition|no viable|NoViableAlt|extraneous", message):
+        reason = next(line for line in message.splitlines() if not line.startswith("Error parsing"))
+        reason = reason.removeprefix("LexerNoViableAltException: ")
+        return f"an override cannot be read: {reason} (write key=value, and values with special characters in quotes)"
+    return first
+
+
+def _no_choice(group: str, choice: str) -> str:
+    known = choices_of(group)
+    return f"{group}={choice}: no such choice{nearest(choice, known)} ({group} is one of: {', '.join(known)})"
+
+
+def _fixed(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys of a composed config but those that everyone may add."""
+    for name in map(str, node):
+        key, child = f"{prefix}{name}", node._get_node(name)
+        if name.startswith("_"):
+            continue
+        yield key
+        if isinstance(child, DictConfig) and key not in _FREE and not child._is_none() and "_target_" not in child:
+            yield from _fixed(child, f"{key}.")
+
+
+def _of_group(group: str) -> Iterator[str]:
+    for path in sorted((config_dir() / group).iterdir()):
+        yield from [path.name] if path.is_dir() else _keys_of(f"{group}/{path.stem}")
+
+
+@functools.cache
+def _keys_of(name: str) -> list[str]:
+    """Return the keys of one file of the configs."""
+    content = OmegaConf.to_container(OmegaConf.load(config_dir() / f"{name}.yaml"), resolve=False)
+    return [key for key in keys(content) if key != "defaults"]
+
+
+def _defaults(config_name: str) -> tuple[list[str], list[str]]:
+    """Return the configs that one builds on, and the groups of all of them."""
+    defaults = OmegaConf.load(config_dir() / f"{config_name}.yaml").defaults
+    chosen = [str(key) for entry in defaults if isinstance(entry, Mapping) for key in entry]
+    built_on = [entry for entry in defaults if isinstance(entry, str) and entry != "_self_"]
+    groups = [key for key in chosen if not key.startswith("override ")]
+    for name in list(built_on):
+        more, of_it = _defaults(name)
+        built_on, groups = [*built_on, *more], [*groups, *of_it]
+    return built_on, groups

@@ -1,0 +1,190 @@
+"""From the command line to one plain function: compose, validate, call, print, exit code. No heavy imports here."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from koa_lightning.config import keys, overrides, trial
+from koa_lightning.config import run_folder as resume
+from koa_lightning.config.compose import compose, config_dir, validate
+from koa_lightning.errors import InputError
+
+DONE, PARTLY, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+_DISK = {
+    errno.ENOSPC: "no space left on the disk",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.ENOENT: "there is no such file or folder, and it cannot be made there",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.EROFS: "the file system is read-only",
+    errno.EEXIST: "is there already, and is no folder",
+    errno.ENOTDIR: "a part of this path is no folder",
+    errno.EISDIR: "is a folder, not a file",
+    errno.ENAMETOOLONG: "the name is too long",
+}
+# What the start of a run leaves in its folder before anything is made.
+_RECORDS = {".hydra", ".lock", "checkpoints", "manifest.parquet", "manifest.part", "multirun.yaml"}
+
+
+def launch(config_name: str, function: str, before: Callable[[list[str]], list[str]] | None = None) -> NoReturn:
+    """Run one entry point under Hydra and leave with its exit code.
+
+    Args:
+        config_name: The primary config, e.g. `train`.
+        function: `module:name` of a plain function of the config; imported only once the config is valid. It returns
+            a mapping of metrics (an entry `exit_code` ends the program with it).
+        before: May rewrite the overrides, e.g. to resume a run with those that it was started with; not called for
+            several runs at once (`-m`).
+    """
+    # Hydra would print its own report and end with 1; with this set its exceptions reach us.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    codes, jobs = [DONE], []
+    composed = False
+
+    def job(cfg: DictConfig) -> float | dict[str, Any] | None:
+        nonlocal composed
+        composed = True
+        code, objective = _run_job(cfg, function, config_name)
+        jobs.append(code)
+        return objective
+
+    sweep: Path | None = None
+    try:
+        flags, rest = overrides.sort_out(sys.argv[1:])
+        if {"-h", "--help"} & set(flags):
+            print(keys.help_text(config_name))
+            sys.exit(DONE)
+        overrides.check_places(rest)
+        keys.check_choices(rest)
+        if "-m" in flags or "--multirun" in flags:
+            rest, sweep = _name_sweep(rest, config_name)
+        elif searched := next((item for item in rest if overrides.key(item) == "sweep"), None):
+            raise InputError(f"{searched}: a sweep has many runs; type -m too")
+        else:
+            rest = overrides.quote_paths(before(rest) if before else rest)
+        sys.argv[1:] = [*flags, *rest]
+        hydra.main(config_path=str(config_dir()), config_name=config_name, version_base="1.3")(job)()
+    except KeyboardInterrupt:
+        say_error("interrupted")
+        codes.append(INTERRUPTED)
+    except SystemExit as end:  # a sweep tells its own
+        codes.append(end.code if isinstance(end.code, int) else DONE)
+    except BrokenPipeError:
+        _stop_writing()
+        codes.append(PARTLY)
+    except Exception as exception:
+        line = one_line(exception, config_name)
+        if line is None and isinstance(exception, ValueError) and not composed:
+            line = f"an override cannot be read: {exception}"  # e.g. `=3`
+        if line is None:
+            raise
+        say_error(line)
+        codes.append(BAD_INPUT)
+    if sweep is not None:
+        _remove_if_empty(sweep)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _stop_writing()
+    if BAD_INPUT in jobs and {DONE, PARTLY} & set(jobs):  # of the runs of `-m` some were done
+        jobs = [PARTLY]
+    sys.exit(max(codes + jobs))
+
+
+def _stop_writing() -> None:
+    """Send what is still to be printed nowhere: its reader (`| head`) has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _name_sweep(rest: list[str], config_name: str) -> tuple[list[str], Path | None]:
+    """Return the overrides of a sweep with `out` among them, and that folder; one of Optuna's names it by itself."""
+    typed = [overrides.value(item) for item in rest if overrides.key(item) == "out"]
+    groups = [item for item in rest if overrides.key(item) in ("sweep", "experiment") and "," not in item]
+    cfg = compose(config_name, groups)
+    if cfg.get("sweep"):
+        others = [item for item in rest if overrides.key(item) != "out"]
+        return ([*others, f"sweep.folder={overrides.quote(typed[-1])}"] if typed else others), None
+    out = typed[-1] if typed else str(cfg.out)
+    return ([*rest] if typed else [*rest, f"out={overrides.quote(out)}"]), Path(out)
+
+
+def _run_job(cfg: DictConfig, function: str, config_name: str) -> tuple[int, float | dict[str, Any] | None]:
+    run_folder = Path(HydraConfig.get().runtime.output_dir)
+    many = HydraConfig.get().mode == RunMode.MULTIRUN
+    try:
+        own = [source.path for source in HydraConfig.get().runtime.config_sources if source.provider == "command-line"]
+        keys.check(cfg, config_name, HydraConfig.get().overrides.task, own)
+        with open_dict(cfg):
+            cfg.out = str(run_folder)  # in a sweep every job has its own folder
+        validate(cfg)
+        module, name = function.split(":")
+        result: dict[str, Any] = getattr(importlib.import_module(module), name)(cfg) or {}
+    except KeyboardInterrupt:
+        _remove_if_empty(run_folder)
+        raise
+    except Exception as exception:
+        line = one_line(exception)
+        if line is None:
+            raise
+        _remove_if_empty(run_folder)
+        if trial.of_run(run_folder):  # the sweep says it
+            raise
+        say_error(line)
+        return BAD_INPUT, None
+    code = int(result.get("exit_code", DONE))
+    if many and code == INTERRUPTED:  # the jobs that wait are not wanted either
+        raise KeyboardInterrupt
+    if trial.of_run(run_folder):
+        return code, result
+    objective = result.get(cfg.get("monitor", ""))
+    return code, None if objective is None else float(objective)
+
+
+def one_line(exception: BaseException, config_name: str = "train") -> str | None:
+    """Return the one line that a user should read, or None where the exception is a fault of the program."""
+    link: BaseException | None = exception
+    while link is not None:  # Hydra wraps what an object's constructor raises
+        if isinstance(link, InputError):
+            return str(link)
+        if isinstance(link, OSError) and link.errno in _DISK:
+            where = link.filename or "a file that was to be written"
+            return f"{where}: {_DISK[link.errno]}; put it right, or name another folder by out=FOLDER"
+        link = link.__cause__
+    if isinstance(exception, HydraException):
+        cause = f"{exception}\n{exception.__cause__ or ''}"
+        return keys.explain_hydra(cause, config_name) if "instantiat" not in cause else None
+    if isinstance(exception, OmegaConfBaseException):
+        first = str(exception).splitlines()[0]
+        key = getattr(exception, "full_key", None) or ""
+        if "Missing mandatory value" in first or "???" in first:
+            return f"{key}: must be given; type {key}=VALUE"
+        return f"{key + ': ' if key else ''}{first}"
+    return None
+
+
+def say_error(line: str) -> None:
+    """Print one line to the error stream."""
+    print(f"error: {' '.join(line.split())}", file=sys.stderr, flush=True)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Take away a run folder in which nothing was made but the records of its start, if no process trains there."""
+    if not folder.is_dir() or Path.cwd().is_relative_to(folder.resolve()):
+        return
+    made = {path.name for path in folder.iterdir()} - _RECORDS or any(folder.glob("checkpoints/*"))
+    if not made and not resume.is_running(folder):
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,256 @@
+"""Going on with a run: find its checkpoint, and the overrides that it was started with. No heavy imports here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from koa_lightning.config.compose import plain, without_targets
+from koa_lightning.config.overrides import as_typed, key, quote, value
+from koa_lightning.errors import InputError
+
+DONE_FILE = "done.json"
+_LOCK_FILE = ".lock"
+_RECORD = Path(".hydra") / "overrides.yaml"
+_NO_RECORD = "hydra.output_subdir=null"
+_FIXED = {
+    "seed", "monitor", "mode", "data", "augment", "resize", "mix", "model", "loss", "optimizer", "scheduler",
+    "callbacks", "trainer.gradient_clip_val", "trainer.accumulate_grad_batches", "trainer.limit_train_batches",
+}  # fmt: skip
+_FREE = {
+    "data.root", "data.table", "data.source.root", "data.source.table", "data.split_table", "data.cache_dir",
+    "data.on_unreadable", "data.eval_batch_size", "data.allow_leakage", "model.weights", "model.label",
+}  # fmt: skip
+_PLACES = {"data.root", "data.table", "data.split_table", "tracking.uri"}  # relative to the folder it is typed in
+# settings that runs of older versions lack, and what those did
+_YOUNGER = {
+    "data.fix_polarity": False, "data.top": 0.0, "data.bottom": 1.0, "data.fraction": 1.0,
+    "resize.first": 1.0, "resize.last": 1.0, "resize.until": 0.6,
+    "mix.mixup": 0.0, "mix.cutmix": 0.0, "mix.probability": 1.0, "mix.until": 1.0,
+    "optimizer.unfreeze_every": 0, "optimizer.frozen_stages": 0, "optimizer.layer_decay": 1.0, "scheduler.tail": 0.0,
+}  # fmt: skip
+
+
+def with_old_overrides(overrides: list[str]) -> list[str]:
+    """Return the overrides of `train ckpt=...` with those of the run that is resumed put before them.
+
+    What the user types now comes later and so wins. Without `ckpt` they stay as they are. Where there is a run already,
+    Hydra, which would write its record before anything is checked, writes none; `remember` does it afterwards.
+
+    Raises:
+        InputError: There is nothing to resume.
+    """
+    typed = {key(item): value(item) for item in overrides}
+    if typed.get("ckpt") in (None, "", "null"):
+        there = typed.get("out") and (Path(typed["out"]) / _RECORD).exists()
+        return [*overrides, _NO_RECORD] if there else overrides
+    checkpoint = find(typed["ckpt"], typed.get("out"))
+    folder = checkpoint.parent.parent
+    if not (folder / _RECORD).is_file():
+        raise InputError(
+            f"ckpt={typed['ckpt']}: not in a run folder (no {folder / _RECORD}); name RUN/checkpoints/FILE"
+        )
+    if typed.get("out") and Path(typed["out"]).resolve() != folder.resolve():
+        raise InputError(f"out={typed['out']}: a resumed run stays in its folder, {folder}; leave out= away")
+    new = [item for item in overrides if key(item) not in ("ckpt", "out")]
+    record = yaml.safe_load((folder / _RECORD).read_text()) or []
+    old = [item for item in record if not _replaced(item, typed, {key(item): value(item) for item in record})]
+    return [*old, *new, f"ckpt={quote(str(checkpoint))}", f"out={quote(str(folder))}", _NO_RECORD]
+
+
+def find(ckpt: str, out: str | None = None) -> Path:
+    """Return the checkpoint file that `ckpt` names; `last` is that of the newest run that has not finished.
+
+    Args:
+        ckpt: `last`, or a file.
+        out: The run folder in which `last` is looked for; None: under outputs/.
+
+    Raises:
+        InputError: There is none.
+    """
+    if ckpt != "last":
+        path = Path(ckpt).expanduser()
+        if not path.is_file():
+            raise InputError(f"ckpt={ckpt}: there is no such file; ckpt=last takes the newest unfinished run")
+        return path.absolute()
+    if out is not None:
+        path = Path(out).expanduser() / "checkpoints" / "last.ckpt"
+        if not path.is_file():
+            raise InputError(f"ckpt=last: {path} is not there; nothing to resume")
+        return path.absolute()
+    runs = sorted(Path("outputs").glob("**/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    unfinished = [path for path in runs if not (path.parent.parent / DONE_FILE).exists()]
+    waiting = [path for path in unfinished if not is_running(path.parent.parent)]
+    if not waiting:
+        reason = "no run under outputs/ has a checkpoint"
+        if runs:
+            reason = "every run under outputs/ has finished" + (" or is running" if unfinished else "")
+        raise InputError(f"ckpt=last: {reason}; nothing to resume (a path goes on with a finished one)")
+    return waiting[-1].absolute()
+
+
+def check(cfg: DictConfig, record: Mapping[str, Any], folder: Path, epochs_done: int) -> None:
+    """Stop where a resumed run would not be the same run.
+
+    Args:
+        cfg: The config `train`.
+        record: What the checkpoint carries.
+        folder: The run folder.
+        epochs_done: By the run that is resumed.
+
+    Raises:
+        InputError: Naming the setting that differs.
+    """
+    if Path(cfg.ckpt).resolve().parent.parent != folder.resolve():
+        raise InputError(f"ckpt={cfg.ckpt}: a resumed run stays in its folder, and out={cfg.out} is another")
+    if epochs_done > cfg.trainer.max_epochs or (
+        epochs_done == cfg.trainer.max_epochs and (folder / DONE_FILE).exists()
+    ):
+        limited = " and type trainer.limit_epochs=null" if cfg.trainer.get("limit_epochs") else ""
+        raise InputError(
+            f"ckpt={cfg.ckpt}: all {epochs_done} epochs are done; raise trainer.max_epochs{limited} to train longer"
+        )
+    if record["net"]["name"] != cfg.model.name:
+        then, now = record["net"]["name"], cfg.model.name
+        raise InputError(f"ckpt={cfg.ckpt}: it holds {then}, but model.name={now}; type the same model=...")
+    then, now = _settings(record["config"]), _settings(without_targets(plain(cfg)))
+    then["loss"], now["loss"] = record.get("loss"), cfg.loss._target_
+    for name in sorted(then.keys() | now.keys()):
+        if then.get(name) != now.get(name):
+            raise InputError(
+                f"{name}={now.get(name)}: the run began with {then.get(name)}, and a resumed run keeps its settings; "
+                "type the same, or start a new run"
+            )
+
+
+def check_free(folder: Path) -> None:
+    """Stop where a new run would overwrite what another has made.
+
+    Raises:
+        InputError: At least an epoch of another run is in the folder.
+    """
+    made = [folder / "checkpoints" / "best.ckpt", folder / "history.csv"]
+    if is_main() and any(file.exists() for file in made):
+        last = folder / "checkpoints" / "last.ckpt"
+        go_on = f"type ckpt={last} to go on with it, or " if last.exists() else "type "
+        raise InputError(f"out={folder}: holds a run already; {go_on}another out=FOLDER for a new one")
+
+
+def check_data(cfg: DictConfig, record: Mapping[str, Any], fingerprint: str) -> None:
+    """Stop where the data is not that of the run.
+
+    Raises:
+        InputError: It is not.
+    """
+    then = record["data"]["fingerprint"]
+    if then != fingerprint:
+        raise InputError(
+            f"ckpt={cfg.ckpt}: it was trained on data {then}, and this is {fingerprint}; resume on the same data"
+        )
+
+
+def remember(folder: Path, overrides: Sequence[str] | None = None, config: DictConfig | None = None) -> None:
+    """Write down what a run was started with, for `with_old_overrides`; from now on it counts as unfinished.
+
+    Args:
+        folder: The run folder.
+        overrides: None: those of the command line, if there is one.
+        config: What they composed to; written beside them where Hydra, which does so for a new run, was told not to.
+    """
+    (folder / DONE_FILE).unlink(missing_ok=True)
+    if overrides is None and HydraConfig.initialized():
+        overrides = HydraConfig.get().overrides.task
+    if overrides is None:  # called from a program, which keeps them itself
+        return
+    record = folder / _RECORD
+    record.parent.mkdir(parents=True, exist_ok=True)
+    if config is not None and HydraConfig.initialized() and HydraConfig.get().output_subdir is None:
+        (record.parent / "config.yaml").write_text(OmegaConf.to_yaml(config))
+    part = record.with_suffix(".part")
+    kept = [_in_full(str(item), config) for item in overrides if key(item) not in ("ckpt", "out")]
+    part.write_text(yaml.safe_dump(kept))
+    part.replace(record)
+
+
+def _in_full(item: str, config: DictConfig | None) -> str:
+    """Return an override whose place, if it names one, is written in full, as the config has it by now."""
+    place = OmegaConf.select(config, key(item)) if config is not None and key(item) in _PLACES else None
+    return f"{item.partition('=')[0]}={quote(str(place))}" if place else item
+
+
+def recorded(folder: Path) -> list[str] | None:
+    """Return what a run was started with, as it was typed; None where it was called from a program."""
+    record = folder / _RECORD
+    if not record.is_file():
+        return None
+    items = [str(item) for item in yaml.safe_load(record.read_text()) or []]
+    return [as_typed(item) for item in items if key(item) not in ("ckpt", "out")]
+
+
+def is_main() -> bool:
+    """Tell whether this is the only process of a training, or the first of several (`trainer=ddp`)."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in the same folder meanwhile; the system lets go when this one dies.
+
+    Raises:
+        InputError: One does.
+    """
+    if not is_main():
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / _LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"{folder}: another process is training in this folder; wait for it, or end it") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_running(folder: Path) -> bool:
+    """Tell whether a process is training in a folder."""
+    if not (folder / _LOCK_FILE).exists():
+        return False
+    try:
+        with holding(folder):
+            return False
+    except InputError:
+        return True
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that make a run what it is, flat; where things lie may change."""
+    fixed = {name: value for name, value in flat(config) if name.split(".")[0] in _FIXED or name in _FIXED}
+    return _YOUNGER | {name: value for name, value in fixed.items() if name not in _FREE}
+
+
+def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every entry of a plain config as `a.b.c` and its value."""
+    for name, entry in node.items():
+        if isinstance(entry, Mapping):
+            yield from flat(entry, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", entry
+
+
+def _replaced(item: str, typed: dict[str, str], old: dict[str, str]) -> bool:
+    """Tell whether an old override is typed anew, or is of a group of which another choice is typed now."""
+    name = key(item)
+    parents = [name[:i] for i, letter in enumerate(name) if letter == "."]
+    changed = any(parent in typed and typed[parent] != old.get(parent) for parent in parents)
+    return name in typed or name in ("ckpt", "out") or changed

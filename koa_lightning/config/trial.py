@@ -1,0 +1,231 @@
+"""A job's side of a sweep: what it is one of, what it reports, and what came of it. No heavy imports here.
+
+A program of one's own reports with `report(value, step)` and ends when it returns True:
+
+    if trial.report(accuracy, epoch):
+        raise trial.Pruned
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from koa_lightning.config import overrides
+from koa_lightning.errors import DivergedError, InputError
+
+VARIABLE = "KOA_SWEEP"
+COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
+STATE_TAG = "sweep.state"
+ENSEMBLE_TAG = "sweep.ensemble"
+"""Of the MLflow run of a sweep: `true` where its trials are measured together in the end."""
+
+
+class Pruned(Exception):  # noqa: N818  it is no error
+    """Ends a job that does too badly to go on; no failure."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a job is told about the sweep that it belongs to.
+
+    Attributes:
+        sweep: The name of the sweep; empty in a sweep without a study, as Hydra's own grid.
+        number: Of the trial.
+        trial_id: In the database.
+        repeat: Which of the repeats, from 0; the first alone is pruned.
+        folder: Of the run.
+        varied: The keys in which the jobs of the sweep differ.
+        metrics: What the sweep asks for.
+        pruner: Its config, or None.
+    """
+
+    sweep: str = ""
+    number: int = 0
+    trial_id: int = 0
+    repeat: int = 0
+    folder: str = ""
+    varied: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    pruner: dict[str, Any] | None = None
+
+    def dumps(self) -> str:
+        """Return it as the text of the environment variable."""
+        return json.dumps(asdict(self))
+
+    def differs(self, typed: Sequence[str]) -> list[str]:
+        """Return those of a job's overrides in which it differs from the other jobs."""
+        varied = {overrides.key(name) for name in self.varied}
+        return [item for item in typed if overrides.key(item) in varied]
+
+
+def current() -> Trial | None:
+    """Return the trial that this process works on, or None."""
+    told = os.environ.get(VARIABLE)
+    if not told:
+        return None
+    known = json.loads(told)
+    return Trial(**{**known, "varied": tuple(known["varied"]), "metrics": tuple(known["metrics"])})
+
+
+def of_run(folder: Path) -> Trial | None:
+    """Return the trial whose run has this folder, or None: a job may train others, as a cross-validation its folds."""
+    trial = current()
+    mine = trial is not None and trial.sweep and Path(trial.folder).resolve() == folder.resolve()
+    return trial if mine else None
+
+
+def tags(folder: Path) -> dict[str, str]:
+    """Return MLflow tags of the run in a folder: which trial it is, and in what it differs from the others."""
+    from hydra.core.hydra_config import HydraConfig
+
+    trial = current()
+    if trial is None or not HydraConfig.initialized():
+        return {}
+    differs = " ".join(trial.differs([str(item) for item in HydraConfig.get().overrides.task]))
+    known = {"sweep.differs": differs}
+    return known | ({"sweep": trial.sweep, "sweep.trial": str(trial.number)} if of_run(folder) else {})
+
+
+def state_tags(state: str) -> dict[str, str]:
+    """Return the tag that says how a job of a sweep ended; nothing outside of one."""
+    return {STATE_TAG: state} if current() is not None else {}
+
+
+def error_tags(error: Exception) -> dict[str, str]:
+    """Return the tags that say why a run failed."""
+    outcome = failure(error, say=False)
+    return {"error": outcome["error"], "error_kind": outcome["error_kind"], **state_tags(FAILED)}
+
+
+def report(value: float, step: int) -> bool:
+    """Report the first metric after a step, e.g. an epoch; return whether the job should end here.
+
+    What is not a number is not reported. Outside of a sweep nothing happens.
+    """
+    trial = current()
+    if trial is None or not trial.sweep or trial.repeat or value != value:
+        return False
+    from optuna.exceptions import UpdateFinishedTrialError
+
+    study, pruner = _study(trial.sweep, json.dumps(trial.pruner))
+    try:
+        study._storage.set_trial_intermediate_value(trial.trial_id, step, float(value))
+    except UpdateFinishedTrialError:  # the sweep was interrupted and waits for this job no more
+        return True
+    return pruner is not None and bool(pruner.prune(study, study._storage.get_trial(trial.trial_id)))
+
+
+@functools.lru_cache(maxsize=1)
+def _study(name: str, pruner: str) -> tuple[Any, Any]:
+    from koa_lightning.sweeps.study import open_study
+
+    return open_study(None, name, ready=True), make_pruner(json.loads(pruner))
+
+
+def make_pruner(config: Mapping[str, Any] | None) -> Any:
+    """Return the pruner of a config, None without one.
+
+    Raises:
+        InputError: It cannot be made.
+    """
+    if not config:
+        return None
+    from hydra.errors import HydraException
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(dict(config))
+    except HydraException as error:
+        raise InputError(f"sweep.pruner: {str(error.__cause__ or error).splitlines()[0]}") from error
+
+
+class Job:
+    """A program's function, wrapped so that what comes of it can go through any launcher.
+
+    Args:
+        function: Of the config; returns a number, several, or a mapping with the metrics by name (and perhaps
+            `run_id`, `marks`, `pruned`).
+    """
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self.function = function
+
+    def __call__(self, cfg: Any) -> dict[str, Any]:
+        """Run it; return a plain mapping: `state`, `seconds`, `result`, and of a failure `error` and `error_kind`."""
+        start = time.monotonic()
+        try:
+            result = self.function(cfg)
+            pruned = isinstance(result, Mapping) and bool(result.get("pruned"))
+            outcome: dict[str, Any] = {"state": PRUNED if pruned else COMPLETE, "result": _plain(result)}
+        except Exception as error:
+            outcome = {"state": PRUNED} if is_pruned(error) else failure(error)
+        return {**outcome, "seconds": round(time.monotonic() - start, 3)}
+
+
+def _plain(result: Any) -> Any:
+    """Return numbers, texts and lists of them; all else of a result stays in its process."""
+    if isinstance(result, Mapping):
+        return {str(key): _plain(value) for key, value in result.items()}
+    if isinstance(result, list | tuple):
+        return [_plain(value) for value in result]
+    if result is None or isinstance(result, str | bool):
+        return result
+    try:
+        return float(result)
+    except (TypeError, ValueError):
+        return str(result)
+
+
+def is_pruned(error: Exception) -> bool:
+    """Tell whether an exception means that the job was pruned; Optuna's own counts too."""
+    return isinstance(error, Pruned) or type(error).__name__ == "TrialPruned"
+
+
+def failure(error: Exception, say: bool = True) -> dict[str, Any]:
+    """Return the outcome of a job that failed.
+
+    Args:
+        error: What ended it.
+        say: Whether a fault of the program keeps its traceback on the screen.
+    """
+    from koa_lightning.config.launch import one_line
+
+    kind, line = kind_of(error), one_line(error)
+    if kind == "error" and say:
+        traceback.print_exception(error)
+    said = (line or f"{type(error).__name__}: {error}").strip()
+    return {"state": FAILED, "error": " ".join(said.splitlines()[:1]), "error_kind": kind}
+
+
+def kind_of(error: BaseException) -> str:
+    """Return out_of_memory, diverged, bad_input, or error for a fault of the program."""
+    from koa_lightning.config.launch import one_line
+
+    links = list(_chain(error))
+    if any(_is_out_of_memory(link) for link in links):
+        return "out_of_memory"
+    if any(isinstance(link, DivergedError | FloatingPointError) for link in links):
+        return "diverged"
+    return "bad_input" if isinstance(error, Exception) and one_line(error) is not None else "error"
+
+
+def _chain(error: BaseException | None) -> Any:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Tell; torch raises a type of its own on a GPU, and a RuntimeError on a CPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)

@@ -1,0 +1,238 @@
+"""Files that are no good picture of a knee: unreadable, blank, over-exposed, of odd size, with text over the joint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.progress import Progress
+from scipy import ndimage
+
+from koa_lightning.data.audit.findings import NOTE, WARNING, Finding
+from koa_lightning.data.parallel import in_order
+
+MEASURES = ("brightness", "contrast", "sharpness", "one_value", "dark", "light", "flat_rows", "marks")
+_CHUNK = 64  # images a task
+_DAMAGED = "truncated or damaged image"  # how `images.decode` begins to say it
+
+_ALIKE, _ONE_VALUE = 8, 0.95  # so many neighbouring gray levels hold more than this share of the pixels: blank
+_ENDS = (6, 249)  # the ends of the gray scale
+_DARK, _LIGHT = 0.5, 0.4  # more than so many of the pixels there: exposure (collimation is dark, nothing is white)
+_FAR = 7.5  # robust standard deviations from the median of the folder: exposure
+_TIMES_LESS = 4  # ... or so many times less than the median
+_FEW = 20  # images: with fewer there is no "as the others are"
+_WHITE, _FLAT, _JUMP = 245, 252, 25  # gray levels of a mark: its edge, its middle; how far below are those around
+_LETTERS, _LARGE = 3, 0.002  # so many small marks, or one of this share of the image
+_FLAT_ROWS = 0.10  # of the height, at the bottom, all of one middle gray: cut off
+_RARE = 0.02  # a size that more than so many share is not unusual
+_SIDE, _ASPECT = 1.6, 1.2  # factors from the median within which a size is never unusual
+
+
+def measure(images: np.ndarray, shapes: np.ndarray, quiet: bool = False) -> pd.DataFrame:
+    """Return what is measured of each image inside its own frame, without what pads it to the square.
+
+    Args:
+        images: uint8 N x S x S, letterboxed.
+        shapes: N x 2, rows and columns before that; 0 where unreadable (measured as it is).
+        quiet: No progress bar.
+
+    Returns:
+        N rows: brightness (mean, 0..255), contrast (standard deviation), sharpness (standard deviation of the
+        Laplacian), one_value, dark, light and flat_rows (shares, 0..1), marks (pixels of sharp flat shapes over the
+        joint, as a share of the image).
+    """
+    chunks = [range(start, min(start + _CHUNK, len(images))) for start in range(0, len(images), _CHUNK)]
+    rows: list[list[float]] = []
+    with closing(in_order(lambda rows: _measure_chunk(images, shapes, rows), chunks)) as results, _bar(quiet) as bar:
+        shown = bar.add_task("measuring pictures", total=len(images))
+        for some in results:
+            rows += some
+            bar.advance(shown, len(some))
+    return pd.DataFrame(rows, columns=list(MEASURES), dtype=float)
+
+
+def _bar(quiet: bool) -> Progress:
+    return Progress(console=Console(stderr=True), disable=quiet)
+
+
+def _measure_chunk(images: np.ndarray, shapes: np.ndarray, rows: range) -> list[list[float]]:
+    return [_measure_one(framed(images[row], shapes[row])) for row in rows]
+
+
+def framed(image: np.ndarray, shape: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Return a letterboxed image without the black that pads it.
+
+    Args:
+        image: uint8 S x S.
+        shape: Rows and columns before it was fitted.
+    """
+    size, longest = len(image), max(1, int(max(shape)))
+    height, width = (max(1, round(int(side) * size / longest)) if side else size for side in shape)
+    top, left = (size - height) // 2, (size - width) // 2
+    return image[top : top + height, left : left + width]
+
+
+def _measure_one(image: np.ndarray) -> list[float]:
+    counts = np.bincount(image.ravel(), minlength=256) / image.size
+    levels = np.arange(256)
+    mean = float(counts @ levels)
+    deviation = float(np.sqrt(counts @ (levels - mean) ** 2))
+    one_value = float(np.convolve(counts, np.ones(_ALIKE)).max())
+    return [
+        mean,
+        deviation,
+        sharpness(image),
+        one_value,
+        float(counts[: _ENDS[0]].sum()),
+        float(counts[_ENDS[1] + 1 :].sum()),
+        flat_rows(image),
+        marks_over_joint(image),
+    ]
+
+
+def sharpness(image: np.ndarray) -> float:
+    """Return the standard deviation of the Laplacian of an image uint8 H x W; 0 under 3 pixels."""
+    if min(image.shape) < 3:
+        return 0.0
+    x = image.astype(np.int16)
+    inner = x[1:-1, 1:-1]
+    laplacian = x[:-2, 1:-1] + x[2:, 1:-1] + x[1:-1, :-2] + x[1:-1, 2:] - 4 * inner
+    return float(laplacian.std())
+
+
+def flat_rows(image: np.ndarray) -> float:
+    """Return the share of the height, at the bottom, that is one middle gray, as decoders fill what is cut off."""
+    low, high = image.min(axis=1).astype(int), image.max(axis=1).astype(int)
+    flat = (high - low <= 2) & (low > 32) & (high < 224)
+    rows = len(flat) if flat.all() else int(np.argmin(flat[::-1]))
+    return rows / len(image)
+
+
+def marks_over_joint(image: np.ndarray) -> float:
+    """Return the share of an image that sharp, flat, white or black shapes cover in its middle: text, masks, markers.
+
+    A shape is a connected region of one extreme value that ends within two pixels nearly all
+    around; bone and air pass more slowly into one another. One large shape counts, or some small ones, as letters.
+    Best effort.
+
+    Args:
+        image: uint8 H x W.
+    """
+    if min(image.shape) < 32:
+        return 0.0
+    covered = 0
+    for bright in (image, 255 - image):
+        areas = _sharp_shapes(bright)
+        if len(areas) >= _LETTERS or max(areas, default=0) >= _LARGE * image.size:
+            covered += sum(areas)
+    return covered / image.size
+
+
+def _sharp_shapes(image: np.ndarray) -> list[int]:
+    """Return the areas, in pixels, of the white shapes that are sharp all around and reach into the middle."""
+    height, width = image.shape
+    labels, _ = ndimage.label(image >= _WHITE)
+    areas = []
+    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+        high, wide = rows.stop - rows.start, columns.stop - columns.start
+        if max(high, wide) < 0.025 * height or min(high, wide) < 2 or high * wide > 0.3 * image.size:
+            continue
+        if rows.start == 0 or columns.start == 0 or rows.stop == height or columns.stop == width:
+            continue  # at the border: collimation, air beside the leg
+        if rows.stop < 0.25 * height or rows.start > 0.75 * height or columns.stop < 0.1 * width:
+            continue
+        if columns.start > 0.9 * width:
+            continue
+        around = (slice(max(0, rows.start - 4), rows.stop + 4), slice(max(0, columns.start - 4), columns.stop + 4))
+        shape = labels[around] == number
+        ring = ndimage.binary_dilation(shape, iterations=2) & ~ndimage.binary_dilation(shape)
+        if np.median(image[around][shape]) >= _FLAT and np.mean(image[around][ring] < _WHITE - _JUMP) > 0.9:
+            areas.append(int(shape.sum()))
+    return areas
+
+
+def unreadable(paths: Sequence[str], faults: dict[int, str]) -> list[Finding]:
+    """Return a finding for each image that could not be decoded."""
+    found = []
+    for row, why in sorted(faults.items()):
+        kind = "truncated" if _DAMAGED in why else "unreadable"
+        found.append(Finding(kind, WARNING, [paths[row]], why.removeprefix(f"{paths[row]}: "), {}, [row]))
+    return found
+
+
+def pictures(paths: Sequence[str], measured: pd.DataFrame, faults: dict[int, str]) -> list[Finding]:
+    """Return what is wrong with the pictures by their measures: cut off, blank, exposure, marks."""
+    readable = ~np.isin(np.arange(len(measured)), list(faults))
+    blank = readable & (measured["one_value"] >= _ONE_VALUE).to_numpy()
+    usual = measured[readable & ~blank]
+    normal = {name: robust(usual[name]) for name in ("brightness", "contrast")} if len(usual) >= _FEW else {}
+    found = []
+    values = measured[list(MEASURES)].to_numpy(dtype=float).round(4).tolist()
+    for row in np.flatnonzero(readable).tolist():
+        one = dict(zip(MEASURES, values[row], strict=True))
+        kind, words, severity = "", "", WARNING
+        if blank[row]:
+            kind, words = "blank", f"{one['one_value']:.1%} of the pixels have one value"
+        elif one["flat_rows"] >= _FLAT_ROWS:
+            kind, words = "truncated", f"the lowest {one['flat_rows']:.0%} of the rows are one flat gray"
+        elif words := _exposure(one, normal):
+            kind = "exposure"
+        elif one["marks"] > 0:
+            kind, severity = "burnt_in", NOTE
+            words = f"sharp white or black shapes over the joint, {one['marks']:.1%} of the picture (best effort)"
+        if kind:
+            found.append(Finding(kind, severity, [paths[row]], words, dict(one), [row]))
+    return found
+
+
+def _exposure(one: dict[str, float], normal: dict[str, tuple[float, float]]) -> str:
+    for name, which, limit in (("dark", "darkest", _DARK), ("light", "lightest", _LIGHT)):
+        if one[name] > limit:
+            return f"{one[name]:.0%} of the pixels are at the {which} end of the gray scale"
+    for name, (middle, spread) in normal.items():
+        far = (one[name] - middle) / spread
+        if abs(far) > _FAR or one[name] < middle / _TIMES_LESS:
+            return f"{name} {one[name]:.0f}, where the median is {middle:.0f} ({far:+.1f} robust standard deviations)"
+    return ""
+
+
+def robust(values: pd.Series) -> tuple[float, float]:
+    """Return the median and the median absolute deviation scaled to a standard deviation, at least one gray level."""
+    middle = float(values.median())
+    return middle, max(1.0, 1.4826 * float((values - middle).abs().median()))
+
+
+def sizes(paths: Sequence[str], shapes: np.ndarray) -> list[Finding]:
+    """Return the files whose side or aspect is far from the median and shared by few.
+
+    Args:
+        paths: N files.
+        shapes: N x 2, rows and columns; 0 where unreadable.
+    """
+    rows = np.flatnonzero(shapes.min(axis=1) > 0)
+    if not len(rows):
+        return []
+    side, aspect = (np.log(values) for values in (np.sqrt(shapes[rows].prod(axis=1)), np.divide(*shapes[rows].T)))
+    odd_side, odd_aspect = _odd(side, _SIDE), _odd(aspect, _ASPECT)
+    median = np.median(shapes[rows], axis=0)
+    found = []
+    for at in np.flatnonzero(odd_side | odd_aspect):
+        height, width = (int(n) for n in shapes[rows[at]])
+        what = " and ".join(["size"] * bool(odd_side[at]) + ["aspect"] * bool(odd_aspect[at]))
+        words = f"{width} x {height} pixels, where the middle one has {median[1]:.0f} x {median[0]:.0f}: unusual {what}"
+        numbers = {"width": width, "height": height}
+        found.append(Finding("odd_size", WARNING, [paths[rows[at]]], words, numbers, [int(rows[at])]))
+    return found
+
+
+def _odd(values: np.ndarray, factor: float) -> np.ndarray:
+    """Tell which logarithms are further from the median than the factor and the usual spread, and rare."""
+    middle = np.median(values)
+    spread = 1.4826 * np.median(np.abs(values - middle))
+    far = np.abs(values - middle) > max(np.log(factor), 4 * spread)
+    ordered = np.sort(values)
+    like = np.searchsorted(ordered, values + 0.1, "right") - np.searchsorted(ordered, values - 0.1, "left")
+    return far & (like <= max(1, _RARE * len(values)))

@@ -1,0 +1,87 @@
+"""All knees of a source with what the checks need of them: parts, hashes, pixels. Nothing that is wrong stops it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from koa_lightning.data import manifest as mf
+from koa_lightning.data.cache import Preprocessing, open_cache
+from koa_lightning.data.split_settings import Ways, base_folder, make
+from koa_lightning.errors import InputError
+
+SIZE = 224  # pixels: at which pictures are compared
+
+
+@dataclass(frozen=True)
+class Knees:
+    """What is audited; row i of each belongs to the same file.
+
+    Attributes:
+        rows: The manifest of all parts, with hashes (empty where a file is missing or locked).
+        images: uint8 N x 224 x 224, letterboxed; black where unreadable.
+        pixels: N hashes of the pixels, see `koa_lightning.data.cache.Cache`.
+        shapes: N x 2, rows and columns; 0 where unreadable.
+        unreadable: Reasons by row.
+        file: Of the images (`.npy`).
+    """
+
+    rows: pd.DataFrame
+    images: np.ndarray
+    pixels: np.ndarray
+    shapes: np.ndarray
+    unreadable: dict[int, str]
+    file: Path
+
+    @property
+    def readable(self) -> np.ndarray:
+        """Return which rows could be read, bool N."""
+        return ~np.isin(np.arange(len(self.rows)), list(self.unreadable))
+
+
+def gather(source: Callable[[], pd.DataFrame], cfg: Any, quiet: bool = False) -> Knees:
+    """Read every knee of a source, test parts too, in the parts that `train` would use.
+
+    Args:
+        source: Returns the manifest.
+        cfg: The data config (`split`, fractions, folds, `cache_dir`, `name`).
+        quiet: No progress bar.
+
+    Raises:
+        InputError: The source itself cannot be read.
+    """
+    rows = _with_hashes(_with_parts(source(), cfg))
+    cache = open_cache(
+        rows["path"].tolist(),
+        rows["hash"].tolist(),
+        [""] * len(rows),
+        Preprocessing(SIZE),
+        Path(cfg.cache_dir).expanduser() if cfg.cache_dir else None,
+        quiet,
+    )
+    return Knees(rows, cache.images, cache.pixels, cache.shapes, cache.unreadable, cache.path)
+
+
+def _with_parts(manifest: pd.DataFrame, cfg: Any) -> pd.DataFrame:
+    try:
+        base = base_folder(cfg.get("root"), cfg.get("table"))
+        shares = {"val_fraction": cfg.val_fraction, "test_fraction": cfg.test_fraction}
+        folds = {"n_folds": cfg.folds, "fold": cfg.fold, "seed": cfg.split_seed}
+        ways = Ways(cfg.split, cfg.split_table, base, shares, folds)
+        return make(manifest, ways, set(mf.PARTS), f"data={cfg.name}").manifest
+    except InputError as error:
+        print(f"WARNING: {error}; the audit goes on with the parts as they are", file=sys.stderr, flush=True)
+        return manifest
+
+
+def _with_hashes(rows: pd.DataFrame) -> pd.DataFrame:
+    absent = np.array([not (path.startswith(mf.PHANTOM) or Path(path).exists()) for path in rows["path"]])
+    kept = rows.assign(hash=rows["hash"].mask(absent, "missing"))  # `add_hashes` stops at a missing file
+    hashed = mf.add_hashes(kept, rows["split"].unique())
+    return hashed.assign(hash=hashed["hash"].mask(absent, ""))

@@ -1,0 +1,1 @@
+"""Phantom knees: radiographs drawn by rule, for tests and demonstrations."""

@@ -1,0 +1,1 @@
+"""From a checkpoint and images to predictions, metrics and figures."""

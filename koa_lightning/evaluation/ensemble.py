@@ -1,0 +1,280 @@
+"""Several checkpoints as one grader: their averaged probabilities, and the members beside it.
+
+Each member grades images that were prepared as in its own training. Its probabilities are calibrated first, by what its
+own checkpoint carries, and averaged then: the temperature of a member was fitted on knees it was not trained on, while
+for the average no such knees are left where the members come from a cross-validation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from omegaconf import DictConfig
+
+from koa_lightning.checkpoint import find, record, training_overlap
+from koa_lightning.checkpoint.record import Checkpoint
+from koa_lightning.data import manifest as mf
+from koa_lightning.data.datamodule import ALL, KneeDataModule
+from koa_lightning.errors import InputError
+from koa_lightning.metrics import predictions as table
+
+if TYPE_CHECKING:
+    from koa_lightning.evaluation.evaluate import Measured
+
+_SHOWN = {
+    "accuracy": "accuracy", "quadratic_kappa": "kappa", "mae": "mae", "auroc_oa": "auroc_oa", "ece": "ece",
+}  # fmt: skip
+_TINY = 1e-12  # below it a probability has no logarithm worth writing
+
+
+def evaluate(cfg: DictConfig, files: Sequence[Path]) -> dict[str, Any]:
+    """Measure an ensemble as `koa_lightning.eval` measures a checkpoint; return its metrics and `out`.
+
+    Args:
+        cfg: The config `eval`.
+        files: Of the members.
+
+    Raises:
+        InputError: The members do not fit together, or were trained on all of these knees.
+    """
+    from koa_lightning import report
+    from koa_lightning.eval import say
+    from koa_lightning.tracking.begin import mark_tags, open_run
+
+    folder = Path(cfg.out)
+    reads = [record.read(file) for file in files]
+    predictions, tables, facts = grade(cfg, reads)
+    run = open_run(cfg.tracking, folder, f"eval ensemble of {len(files)} on {facts['data']} {cfg.split}")
+    status = "FAILED"
+    try:
+        evaluates = ", ".join(entry["run_id"] or entry["checkpoint"] for entry in facts["members"])
+        tags = {"evaluates": evaluates, "tta": cfg.tta, "split": cfg.split, "data": facts["data"]}
+        run.log_tags({**tags, "data.fingerprint": facts["fingerprint"], **mark_tags(facts["marks"])})
+        metrics, found = _measure(cfg, predictions, tables, facts, run)
+        run.log_artifact(_describe(cfg, reads, predictions, facts, run), f"eval/{cfg.split}")
+        report.at_end(cfg, run, f"eval/{cfg.split}")
+        status = "FINISHED"
+    finally:
+        run.close(status)
+    _say(facts, metrics)
+    say(cfg.split, metrics, found, facts["marks"], folder)
+    return {**metrics, "out": str(folder)}
+
+
+def _measure(
+    cfg: DictConfig, predictions: pd.DataFrame, tables: dict[str, pd.DataFrame], facts: dict[str, Any], run: Any
+) -> tuple[dict[str, Any], Measured]:
+    from koa_lightning.eval import measure_table
+    from koa_lightning.evaluation import evaluate as measured
+    from koa_lightning.reporting import figures
+
+    folder = Path(cfg.out)
+    metrics = measure_table(predictions)
+    found = measured.measure(cfg, predictions, folder)
+    files = [*table.write(predictions, folder), *write(facts, tables, metrics, folder)]
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    title = f"{facts['data']}, {cfg.split} part, ensemble of {len(tables)}"
+    figure = figures.confusion_matrix_figure(table.confusion(predictions), title, facts["marks"])
+    files += [folder / "metrics.json", *found.files, figures.save(figure, folder / "confusion_matrix.png")]
+    part = cfg.split if cfg.split in ("train", "val") else "test"
+    numbers = {**measured.to_log(found), **{name: value for name, value in metrics.items() if value is not None}}
+    run.log_metrics({f"{part}/{name}": value for name, value in numbers.items()}, 0)
+    for file in files:
+        run.log_artifact(file, f"eval/{cfg.split}")
+    return metrics, found
+
+
+def _describe(
+    cfg: DictConfig, reads: Sequence[Checkpoint], predictions: pd.DataFrame, facts: dict[str, Any], run: Any
+) -> Path:
+    """Write down what was evaluated, with which models, for the report; return the file."""
+    from koa_lightning.reporting import provenance
+
+    about = provenance.describe(
+        kind="ensemble",
+        models=[provenance.of_model(read, entry["name"]) for read, entry in zip(reads, facts["members"], strict=True)],
+        predictions=predictions,
+        data={
+            "name": facts["data"],
+            "part": cfg.split,
+            "fingerprint": facts["fingerprint"],
+            "split": facts["split"],
+            "n_trained_on": None if facts["training_unknown"] else 0,
+        },
+        marks=facts["marks"],
+        settings={"tta": cfg.tta, "calibrated": cfg.calibrated},
+        tracking={"run_id": run.run_id, "uri": run.uri},
+    )
+    return provenance.write(about, Path(cfg.out))
+
+
+def grade(cfg: DictConfig, reads: Sequence[Checkpoint]) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], dict[str, Any]]:
+    """Grade the part with every member, and average.
+
+    Args:
+        cfg: The config `eval`.
+        reads: The members.
+
+    Returns:
+        The predictions of the ensemble, those of each member by name, and facts: `members` (one mapping each: name,
+        checkpoint, run_id, n_knees), `said`, `calibrated`, `out_of_fold`, `marks`, `data`, `fingerprint`.
+
+    Raises:
+        InputError: The members do not fit together, or were trained on all of these knees; see also `measured.check`.
+    """
+    from koa_lightning.evaluation import evaluate as measured
+    from koa_lightning.evaluation.data import data_for
+
+    names = find.names([read.path for read in reads])
+    _check_agree(reads)
+    modules = [data_for(cfg, read) for read in reads]
+    own = not cfg.get("data")
+    knees = (
+        training_overlap.of_their_own(cfg, modules, names)
+        if own
+        else training_overlap.of_other_data(cfg, modules, reads, names)
+    )
+    measured.check(cfg, knees.rows.take(np.flatnonzero(knees.allowed.any(axis=0))))
+    print(knees.said, flush=True)
+    tables, marks = {}, []
+    for number, (name, read, module) in enumerate(zip(names, reads, modules, strict=True)):
+        if not cfg.quiet:
+            print(f"member {number + 1} of {len(reads)}: {name}, {int(knees.allowed[number].sum())} knees", flush=True)
+        tables[name] = _grade_one(cfg, read, module, knees.rows, knees.allowed[number])
+        marks += [*read.marks, *module.marks]
+    facts = {
+        "members": [
+            {"name": name, "checkpoint": str(read.path), "run_id": read.record["tracking"].get("run_id") or "",
+             "n_knees": len(tables[name])}
+            for name, read in zip(names, reads, strict=True)
+        ],
+        "said": knees.said,
+        "calibrated": _calibrated(cfg, reads),
+        "out_of_fold": bool((knees.allowed.sum(axis=0) == 1).all()),
+        "training_unknown": knees.unknown,
+        "marks": list(dict.fromkeys(marks)),
+        "data": modules[0].name,
+        "split": modules[0].split_name if not own else reads[0].record["data"].get("split", ""),
+        "fingerprint": mf.fingerprint(modules[0].tables[ALL], (ALL,)),
+    }  # fmt: skip
+    return average(list(tables.values())), tables, facts
+
+
+def average(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return the mean probabilities of each knee over the members that graded it, as a predictions table.
+
+    Its logits are the logarithms of the averaged probabilities (their softmax gives them back); a last column `members`
+    counts who graded the knee. The knees are in the order of their paths.
+
+    Args:
+        tables: Predictions tables; a knee in two of them has the same grade in both.
+
+    Raises:
+        InputError: Two members name two grades for one knee.
+    """
+    every = pd.concat(tables, ignore_index=True)
+    by_knee = every.groupby("path", sort=True)
+    if (grades := by_knee["grade"].nunique(dropna=False)).gt(1).any():
+        raise InputError(f"{grades.idxmax()}: the members' data name different grades for it; give one data=...")
+    mean = by_knee[table.PROBABILITIES].mean()
+    frame = every.drop_duplicates("path").sort_values("path", ignore_index=True)
+    p = mean.to_numpy(dtype=np.float64)
+    p /= p.sum(axis=1, keepdims=True)
+    frame[table.PROBABILITIES] = p
+    frame["predicted"] = p.argmax(axis=1)
+    frame["expected_grade"] = p @ np.arange(p.shape[1])
+    frame[table.LOGITS] = np.log(np.maximum(p, _TINY))
+    frame["members"] = by_knee.size().to_numpy()
+    return frame
+
+
+def _calibrated(cfg: DictConfig, reads: Sequence[Checkpoint]) -> str:
+    """Say whether probabilities were calibrated before or after averaging, and why."""
+    fitted = [read.record.get("calibration", {}).get("method", "none") != "none" for read in reads]
+    if not cfg.calibrated:
+        return "not at all (calibrated=false)"
+    if not any(fitted):
+        return "not at all: no member carries a calibration"
+    return (
+        f"before averaging, {sum(fitted)} of {len(fitted)} members by their own checkpoints, each fitted on its own "
+        "validation part; for the average no knees are left that no member was trained on"
+    )
+
+
+def _check_agree(reads: Sequence[Checkpoint]) -> None:
+    first = reads[0]
+    for read in reads[1:]:
+        if read.record["grade_names"] != first.record["grade_names"]:
+            ours, theirs = (", ".join(map(str, each.record["grade_names"])) for each in (first, read))
+            raise InputError(
+                f"ckpt={read.path}: its grades are {theirs}, those of {first.path} are {ours}; members of an ensemble "
+                "name the same grades"
+            )
+
+
+def _grade_one(
+    cfg: DictConfig, read: Checkpoint, module: KneeDataModule, rows: pd.DataFrame, allowed: np.ndarray
+) -> pd.DataFrame:
+    """Return the predictions of one member on the knees it may be measured on, images prepared its own way."""
+    from koa_lightning.data.dataset import KneeDataset
+    from koa_lightning.eval import grade_part
+
+    module.source = lambda: rows.assign(split="")  # one cache for all members of the same preprocessing
+    module.prepare((ALL,))
+    data, knees = module.datasets[ALL], module.tables[ALL]
+    chosen = np.flatnonzero(knees["path"].isin(rows.loc[allowed, "path"]).to_numpy())
+    module.datasets["own"] = KneeDataset(data.images, data.rows[chosen], data.grades[chosen], data.shapes[chosen])
+    module.tables["own"] = knees.iloc[chosen].reset_index(drop=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    predictions, _, _ = grade_part(
+        read, read.network().to(device), module, "own", flip=cfg.tta == "flip", calibrated=cfg.calibrated
+    )
+    return predictions
+
+
+def write(facts: dict[str, Any], tables: dict[str, pd.DataFrame], metrics: dict[str, Any], folder: Path) -> list[Path]:
+    """Write ensemble.json, ensemble.csv (a row a member, and the ensemble), and each member's predictions.
+
+    Args:
+        facts: See `grade`; gets the members' metrics.
+        tables: Of the members.
+        metrics: Of the ensemble.
+        folder: Where they go.
+    """
+    from koa_lightning.eval import measure_table
+    from koa_lightning.metrics import intervals
+
+    (folder / "members").mkdir(exist_ok=True)
+    files = [folder / "ensemble.json", folder / "ensemble.csv", folder / "members"]
+    for number, (entry, predictions) in enumerate(zip(facts["members"], tables.values(), strict=True)):
+        entry["metrics"] = measure_table(predictions)
+        entry["intervals"] = intervals.to_json(intervals.with_intervals(predictions, only=tuple(_SHOWN)))
+        predictions.to_parquet(folder / "members" / f"{number}.parquet")
+    files[0].write_text(json.dumps({**facts, "ensemble": metrics}, indent=1))
+    rows = [{"name": entry["name"], **entry["metrics"]} for entry in facts["members"]]
+    pd.DataFrame([*rows, {"name": "ensemble", **metrics}]).to_csv(files[1], index=False)
+    return files
+
+
+def _say(facts: dict[str, Any], metrics: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(title="members and ensemble", caption=facts["said"])
+    for name in ("", "knees", *_SHOWN.values()):
+        shown.add_column(name, justify="right" if name else "left")
+    for entry in facts["members"]:
+        shown.add_row(entry["name"], str(entry["n_knees"]), *(_number(entry["metrics"][key]) for key in _SHOWN))
+    shown.add_section()
+    shown.add_row("ensemble", str(metrics["n_knees"]), *(_number(metrics[key]) for key in _SHOWN), style="bold")
+    Console().print(shown)
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"

@@ -1,0 +1,52 @@
+"""Images in channels_last as arrays of pixels x channels, which the compiled loops of `kernels` read and write."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Numbers in an image; below, loading the loops would cost more than they save.
+LARGE = 1 << 19
+NONE, SILU, RELU6 = 0, 1, 2  # activations that the loops compute
+
+
+def suited(image: Tensor) -> bool:
+    """Tell whether the loops pay for an N x C x H x W image: a large one in fp32 or bf16, on a CPU, in channels_last.
+
+    Linux only: elsewhere torch and numba would each bring threads of their own.
+    """
+    return (
+        sys.platform == "linux"
+        and image.device.type == "cpu"
+        and image.dtype in (torch.float32, torch.bfloat16)
+        and image.numel() >= LARGE
+        and image.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def loops() -> ModuleType:
+    """Return the compiled loops, which run on as many threads as torch does; they are loaded when first needed."""
+    import numba
+
+    from koa_lightning.models.cpu import kernels
+
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, kernels.MOST_THREADS))
+    if torch.get_num_threads() != threads:  # as it starts, numba gives all cores to the library that both share
+        torch.set_num_threads(threads)
+    return kernels
+
+
+def of(image: Tensor) -> np.ndarray:
+    """Return an image in channels_last as N x H x W x C, sharing its memory; of bf16 the bits, in uint16."""
+    image = image.detach().permute(0, 2, 3, 1)
+    return image.view(torch.uint16).numpy() if image.dtype == torch.bfloat16 else image.numpy()
+
+
+def rows(image: Tensor) -> np.ndarray:
+    """Return an image in channels_last as pixels x channels, sharing its memory."""
+    return of(image).reshape(-1, image.shape[1])

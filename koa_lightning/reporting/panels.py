@@ -1,0 +1,81 @@
+"""Which knees the panels of a run show, and the panels themselves, as files."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from koa_lightning.data.dataset import KneeDataset
+from koa_lightning.explain import choice
+from koa_lightning.explain.cam import heat_maps
+from koa_lightning.explain.methods import SLOW, label
+from koa_lightning.models import outputs
+from koa_lightning.models.net import KneeNet
+from koa_lightning.reporting import figures
+from koa_lightning.reporting.heat_maps import cam_panel, choose_knees
+
+
+def draw_panels(
+    net: KneeNet,
+    dataset: KneeDataset,
+    paths: Sequence[str],
+    probabilities: Tensor,
+    marks: Sequence[str],
+    folder: Path,
+    *,
+    n_worst: int,
+    maps: Mapping[str, Any],
+    more: bool = False,
+    suffix: str = "",
+) -> list[Path]:
+    """Draw panels of heat maps, METHOD.png and, with `more`, panel_*.png; return the files.
+
+    Args:
+        net: The network, on its device.
+        dataset: The knees, in the order of the probabilities; those of unknown grade are left out.
+        paths: Of the knees.
+        probabilities: float N x 5.
+        marks: Printed on the figures.
+        folder: Where the files go.
+        n_worst: Mistakes in the first panel, besides one knee a grade.
+        maps: Keywords of `heat_maps`, see `koa_lightning.explain.cam.asked`.
+        more: Also panels by grade, by kind of mistake, and of the most and the least certain.
+        suffix: Of the files' names, e.g. an epoch.
+    """
+    known = np.flatnonzero(dataset.grades[: len(probabilities)] >= 0)
+    grade, shares = dataset.grades[known].astype(np.int64), probabilities[torch.from_numpy(known)]
+    predicted, expected = shares.argmax(1).numpy(), outputs.expected_grade(shares).numpy()
+    method = maps["method"]
+    chosen: dict[str, choice.Chosen] = {method: (choose_knees(grade, predicted, expected, n_worst), [])}
+    if more:
+        chosen["panel_by_grade"] = choice.of_each_grade(grade)
+        chosen["panel_by_mistake"] = choice.of_each_mistake(grade, predicted, shares.numpy())
+        chosen["panel_most_certain"], chosen["panel_least_certain"] = choice.by_certainty(shares.numpy())
+    rows = np.unique(np.concatenate([places for places, _ in chosen.values()]).astype(np.int64))
+    if method in SLOW:
+        print(f"{method} of {len(rows)} knees: about 1,300 passes through the network each", flush=True)
+    batch = dataset.__getitems__(known[rows].tolist())
+    device = next(net.parameters()).device
+    # the grades as told, which calibration and flipping may have changed
+    heat = heat_maps(net, net.normalise(batch["image"].to(device)), predicted[rows], **maps)
+    files = []
+    for name, (places, notes) in chosen.items():
+        if not places:
+            continue  # not a single mistake
+        at = np.searchsorted(rows, places)
+        figure = cam_panel(
+            batch["image"][at, 0].numpy(),
+            heat[at],
+            grade[places],
+            predicted[places],
+            shares[places].numpy(),
+            [Path(paths[row]).name for row in known[places]],
+            marks,
+            notes,
+            label(method, maps["target"]),
+        )
+        files.append(figures.save(figure, folder / f"{name}{suffix}.png"))
+    return files

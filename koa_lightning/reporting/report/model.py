@@ -1,0 +1,168 @@
+"""What a run knows of its model, in sentences; see `koa_lightning.reporting.report.caveats`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from koa_lightning.reporting.report.blocks import sentence
+from koa_lightning.reporting.report_data import Dossier
+
+PARTS = {"train": "training", "val": "validation", "test": "test", "auto_test": "auto_test", "all": "all knees"}
+
+
+def phrases(found: Dossier, model: dict[str, Any]) -> dict[str, str]:
+    """Return what is known of a model and its training, by key; what is not known has no key.
+
+    Args:
+        found: All that the report knows.
+        model: One of its models, see `koa_lightning.reporting.provenance.of_model`.
+    """
+    return {name: words for name, make in _PHRASES.items() if (words := make(found, model))}
+
+
+def network(model: dict[str, Any]) -> str:
+    """Return the network's name and size."""
+    return f"{model['net']['name']} (timm, {model['n_parameters'] / 1e6:.1f} million parameters)"
+
+
+def _technology(found: Dossier, model: dict[str, Any]) -> str:
+    several = f"An ensemble of {len(found.about['models'])} convolutional networks" if found.kind == "ensemble" else ""
+    return f"{several or 'A convolutional network'}, {network(model)}, graded by deep learning."
+
+
+def _preprocessing(found: Dossier, model: dict[str, Any]) -> str:
+    how, net = model["preprocessing"], model["net"]
+    fit = "letterboxed" if how["fit"] == "letterbox" else "stretched"
+    side = how.get("canonical_side")
+    mirrored = f" Knees are mirrored to side {side}." if side else ""
+    repaired = " Images with dark bone are inverted." if how.get("fix_polarity") else ""
+    size, top, bottom = how["image_size"], how.get("top", 0.0), how.get("bottom", 1.0)
+    band = f"Of the height, the part from {top:.0%} to {bottom:.0%} alone. " if (top, bottom) != (0.0, 1.0) else ""
+    return (
+        f"{band}One gray channel, {fit} to {size} x {size} pixels, normalised with mean {net['mean']:.3f} and standard "
+        f"deviation {net['std']:.3f}.{mirrored}{repaired}"
+    )
+
+
+def _partition(found: Dossier, model: dict[str, Any]) -> str:
+    counts = {part: sum(grades) for part, grades in model["data"]["counts"].items()}
+    parts = ", ".join(f"{PARTS.get(part, part)} {n:,}" for part, n in counts.items())
+    return f"Split: {model['data'].get('split') or 'not recorded'}; knees: {parts}."
+
+
+def _disjoint(found: Dossier, model: dict[str, Any]) -> str:
+    if "leaky" in found.marks:
+        return "The parts of the training SHARE patients or knees (mark: leaky)."
+    if "patients unknown" in found.marks:
+        return "Patients are unknown, so both knees of one may be in two parts."
+    n = found.about["data"].get("n_trained_on")
+    own = "By patient: training stops where two parts share a patient or the pixels of a knee."
+    if n is None:
+        return f"{own} Whether knees measured here were trained on is not known: the training's manifest is lost."
+    return f"{own} Knees measured here that the grading model was trained on: {n} (by file content and patient)."
+
+
+def _model(found: Dossier, model: dict[str, Any]) -> str:
+    head = "cumulative logits (CORN)" if model["net"]["link"] == "corn" else "softmax over five grades"
+    return f"Input: one knee. Network: {network(model)}. Head: pooled features, one linear layer, {head}."
+
+
+def _weights(found: Dossier, model: dict[str, Any]) -> str:
+    origin = model["weights"]
+    return "Random: no pretrained weights." if origin in ("none", "") else f"Pretrained weights: {origin}."
+
+
+def _training(found: Dossier, model: dict[str, Any]) -> str:
+    config, made = model["config"], model.get("made_of", {})
+    optimizer, data = config.get("optimizer", {}), config["data"]
+    loss = str(model.get("loss", "")).rsplit(".", 1)[-1]
+    epochs = model["training"].get("epochs")
+    said = [
+        f"Loss {loss}" if loss else "",
+        f"optimizer {made['optimizer']}" if "optimizer" in made else "",
+        f"learning rate {optimizer['lr']:g}" if "lr" in optimizer else "",
+        f"weight decay {optimizer['weight_decay']:g}" if "weight_decay" in optimizer else "",
+        f"schedule {made['scheduler']}" if "scheduler" in made else "",
+        f"batches of {data['batch_size']}" if "batch_size" in data else "",
+        f"{epochs} epochs trained" if epochs else "",
+        *_held_back(optimizer),
+        _growing(config.get("resize", {})),
+        f"at most {config['trainer']['max_epochs']} epochs" if "trainer" in config else "",
+        f"seed {config['seed']}" if "seed" in config else "",
+        f"precision {model['plan']['precision']}",
+        "weights averaged over training" if config.get("callbacks", {}).get("ema") else "",
+    ]
+    return sentence(", ".join(item for item in said if item)) + "."
+
+
+def _held_back(optimizer: dict[str, Any]) -> list[str]:
+    """Return what of the network trains later, slower or never."""
+    first, every, rests, decay = (
+        optimizer.get(name) for name in ("head_only_epochs", "unfreeze_every", "frozen_stages", "layer_decay")
+    )
+    return [
+        f"the classifier alone for {first} epochs" if first else "",
+        f"one more stage each {every} epochs" if every else "",
+        f"the first {rests} stages at rest" if rests else "",
+        f"learning rate times {decay:g} a stage" if decay not in (None, 1.0) else "",
+    ]
+
+
+def _growing(resize: dict[str, Any]) -> str:
+    first = resize.get("first", 1.0)
+    return f"pictures from {first:.0%} of their size on" if first != 1.0 else ""
+
+
+def _augmentation(found: Dossier, model: dict[str, Any]) -> str:
+    neutral = (None, 0, 0.0, [1.0, 1.0], "zeros")
+    given = {k: v for k, v in model["config"].get("augment", {}).items() if v not in neutral}
+    if not given.get("erasing"):
+        given = {name: value for name, value in given.items() if not name.startswith("erasing")}
+    shown = ", ".join(f"{name} {value}" for name, value in given.items() if not isinstance(value, dict))
+    mix = model["config"].get("mix", {})
+    mixed = "".join(f" {name.capitalize()} with alpha {mix[name]:g}." for name in ("mixup", "cutmix") if mix.get(name))
+    return (f"Augmentation: {shown}." if shown else "No augmentation.") + mixed
+
+
+def _selection(found: Dossier, model: dict[str, Any]) -> str:
+    monitor = model["config"].get("monitor", "")
+    which = "each fold's" if found.kind == "cross-validation" else "the"
+    return f"The checkpoint of {which} best {monitor or 'validation metric'} (epoch {model['epoch']}, counted from 0)."
+
+
+def is_external(found: Dossier) -> bool:
+    """Tell whether the data measured on is another source than that of the training, as far as the names tell."""
+    return bool(found.model) and found.about["data"]["name"] != found.model["data"]["name"]
+
+
+def _external(found: Dossier, model: dict[str, Any]) -> str:
+    own, other = model["data"]["name"], found.about["data"]["name"]
+    if is_external(found):
+        return f"Trained on {own}, measured on {other}: another source by its name."
+    return f"No external data: what was measured comes from the same source as the training ({own})."
+
+
+def _imbalance(found: Dossier, model: dict[str, Any]) -> str:
+    sampler = model["config"]["data"].get("sampler", "none")
+    weights = model["config"].get("loss", {}).get("class_weights", "none")
+    how = [f"balanced sampling ({sampler})" if sampler != "none" else "", f"class weights {weights}"]
+    met = " and ".join(item for item in how if item and not item.endswith("none"))
+    return f"Class imbalance met by {met}." if met else "Class imbalance left as it is: no class weights or balancing."
+
+
+def _compared(found: Dossier, model: dict[str, Any]) -> str:
+    return "Grades of the training, validation and measured knees stand side by side in this report."
+
+
+def _specification(found: Dossier, model: dict[str, Any]) -> str:
+    hashes = ", ".join(each["sha256"][:16] for each in found.about["models"])
+    return f"The checkpoint holds weights, preprocessing and settings (SHA-256 begins {hashes})."
+
+
+_PHRASES: dict[str, Callable[[Dossier, dict[str, Any]], str]] = {
+    "technology": _technology, "preprocessing": _preprocessing, "partition": _partition, "disjoint": _disjoint,
+    "model": _model, "weights": _weights, "training": _training, "augmentation": _augmentation,
+    "selection": _selection, "external": _external, "imbalance": _imbalance, "compared": _compared,
+    "specification": _specification,
+}  # fmt: skip

@@ -1,0 +1,80 @@
+"""The report as one HTML file with everything in it. Research use only, not a medical device."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from koa_lightning import DISCLAIMER, __version__
+from koa_lightning.errors import InputError
+from koa_lightning.reporting import embed
+from koa_lightning.reporting.report import contents, data
+from koa_lightning.reporting.report.blocks import Drawing, Pictures, Section
+from koa_lightning.reporting.report.figures import save_both
+from koa_lightning.reporting.report_data import Dossier
+
+LARGEST = 5_000_000  # bytes of the page
+
+
+def write(found: Dossier, folder: Path) -> list[Path]:
+    """Write report.html, report.json and figures/NAME.png and .svg; return what was written.
+
+    Args:
+        found: All that the report knows.
+        folder: Where they go.
+
+    Raises:
+        InputError: The page is larger than 5 MB, which pictures alone can make it.
+    """
+    sections = contents.sections(found)
+    drawn = {
+        block.name: embed.uri("svg+xml", save_both(block.figure, folder / "figures", block.name))
+        for section in sections
+        for block in section.blocks
+        if isinstance(block, Drawing)
+    }
+    page = render(found, sections, drawn)
+    if len(page.encode()) > LARGEST:
+        page = render(found, [_without_large_pictures(section) for section in sections], drawn)
+    if len(page.encode()) > LARGEST:
+        raise InputError(f"{folder}: the page would be larger than {LARGEST / 1e6:g} MB; measure fewer subgroups")
+    files = [embed.write(folder / "report.html", page), folder / "report.json", folder / "figures"]
+    files[1].write_text(json.dumps(contents.as_json(found), indent=1))
+    return files
+
+
+def _without_large_pictures(section: Section) -> Section:
+    kept = [block for block in section.blocks if not (isinstance(block, Pictures) and block.large)]
+    return Section(section.name, section.title, kept)
+
+
+def render(found: Dossier, sections: list[Section], drawn: dict[str, str]) -> str:
+    """Return the page.
+
+    Args:
+        found: All that the report knows.
+        sections: Of `contents.sections`.
+        drawn: Name of a figure -> address of its SVG.
+    """
+    environment = Environment(
+        loader=PackageLoader("koa_lightning.reporting.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    values: dict[str, Any] = {
+        "title": contents.title(found),
+        "subtitle": contents.subtitle(found),
+        "disclaimer": DISCLAIMER,
+        "version": __version__,
+        "marks": found.marks,
+        "cards": data.summary(found),
+        "time": found.about["time"],
+        "sections": sections,
+        "drawn": drawn,
+    }
+    return environment.get_template("report.html.j2").render(values)

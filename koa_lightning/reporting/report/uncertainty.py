@@ -1,0 +1,104 @@
+"""Sections on how far to trust a grade: calibration, abstention, prediction sets, foreign inputs."""
+
+from __future__ import annotations
+
+from koa_lightning.reporting import uncertainty_figures
+from koa_lightning.reporting.report import caveats, figures
+from koa_lightning.reporting.report.blocks import Absent, Block, Drawing, Section, Table, Text, number, percent
+from koa_lightning.reporting.report_data import Dossier
+
+_SCORES = {"ece": "expected calibration error", "ece_classwise": "class-wise calibration error", "log_loss": "log loss",
+           "brier": "Brier score", "rps": "ranked probability score"}  # fmt: skip
+
+
+def calibration(found: Dossier) -> Section:
+    """Return the reliability diagrams, before and after where something was fitted."""
+    fitted = found.parts["calibration"]
+    sides = [side for side in ("before", "after") if side in fitted]
+    if fitted["method"] == "none":
+        sides = sides[:1]
+        words = Text(f"Not recalibrated: {fitted.get('left_out', 'none was asked for')}.")
+    else:
+        values = ", ".join(f"{name} {value:.3f}" for name, value in fitted["parameters"].items())
+        words = Text(f"Recalibrated by {fitted['method']} ({values}), fitted on the validation part; measured "
+                     f"{fitted['measured']}.")  # fmt: skip
+    heads = {"before": "as the network gives them" if len(sides) > 1 else "value", "after": "after recalibration"}
+    rows = [
+        [name, *(number(fitted[side].get(key)) for side in sides)]
+        for key, name in _SCORES.items()
+        if key in fitted[sides[0]]
+    ]
+    bare = {key: value for key, value in fitted.items() if key not in ("measured", "left_out")}  # said in words
+    figure = uncertainty_figures.reliability_figure(bare, caveats.title_of_part(found), found.marks)
+    caption = "Share of knees for which it was so, against the probability stated; knees in each bin below."
+    table = Table("Scores of the probabilities", ["score", *(heads[side] for side in sides)], rows)
+    return Section("calibration", "Calibration", [words, Drawing("reliability", figure, caption), table])
+
+
+def abstention(found: Dossier) -> Section:
+    """Return the risk-coverage curve, and what a threshold does."""
+    curve = found.parts["abstention"]
+    if "curve" not in curve:
+        return Section("abstention", "Abstention", [Absent(f"No risk-coverage curve: {curve['left_out']}.")])
+    figure = uncertainty_figures.risk_coverage_figure(curve, caveats.title_of_part(found), found.marks)
+    caption = "Wrong grades among the knees that are graded, the most certain first."
+    drawing = Drawing("risk_coverage", figure, caption)
+    others = f"at best {curve['best_aurc']:.3f}; in no order {curve['risk']:.3f}"
+    area = f"Area under the curve: {curve['aurc']:.3f} ({others})."
+    if curve.get("threshold") and curve.get("risk_at_threshold") is not None:
+        at = percent(curve["coverage_at_threshold"], 1)
+        own = (f"At the threshold {curve['threshold']:.3f}, {at} of the knees are graded and "
+               f"{percent(curve['risk_at_threshold'], 1)} of these wrongly; the others are for a reader.")  # fmt: skip
+    else:
+        own = "No threshold was set: every knee is graded (refer_below=0.6 would leave less certain ones to a reader)."
+    rows = [[f"{part:.0%}", percent(_risk_at(curve["curve"], part), 1)] for part in (1.0, 0.9, 0.8, 0.7, 0.5)]
+    table = Table(
+        "Wrong grades when only the more certain knees are graded", ["knees graded", "wrong among them"], rows
+    )
+    return Section("abstention", "Abstention", [Text(f"{area} {own}"), drawing, table])
+
+
+def _risk_at(curve: list[list[float]], coverage: float) -> float | None:
+    """Return the share of wrong grades at the smallest coverage of the curve that reaches this one."""
+    reached = [row for row in curve if row[0] >= coverage - 1e-9]
+    return min(reached)[1] if reached else None
+
+
+def conformal(found: Dossier) -> Section:
+    """Return coverage and sizes of the prediction sets."""
+    if "conformal" in found.absent:
+        return Section("conformal", "Prediction sets", [Absent(found.absent["conformal"])])
+    sets = found.parts["conformal"]
+    by_grade = {int(grade): entry for grade, entry in sets["by_grade"].items()}
+    rows = [[str(g), f"{e['n']:,}", percent(e["coverage"], 1), number(e["size"], 2)] for g, e in by_grade.items()]
+    n = sum(entry["n"] for entry in by_grade.values())
+    rows.append(["all", f"{n:,}", percent(sets["coverage"], 1), number(sets["mean_size"], 2)])
+    how = f", measured {sets['measured']}" if "measured" in sets else ""
+    promised, kept = percent(1 - sets["alpha"]), percent(sets["coverage"], 1)
+    words = (
+        f"Sets of neighbouring grades that are to hold the true grade of {promised} of the knees; they hold it for "
+        f"{kept}{how}. The promise is for all knees together, not for each grade."
+    )
+    blocks: list[Block] = [
+        Text(words),
+        Drawing("prediction_sets", figures.coverage_figure(sets, found.marks),
+                "Sets that hold the true grade, by true grade, against what was promised."),
+        Table("Prediction sets by true grade", ["true grade", "knees", "coverage", "mean size"], rows, last=True),
+    ]  # fmt: skip
+    if "sizes" in sets:
+        shown = [[size, f"{int(k):,}", percent(k / max(1, n), 1)] for size, k in sets["sizes"].items()]
+        blocks.append(Table("Sizes of the sets", ["grades in the set", "knees", "share"], shown))
+    return Section("conformal", "Prediction sets", blocks)
+
+
+def inputs(found: Dossier) -> Section:
+    """Return how many inputs look foreign."""
+    if "inputs" in found.absent:
+        return Section("inputs", "Foreign inputs", [Absent(found.absent["inputs"])])
+    seen = found.parts["inputs"]
+    share = seen["n_flagged"] / max(1, seen["n_inputs"])
+    words = (
+        f"{seen['n_flagged']:,} of {seen['n_inputs']:,} images ({share:.1%}) look foreign to the training; "
+        f"{seen['expected_share']:.1%} of ordinary knees are expected to. Measured {seen['measured']}."
+    )
+    return Section("inputs", "Foreign inputs", [Text(words)])

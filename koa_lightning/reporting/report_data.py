@@ -1,0 +1,244 @@
+"""What a report knows: the files of an evaluation or of a cross-validation, read and completed; nothing here draws."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from koa_lightning.config.addresses import without_passwords
+from koa_lightning.errors import InputError
+from koa_lightning.metrics import intervals, subgroups, tables
+from koa_lightning.metrics import predictions as table
+from koa_lightning.metrics.readers import agreement
+from koa_lightning.reporting import provenance
+
+CROSS_VALIDATION = "cross_validation.json"
+_PARTS = (
+    "calibration", "conformal", "abstention", "inputs", "explanations", "ensemble", "readers", "thresholds", "metrics",
+)  # fmt: skip
+_OF_AUDIT = ("data", "fingerprint", "n_knees", "parts", "severities", "kinds", "exit_code")
+_MOST_GROUPS = 12  # different values of a column that is taken for groups without being asked for
+
+
+@dataclass
+class Dossier:
+    """All that is known of an evaluation.
+
+    Attributes:
+        table: Predictions: path, patient, side, grade, p0 to p4, predicted, expected_grade, and further columns.
+        about: See `koa_lightning.reporting.provenance.describe`; empty `models` where they are unknown.
+        metrics: Name to {value, low, high[, note]}.
+        groups: Rows of `subgroups.by_subgroup`; empty with the reason in `absent`.
+        parts: Contents of further files by name, e.g. `calibration`; those that are not there are missing.
+        absent: Name -> why a part is not there, and what to type to have it.
+        folder: Where pictures made by the evaluation lie; None where there is none.
+    """
+
+    table: pd.DataFrame
+    about: dict[str, Any]
+    metrics: dict[str, dict[str, Any]]
+    groups: list[dict[str, Any]] = field(default_factory=list)
+    parts: dict[str, Any] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+
+    @property
+    def known(self) -> pd.DataFrame:
+        """Return the rows of a known grade."""
+        return table.known(self.table)
+
+    @property
+    def kind(self) -> str:
+        """Return `checkpoint`, `ensemble`, `cross-validation` or `table`."""
+        return str(self.about["kind"])
+
+    @property
+    def marks(self) -> list[str]:
+        """Return what no figure may hide."""
+        n = self.about["data"].get("n_trained_on")
+        seen = [f"measured on {n} knees that it was trained on"] if n else []
+        return list(dict.fromkeys([*self.about["marks"], *seen]))
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """Return the first model; empty where none is known."""
+        return self.about["models"][0] if self.about["models"] else {}
+
+
+def read(
+    folder: Path,
+    audit: str | None = None,
+    columns: Sequence[str] = (),
+    edges: Mapping[str, Sequence[float]] | None = None,
+    readers: Sequence[str] = (),
+) -> Dossier:
+    """Read the folder of an evaluation or of a cross-validation.
+
+    Args:
+        folder: With `predictions.parquet` or `predictions.csv`.
+        audit: `audit.json` of `koa_lightning.audit`, or its folder.
+        columns: Of the subgroups, measured here; empty: those that the evaluation made, else side and every column that
+            is one of groups.
+        edges: Where columns of numbers are cut.
+        readers: Columns with readers' grades, measured here; empty: those of the evaluation.
+
+    Raises:
+        InputError: It holds no predictions, the audit cannot be read, or there is no such column.
+    """
+    predictions = tables.read_predictions(folder, where=str(folder))
+    _complete(predictions)
+    parts = {name: content for name in _PARTS if (content := _read(folder / f"{name}.json")) is not None}
+    if (folder / CROSS_VALIDATION).is_file():
+        about = _of_cross_validation(folder, predictions)
+    else:
+        about = without_passwords(_read(folder / provenance.FILE)) or _of_table(predictions, folder.name)
+    found = Dossier(predictions, about, _read(folder / "intervals.json") or {}, parts=parts, folder=folder)
+    if not found.metrics:
+        found.metrics = intervals.to_json(intervals.with_intervals(predictions))
+    if audit:
+        parts["audit"] = read_audit(Path(audit).expanduser())
+    if readers:
+        parts["readers"] = _rows(agreement(predictions, readers))
+    made = None if columns or edges else _read(folder / "subgroups.json")
+    found.groups = made or _groups(found, columns, edges or {})
+    _measure_what_a_table_tells(found)
+    _say_what_is_absent(found)
+    return found
+
+
+def _read(file: Path) -> Any:
+    return json.loads(file.read_text()) if file.is_file() else None
+
+
+def read_audit(path: Path) -> dict[str, Any]:
+    """Return what an audit found.
+
+    Raises:
+        InputError: It is no `audit.json`.
+    """
+    file = path / "audit.json" if path.is_dir() else path
+    try:
+        content = json.loads(file.read_text())
+        return {key: content[key] for key in _OF_AUDIT}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"audit={path}: no audit.json of koa_lightning.audit; name that file, or its folder") from None
+
+
+def _complete(predictions: pd.DataFrame) -> None:
+    """Add what a table from elsewhere may lack: the grade predicted, and the expected grade."""
+    p = predictions[table.PROBABILITIES].to_numpy(dtype=np.float64)
+    predictions["predicted"] = p.argmax(axis=1)
+    predictions["expected_grade"] = p @ np.arange(p.shape[1])
+
+
+def _of_table(predictions: pd.DataFrame, name: str) -> dict[str, Any]:
+    """Return what is known of predictions whose model is not."""
+    data = {"name": name, "part": "", "fingerprint": "", "split": "", "n_trained_on": None}
+    return provenance.describe(
+        kind="table", models=[], predictions=predictions, data=data, marks=[], settings={}, tracking={}
+    )
+
+
+def _of_cross_validation(folder: Path, predictions: pd.DataFrame) -> dict[str, Any]:
+    """Return what a cross-validation was, from the checkpoints of its folds."""
+    from koa_lightning.checkpoint import find
+    from koa_lightning.checkpoint import record as checkpoint
+
+    record = json.loads((folder / CROSS_VALIDATION).read_text())
+    reads = [checkpoint.read(file) for file in find.find(str(folder), None)]
+    models = [provenance.of_model(each, f"fold {fold}") for fold, each in enumerate(reads)]
+    own = models[0]["data"]
+    data = {"name": own["name"], "part": "out of fold", "fingerprint": "", "split": own.get("split", "")}
+    return provenance.describe(
+        kind="cross-validation",
+        models=models,
+        predictions=predictions,
+        data={**data, "n_trained_on": 0},
+        marks=list(dict.fromkeys(mark for each in reads for mark in each.marks)),
+        settings={"n_folds": len(reads), "tta": "none"},
+        tracking={"run_id": record.get("run_id") or "", "uri": record.get("uri") or ""},
+    )
+
+
+def _groups(found: Dossier, columns: Sequence[str], edges: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+    """Return the metrics by subgroup: of the columns named, else of side and of every column that is one of groups."""
+    chosen = list(columns) or ([] if edges else _columns_of_groups(found.known))
+    if not chosen and not edges:
+        found.absent["groups"] = (
+            "No subgroups: the table has no column that tells groups apart (side is the same or unknown for all); add "
+            "columns to the data's table, e.g. age, sex or site, and they are kept."
+        )
+        return []
+    return _rows(subgroups.by_subgroup(found.table, chosen, edges=edges))
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a table as the evaluation writes it: a list of rows, empty cells as None."""
+    listed = table.astype("object").where(table.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in listed]
+
+
+def _columns_of_groups(known: pd.DataFrame) -> list[str]:
+    own = {*table.COLUMNS, "fold", "members", "overlay", "name"} - {"side"}
+    return [
+        str(name)
+        for name in known.columns
+        if name not in own and 1 < known[name].replace("", None).nunique() <= _MOST_GROUPS
+    ]
+
+
+def _measure_what_a_table_tells(found: Dossier) -> None:
+    """Add reliability and the risk-coverage curve of the probabilities as they are, where the evaluation wrote none."""
+    from koa_lightning.uncertainty import summary
+
+    known = found.known
+    p, grade = known[table.PROBABILITIES].to_numpy(dtype=np.float32), known["grade"].to_numpy(dtype=np.int64)
+    told = summary.of_probabilities(p, grade, 0.0)
+    found.parts.setdefault("calibration", {**told["calibration"], "left_out": _AS_THEY_ARE[found.kind]})
+    found.parts.setdefault("abstention", told["abstention"])
+
+
+_AS_THEY_ARE = {
+    "checkpoint": "the evaluation measured none",
+    "table": "the probabilities of the table, as they are",
+    "ensemble": "the averaged probabilities, as they are",
+    "cross-validation": "the probabilities of each fold's network, as they are",
+}
+_COMMANDS: Mapping[str, tuple[str, str]] = {
+    "conformal": (
+        "No prediction sets: they are calibrated on the validation part of one checkpoint",
+        "evaluate one that carries them (python -m koa_lightning.calibrate ckpt=FILE adds them).",
+    ),
+    "inputs": (
+        "Foreign inputs were not looked for: that takes the images and a checkpoint with statistics of its own",
+        "evaluate one that carries them (python -m koa_lightning.calibrate ckpt=FILE adds them).",
+    ),
+    "explanations": (
+        "Explanations were not tested in this evaluation",
+        "python -m koa_lightning.eval ckpt=FILE explain.tests=true tests them.",
+    ),
+    "audit": (
+        "No audit was given, so duplicates and mislabelled files are not ruled out here",
+        "python -m koa_lightning.audit finds them, and audit=FOLDER puts its result into this report.",
+    ),
+    "readers": (
+        "No readers' grades were given, so the model cannot be set beside them",
+        "columns with readers' grades and readers=[reader_1,reader_2] add that.",
+    ),
+}
+
+
+def _say_what_is_absent(found: Dossier) -> None:
+    """Write down for each part that is missing why, in one sentence; one that was left out says so itself."""
+    for name, (what, command) in _COMMANDS.items():
+        content = found.parts.get(name)
+        if content is None:
+            found.absent[name] = f"{what}; {command}"
+        elif isinstance(content, dict) and content.get("left_out") and name != "calibration":
+            found.absent[name] = f"{what.split(':')[0]}: {content['left_out']}."

@@ -1,0 +1,1 @@
+"""A checkpoint as a service: the MLflow model and the model registry."""

@@ -1,0 +1,163 @@
+"""A checkpoint as an MLflow model: image in, grade and probabilities out. Research use only, not a medical device.
+
+The model that MLflow stores holds the checkpoint and the name of this module, and no code: `mlflow.pyfunc` imports the
+installed package, which reads the checkpoint as `eval` and `predict` do, with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from koa_lightning import DISCLAIMER
+from koa_lightning.errors import InputError
+from koa_lightning.metrics import predictions
+from koa_lightning.models import outputs
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+    from koa_lightning.checkpoint.record import Checkpoint
+
+IMAGE, PIXELS, SIDE = "image", "pixels", "side"
+BATCH = 16
+_NUMBERS = ["expected_grade", *predictions.PROBABILITIES]
+_JUDGED = ("set", "foreign", "refer")
+_WORDS = dict.fromkeys((*_JUDGED, "note"), "string")
+# MLflow answers requests in threads, and the network is watched while it grades: two at once would see each other's.
+# Of the module, not of the model: a lock can be neither pickled nor copied.
+_ONE_AT_A_TIME = threading.Lock()
+_OUTPUTS = {"grade": "long", "name": "string", **dict.fromkeys(_NUMBERS, "double"), **_WORDS}
+
+
+def signature() -> ModelSignature:
+    """Return what the model takes and gives, as MLflow checks it.
+
+    Each row has an image in one of two columns: `image`, the bytes of a file (PNG, JPEG, TIFF, WebP, BMP, DICOM; over
+    HTTP in base64), or `pixels`, its gray values (H x W, whole numbers 0..255). `side`, L or R, matters where the
+    checkpoint mirrors one side.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import Array, ColSpec, DataType, Schema, TensorSpec
+
+    takes: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.binary, IMAGE, required=False),
+        ColSpec(Array(Array(DataType.long)), PIXELS, required=False),
+        ColSpec(DataType.string, SIDE, required=False),
+    ]
+    gives: list[ColSpec | TensorSpec] = [ColSpec(kind, name) for name, kind in _OUTPUTS.items()]
+    return ModelSignature(Schema(takes), Schema(gives))
+
+
+def example() -> pd.DataFrame:
+    """Return one row that the model takes: a phantom as a PNG file."""
+    import io
+
+    from PIL import Image
+
+    from koa_lightning.data.cache import decode_phantoms
+    from koa_lightning.data.phantom.manifest import phantom_manifest
+
+    path = phantom_manifest(2, 0, (0.2,) * outputs.N_GRADES)["path"].tolist()[:1]
+    file = io.BytesIO()
+    Image.fromarray(decode_phantoms(path, 64)[0]).save(file, format="PNG")
+    return pd.DataFrame({IMAGE: [file.getvalue()]})
+
+
+class KneeModel:
+    """What `mlflow.pyfunc.load_model` gives back.
+
+    Attributes:
+        checkpoint: The one that it was read from.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self._net = checkpoint.network()
+        self._note = ", ".join([DISCLAIMER, *checkpoint.marks])
+
+    def predict(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Grade the image of each row.
+
+        Args:
+            rows: See `signature`.
+
+        Returns:
+            One row an image: `grade` (0-4), its `name`, `expected_grade`, `p0` to `p4` (as the checkpoint promises
+            them), the prediction `set` in words, `foreign` (yes or no), `refer` (why a reader should be asked), all
+            three empty where the checkpoint cannot tell; and `note` (research use only, and whatever mark the
+            checkpoint carries).
+
+        Raises:
+            MlflowException: A row without an image, or with one that cannot be read; a client of the server gets
+                its message with status 400.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            if not {IMAGE, PIXELS} & set(rows.columns):  # MLflow takes unknown columns away without a word
+                raise InputError(f"there is neither a column {IMAGE} (a file's bytes) nor a column {PIXELS}")
+            images = [self._image(row, number) for number, row in enumerate(rows.to_dict("records"))]
+        except InputError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from None
+        graded = [self._grade(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+        return pd.concat(graded, ignore_index=True) if graded else pd.DataFrame(columns=[*_OUTPUTS])
+
+    def _image(self, row: dict[Any, Any], number: int) -> np.ndarray:
+        from koa_lightning.data.images import decode
+
+        what = f"image {number}"
+        data, pixels, side = (row.get(column) for column in (IMAGE, PIXELS, SIDE))
+        side = side if isinstance(side, str) else ""
+        if side not in ("", "L", "R"):
+            raise InputError(f"{what}: side={side} must be L or R, or left away")
+        if isinstance(data, bytes | bytearray) == isinstance(pixels, list | tuple | np.ndarray):
+            raise InputError(f"{what}: give either the column {IMAGE} (a file's bytes) or the column {PIXELS}")
+        gray = decode(bytes(data), what) if isinstance(data, bytes | bytearray) else _pixels(pixels, what)
+        return self.checkpoint.preprocessing.apply(gray, side)
+
+    def _grade(self, images: list[np.ndarray]) -> pd.DataFrame:
+        import torch
+
+        from koa_lightning.evaluation import predictor
+
+        images_of_one_channel = torch.from_numpy(np.stack(images)).unsqueeze(1)
+        with _ONE_AT_A_TIME:
+            logits, p, judged = predictor.grade(self.checkpoint, self._net, images_of_one_channel)
+        rows = predictions.predictions_table(pd.DataFrame({"path": [""] * len(images)}), logits, self._net.spec.link, p)
+        rows = rows.assign(**{column: judged[column] for column in _JUDGED})
+        names = self.checkpoint.record["grade_names"]
+        rows = rows.assign(grade=rows["predicted"], name=[names[grade] for grade in rows["predicted"]], note=self._note)
+        return rows[[*_OUTPUTS]].astype(dict.fromkeys(_NUMBERS, "float64"))
+
+
+def _pixels(values: Any, what: str) -> np.ndarray:
+    """Return gray values as uint8 H x W."""
+    from koa_lightning.data.images import check_size
+
+    try:
+        gray = np.array([np.asarray(row) for row in values])
+    except ValueError:  # rows of different lengths
+        gray = np.zeros(0)
+    if not gray.size or gray.ndim != 2 or gray.dtype.kind not in "iu" or gray.min() < 0 or gray.max() > 255:
+        raise InputError(f"{what}: {PIXELS} must be rows of equal length, of whole numbers from 0 to 255")
+    check_size(gray.shape[0], gray.shape[1], what)
+    return gray.astype(np.uint8)
+
+
+def _load_pyfunc(path: str) -> KneeModel:
+    """Read the checkpoint of a stored model; MLflow calls this by its name.
+
+    Args:
+        path: Of the checkpoint.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    from koa_lightning.checkpoint import record as checkpoint
+
+    return KneeModel(checkpoint.read(Path(path)))

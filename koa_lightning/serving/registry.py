@@ -1,0 +1,178 @@
+"""The model registry: a run's best checkpoint as an MLflow model under a name, and back again."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import tempfile
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import NamedTuple
+
+import mlflow.pyfunc
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+
+from koa_lightning import DISCLAIMER
+from koa_lightning.checkpoint.record import Checkpoint
+from koa_lightning.errors import InputError
+from koa_lightning.serving import mlflow_model
+from koa_lightning.tracking.begin import mark_tags
+from koa_lightning.tracking.runs import ADVICE
+from koa_lightning.tracking.store import Store, failing_as_input_error
+
+# MLflow says that it validates the example; what is wrong with it would still be said.
+logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
+CHECKPOINT_TAG = "checkpoint"
+"""Of a version: where its checkpoint lies among the artifacts of its run."""
+_DIGEST_TAG = "checkpoint.blake2b"
+_ADDRESS = re.compile(r"models:/(?P<name>[^/@:]+)(?:@(?P<alias>[\w.-]+)|/(?P<version>\d+))")
+# What a model needs beside this package, which no registry has: MLflow writes it down for whoever builds an image.
+_NEEDS = ("mlflow", "torch", "torchvision", "timm", "numpy", "pandas", "pillow", "pydicom", "hydra-core", "omegaconf")
+
+
+class Registered(NamedTuple):
+    """What came of a registration.
+
+    Attributes:
+        version: Of the model.
+        is_new: Whether it was made now; the same checkpoint under the same name is stored once.
+    """
+
+    version: ModelVersion
+    is_new: bool
+
+
+def register(store: Store, run: Run, read: Checkpoint, name: str, alias: str | None) -> Registered:
+    """Store a checkpoint as a version of a registered model.
+
+    Args:
+        store: Where the run is.
+        run: Gets the model among its artifacts.
+        read: The run's checkpoint.
+        name: Of the model; made if need be.
+        alias: Points to this version from now on.
+
+    Raises:
+        InputError: A name or an alias that MLflow does not take, or a store that fails.
+    """
+    client, digest = store.client(), _digest(read.path)
+    with failing_as_input_error(f"name={name}", ADVICE):
+        version = _find(client, name, run.info.run_id, digest)
+        is_new = version is None
+        if version is None:
+            _make_model(client, name)
+            folder = f"model-{digest[:8]}"  # a run that trains on and is registered again must not change this one
+            _upload(client, run, read, folder)
+            version = client.create_model_version(
+                name,
+                f"runs:/{run.info.run_id}/{folder}",
+                run.info.run_id,
+                tags={CHECKPOINT_TAG: f"{folder}/data/{read.path.name}", _DIGEST_TAG: digest, **_tags(run, read)},
+                description=_description(run, read),
+            )
+        if alias:
+            client.set_registered_model_alias(name, alias, version.version)
+    return Registered(client.get_model_version(name, version.version), is_new)
+
+
+def checkpoint_of(store: Store, uri: str) -> str:
+    """Return the address `runs:/ID/PATH` of the checkpoint of `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+
+    Raises:
+        InputError: A malformed address, no such model, or one that `register` did not store.
+    """
+    found = _ADDRESS.fullmatch(uri)
+    if not found:
+        raise InputError(f"{uri}: must be models:/NAME@ALIAS or models:/NAME/VERSION, e.g. models:/koa-grader@champion")
+    client = store.client()
+    with failing_as_input_error(uri, ADVICE):
+        try:
+            version = (
+                client.get_model_version_by_alias(found["name"], found["alias"])
+                if found["alias"]
+                else client.get_model_version(found["name"], found["version"])
+            )
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            raise InputError(f"{uri}: {_what_there_is(client, found['name'])} in {store.name}") from None
+    if CHECKPOINT_TAG not in version.tags or not version.run_id:
+        raise InputError(f"{uri}: holds no checkpoint of this program; store one by python -m koa_lightning.register")
+    return f"runs:/{version.run_id}/{version.tags[CHECKPOINT_TAG]}"
+
+
+def _what_there_is(client: MlflowClient, name: str) -> str:
+    """Say which versions a model has, for a message about one that is not there."""
+    known = {model.name: model for model in client.search_registered_models()}
+    if name not in known:
+        return f"no model '{name}' (there are: {', '.join(sorted(known)) or 'none'})"
+    numbers = sorted(int(version.version) for version in client.search_model_versions(f"name='{name}'"))
+    aliases = [f"@{alias}" for alias in sorted(known[name].aliases)]
+    return f"no such version; {name} has {', '.join([*map(str, numbers), *aliases])}"
+
+
+def _find(client: MlflowClient, name: str, run_id: str, digest: str) -> ModelVersion | None:
+    """Return the version that holds this checkpoint already."""
+    same = [v for v in client.search_model_versions(f"run_id='{run_id}'") if v.name == name]
+    return next((found for found in same if found.tags.get(_DIGEST_TAG) == digest), None)
+
+
+def _make_model(client: MlflowClient, name: str) -> None:
+    try:
+        client.create_registered_model(name, description=f"Grades knee osteoarthritis on radiographs; {DISCLAIMER}.")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _upload(client: MlflowClient, run: Run, read: Checkpoint, folder: str) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        local = Path(place) / folder
+        mlflow.pyfunc.save_model(
+            str(local),
+            loader_module=mlflow_model.__name__,
+            data_path=str(read.path),
+            mlflow_model=Model(artifact_path=folder, run_id=run.info.run_id),
+            signature=mlflow_model.signature(),
+            input_example=mlflow_model.example(),
+            pip_requirements=[f"{package}=={installed(package)}" for package in _NEEDS],
+            metadata={"note": DISCLAIMER, **mark_tags(read.marks)},
+        )
+        client.log_artifacts(run.info.run_id, str(local), folder)
+
+
+def _tags(run: Run, read: Checkpoint) -> dict[str, str]:
+    """Return what a reader of the list of versions must know; the marks are those of the checkpoint itself."""
+    data = read.record["data"]
+    numbers = {
+        name: f"{value:.4f}" for name, value in sorted(run.data.metrics.items()) if name.startswith(("best/", "test/"))
+    }
+    return {
+        **mark_tags(read.marks),
+        "network": read.record["net"]["name"],
+        "weights": read.record["weights"],
+        "data": data["name"],
+        "data.fingerprint": data["fingerprint"],
+        "split": data.get("split", "unknown"),
+        "git.commit": run.data.tags.get("git.commit", "unknown"),
+        **{name.replace("/", "."): value for name, value in numbers.items() if name.split("/")[1] in _SHOWN},
+    }
+
+
+_SHOWN = ("quadratic_kappa", "accuracy", "mae")
+
+
+def _description(run: Run, read: Checkpoint) -> str:
+    marks = f" NOT A RESULT: {', '.join(read.marks)}." if read.marks else ""
+    what = f"{read.record['net']['name']} of run {run.info.run_name}, epoch {read.epoch}"
+    return f"{what}. {DISCLAIMER.capitalize()}.{marks}"
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

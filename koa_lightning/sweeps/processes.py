@@ -1,0 +1,139 @@
+"""Work in processes of its own: a fault ends one piece alone, its memory is given back, and all end with this process.
+
+No heavy imports here: what a piece needs is imported in its own process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from koa_lightning.config.launch import INTERRUPTED
+
+# A fresh interpreter each time: a fork would inherit the threads and locks of torch and MLflow half-made.
+_CONTEXT = multiprocessing.get_context("spawn")
+
+
+class Piece(NamedTuple):
+    """A piece of work.
+
+    Attributes:
+        argument: What the function gets; it must pickle.
+        log: A file that takes what the piece prints; None: this process's own output.
+    """
+
+    argument: Any
+    log: Path | None = None
+
+
+class _Running(NamedTuple):
+    process: Any
+    ready: connection.Connection
+
+
+def run_all(
+    function: str,
+    pieces: Mapping[int, Piece] | Callable[[], tuple[int, Piece] | None],
+    parallel: int,
+    ended: Callable[[int, int], bool],
+) -> dict[int, int]:
+    """Run pieces of work, each in a process of its own; return the exit code of each that was begun.
+
+    Args:
+        function: `module:name` of a function of one argument that returns an exit code.
+        pieces: In the order in which they begin; or a function that returns the next one with its key whenever there
+            is room, None while there is none.
+        parallel: How many may run at a time.
+        ended: Called with the key and exit code of each that ends (the negative number of the signal that ended it);
+            returns whether further ones may begin.
+
+    Raises:
+        KeyboardInterrupt: On Ctrl-C, once every piece was asked to end and did; a second Ctrl-C kills them.
+    """
+    running, codes, more = dict[int, _Running](), dict[int, int](), True
+    rest = iter(()) if callable(pieces) else iter(pieces.items())
+    take = pieces if callable(pieces) else lambda: next(rest, None)
+    try:
+        while True:
+            while more and len(running) < parallel and (following := take()) is not None:
+                _start(function, following[0], following[1], running)
+            if not running:
+                break
+            connection.wait([piece.process.sentinel for piece in running.values()])
+            for key in [key for key, piece in running.items() if not piece.process.is_alive()]:
+                codes[key] = running.pop(key).process.exitcode
+                more = ended(key, codes[key]) and more
+    except KeyboardInterrupt:
+        _interrupt(running)
+        raise
+    finally:
+        for piece in running.values():
+            piece.process.kill()
+    return codes
+
+
+def _start(function: str, key: int, piece: Piece, running: dict[int, _Running]) -> None:
+    ready, send = _CONTEXT.Pipe(duplex=False)
+    process = _CONTEXT.Process(target=_work, args=(function, piece, send))
+    # Ctrl-C in a terminal goes to every process; while it starts, this one passes it on (`_interrupt`).
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process.start()
+        send.close()
+        running[key] = _Running(process, ready)  # before Ctrl-C can come: it must know of all
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _interrupt(running: Mapping[int, _Running]) -> None:
+    try:
+        for piece in running.values():
+            if piece.ready.poll() and piece.process.is_alive():
+                os.kill(piece.process.pid, signal.SIGINT)
+            else:  # it has not begun, so there is nothing to keep
+                piece.process.terminate()
+        for piece in running.values():
+            piece.process.join()
+    except KeyboardInterrupt:
+        for piece in running.values():
+            piece.process.kill()
+            piece.process.join()
+
+
+def _work(function: str, piece: Piece, ready: connection.Connection) -> None:
+    """Do one piece, in its own process."""
+    try:
+        os.setpgid(0, 0)  # Ctrl-C reaches it once, through its parent, and not twice
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        if piece.log is not None:
+            _print_to(piece.log)
+        ready.send(True)
+        module, name = function.split(":")
+        sys.exit(getattr(importlib.import_module(module), name)(piece.argument))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that began it was killed: nobody would wait for it any more."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _print_to(log: Path) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, sys.stdout.fileno())
+    os.dup2(file, sys.stderr.fileno())
+    os.close(file)

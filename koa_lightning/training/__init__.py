@@ -1,0 +1,1 @@
+"""Training: build, Lightning module, callbacks, augmentation, resuming, and what follows the fit."""

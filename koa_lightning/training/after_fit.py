@@ -1,0 +1,278 @@
+"""The end of a training: figures, panels, checkpoints into the run, and the words at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from koa_lightning.checkpoint import record
+from koa_lightning.config import trial
+from koa_lightning.config.addresses import public
+from koa_lightning.config.launch import DONE, INTERRUPTED
+from koa_lightning.config.run_folder import DONE_FILE
+from koa_lightning.data.datamodule import KneeDataModule
+from koa_lightning.data.dataset import KneeDataset
+from koa_lightning.evaluation import uncertainty as trusted
+from koa_lightning.evaluation.explanations import record_tests
+from koa_lightning.explain.cam import asked
+from koa_lightning.models import outputs
+from koa_lightning.models.inference import grade_batches
+from koa_lightning.models.net import KneeNet
+from koa_lightning.reporting import figures
+from koa_lightning.reporting.panels import draw_panels
+from koa_lightning.training.callbacks import History
+from koa_lightning.training.module import KneeGrader
+from koa_lightning.uncertainty import out_of_distribution
+from koa_lightning.uncertainty.conformal import ALPHA
+from koa_lightning.uncertainty.fit import in_words
+
+
+def finish(
+    cfg: DictConfig, folder: Path, module: KneeGrader, data: KneeDataModule, history: History, run: Any
+) -> dict[str, Any]:
+    """Draw and store what came of a training; return its best epoch's metrics.
+
+    Args:
+        cfg: The run's config.
+        folder: The run folder.
+        module: Trained.
+        data: With the validation part.
+        history: Of all epochs.
+        run: The tracked run, still open.
+    """
+    checkpoints = folder / "checkpoints"
+    best_file = checkpoints / "best.ckpt"
+    if not best_file.exists():  # the monitored metric was never a number, as in a smoke test
+        shutil.copyfile(checkpoints / "last.ckpt", best_file)
+    read = record.read(best_file)
+    best = history.best(cfg.monitor, cfg.mode) or history.epochs[-1]
+    _log_missing(history, run)
+    _draw_curves(cfg, folder, module, history, run)
+    logits, features = _draw_best(cfg, folder, read, data, run)
+    _calibrate(cfg, folder, read, data, logits, features, run)
+    for file in (best_file, checkpoints / "last.ckpt", folder / "history.csv", folder / "manifest.parquet"):
+        run.log_artifact(file, "checkpoints" if file.suffix == ".ckpt" else None)
+    run.log_tags(trial.state_tags(trial.COMPLETE))
+    return {**_logged(best, run), "checkpoint": str(best_file), "marks": list(read.marks)}
+
+
+def pruned(
+    cfg: DictConfig, folder: Path, module: KneeGrader, data: KneeDataModule, history: History, run: Any
+) -> dict[str, Any]:
+    """Store what a pruned trial of a sweep has: its curves and metrics, without checkpoints and panels."""
+    best = history.best(cfg.monitor, cfg.mode) or history.epochs[-1]
+    _log_missing(history, run)
+    _draw_curves(cfg, folder, module, history, run)
+    run.log_artifact(folder / "history.csv")
+    run.log_tags(trial.state_tags(trial.PRUNED))
+    last, marks = folder / "checkpoints" / "last.ckpt", list(module.record["marks"])
+    return {**_logged(best, run), "checkpoint": str(last), "marks": marks, "pruned": True}
+
+
+def _logged(best: dict[str, float], run: Any) -> dict[str, Any]:
+    """Log the metrics of the best epoch; return them as the start of a training's result."""
+    metrics = {name: value for name, value in best.items() if name != "epoch"}
+    epoch = int(best["epoch"])
+    run.log_metrics({"best/epoch": epoch, **_best_names(metrics)}, epoch)
+    return {**metrics, "best_epoch": epoch, "run_id": run.run_id, "exit_code": DONE}
+
+
+def conclude(cfg: DictConfig, folder: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """Mark the run as finished, now that everything is stored, and say where it is; return the result."""
+    known = {name: value for name, value in result.items() if value == value}
+    (folder / DONE_FILE).write_text(json.dumps(known, indent=1))
+    if result["run_id"]:
+        print(f"MLflow run {result['run_id']} (look at it: {how_to_look(cfg.tracking.uri)})")
+    shown = f"epoch {result['best_epoch']}, {cfg.monitor} {result.get(cfg.monitor, float('nan')):.4f}"
+    what = "pruned; last" if result.get("pruned") else "best"
+    print(f"{what} checkpoint: {result['checkpoint']} ({shown})", flush=True)
+    return result
+
+
+def how_to_look(uri: str | None) -> str:
+    """Return what shows the tracked runs: the command, or the address of a server.
+
+    Args:
+        uri: As configured; None: of MLFLOW_TRACKING_URI, else the database in the current folder.
+    """
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if uri and uri.startswith(("http://", "https://")):
+        return public(uri)
+    if not uri and Path("Makefile").is_file():  # a checkout
+        return "make ui"
+    return f"mlflow ui --backend-store-uri {shlex.quote(uri or 'sqlite:///mlruns/mlflow.db')}"
+
+
+def keep(cfg: DictConfig, folder: Path, module: KneeGrader, history: History, run: Any) -> None:
+    """Store what an interrupted training has so far."""
+    _draw_curves(cfg, folder, module, history, run)
+    for name in ("best.ckpt", "last.ckpt"):
+        if (file := folder / "checkpoints" / name).exists():
+            run.log_artifact(file, "checkpoints")
+
+
+def interrupted(cfg: DictConfig, folder: Path, history: History, run: Any) -> dict[str, Any]:
+    """Say how to go on with an interrupted training; return its best epoch's metrics so far."""
+    last = folder / "checkpoints" / "last.ckpt"
+    how = f"go on with: python -m koa_lightning.train {shlex.quote(f'ckpt={last}')}"
+    print(f"interrupted; {how if last.exists() else 'no epoch had begun, start again'}", flush=True)
+    best = history.best(cfg.monitor, cfg.mode)
+    return {**best, "exit_code": INTERRUPTED, "run_id": run.run_id}
+
+
+def _log_missing(history: History, run: Any) -> None:
+    """Log the metrics that a killed process took along, between a checkpoint and their way to the store."""
+    stored = run.history()
+    for row in history.epochs:
+        epoch = int(row["epoch"])
+        values = {name: value for name, value in row.items() if name != "epoch"}
+        missing = {n: value for n, value in values.items() if epoch not in (step for step, _ in stored.get(n, []))}
+        if missing:
+            run.log_metrics(missing, epoch)
+
+
+def _draw_curves(cfg: DictConfig, folder: Path, module: KneeGrader, history: History, run: Any) -> None:
+    if history.epochs:
+        marks = module.record["marks"]
+        curves = figures.learning_curves_figure(history.table(), marks, monitor=cfg.monitor, mode=cfg.mode)
+        run.log_artifact(figures.save(curves, folder / "figures" / "learning_curves.png"), "figures")
+
+
+def _best_names(best: dict[str, float]) -> dict[str, float]:
+    """Return the validation metrics of the best epoch under `best/NAME`: what a list of runs should compare."""
+    return {name.replace("val/", "best/", 1): value for name, value in best.items() if name.startswith("val/")}
+
+
+def _calibrate(
+    cfg: DictConfig,
+    folder: Path,
+    read: record.Checkpoint,
+    data: KneeDataModule,
+    logits: Tensor,
+    features: list[Tensor],
+    run: Any,
+) -> None:
+    """Fit what tells how far to trust a grade, write it into the best checkpoint, and draw it."""
+    read = trusted.fit_into(read, data, logits, features, cfg.calibration)
+    print(in_words(read.record), flush=True)
+    measured = trusted.measure_part(read, data.tables["val"], logits, None, alpha=ALPHA)
+    for file in trusted.draw(measured, "validation", read.marks, folder / "figures"):
+        run.log_artifact(file, "figures")
+
+
+def _draw_best(
+    cfg: DictConfig, folder: Path, read: record.Checkpoint, data: KneeDataModule, run: Any
+) -> tuple[Tensor, list[Tensor]]:
+    """Grade the validation part with the best checkpoint and draw it; return its logits and features.
+
+    Raw probabilities: those that chose the epoch.
+    """
+    net = read.network()
+    device = torch.device("cuda" if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu" else "cpu")
+    net.to(device)
+    with out_of_distribution.watching(net) as features:
+        logits = torch.cat(list(grade_batches(net, data.val_dataloader(), device)))
+    drawn = draw(
+        net,
+        data.datasets["val"],
+        data.tables["val"]["path"].tolist(),
+        logits,
+        read.marks,
+        folder / "figures",
+        title="validation",
+        n_worst=cfg.explain.n_worst if cfg.explain.enabled else None,
+        maps=asked(cfg.explain, net),
+    )
+    for file in drawn:
+        run.log_artifact(file, cfg.explain.method if file.name.startswith(cfg.explain.method) else "figures")
+    if cfg.explain.enabled and cfg.explain.tests:
+        how = {"marks": read.marks, "checkpoint": str(read.path), "epoch": read.epoch, "quiet": cfg.quiet}
+        record_tests(net, data, "val", cfg.explain, folder / "figures", run, **how)
+    return logits, features
+
+
+def draw(
+    net: KneeNet,
+    dataset: KneeDataset,
+    paths: Sequence[str],
+    logits: Tensor,
+    marks: Sequence[str],
+    folder: Path,
+    *,
+    title: str,
+    n_worst: int | None,
+    maps: Mapping[str, Any],
+    suffix: str = "",
+    probabilities: Tensor | None = None,
+    more_panels: bool = False,
+) -> list[Path]:
+    """Draw the confusion matrix and panels of heat maps of graded knees; return the files.
+
+    Args:
+        net: The network, on its device.
+        dataset: The knees, in the order of the logits; those of unknown grade are left out of the matrix.
+        paths: Of the knees.
+        logits: float N x K.
+        marks: Printed on the figures.
+        folder: Where the files go.
+        title: Of the part.
+        n_worst: Mistakes in the panel, besides one knee a grade; None: no panel.
+        maps: What the panels show, see `koa_lightning.explain.cam.asked`.
+        suffix: Of the panel's file name, e.g. an epoch.
+        probabilities: Float N x 5, those that the checkpoint promises; None: the raw ones.
+        more_panels: See `koa_lightning.reporting.panels.draw_panels`.
+    """
+    if probabilities is None:
+        probabilities = outputs.probabilities(logits, net.spec.link)
+    predicted = probabilities.argmax(1)
+    grade = torch.from_numpy(dataset.grades.astype(np.int64))[: len(logits)]
+    known = grade >= 0
+    files = []
+    if known.any() and not suffix:
+        pairs = grade[known] * outputs.N_GRADES + predicted[known]
+        confusion = torch.bincount(pairs, minlength=outputs.N_GRADES**2).reshape(outputs.N_GRADES, outputs.N_GRADES)
+        figure = figures.confusion_matrix_figure(confusion, title, marks)
+        files.append(figures.save(figure, folder / "confusion_matrix.png"))
+    if n_worst is not None and known.any():
+        how: dict[str, Any] = {"n_worst": n_worst, "maps": maps, "more": more_panels, "suffix": suffix}
+        files += draw_panels(net, dataset, paths, probabilities, marks, folder, **how)
+    return files
+
+
+def panel_drawer(
+    cfg: DictConfig, folder: Path, data: KneeDataModule, run: Any
+) -> Callable[[L.LightningModule, int], None]:
+    """Return a function that draws the panel of an epoch from the logits of its validation."""
+
+    def draw_epoch(module: L.LightningModule, epoch: int) -> None:
+        assert isinstance(module, KneeGrader)
+        # with several processes, this one has graded some of the knees
+        graded, logits = (torch.cat(found) for found in zip(*module.val_outputs, strict=True))
+        rows, part = graded.numpy(), data.datasets["val"]
+        drawn = draw(
+            module.net,
+            KneeDataset(part.images, part.rows[rows], part.grades[rows]),
+            data.tables["val"]["path"].iloc[rows].tolist(),
+            logits,
+            module.record["marks"],
+            folder / "figures",
+            title="validation",
+            n_worst=cfg.explain.n_worst,
+            maps=asked(cfg.explain, module.net),
+            suffix=f"_epoch_{epoch:03d}",
+        )
+        for file in drawn:
+            run.log_artifact(file, cfg.explain.method)
+
+    return draw_epoch

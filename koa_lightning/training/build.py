@@ -1,0 +1,238 @@
+"""From a config to the objects of a run; each function makes one."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import InstantiationException
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+
+from koa_lightning.checkpoint import record as checkpoint
+from koa_lightning.config import overrides, trial
+from koa_lightning.config.compose import config_dir
+from koa_lightning.data.cache import Preprocessing, default_dir
+from koa_lightning.data.datamodule import KneeDataModule
+from koa_lightning.data.split_settings import base_folder
+from koa_lightning.errors import InputError
+from koa_lightning.losses.base import GradeLoss
+from koa_lightning.losses.weights import class_weights
+from koa_lightning.models import net as net_module
+from koa_lightning.models import weights as w
+from koa_lightning.training import precision
+from koa_lightning.training.module import KneeGrader
+
+_IMITATED = ", imitated by a CPU without bf16"
+
+
+def made(node: Any, key: str, **more: Any) -> Any:
+    """Return the object that a part of the config describes.
+
+    Args:
+        node: With `_target_`.
+        key: Of the node, for messages.
+        more: Further arguments.
+
+    Raises:
+        InputError: It cannot be made with these settings.
+    """
+    try:
+        return instantiate(node, **more)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, TypeError | ValueError | MisconfigurationException | ImportError) or cause is None:
+            reason = str(cause or error).strip().splitlines()[0]
+            raise InputError(f"{key}: {reason}; see conf/{key.split('.')[0]}/ for what it takes") from error
+        raise
+
+
+def check_device(accelerator: str) -> None:
+    """Stop where a GPU is asked for and there is none.
+
+    Raises:
+        InputError: There is none.
+    """
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available() and not torch.backends.mps.is_available():
+        raise InputError(f"trainer.accelerator={accelerator}: torch finds no GPU here; type trainer=cpu, or auto")
+
+
+def data_module(cfg: DictConfig, seed: int = 0, quiet: bool = False) -> KneeDataModule:
+    """Return the data module of a data config (`cfg.data`); nothing is read yet."""
+    known = inspect.signature(KneeDataModule).parameters
+    settings: dict[str, Any] = {str(k): v for k, v in cfg.items() if k in known and k != "source"}
+    settings |= {"base": base_folder(cfg.get("root"), cfg.get("table")), "seed": seed, "quiet": quiet}
+    preprocessing = Preprocessing(
+        cfg.image_size, cfg.fit, cfg.canonical_side, cfg.fix_polarity, float(cfg.top), float(cfg.bottom)
+    )
+    return KneeDataModule(made(cfg.source, "data.source"), preprocessing=preprocessing, **settings)
+
+
+def loss(cfg: DictConfig, counts: list[int]) -> GradeLoss:
+    """Return the loss; its class weights come from the grade counts of the train part."""
+    return made(cfg, "loss", class_weights=class_weights(cfg.class_weights, counts))
+
+
+def recorded_loss(record: Mapping[str, Any]) -> GradeLoss | None:
+    """Return the loss of a checkpoint; its code comes from the installed configs alone, None where none names it."""
+    target = record.get("loss")
+    targets = [OmegaConf.select(OmegaConf.load(file), "_target_") for file in (config_dir() / "loss").glob("*.yaml")]
+    if target not in targets:
+        return None
+    return loss(OmegaConf.create({**record["config"]["loss"], "_target_": target}), record["data"]["counts"]["train"])
+
+
+def spec(cfg: DictConfig, link: str) -> net_module.NetSpec:
+    """Return what the network is built from (`cfg`: the whole config)."""
+    model = cfg.model
+    mean, std = net_module.gray_statistics(model.name)
+    return net_module.NetSpec(
+        model.name, link, float(model.drop_rate), float(model.drop_path_rate), mean, std, cfg.data.image_size
+    )
+
+
+def plan(cfg: DictConfig, net: net_module.KneeNet, record: dict[str, Any] | None) -> precision.Plan:
+    """Return how to compute; a resumed run computes as it did."""
+    cuda = torch.cuda.is_available() and cfg.trainer.accelerator != "cpu"
+    if record is not None and cfg.trainer.precision == "auto":
+        chosen = precision.Plan(**record["plan"])
+    else:
+        chosen = _choose(cfg, net, cuda)
+    reason = chosen.reason.removesuffix(_IMITATED)  # the run may go on elsewhere
+    if not cuda and chosen.imitated:
+        slow = "this CPU has no bf16 and imitates it, some ten times slower than fp32; type trainer.precision=fp32"
+        print(f"WARNING: {slow}", file=sys.stderr)
+        reason += _IMITATED
+    return replace(chosen, reason=reason)
+
+
+def _choose(cfg: DictConfig, net: net_module.KneeNet, cuda: bool) -> precision.Plan:
+    return precision.choose(
+        net,
+        name=cfg.model.name,
+        image_size=cfg.data.image_size,
+        batch_size=cfg.data.batch_size,
+        precision=cfg.trainer.precision,
+        channels_last=cfg.trainer.channels_last,
+        cuda=cuda,
+        memory=Path(cfg.data.cache_dir).expanduser() if cfg.data.cache_dir else default_dir(),
+        quiet=cfg.quiet,
+    )
+
+
+def steps(cfg: DictConfig, data: KneeDataModule) -> int:
+    """Return the optimizer steps of the whole run; each of several devices takes its share of the knees."""
+    devices = cfg.trainer.devices
+    shares = (devices if isinstance(devices, int) and devices > 0 else torch.cuda.device_count()) or 1
+    share = -(-len(data.datasets["train"]) // shares)
+    if shares > 1 and share < data.batch_size:
+        raise InputError(
+            f"data.batch_size={data.batch_size}: each of {shares} devices has {share} knees to train on; type "
+            f"data.batch_size={share} or less, or fewer trainer.devices"
+        )
+    batches = max(1, share // data.batch_size)
+    limit = cfg.trainer.limit_train_batches
+    if limit is not None:
+        batches = min(batches, limit) if isinstance(limit, int) else max(1, int(batches * limit))
+    accumulated = -(-batches // (cfg.trainer.accumulate_grad_batches or 1))
+    return max(1, accumulated) * cfg.trainer.max_epochs
+
+
+def grader(
+    cfg: DictConfig, data: KneeDataModule, resumed: checkpoint.Checkpoint | None
+) -> tuple[KneeGrader, precision.Plan]:
+    """Return the Lightning module, ready to train, and how it computes."""
+    objective = loss(cfg.loss, data.counts["train"])
+    net_spec = spec(cfg, objective.link)
+    weights = w.Weights(str(resumed.record["weights"])) if resumed else w.find(cfg.model.name, str(cfg.model.weights))
+    net = net_module.build(net_spec, None if resumed else weights)
+    if resumed is None and weights.untrained:
+        data.marks.append("untrained weights")
+    chosen = plan(cfg, net, resumed.record if resumed else None)
+    record = checkpoint.make_record(
+        cfg=cfg,
+        spec=net_spec,
+        preprocessing=data.preprocessing,
+        data={"name": data.name, "fingerprint": data.fingerprint, "counts": data.counts, "split": data.split_name},
+        marks=list(dict.fromkeys([*resumed.marks, *data.marks])) if resumed else data.marks,
+        weights=weights.origin,
+        plan=asdict(chosen),
+    )
+    record["loss"] = str(cfg.loss._target_)
+    record["made_of"] = {  # for people to read, never to run
+        name: str(node._target_).rsplit(".", 1)[-1]
+        for name, node in (("optimizer", cfg.optimizer.factory), ("scheduler", cfg.scheduler))
+    }
+    reason = resumed.record.get("weights_reason") if resumed else weights.reason
+    if reason:
+        record["weights_reason"] = reason
+    optimizer = made(cfg.optimizer.factory, "optimizer.factory")
+    if chosen.precision == "fp16" and optimizer.keywords.get("fused"):
+        optimizer = functools.partial(optimizer, fused=False)  # gradients are scaled there when they are clipped
+    if optimizer.func is torch.optim.SGD and optimizer.keywords.get("fused") and cfg.optimizer.unfreeze_every:
+        optimizer = functools.partial(optimizer, fused=False)  # it wants the momentum of all at once
+    module = KneeGrader(
+        chosen.prepare(net),  # type: ignore[arg-type]
+        objective,
+        made(cfg.augment, "augment"),
+        resize=made(cfg.resize, "resize"),
+        mix=made(cfg.mix, "mix"),
+        optimizer=optimizer,
+        scheduler=made(cfg.scheduler, "scheduler"),
+        lr=cfg.optimizer.lr,
+        head_lr=cfg.optimizer.head_lr,
+        weight_decay=cfg.optimizer.weight_decay,
+        head_only_epochs=cfg.optimizer.head_only_epochs,
+        unfreeze_every=cfg.optimizer.unfreeze_every,
+        frozen_stages=cfg.optimizer.frozen_stages,
+        layer_decay=cfg.optimizer.layer_decay,
+        total_steps=steps(cfg, data),
+        monitor=cfg.monitor,
+        mode=cfg.mode,
+        seed=cfg.seed,
+        record=record,
+    )
+    try:  # Lightning makes them after the run was begun
+        module.configure_optimizers()
+    except (TypeError, ValueError) as error:
+        raise InputError(f"optimizer, scheduler: {str(error).splitlines()[0]}") from error
+    return module, chosen
+
+
+def run_name(cfg: DictConfig) -> str:
+    """Return the run's name: as given, or model and loss, and in a sweep the other keys that vary in it."""
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    loss_name = hydra.runtime.choices.get("loss") if hydra else cfg.loss._target_.rsplit(".", 1)[-1].lower()
+    name = str(cfg.name or f"{cfg.model.label}-{loss_name}")
+    if hydra is None or hydra.mode != RunMode.MULTIRUN:
+        return name
+    told = trial.current() or trial.Trial(varied=_typed_to_vary())
+    said = set() if cfg.name else {"model", "loss"}
+    shown = [item for item in told.differs(list(hydra.overrides.task)) if overrides.key(item) not in said]
+    # The last word of a key says enough, and lists of runs cut long names.
+    return " ".join([name, *(f"{overrides.key(item).rsplit('.', 1)[-1]}={_short(item)}" for item in shown)])
+
+
+def _typed_to_vary() -> tuple[str, ...]:
+    """Return the keys that vary in a sweep that told its jobs nothing, as `hydra/sweeper=basic`."""
+    typed = OverridesParser.create().parse_overrides(overrides.sort_out(sys.argv[1:])[1])
+    return tuple(item.key_or_group for item in typed if item.is_sweep_override())
+
+
+def _short(override: str) -> str:
+    """Return the value of an override, long numbers with three digits."""
+    value = overrides.value(override)
+    try:
+        return f"{float(value):.3g}" if len(value) > 7 else value
+    except ValueError:
+        return value

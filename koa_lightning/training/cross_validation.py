@@ -1,0 +1,261 @@
+"""The folds of a cross-validation: train one, grade the knees that it did not see, and pool what all of them say."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+
+from koa_lightning.config import launch
+from koa_lightning.config.compose import plain
+from koa_lightning.config.run_folder import DONE_FILE, is_main, remember
+from koa_lightning.errors import InputError
+from koa_lightning.metrics import predictions as table
+
+FOLD_FILE = "fold.json"
+BETWEEN = ("mean", "sd", "min", "max")
+
+
+def work(task: dict[str, Any]) -> int:
+    """Train and grade one fold, in a process of its own; return its exit code.
+
+    Args:
+        task: `config` (that of `train`, plain, with its targets), and `overrides` to go on with it by hand, or None.
+    """
+    cfg = OmegaConf.create(task["config"])
+    print(f"fold {cfg.data.fold} in {cfg.out}", flush=True)
+    try:
+        return train_fold(cfg, task["overrides"])
+    except Exception as error:
+        line = launch.one_line(error)
+        if line is None:
+            traceback.print_exc()
+            return launch.PARTLY
+        launch.say_error(f"fold {cfg.data.fold}: {line}")
+        return launch.BAD_INPUT
+
+
+def train_fold(cfg: DictConfig, overrides: list[str] | None = None) -> int:
+    """Train one fold, from its last checkpoint if there is one, and grade its validation part; return the exit code.
+
+    Args:
+        cfg: The config `train` of this fold; `out` is its folder.
+        overrides: What `train` would be typed with, kept for `train ckpt=...`.
+    """
+    from koa_lightning.train import train
+
+    folder = Path(cfg.out)
+    last = folder / "checkpoints" / "last.ckpt"
+    if not (folder / DONE_FILE).exists():
+        cfg.ckpt = str(last) if last.exists() else None
+        if overrides is not None:
+            remember(folder, overrides)
+        code = int(train(cfg)["exit_code"])
+        if code != launch.DONE:
+            return code
+    if is_main() and not is_done(folder):
+        _grade(cfg, folder)
+    return launch.DONE
+
+
+def is_done(folder: Path) -> bool:
+    """Tell whether a fold is trained, and its knees graded since."""
+    done, graded = folder / DONE_FILE, folder / FOLD_FILE
+    return done.exists() and graded.exists() and graded.stat().st_mtime_ns >= done.stat().st_mtime_ns
+
+
+def _grade(cfg: DictConfig, folder: Path) -> None:
+    """Grade the validation part with the best checkpoint; write the table, and then what came of the fold."""
+    import torch
+
+    from koa_lightning.checkpoint import record as checkpoint
+    from koa_lightning.eval import grade_part
+    from koa_lightning.training import build
+
+    read = checkpoint.read(folder / "checkpoints" / "best.ckpt")
+    # both parts, as in training: the cache is then the same one
+    data = build.data_module(cfg.data, cfg.seed, quiet=True).prepare(("train", "val"))
+    if data.fingerprint != read.record["data"]["fingerprint"]:
+        raise InputError(f"{folder}: the data has changed since this fold was trained; start anew: fresh=true")
+    gpu = torch.cuda.is_available() and cfg.trainer.accelerator != "cpu"
+    net = read.network().to("cuda" if gpu else "cpu")
+    predictions, _, metrics = grade_part(read, net, data, "val")
+    table.write(predictions, folder)
+    done = json.loads((folder / DONE_FILE).read_text())
+    record = {
+        "metrics": metrics,
+        "best_epoch": done["best_epoch"],
+        "run_id": done["run_id"],
+        "marks": read.marks,
+        "weights": read.record["weights"],
+        "split": read.record["data"].get("split", "unknown"),
+    }
+    part = folder / f"{FOLD_FILE}.part"
+    part.write_text(json.dumps(record, indent=1))
+    part.replace(folder / FOLD_FILE)
+
+
+def check(cfg: DictConfig) -> int:
+    """Check that every fold can be trained, before any is; return the number of knees. No image is opened.
+
+    Raises:
+        InputError: Whatever is wrong with the data, e.g. a fold without a grade.
+    """
+    from koa_lightning.training import build
+
+    build.check_device(cfg.trainer.accelerator)
+    for fold in range(cfg.data.folds):
+        data = OmegaConf.merge(cfg.data, {"fold": fold})
+        assert isinstance(data, DictConfig)
+        said_already = contextlib.redirect_stderr(io.StringIO()) if fold else contextlib.nullcontext()
+        try:
+            with said_already:
+                rows = build.data_module(data).rows(("train", "val"))
+        except InputError as error:
+            raise InputError(f"fold {fold} of {cfg.data.folds}: {error}") from error
+    return len(rows)
+
+
+def config(cfg: DictConfig, fold: int, name: str, run: Any) -> dict[str, Any]:
+    """Return the config of one fold's training, plain.
+
+    Args:
+        cfg: The config `cross_validate`.
+        fold: Its number.
+        name: Of the cross-validation.
+        run: Its tracked run, the parent of the fold's.
+    """
+    settings = {key: value for key, value in plain(cfg).items() if key not in ("parallel", "fresh")}
+    settings["data"]["fold"] = fold
+    settings["out"] = str(Path(cfg.out) / f"fold_{fold}")
+    settings["name"] = f"{name} fold {fold}"
+    tracking = settings["tracking"]
+    tracking["run_name"] = tracking["run_name"] and f"{tracking['run_name']} fold {fold}"
+    tracking["parent"] = run.run_id or None
+    return settings
+
+
+def collect(cfg: DictConfig, folder: Path, run: Any) -> dict[str, Any]:
+    """Pool the predictions of all folds, measure, draw and log; return what `metrics.json` holds.
+
+    Args:
+        cfg: The config `cross_validate`.
+        folder: Its folder, in which every fold is done.
+        run: The tracked run, still open.
+
+    Raises:
+        InputError: The folds were not trained on the same knees.
+    """
+    from koa_lightning.eval import measure_table
+
+    places = [folder / f"fold_{fold}" for fold in range(cfg.data.folds)]
+    records = [json.loads((place / FOLD_FILE).read_text()) for place in places]
+    knees = _same_knees(places, cfg.data.fraction == 1)
+    pooled = pool([pd.read_parquet(place / "predictions.parquet") for place in places])
+    own = [record["metrics"] for record in records]
+    metrics = {"loss": _pooled_loss(own), **measure_table(pooled)}
+    files = table.write(pooled, folder)
+    marks = list(dict.fromkeys(mark for record in records for mark in record["marks"]))
+    everything = {**metrics, "between_folds": between(own), "folds": own, "marks": marks}
+    (folder / "metrics.json").write_text(json.dumps(everything, indent=1))
+    files += [folder / "metrics.json", _draw(cfg, pooled, marks, folder)]
+    _log(cfg, run, {**metrics}, everything["between_folds"], {**records[0], "marks": marks}, knees)
+    for file in files:
+        run.log_artifact(file, "oof")
+    return everything
+
+
+def pool(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return the out-of-fold predictions: the tables of folds 0, 1, ... in one, by path, with a last column `fold`.
+
+    Raises:
+        InputError: A knee is in two folds.
+    """
+    pooled = pd.concat([rows.assign(fold=fold) for fold, rows in enumerate(tables)], ignore_index=True)
+    pooled.insert(len(pooled.columns) - 1, "fold", pooled.pop("fold"))  # a source may have a column of this name
+    twice = pooled.loc[pooled["path"].duplicated(), "path"]
+    if len(twice):
+        raise InputError(f"{twice.iloc[0]}: in two folds; the data has changed between them, start anew: fresh=true")
+    return pooled.sort_values("path", ignore_index=True)
+
+
+def between(folds: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Return mean, sd (of a sample, n - 1), min and max of each metric over the folds; None where a fold lacks it.
+
+    The folds share most of their training knees, so the sd tells how much they differ and is no confidence interval.
+    """
+    spread: dict[str, dict[str, float | None]] = {}
+    for name in folds[0]:
+        values = [fold[name] for fold in folds]
+        if any(value is None for value in values):
+            spread[name] = dict.fromkeys(BETWEEN)
+            continue
+        x = np.array(values, dtype=np.float64)
+        numbers = (x.mean(), x.std(ddof=1) if len(x) > 1 else 0.0, x.min(), x.max())
+        spread[name] = {key: float(number) for key, number in zip(BETWEEN, numbers, strict=True)}
+    return spread
+
+
+def _same_knees(folders: list[Path], whole: bool) -> pd.DataFrame:
+    """Return the knees of all folds with `split` naming the fold; stop where the folds saw different ones.
+
+    Args:
+        folders: Of the folds.
+        whole: Each fold has every knee; else a share of its train part (`data.fraction`), another one each time.
+    """
+    columns = ["path", "hash", "grade", "patient", "side"]
+    seen, parts = pd.DataFrame(), []
+    for fold, folder in enumerate(folders):
+        rows = pd.read_parquet(folder / "manifest.parquet")
+        both = pd.concat([seen, rows[columns]]).drop_duplicates()
+        changed = bool(both["path"].duplicated().any())
+        if changed or (whole and fold and not len(seen) == len(both) == len(rows)):
+            raise InputError(
+                f"{folder}: other knees than those of the folds before; the data has changed: fresh=true starts anew"
+            )
+        seen = both
+        parts.append(rows.loc[rows["split"] == "val", columns].assign(split=f"fold_{fold}"))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _pooled_loss(folds: list[dict[str, Any]]) -> float | None:
+    if any(fold["loss"] is None for fold in folds):
+        return None
+    return float(np.average([fold["loss"] for fold in folds], weights=[fold["n_knees"] for fold in folds]))
+
+
+def _draw(cfg: DictConfig, pooled: pd.DataFrame, marks: list[str], folder: Path) -> Path:
+    from koa_lightning.reporting import figures
+
+    title = f"{cfg.data.name}, out of fold ({cfg.data.folds} folds)"
+    figure = figures.confusion_matrix_figure(table.confusion(pooled), title, marks)
+    return figures.save(figure, folder / "confusion_matrix.png")
+
+
+def _log(
+    cfg: DictConfig,
+    run: Any,
+    metrics: dict[str, Any],
+    spread: dict[str, dict[str, float | None]],
+    record: dict[str, Any],
+    knees: pd.DataFrame,
+) -> None:
+    from koa_lightning.data import manifest as mf
+
+    values = {f"oof/{name}": value for name, value in metrics.items()}
+    values |= {f"oof/{name}_sd": spread[name]["sd"] for name in metrics if name not in ("n_knees", "n_patients")}
+    run.log_metrics({name: value for name, value in values.items() if value is not None}, 0)
+    parts = sorted(knees["split"].unique())
+    fingerprint = mf.fingerprint(knees, parts)
+    tags = {"marks": ", ".join(record["marks"]) or "none", "weights": record["weights"], "split": record["split"]}
+    run.log_tags({**tags, "data": cfg.data.name, "data.fingerprint": fingerprint, "seed": cfg.seed})
+    counts = {f"{part} grade {grade}": n for part in parts for grade, n in enumerate(mf.counts(knees, part))}
+    source = str(cfg.data.get("table") or cfg.data.get("root") or cfg.data.name)
+    run.log_dataset(cfg.data.name, fingerprint, source, counts, "cross-validation")

@@ -1,0 +1,103 @@
+"""All that is fitted on the validation part once a network is trained; it is stored in the checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from koa_lightning.uncertainty import (
+    calibration,
+    conformal,
+    out_of_distribution,
+    patients,
+    reliability,
+    selective_prediction,
+)
+
+MIN_PATIENTS = 50  # fewer, and a limit at 10 % hangs on the five most unusual ones
+_WORTH_A_WORD = 0.005  # of log loss, by which another method is better
+
+
+def fit(
+    logits: Tensor,
+    link: str,
+    knees: Mapping[str, Sequence[Any]],
+    described: Mapping[str, np.ndarray],
+    *,
+    method: str,
+    fingerprint: str,
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the entries of the record and the tensors that `stored.save` puts into a checkpoint.
+
+    Args:
+        logits: Float, N x K, of the validation part.
+        link: See `koa_lightning.models.outputs`.
+        knees: Columns `grade` (-1: unknown, left out) and `patient`.
+        described: Of `out_of_distribution.describe`, the same knees.
+        method: Of recalibration, see `calibration.fit`.
+        fingerprint: Of the part, so that `eval` can tell that it measures on it.
+    """
+    grade = np.asarray(knees["grade"], dtype=np.int64)
+    known = np.flatnonzero(grade >= 0)
+    grade, group = grade[known], patients.groups(np.asarray(knees["patient"], dtype=object)[known])
+    if reason := too_little(grade, group):
+        return {key: {"left_out": reason} for key in ("calibration", "conformal", "abstention", "inputs")}, {}
+    own = logits[known]
+    size = {"n_knees": len(grade), "n_patients": len(np.unique(group)), "part": fingerprint}
+    recalibration = {
+        **calibration.fit(own, link, grade, method),
+        "cross_fitted_log_loss": {
+            way: reliability.scores(calibration.cross_fitted(own, link, grade, group, way).numpy(), grade)["log_loss"]
+            for way in calibration.METHODS
+        },
+        **size,
+    }
+    promised = calibration.probabilities(own, link, recalibration).numpy()
+    looks = {name: values[known] for name, values in described.items()}
+    ordinary, _ = out_of_distribution.cross_fitted(looks, group)
+    record = {
+        "calibration": recalibration,
+        "conformal": {**conformal.fit(promised, grade, group), **size},
+        "abstention": {**selective_prediction.fit(promised.max(1), promised.argmax(1) != grade), **size},
+        "inputs": {"flagged": float((ordinary > 1).mean()), **size},
+    }
+    return record, out_of_distribution.fit(looks, group)
+
+
+def too_little(grade: np.ndarray, group: np.ndarray) -> str:
+    """Return why a part is too small to fit anything on, or an empty string.
+
+    Args:
+        grade: Integer true grade, N.
+        group: Of `patients.groups`.
+    """
+    n_patients = len(np.unique(group))
+    if n_patients < MIN_PATIENTS:
+        return f"{n_patients} patients of known grade in the validation part, at least {MIN_PATIENTS} are needed"
+    if len(np.unique(grade)) < 2:
+        return f"all knees of the validation part have grade {grade[0]}"
+    return ""
+
+
+def in_words(record: Mapping[str, Any]) -> str:
+    """Return one line on what was fitted, or why nothing was.
+
+    Args:
+        record: Of `fit`.
+    """
+    entry = record["calibration"]
+    if "left_out" in entry:
+        return (
+            f"not calibrated: {entry['left_out']}; probabilities stay raw, and there are no prediction sets and no "
+            "check of inputs"
+        )
+    loss, method = entry["cross_fitted_log_loss"], entry["method"]
+    best = min(loss, key=lambda way: loss[way])
+    better = f"; {best} would give {loss[best]:.4f}" if loss[best] < loss[method] - _WORTH_A_WORD else ""
+    return (
+        f"calibrated on the validation part ({entry['n_patients']} patients): {calibration.in_words(entry)}, "
+        f"cross-fitted log loss {loss['none']:.4f} -> {loss[method]:.4f}{better}"
+    )

@@ -1,0 +1,110 @@
+import math
+import os
+
+import pytest
+
+from koa_lightning.config import trial
+from koa_lightning.errors import DivergedError, InputError
+from koa_lightning.sweeps.outcomes import with_values
+
+
+@pytest.fixture
+def told(monkeypatch):
+    def tell(**known):
+        one = trial.Trial(**known)
+        monkeypatch.setenv(trial.VARIABLE, one.dumps())
+        return one
+
+    return tell
+
+
+def test_what_a_job_is_told_comes_back(told, monkeypatch):
+    one = told(sweep="a 'b'", number=3, varied=("loss", "+x"), metrics=("val/m",), pruner={"_target_": "p"})
+    assert trial.current() == one
+    monkeypatch.delenv(trial.VARIABLE)
+    assert trial.current() is None
+
+
+def test_only_its_own_run_is_the_trial(told, tmp_path):
+    told(sweep="mine", folder=str(tmp_path / "3"))
+    assert trial.of_run(tmp_path / "3") is not None
+    assert trial.of_run(tmp_path / "3" / "fold_0") is None
+    told(varied=("loss",))  # Hydra's grid has no trials
+    assert trial.of_run(tmp_path) is None
+
+
+def test_what_differs(told):
+    one = told(varied=("loss", "+optimizer.lr"))
+    assert one.differs(["loss=ce", "seed=1", "optimizer.lr=3"]) == ["loss=ce", "optimizer.lr=3"]
+
+
+def test_reporting_outside_of_a_sweep_does_nothing(told, monkeypatch):
+    monkeypatch.delenv(trial.VARIABLE, raising=False)
+    assert trial.report(1.0, 0) is False
+    told(sweep="mine", repeat=1)
+    assert trial.report(1.0, 0) is False
+    told(sweep="mine")
+    assert trial.report(math.nan, 0) is False
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch calls its own."""
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), "out_of_memory"),
+        (OutOfMemoryError("CUDA out of memory."), "out_of_memory"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"),
+            "out_of_memory",
+        ),
+        (ValueError("out of memory of my own"), "error"),
+        (DivergedError("the training loss became nan"), "diverged"),
+        (FloatingPointError("overflow"), "diverged"),
+        (InputError("x: no"), "bad_input"),
+        (RuntimeError("size mismatch"), "error"),
+    ],
+)
+def test_kinds_of_errors(error, kind, capsys):
+    def fails(cfg):
+        raise error
+
+    outcome = trial.Job(fails)(None)
+    assert (outcome["state"], outcome["error_kind"]) == (trial.FAILED, kind)
+    assert "\n" not in outcome["error"] and outcome["seconds"] >= 0
+    assert ("Traceback" in capsys.readouterr().err) == (kind == "error")
+    wrapped = RuntimeError("around")
+    wrapped.__cause__ = error
+    assert trial.kind_of(wrapped) == (kind if kind in ("out_of_memory", "diverged") else trial.kind_of(wrapped))
+
+
+def test_tags_of_an_error(told, monkeypatch):
+    monkeypatch.delenv(trial.VARIABLE, raising=False)
+    assert trial.error_tags(InputError("x: no")) == {"error": "x: no", "error_kind": "bad_input"}
+    told(sweep="mine")
+    assert trial.error_tags(InputError("x: no"))["sweep.state"] == "failed"
+    assert trial.state_tags(trial.PRUNED) == {"sweep.state": "pruned"}
+
+
+def test_results_go_through_any_launcher():
+    result = trial.Job(lambda cfg: {"a": os, "b": (1, 2), "c": None, "d": True, "pruned": True})(None)
+    assert result["state"] == trial.PRUNED
+    assert result["result"]["b"] == [1.0, 2.0] and result["result"]["c"] is None and result["result"]["d"] is True
+    assert isinstance(result["result"]["a"], str)
+
+
+def test_values_by_name_and_by_place():
+    done = {"state": "complete", "seconds": 2.0}
+    assert with_values({**done, "result": {"m": 1.0}}, ["m", "seconds"])["values"] == [1.0, 2.0]
+    assert with_values({**done, "result": [1.0, 3.0]}, ["a", "b"])["values"] == [1.0, 3.0]
+    assert with_values({**done, "result": 1.0}, ["a"])["values"] == [1.0]
+    assert with_values({**done, "result": None}, ["a"])["error_kind"] == "bad_input"
+    assert with_values({**done, "result": math.inf}, ["a"])["error"] == "a is inf"
+
+
+def test_a_pruner_that_cannot_be_made():
+    assert trial.make_pruner(None) is None and trial.make_pruner({}) is None
+    with pytest.raises(InputError, match=r"sweep.pruner: "):
+        trial.make_pruner({"_target_": "optuna.pruners.MedianPruner", "speed": 2})

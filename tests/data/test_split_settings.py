@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import pytest
+
+from koa_lightning.config.compose import compose
+from koa_lightning.data import sources, split_table
+from koa_lightning.data.audit.gather import gather
+from koa_lightning.data.split_settings import Ways, base_folder, make
+from koa_lightning.errors import InputError
+
+SHARES = {"val_fraction": 0.2, "test_fraction": 0.2}
+NO_FOLDS = {"n_folds": None, "fold": 0, "seed": 3}
+PARTS = {"train", "val", "test"}
+
+
+@pytest.fixture
+def knees():
+    return sources.phantom(30, 1)
+
+
+@pytest.fixture
+def exported(knees, tmp_path):
+    """A split that the default would not make, and its table."""
+    made = make(knees, Ways("stratified", shares=SHARES, folds=NO_FOLDS), PARTS, "x").manifest
+    split_table.write(made, None, tmp_path / "split.csv")
+    return made, str(tmp_path / "split.csv")
+
+
+def test_parts_of_a_table_are_those_that_were_written(knees, exported):
+    made, file = exported
+    read = make(knees, Ways("table", file, None, SHARES, NO_FOLDS), PARTS, "x")
+    assert read.manifest["split"].tolist() == made["split"].tolist()
+    assert read.table is not None and read.table.checksum in read.name
+
+
+def test_folds_are_made_within_what_is_not_test(knees, exported):
+    made, file = exported
+    read = make(knees, Ways("table", file, None, SHARES, NO_FOLDS | {"n_folds": 3, "fold": 1}), PARTS, "x").manifest
+    assert ((read["split"] == "test") == (made["split"] == "test")).all()
+    assert set(read["split"]) == PARTS
+
+
+def test_another_split_without_its_file(knees):
+    with pytest.raises(InputError, match=r"data\.split_table must be given"):
+        make(knees, Ways("table", folds=NO_FOLDS), PARTS, "x")
+
+
+def test_the_audit_looks_at_the_parts_that_training_would_use(knees, exported, tmp_path):
+    made, file = exported
+    typed = ["data=phantom", "data.split=table", f"data.split_table={file}", f"data.cache_dir={tmp_path}"]
+    audited = gather(lambda: knees, compose("audit", typed).data, quiet=True)
+    assert audited.rows["split"].tolist() == made["split"].tolist()
+
+
+def test_where_paths_begin():
+    assert base_folder("a/b", "c/d.csv") == Path("a/b")
+    assert base_folder(None, "c/d.csv") == Path("c")
+    assert base_folder(None, None) is None

@@ -1,0 +1,179 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from koa_lightning.errors import InputError
+from koa_lightning.reporting import figures
+from koa_lightning.reporting.figures import confusion_matrix_figure, learning_curves_figure, save, stamp
+
+CONFUSION = np.array([[8, 2, 0, 0, 0], [1, 1, 2, 0, 0], [0, 1, 5, 0, 0], [0, 0, 1, 3, 0], [0, 0, 0, 0, 0]])
+
+
+def words(figure):
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+def history(epochs=4, names=tuple(figures.CURVES)):
+    rows = [
+        (epoch, f"{part}/{name}", 0.1 * epoch + 0.01 * len(part))
+        for epoch in range(epochs)
+        for part in ("train", "val")
+        for name in names
+    ]
+    return pd.DataFrame(rows, columns=["epoch", "name", "value"])
+
+
+FIGURES = {
+    "confusion": lambda marks: confusion_matrix_figure(CONFUSION, "val", marks),
+    "curves": lambda marks: learning_curves_figure(history(), marks),
+}
+
+
+@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
+def test_every_figure_carries_its_marks_apart_from_the_axes(draw):
+    figure = draw(("phantom data", "untrained weights"))
+    stamps = [text for text in figure.texts if text.get_gid() == "stamp"]
+    assert {text.get_text() for text in stamps} == {
+        figures.DISCLAIMER,
+        "phantom data  ·  untrained weights",
+    }
+    figure.draw_without_rendering()
+    top = max(text.get_window_extent().y1 for text in stamps)
+    assert top < min(axes.get_tightbbox().y0 for axes in figure.axes)
+    assert max(text.get_window_extent().x1 for text in stamps) < figure.bbox.x1
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("name", ["preds_$x_$.csv", "a$10k$b", r"half\$_$"])
+def test_a_name_with_dollar_signs_is_no_formula(name, tmp_path):
+    figure = confusion_matrix_figure(CONFUSION, name, [name])
+    axes = figure.axes[0]
+    axes.plot([0, 1], label=name)
+    axes.legend()
+    axes.set_yticks([0, 1], [name, "other"])
+    stamp(figure, [name])
+    shown = [text for text in figure.findobj(Text) if text.get_text() == name]
+    assert len(shown) >= 4
+    assert {text._preprocess_math(name) for text in shown} == {(name, False)}
+    assert save(figure, tmp_path / "made.png").exists()
+
+
+def test_without_marks_the_sentence_stays():
+    assert figures.DISCLAIMER in words(confusion_matrix_figure(CONFUSION, "val"))
+
+
+def test_long_marks_are_wrapped_and_a_second_stamp_replaces_the_first():
+    figure = Figure(figsize=(3, 3))
+    axes = figure.subplots()
+    axes.set_xlabel("x")
+    stamp(figure, ("an old mark",))
+    marks = ("phantom data", "untrained weights", "half of the knees left out")
+    stamp(figure, marks)
+    lines = [text for text in figure.texts if text.get_color() == figures.MARK_COLOUR]
+    assert len(lines) > 1
+    written = " ".join(text.get_text() for text in reversed(lines))
+    assert written.split() == "  ·  ".join(marks).split()
+    figure.draw_without_rendering()
+    assert all(line.get_window_extent().x1 <= figure.bbox.x1 for line in lines)
+    assert max(line.get_window_extent().y1 for line in lines) < axes.get_tightbbox().y0
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+def test_confusion_figure_says_counts_shares_and_scores(kind):
+    text = words(confusion_matrix_figure(kind(CONFUSION), "Validation part"))
+    assert "Validation part" in text
+    assert "8\n80%" in text
+    assert "0 none\nn = 10" in text
+    assert any("accuracy 0.708" in each and "24 knees" in each for each in text)
+    assert sum("%" in each and "\n" in each for each in text) == 20  # the row without knees is empty
+
+
+def test_confusion_of_one_grade_has_no_kappa():
+    one = np.zeros((5, 5), int)
+    one[2, 2] = 3
+    assert any("quadratic kappa undefined" in each for each in words(confusion_matrix_figure(one, "val")))
+
+
+def test_confusion_of_another_size_is_refused():
+    with pytest.raises(InputError, match="5 x 5"):
+        confusion_matrix_figure(np.eye(4), "val")
+
+
+def test_curves_have_a_panel_each_and_mark_the_best_epoch():
+    table = history()
+    table.loc[(table["epoch"] == 1) & (table["name"] == "val/quadratic_kappa"), "value"] = 0.9
+    figure = learning_curves_figure(table)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == list(figures.CURVES.values())
+    for axes in figure.axes:
+        lines = {line.get_label(): line for line in axes.lines}
+        assert len(lines["train"].get_xdata()) == len(lines["val"].get_xdata()) == 4
+        assert set(lines["best epoch: 1"].get_xdata()) == {1}
+    assert "0.900" in words(figure)
+
+
+def test_curves_take_another_monitor():
+    figure = learning_curves_figure(history(), monitor="val/loss", mode="min")
+    assert any(line.get_label() == "best epoch: 0" for line in figure.axes[0].lines)
+
+
+@pytest.mark.parametrize("names", [("loss",), ("loss", "mae"), ("accuracy", "loss", "mae")])
+def test_curves_of_fewer_names_leave_no_empty_panel(names):
+    figure = learning_curves_figure(history(names=names))
+    assert len(figure.axes) == len(names)
+    assert not any("best epoch" in each for each in words(figure))
+
+
+def test_curves_with_one_epoch_gaps_and_repeated_rows():
+    table = history(2)
+    table.loc[table["name"] == "train/mae", "value"] = np.nan
+    again = table[(table["epoch"] == 1) & (table["name"] == "val/loss")].assign(value=7.0)
+    figure = learning_curves_figure(pd.concat([table, again]))
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert list(lines["val"].get_ydata()) == [pytest.approx(0.03), 7.0]
+    one = learning_curves_figure(history(1))
+    assert one.axes[0].get_xlim() == (-0.5, 0.5)
+    assert [tick for tick in one.axes[0].get_xticks() if abs(tick) <= 0.5] == [0]
+
+
+def test_curves_of_the_wrong_table_are_refused():
+    with pytest.raises(InputError, match="epoch"):
+        learning_curves_figure(pd.DataFrame({"name": [], "value": []}))
+    with pytest.raises(InputError, match="val/loss"):
+        learning_curves_figure(history().assign(name="lr"))
+
+
+def test_save_writes_a_png_in_one_step_and_closes(tmp_path):
+    figure = plt.figure(figsize=(2, 1))
+    figure.subplots()
+    path = save(figure, tmp_path / "new" / "a.png")
+    assert [each.name for each in path.parent.iterdir()] == ["a.png"]
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert image.size == (300, 150)
+    assert figure.axes == []
+    assert plt.get_fignums() == []
+
+
+def test_save_that_fails_leaves_the_old_file_alone(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+
+    def half(self, target, **_):
+        target.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Figure, "savefig", half)
+    with pytest.raises(OSError, match="disk full"):
+        save(Figure(), path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_save_refuses_other_formats(tmp_path):
+    with pytest.raises(InputError, match=r"\.png"):
+        save(Figure(), tmp_path / "a.svg")

@@ -1,0 +1,223 @@
+import sys
+
+import pytest
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from lightning import Trainer
+from omegaconf import OmegaConf
+
+from koa_lightning import losses
+from koa_lightning.config.compose import choices_of, compose, plain, without_targets
+from koa_lightning.errors import InputError
+from koa_lightning.training import build
+from koa_lightning.training import precision as speed
+
+
+@pytest.fixture
+def prepared(alone, tiny):
+    """A config and its data, ready to train on."""
+
+    def make(*overrides):
+        cfg = tiny.config(*overrides)
+        return cfg, build.data_module(cfg.data, cfg.seed, cfg.quiet).prepare(("train", "val"))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("node", "line"),
+    [
+        ({"_target_": "koa_lightning.losses.Focal", "gama": 2}, "loss: .*unexpected keyword argument 'gama'"),
+        ({"_target_": "koa_lightning.losses.Fokal"}, "loss: .*Fokal"),
+        ({"_target_": "lightning.Trainer", "accelerator": "gpu"}, "loss: .*gpu"),
+        ({"_target_": "builtins.int", "_args_": ["x"]}, "loss: invalid literal"),
+    ],
+)
+def test_what_cannot_be_made_is_one_line(node, line):
+    if torch.cuda.is_available() and "accelerator" in node:
+        pytest.skip("has a GPU")
+    with pytest.raises(InputError, match=line) as caught:
+        build.made(OmegaConf.create(node), "loss")
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith("; see conf/loss/ for what it takes")
+
+
+def test_the_line_of_an_object_itself_stays():
+    with pytest.raises(Exception) as caught:
+        build.made(OmegaConf.create({"_target_": "koa_lightning.training.ema.WarmEMA", "decay": 2}), "callbacks.ema")
+    assert str(caught.value.__cause__).startswith("callbacks.ema.decay=2")
+
+
+def test_a_fault_is_not_dressed_up():
+    with pytest.raises(Exception) as caught:
+        build.made(OmegaConf.create({"_target_": "operator.truediv", "_args_": [1, 0]}), "loss")
+    assert not isinstance(caught.value, InputError)
+
+
+def test_a_gpu_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(
+        InputError, match=r"trainer.accelerator=gpu: torch finds no GPU here; type trainer=cpu, or auto"
+    ):
+        build.check_device("gpu")
+    build.check_device("cpu")
+    build.check_device("auto")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    build.check_device("gpu")
+
+
+@pytest.mark.parametrize("choice", choices_of("loss"))
+def test_the_loss_of_a_checkpoint_is_that_of_the_run(choice, tiny):
+    cfg = compose("train", [f"loss={choice}", "loss.class_weights=sqrt"])
+    counts = [10, 5, 6, 3, 1]
+    record = {
+        "loss": cfg.loss._target_, "config": without_targets(plain(cfg)), "data": {"counts": {"train": counts}},
+    }  # fmt: skip
+    loss, rebuilt = build.loss(cfg.loss, counts), build.recorded_loss(record)
+    logits = torch.randn(6, 4 if loss.link == "corn" else 5, generator=torch.Generator().manual_seed(0))
+    grade = torch.tensor([0, 1, 2, 3, 4, 2])
+    assert type(loss).__name__ in losses.__all__
+    assert torch.equal(loss(logits, grade), rebuilt(logits, grade))
+
+
+@pytest.mark.parametrize("target", [None, "os.system", "koa_lightning.losses.Unknown", ["os.system"]])
+def test_code_of_a_checkpoint_s_loss_comes_from_the_configs_alone(target):
+    record = {"loss": target, "config": {"loss": {"command": "x"}}, "data": {"counts": {"train": [1] * 5}}}
+    assert build.recorded_loss(record) is None
+
+
+def test_class_weights_come_from_the_train_part(prepared):
+    cfg, data = prepared("loss=weighted_ce")
+    module, _ = build.grader(cfg, data, None)
+    counts = torch.tensor(data.counts["train"], dtype=torch.float)
+    assert torch.allclose(module.loss.class_weights, counts.sum() / (5 * counts))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps"),
+    [
+        ([], 14),
+        (["trainer.limit_train_batches=3"], 6),
+        (["trainer.limit_train_batches=0.5"], 6),
+        (["trainer.limit_train_batches=1.0"], 14),
+        (["trainer.accumulate_grad_batches=4"], 4),
+        (["data.batch_size=100"], 2),
+    ],
+)
+def test_steps_are_those_that_the_trainer_takes(overrides, steps, prepared, tmp_path):
+    cfg, data = prepared(*overrides)
+    assert build.steps(cfg, data) == steps
+    module, _ = build.grader(cfg, data, None)
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=1, default_root_dir=tmp_path,
+        limit_train_batches=cfg.trainer.limit_train_batches,
+        accumulate_grad_batches=cfg.trainer.accumulate_grad_batches,
+    )  # fmt: skip
+    trainer.fit(module, data)
+    assert trainer.global_step == steps
+
+
+def test_fewer_knees_a_device_than_a_batch_are_refused(prepared):
+    cfg, data = prepared("trainer.devices=2", "data.batch_size=100")
+    with pytest.raises(InputError, match=r"data.batch_size=100: each of 2 devices has \d+ knees to train on"):
+        build.steps(cfg, data)
+
+
+def test_what_a_checkpoint_carries(prepared):
+    cfg, data = prepared("loss=corn")
+    module, plan = build.grader(cfg, data, None)
+    assert module.record["loss"] == "koa_lightning.losses.Corn"
+    assert module.record["net"]["link"] == module.net.spec.link == "corn"
+    assert module.record["marks"] == ["phantom data", "untrained weights"]
+    assert module.record["data"]["counts"] == data.counts
+    assert set(data.counts) == {"train", "val"}
+    assert "_target_" not in repr(module.record)
+    assert (plan.precision, plan.reason) == ("fp32", "as configured")
+
+
+@pytest.mark.parametrize(
+    ("precision", "has", "slow"), [("bf16", False, True), ("bf16", True, False), ("fp32", False, False)]
+)
+def test_bf16_that_a_cpu_has_to_imitate_is_told_and_kept(precision, has, slow, prepared, monkeypatch, capsys):
+    monkeypatch.setattr(speed, "cpu_has_bf16", lambda: has)
+    cfg, data = prepared(f"trainer.precision={precision}")
+    module, plan = build.grader(cfg, data, None)
+    assert ("WARNING: this CPU has no bf16 and imitates it" in capsys.readouterr().err) == slow
+    reason = "as configured, imitated by a CPU without bf16" if slow else "as configured"
+    assert plan.reason == module.record["plan"]["reason"] == reason
+
+    cfg.trainer.precision = "auto"  # a run that goes on computes as it did, and says so once
+    again = build.plan(cfg, module.net, module.record)
+    assert ("imitates" in capsys.readouterr().err) == slow
+    assert (again.precision, again.reason) == (precision, reason)
+    monkeypatch.setattr(speed, "cpu_has_bf16", lambda: True)
+    assert build.plan(cfg, module.net, module.record).reason == "as configured"  # on another CPU, that has it
+
+
+@pytest.mark.parametrize(("precision", "fused"), [("fp32", True), ("fp16", False)])
+def test_optimizers_are_fused_where_gradients_are_not_scaled(precision, fused, prepared):
+    cfg, data = prepared(f"trainer.precision={precision}")
+    module, _ = build.grader(cfg, data, None)
+    assert {group["fused"] for group in module.configure_optimizers()["optimizer"].param_groups} == {fused}
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("optimizer.factory.betas=[2,3]", "optimizer, scheduler: Invalid beta parameter"),
+        ("+optimizer.factory.speed=2", "optimizer, scheduler: .*unexpected keyword argument 'speed'"),
+        ("scheduler.warmup=7", r"scheduler.warmup=7: must be from 0 to 1"),
+        ("+scheduler.heat=7", "optimizer, scheduler: .*unexpected keyword argument 'heat'"),
+        ("model.name=resnet81", "model.name=resnet81: timm has no such model"),
+        ("monitor=val/kappa", "monitor=val/kappa"),
+        ("augment.scale=[2]", "augment"),
+    ],
+)
+def test_wrong_settings_are_found_before_a_run_begins(override, line, prepared):
+    cfg, data = prepared(override)
+    with pytest.raises(Exception, match=line) as caught:
+        build.grader(cfg, data, None)
+    assert isinstance(caught.value, InputError) or isinstance(caught.value.__cause__, InputError)
+
+
+@pytest.fixture
+def named(monkeypatch):
+    """The name of a job with these overrides, of a sweep typed like that."""
+
+    def name(typed, job):
+        monkeypatch.setattr(sys, "argv", ["train", *typed])
+        choices = {key: value for key, _, value in (item.partition("=") for item in job) if key in ("loss", "model")}
+        mode = RunMode.MULTIRUN if "-m" in typed else RunMode.RUN
+        HydraConfig.instance().cfg = OmegaConf.create(
+            {"hydra": {"mode": mode, "runtime": {"choices": {"loss": "ce", **choices}}, "overrides": {"task": job}}}
+        )
+        try:
+            return build.run_name(compose("train", job))
+        finally:
+            HydraConfig.instance().cfg = None
+
+    return name
+
+
+@pytest.mark.parametrize(
+    ("typed", "job", "name"),
+    [
+        (["loss=focal"], ["loss=focal"], "effb3-focal"),
+        (["seed=1", "name=mine"], ["seed=1", "name=mine"], "mine"),
+        (["-m", "loss=ce,focal", "seed=1"], ["loss=focal", "seed=1"], "effb3-focal"),
+        (["-m", "loss=ce,emd", "data.fold=0,1"], ["loss=emd", "data.fold=1"], "effb3-emd fold=1"),
+        (["-m", "seed=range(3)", "augment.scale=[0.9,1.1]"], ["seed=2", "augment.scale=[0.9,1.1]"], "effb3-ce seed=2"),
+        (["seed=1,2", "-m"], ["seed=2"], "effb3-ce seed=2"),
+        (["-m", "name=mine", "loss=ce,emd"], ["name=mine", "loss=emd"], "mine loss=emd"),
+        (["-m", "experiment=demo", "model=effb0,effb3"], ["experiment=demo", "model=effb0"], "demo model=effb0"),
+    ],
+)  # fmt: skip
+def test_run_names(typed, job, name, named):
+    assert named(typed, job) == name
+
+
+def test_a_run_that_a_program_starts_has_a_name_too(tiny):
+    assert build.run_name(tiny.config("loss=focal")) == "resnet18-focal"

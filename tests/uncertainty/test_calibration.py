@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, log_softmax, logit
+
+from koa_lightning.models import outputs
+from koa_lightning.uncertainty import calibration, patients, reliability
+
+LOGITS = arrays(np.float32, (4, 5), elements=st.floats(-30, 30, width=32))
+TEMPERATURE = {"method": "temperature", "parameters": {"temperature": 2.5}}
+ORDINAL = {"method": "ordinal", "parameters": {"scale": 0.6, "shift": -0.4}}
+
+
+@pytest.mark.parametrize("link", ["softmax", "corn"])
+def test_without_calibration_they_are_the_raw_ones(link):
+    logits = torch.randn(20, outputs.n_outputs(link), generator=torch.Generator().manual_seed(0))
+    raw = outputs.probabilities(logits, link)
+    for entry in (None, {"left_out": "too small"}, {"method": "none", "parameters": {}}):
+        assert torch.equal(calibration.probabilities(logits, link, entry), raw)
+    for neutral in (("temperature", {"temperature": 1.0}), ("ordinal", {"scale": 1.0, "shift": 0.0})):
+        entry = {"method": neutral[0], "parameters": neutral[1]}
+        assert torch.allclose(calibration.probabilities(logits, link, entry), raw, atol=1e-6)
+
+
+@given(LOGITS, st.floats(0.05, 20), st.floats(-10, 10))
+def test_always_probabilities(values, scale, shift):
+    for method, parameters in (("temperature", {"temperature": scale}), ("ordinal", {"scale": scale, "shift": shift})):
+        entry = {"method": method, "parameters": parameters}
+        for logits, link in ((values, "softmax"), (values[:, :4], "corn")):
+            p = calibration.probabilities(torch.from_numpy(logits), link, entry)
+            assert p.dtype == torch.float32
+            assert bool(((p >= 0) & (p <= 1)).all())
+            assert torch.allclose(p.sum(1), torch.ones(4), atol=1e-4)
+
+
+@given(LOGITS)
+def test_temperature_leaves_the_most_probable_grade(values):
+    logits = torch.from_numpy(values)
+    p = calibration.probabilities(logits, "softmax", TEMPERATURE)
+    best = logits.max(1).values
+    assert torch.allclose(logits.gather(1, p.argmax(1)[:, None])[:, 0], best, rtol=0, atol=1e-5)  # of equal ones any
+
+
+def test_temperature_is_softmax_of_divided_logits():
+    logits = torch.randn(9, 5)
+    assert torch.allclose(
+        calibration.probabilities(logits, "softmax", TEMPERATURE), (logits / 2.5).softmax(1), atol=1e-6
+    )
+
+
+def test_ordinal_scales_and_shifts_each_cumulative_logit():
+    logits = torch.randn(9, 5, dtype=torch.float64)
+    reaches = torch.softmax(logits, 1).numpy()[:, ::-1].cumsum(1)[:, ::-1][:, 1:]
+    wanted = expit(0.6 * logit(reaches) - 0.4)
+    p = calibration.probabilities(logits, "softmax", ORDINAL).numpy()
+    assert np.allclose(p[:, ::-1].cumsum(1)[:, ::-1][:, 1:], wanted, atol=1e-5)
+
+
+def test_log_probabilities_are_those_of_the_links():
+    for link in outputs.LINKS:
+        logits = torch.randn(30, outputs.n_outputs(link))
+        assert torch.allclose(
+            outputs.log_probabilities(logits, link).exp(), outputs.probabilities(logits, link), atol=1e-6
+        )
+
+
+def test_the_temperature_is_the_one_that_another_optimiser_finds(simulate):
+    logits, grade, _ = simulate()
+
+    def loss(log_temperature):
+        return -log_softmax(logits.double().numpy() / np.exp(log_temperature), 1)[np.arange(len(grade)), grade].mean()
+
+    found = calibration.fit(logits, "softmax", grade, "temperature")
+    assert found["parameters"]["temperature"] == pytest.approx(np.exp(minimize_scalar(loss).x), rel=1e-4)
+    assert found == calibration.fit(logits, "softmax", grade, "temperature")
+
+
+def test_what_was_done_to_the_logits_is_found(simulate):
+    logits, grade, _ = simulate(4000)
+    temperature = calibration.fit(logits, "softmax", grade, "temperature")["parameters"]["temperature"]
+    assert temperature == pytest.approx(2.0, rel=0.06)
+    done = {"method": "ordinal", "parameters": {"scale": 2.0, "shift": 1.0}}
+    right = calibration.probabilities(logits / 2, "softmax", done).clamp(min=1e-30).log()
+    found = calibration.fit(right, "softmax", grade, "ordinal")["parameters"]
+    assert found["scale"] == pytest.approx(0.5, rel=0.06)
+    assert found["shift"] == pytest.approx(-0.5, abs=0.1)
+
+
+def test_calibration_helps_where_it_was_not_fitted(simulate):
+    logits, grade, patient = simulate(400)
+    group = patients.groups(patient)
+    raw = reliability.scores(outputs.probabilities(logits, "softmax").numpy(), grade)
+    for method in ("temperature", "ordinal"):
+        after = reliability.scores(calibration.cross_fitted(logits, "softmax", grade, group, method).numpy(), grade)
+        assert after["log_loss"] < raw["log_loss"]
+        assert after["ece"] < raw["ece"] / 2
+
+
+def test_each_knee_is_recalibrated_without_its_patient(simulate):
+    logits, grade, patient = simulate(30)
+    group = patients.groups(patient)
+    other = grade.copy()
+    other[:2] = 4 - other[:2]
+    before, after = (calibration.cross_fitted(logits, "softmax", g, group, "temperature") for g in (grade, other))
+    assert torch.equal(before[:2], after[:2])
+    assert not torch.equal(before[2:], after[2:])
+
+
+def test_a_part_without_mistakes_has_an_end():
+    logits = 5 * torch.eye(5).repeat(20, 1)
+    entry = calibration.fit(logits, "softmax", np.arange(100) % 5, "temperature")
+    assert calibration.LOWEST <= entry["parameters"]["temperature"] < 0.5
+    assert calibration.wrong(entry) == ""
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (5, "method"),
+        ({"method": "magic"}, "method: one of none, temperature, ordinal"),
+        ({"method": "temperature", "parameters": {}}, "parameters: temperature wanted"),
+        ({"method": "temperature", "parameters": {"temperature": 0.0}}, "temperature=0.0: a number from 0.05 to 20"),
+        ({"method": "temperature", "parameters": {"temperature": float("nan")}}, "temperature=nan"),
+        ({"method": "temperature", "parameters": {"temperature": "2"}}, "temperature='2'"),
+        ({"method": "ordinal", "parameters": {"scale": 1.0, "shift": 99.0}}, "shift=99.0: a number from -10 to 10"),
+        ({"method": "none", "parameters": {"scale": 1.0}}, "parameters: none wanted"),
+        ({"method": "ordinal", "parameters": [1.0, 2.0]}, "parameters"),
+    ],
+)
+def test_an_entry_that_is_not_ours(entry, words):
+    assert words in calibration.wrong(entry)
+
+
+def test_in_words():
+    words = [calibration.in_words(entry) for entry in (TEMPERATURE, ORDINAL, {"method": "none", "parameters": {}})]
+    assert words == ["temperature 2.500", "ordinal (scale 0.600, shift -0.400)", "none"]
+
+
+def test_our_entries_are_fine():
+    for entry in (TEMPERATURE, ORDINAL, {"method": "none", "parameters": {}}):
+        assert calibration.wrong(entry) == ""

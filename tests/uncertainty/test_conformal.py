@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+import torch
+from crepes import ConformalClassifier
+from crepes.extras import hinge
+from hypothesis import given
+from hypothesis import strategies as st
+
+from koa_lightning.errors import InputError
+from koa_lightning.uncertainty import conformal, patients
+
+ROWS = st.lists(st.floats(0.001, 1), min_size=5, max_size=5).map(lambda row: np.array([row]) / sum(row))
+
+
+def test_scores_by_hand():
+    p = np.array([[0.1, 0.5, 0.25, 0.1, 0.05], [0.0, 0.0, 0.1, 0.3, 0.6]])
+    assert np.allclose(conformal.scores(p), [[0.75, 0, 0.5, 0.85, 0.95], [1.0, 1.0, 0.9, 0.6, 0]])
+    low, high = conformal.sets(p, 0.8)
+    assert (low.tolist(), high.tolist()) == ([0, 3], [2, 4])
+    assert [conformal.words(a, b) for a, b in zip(low, high, strict=True)] == ["0 to 2", "3 or 4"]
+    assert conformal.words(3, 3) == "3"
+
+
+@given(ROWS, st.floats(0, 1), st.floats(0, 1))
+def test_sets_are_contiguous_hold_the_most_probable_grade_and_grow(p, one, other):
+    members = conformal.scores(p) <= min(one, other)
+    low, high = conformal.sets(p, min(one, other))
+    assert members[0].sum() == high[0] - low[0] + 1
+    assert low[0] <= p[0].argmax() <= high[0]
+    lower, higher = conformal.sets(p, max(one, other))
+    assert lower[0] <= low[0] and higher[0] >= high[0]
+
+
+@given(ROWS)
+def test_a_set_is_the_smallest_of_its_growth_that_holds_enough(p):
+    """The definition of Lu 2022: grow while what is held is at most the limit."""
+    limit = 0.7
+    low = high = int(p[0].argmax())
+    while p[0, low : high + 1].sum() <= limit + 1e-12 and (low, high) != (0, 4):
+        left = p[0, low - 1] if low > 0 else -1
+        right = p[0, high + 1] if high < 4 else -1
+        low, high = (low, high + 1) if right > left else (low - 1, high)
+    ours = conformal.sets(p, limit)
+    assert (int(ours[0][0]), int(ours[1][0])) == (low, high)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.1, 0.3])
+def test_one_knee_a_patient_is_what_crepes_does(simulate, alpha):
+    """With the usual score, 1 - p(true grade), whose sets need not be contiguous."""
+    logits, grade, _ = simulate(500)
+    p = logits.softmax(1).double().numpy()
+    fitted, rest = slice(0, 400), slice(400, None)
+    score = hinge(p[fitted], np.arange(5), grade[fitted])
+    theirs = ConformalClassifier().fit(score)
+    given_sets = theirs.predict_set(hinge(p[rest]), confidence=1 - alpha, smoothing=False)
+    limit = conformal.limit(score, np.arange(400), alpha)
+    assert np.array_equal(1 - p[rest] <= limit, np.asarray(given_sets, dtype=bool))
+
+
+def test_the_limit_by_hand():
+    score = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    assert conformal.limit(score, np.arange(9), 0.1) == 0.9
+    assert conformal.limit(score, np.arange(9), 0.2) == 0.8
+    assert conformal.limit(score, np.arange(9), 0.05) == conformal.EVERYTHING  # too few
+    # patients weigh alike: the one with eight knees of score 0.1 is one of three
+    group, score = np.array([0] * 8 + [1, 2]), np.array([0.1] * 8 + [0.5, 0.9])
+    assert conformal.limit(score, group, 0.5) == 0.5
+    assert conformal.limit(score, group, 0.25) == 0.9
+
+
+@given(st.integers(10, 60), st.randoms())
+def test_at_least_as_many_are_covered_as_promised_on_the_part_itself(n, random):
+    score = np.array([random.random() for _ in range(n)])
+    group = np.array([random.randrange(n // 3 + 1) for _ in range(n)])
+    shares = patients.shares(group)
+    for alpha in (0.1, 0.25):
+        assert shares[score <= conformal.limit(score, group, alpha)].sum() >= 1 - alpha - 1e-9
+
+
+def test_coverage_on_new_patients(simulate):
+    """On average over validation parts; the full simulation is `python -m benchmarks.conformal`."""
+    covered = []
+    for seed in range(40):
+        logits, grade, patient = simulate(400, seed)
+        p, group = logits.softmax(1).numpy(), patients.groups(patient)
+        entry = conformal.fit(p[:400], grade[:400], group[:400])
+        low, high = conformal.sets(p[400:], conformal.chosen(entry, 0.1))
+        covered.append(((low <= grade[400:]) & (grade[400:] <= high)).mean())
+    assert np.mean(covered) == pytest.approx(0.9, abs=0.01)
+
+
+def test_what_a_checkpoint_keeps(simulate):
+    logits, grade, patient = simulate(60)
+    p, group = logits.softmax(1).numpy(), patients.groups(patient)
+    entry = conformal.fit(p, grade, group)
+    assert conformal.wrong(entry) == ""
+    own = conformal.scores(p)[np.arange(len(grade)), grade]
+    assert conformal.chosen(entry, 0.1) == conformal.limit(own, group, 0.1)
+    assert conformal.chosen(entry, 0.01) == conformal.EVERYTHING  # of 60 patients
+    for alpha in (0.005, 0.55, 0.123):
+        with pytest.raises(InputError, match=r"alpha=.*: must be one of 0\.01"):
+            conformal.chosen(entry, alpha)
+    for change in ({"limits": None}, {"limits": [0.5] * 3}, {"limits": [2.0] * 50}, {"limits": ["x"] * 50}):
+        assert "wanted" in conformal.wrong(entry | change)
+    assert "falling" in conformal.wrong(entry | {"limits": entry["limits"][::-1]})
+    assert conformal.wrong([]) != ""
+
+
+def test_measured_by_grade():
+    low, high = np.array([0, 0, 2, 3]), np.array([0, 1, 2, 4])
+    measured = conformal.measure(low, high, np.array([0, 2, 2, 4]), 0.1)
+    assert (measured["coverage"], measured["mean_size"], measured["target"]) == (0.75, 1.5, 0.9)
+    assert measured["by_grade"]["2"] == {"n": 2, "coverage": 0.5, "size": 1.5}
+    assert measured["by_grade"]["1"] == {"n": 0, "coverage": None, "size": None}
+    assert measured["sizes"] == {"1": 2, "2": 2, "3": 0, "4": 0, "5": 0}
+
+
+def test_float32_probabilities_of_a_checkpoint_give_its_sets():
+    p = torch.softmax(torch.randn(50, 5), 1).numpy()
+    score = conformal.scores(p)
+    for limit in score[:, 2]:
+        low, high = conformal.sets(p, float(limit))
+        assert ((low <= 2) & (high >= 2)).sum() == (score[:, 2] <= limit).sum()

@@ -1,0 +1,222 @@
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from koa_lightning.checkpoint import fitted as stored
+from koa_lightning.errors import InputError
+from koa_lightning.evaluation import predictor
+from koa_lightning.models import outputs
+from koa_lightning.reporting import figures, uncertainty_figures
+from koa_lightning.uncertainty import calibration, fit, summary
+
+
+@pytest.fixture(scope="module")
+def looks():
+    sizes = {"picture": 196, "texture": 18, "features": 10}
+
+    def make(n, seed=0):
+        rng = np.random.default_rng(seed)
+        return {part: rng.normal(size=(n, size)) for part, size in sizes.items()}
+
+    return make
+
+
+def as_read(record, tensors):
+    """What `checkpoint.read` gives, without a file."""
+    record = {**record, "net": {"link": "softmax"}}
+    return SimpleNamespace(
+        record=record,
+        inputs=tensors,
+        probabilities=lambda logits: calibration.probabilities(logits, "softmax", record["calibration"]),
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted(simulate, looks):
+    logits, grade, patient = simulate(120)
+    knees = {"grade": grade.tolist(), "patient": patient}
+    record, tensors = fit.fit(logits, "softmax", knees, looks(240), method="temperature", fingerprint="abc")
+    return as_read(record, tensors)
+
+
+def test_everything_is_fitted_and_plain(fitted, simulate, looks):
+    assert stored.wrong(fitted.record, fitted.inputs) == ""
+    kept = {key: fitted.record[key] for key in stored.KEYS}
+    assert json.loads(json.dumps(kept)) == kept
+    entry = kept["calibration"]
+    assert entry["parameters"]["temperature"] == pytest.approx(2, abs=0.5)
+    assert entry["cross_fitted_log_loss"]["temperature"] < entry["cross_fitted_log_loss"]["none"]
+    assert (entry["n_knees"], entry["n_patients"], entry["part"]) == (240, 120, "abc")
+    words = fit.in_words(fitted.record)
+    assert words.startswith("calibrated on the validation part (120 patients): temperature ")
+
+
+def test_the_same_again(simulate, looks):
+    logits, grade, patient = simulate(60)
+    knees, described = {"grade": grade.tolist(), "patient": patient}, looks(120)
+    runs = [fit.fit(logits, "softmax", knees, described, method="ordinal", fingerprint="") for _ in range(2)]
+    assert runs[0][0] == runs[1][0]
+    assert all(torch.equal(value, runs[1][1][name]) for name, value in runs[0][1].items())
+
+
+def test_a_part_that_is_too_small_says_so(simulate, looks):
+    logits, grade, patient = simulate(49)
+    knees = {"grade": grade.tolist(), "patient": patient}
+    record, tensors = fit.fit(logits, "softmax", knees, looks(98), method="temperature", fingerprint="")
+    reason = "49 patients of known grade in the validation part, at least 50 are needed"
+    assert record == {key: {"left_out": reason} for key in stored.KEYS}
+    assert tensors == {}
+    assert fit.in_words(record).startswith(f"not calibrated: {reason}; ")
+    assert stored.wrong(record, None) == ""
+    assert fit.too_little(np.zeros(200, int), np.arange(200)) == "all knees of the validation part have grade 0"
+
+
+def test_knees_of_unknown_grade_are_left_out(simulate, looks):
+    logits, grade, patient = simulate(60)
+    hidden = np.append(grade, [-1, -1])
+    more = torch.cat([logits, torch.full((2, 5), 9.0)])
+    described = looks(122)
+    known = {name: values[:120] for name, values in described.items()}
+    one = fit.fit(logits, "softmax", {"grade": grade.tolist(), "patient": patient}, known, method="temperature",
+                  fingerprint="")  # fmt: skip
+    other = fit.fit(more, "softmax", {"grade": hidden.tolist(), "patient": [*patient, "x", "y"]}, described,
+                    method="temperature", fingerprint="")  # fmt: skip
+    assert one[0] == other[0]
+
+
+@pytest.fixture(scope="module")
+def measured(fitted, simulate, looks):
+    def run(seed=5, fingerprint="other", described=True, **options):
+        logits, grade, patient = simulate(120, seed)
+        knees = {"grade": grade.tolist(), "patient": patient}
+        read, look = options.pop("read", fitted), looks(240) if described else None
+        settings = {"alpha": 0.1, "refer_below": 0.5, **options}
+        return summary.measure(read, logits, knees, look, fingerprint=fingerprint, **settings)
+
+    return run
+
+
+def test_on_another_part(fitted, simulate, measured):
+    found = measured()
+    logits, grade, _ = simulate(120, 5)
+    p = fitted.probabilities(logits).numpy()
+    assert found["calibration"]["measured"] == summary.APART
+    assert found["calibration"]["after"]["log_loss"] == pytest.approx(
+        -np.log(p[np.arange(240), grade].astype(float)).mean(), abs=1e-6
+    )
+    assert found["calibration"]["after"]["ece"] < found["calibration"]["before"]["ece"]
+    for bins in (found["calibration"]["bins"], found["calibration"]["bins_oa"]):
+        assert sum(row["n"] for row in bins["before"]) == sum(row["n"] for row in bins["after"]) == 240
+    assert found["conformal"]["coverage"] == pytest.approx(0.9, abs=0.08)
+    graded = p.max(1) >= 0.5
+    assert found["abstention"]["coverage_at_threshold"] == pytest.approx(graded.mean())
+    assert found["abstention"]["risk_at_threshold"] == pytest.approx((p.argmax(1) != grade)[graded].mean())
+    assert found["inputs"]["n_inputs"] == 240
+    assert json.loads(json.dumps(found)) == found
+    assert {"raw/ece", "calibrated/ece", "aurc", "set_coverage", "foreign_share"} <= set(summary.numbers(found))
+    lines = summary.in_words(found)
+    assert len(lines) == 4 and "below 0.500" in lines[2]
+
+
+def test_on_its_own_part_it_is_cross_fitted_and_says_so(fitted, simulate, measured):
+    found = measured(seed=0, fingerprint="abc")
+    assert found["calibration"]["measured"] == found["conformal"]["measured"] == summary.CROSS_FITTED
+    logits, grade, _ = simulate(120, 0)
+    inside = -np.log(fitted.probabilities(logits).numpy()[np.arange(240), grade]).mean()
+    assert found["calibration"]["after"]["log_loss"] > inside  # fitted and measured on the same knees
+    assert found["calibration"]["after"]["log_loss"] == pytest.approx(
+        fitted.record["calibration"]["cross_fitted_log_loss"]["temperature"]
+    )
+    assert found["conformal"]["coverage"] == pytest.approx(0.9, abs=0.03)
+    assert found["inputs"]["n_flagged"] / 240 == fitted.record["inputs"]["flagged"] < 0.07
+
+
+def test_of_a_checkpoint_that_has_nothing(measured):
+    entry = {key: {"left_out": "6 patients"} for key in stored.KEYS}
+    for record, reason in ((entry, "6 patients"), ({"calibration": None}, "this checkpoint has none")):
+        read = as_read({**record}, {})
+        found = measured(read=read, described=False)
+        assert found["calibration"]["left_out"] == reason
+        assert found["conformal"]["left_out"] == reason
+        assert found["calibration"]["before"] == found["calibration"]["after"]
+        assert found["abstention"]["aurc"] > 0
+        assert "left_out" in found["inputs"]
+        lines = summary.in_words(found)
+        assert lines[0].startswith(f"calibration: none ({reason})")
+        assert set(summary.numbers(found)) >= {"aurc"}
+
+
+def test_figures(measured, tmp_path):
+    kinds = {
+        "calibration": uncertainty_figures.reliability_figure,
+        "abstention": uncertainty_figures.risk_coverage_figure,
+    }
+    for found in (measured(), measured(read=as_read({"calibration": None}, {}), described=False)):
+        for key, draw in kinds.items():
+            figure = draw(found[key], "a part", ["phantom data"])
+            words = " ".join(text.get_text() for text in figure.texts)
+            assert "phantom data" in words and "research use only" in words
+            assert figures.save(figure, tmp_path / f"{key}.png").stat().st_size > 10_000
+
+
+def test_what_predict_says(fitted, simulate, looks):
+    logits, _, _ = simulate(10, 9)
+    p = fitted.probabilities(logits).numpy()
+    described = looks(20)
+    described["picture"][3] += 50
+    rows = predictor.columns(fitted, logits, p, described, alpha=0.1, refer_below=0.5)
+    assert list(rows.columns) == predictor.COLUMNS
+    assert rows["foreign"].tolist()[3] == "yes"
+    assert rows["refer"][3].startswith("refer to a reader: foreign input (")
+    unsure = p.max(1) < 0.5
+    assert rows["refer"].str.contains("unsure").tolist() == unsure.tolist()
+    assert ((rows["set_low"] <= p.argmax(1)) & (p.argmax(1) <= rows["set_high"])).all()
+    wide = predictor.columns(fitted, logits, p, None, alpha=0.02, refer_below=0.0)
+    assert ((wide["set_low"] <= rows["set_low"]) & (wide["set_high"] >= rows["set_high"])).all()
+    assert (wide["foreign"] == "").all() and (wide["refer"] == "").all()
+    values = predictor.as_json(rows.to_dict("records")[3])
+    assert values["foreign"] is True and values["foreign_score"] > 1
+    lines = predictor.warnings(fitted.record, rows, 0.5)
+    assert any("of 20 inputs look foreign" in line for line in lines)
+
+
+def test_what_predict_says_without_calibration(simulate):
+    logits, _, _ = simulate(5)
+    read = as_read({"calibration": None}, {})
+    rows = predictor.columns(
+        read, logits, outputs.probabilities(logits, "softmax").numpy(), None, alpha=0.1, refer_below=0.0
+    )
+    assert predictor.as_json(rows.to_dict("records")[0]) == {
+        "set": None, "set_low": None, "set_high": None, "foreign": None, "foreign_score": None, "refer": "",
+    }  # fmt: skip
+    assert "koa_lightning.calibrate ckpt=FILE" in predictor.warnings({}, rows, 0.0)[0]
+    assert "6 patients" in predictor.warnings({"calibration": {"left_out": "6 patients"}}, rows, 0.0)[0]
+
+
+def test_thresholds(fitted):
+    assert predictor.threshold(fitted.record, None, None) == 0
+    assert predictor.threshold(fitted.record, 0.6, None) == 0.6
+    assert 0 < predictor.threshold(fitted.record, None, 0.3) < 1
+    with pytest.raises(InputError, match=r"refer_below=0\.6 and refer_risk=0\.1: give one of them"):
+        predictor.threshold(fitted.record, 0.6, 0.1)
+    with pytest.raises(InputError, match=r"no risk curve \(written by an older version"):
+        predictor.threshold({}, None, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("record", "tensors", "words"),
+    [
+        ({"calibration": 5}, None, "calibration is not a dict"),
+        ({"calibration": {"method": "eval"}}, None, "calibration.method"),
+        ({"conformal": {}}, None, "conformal.limits"),
+        ({"abstention": {"curve": "x"}}, None, "abstention.curve"),
+        ({"inputs": []}, None, "inputs is not a dict"),
+        ({"inputs": {}}, None, "inputs.flagged is not a number"),
+        ({}, {"x": torch.ones(1)}, "koa_lightning_inputs: other entries"),
+    ],
+)
+def test_entries_that_are_not_ours(record, tensors, words):
+    assert words in stored.wrong(record, tensors)
