@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.process import Stopwatch, in_own_process, in_turns
+from koa_lightning.config import allocator
 
 CASES = (("Lite0", "tf_efficientnet_lite0", 16), ("B3", "efficientnet_b3", 8))  # name, timm's name, batch
 ROUNDS = 8
@@ -53,10 +54,9 @@ def _compare(name: str, model: str, batch: int) -> list[dict]:
 
 def side(what: str, as_eval: bool, model: str, batch: int) -> list[float]:
     """Draw maps in this process, a batch a turn; return the seconds of each turn but the first."""
-    from koa_lightning.training import precision
 
     if as_eval:
-        precision.tune_allocator()
+        allocator.tune_allocator()
     draw = _drawer(what, as_eval, model, batch)
     watch = Stopwatch(1)
     for _ in range(ROUNDS + WARM_UP + 1):

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.process import in_own_process, in_turns
+from koa_lightning.config import allocator
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -64,7 +65,7 @@ def prepare(model: str, batch: int, folder: str) -> None:
 def ours(model: str, batch: int, folder: str) -> list[float]:
     """Train by `train(cfg)` in this process; return the seconds of each turn."""
     cfg = config(model, batch, folder)
-    from koa_lightning.train import train
+    from koa_lightning.training.run import train
 
     os.environ["FORCE_COLOR"] = "1"  # the progress bar is drawn as in a terminal, into nothing
     with Path(os.devnull).open("w") as nothing, contextlib.redirect_stdout(nothing):
@@ -84,9 +85,8 @@ def bare(model: str, batch: int, folder: str) -> dict:
 def config(model: str, batch: int, folder: str) -> DictConfig:
     """Tune this process's allocator, as `train` does, and return the training config."""
     from koa_lightning.config.compose import compose
-    from koa_lightning.training import precision
 
-    precision.tune_allocator()
+    allocator.tune_allocator()
     clock = f"{{_target_: benchmarks.loops.StepClock, steps: {STEPS_A_TURN}, file: {folder}/turns.json}}"
     return compose(
         "train",

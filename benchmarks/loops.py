@@ -1,6 +1,6 @@
 """The two training loops that are compared: Lightning's, with a clock in it, and a bare one in plain PyTorch.
 
-Import it after `koa_lightning.training.precision.tune_allocator`, if that is to be called: it imports torch.
+Import it after `koa_lightning.training.allocator.tune_allocator`, if that is to be called: it imports torch.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from benchmarks.process import Stopwatch
+from koa_lightning.models.plan import Plan
 from koa_lightning.training import build as assemble
 from koa_lightning.training.module import KneeGrader
-from koa_lightning.training.precision import Plan
 
 
 class StepClock(Callback):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.process import in_own_process
+from koa_lightning.config import allocator
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,10 +62,9 @@ def _train(n: int, size: int) -> None:
     from omegaconf import open_dict
 
     from koa_lightning.config.compose import compose
-    from koa_lightning.train import train
-    from koa_lightning.training import precision
+    from koa_lightning.training.run import train
 
-    precision.tune_allocator()
+    allocator.tune_allocator()
     from benchmarks.loops import CutOff
 
     cfg = compose(

@@ -21,6 +21,7 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.process import in_own_process, in_turns
+from koa_lightning.config import allocator
 
 CASES = (("Lite0", "efflite0", 32), ("B3", "effb3", 16))  # name, config, batch
 STEPS = 20
@@ -65,12 +66,12 @@ def largest_difference(plain: list[float], auto: list[float]) -> float:
 
 def side(auto: bool, steps: int, model: str, batch: int, cache: str, seed: int = 42) -> dict:
     """Train some steps in this process; return the seconds of each but the first, the losses, and how it computed."""
-    from koa_lightning.training import precision
 
     if auto:
-        precision.tune_allocator()
+        allocator.tune_allocator()
     from benchmarks import loops
     from koa_lightning.config.compose import compose
+    from koa_lightning.models import plan
 
     plain = [] if auto else ["trainer.precision=fp32", "trainer.channels_last=false", "optimizer.factory.fused=false"]
     cfg = compose(
@@ -79,7 +80,7 @@ def side(auto: bool, steps: int, model: str, batch: int, cache: str, seed: int =
          "trainer.max_epochs=1", f"trainer.limit_train_batches={STEPS}", f"data.batch_size={batch}",
          f"data.cache_dir={cache}", f"seed={seed}", "quiet=true", *plain],
     )  # fmt: skip
-    with nullcontext() if auto else mock.patch.object(precision.Plan, "prepare", _as_timm_has_it):
+    with nullcontext() if auto else mock.patch.object(plan.Plan, "prepare", _as_timm_has_it):
         run = loops.bare(cfg, steps, 1)
     return {"seconds": run.turns, "losses": run.losses, "precision": run.plan.precision, "reason": run.plan.reason}
 

@@ -18,7 +18,7 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittle
 
 from koa_lightning.config.compose import compose
 from koa_lightning.data.phantom.manifest import draw_phantoms
-from koa_lightning.prepare import prepare
+from koa_lightning.data.prepare.prepare import prepare
 
 N_FILMS = 40
 SHAPE = (2500, 2000)

@@ -1,102 +1,11 @@
 """Compare two models on the same knees: `python -m koa_lightning.compare_predictions A B`."""
 
-from __future__ import annotations
-
-import json
-from pathlib import Path
-from typing import Any
-
-from omegaconf import DictConfig
-
-from koa_lightning import DISCLAIMER
-from koa_lightning.config import launch, overrides
-from koa_lightning.config.compose import nearest, validate
-from koa_lightning.errors import InputError
-
-SIDES = ("first", "second")
-
-
-def with_names(items: list[str]) -> list[str]:
-    """Return the overrides in which the two tables, typed as A B, are named `first=A second=B`.
-
-    Raises:
-        InputError: More than two.
-    """
-    bare = [item for item in items if _is_bare(item)]
-    if len(bare) > len(SIDES):
-        raise InputError(f"{bare[2]}: two tables are compared at a time; type compare_predictions A B")
-    named = [f"{side}={overrides.quote(item)}" for side, item in zip(SIDES, bare, strict=False)]
-    return [*named, *(item for item in items if item not in bare)]
-
-
-def _is_bare(item: str) -> bool:
-    """Tell whether this is a file or folder, and no override: its name may hold a `=`."""
-    return "=" not in item or (not item.startswith(tuple(f"{side}=" for side in SIDES)) and Path(item).exists())
-
-
-def compare_predictions(cfg: DictConfig) -> dict[str, Any]:
-    """Compare two predictions tables; write `comparison.csv` and `comparison.json`.
-
-    Args:
-        cfg: The config `compare_predictions`, composed.
-
-    Returns:
-        `n_knees`, `n_patients`, `differences` (name to plain values), `out`.
-
-    Raises:
-        InputError: Whatever the user can put right.
-    """
-    validate(cfg)
-    from koa_lightning.metrics import comparison
-    from koa_lightning.metrics.graded import of_table
-    from koa_lightning.metrics.tables import read_predictions
-    from koa_lightning.reporting.console import say_comparison
-
-    only = _metrics(cfg)
-    paths = [str(cfg[side]) for side in SIDES]
-    tables = [read_predictions(path, logits=cfg.logits) for path in paths]
-    first, second = comparison.match(tables[0], tables[1], (paths[0], paths[1]))
-    found = comparison.compare(first, second, n_resamples=cfg.n_resamples, seed=cfg.seed, only=only)
-    knees = of_table(first)
-    result = {
-        "first": paths[0],
-        "second": paths[1],
-        "n_knees": len(knees.grade),
-        "n_patients": knees.n_patients,
-        "n_resamples": cfg.n_resamples,
-        "differences": comparison.to_json(found),
-    }
-    folder = Path(cfg.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    comparison.to_table(found).to_csv(folder / "comparison.csv", index=False)
-    (folder / "comparison.json").write_text(json.dumps(result, indent=1))
-    say_comparison(
-        found, {"A": paths[0], "B": paths[1]}, f"{result['n_knees']} knees of {result['n_patients']} patients"
-    )
-    print(DISCLAIMER)
-    print(f"written to {folder}")
-    return {**result, "out": str(folder)}
-
-
-def _metrics(cfg: DictConfig) -> list[str]:
-    from koa_lightning.metrics import comparison, weighted
-
-    if cfg.metrics is None:
-        return list(comparison.METRICS)
-    only = [cfg.metrics] if isinstance(cfg.metrics, str) else [str(name) for name in cfg.metrics]
-    known = weighted.names(("", "_expected"))
-    if unknown := [name for name in only if name not in known]:
-        raise InputError(
-            f"metrics={unknown[0]}: no such metric{nearest(unknown[0], known)} (e.g. {', '.join(known[:9])})"
-        )
-    if not only:
-        raise InputError("metrics=[]: name one at least, or leave it away")
-    return only
+from koa_lightning.config.launch import run
 
 
 def main() -> None:
-    """Entry point of `koa-compare-predictions` and `python -m koa_lightning.compare_predictions`."""
-    launch.launch("compare_predictions", "koa_lightning.compare_predictions:compare_predictions", before=with_names)
+    """Entry point of `koa compare_predictions` and `python -m koa_lightning.compare_predictions`."""
+    run("compare_predictions")
 
 
 if __name__ == "__main__":

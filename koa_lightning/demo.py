@@ -8,8 +8,8 @@ from pathlib import Path
 
 from koa_lightning import DISCLAIMER
 from koa_lightning.config import launch, run_folder
+from koa_lightning.config.allocator import tune_allocator
 from koa_lightning.config.compose import compose
-from koa_lightning.training import precision
 
 RUN = "outputs/demo"
 
@@ -23,9 +23,9 @@ def demo(overrides: list[str]) -> dict[str, object]:
     Returns:
         What `train` returned, and `seconds` of both.
     """
-    precision.tune_allocator()
-    from koa_lightning.eval import evaluate
-    from koa_lightning.train import train
+    tune_allocator()
+    from koa_lightning.evaluation.evaluate import evaluate
+    from koa_lightning.training.run import train
 
     start = time.monotonic()
     out = f"{RUN}-{time.strftime('%Y-%m-%d_%H-%M-%S')}"

@@ -1,96 +1,11 @@
 """Write down a split for others to repeat: `python -m koa_lightning.split data=chen2018 data.root=FOLDER`."""
 
-from __future__ import annotations
-
-import contextlib
-import io
-import shlex
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from omegaconf import DictConfig
-
-from koa_lightning import DISCLAIMER
-from koa_lightning.config import launch
-from koa_lightning.config.compose import validate
-from koa_lightning.errors import InputError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from koa_lightning.data.datamodule import KneeDataModule
-
-PARTS = ("train", "val")  # whose files are opened, for their hash
-
-
-def split(cfg: DictConfig) -> dict[str, Any]:
-    """Write `split.csv`: the part (and fold) of each knee, with a checksum; files of the test part are not opened.
-
-    Args:
-        cfg: The config `split`, composed.
-
-    Returns:
-        `checksum`, `file`, `n_knees`.
-
-    Raises:
-        InputError: Whatever the user can put right.
-    """
-    validate(cfg)
-    if cfg.data.fraction != 1:
-        raise InputError(
-            f"data.fraction={cfg.data.fraction:g}: a written split has all knees; leave it away here, and type it "
-            "where you train by data.split=table"
-        )
-    from koa_lightning.data import manifest as mf
-    from koa_lightning.data import split_table
-    from koa_lightning.training import build
-
-    data = build.data_module(cfg.data)
-    rows = mf.add_hashes(_rows(data), PARTS)
-    folder = Path(cfg.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "split.csv"
-    checksum = split_table.write(rows, data.base, file)
-    for part in rows["split"].unique():
-        print(f"{part}: {mf.counts(rows, part)} knees of grade 0 to 4, {_patients(rows, part)} patients")
-    if cfg.data.folds:
-        print(f"folds: {rows.groupby('fold').size().tolist()} knees")
-    print(DISCLAIMER)
-    print(f"sha256 {checksum}\nuse it: data.split=table {shlex.quote(f'data.split_table={file}')}")
-    print(f"written to {folder}", flush=True)
-    return {"checksum": checksum, "file": str(file), "n_knees": len(rows)}
-
-
-def _rows(data: KneeDataModule) -> pd.DataFrame:
-    """Return the manifest with its parts, and with `fold` where there are folds; none that `train` would refuse."""
-    import pandas as pd
-
-    from koa_lightning.data import manifest as mf
-
-    n_folds, data.folds = data.folds, None
-    rows = data.manifest()
-    mf.check_parts(rows, PARTS, f"data={data.name}")
-    if n_folds is None:
-        return rows
-    rows["fold"] = pd.array([pd.NA] * len(rows), dtype="Int64")
-    data.folds = n_folds
-    for data.fold in range(n_folds):
-        with contextlib.redirect_stderr(io.StringIO()):  # said above
-            parts = data.manifest()
-        mf.check_parts(parts, PARTS, f"data={data.name}")
-        rows.loc[parts["split"] == "val", "fold"] = data.fold
-    return rows
-
-
-def _patients(rows: pd.DataFrame, part: str) -> int:
-    from koa_lightning.metrics.predictions import n_patients
-
-    return n_patients(rows[rows["split"] == part])
+from koa_lightning.config.launch import run
 
 
 def main() -> None:
-    """Entry point of `koa-split` and `python -m koa_lightning.split`."""
-    launch.launch("split", "koa_lightning.split:split")
+    """Entry point of `koa split` and `python -m koa_lightning.split`."""
+    run("split")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def test_it_trains_evaluates_and_says_where_everything_is(run, place, tiny):
 
 
 def test_an_interrupted_demo_ends_with_130(run, monkeypatch):
-    monkeypatch.setattr("koa_lightning.train.train", lambda cfg: {"exit_code": launch.INTERRUPTED})
+    monkeypatch.setattr("koa_lightning.training.run.train", lambda cfg: {"exit_code": launch.INTERRUPTED})
     assert run()[0] == launch.INTERRUPTED
 
 
@@ -41,7 +41,7 @@ def test_ctrl_c_before_it_trains(run, monkeypatch):
     def press(cfg):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("koa_lightning.train.train", press)
+    monkeypatch.setattr("koa_lightning.training.run.train", press)
     assert run() == (launch.INTERRUPTED, [], ["error: interrupted"])
 
 
@@ -53,6 +53,6 @@ def test_bad_input_is_one_line(run, override):
 
 
 def test_a_fault_keeps_its_traceback(run, monkeypatch):
-    monkeypatch.setattr("koa_lightning.train.train", lambda cfg: 1 / 0)
+    monkeypatch.setattr("koa_lightning.training.run.train", lambda cfg: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run()

@@ -19,8 +19,8 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.near_duplicates import surrogate
-from koa_lightning.audit import audit
 from koa_lightning.config.compose import compose
+from koa_lightning.reporting.audit import audit
 
 N = 50  # of each kind
 SEED = 0

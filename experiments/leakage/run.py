@@ -58,9 +58,9 @@ def row_of(protocol: Protocol, seed: int | str, predictions: pd.DataFrame) -> di
 
 def audited(name: str, file: Path, out: Path) -> dict[str, Any]:
     """Audit the table of a protocol; return what it says."""
-    from koa_lightning.audit import audit
     from koa_lightning.config.compose import compose
     from koa_lightning.data.audit.findings import KINDS, LEAKAGE
+    from koa_lightning.reporting.audit import audit
 
     folder = out / f"audit_{file.stem}"
     if not (folder / "audit.json").exists():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +13,29 @@ from omegaconf import ListConfig
 
 from koa_lightning.config.overrides import quote, unquote
 from koa_lightning.errors import InputError
-from koa_lightning.tracking.find import find_checkpoint
 
+Fetch = Callable[[str], list[Path]]
+ADDRESSES = ("runs:/", "models:/")
+"""How the address of a checkpoint in a tracking store begins."""
 BEST = Path("checkpoints") / "best.ckpt"
 _ITEM = re.compile(r"""\s*('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,]*?)\s*,""")  # of a list; quotes hold commas
 _SPECIAL = re.compile(r"[,'\"]|^\s|\s$")
 _CROSS_VALIDATION = "cross_validation.json"  # see koa_lightning.cross_validate
 
 
-def find(ckpt: Any, uri: str | None) -> list[Path]:
+def find(ckpt: Any, fetch: Fetch) -> list[Path]:
     """Return the files that `ckpt` names, in the order given (those of a pattern or of folds in natural order).
 
     Args:
         ckpt: A file, `runs:/ID[/path]`, `models:/NAME@ALIAS`, a pattern, the folder or the run of a cross-validation,
             or a list of these, also typed as `[A,B]`; in quotes one may hold commas.
-        uri: Of the tracking store, for runs.
+        fetch: From an address (`runs:/...`, `models:/...`) to local files, see `koa_lightning.tracking.find`.
 
     Raises:
         InputError: One of them names nothing, or a checkpoint is named twice.
     """
     given = [str(item) for item in ckpt] if isinstance(ckpt, ListConfig | list | tuple) else _listed(str(ckpt))
-    files = [file for item in given for file in _files(item, uri)]
+    files = [file for item in given for file in _files(item, fetch)]
     twice = [file for number, file in enumerate(files) if file in files[:number]]
     if twice:
         raise InputError(f"ckpt={ckpt}: {twice[0]} is named twice; an ensemble takes each checkpoint once")
@@ -56,16 +58,12 @@ def _listed(text: str) -> list[str]:
     return items
 
 
-def _files(item: str, uri: str | None) -> list[Path]:
-    if item.startswith("runs:/"):
-        from koa_lightning.tracking.checkpoints import fold_addresses
-
-        return [find_checkpoint(address, uri) for address in fold_addresses(item, uri) or [item]]
-    if item.startswith("models:/"):
-        return [find_checkpoint(item, uri)]
+def _files(item: str, fetch: Fetch) -> list[Path]:
+    if item.startswith(ADDRESSES):
+        return fetch(item)
     path = Path(item).expanduser()
     if path.is_dir() and (path / _CROSS_VALIDATION).is_file():
-        return _of_folds(path)
+        return of_folds(path)
     if path.exists() or not glob.has_magic(item):
         return [path]
     found = [Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]  # noqa: PTH207
@@ -74,7 +72,7 @@ def _files(item: str, uri: str | None) -> list[Path]:
     return sorted(found, key=_natural)
 
 
-def _of_folds(folder: Path) -> list[Path]:
+def of_folds(folder: Path) -> list[Path]:
     """Return the best checkpoint of each fold of a finished cross-validation."""
     n_folds = json.loads((folder / _CROSS_VALIDATION).read_text())["settings"]["data.folds"]
     files = [folder / f"fold_{fold}" / BEST for fold in range(n_folds)]

@@ -53,12 +53,12 @@ def save(path: Any, record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         record: The entries `ALL` of its record.
         tensors: Of `out_of_distribution.fit`; empty: none.
     """
+    from koa_lightning.checkpoint.files import write_whole
     from koa_lightning.checkpoint.record import RECORD
-    from koa_lightning.training.callbacks import WholeFiles
 
     content = torch.load(path, map_location="cpu", weights_only=True)
     content[RECORD] = {**content[RECORD], **record}
     content.pop(TENSORS, None)
     if tensors:
         content[TENSORS] = tensors
-    WholeFiles().save_checkpoint(content, path)
+    write_whole(content, path)

@@ -22,8 +22,8 @@ from koa_lightning.data.cache import Preprocessing
 from koa_lightning.data.manifest import GRADE_NAMES
 from koa_lightning.errors import InputError
 from koa_lightning.models.net import KneeNet, NetSpec, build
+from koa_lightning.models.plan import Plan
 from koa_lightning.models.weights import tensors_of
-from koa_lightning.training.precision import Plan
 from koa_lightning.uncertainty import calibration
 
 FORMAT = 1

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from koa_lightning.checkpoint.record import Checkpoint
 from koa_lightning.config.compose import plain, without_targets
 from koa_lightning.data import manifest as mf
+from koa_lightning.data.build import data_module
 from koa_lightning.data.datamodule import ALL, KneeDataModule
 from koa_lightning.errors import InputError
 
@@ -102,14 +103,13 @@ def seen_in_training(read: Checkpoint) -> pd.DataFrame | None:
     It lies in the run folder; where the checkpoint was taken away from there, it is made anew from the data, if these
     are still in their place. Either must have the fingerprint that the checkpoint carries.
     """
-    from koa_lightning.training import build
 
     parts, file = ("train", "val"), read.path.resolve().parent.parent / "manifest.parquet"
     try:
         if file.is_file():
             rows = pd.read_parquet(file)
         else:
-            rows = mf.add_hashes(build.data_module(read.data_config(), quiet=True).rows(parts), parts)
+            rows = mf.add_hashes(data_module(read.data_config(), quiet=True).rows(parts), parts)
     except InputError:  # said by the caller, with the names of all such members
         return None
     return rows if mf.fingerprint(rows, parts) == read.record["data"]["fingerprint"] else None

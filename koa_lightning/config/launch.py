@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from koa_lightning.config import keys, overrides, trial
 from koa_lightning.config import run_folder as resume
+from koa_lightning.config.commands import COMMANDS
 from koa_lightning.config.compose import compose, config_dir, validate
 from koa_lightning.errors import InputError
 
@@ -40,16 +41,17 @@ _DISK = {
 _RECORDS = {".hydra", ".lock", "checkpoints", "manifest.parquet", "manifest.part", "multirun.yaml"}
 
 
-def launch(config_name: str, function: str, before: Callable[[list[str]], list[str]] | None = None) -> NoReturn:
-    """Run one entry point under Hydra and leave with its exit code.
+def run(name: str) -> NoReturn:
+    """Run a command of `koa_lightning.config.commands` under Hydra and leave with its exit code.
+
+    The function is imported only once the config is valid. It returns a mapping of metrics; an entry `exit_code` ends
+    the program with it. Several runs at once (`-m`) do not call the command's `before`.
 
     Args:
-        config_name: The primary config, e.g. `train`.
-        function: `module:name` of a plain function of the config; imported only once the config is valid. It returns
-            a mapping of metrics (an entry `exit_code` ends the program with it).
-        before: May rewrite the overrides, e.g. to resume a run with those that it was started with; not called for
-            several runs at once (`-m`).
+        name: Of the command, and of its primary config.
     """
+    command = COMMANDS[name]
+    config_name, function = name, f"koa_lightning.{command.function}"
     # Hydra would print its own report and end with 1; with this set its exceptions reach us.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     codes, jobs = [DONE], []
@@ -75,7 +77,7 @@ def launch(config_name: str, function: str, before: Callable[[list[str]], list[s
         elif searched := next((item for item in rest if overrides.key(item) == "sweep"), None):
             raise InputError(f"{searched}: a sweep has many runs; type -m too")
         else:
-            rest = overrides.quote_paths(before(rest) if before else rest)
+            rest = overrides.quote_paths(_function(f"koa_lightning.{command.before}")(rest) if command.before else rest)
         sys.argv[1:] = [*flags, *rest]
         hydra.main(config_path=str(config_dir()), config_name=config_name, version_base="1.3")(job)()
     except KeyboardInterrupt:
@@ -105,6 +107,13 @@ def launch(config_name: str, function: str, before: Callable[[list[str]], list[s
     sys.exit(max(codes + jobs))
 
 
+def _function(address: str) -> Callable[[Any], Any]:
+    """Return the function at `module:name`; its module is imported now, not at the start."""
+    module, name = address.split(":")
+    function: Callable[[Any], Any] = getattr(importlib.import_module(module), name)
+    return function
+
+
 def _stop_writing() -> None:
     """Send what is still to be printed nowhere: its reader (`| head`) has gone."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -131,8 +140,7 @@ def _run_job(cfg: DictConfig, function: str, config_name: str) -> tuple[int, flo
         with open_dict(cfg):
             cfg.out = str(run_folder)  # in a sweep every job has its own folder
         validate(cfg)
-        module, name = function.split(":")
-        result: dict[str, Any] = getattr(importlib.import_module(module), name)(cfg) or {}
+        result: dict[str, Any] = _function(function)(cfg) or {}
     except KeyboardInterrupt:
         _remove_if_empty(run_folder)
         raise

@@ -8,7 +8,6 @@ A program of one's own reports with `report(value, step)` and ends when it retur
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from koa_lightning.config import overrides
-from koa_lightning.errors import DivergedError, InputError
+from koa_lightning.errors import DivergedError
 
 VARIABLE = "KOA_SWEEP"
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
@@ -103,48 +102,6 @@ def error_tags(error: Exception) -> dict[str, str]:
     """Return the tags that say why a run failed."""
     outcome = failure(error, say=False)
     return {"error": outcome["error"], "error_kind": outcome["error_kind"], **state_tags(FAILED)}
-
-
-def report(value: float, step: int) -> bool:
-    """Report the first metric after a step, e.g. an epoch; return whether the job should end here.
-
-    What is not a number is not reported. Outside of a sweep nothing happens.
-    """
-    trial = current()
-    if trial is None or not trial.sweep or trial.repeat or value != value:
-        return False
-    from optuna.exceptions import UpdateFinishedTrialError
-
-    study, pruner = _study(trial.sweep, json.dumps(trial.pruner))
-    try:
-        study._storage.set_trial_intermediate_value(trial.trial_id, step, float(value))
-    except UpdateFinishedTrialError:  # the sweep was interrupted and waits for this job no more
-        return True
-    return pruner is not None and bool(pruner.prune(study, study._storage.get_trial(trial.trial_id)))
-
-
-@functools.lru_cache(maxsize=1)
-def _study(name: str, pruner: str) -> tuple[Any, Any]:
-    from koa_lightning.sweeps.study import open_study
-
-    return open_study(None, name, ready=True), make_pruner(json.loads(pruner))
-
-
-def make_pruner(config: Mapping[str, Any] | None) -> Any:
-    """Return the pruner of a config, None without one.
-
-    Raises:
-        InputError: It cannot be made.
-    """
-    if not config:
-        return None
-    from hydra.errors import HydraException
-    from hydra.utils import instantiate
-
-    try:
-        return instantiate(dict(config))
-    except HydraException as error:
-        raise InputError(f"sweep.pruner: {str(error.__cause__ or error).splitlines()[0]}") from error
 
 
 class Job:

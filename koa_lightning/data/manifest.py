@@ -177,3 +177,9 @@ def fingerprint(manifest: pd.DataFrame, parts: Iterable[str]) -> str:
     lines = frame["hash"] + "," + frame["grade"].astype("str") + "," + frame["patient"] + "," + frame["side"]
     text = "\n".join(sorted(lines + "," + frame["split"]))
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def n_patients(table: pd.DataFrame) -> int:
+    """Return the number of patients; a knee without one counts for itself."""
+    patients: Sequence[str] = table["patient"].tolist()
+    return len({name for name in patients if name}) + sum(not name for name in patients)

@@ -53,10 +53,7 @@ class Preprocessing:
 
 
 def _is_inverted(image: np.ndarray) -> bool:
-    from koa_lightning.data.audit import (
-        files,
-        polarity,  # only where it is asked for
-    )
+    from koa_lightning.data.audit import files, polarity
 
     # pixel for pixel what the audit judges, so that it names those that are repaired
     judged = files.framed(fit_image(image, _JUDGED_AT, "letterbox"), image.shape)

@@ -9,9 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 from koa_lightning.checkpoint.record import Checkpoint
 from koa_lightning.config import overrides
 from koa_lightning.config.compose import validate
+from koa_lightning.data.build import data_module
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.errors import InputError
-from koa_lightning.training import build
 
 
 def data_of(cfg: DictConfig, read: Checkpoint, part: str) -> KneeDataModule:
@@ -24,7 +24,7 @@ def data_for(cfg: DictConfig, read: Checkpoint) -> KneeDataModule:
     _check_typed(read)
     config = cfg.data if cfg.get("data") else read.data_config()
     validate(OmegaConf.create({"data": config}))  # a checkpoint may have been changed
-    data = build.data_module(config, quiet=cfg.quiet)
+    data = data_module(config, quiet=cfg.quiet)
     data.preprocessing = read.preprocessing
     trained = read.record["config"]["data"]
     data.eval_batch_size = int(cfg.batch_size or trained["eval_batch_size"] or 2 * trained["batch_size"])

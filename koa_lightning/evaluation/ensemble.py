@@ -25,7 +25,7 @@ from koa_lightning.errors import InputError
 from koa_lightning.metrics import predictions as table
 
 if TYPE_CHECKING:
-    from koa_lightning.evaluation.evaluate import Measured
+    from koa_lightning.evaluation.results import Measured
 
 _SHOWN = {
     "accuracy": "accuracy", "quadratic_kappa": "kappa", "mae": "mae", "auroc_oa": "auroc_oa", "ece": "ece",
@@ -43,8 +43,8 @@ def evaluate(cfg: DictConfig, files: Sequence[Path]) -> dict[str, Any]:
     Raises:
         InputError: The members do not fit together, or were trained on all of these knees.
     """
-    from koa_lightning import report
-    from koa_lightning.eval import say
+    from koa_lightning.evaluation import report
+    from koa_lightning.evaluation.evaluate import say
     from koa_lightning.tracking.begin import mark_tags, open_run
 
     folder = Path(cfg.out)
@@ -70,8 +70,8 @@ def evaluate(cfg: DictConfig, files: Sequence[Path]) -> dict[str, Any]:
 def _measure(
     cfg: DictConfig, predictions: pd.DataFrame, tables: dict[str, pd.DataFrame], facts: dict[str, Any], run: Any
 ) -> tuple[dict[str, Any], Measured]:
-    from koa_lightning.eval import measure_table
-    from koa_lightning.evaluation import evaluate as measured
+    from koa_lightning.evaluation import results as measured
+    from koa_lightning.evaluation.evaluate import measure_table
     from koa_lightning.reporting import figures
 
     folder = Path(cfg.out)
@@ -128,7 +128,7 @@ def grade(cfg: DictConfig, reads: Sequence[Checkpoint]) -> tuple[pd.DataFrame, d
     Raises:
         InputError: The members do not fit together, or were trained on all of these knees; see also `measured.check`.
     """
-    from koa_lightning.evaluation import evaluate as measured
+    from koa_lightning.evaluation import results as measured
     from koa_lightning.evaluation.data import data_for
 
     names = find.names([read.path for read in reads])
@@ -223,7 +223,7 @@ def _grade_one(
 ) -> pd.DataFrame:
     """Return the predictions of one member on the knees it may be measured on, images prepared its own way."""
     from koa_lightning.data.dataset import KneeDataset
-    from koa_lightning.eval import grade_part
+    from koa_lightning.evaluation.evaluate import grade_part
 
     module.source = lambda: rows.assign(split="")  # one cache for all members of the same preprocessing
     module.prepare((ALL,))
@@ -247,7 +247,7 @@ def write(facts: dict[str, Any], tables: dict[str, pd.DataFrame], metrics: dict[
         metrics: Of the ensemble.
         folder: Where they go.
     """
-    from koa_lightning.eval import measure_table
+    from koa_lightning.evaluation.evaluate import measure_table
     from koa_lightning.metrics import intervals
 
     (folder / "members").mkdir(exist_ok=True)

@@ -1,152 +1,279 @@
-"""What is measured of a predictions table with intervals: files beside it, remarks, numbers to log."""
+"""Measure a checkpoint: `python -m koa_lightning.eval ckpt=FILE split=test`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning.evaluation import files as results
-from koa_lightning.metrics import intervals as iv
-from koa_lightning.metrics import readers, subgroups, thresholds
-from koa_lightning.metrics.intervals import Interval
-from koa_lightning.metrics.weighted import is_of_grade
-from koa_lightning.reporting import report_data
+from koa_lightning import DISCLAIMER
+from koa_lightning.config.compose import validate
+from koa_lightning.data.manifest import n_patients
+from koa_lightning.errors import InputError
+from koa_lightning.losses.build import recorded_loss
+from koa_lightning.reporting.panels import draw_graded
+from koa_lightning.tracking.find import find_checkpoints
 
-# The few whose ends are logged too: what lists of runs are sorted by, and papers give.
-LOGGED_ENDS = ("accuracy", "balanced_accuracy", "quadratic_kappa", "mae", "quadratic_kappa_expected", "auroc_oa")
-_TUNED = ("accuracy_tuned", "quadratic_kappa_tuned", "mae_tuned")
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Measured:
-    """What came of a predictions table.
-
-    Attributes:
-        intervals: Name to interval.
-        files: That were written.
-        remarks: Lines that the user should read.
-        agreement: Between readers and model, where readers were named.
-        groups: By subgroup, where any was named.
-    """
-
-    intervals: dict[str, Interval]
-    files: list[Path]
-    remarks: list[str]
-    agreement: pd.DataFrame = field(default_factory=pd.DataFrame)
-    groups: pd.DataFrame = field(default_factory=pd.DataFrame)
+    from koa_lightning.checkpoint.record import Checkpoint
+    from koa_lightning.data.datamodule import KneeDataModule
+    from koa_lightning.evaluation.results import Measured
+    from koa_lightning.models.net import KneeNet
 
 
-def check(cfg: DictConfig, table: pd.DataFrame) -> None:
-    """Stop before anything is graded where what is asked for besides cannot be measured or told.
+def evaluate(cfg: DictConfig) -> dict[str, Any]:
+    """Grade a part with a checkpoint, measure, draw, and log.
 
     Args:
-        cfg: The config `eval`.
-        table: Of knees, with the columns that the predictions table will have besides its own.
+        cfg: The config `eval`, composed.
 
-    Raises:
-        InputError: Naming the column of `subgroups` or `readers`, or the file of `thresholds` or `audit`.
-    """
-    subgroups.check(table, names(cfg.subgroups), edges(cfg))
-    readers.check(table, names(cfg.readers))
-    if cfg.thresholds is not None:
-        known = table.assign(grade=table["grade"].astype("Int64").mask(table["grade"] < 0))
-        thresholds.read(cfg.thresholds, known)
-    if cfg.audit:
-        report_data.read_audit(Path(cfg.audit).expanduser())
-
-
-def names(value: Any) -> list[str]:
-    """Return a list of names, of a list or of one name."""
-    return [value] if isinstance(value, str) else [str(each) for each in value or []]
-
-
-def edges(cfg: DictConfig) -> dict[str, list[float]]:
-    """Return where columns of numbers are cut."""
-    plain = OmegaConf.to_container(cfg.edges, resolve=True) if cfg.edges else {}
-    assert isinstance(plain, dict)
-    return {str(name): value if isinstance(value, list) else [value] for name, value in plain.items()}
-
-
-def measure(cfg: DictConfig, table: pd.DataFrame, folder: Path, recorded: Mapping[str, Any] | None = None) -> Measured:
-    """Measure a predictions table with intervals, and write what came of it.
-
-    What an earlier evaluation left in the folder goes, once all is measured and before the first file is written.
-
-    Args:
-        cfg: The config `eval`: n_resamples, thresholds, subgroups, edges, readers, split.
-        table: The predictions.
-        folder: For `intervals.json`, `thresholds.json` (of split=val), `subgroups.*`, `readers.*`.
-        recorded: What `thresholds.tune` found on calibrated probabilities, from a checkpoint; counts where cfg names
-            none.
+    Returns:
+        The metrics by name, and `n_knees`, `n_patients`, `out`.
 
     Raises:
         InputError: Whatever the user can put right.
     """
-    found, remarks = _thresholds(cfg, table, recorded)
-    cuts = found["thresholds"] if found else None
-    how: dict[str, Any] = {"n_resamples": cfg.n_resamples, "thresholds": cuts}
-    measured = iv.with_intervals(table, **how)
-    by_group, agreement = pd.DataFrame(), pd.DataFrame()
-    if columns := names(cfg.subgroups):
-        by_group = subgroups.by_subgroup(table, columns, edges=edges(cfg), **how)
-    if columns := names(cfg.readers):
-        agreement = readers.agreement(table, columns, **how)
-    results.remove(folder, cfg.thresholds, cfg.table)
-    files = [_write(folder / "intervals.json", iv.to_json(measured))]
-    if cfg.split == "val" and cfg.table is None:
-        files.append(_write(folder / "thresholds.json", thresholds.tune(table)))
-        remarks.append(f"thresholds tuned on this part, for others: thresholds={files[-1]}")
-    for name, rows in (("subgroups", by_group), ("readers", agreement)):
-        if len(rows.columns):
-            files += _write_table(rows, folder, name)
-    if "patient" not in table or (table["patient"].fillna("") == "").all():
-        remarks.append("no knee has a patient: each counts for itself, and the intervals may be too narrow")
-    return Measured(measured, files, remarks, agreement, by_group)
+    validate(cfg)
+    if cfg.table is not None:
+        return _of_table(cfg)
+    if cfg.logits:
+        raise InputError("logits=true: is about a table; type table=FILE too")
+
+    from koa_lightning.checkpoint import record
+    from koa_lightning.evaluation import data as evaluation_data
+    from koa_lightning.evaluation import predictor, report
+    from koa_lightning.evaluation import results as measured
+    from koa_lightning.reporting import provenance
+
+    folder = Path(cfg.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = find_checkpoints(cfg.ckpt, cfg.tracking.uri)
+    if len(files) > 1:
+        from koa_lightning.evaluation import ensemble
+
+        return ensemble.evaluate(cfg, files)
+    read = record.read(files[0])
+    predictor.settle(cfg, read.record)
+    data = evaluation_data.data_of(cfg, read, cfg.split)
+    measured.check(cfg, data.tables[cfg.split])
+    marks = list(dict.fromkeys([*read.marks, *data.marks]))
+    run = run_of(cfg, read, data, marks)
+    status = "FAILED"
+    try:
+        metrics, found, lines = _measure(cfg, read, data, marks, run)
+        provenance.of_checkpoint(cfg, read, data, marks, run)
+        report.at_end(cfg, run, f"eval/{cfg.split}")
+        status = "FINISHED"
+    finally:
+        run.close(status)
+    say(cfg.split, metrics, found, marks, folder, lines)
+    return {**metrics, "out": str(folder)}
 
 
-def to_log(measured: Measured) -> dict[str, float]:
-    """Return the numbers to log besides those of `metrics.json`: name to value, `NAME_low` and `NAME_high` of a few."""
-    values = {}
-    for name, each in measured.intervals.items():
-        is_one = name in _TUNED or not (name.endswith(("_expected", "_tuned")) or is_of_grade(name))
-        if each.value is not None and is_one:
-            values[name] = each.value
-        if name in LOGGED_ENDS and each.low is not None and each.high is not None:
-            values |= {f"{name}_low": each.low, f"{name}_high": each.high}
-    return values
+def _of_table(cfg: DictConfig) -> dict[str, Any]:
+    """Measure a predictions table from anywhere, without its model; nothing is logged."""
+    from koa_lightning.evaluation import report
+    from koa_lightning.evaluation import results as measured
+    from koa_lightning.evaluation import uncertainty as trusted
+    from koa_lightning.metrics import predictions as table
+    from koa_lightning.metrics.tables import read_predictions
+    from koa_lightning.reporting import provenance
+    from koa_lightning.tracking.none import NoRun
+
+    if not OmegaConf.is_missing(cfg, "ckpt"):
+        raise InputError("ckpt and table: one of them is measured; leave the other away")
+    predictions = read_predictions(cfg.table, logits=cfg.logits, where=f"table={cfg.table}")
+    measured.check(cfg, predictions)
+    metrics = measure_table(predictions)
+    folder = Path(cfg.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = measured.measure(cfg, predictions, folder)
+    table.write(predictions, folder)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    trust = trusted.evaluate_table(cfg, predictions, folder)
+    provenance.of_table(cfg, predictions)
+    report.at_end(cfg, NoRun(), "")
+    say(Path(cfg.table).name, metrics, found, [], folder, trust.lines)
+    return {**metrics, "out": str(folder)}
 
 
-def _thresholds(
-    cfg: DictConfig, table: pd.DataFrame, recorded: Mapping[str, Any] | None
-) -> tuple[dict[str, Any] | None, list[str]]:
-    if cfg.thresholds is not None:
-        return thresholds.read(cfg.thresholds, table), []
-    if not isinstance(recorded, Mapping) or recorded.get("left_out"):
-        return None, []
-    if not cfg.calibrated or cfg.split == "all":
-        why = "among these knees may be those that they were tuned on" if cfg.calibrated else "for calibrated=true"
-        return None, [f"the checkpoint's thresholds are not used: {why}"]
-    found = {**recorded, "thresholds": thresholds.check(recorded.get("thresholds"), "thresholds of the checkpoint")}
-    if why := thresholds.tuned_on(found, table):
-        return None, [f"the checkpoint's thresholds are not used: they were tuned on {why}"]
-    return found, []
+def _measure(
+    cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str], run: Any
+) -> tuple[dict[str, Any], Measured, list[str]]:
+    import torch
+
+    from koa_lightning.evaluation import results as measured
+    from koa_lightning.evaluation import uncertainty as trusted
+    from koa_lightning.explain import cam
+    from koa_lightning.metrics import predictions as table
+    from koa_lightning.uncertainty import out_of_distribution
+
+    folder = Path(cfg.out)
+    net = read.network()
+    if cfg.explain.enabled:
+        cam.check(net, read.preprocessing.image_size, "explain=none", **cam.asked(cfg.explain, net))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    flip = cfg.tta == "flip"
+    with out_of_distribution.watching(net) as features:
+        predictions, logits, metrics = grade_part(
+            read, net.to(device), data, cfg.split, flip=flip, calibrated=cfg.calibrated
+        )
+    found = measured.measure(cfg, predictions, folder, read.record.get("thresholds"))  # it clears the folder first
+    files = table.write(predictions, folder)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    trust = trusted.evaluate(cfg, read, data, logits, features[:: 1 + flip], marks, run)
+    drawn = draw_graded(
+        net,
+        data.datasets[cfg.split],
+        predictions["path"].tolist(),
+        logits,
+        marks,
+        folder,
+        title=f"{data.name}, {cfg.split} part",
+        n_worst=cfg.explain.n_worst if cfg.explain.enabled else None,
+        probabilities=read.probabilities(logits, cfg.calibrated),
+        maps=cam.asked(cfg.explain, net),
+        more_panels=True,
+    )
+    part = _part(cfg, read)
+    numbers = {**measured.to_log(found), **{name: value for name, value in metrics.items() if value is not None}}
+    run.log_metrics({f"{part}/{name}": value for name, value in numbers.items()}, read.epoch)
+    for file in [*files, folder / "metrics.json", *found.files, *trust.files, *drawn]:
+        run.log_artifact(file, f"eval/{cfg.split}")
+    if cfg.explain.enabled and cfg.explain.tests:
+        from koa_lightning.evaluation.explanations import record_tests
+
+        how = {"marks": marks, "checkpoint": str(read.path), "epoch": read.epoch, "quiet": cfg.quiet}
+        record_tests(net, data, cfg.split, cfg.explain, folder, run, **how)
+    return metrics, found, trust.lines
 
 
-def _write(file: Path, content: Any) -> Path:
-    file.write_text(json.dumps(content, indent=1))
-    return file
+def _part(cfg: DictConfig, read: Checkpoint) -> str:
+    """Return under which name metrics are logged: those of training are raw, so calibrated ones go beside them."""
+    if cfg.split not in ("train", "val"):
+        return "test"
+    changed = cfg.calibrated and read.record.get("calibration", {}).get("method", "none") != "none"
+    return f"{cfg.split}_calibrated" if changed else str(cfg.split)
 
 
-def _write_table(table: pd.DataFrame, folder: Path, name: str) -> list[Path]:
-    """Write a table as CSV and JSON (a list of rows, empty cells as null); return both files."""
-    files = [folder / f"{name}.csv", folder / f"{name}.json"]
-    table.to_csv(files[0], index=False)
-    rows = table.astype("object").where(table.notna(), None).to_dict("records")
-    files[1].write_text(json.dumps(rows, indent=1))
-    return files
+def grade_part(
+    read: Checkpoint, net: KneeNet, data: KneeDataModule, part: str, *, flip: bool = False, calibrated: bool = False
+) -> tuple[pd.DataFrame, Tensor, dict[str, Any]]:
+    """Grade a part that is prepared; return the predictions table, the logits (float N x K), and the metrics.
+
+    Args:
+        read: The checkpoint, for its loss.
+        net: Its network, on the device that computes.
+        data: With that part.
+        part: Its name.
+        flip: Also grade the mirrored images, and average the logits.
+        calibrated: With the probabilities that the checkpoint promises; the loss is that of the logits all the same.
+
+    Raises:
+        InputError: The network gives no numbers.
+    """
+    import torch
+
+    from koa_lightning.metrics import predictions as table
+    from koa_lightning.models.inference import check_finite, grade_batches
+
+    device = next(net.parameters()).device
+    logits = torch.cat(list(grade_batches(net, data.eval_dataloader(part), device, flip)))
+    check_finite(logits, read.path)
+    knees = data.tables[part]
+    predictions = table.predictions_table(knees, logits, net.spec.link, read.probabilities(logits, calibrated))
+    loss = recorded_loss(read.record)
+    mean = mean_loss(loss, logits, knees["grade"]) if loss else None
+    return predictions, logits, {"loss": mean, **measure_table(predictions)}
+
+
+def mean_loss(loss: torch.nn.Module, logits: Tensor, grade: pd.Series) -> float:
+    """Return the mean loss of the knees of a known grade, as validation takes it; 0 without any.
+
+    Args:
+        loss: Of logits and grade.
+        logits: float N x K.
+        grade: Of each knee, -1 where unknown.
+    """
+    import torch
+
+    true = torch.tensor(grade.to_numpy(dtype="int64"))
+    known = true >= 0
+    if not known.any():
+        return 0.0
+    with torch.no_grad():
+        return float(loss(logits[known], true[known]))
+
+
+def measure_table(predictions: pd.DataFrame) -> dict[str, Any]:
+    """Return the metrics of the rows whose grade is known; one that is undefined is None."""
+    from koa_lightning.metrics import predictions as table
+    from koa_lightning.metrics.grade_metrics import measure
+
+    rows = table.known(predictions)
+    if rows.empty:
+        raise InputError("no knee of a known grade; use koa_lightning.predict where grades are unknown")
+    values = measure(rows[table.PROBABILITIES].to_numpy(), rows["grade"].to_numpy(dtype="int64"))
+    numbers: dict[str, Any] = {name: value if value == value else None for name, value in values.items()}
+    return {**numbers, "n_knees": len(rows), "n_patients": n_patients(rows)}
+
+
+def run_of(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str]) -> Any:
+    """Open the run that trained a checkpoint when its own data is measured plainly, else a new one.
+
+    So it is for `last.ckpt`: the training run has the measures of the one that was chosen.
+
+    Args:
+        cfg: The config `eval`, or one that builds on it.
+        read: The checkpoint.
+        data: Prepared, of which `cfg.split` is measured.
+        marks: What every figure and the run carry.
+    """
+    from koa_lightning.tracking.begin import mark_tags, open_run
+
+    trained = read.record["tracking"].get("run_id") or ""
+    plain_own = not cfg.get("data") and cfg.tta == "none" and cfg.split in ("val", "test") and read.path.stem != "last"
+    name = f"eval {read.path.stem} on {data.name} {cfg.split}"
+    run = open_run(
+        cfg.tracking,
+        Path(cfg.out),
+        name,
+        run_id=trained if plain_own else None,
+        uri=read.record["tracking"].get("uri") or None,
+        attach=True,
+    )
+    if run.run_id != trained:
+        tags = {"evaluates": trained or str(read.path), "tta": cfg.tta, "split": cfg.split, "data": data.name}
+        run.log_tags({**tags, "data.fingerprint": data.fingerprint, **mark_tags(marks)})
+    return run
+
+
+def say(
+    part: str, metrics: dict[str, Any], found: Measured, marks: list[str], folder: Path, lines: Sequence[str] = ()
+) -> None:
+    """Print the metrics, what marks them, and where everything is."""
+    from rich.console import Console
+
+    from koa_lightning.reporting import console
+
+    title = f"{part}: {metrics['n_knees']} knees of {metrics['n_patients']} patients"
+    console.say(
+        found.intervals,
+        title,
+        {name: metrics[name] for name in ("loss",) if name in metrics},
+        groups=found.groups,
+        agreement=found.agreement,
+        remarks=found.remarks,
+    )
+    print("\n".join(lines))
+    if marks:
+        Console().print(f"[bold red]{', '.join(marks)}[/]")
+    print(DISCLAIMER)
+    print(f"written to {folder}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,12 +56,6 @@ def write(table: pd.DataFrame, folder: Path, name: str = "predictions") -> list[
 def known(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows whose true grade is known."""
     return table[table["grade"].notna()]
-
-
-def n_patients(table: pd.DataFrame) -> int:
-    """Return the number of patients; a knee without one counts for itself."""
-    patients: Sequence[str] = table["patient"].tolist()
-    return len({name for name in patients if name}) + sum(not name for name in patients)
 
 
 def confusion(table: pd.DataFrame) -> np.ndarray:

@@ -9,7 +9,6 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from koa_lightning.evaluation.evaluate import Measured
 from koa_lightning.metrics.comparison import Difference
 from koa_lightning.metrics.intervals import Interval
 from koa_lightning.metrics.weighted import RULES, is_of_grade
@@ -19,16 +18,26 @@ _RULES = {"": "arg-max", "_expected": "expected grade", "_tuned": "tuned thresho
 _OF_GRADES = ("precision", "recall", "f1")
 
 
-def say(measured: Measured, title: str, others: Mapping[str, float | None]) -> None:
+def say(
+    found: Mapping[str, Interval],
+    title: str,
+    others: Mapping[str, float | None],
+    *,
+    groups: pd.DataFrame,
+    agreement: pd.DataFrame,
+    remarks: Sequence[str],
+) -> None:
     """Print the tables of metrics with intervals, of each grade, of subgroups and of readers, and the remarks.
 
     Args:
-        measured: What came of a table.
+        found: Metrics by name.
         title: Of the first table.
         others: Metrics without an interval, e.g. the loss.
+        groups: By subgroup; empty where none was named.
+        agreement: Between readers; empty where none was named.
+        remarks: Lines to print below.
     """
     console = Console()
-    found = measured.intervals
     rules = {rule: words for rule, words in _RULES.items() if f"accuracy{rule}" in found}
     padding = 0 if len(rules) == len(_RULES) else (0, 1)  # all three of them just fit
     shown = Table("metric", title=title, caption="95 % intervals by bootstrap over patients", padding=padding)
@@ -44,11 +53,11 @@ def say(measured: Measured, title: str, others: Mapping[str, float | None]) -> N
     for grade in range(N_GRADES):
         of_grades.add_row(str(grade), *(text(found[f"{name}_{grade}"]) for name in _OF_GRADES))
     console.print(of_grades)
-    if len(measured.groups):
-        console.print(_long(measured.groups, ["column", "group"], "by subgroup"))
-    if len(measured.agreement):
-        console.print(_long(measured.agreement, ["first", "second"], "agreement between readers"))
-    for line in [*_notes(found), *measured.remarks]:
+    if len(groups):
+        console.print(_long(groups, ["column", "group"], "by subgroup"))
+    if len(agreement):
+        console.print(_long(agreement, ["first", "second"], "agreement between readers"))
+    for line in [*_notes(found), *remarks]:
         print(line)
 
 

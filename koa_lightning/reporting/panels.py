@@ -79,3 +79,51 @@ def draw_panels(
         )
         files.append(figures.save(figure, folder / f"{name}{suffix}.png"))
     return files
+
+
+def draw_graded(
+    net: KneeNet,
+    dataset: KneeDataset,
+    paths: Sequence[str],
+    logits: Tensor,
+    marks: Sequence[str],
+    folder: Path,
+    *,
+    title: str,
+    n_worst: int | None,
+    maps: Mapping[str, Any],
+    suffix: str = "",
+    probabilities: Tensor | None = None,
+    more_panels: bool = False,
+) -> list[Path]:
+    """Draw the confusion matrix and panels of heat maps of graded knees; return the files.
+
+    Args:
+        net: The network, on its device.
+        dataset: The knees, in the order of the logits; those of unknown grade are left out of the matrix.
+        paths: Of the knees.
+        logits: float N x K.
+        marks: Printed on the figures.
+        folder: Where the files go.
+        title: Of the part.
+        n_worst: Mistakes in the panel, besides one knee a grade; None: no panel.
+        maps: What the panels show, see `koa_lightning.explain.cam.asked`.
+        suffix: Of the panel's file name, e.g. an epoch.
+        probabilities: Float N x 5, those that the checkpoint promises; None: the raw ones.
+        more_panels: See `koa_lightning.reporting.panels.draw_panels`.
+    """
+    if probabilities is None:
+        probabilities = outputs.probabilities(logits, net.spec.link)
+    predicted = probabilities.argmax(1)
+    grade = torch.from_numpy(dataset.grades.astype(np.int64))[: len(logits)]
+    known = grade >= 0
+    files = []
+    if known.any() and not suffix:
+        pairs = grade[known] * outputs.N_GRADES + predicted[known]
+        confusion = torch.bincount(pairs, minlength=outputs.N_GRADES**2).reshape(outputs.N_GRADES, outputs.N_GRADES)
+        figure = figures.confusion_matrix_figure(confusion, title, marks)
+        files.append(figures.save(figure, folder / "confusion_matrix.png"))
+    if n_worst is not None and known.any():
+        how: dict[str, Any] = {"n_worst": n_worst, "maps": maps, "more": more_panels, "suffix": suffix}
+        files += draw_panels(net, dataset, paths, probabilities, marks, folder, **how)
+    return files

@@ -18,7 +18,6 @@ from koa_lightning import DISCLAIMER
 from koa_lightning.checkpoint.record import Checkpoint
 from koa_lightning.config.addresses import public, without_passwords
 from koa_lightning.data import manifest as mf
-from koa_lightning.metrics import predictions as table
 
 if TYPE_CHECKING:
     from koa_lightning.data.datamodule import KneeDataModule
@@ -70,7 +69,7 @@ def of_knees(rows: pd.DataFrame) -> dict[str, Any]:
     sides = rows["side"].replace("", "unknown").value_counts() if "side" in rows else pd.Series(dtype="int64")
     return {
         "n_knees": len(rows),
-        "n_patients": table.n_patients(rows),
+        "n_patients": mf.n_patients(rows),
         "grades": [int((grade == each).sum()) for each in mf.GRADES],
         "n_unknown": int((grade < 0).sum()),
         "sides": {str(side): int(n) for side, n in sides.items()},

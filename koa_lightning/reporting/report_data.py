@@ -151,7 +151,7 @@ def _of_cross_validation(folder: Path, predictions: pd.DataFrame) -> dict[str, A
     from koa_lightning.checkpoint import record as checkpoint
 
     record = json.loads((folder / CROSS_VALIDATION).read_text())
-    reads = [checkpoint.read(file) for file in find.find(str(folder), None)]
+    reads = [checkpoint.read(file) for file in find.of_folds(folder)]
     models = [provenance.of_model(each, f"fold {fold}") for fold, each in enumerate(reads)]
     own = models[0]["data"]
     data = {"name": own["name"], "part": "out of fold", "fingerprint": "", "split": own.get("split", "")}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 import tempfile
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -19,18 +18,15 @@ from mlflow.models import Model
 
 from koa_lightning import DISCLAIMER
 from koa_lightning.checkpoint.record import Checkpoint
-from koa_lightning.errors import InputError
 from koa_lightning.serving import mlflow_model
 from koa_lightning.tracking.begin import mark_tags
+from koa_lightning.tracking.registry import CHECKPOINT_TAG
 from koa_lightning.tracking.runs import ADVICE
 from koa_lightning.tracking.store import Store, failing_as_input_error
 
 # MLflow says that it validates the example; what is wrong with it would still be said.
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
-CHECKPOINT_TAG = "checkpoint"
-"""Of a version: where its checkpoint lies among the artifacts of its run."""
 _DIGEST_TAG = "checkpoint.blake2b"
-_ADDRESS = re.compile(r"models:/(?P<name>[^/@:]+)(?:@(?P<alias>[\w.-]+)|/(?P<version>\d+))")
 # What a model needs beside this package, which no registry has: MLflow writes it down for whoever builds an image.
 _NEEDS = ("mlflow", "torch", "torchvision", "timm", "numpy", "pandas", "pillow", "pydicom", "hydra-core", "omegaconf")
 
@@ -78,42 +74,6 @@ def register(store: Store, run: Run, read: Checkpoint, name: str, alias: str | N
         if alias:
             client.set_registered_model_alias(name, alias, version.version)
     return Registered(client.get_model_version(name, version.version), is_new)
-
-
-def checkpoint_of(store: Store, uri: str) -> str:
-    """Return the address `runs:/ID/PATH` of the checkpoint of `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
-
-    Raises:
-        InputError: A malformed address, no such model, or one that `register` did not store.
-    """
-    found = _ADDRESS.fullmatch(uri)
-    if not found:
-        raise InputError(f"{uri}: must be models:/NAME@ALIAS or models:/NAME/VERSION, e.g. models:/koa-grader@champion")
-    client = store.client()
-    with failing_as_input_error(uri, ADVICE):
-        try:
-            version = (
-                client.get_model_version_by_alias(found["name"], found["alias"])
-                if found["alias"]
-                else client.get_model_version(found["name"], found["version"])
-            )
-        except MlflowException as error:
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise
-            raise InputError(f"{uri}: {_what_there_is(client, found['name'])} in {store.name}") from None
-    if CHECKPOINT_TAG not in version.tags or not version.run_id:
-        raise InputError(f"{uri}: holds no checkpoint of this program; store one by python -m koa_lightning.register")
-    return f"runs:/{version.run_id}/{version.tags[CHECKPOINT_TAG]}"
-
-
-def _what_there_is(client: MlflowClient, name: str) -> str:
-    """Say which versions a model has, for a message about one that is not there."""
-    known = {model.name: model for model in client.search_registered_models()}
-    if name not in known:
-        return f"no model '{name}' (there are: {', '.join(sorted(known)) or 'none'})"
-    numbers = sorted(int(version.version) for version in client.search_model_versions(f"name='{name}'"))
-    aliases = [f"@{alias}" for alias in sorted(known[name].aliases)]
-    return f"no such version; {name} has {', '.join([*map(str, numbers), *aliases])}"
 
 
 def _find(client: MlflowClient, name: str, run_id: str, digest: str) -> ModelVersion | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from omegaconf import DictConfig
 
 from koa_lightning.config import trial
+from koa_lightning.training import run
 from koa_lightning.training.module import check_metric
 
 
@@ -50,3 +53,12 @@ def reporter(folder: Path) -> ReportToSweep:
         if name != "seconds":
             check_metric(name, "sweep.metrics")
     return ReportToSweep(told.metrics[0] if told.metrics[0] != "seconds" and told.repeat == 0 else None)
+
+
+def train(cfg: DictConfig) -> dict[str, Any]:
+    """Train one run as `koa_lightning.training.run.train` does; a job of a sweep reports to it.
+
+    Args:
+        cfg: The config `train`, composed.
+    """
+    return run.train(cfg, reporter)

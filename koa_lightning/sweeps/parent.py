@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning import sweep_report
 from koa_lightning.config import overrides, trial
 from koa_lightning.config.compose import validate
 from koa_lightning.errors import InputError
-from koa_lightning.sweeps import closing, note, results, settings, together
+from koa_lightning.sweeps import closing, note, report, results, settings, together
 from koa_lightning.sweeps.settings import Settings
 from koa_lightning.sweeps.space import Space
 
@@ -106,7 +105,7 @@ class Parent:
         try:
             if study.trials:
                 self.run.log_tags({note.TAG: note.note(results.read(study), self.run.experiment_id)})
-                sweep_report.say(sweep_report.report(study, self.folder / "report", run=self.run))
+                report.say(report.report(study, self.folder / "report", run=self.run))
         finally:
             _close(self.run, status)
 

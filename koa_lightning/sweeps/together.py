@@ -75,7 +75,7 @@ def _measured(files: Sequence[Path], out: Path) -> dict[str, Any] | None:
 
 
 def _evaluate(files: Sequence[Path], config: DictConfig, out: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    from koa_lightning.eval import evaluate
+    from koa_lightning.evaluation.evaluate import evaluate
 
     tracking = {"system_metrics": False, "parent": facts.get("koa_parent_run") or None}
     cfg = compose("eval", ["split=val", "tta=flip", f"quiet={config.quiet}", f"out={quote(str(out))}"])

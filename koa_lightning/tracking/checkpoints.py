@@ -35,7 +35,7 @@ def find_checkpoint(
         InputError: A malformed address, an unknown run or model, no such checkpoint, or a store that fails.
     """
     if uri.startswith("models:/"):
-        from koa_lightning.serving.registry import checkpoint_of
+        from koa_lightning.tracking.registry import checkpoint_of
 
         return find_checkpoint(
             checkpoint_of(open_store(tracking_uri, folder, create=False), uri), tracking_uri, folder, into

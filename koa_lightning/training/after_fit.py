@@ -6,12 +6,11 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
@@ -26,11 +25,9 @@ from koa_lightning.data.dataset import KneeDataset
 from koa_lightning.evaluation import uncertainty as trusted
 from koa_lightning.evaluation.explanations import record_tests
 from koa_lightning.explain.cam import asked
-from koa_lightning.models import outputs
 from koa_lightning.models.inference import grade_batches
-from koa_lightning.models.net import KneeNet
 from koa_lightning.reporting import figures
-from koa_lightning.reporting.panels import draw_panels
+from koa_lightning.reporting.panels import draw_graded
 from koa_lightning.training.callbacks import History
 from koa_lightning.training.module import KneeGrader
 from koa_lightning.uncertainty import out_of_distribution
@@ -183,7 +180,7 @@ def _draw_best(
     net.to(device)
     with out_of_distribution.watching(net) as features:
         logits = torch.cat(list(grade_batches(net, data.val_dataloader(), device)))
-    drawn = draw(
+    drawn = draw_graded(
         net,
         data.datasets["val"],
         data.tables["val"]["path"].tolist(),
@@ -202,54 +199,6 @@ def _draw_best(
     return logits, features
 
 
-def draw(
-    net: KneeNet,
-    dataset: KneeDataset,
-    paths: Sequence[str],
-    logits: Tensor,
-    marks: Sequence[str],
-    folder: Path,
-    *,
-    title: str,
-    n_worst: int | None,
-    maps: Mapping[str, Any],
-    suffix: str = "",
-    probabilities: Tensor | None = None,
-    more_panels: bool = False,
-) -> list[Path]:
-    """Draw the confusion matrix and panels of heat maps of graded knees; return the files.
-
-    Args:
-        net: The network, on its device.
-        dataset: The knees, in the order of the logits; those of unknown grade are left out of the matrix.
-        paths: Of the knees.
-        logits: float N x K.
-        marks: Printed on the figures.
-        folder: Where the files go.
-        title: Of the part.
-        n_worst: Mistakes in the panel, besides one knee a grade; None: no panel.
-        maps: What the panels show, see `koa_lightning.explain.cam.asked`.
-        suffix: Of the panel's file name, e.g. an epoch.
-        probabilities: Float N x 5, those that the checkpoint promises; None: the raw ones.
-        more_panels: See `koa_lightning.reporting.panels.draw_panels`.
-    """
-    if probabilities is None:
-        probabilities = outputs.probabilities(logits, net.spec.link)
-    predicted = probabilities.argmax(1)
-    grade = torch.from_numpy(dataset.grades.astype(np.int64))[: len(logits)]
-    known = grade >= 0
-    files = []
-    if known.any() and not suffix:
-        pairs = grade[known] * outputs.N_GRADES + predicted[known]
-        confusion = torch.bincount(pairs, minlength=outputs.N_GRADES**2).reshape(outputs.N_GRADES, outputs.N_GRADES)
-        figure = figures.confusion_matrix_figure(confusion, title, marks)
-        files.append(figures.save(figure, folder / "confusion_matrix.png"))
-    if n_worst is not None and known.any():
-        how: dict[str, Any] = {"n_worst": n_worst, "maps": maps, "more": more_panels, "suffix": suffix}
-        files += draw_panels(net, dataset, paths, probabilities, marks, folder, **how)
-    return files
-
-
 def panel_drawer(
     cfg: DictConfig, folder: Path, data: KneeDataModule, run: Any
 ) -> Callable[[L.LightningModule, int], None]:
@@ -260,7 +209,7 @@ def panel_drawer(
         # with several processes, this one has graded some of the knees
         graded, logits = (torch.cat(found) for found in zip(*module.val_outputs, strict=True))
         rows, part = graded.numpy(), data.datasets["val"]
-        drawn = draw(
+        drawn = draw_graded(
             module.net,
             KneeDataset(part.images, part.rows[rows], part.grades[rows]),
             data.tables["val"]["path"].iloc[rows].tolist(),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,48 +11,23 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import InstantiationException
 from hydra.types import RunMode
-from hydra.utils import instantiate
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from koa_lightning.checkpoint import record as checkpoint
 from koa_lightning.config import overrides, trial
-from koa_lightning.config.compose import config_dir
-from koa_lightning.data.cache import Preprocessing, default_dir
+from koa_lightning.config.instantiate import made
+from koa_lightning.data.cache import default_dir
 from koa_lightning.data.datamodule import KneeDataModule
-from koa_lightning.data.split_settings import base_folder
 from koa_lightning.errors import InputError
-from koa_lightning.losses.base import GradeLoss
-from koa_lightning.losses.weights import class_weights
+from koa_lightning.losses.build import loss as build_loss
 from koa_lightning.models import net as net_module
 from koa_lightning.models import weights as w
+from koa_lightning.models.plan import Plan
 from koa_lightning.training import precision
 from koa_lightning.training.module import KneeGrader
 
 _IMITATED = ", imitated by a CPU without bf16"
-
-
-def made(node: Any, key: str, **more: Any) -> Any:
-    """Return the object that a part of the config describes.
-
-    Args:
-        node: With `_target_`.
-        key: Of the node, for messages.
-        more: Further arguments.
-
-    Raises:
-        InputError: It cannot be made with these settings.
-    """
-    try:
-        return instantiate(node, **more)
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, TypeError | ValueError | MisconfigurationException | ImportError) or cause is None:
-            reason = str(cause or error).strip().splitlines()[0]
-            raise InputError(f"{key}: {reason}; see conf/{key.split('.')[0]}/ for what it takes") from error
-        raise
 
 
 def check_device(accelerator: str) -> None:
@@ -67,31 +40,6 @@ def check_device(accelerator: str) -> None:
         raise InputError(f"trainer.accelerator={accelerator}: torch finds no GPU here; type trainer=cpu, or auto")
 
 
-def data_module(cfg: DictConfig, seed: int = 0, quiet: bool = False) -> KneeDataModule:
-    """Return the data module of a data config (`cfg.data`); nothing is read yet."""
-    known = inspect.signature(KneeDataModule).parameters
-    settings: dict[str, Any] = {str(k): v for k, v in cfg.items() if k in known and k != "source"}
-    settings |= {"base": base_folder(cfg.get("root"), cfg.get("table")), "seed": seed, "quiet": quiet}
-    preprocessing = Preprocessing(
-        cfg.image_size, cfg.fit, cfg.canonical_side, cfg.fix_polarity, float(cfg.top), float(cfg.bottom)
-    )
-    return KneeDataModule(made(cfg.source, "data.source"), preprocessing=preprocessing, **settings)
-
-
-def loss(cfg: DictConfig, counts: list[int]) -> GradeLoss:
-    """Return the loss; its class weights come from the grade counts of the train part."""
-    return made(cfg, "loss", class_weights=class_weights(cfg.class_weights, counts))
-
-
-def recorded_loss(record: Mapping[str, Any]) -> GradeLoss | None:
-    """Return the loss of a checkpoint; its code comes from the installed configs alone, None where none names it."""
-    target = record.get("loss")
-    targets = [OmegaConf.select(OmegaConf.load(file), "_target_") for file in (config_dir() / "loss").glob("*.yaml")]
-    if target not in targets:
-        return None
-    return loss(OmegaConf.create({**record["config"]["loss"], "_target_": target}), record["data"]["counts"]["train"])
-
-
 def spec(cfg: DictConfig, link: str) -> net_module.NetSpec:
     """Return what the network is built from (`cfg`: the whole config)."""
     model = cfg.model
@@ -101,11 +49,11 @@ def spec(cfg: DictConfig, link: str) -> net_module.NetSpec:
     )
 
 
-def plan(cfg: DictConfig, net: net_module.KneeNet, record: dict[str, Any] | None) -> precision.Plan:
+def plan(cfg: DictConfig, net: net_module.KneeNet, record: dict[str, Any] | None) -> Plan:
     """Return how to compute; a resumed run computes as it did."""
     cuda = torch.cuda.is_available() and cfg.trainer.accelerator != "cpu"
     if record is not None and cfg.trainer.precision == "auto":
-        chosen = precision.Plan(**record["plan"])
+        chosen = Plan(**record["plan"])
     else:
         chosen = _choose(cfg, net, cuda)
     reason = chosen.reason.removesuffix(_IMITATED)  # the run may go on elsewhere
@@ -116,7 +64,7 @@ def plan(cfg: DictConfig, net: net_module.KneeNet, record: dict[str, Any] | None
     return replace(chosen, reason=reason)
 
 
-def _choose(cfg: DictConfig, net: net_module.KneeNet, cuda: bool) -> precision.Plan:
+def _choose(cfg: DictConfig, net: net_module.KneeNet, cuda: bool) -> Plan:
     return precision.choose(
         net,
         name=cfg.model.name,
@@ -148,11 +96,9 @@ def steps(cfg: DictConfig, data: KneeDataModule) -> int:
     return max(1, accumulated) * cfg.trainer.max_epochs
 
 
-def grader(
-    cfg: DictConfig, data: KneeDataModule, resumed: checkpoint.Checkpoint | None
-) -> tuple[KneeGrader, precision.Plan]:
+def grader(cfg: DictConfig, data: KneeDataModule, resumed: checkpoint.Checkpoint | None) -> tuple[KneeGrader, Plan]:
     """Return the Lightning module, ready to train, and how it computes."""
-    objective = loss(cfg.loss, data.counts["train"])
+    objective = build_loss(cfg.loss, data.counts["train"])
     net_spec = spec(cfg, objective.link)
     weights = w.Weights(str(resumed.record["weights"])) if resumed else w.find(cfg.model.name, str(cfg.model.weights))
     net = net_module.build(net_spec, None if resumed else weights)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pandas as pd
-import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
+
+from koa_lightning.checkpoint.files import write_whole
 
 
 class History(Callback):
@@ -152,25 +152,11 @@ class Checkpoints(Checkpoint):
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and then moves it there, so that a killed run leaves the old one whole.
-
-    Lightning writes into the system's temporary folder, from where a file may have to be copied.
-    """
+    """Writes checkpoints by `write_whole`; Lightning's own way goes through the system's temporary folder."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint; an error of the disk names the file."""
-        file = Path(path)
-        part = file.with_name(f"{file.name}.part")
-        buffer = io.BytesIO()  # torch turns an error of the disk into one that does not say so
-        torch.save(checkpoint, buffer)
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(buffer.getbuffer())
-            part.replace(file)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            error.filename = str(file)
-            raise
+        write_whole(checkpoint, path)
 
 
 def _validated(trainer: L.Trainer) -> bool:

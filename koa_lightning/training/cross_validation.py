@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from koa_lightning.config import launch
 from koa_lightning.config.compose import plain
 from koa_lightning.config.run_folder import DONE_FILE, is_main, remember
+from koa_lightning.data.build import data_module
 from koa_lightning.errors import InputError
 from koa_lightning.metrics import predictions as table
 
@@ -49,7 +50,7 @@ def train_fold(cfg: DictConfig, overrides: list[str] | None = None) -> int:
         cfg: The config `train` of this fold; `out` is its folder.
         overrides: What `train` would be typed with, kept for `train ckpt=...`.
     """
-    from koa_lightning.train import train
+    from koa_lightning.training.run import train
 
     folder = Path(cfg.out)
     last = folder / "checkpoints" / "last.ckpt"
@@ -76,12 +77,11 @@ def _grade(cfg: DictConfig, folder: Path) -> None:
     import torch
 
     from koa_lightning.checkpoint import record as checkpoint
-    from koa_lightning.eval import grade_part
-    from koa_lightning.training import build
+    from koa_lightning.evaluation.evaluate import grade_part
 
     read = checkpoint.read(folder / "checkpoints" / "best.ckpt")
     # both parts, as in training: the cache is then the same one
-    data = build.data_module(cfg.data, cfg.seed, quiet=True).prepare(("train", "val"))
+    data = data_module(cfg.data, cfg.seed, quiet=True).prepare(("train", "val"))
     if data.fingerprint != read.record["data"]["fingerprint"]:
         raise InputError(f"{folder}: the data has changed since this fold was trained; start anew: fresh=true")
     gpu = torch.cuda.is_available() and cfg.trainer.accelerator != "cpu"
@@ -117,7 +117,7 @@ def check(cfg: DictConfig) -> int:
         said_already = contextlib.redirect_stderr(io.StringIO()) if fold else contextlib.nullcontext()
         try:
             with said_already:
-                rows = build.data_module(data).rows(("train", "val"))
+                rows = data_module(data).rows(("train", "val"))
         except InputError as error:
             raise InputError(f"fold {fold} of {cfg.data.folds}: {error}") from error
     return len(rows)
@@ -153,7 +153,7 @@ def collect(cfg: DictConfig, folder: Path, run: Any) -> dict[str, Any]:
     Raises:
         InputError: The folds were not trained on the same knees.
     """
-    from koa_lightning.eval import measure_table
+    from koa_lightning.evaluation.evaluate import measure_table
 
     places = [folder / f"fold_{fold}" for fold in range(cfg.data.folds)]
     records = [json.loads((place / FOLD_FILE).read_text()) for place in places]

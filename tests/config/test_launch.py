@@ -10,10 +10,11 @@ import pytest
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
-from koa_lightning import eval, predict, train
 from koa_lightning.config import launch as cli
 from koa_lightning.config import run_folder
 from koa_lightning.errors import InputError
+from koa_lightning.evaluation import evaluate, predict
+from koa_lightning.training import run as train
 
 HEAVY = ("torch", "lightning", "mlflow", "timm", "kornia", "torchmetrics", "matplotlib", "pandas")
 QUICK = f"""
@@ -80,7 +81,7 @@ def test_help_says_how_to_start(launch, place):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("main", [eval.main, predict.main])
+@pytest.mark.parametrize("main", [evaluate.main, predict.main])
 def test_help_of_the_others(main, launch):
     assert "Research use only" in "\n".join(launch(main, "--help").out)
 
@@ -129,12 +130,16 @@ def test_training_with_bad_input_is_one_line(arguments, start, fails, place, tin
 @pytest.mark.parametrize(
     ("main", "arguments", "start"),
     [
-        (eval.main, [], "error: ckpt: must be given; type ckpt=VALUE"),
-        (eval.main, ["ckpt=no where=.ckpt"], "error: ckpt=no where=.ckpt: there is no such file"),
-        (eval.main, ["ckpt=x", "split=testt"], "error: split=testt: must be one of test, val, train, auto_test, all"),
-        (eval.main, ["ckpt=x", "data=chenn"], "error: data=chenn: no such choice; did you mean 'chen2018'?"),
-        (eval.main, ["ckpt=runs:/12"], "error: runs:/12: must be runs:/ID"),
-        (eval.main, [f"ckpt=runs:/{'a' * 32}"], f"error: runs:/{'a' * 32}: no such run"),
+        (evaluate.main, [], "error: ckpt: must be given; type ckpt=VALUE"),
+        (evaluate.main, ["ckpt=no where=.ckpt"], "error: ckpt=no where=.ckpt: there is no such file"),
+        (
+            evaluate.main,
+            ["ckpt=x", "split=testt"],
+            "error: split=testt: must be one of test, val, train, auto_test, all",
+        ),
+        (evaluate.main, ["ckpt=x", "data=chenn"], "error: data=chenn: no such choice; did you mean 'chen2018'?"),
+        (evaluate.main, ["ckpt=runs:/12"], "error: runs:/12: must be runs:/ID"),
+        (evaluate.main, [f"ckpt=runs:/{'a' * 32}"], f"error: runs:/{'a' * 32}: no such run"),
         (predict.main, ["ckpt=x"], "error: input: must be given; type input=VALUE"),
         (predict.main, ["ckpt=x", "input=a, b [1]"], "error: a, b [1]: no image found"),
         (predict.main, ["ckpt=x", "input=a.png", "side=X"], "error: side=X: must be one of '', L, R"),

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from koa_lightning.config.compose import compose
+from koa_lightning.data import build as data_build
 from koa_lightning.data import cache, sources
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.audit import leakage, polarity
@@ -23,7 +24,6 @@ from koa_lightning.data.cache import Preprocessing
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.data.dataset import EpochSampler, KneeDataset
 from koa_lightning.errors import InputError
-from koa_lightning.training import build
 
 SIZE = 16
 PARTS = ("train", "val")
@@ -551,7 +551,7 @@ def test_every_data_config_makes_its_data_module(root, tmp_path):
     for name, more in overrides.items():
         usual = ["data.image_size=32", "data.batch_size=4", f"data.cache_dir={tmp_path / 'cache'}"]
         cfg = compose("train", [f"data={name}", *usual, *more])
-        data = build.data_module(cfg.data, seed=1, quiet=True).prepare(PARTS)
+        data = data_build.data_module(cfg.data, seed=1, quiet=True).prepare(PARTS)
         assert data.name == name
         assert data.preprocessing == Preprocessing(32)
         assert (data.batch_size, data.eval_batch_size, data.seed) == (4, 8, 1)
@@ -562,7 +562,7 @@ def test_every_data_config_makes_its_data_module(root, tmp_path):
 
 def test_drawn_knees_are_marked_whatever_the_data_are_called(tmp_path):
     overrides = ["data.name=mine", "data.source.n_patients=40", f"data.cache_dir={tmp_path}", "data.image_size=32"]
-    data = build.data_module(compose("train", overrides).data, quiet=True).prepare(PARTS)
+    data = data_build.data_module(compose("train", overrides).data, quiet=True).prepare(PARTS)
     assert (data.name, data.marks) == ("mine", ["phantom data"])
 
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from koa_lightning import split as entry
 from koa_lightning.config.compose import compose
+from koa_lightning.data import build as data_build
 from koa_lightning.data import manifest as mf
 from koa_lightning.data import split_table, splits
+from koa_lightning.data import write_split as entry
 from koa_lightning.errors import InputError
-from koa_lightning.training import build
 
 OPTIONS = ["data.image_size=16", "data.cache_dir=cache"]
 
@@ -33,7 +33,7 @@ def data(folder):
 
     def make(*more, root=folder):
         cfg = compose("train", ["data=folder", f"data.root='{root}'", *OPTIONS, *more])
-        return build.data_module(cfg.data, quiet=True)
+        return data_build.data_module(cfg.data, quiet=True)
 
     return make
 
@@ -273,8 +273,8 @@ def test_phantoms_need_no_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = ["data=phantom", "data.source.n_patients=30"]
     file = entry.split(compose("split", [*options, "out=out"]))["file"]
-    one = build.data_module(compose("train", options).data)
-    other = build.data_module(compose("train", [*options, *imported(file)]).data)
+    one = data_build.data_module(compose("train", options).data)
+    other = data_build.data_module(compose("train", [*options, *imported(file)]).data)
     assert one.manifest().equals(other.manifest())
 
 

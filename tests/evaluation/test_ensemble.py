@@ -9,15 +9,15 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from koa_lightning import eval
 from koa_lightning.checkpoint import record as checkpoint
 from koa_lightning.checkpoint import training_overlap
 from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
-from koa_lightning.eval import evaluate
 from koa_lightning.evaluation import ensemble
+from koa_lightning.evaluation import evaluate as eval
+from koa_lightning.evaluation.evaluate import evaluate
 from koa_lightning.metrics import predictions
-from koa_lightning.train import train
+from koa_lightning.training.run import train
 
 TINY = ["trainer.max_epochs=1", "explain=none", "tracking=none", "seed=1"]
 

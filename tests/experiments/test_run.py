@@ -180,7 +180,7 @@ def test_audits_are_kept_by_seed(tmp_path, monkeypatch):
         (out / "audit.json").write_text('{"exit_code": 1}')
         pd.DataFrame({"kind": ["same_pixels"] * n, "severity": [LEAKAGE] * n}).to_csv(out / "findings.csv")
 
-    monkeypatch.setattr("koa_lightning.audit.audit", answer)
+    monkeypatch.setattr("koa_lightning.reporting.audit.audit", answer)
     for seed in (2, 1, 2):
         file = tmp_path / f"at_random_{seed}.csv"
         assert leakage.audited("at_random", file, tmp_path)["leakage_findings"] == seed

@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from koa_lightning.data import manifest
 from koa_lightning.errors import InputError
-from koa_lightning.metrics import predictions
 from koa_lightning.metrics.graded import PROBABILITIES, of_table, patient_numbers
 
 
@@ -12,7 +12,7 @@ def test_knees_of_a_patient_share_a_number_and_one_without_is_alone():
     number, n = patient_numbers(rows)
     assert n == 4
     assert number.tolist() == [1, 0, 2, 3, 1, 0]
-    assert patient_numbers(rows[["patient"]].fillna(""))[1] == predictions.n_patients(rows.fillna(""))
+    assert patient_numbers(rows[["patient"]].fillna(""))[1] == manifest.n_patients(rows.fillna(""))
     assert patient_numbers(pd.DataFrame(index=range(3)))[1] == 3
 
 

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
+from koa_lightning.data import manifest
 from koa_lightning.data import manifest as mf
 from koa_lightning.metrics import predictions
 from koa_lightning.models import outputs
@@ -93,5 +94,5 @@ def test_an_empty_table_can_be_written(tmp_path):
 
 
 def test_patients_are_counted_once_and_unknown_ones_by_knee():
-    assert predictions.n_patients(pd.DataFrame({"patient": ["P1", "P1", "P2", "", ""]})) == 4
-    assert predictions.n_patients(pd.DataFrame({"patient": []})) == 0
+    assert manifest.n_patients(pd.DataFrame({"patient": ["P1", "P1", "P2", "", ""]})) == 4
+    assert manifest.n_patients(pd.DataFrame({"patient": []})) == 0

@@ -1,6 +1,6 @@
 import pytest
 
-from koa_lightning.evaluation.evaluate import Measured
+from koa_lightning.evaluation.results import Measured
 from koa_lightning.metrics.comparison import compare
 from koa_lightning.metrics.intervals import Interval, with_intervals
 from koa_lightning.metrics.readers import agreement

@@ -175,7 +175,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(typed, line, job, place):
 
 
 def test_a_sweep_needs_many_runs(launch, place):
-    from koa_lightning import train
+    from koa_lightning.training import run as train
 
     ended = launch(train.main, "sweep=tpe")
     assert (ended.code, ended.err) == (cli.BAD_INPUT, ["error: sweep=tpe: a sweep has many runs; type -m too"])

@@ -7,13 +7,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from koa_lightning import train
 from koa_lightning.checkpoint import find
 from koa_lightning.config import launch as cli
 from koa_lightning.config.compose import compose
 from koa_lightning.metrics import predictions
 from koa_lightning.sweeps import study as studies
 from koa_lightning.sweeps import together
+from koa_lightning.training import run as train
 
 SEEDS = ["-m", "sweep=grid", "hydra/launcher=basic", "seed=1,2", "out=here", "sweep.ensemble=true"]
 SHORT = ["trainer.max_epochs=1", "explain=none", "tracking=none"]

@@ -53,7 +53,7 @@ GRADCAM = {"method": "gradcam", "target": "grade", "link": "softmax"}
 
 def draw(graded, folder, **options):
     options = {"maps": GRADCAM, **options}
-    return [file.name for file in after_fit.draw(*graded, ["phantom data"], folder, title="test", **options)]
+    return [file.name for file in panels.draw_graded(*graded, ["phantom data"], folder, title="test", **options)]
 
 
 def test_what_is_drawn(graded, tmp_path):
@@ -95,7 +95,7 @@ def test_the_counts_are_true_by_predicted(graded, tmp_path, monkeypatch):
     monkeypatch.setattr(
         after_fit.figures, "confusion_matrix_figure", lambda counts, *args: seen.append(counts) or figure(counts, *args)
     )
-    after_fit.draw(net, dataset, paths, logits, [], tmp_path, title="", n_worst=None, maps=GRADCAM)
+    panels.draw_graded(net, dataset, paths, logits, [], tmp_path, title="", n_worst=None, maps=GRADCAM)
     assert seen[0][0].tolist() == [0, 1, 0, 0, 0]
     assert seen[0][2].tolist() == [1, 0, 1, 0, 0]
 
@@ -103,7 +103,7 @@ def test_the_counts_are_true_by_predicted(graded, tmp_path, monkeypatch):
 def test_nothing_is_drawn_without_a_known_grade(graded, tmp_path):
     net, dataset, paths, logits = graded
     unknown = KneeDataset(dataset.images, dataset.rows, np.full(7, -1))
-    assert after_fit.draw(net, unknown, paths, logits, [], tmp_path, title="", n_worst=3, maps=GRADCAM) == []
+    assert panels.draw_graded(net, unknown, paths, logits, [], tmp_path, title="", n_worst=3, maps=GRADCAM) == []
 
 
 def test_the_network_is_left_as_it_was(graded, tmp_path):

@@ -9,7 +9,10 @@ from omegaconf import OmegaConf
 
 from koa_lightning import losses
 from koa_lightning.config.compose import choices_of, compose, plain, without_targets
+from koa_lightning.config.instantiate import made
+from koa_lightning.data import build as data_build
 from koa_lightning.errors import InputError
+from koa_lightning.losses import build as losses_build
 from koa_lightning.training import build
 from koa_lightning.training import precision as speed
 
@@ -20,7 +23,7 @@ def prepared(alone, tiny):
 
     def make(*overrides):
         cfg = tiny.config(*overrides)
-        return cfg, build.data_module(cfg.data, cfg.seed, cfg.quiet).prepare(("train", "val"))
+        return cfg, data_build.data_module(cfg.data, cfg.seed, cfg.quiet).prepare(("train", "val"))
 
     return make
 
@@ -38,20 +41,20 @@ def test_what_cannot_be_made_is_one_line(node, line):
     if torch.cuda.is_available() and "accelerator" in node:
         pytest.skip("has a GPU")
     with pytest.raises(InputError, match=line) as caught:
-        build.made(OmegaConf.create(node), "loss")
+        made(OmegaConf.create(node), "loss")
     assert "\n" not in str(caught.value)
     assert str(caught.value).endswith("; see conf/loss/ for what it takes")
 
 
 def test_the_line_of_an_object_itself_stays():
     with pytest.raises(Exception) as caught:
-        build.made(OmegaConf.create({"_target_": "koa_lightning.training.ema.WarmEMA", "decay": 2}), "callbacks.ema")
+        made(OmegaConf.create({"_target_": "koa_lightning.training.ema.WarmEMA", "decay": 2}), "callbacks.ema")
     assert str(caught.value.__cause__).startswith("callbacks.ema.decay=2")
 
 
 def test_a_fault_is_not_dressed_up():
     with pytest.raises(Exception) as caught:
-        build.made(OmegaConf.create({"_target_": "operator.truediv", "_args_": [1, 0]}), "loss")
+        made(OmegaConf.create({"_target_": "operator.truediv", "_args_": [1, 0]}), "loss")
     assert not isinstance(caught.value, InputError)
 
 
@@ -75,7 +78,7 @@ def test_the_loss_of_a_checkpoint_is_that_of_the_run(choice, tiny):
     record = {
         "loss": cfg.loss._target_, "config": without_targets(plain(cfg)), "data": {"counts": {"train": counts}},
     }  # fmt: skip
-    loss, rebuilt = build.loss(cfg.loss, counts), build.recorded_loss(record)
+    loss, rebuilt = losses_build.loss(cfg.loss, counts), losses_build.recorded_loss(record)
     logits = torch.randn(6, 4 if loss.link == "corn" else 5, generator=torch.Generator().manual_seed(0))
     grade = torch.tensor([0, 1, 2, 3, 4, 2])
     assert type(loss).__name__ in losses.__all__
@@ -85,7 +88,7 @@ def test_the_loss_of_a_checkpoint_is_that_of_the_run(choice, tiny):
 @pytest.mark.parametrize("target", [None, "os.system", "koa_lightning.losses.Unknown", ["os.system"]])
 def test_code_of_a_checkpoint_s_loss_comes_from_the_configs_alone(target):
     record = {"loss": target, "config": {"loss": {"command": "x"}}, "data": {"counts": {"train": [1] * 5}}}
-    assert build.recorded_loss(record) is None
+    assert losses_build.recorded_loss(record) is None
 
 
 def test_class_weights_come_from_the_train_part(prepared):

@@ -13,12 +13,12 @@ from koa_lightning.errors import InputError
 from koa_lightning.losses.corn import Corn
 from koa_lightning.models.inference import grade_batches, grade_logits
 from koa_lightning.models.net import NetSpec
+from koa_lightning.models.plan import Plan
 from koa_lightning.training import schedules
 from koa_lightning.training.augmentation import KneeAugment
 from koa_lightning.training.callbacks import History
 from koa_lightning.training.ema import WarmEMA
 from koa_lightning.training.mixup import Mix
-from koa_lightning.training.precision import Plan
 from koa_lightning.training.resizing import Resize
 
 CPU = torch.device("cpu")

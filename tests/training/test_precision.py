@@ -11,10 +11,12 @@ import torch
 from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 
+from koa_lightning.models import plan
 from koa_lightning.models.cpu import norm, pixels
 from koa_lightning.models.net import NetSpec, build
+from koa_lightning.models.plan import Plan
 from koa_lightning.training import precision as speed
-from koa_lightning.training.precision import Plan, choose
+from koa_lightning.training.precision import choose
 
 
 @pytest.fixture
@@ -240,7 +242,7 @@ def test_runs_that_remember_at_once_lose_nothing(tmp_path):
 
 def test_the_allocator_is_tuned_before_torch_is_imported():
     code = (
-        "import sys; from koa_lightning import speed; done = speed.tune_allocator();"
+        "import sys; from koa_lightning.config import allocator; done = allocator.tune_allocator();"
         "assert 'torch' not in sys.modules; print(done)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
@@ -252,7 +254,7 @@ def test_the_allocator_is_tuned_before_torch_is_imported():
 @pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="a kernel without huge pages")
 def test_the_heap_may_lie_on_huge_pages_and_costs_no_memory():
     code = (
-        "from koa_lightning import speed; speed.tune_allocator(); text = open('/proc/self/smaps').read();"
+        "from koa_lightning.config import allocator; allocator.tune_allocator(); text = open('/proc/self/smaps').read();"
         "heap = text[text.index('[heap]'):].split('VmFlags:');"
         "print('hg' in heap[1].split() or 'hg' in heap[2].split());"
         "print(int(open('/proc/self/statm').read().split()[1]) * 4096 >> 20)"
@@ -266,4 +268,4 @@ def test_the_heap_may_lie_on_huge_pages_and_costs_no_memory():
 
 def test_the_processor_has_a_name():
     assert speed.cpu_name()
-    assert isinstance(speed.cpu_has_bf16(), bool)
+    assert isinstance(plan.cpu_has_bf16(), bool)

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from koa_lightning import report
 from koa_lightning.checkpoint import record as checkpoint
 from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
-from koa_lightning.eval import evaluate
+from koa_lightning.evaluation import report
+from koa_lightning.evaluation.evaluate import evaluate
 from koa_lightning.metrics import predictions as table
 from koa_lightning.reporting import provenance, report_data
 from koa_lightning.reporting.report import page

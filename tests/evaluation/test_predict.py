@@ -13,13 +13,12 @@ from PIL import Image
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from koa_lightning import predict
 from koa_lightning.checkpoint import record
 from koa_lightning.config import launch as cli
 from koa_lightning.config.compose import compose
 from koa_lightning.data.images import MAX_BYTES, read_image
 from koa_lightning.errors import InputError
-from koa_lightning.evaluation import predictor
+from koa_lightning.evaluation import predict, predictor
 from koa_lightning.metrics import predictions
 
 TABLE = [
@@ -285,7 +284,7 @@ def test_a_file_and_a_pattern(mixed, grade):
 
 
 def test_eval_and_predict_agree(knees, grade, trained, tmp_path):
-    from koa_lightning.eval import evaluate
+    from koa_lightning.evaluation.evaluate import evaluate
 
     overrides = ["data=folder", f"data.root='{knees}'", "split=all", "explain=none", "tracking=none"]
     evaluate(compose("eval", [f"ckpt={trained.best}", f"out='{tmp_path}/evaluated'", "report=false", *overrides]))

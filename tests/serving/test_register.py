@@ -12,9 +12,10 @@ import pytest
 import requests
 from PIL import Image
 
-from koa_lightning import eval, predict, register
-from koa_lightning.server import end
+from koa_lightning.evaluation import evaluate, predict
+from koa_lightning.serving import register
 from koa_lightning.tracking.postgres import free_port
+from koa_lightning.tracking.server import end
 from koa_lightning.tracking.store import why_unreachable
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -51,7 +52,7 @@ def test_from_a_run_to_predictions(launch, log_run, write_checkpoint, knees, pla
         (register.main, ["run=empty", "tracking.uri=http://127.0.0.1:9"], "error: tracking.uri=http://127.0.0.1:9: "),
         (register.main, ["run=empty", "nmae=x"], "error: nmae: no such key in the configuration; did you mean 'name'?"),
         (predict.main, ["ckpt=models:/x@y", "input=here"], "error: models:/x@y: no model 'x' (there are: none)"),
-        (eval.main, ["ckpt=models:/x"], "error: models:/x: must be models:/NAME@ALIAS or models:/NAME/VERSION"),
+        (evaluate.main, ["ckpt=models:/x"], "error: models:/x: must be models:/NAME@ALIAS or models:/NAME/VERSION"),
     ],
 )
 def test_bad_input_is_one_line(main, arguments, start, launch, log_run, knees):

@@ -13,15 +13,15 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from koa_lightning import cross_validate, train
 from koa_lightning.config import launch as cli
 from koa_lightning.config import overrides, run_folder
 from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
-from koa_lightning.eval import measure_table
+from koa_lightning.evaluation.evaluate import measure_table
 from koa_lightning.metrics import predictions
-from koa_lightning.sweeps import processes
+from koa_lightning.sweeps import cross_validate, processes
 from koa_lightning.training import cross_validation
+from koa_lightning.training import run as train
 
 SECONDS = 300  # what takes longer hangs
 TINY = [

@@ -4,21 +4,21 @@ import shlex
 import pytest
 from hydra.core.hydra_config import HydraConfig
 
-from koa_lightning import reproduce, train
 from koa_lightning.config import overrides
 from koa_lightning.config.compose import compose
 from koa_lightning.tracking.store import open_store
+from koa_lightning.training import reproduce, run
 
 
 def train_here(arguments):
     """Train in this process, not in a new one, which would import everything again."""
     HydraConfig.instance().cfg = None
-    return train.train(compose("train", overrides.quote_paths(arguments[2:])))["exit_code"]
+    return run.train(compose("train", overrides.quote_paths(arguments[2:])))["exit_code"]
 
 
 @pytest.fixture
 def first(launch, place, tiny):
-    ended = launch(train.main, *tiny.overrides, "trainer.max_epochs=1", "name=first", "out=old run", "explain=none")
+    ended = launch(run.main, *tiny.overrides, "trainer.max_epochs=1", "name=first", "out=old run", "explain=none")
     assert ended.code == 0, ended.err
     return open_store(None, place / "mlruns", create=False).client()
 

@@ -14,14 +14,14 @@ import pytest
 from PIL import Image
 from pydicom.uid import RLELossless
 
-from koa_lightning import predict, prepare
 from koa_lightning.config import launch as cli
 from koa_lightning.config.compose import compose
 from koa_lightning.data import sources
 from koa_lightning.data.find_images import find_images
 from koa_lightning.data.phantom.manifest import draw_phantoms
-from koa_lightning.data.prepare import names
+from koa_lightning.data.prepare import names, prepare
 from koa_lightning.errors import InputError
+from koa_lightning.evaluation import predict
 
 FILES = {"knees.csv", "record.jsonl", "failed.json", ".lock"}
 

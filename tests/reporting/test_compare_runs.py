@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from koa_lightning import compare
 from koa_lightning.config import overrides
 from koa_lightning.errors import InputError
+from koa_lightning.reporting import compare_runs
 
 
 @pytest.mark.parametrize(
@@ -22,21 +22,21 @@ from koa_lightning.errors import InputError
     ],
 )
 def test_words_that_are_no_settings_are_runs(typed, expected):
-    assert compare.with_runs(typed) == expected
+    assert compare_runs.with_runs(typed) == expected
 
 
 def test_runs_named_in_two_ways():
     with pytest.raises(InputError, match="a: name all runs as words, or all by runs="):
-        compare.with_runs(["a", "runs=[b]"])
+        compare_runs.with_runs(["a", "runs=[b]"])
 
 
 @given(st.lists(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), min_size=1), min_size=1, max_size=3))
 def test_any_name_arrives_as_it_was_typed(names):
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    words = [name for name in names if not compare._SETTING.fullmatch(name)]
+    words = [name for name in names if not compare_runs._SETTING.fullmatch(name)]
     if words:
-        (item,) = compare.with_runs(words)
+        (item,) = compare_runs.with_runs(words)
         parsed = OverridesParser.create().parse_override(item).value()
         assert [str(getattr(value, "text", value)) for value in parsed] == words
         assert overrides.key(item) == "runs"
@@ -56,7 +56,7 @@ def two(log_run):
 
 
 def test_two_runs(launch, two, place):
-    ended = launch(compare.main, "a", two[1], "out=cmp")
+    ended = launch(compare_runs.main, "a", two[1], "out=cmp")
     assert (ended.code, ended.err) == (0, [])
     text = "\n".join(ended.out)
     assert "optimizer.lr" in text and "seed" not in text and "-0.1000" in text
@@ -74,7 +74,7 @@ def test_two_runs(launch, two, place):
 
 def test_the_best_is_bold_where_there_is_one():
     names = ["test/accuracy", "test/brier", "test/mae_low", "best/epoch", "trust_test/set_coverage"]
-    shown = compare._table("metrics", pd.DataFrame({"name": names, "a": [0.5] * 5, "b": [0.75] * 5}), ["a", "b"])
+    shown = compare_runs._table("metrics", pd.DataFrame({"name": names, "a": [0.5] * 5, "b": [0.75] * 5}), ["a", "b"])
     bold = [[cell.startswith("[bold]") for cell in column.cells] for column in shown.columns[1:]]
     assert bold == [[False, True, True, False, False], [True, False, False, False, False]]
 
@@ -82,7 +82,7 @@ def test_the_best_is_bold_where_there_is_one():
 def test_the_same_settings_twice_and_no_curves(launch, log_run):
     for name in "ab":
         log_run(name, params={"seed": 1})
-    ended = launch(compare.main, "a", "b", "out=cmp")
+    ended = launch(compare_runs.main, "a", "b", "out=cmp")
     assert ended.code == 0
     assert "nothing differs in config, data, code, machine" in ended.out
     assert ended.out[-1].endswith("compare.csv")
@@ -92,7 +92,7 @@ def test_many_runs_have_a_line_each(launch, log_run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     for i in range(6):
         log_run(f"job lr={i}", params={"optimizer.lr": i, "seed": 3}, metrics={"best/mae": i / 10, "best/f1_0": 0.1})
-    ended = launch(compare.main, "search=metrics.`best/mae` >= 0", "out=cmp")
+    ended = launch(compare_runs.main, "search=metrics.`best/mae` >= 0", "out=cmp")
     assert (ended.code, ended.err) == (0, [])
     lines = [line for line in ended.out if "job lr=" in line]
     assert len(lines) == 6 and "0.5000" in lines[5] and "f1_0" not in "\n".join(ended.out)
@@ -114,7 +114,7 @@ def test_many_runs_have_a_line_each(launch, log_run, monkeypatch):
     ],
 )
 def test_bad_input_is_one_line(arguments, start, launch, two, place):
-    ended = launch(compare.main, *arguments)
+    ended = launch(compare_runs.main, *arguments)
     assert (ended.code, len(ended.err)) == (2, 1), ended.err
     assert ended.err[0].startswith(start)
     assert not (place / "outputs").exists() or not list((place / "outputs").iterdir())

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from koa_lightning import sweep_report
 from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
-from koa_lightning.sweep_report import main, report
 from koa_lightning.sweeps import best
+from koa_lightning.sweeps import report as sweep_report
 from koa_lightning.sweeps.parent import Parent
+from koa_lightning.sweeps.report import main, report
 from koa_lightning.tracking.run import start_run
 from koa_lightning.tracking.store import open_store
 
@@ -61,7 +61,7 @@ def test_the_best_file_composes_to_the_best_trial(made_study, database, launch, 
     assert out[-2] == f"settings of trial {study.best_trial.number}: experiments/my-sweep-1/best.yaml; train with them:"
     arguments = shlex.split(out[-1].strip().removeprefix("python -m koa_lightning.train "))
 
-    from koa_lightning.train import main as train
+    from koa_lightning.training.run import main as train
 
     from_file = launch(train, *arguments, "out=x", "--cfg", "job")
     typed = launch(train, *study.best_trial.user_attrs["overrides"], "out=x", "--cfg", "job")

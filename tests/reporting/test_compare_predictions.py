@@ -4,11 +4,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from koa_lightning import compare_predictions as entry
-from koa_lightning.compare_predictions import compare_predictions, with_names
 from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
 from koa_lightning.metrics import comparison
+from koa_lightning.reporting import compare_predictions as entry
+from koa_lightning.reporting.compare_predictions import compare_predictions, with_names
 
 FAST = "n_resamples=100"
 

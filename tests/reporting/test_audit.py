@@ -13,15 +13,15 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image, ImageDraw, ImageFont
 
-from koa_lightning import audit as entry
 from koa_lightning.checkpoint import record
 from koa_lightning.config.compose import compose
 from koa_lightning.config.overrides import quote
 from koa_lightning.data.audit.findings import KINDS
 from koa_lightning.data.phantom.manifest import draw_phantoms, phantom_manifest
 from koa_lightning.errors import InputError
+from koa_lightning.reporting import audit as entry
 from koa_lightning.reporting import audit_page
-from koa_lightning.train import train
+from koa_lightning.training.run import train
 
 CLEAN = {"train": range(7), "val": range(7, 11), "test": range(11, 14)}  # patients
 

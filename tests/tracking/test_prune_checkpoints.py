@@ -1,6 +1,6 @@
 import pytest
 
-from koa_lightning import prune_checkpoints
+from koa_lightning.tracking import prune_checkpoints
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from koa_lightning import explain_tests as module
 from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
-from koa_lightning.eval import evaluate
+from koa_lightning.evaluation import explain_tests as module
+from koa_lightning.evaluation.evaluate import evaluate
 
 FEW = ["explain=cam", "explain.n_tested=10", "explain.n_road=1", "quiet=true"]
 VERDICTS = ["deletion", "insertion", "road", "sanity", "noise", "localisation", "shortcut"]

@@ -9,13 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from koa_lightning import calibrate, predict
 from koa_lightning.checkpoint import fitted
 from koa_lightning.checkpoint import record as checkpoint
 from koa_lightning.config import launch as cli
 from koa_lightning.config.compose import compose
-from koa_lightning.eval import evaluate
-from koa_lightning.evaluation import predictor
+from koa_lightning.evaluation import calibrate, predict, predictor
+from koa_lightning.evaluation.evaluate import evaluate
 from koa_lightning.metrics import predictions
 from koa_lightning.uncertainty import fit
 

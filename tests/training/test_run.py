@@ -14,15 +14,15 @@ import yaml
 from lightning.pytorch.callbacks import Callback
 from mlflow import MlflowClient
 
-from koa_lightning import train as module
 from koa_lightning.checkpoint import record as checkpoint
 from koa_lightning.config import launch as cli
 from koa_lightning.config import run_folder
 from koa_lightning.config.compose import compose, plain
 from koa_lightning.errors import InputError
 from koa_lightning.tracking.entries import flatten
-from koa_lightning.train import train
 from koa_lightning.training import after_fit
+from koa_lightning.training import run as module
+from koa_lightning.training.run import train
 
 NAMES = {
     "loss", "accuracy", "balanced_accuracy", "f1_macro", "f1_0", "f1_1", "f1_2", "f1_3", "f1_4", "quadratic_kappa",

@@ -1,0 +1,33 @@
+"""From a part of a config with `_target_` to the object it describes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+
+from koa_lightning.errors import InputError
+
+
+def made(node: Any, key: str, **more: Any) -> Any:
+    """Return the object that a part of the config describes.
+
+    Args:
+        node: With `_target_`.
+        key: Of the node, for messages.
+        more: Further arguments.
+
+    Raises:
+        InputError: It cannot be made with these settings.
+    """
+    try:
+        return instantiate(node, **more)
+    except InstantiationException as error:
+        cause = error.__cause__
+        # Lightning's own error, by name: importing it here would make every command pay for Lightning
+        is_misconfigured = type(cause).__name__ == "MisconfigurationException"
+        if isinstance(cause, TypeError | ValueError | ImportError) or is_misconfigured or cause is None:
+            reason = str(cause or error).strip().splitlines()[0]
+            raise InputError(f"{key}: {reason}; see conf/{key.split('.')[0]}/ for what it takes") from error
+        raise

@@ -1,0 +1,24 @@
+"""From a data config to the data module; nothing is read yet."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from omegaconf import DictConfig
+
+from koa_lightning.config.instantiate import made
+from koa_lightning.data.cache import Preprocessing
+from koa_lightning.data.datamodule import KneeDataModule
+from koa_lightning.data.split_settings import base_folder
+
+
+def data_module(cfg: DictConfig, seed: int = 0, quiet: bool = False) -> KneeDataModule:
+    """Return the data module of a data config (`cfg.data`); nothing is read yet."""
+    known = inspect.signature(KneeDataModule).parameters
+    settings: dict[str, Any] = {str(k): v for k, v in cfg.items() if k in known and k != "source"}
+    settings |= {"base": base_folder(cfg.get("root"), cfg.get("table")), "seed": seed, "quiet": quiet}
+    preprocessing = Preprocessing(
+        cfg.image_size, cfg.fit, cfg.canonical_side, cfg.fix_polarity, float(cfg.top), float(cfg.bottom)
+    )
+    return KneeDataModule(made(cfg.source, "data.source"), preprocessing=preprocessing, **settings)

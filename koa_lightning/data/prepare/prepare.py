@@ -1,0 +1,117 @@
+"""DICOM and other images to PNG that names nobody: `python -m koa_lightning.prepare input=FOLDER output=FOLDER`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from koa_lightning import DISCLAIMER
+from koa_lightning.config import launch
+from koa_lightning.config.compose import validate
+from koa_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    from koa_lightning.data.prepare.names import Key
+    from koa_lightning.data.prepare.record import Record
+    from koa_lightning.data.prepare.run import Outcome
+
+
+def prepare(cfg: DictConfig) -> dict[str, Any]:
+    """Write 16-bit PNG files, `knees.csv`, `record.jsonl` and `failed.json`; what is there already is not made again.
+
+    Args:
+        cfg: The config `prepare`, composed.
+
+    Returns:
+        `exit_code` (1 where a file was left out), `n_made`, `n_there`, `n_failed`, `n_knees`, `out`.
+
+    Raises:
+        InputError: No image at all, none that can be read, or a wrong key, grade table or folder.
+    """
+    validate(cfg)
+    from filelock import FileLock, Timeout
+
+    from koa_lightning.data.find_images import find_images
+    from koa_lightning.data.prepare.grades import read_grades
+    from koa_lightning.data.prepare.names import find_key
+
+    folder = Path(cfg.out if cfg.output else ".")  # `output` is looked at, so that a missing one is named
+    _check_folders(str(cfg.input), folder)
+    paths = find_images(str(cfg.input))
+    key = find_key(cfg.key_file, folder)
+    grades = read_grades(cfg.grades, key) if cfg.grades else None
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return _prepare(cfg, paths, folder, key, grades)
+    except Timeout:
+        raise InputError(f"output={folder}: another run is writing to it; wait for it, or name another") from None
+
+
+def _check_folders(where: str, folder: Path) -> None:
+    source = Path(where).expanduser()
+    if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+        raise InputError(f"output={folder}: lies in the input, and would be read by the next run; name another folder")
+
+
+def _prepare(
+    cfg: DictConfig, paths: list[Path], folder: Path, key: Key, grades: dict[tuple[str, str], int] | None
+) -> dict[str, Any]:
+    from koa_lightning.data.prepare.record import Record, write_tables
+    from koa_lightning.data.prepare.run import Outcome, Settings, prepare_files
+
+    record = Record(folder, key.mark)
+    settings = Settings(cfg.spacing, cfg.films, cfg.crop, cfg.burnt_in)
+    outcome = Outcome()
+    try:
+        prepare_files(paths, record, key, settings, outcome, cfg.quiet)
+    except KeyboardInterrupt:
+        print(f"{outcome.made} pictures are made; the same command goes on", file=sys.stderr)
+        raise
+    finally:  # what is done is kept, and can be used
+        for line in outcome.messages:
+            launch.say_error(line)
+        record.drop_missing()
+        record.close()
+        counts = write_tables(record, grades)
+        (folder / "failed.json").write_text(json.dumps(outcome.failed, indent=1))
+    if not record.rows:
+        more = f" (and {len(outcome.messages) - 1} more)" if len(outcome.messages) > 1 else ""
+        raise InputError(f"input={cfg.input}: no image that can be taken; see above{more}")
+    _say(folder, record, outcome, counts, key, grades is not None)
+    return {
+        "exit_code": launch.PARTLY if outcome.failed else launch.DONE,
+        "n_made": outcome.made,
+        "n_there": outcome.there,
+        "n_failed": len(outcome.failed),
+        "n_knees": counts["knees"],
+        "out": str(folder),
+    }
+
+
+def _say(folder: Path, record: Record, outcome: Outcome, counts: Counter[str], key: Key, graded: bool) -> None:
+    rows = record.rows.values()
+    for n, words in (
+        (outcome.twins, "files hold the same as another and were taken once"),
+        (outcome.strangers, "pictures in the output are of files that are not in this input; they stay"),
+        (outcome.removed, "pictures of a run before were deleted, as their files are left out now"),
+        (sum(row.patient_from == "content" for row in rows), "pictures tell no patient: each counts as one of its own"),
+        (sum(row.side == "" for row in rows), "pictures tell no side"),
+        (sum(row.spacing_mm is None for row in rows), "pictures tell no pixel spacing"),
+        (counts["ungraded"], "pictures have no grade in the table; they are in ungraded.csv"),
+    ):
+        if n:
+            print(f"WARNING: {n} {words}", file=sys.stderr)
+    patients = len({row.patient for row in rows})
+    print(f"{outcome.made} made, {outcome.there} there already, {len(outcome.failed)} left out")
+    print(f"{len(rows)} pictures of {patients} patients, named by the key {key.origin}")
+    table = shlex.quote(f"data.table={folder / 'knees.csv'}")
+    print("train on them: data=table " + table if graded else f"grade them: input={shlex.quote(str(folder))}")
+    print(f"{DISCLAIMER}; text in the pixels is not removed: look at the pictures before you pass them on")
+    print(f"written to {folder}", flush=True)

@@ -1,0 +1,73 @@
+"""Test the heat maps of a checkpoint: `python -m koa_lightning.explain_tests ckpt=FILE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from koa_lightning import DISCLAIMER
+from koa_lightning.config.compose import validate
+from koa_lightning.errors import InputError
+from koa_lightning.evaluation import evaluate as evaluation
+
+RANDOMISED = "random weights in place of the checkpoint's"
+_FOR_STATISTICS = 128  # knees
+
+
+def explain_tests(cfg: DictConfig) -> dict[str, Any]:
+    """Test the explanations of a checkpoint on a part; write, draw, log and say what was found.
+
+    Args:
+        cfg: The config `explain_tests`, composed.
+
+    Returns:
+        What `explanations.json` holds, see `koa_lightning.explain.examine`, and `out`.
+
+    Raises:
+        InputError: Whatever the user can put right.
+    """
+    validate(cfg)
+    if cfg.split not in ("val", "train"):
+        raise InputError(
+            f"split={cfg.split}: eval alone opens that part; type python -m koa_lightning.eval ckpt={cfg.ckpt} "
+            f"split={cfg.split} explain.tests=true"
+        )
+    if not cfg.explain.enabled:
+        raise InputError("explain=none: there are no maps to test; type explain=gradcam")
+    import torch
+
+    from koa_lightning.checkpoint import record
+    from koa_lightning.evaluation import data as evaluation_data
+    from koa_lightning.evaluation.explanations import record_tests
+    from koa_lightning.explain import cam, sanity
+    from koa_lightning.tracking.find import find_checkpoint
+    from koa_lightning.tracking.none import NoRun
+
+    folder = Path(cfg.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    read = record.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
+    net = read.network()
+    cam.check(net, read.preprocessing.image_size, "koa_lightning.eval", **cam.asked(cfg.explain, net))
+    data = evaluation_data.data_of(cfg, read, cfg.split)
+    marks = list(dict.fromkeys([*read.marks, *data.marks]))
+    if cfg.randomised:
+        knees = data.datasets[cfg.split]
+        some = knees.__getitems__(range(min(len(knees), _FOR_STATISTICS)))["image"].float() / 255
+        sanity.randomise_all(net, some, data.eval_batch_size)
+        marks.append(RANDOMISED)
+    run = NoRun() if cfg.randomised else evaluation.run_of(cfg, read, data, marks)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    status = "FAILED"
+    try:
+        how = {"marks": marks, "checkpoint": str(read.path), "epoch": read.epoch, "quiet": cfg.quiet}
+        results = record_tests(net.to(device), data, cfg.split, cfg.explain, folder, run, **how)
+        status = "FINISHED"
+    finally:
+        run.close(status)
+    for mark in marks:
+        print(f"WARNING: these results carry the mark: {mark}")
+    print(DISCLAIMER)
+    print(f"written to {folder}: explanations.json, explanations.csv, explanations.png")
+    return {**results, "out": str(folder)}

@@ -1,0 +1,255 @@
+"""Grade radiographs: `python -m koa_lightning.predict ckpt=FILE input=FILE|FOLDER|'GLOB'`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from koa_lightning import DISCLAIMER
+from koa_lightning.config import launch
+from koa_lightning.config.compose import validate
+from koa_lightning.errors import InputError, naming
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from PIL.Image import Image
+
+    from koa_lightning.checkpoint.record import Checkpoint
+    from koa_lightning.models.net import KneeNet
+
+_LONGEST = 200  # bytes of a file's name, so that something can be added: file systems take 255
+
+
+def predict(cfg: DictConfig) -> dict[str, Any]:
+    """Grade images; write a table, a JSON file and an overlay a file.
+
+    Args:
+        cfg: The config `predict`, composed.
+
+    Returns:
+        `exit_code` (1 where a file could not be read, 130 where it was interrupted), `n_graded`, `n_failed`, `out`.
+
+    Raises:
+        InputError: No image at all, none that can be read, or a checkpoint that cannot be read.
+        OSError: The disk is full; what was graded before is in `predictions.csv`.
+    """
+    validate(cfg)
+    if cfg.batch_size is None:
+        raise InputError("batch_size=null: must be a whole number from 1 to 65536")
+    import pandas as pd
+
+    from koa_lightning.checkpoint import record
+    from koa_lightning.data.find_images import find_images
+    from koa_lightning.evaluation import predictor
+    from koa_lightning.explain import cam
+    from koa_lightning.tracking.find import find_checkpoint
+
+    paths = find_images(str(cfg.input), without=Path(cfg.out))
+    read = record.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
+    predictor.settle(cfg, read.record)
+    net = read.network()
+    if _draws(cfg):
+        cam.check(net, read.preprocessing.image_size, "overlays=false", **cam.asked(cfg.explain, net))
+    folder = Path(cfg.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    tables: list[pd.DataFrame] = []
+    failed: dict[str, str] = {}
+    stopped = False
+    try:
+        for start in range(0, len(paths), cfg.batch_size):
+            some = paths[start : start + cfg.batch_size]
+            for rows in _grade_some(cfg, net, read, some, folder, failed):
+                _append(rows, folder / "predictions.csv", anew=not tables)
+                tables.append(rows)
+            if not cfg.quiet and len(paths) > cfg.batch_size:
+                print(f"{min(start + cfg.batch_size, len(paths))} of {len(paths)}", flush=True)
+    except KeyboardInterrupt:  # what is graded by now may have taken hours
+        if not tables:
+            raise
+        stopped = True
+    except OSError:
+        if tables:
+            print(f"{sum(map(len, tables))} of {len(paths)} graded; they are in {folder / 'predictions.csv'}")
+        raise
+    if not tables:
+        more = f" (and {len(failed) - 1} more that cannot be read)" if len(failed) > 1 else ""
+        raise InputError(f"input={cfg.input}: no image that can be read: {next(iter(failed.values()))}{more}")
+    for line in failed.values():
+        launch.say_error(line)
+    with naming(folder / "failed.json"):
+        (folder / "failed.json").write_text(json.dumps(failed, indent=1))
+    rows = pd.concat(tables, ignore_index=True)
+    n_left = len(paths) - len(failed) - len(rows)
+    _write(rows, read, cfg, folder, n_left)
+    for mark in read.marks:
+        print(f"WARNING: the model carries the mark: {mark}")
+    canonical, n_unknown = read.preprocessing.canonical_side, int((rows["side"] == "").sum())
+    if canonical and n_unknown:
+        print(
+            f"WARNING: the model mirrors knees to {canonical}, the side of {n_unknown} of {len(rows)} is not known: "
+            "they stayed as they are; for images of one side type side=L or side=R"
+        )
+    for line in predictor.warnings(read.record, rows, cfg.refer_below):
+        print(f"WARNING: {line}")
+    print(DISCLAIMER)
+    left = f", {n_left} not graded as it was stopped" if stopped else ""
+    print(f"{len(rows)} graded, {len(failed)} not readable{left}; written to {folder}")
+    code = launch.INTERRUPTED if stopped else launch.PARTLY if failed else launch.DONE
+    return {"exit_code": code, "n_graded": len(rows), "n_failed": len(failed), "out": str(folder)}
+
+
+def _grade_some(
+    cfg: DictConfig,
+    net: KneeNet,
+    read: Checkpoint,
+    paths: list[Path],
+    folder: Path,
+    failed: dict[str, str],
+) -> list[pd.DataFrame]:
+    """Grade one batch of files; those that cannot be read are added to `failed`."""
+    import numpy as np
+    import pandas as pd
+    import torch
+
+    from koa_lightning.data import sources
+    from koa_lightning.data.find_images import check_name, readable_name
+    from koa_lightning.data.images import read_image
+    from koa_lightning.evaluation import predictor
+    from koa_lightning.metrics import predictions
+
+    pattern = sources.pattern_of(read.record["config"]["data"])
+    knees, images = [], []
+    for path in paths:
+        try:
+            check_name(path)
+            patient, side = sources.named(str(path), pattern)
+            side = str(cfg.side or side)
+            images.append(read.preprocessing.apply(read_image(path), side))
+            knees.append((str(path), patient, side))
+        except InputError as error:
+            failed[readable_name(path)] = str(error)
+    if not knees:
+        return []
+    batch = np.stack(images)
+    tensor = torch.from_numpy(batch).unsqueeze(1)
+    logits, p, judged = predictor.grade(
+        read, net, tensor, flip=cfg.tta == "flip", calibrated=cfg.calibrated, alpha=cfg.alpha,
+        refer_below=cfg.refer_below,
+    )  # fmt: skip
+    rows = predictions.predictions_table(
+        pd.DataFrame(knees, columns=["path", "patient", "side"]), logits, net.spec.link, p
+    )
+    rows["name"] = [read.record["grade_names"][grade] for grade in rows["predicted"]]
+    rows = pd.concat([rows, judged], axis=1)
+    rows["overlay"] = _overlays(cfg, net, read, batch, rows, folder) if _draws(cfg) else ""
+    return [rows]
+
+
+def _append(rows: pd.DataFrame, file: Path, *, anew: bool) -> None:
+    """Add rows to a table, all or none of them, so that it holds what is graded whatever happens next."""
+    size = 0 if anew else file.stat().st_size
+    try:
+        with naming(file):
+            rows.to_csv(file, mode="w" if anew else "a", header=anew, index=False)
+    except OSError:
+        if file.is_file():
+            os.truncate(file, size)
+        raise
+
+
+def _draws(cfg: DictConfig) -> bool:
+    return bool(cfg.overlays and cfg.explain.enabled)
+
+
+def _overlays(
+    cfg: DictConfig, net: KneeNet, read: Checkpoint, batch: np.ndarray, rows: pd.DataFrame, folder: Path
+) -> list[str]:
+    import hashlib
+
+    import torch
+
+    from koa_lightning.explain.cam import asked, heat_maps
+    from koa_lightning.reporting.heat_maps import overlay
+
+    grades = rows["predicted"].to_numpy()  # as told, which calibration and flipping may have changed
+    heat = heat_maps(net, net.normalise(torch.from_numpy(batch).unsqueeze(1)), grades, **asked(cfg.explain, net))
+    (folder / "overlays").mkdir(exist_ok=True)
+    files = []
+    for image, one, row in zip(batch, heat, rows.to_dict("records"), strict=True):
+        tag = hashlib.blake2b(row["path"].encode(), digest_size=4).hexdigest()  # two folders may hold the same name
+        file = folder / "overlays" / f"{_cut(Path(row['path']).stem)}-{tag}.png"
+        grade = f"grade {row['predicted']} ({row['name']})" + (f", set {row['set']}" if row["set"] else "")
+        words = [grade, *([row["refer"]] if row["refer"] else []), *read.marks, DISCLAIMER]
+        files.append(str(file))
+        try:
+            with naming(file):
+                with_words(overlay(image, one), words).save(file)
+        except OSError:  # none of these knees will be in the table
+            for each in files:
+                Path(each).unlink(missing_ok=True)
+            raise
+    return files
+
+
+def _cut(name: str) -> str:
+    """Return the beginning of a name that is too long."""
+    return name.encode()[:_LONGEST].decode(errors="ignore")
+
+
+def with_words(picture: np.ndarray, words: Sequence[str]) -> Image:
+    """Return a picture with a band of words below it, broken into lines that fit.
+
+    Args:
+        picture: uint8, H x W x 3.
+        words: One statement each.
+    """
+    import textwrap
+
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(size=10)
+    height, width = picture.shape[:2]
+    letters = max(8, int(width / font.getlength("n")))
+    lines = [line for word in words for line in textwrap.wrap(word, letters)]
+    canvas = Image.new("RGB", (width, height + 12 * len(lines) + 4))
+    canvas.paste(Image.fromarray(picture))
+    ImageDraw.Draw(canvas).multiline_text((2, height + 1), "\n".join(lines), fill="white", font=font, spacing=2)
+    return canvas
+
+
+def _write(rows: pd.DataFrame, read: Checkpoint, cfg: DictConfig, folder: Path, n_left: int) -> None:
+    from koa_lightning.evaluation import predictor
+    from koa_lightning.metrics import predictions
+
+    with naming(folder):
+        predictions.write(rows, folder)
+    knees = [
+        {
+            "path": row["path"],
+            "grade": int(row["predicted"]),
+            "name": row["name"],
+            "expected_grade": round(float(row["expected_grade"]), 4),
+            "probabilities": [round(float(row[column]), 6) for column in predictions.PROBABILITIES],
+            **predictor.as_json(row),
+            "overlay": row["overlay"],
+        }
+        for row in rows.to_dict("records")
+    ]
+    method = read.record.get("calibration", {}).get("method", "none") if cfg.calibrated else "none"
+    settings = {"calibration": method, "alpha": cfg.alpha, "refer_below": cfg.refer_below}
+    note = {"note": DISCLAIMER, "marks": read.marks, "checkpoint": str(read.path), "not_graded": n_left, **settings}
+    with naming(folder / "predictions.json"):
+        (folder / "predictions.json").write_text(json.dumps({**note, "knees": knees}, indent=1))
+    for knee in knees[:20]:
+        shares = " ".join(f"{p:.2f}" for p in knee["probabilities"])
+        said = "".join(f"; {words}" for words in (f"set {knee['set']}" if knee["set"] else "", knee["refer"]) if words)
+        print(
+            f"{knee['path']}: grade {knee['grade']} {knee['name']} (expected {knee['expected_grade']:.2f}; {shares})"
+            f"{said}"
+        )

@@ -1,0 +1,127 @@
+"""A page on an evaluation, for a paper's supplement: `python -m koa_lightning.report ckpt=FOLDER`, or `table=FILE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from koa_lightning import DISCLAIMER
+from koa_lightning.config.compose import validate
+from koa_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    from koa_lightning.reporting.report_data import Dossier
+
+
+def report(cfg: DictConfig) -> dict[str, Any]:
+    """Report on an evaluation that was made, or make it first.
+
+    Args:
+        cfg: The config `report`, composed: that of `eval`, whose `ckpt` may also be the folder of an evaluation or of a
+            cross-validation.
+
+    Returns:
+        The metrics by name, and `out`.
+
+    Raises:
+        InputError: Whatever the user can put right.
+    """
+    validate(cfg)
+    made = _made(cfg)
+    if made is None:
+        from koa_lightning.evaluation.evaluate import evaluate
+
+        cfg.report = True
+        return evaluate(cfg)
+    _check_measured(cfg, made)
+    from koa_lightning.evaluation import results as measured
+    from koa_lightning.reporting import report_data
+    from koa_lightning.reporting.report import page
+
+    folder = Path(cfg.out)
+    columns, grades = measured.names(cfg.subgroups), measured.names(cfg.readers)
+    found = report_data.read(made, cfg.audit, columns, measured.edges(cfg), grades)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = page.write(found, folder)
+    _log(cfg, found, files)
+    _say(found.marks, folder)
+    return {**{name: entry["value"] for name, entry in found.metrics.items()}, "out": str(folder)}
+
+
+def _made(cfg: DictConfig) -> Path | None:
+    """Return the folder of an evaluation or cross-validation that `ckpt` names; None where it names none."""
+    if cfg.table is not None:
+        return None
+    if OmegaConf.is_missing(cfg, "ckpt"):
+        raise InputError("ckpt: must be given; type ckpt=FOLDER of eval or cross_validate, ckpt=FILE, or table=FILE")
+    folder = Path(str(cfg.ckpt)).expanduser()
+    if not folder.is_dir():
+        return None
+    if not any((folder / f"predictions.{kind}").is_file() for kind in ("parquet", "csv")):
+        hint = (
+            "end the cross-validation first" if (folder / "cross_validation.json").is_file() else "name eval's folder"
+        )
+        raise InputError(f"ckpt={cfg.ckpt}: a folder without predictions; {hint}, or a checkpoint file")
+    return folder
+
+
+def _check_measured(cfg: DictConfig, made: Path) -> None:
+    """Refuse settings of what was measured already: beside its numbers, others would be of two kinds."""
+    from koa_lightning.metrics.intervals import N_RESAMPLES
+
+    for name, default in (("thresholds", None), ("n_resamples", N_RESAMPLES)):
+        if cfg[name] != default:
+            typed = f"{name}={cfg[name]}"
+            raise InputError(
+                f"{typed}: eval measures with it, and {made} is measured already; type python -m koa_lightning.eval "
+                f"ckpt=FILE {typed}, or table={made} in place of ckpt here"
+            )
+
+
+def at_end(cfg: DictConfig, run: Any, place: str) -> None:
+    """Write the report of an evaluation into its folder, and log it: the end of `eval`, if `report` is true.
+
+    Args:
+        cfg: The config `eval`.
+        run: The tracked run, still open.
+        place: The folder among its artifacts.
+    """
+    if not cfg.report:
+        return
+    from koa_lightning.reporting import report_data
+    from koa_lightning.reporting.report import page
+
+    folder = Path(cfg.out)
+    for file in page.write(report_data.read(folder, cfg.audit), folder):
+        run.log_artifact(file, place)
+    print(f"report: {folder / 'report.html'}", flush=True)
+
+
+def _log(cfg: DictConfig, found: Dossier, files: list[Path]) -> None:
+    """Add the report to the run that was evaluated, where there is one."""
+    from koa_lightning.tracking.begin import open_run
+
+    tracked, part = found.about["tracking"], found.about["data"]["part"]
+    if not tracked.get("run_id"):
+        return
+    place = "oof" if found.kind == "cross-validation" else f"eval/{part}"
+    name = f"report on {found.about['data']['name']} {part}"
+    run = open_run(cfg.tracking, Path(cfg.out), name, tracked["run_id"], tracked.get("uri") or None, attach=True)
+    status = "FAILED"
+    try:
+        for file in files:
+            run.log_artifact(file, place)
+        status = "FINISHED"
+    finally:
+        run.close(status)
+
+
+def _say(marks: list[str], folder: Path) -> None:
+    from rich.console import Console
+
+    if marks:
+        Console().print(f"[bold red]{', '.join(marks)}[/]")
+    print(DISCLAIMER)
+    print(f"report: {folder / 'report.html'}; report.json and figures/ beside it")

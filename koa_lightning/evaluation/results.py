@@ -1,0 +1,152 @@
+"""What is measured of a predictions table with intervals: files beside it, remarks, numbers to log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+
+from koa_lightning.evaluation import files as results
+from koa_lightning.metrics import intervals as iv
+from koa_lightning.metrics import readers, subgroups, thresholds
+from koa_lightning.metrics.intervals import Interval
+from koa_lightning.metrics.weighted import is_of_grade
+from koa_lightning.reporting import report_data
+
+# The few whose ends are logged too: what lists of runs are sorted by, and papers give.
+LOGGED_ENDS = ("accuracy", "balanced_accuracy", "quadratic_kappa", "mae", "quadratic_kappa_expected", "auroc_oa")
+_TUNED = ("accuracy_tuned", "quadratic_kappa_tuned", "mae_tuned")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What came of a predictions table.
+
+    Attributes:
+        intervals: Name to interval.
+        files: That were written.
+        remarks: Lines that the user should read.
+        agreement: Between readers and model, where readers were named.
+        groups: By subgroup, where any was named.
+    """
+
+    intervals: dict[str, Interval]
+    files: list[Path]
+    remarks: list[str]
+    agreement: pd.DataFrame = field(default_factory=pd.DataFrame)
+    groups: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
+def check(cfg: DictConfig, table: pd.DataFrame) -> None:
+    """Stop before anything is graded where what is asked for besides cannot be measured or told.
+
+    Args:
+        cfg: The config `eval`.
+        table: Of knees, with the columns that the predictions table will have besides its own.
+
+    Raises:
+        InputError: Naming the column of `subgroups` or `readers`, or the file of `thresholds` or `audit`.
+    """
+    subgroups.check(table, names(cfg.subgroups), edges(cfg))
+    readers.check(table, names(cfg.readers))
+    if cfg.thresholds is not None:
+        known = table.assign(grade=table["grade"].astype("Int64").mask(table["grade"] < 0))
+        thresholds.read(cfg.thresholds, known)
+    if cfg.audit:
+        report_data.read_audit(Path(cfg.audit).expanduser())
+
+
+def names(value: Any) -> list[str]:
+    """Return a list of names, of a list or of one name."""
+    return [value] if isinstance(value, str) else [str(each) for each in value or []]
+
+
+def edges(cfg: DictConfig) -> dict[str, list[float]]:
+    """Return where columns of numbers are cut."""
+    plain = OmegaConf.to_container(cfg.edges, resolve=True) if cfg.edges else {}
+    assert isinstance(plain, dict)
+    return {str(name): value if isinstance(value, list) else [value] for name, value in plain.items()}
+
+
+def measure(cfg: DictConfig, table: pd.DataFrame, folder: Path, recorded: Mapping[str, Any] | None = None) -> Measured:
+    """Measure a predictions table with intervals, and write what came of it.
+
+    What an earlier evaluation left in the folder goes, once all is measured and before the first file is written.
+
+    Args:
+        cfg: The config `eval`: n_resamples, thresholds, subgroups, edges, readers, split.
+        table: The predictions.
+        folder: For `intervals.json`, `thresholds.json` (of split=val), `subgroups.*`, `readers.*`.
+        recorded: What `thresholds.tune` found on calibrated probabilities, from a checkpoint; counts where cfg names
+            none.
+
+    Raises:
+        InputError: Whatever the user can put right.
+    """
+    found, remarks = _thresholds(cfg, table, recorded)
+    cuts = found["thresholds"] if found else None
+    how: dict[str, Any] = {"n_resamples": cfg.n_resamples, "thresholds": cuts}
+    measured = iv.with_intervals(table, **how)
+    by_group, agreement = pd.DataFrame(), pd.DataFrame()
+    if columns := names(cfg.subgroups):
+        by_group = subgroups.by_subgroup(table, columns, edges=edges(cfg), **how)
+    if columns := names(cfg.readers):
+        agreement = readers.agreement(table, columns, **how)
+    results.remove(folder, cfg.thresholds, cfg.table)
+    files = [_write(folder / "intervals.json", iv.to_json(measured))]
+    if cfg.split == "val" and cfg.table is None:
+        files.append(_write(folder / "thresholds.json", thresholds.tune(table)))
+        remarks.append(f"thresholds tuned on this part, for others: thresholds={files[-1]}")
+    for name, rows in (("subgroups", by_group), ("readers", agreement)):
+        if len(rows.columns):
+            files += _write_table(rows, folder, name)
+    if "patient" not in table or (table["patient"].fillna("") == "").all():
+        remarks.append("no knee has a patient: each counts for itself, and the intervals may be too narrow")
+    return Measured(measured, files, remarks, agreement, by_group)
+
+
+def to_log(measured: Measured) -> dict[str, float]:
+    """Return the numbers to log besides those of `metrics.json`: name to value, `NAME_low` and `NAME_high` of a few."""
+    values = {}
+    for name, each in measured.intervals.items():
+        is_one = name in _TUNED or not (name.endswith(("_expected", "_tuned")) or is_of_grade(name))
+        if each.value is not None and is_one:
+            values[name] = each.value
+        if name in LOGGED_ENDS and each.low is not None and each.high is not None:
+            values |= {f"{name}_low": each.low, f"{name}_high": each.high}
+    return values
+
+
+def _thresholds(
+    cfg: DictConfig, table: pd.DataFrame, recorded: Mapping[str, Any] | None
+) -> tuple[dict[str, Any] | None, list[str]]:
+    if cfg.thresholds is not None:
+        return thresholds.read(cfg.thresholds, table), []
+    if not isinstance(recorded, Mapping) or recorded.get("left_out"):
+        return None, []
+    if not cfg.calibrated or cfg.split == "all":
+        why = "among these knees may be those that they were tuned on" if cfg.calibrated else "for calibrated=true"
+        return None, [f"the checkpoint's thresholds are not used: {why}"]
+    found = {**recorded, "thresholds": thresholds.check(recorded.get("thresholds"), "thresholds of the checkpoint")}
+    if why := thresholds.tuned_on(found, table):
+        return None, [f"the checkpoint's thresholds are not used: they were tuned on {why}"]
+    return found, []
+
+
+def _write(file: Path, content: Any) -> Path:
+    file.write_text(json.dumps(content, indent=1))
+    return file
+
+
+def _write_table(table: pd.DataFrame, folder: Path, name: str) -> list[Path]:
+    """Write a table as CSV and JSON (a list of rows, empty cells as null); return both files."""
+    files = [folder / f"{name}.csv", folder / f"{name}.json"]
+    table.to_csv(files[0], index=False)
+    rows = table.astype("object").where(table.notna(), None).to_dict("records")
+    files[1].write_text(json.dumps(rows, indent=1))
+    return files

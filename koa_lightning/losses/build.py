@@ -1,0 +1,27 @@
+"""From the config of a loss, or from what a checkpoint says of one, to the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from koa_lightning.config.compose import config_dir
+from koa_lightning.config.instantiate import made
+from koa_lightning.losses.base import GradeLoss
+from koa_lightning.losses.weights import class_weights
+
+
+def loss(cfg: DictConfig, counts: list[int]) -> GradeLoss:
+    """Return the loss; its class weights come from the grade counts of the train part."""
+    return made(cfg, "loss", class_weights=class_weights(cfg.class_weights, counts))
+
+
+def recorded_loss(record: Mapping[str, Any]) -> GradeLoss | None:
+    """Return the loss of a checkpoint; its code comes from the installed configs alone, None where none names it."""
+    target = record.get("loss")
+    targets = [OmegaConf.select(OmegaConf.load(file), "_target_") for file in (config_dir() / "loss").glob("*.yaml")]
+    if target not in targets:
+        return None
+    return loss(OmegaConf.create({**record["config"]["loss"], "_target_": target}), record["data"]["counts"]["train"])

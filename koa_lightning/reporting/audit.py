@@ -1,0 +1,163 @@
+"""Look for what is wrong with a folder of knees: `python -m koa_lightning.audit data.root=FOLDER`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from koa_lightning import DISCLAIMER
+from koa_lightning.config.compose import validate
+from koa_lightning.data.audit.findings import EXIT_CODES, KINDS, NOTE, SEVERITIES, Finding, chosen, exit_code
+from koa_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from koa_lightning.data.audit.gather import Knees
+
+_NAMED = 3  # findings of each kind that the terminal shows
+_FILES = 4  # of each
+
+
+def audit(cfg: DictConfig) -> dict[str, Any]:
+    """Audit all parts of a source, test too: pictures are compared, nothing is learned and no file is changed.
+
+    Args:
+        cfg: The config `audit`, composed.
+
+    Returns:
+        `exit_code` (0 clean, 1 warnings, 3 leakage), `n_knees`, `n_findings`, `counts` (by kind), `out`.
+
+    Raises:
+        InputError: The source cannot be read, a setting is wrong; never what the audit looks for.
+    """
+    validate(cfg)
+    kinds = _kinds(cfg)
+    from hydra.utils import instantiate
+
+    from koa_lightning.data.audit import labels
+    from koa_lightning.data.audit.gather import gather
+    from koa_lightning.data.audit.run import run
+
+    folder = Path(cfg.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    oof = labels.read_oof(cfg.oof) if cfg.oof else None
+    knees = gather(instantiate(cfg.data.source), cfg.data, cfg.quiet)
+    result = run(knees, kinds, oof, cfg.quiet)
+    _remember(knees, result.pairs, kinds)
+    facts = _facts(cfg, knees, kinds, result.found)
+    _write(folder, facts, result.found)
+    from koa_lightning.reporting.audit_page import write_page
+
+    write_page(folder / "audit.html", facts, knees, result, n_shown=cfg.n_shown)
+    _say(facts, result.found, folder)
+    counts = dict(Counter(finding.kind for finding in result.found))
+    code = exit_code(result.found)
+    return {
+        "exit_code": code,
+        "n_knees": len(knees.rows),
+        "n_findings": len(result.found),
+        "counts": counts,
+        "out": str(folder),
+    }
+
+
+def _kinds(cfg: DictConfig) -> set[str]:
+    """Return the kinds to look for, by `checks`, `near`, `polarity` and `oof`."""
+    kinds = chosen(None if cfg.checks is None else cfg.checks)
+    if cfg.checks is not None and "suspicious_grade" in kinds and not cfg.oof:
+        raise InputError("checks: suspicious_grade needs out-of-fold probabilities; type oof=FILE too")
+    off = {"near_duplicate": not cfg.near, "inverted": not cfg.polarity, "suspicious_grade": not cfg.oof}
+    return kinds - {kind for kind, is_off in off.items() if is_off}
+
+
+def _remember(knees: Knees, pairs: pd.DataFrame, kinds: set[str]) -> None:
+    """Write the duplicates down for `train`; a place that cannot be written is said, and the audit goes on."""
+    from koa_lightning.data.audit import leakage
+
+    try:
+        leakage.remember(knees.rows, pairs, kinds & {"near_duplicate"} | {"same_pixels"})
+    except OSError as error:
+        where = f"{leakage.record_file()} ({error.strerror or error})"
+        print(f"WARNING: {where}: cannot be written, so train will not know of near duplicates", file=sys.stderr)
+
+
+def _facts(cfg: DictConfig, knees: Knees, kinds: set[str], found: list[Finding]) -> dict[str, Any]:
+    """Return what the reports say of the audit as a whole: plain values."""
+    from koa_lightning import __version__
+    from koa_lightning.data import manifest as mf
+
+    rows = knees.rows
+    parts = [part for part in (*mf.PARTS, mf.AUTO_TEST, "") if (rows["split"] == part).any()]
+    by_kind = Counter(finding.kind for finding in found)
+    by_severity = Counter(finding.severity for finding in found)
+    return {
+        "note": DISCLAIMER,
+        "version": __version__,
+        "data": str(cfg.data.name),
+        "source": str(cfg.data.get("table") or cfg.data.get("root") or cfg.data.name),
+        "marks": mf.marks(rows),
+        "fingerprint": mf.fingerprint(rows, parts),
+        "n_knees": len(rows),
+        "n_patients": int(rows.loc[rows["patient"] != "", "patient"].nunique()),
+        "n_unreadable": len(knees.unreadable),
+        "parts": {part or "no part": mf.counts(rows, part) for part in parts},
+        "severities": {severity: by_severity.get(severity, 0) for severity in SEVERITIES},
+        "kinds": {kind: by_kind.get(kind, 0) for kind in KINDS if kind in kinds},
+        "not_looked_for": [kind for kind in KINDS if kind not in kinds],
+        "exit_code": exit_code(found),
+    }
+
+
+def _write(folder: Path, facts: dict[str, Any], found: list[Finding]) -> None:
+    """Write audit.json and findings.csv."""
+    import pandas as pd
+
+    listed = [
+        {"kind": f.kind, "severity": f.severity, "files": f.files, "evidence": f.evidence, "numbers": f.numbers}
+        for f in found
+    ]
+    (folder / "audit.json").write_text(json.dumps({**facts, "findings": listed}, indent=1))
+    table = pd.DataFrame(listed, columns=["kind", "severity", "files", "evidence", "numbers"])
+    table["files"] = [" | ".join(files) for files in table["files"]]
+    table["numbers"] = [json.dumps(numbers) for numbers in table["numbers"]]
+    table.to_csv(folder / "findings.csv", index=False)
+
+
+def _say(facts: dict[str, Any], found: list[Finding], folder: Path) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    colours = {"leakage": "bold red", "warning": "yellow", "note": "cyan"}
+    console = Console(highlight=False, soft_wrap=True)
+    shown = Table(title=f"{facts['n_knees']} knees of {facts['n_patients']} patients")
+    shown.add_column("severity")
+    shown.add_column("kind")
+    shown.add_column("findings", justify="right")
+    counts = Counter((finding.severity, finding.kind) for finding in found)
+    for (severity, kind), n in counts.items():
+        shown.add_row(f"[{colours[severity]}]{severity}[/]", KINDS[kind].title, str(n))
+    if not counts:
+        shown.add_row("", "nothing found", "0")
+    console.print(shown)
+    for severity, kind in counts:
+        some = [finding for finding in found if (finding.severity, finding.kind) == (severity, kind)]
+        console.print(f"[{colours[severity]}]{severity}[/] {KINDS[kind].title}: {KINDS[kind].explanation}")
+        for finding in some[:_NAMED]:
+            more = f" and {len(finding.files) - _FILES} more" if len(finding.files) > _FILES else ""
+            console.print(escape(f"  {', '.join(finding.files[:_FILES])}{more}: {finding.evidence}"))
+        if len(some) > _NAMED:
+            console.print(f"  and {len(some) - _NAMED} more")
+    if facts["not_looked_for"]:
+        console.print(f"not looked for: {', '.join(facts['not_looked_for'])}")
+    for mark in facts["marks"]:
+        console.print(f"[bold red]{mark}[/]")
+    words = {EXIT_CODES[NOTE]: "clean", 1: "warnings", 3: "leakage"}
+    print(f"{words[facts['exit_code']]} (exit code {facts['exit_code']}); {DISCLAIMER}")
+    print(f"written to {folder}: audit.html, audit.json, findings.csv")

@@ -1,0 +1,144 @@
+"""What differs between runs, and what came of it: `python -m koa_lightning.compare RUN RUN ...`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from koa_lightning import DISCLAIMER
+from koa_lightning.config.compose import best_is, validate
+from koa_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# In the table of many runs, which has one line a run.
+_MAIN = ("quadratic_kappa", "accuracy", "mae", "epoch")
+_SIDE_BY_SIDE = 4
+
+
+def compare(cfg: DictConfig) -> dict[str, Any]:
+    """Show what differs between runs, their metrics side by side, and their curves.
+
+    Args:
+        cfg: The config `compare`, composed.
+
+    Returns:
+        `runs` (ids), `n_differences`, `files`, `out`.
+
+    Raises:
+        InputError: Fewer than two runs, an unknown one, or a store that fails.
+    """
+    validate(cfg)
+    words = _words(cfg)
+    import pandas as pd
+
+    from koa_lightning.reporting import figures
+    from koa_lightning.reporting.compare_figure import curves_figure
+    from koa_lightning.tracking import differences
+    from koa_lightning.tracking.runs import ADVICE, find_runs
+    from koa_lightning.tracking.store import failing_as_input_error, open_store
+
+    store = open_store(cfg.tracking.uri, Path("mlruns"), create=False)
+    with failing_as_input_error(f"runs in {store.name}", ADVICE):
+        runs = find_runs(store, words, cfg.search)
+        if len(runs) < 2:
+            raise InputError(f'one run alone ({runs[0].info.run_name}); name two or more, or search="EXPRESSION"')
+        names = differences.labels(runs)
+        client = store.client()
+        histories = {
+            name: differences.curves(client, run, list(figures.CURVES)) for name, run in zip(names, runs, strict=True)
+        }
+    differ = differences.differing([differences.facts(run) for run in runs], names)
+    metrics = differences.metrics(runs, names)
+    marks = differences.marks(runs)
+    folder = Path(cfg.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    table = pd.concat([differ, metrics], ignore_index=True)
+    ids = pd.DataFrame([["run", "id", *(run.info.run_id for run in runs)]], columns=["kind", "name", *names])
+    pd.concat([ids, table], ignore_index=True).to_csv(folder / "compare.csv", index=False)
+    files = [folder / "compare.csv"]
+    if any(len(history) for history in histories.values()):
+        files.append(figures.save(curves_figure(histories, marks), folder / "curves.png"))
+    _say(differ, metrics, names, marks)
+    print(f"written: {', '.join(map(str, files))}")
+    return {
+        "runs": [run.info.run_id for run in runs],
+        "n_differences": len(differ),
+        "files": [str(file) for file in files],
+        "out": str(folder),
+    }
+
+
+def _words(cfg: DictConfig) -> list[str]:
+    if isinstance(cfg.runs, str):
+        raise InputError(f"runs={cfg.runs}: must be a list, runs=[RUN,RUN]; or name the runs as words")
+    words = [str(word) for word in cfg.runs]
+    if not words and not cfg.search:
+        raise InputError('no run is named; type python -m koa_lightning.compare RUN RUN, or search="EXPRESSION"')
+    return words
+
+
+def _say(differ: pd.DataFrame, metrics: pd.DataFrame, names: list[str], marks: list[str]) -> None:
+    from rich.console import Console
+
+    console = Console()
+    if len(names) <= _SIDE_BY_SIDE:
+        console.print(
+            _table("what differs", differ) if len(differ) else "nothing differs in config, data, code, machine"
+        )
+        console.print(_table("metrics", metrics.drop(columns="kind"), names))
+    else:
+        console.print(_lines(differ, metrics, names))
+    if marks:
+        console.print(f"[bold red]{', '.join(marks)}[/]")
+    print(DISCLAIMER)
+
+
+def _table(title: str, rows: pd.DataFrame, best_of: list[str] | None = None) -> Any:
+    """Return a table of the terminal, with the best of these columns in bold."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from koa_lightning.tracking.differences import as_text
+
+    shown = Table(title=title)
+    for column in rows.columns:
+        shown.add_column(
+            escape(str(column)), justify="right" if best_of and column != "name" else "left", overflow="fold"
+        )
+    for row in rows.to_dict("records"):
+        cells = [escape(as_text(value, row["name"], str(column))) for column, value in row.items()]
+        values = {name: row[name] for name in best_of or [] if row[name] == row[name]}
+        better = best_is(row["name"])
+        if better and len(set(values.values())) > 1:
+            best = (min if better == "min" else max)(values.values())
+            cells = [
+                f"[bold]{cell}[/]" if values.get(str(column)) == best else cell
+                for column, cell in zip(rows.columns, cells, strict=True)
+            ]
+        shown.add_row(*cells)
+    return shown
+
+
+def _lines(differ: pd.DataFrame, metrics: pd.DataFrame, names: list[str]) -> Any:
+    """Return a table of the terminal with one line a run: the settings that differ, and the main metrics."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from koa_lightning.tracking.differences import as_text
+
+    settings = differ[differ["kind"] == "config"]
+    main = metrics[[name.split("/")[-1] in _MAIN and name.startswith(("best/", "test/")) for name in metrics["name"]]]
+    shown = Table(title=f"{len(names)} runs; all that differs is in compare.csv")
+    shown.add_column("run", overflow="fold")
+    for name in settings["name"]:
+        shown.add_column(escape(name.rsplit(".", 1)[-1]), overflow="fold")
+    for name in main["name"]:
+        shown.add_column(escape(name), justify="right")
+    for name in names:
+        numbers = [as_text(value, metric) for metric, value in zip(main["name"], main[name], strict=True)]
+        shown.add_row(*map(escape, [name, *map(str, settings[name]), *numbers]))
+    return shown

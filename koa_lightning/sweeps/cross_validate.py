@@ -1,0 +1,217 @@
+"""Train a network a fold and measure each on the patients it did not see: `python -m koa_lightning.cross_validate`.
+
+Each fold is trained by `train`, in a process of its own: one that dies takes no other along, its memory is given back
+(the tuned allocator would keep it), and folds that run at the same time are the same code. The same command goes on
+with what was interrupted, as the folder's name follows from the settings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from koa_lightning import DISCLAIMER
+from koa_lightning.config import launch, overrides, run_folder, typed
+from koa_lightning.config.addresses import without_passwords
+from koa_lightning.config.compose import plain, validate
+from koa_lightning.errors import InputError
+from koa_lightning.sweeps import processes
+from koa_lightning.training.run import name_places
+
+RECORD_FILE = "cross_validation.json"
+_SHOWN = {  # in the closing table, under names that fit in 80 columns
+    "accuracy": "accuracy", "balanced_accuracy": "balanced", "quadratic_kappa": "kappa", "mae": "mae",
+    "auroc_oa": "auroc_oa", "ece": "ece",
+}  # fmt: skip
+
+
+def cross_validate(cfg: DictConfig) -> dict[str, Any]:
+    """Train every fold, or what is left of them; pool and measure their out-of-fold predictions.
+
+    Args:
+        cfg: The config `cross_validate`, composed.
+
+    Returns:
+        The metrics of the pooled table by name, `between_folds`, `folds`, `out`, `exit_code` (1 where a fold failed,
+        130 where it was interrupted), and the monitored metric under its own name.
+
+    Raises:
+        InputError: Whatever the user can put right.
+    """
+    validate(cfg)
+    _check(cfg)
+    name_places(cfg)
+    folder = Path(cfg.out)
+    with run_folder.holding(folder):
+        return _cross_validate(cfg, folder)
+
+
+def _check(cfg: DictConfig) -> None:
+    if cfg.data.folds is None:
+        raise InputError("data.folds must be given; type data.folds=5")
+    if cfg.ckpt is not None:
+        raise InputError(f"ckpt={cfg.ckpt}: a cross-validation goes on by itself; type its command again")
+    if cfg.data.fold != 0:
+        one = f"python -m koa_lightning.train data.folds={cfg.data.folds} data.fold={cfg.data.fold}"
+        raise InputError(f"data.fold={cfg.data.fold}: every fold is trained; one alone: {one}")
+    if cfg.trainer.devices != 1 or "ddp" in str(cfg.trainer.strategy):
+        raise InputError("trainer: a fold takes one device; type trainer=gpu, and parallel=N for several folds at once")
+    record = Path(cfg.out) / RECORD_FILE
+    if cfg.fresh and record.exists():
+        raise InputError(f"out={cfg.out}: holds a cross-validation already; fresh=true needs another folder")
+
+
+def _begun(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """Return the record of what was begun in the folder, empty if nothing was."""
+    file = folder / RECORD_FILE
+    if not file.exists():
+        return {}
+    record: dict[str, Any] = json.loads(file.read_text())
+    then, now = record["settings"], json.loads(json.dumps(typed.settings(cfg)))
+    for name in sorted(then.keys() | now.keys()):
+        if then.get(name) != now.get(name):
+            raise InputError(
+                f"{name}={now.get(name)}: the cross-validation in {folder} began with {then.get(name)}; type the same, "
+                "or another out=FOLDER"
+            )
+    return record
+
+
+def _cross_validate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    from koa_lightning.tracking.begin import open_run
+    from koa_lightning.training import build, cross_validation
+
+    begun = _begun(cfg, folder)
+    n_knees = cross_validation.check(cfg)
+    name = build.run_name(cfg)
+    tracking = OmegaConf.merge(cfg.tracking, {"system_metrics": False})  # the folds log them
+    assert isinstance(tracking, DictConfig)
+    run = open_run(tracking, folder, f"{name} cross-validation", begun.get("run_id") or None, begun.get("uri"))
+    status, result, codes = "FAILED", dict[str, Any](), dict[int, int]()
+    try:
+        _remember(folder, {"settings": typed.settings(cfg), "run_id": run.run_id, "uri": run.uri})
+        settled = without_passwords(plain(cfg))
+        run.log_params({key: value for key, value in settled.items() if key not in ("parallel", "fresh")})
+        run.end_children()
+        left = [fold for fold in range(cfg.data.folds) if not cross_validation.is_done(folder / f"fold_{fold}")]
+        done = cfg.data.folds - len(left)
+        print(f"{n_knees} knees in {cfg.data.folds} folds, {done} of them done; folder {folder}", flush=True)
+        codes = _train_folds(cfg, left, name, run)
+        if set(codes.values()) <= {launch.DONE}:
+            result = cross_validation.collect(cfg, folder, run)
+            status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+    finally:
+        run.close(status)
+    return _conclude(cfg, folder, result, codes, status)
+
+
+def _remember(folder: Path, record: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{RECORD_FILE}.part"
+    part.write_text(json.dumps(record, indent=1))
+    part.replace(folder / RECORD_FILE)
+
+
+def _train_folds(cfg: DictConfig, left: list[int], name: str, run: Any) -> dict[int, int]:
+    """Train these folds; return the exit code of each that was begun."""
+    from koa_lightning.training import cross_validation
+
+    pieces = {}
+    for fold in left:
+        settings = cross_validation.config(cfg, fold, name, run)
+        typed = _overrides_of_fold(settings, cfg.data.folds)
+        log = Path(settings["out"]) / "log.txt" if cfg.parallel > 1 else None
+        pieces[fold] = processes.Piece({"config": settings, "overrides": typed}, log)
+        if log:
+            print(f"fold {fold}: what it says is in {log}", flush=True)
+    if cfg.parallel > 1:  # else each would take all cores
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // cfg.parallel)))
+    finished = cfg.data.folds - len(left)
+
+    def ended(fold: int, code: int) -> bool:
+        nonlocal finished
+        finished += code == launch.DONE
+        if code != launch.DONE:
+            how = f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
+            launch.say_error(f"fold {fold}: {how}" + (f", see {pieces[fold].log}" if pieces[fold].log else ""))
+        elif cfg.parallel > 1:
+            print(f"fold {fold}: done", flush=True)
+        return code != launch.BAD_INPUT or finished > 0  # what is wrong in the first would be wrong in all
+
+    return processes.run_all("koa_lightning.training.cross_validation:work", pieces, cfg.parallel, ended)
+
+
+def _overrides_of_fold(settings: dict[str, Any], n_folds: int) -> list[str] | None:
+    """Return what `train` would be typed with for one fold, so that `train ckpt=` can go on with it too."""
+    if not HydraConfig.initialized():
+        return None
+    own = ("out", "parallel", "fresh", "ckpt", "name", "tracking.parent", "data.folds", "data.fold")
+    typed = [str(item) for item in HydraConfig.get().overrides.task if overrides.key(str(item)) not in own]
+    parent = settings["tracking"]["parent"] or "null"
+    fixed = [f"data.folds={n_folds}", f"data.fold={settings['data']['fold']}", f"tracking.parent={parent}"]
+    return [*typed, *fixed, f"name={overrides.quote(settings['name'])}"]
+
+
+def _conclude(
+    cfg: DictConfig, folder: Path, result: dict[str, Any], codes: dict[int, int], status: str
+) -> dict[str, Any]:
+    """Say what came of it; return the result with its exit code."""
+    result["out"] = str(folder)
+    if status == "FINISHED":
+        _say(cfg, result)
+        print(f"written to {folder}", flush=True)
+        return {**result, cfg.monitor: result.get(cfg.monitor.split("/")[-1]), "exit_code": launch.DONE}
+    if status == "KILLED":
+        print(f"interrupted; go on with: {_command(cfg)}", flush=True)
+        return {**result, "exit_code": launch.INTERRUPTED}
+    from koa_lightning.training.cross_validation import is_done
+
+    left = [str(fold) for fold in range(cfg.data.folds) if not is_done(folder / f"fold_{fold}")]
+    print(f"not finished: fold {', '.join(left)} of {cfg.data.folds}; nothing was pooled", flush=True)
+    print(f"repeat what is left: {_command(cfg)}", flush=True)
+    nothing_works = len(left) == cfg.data.folds and set(codes.values()) == {launch.BAD_INPUT}
+    return {**result, "exit_code": launch.BAD_INPUT if nothing_works else launch.PARTLY}
+
+
+def _command(cfg: DictConfig) -> str:
+    """Return the line that goes on with a cross-validation."""
+    if not HydraConfig.initialized():
+        return f"cross_validate with the same settings and out={cfg.out}"
+    task = [str(item) for item in HydraConfig.get().overrides.task]
+    words = [overrides.as_typed(item) for item in task if overrides.key(item) not in ("out", "fresh")]
+    out = [] if str(cfg.out) == str(Path(typed.default_folder(cfg)).absolute()) else [f"out={cfg.out}"]
+    return shlex.join(["python", "-m", "koa_lightning.cross_validate", *words, *out])
+
+
+def _say(cfg: DictConfig, result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    n = f"{result['n_knees']} knees of {result['n_patients']} patients, {cfg.data.folds} folds"
+    shown = Table(title=f"out of fold: {n}", caption="sd: between folds, which share training knees; no interval")
+    for name in ("fold", "knees", *_SHOWN.values()):
+        shown.add_column(name, justify="right")
+    for fold, own in enumerate(result["folds"]):
+        shown.add_row(str(fold), str(own["n_knees"]), *(_number(own[name]) for name in _SHOWN))
+    shown.add_section()
+    spread = result["between_folds"]
+    for key in ("mean", "sd", "min", "max"):
+        shown.add_row(key, _number(spread["n_knees"][key], 1), *(_number(spread[name][key]) for name in _SHOWN))
+    shown.add_section()
+    shown.add_row("pooled", str(result["n_knees"]), *(_number(result[name]) for name in _SHOWN), style="bold")
+    Console().print(shown)
+    if result["marks"]:
+        Console().print(f"[bold red]{', '.join(result['marks'])}[/]")
+    print(DISCLAIMER)
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "undefined" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,168 @@
+"""An MLflow server for several users, on PostgreSQL: `python -m koa_lightning.server`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig
+
+from koa_lightning import DISCLAIMER
+from koa_lightning.config import launch
+from koa_lightning.config.compose import validate
+from koa_lightning.errors import InputError
+
+START_SECONDS = 600  # the first start makes MLflow's tables, half a minute of an idle machine
+END_SECONDS = 15.0
+
+
+def serve(cfg: DictConfig) -> dict[str, Any]:
+    """Start PostgreSQL, if no other database is named, and an MLflow server on it; return when the server ends.
+
+    Args:
+        cfg: The config `server`, composed.
+
+    Returns:
+        `exit_code`: 0 after Ctrl-C or a signal to end, 1 where the server ended by itself.
+
+    Raises:
+        InputError: No PostgreSQL, a database that cannot be reached, a port in use, a folder that another one serves.
+    """
+    validate(cfg)
+    folder = Path(cfg.folder).expanduser().absolute()
+    _check_port(cfg.host, cfg.port)
+    artifacts = folder / "artifacts"
+    artifacts.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: PostgreSQL must be stopped
+    with contextlib.nullcontext(str(cfg.database)) if cfg.database else _database(folder) as database:
+        check_database(database)
+        return {"exit_code": _run(cfg, database, artifacts)}
+
+
+@contextlib.contextmanager
+def _database(folder: Path) -> Iterator[str]:
+    """Run the PostgreSQL server of a folder meanwhile; yield the address of MLflow's database in it.
+
+    Raises:
+        InputError: It does not start; or another process serves the folder, whose database would end with this one.
+    """
+    from koa_lightning.tracking import postgres
+
+    try:
+        held = FileLock(folder / ".lock").acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"folder={folder}: another koa-server serves it; use that one, or end it") from None
+    with held:
+        cluster = postgres.make(folder / "postgres")
+        ran_before = cluster.runs()
+        try:
+            cluster.start()
+            yield cluster.create("mlflow")
+        finally:
+            if ran_before:
+                print("PostgreSQL ran before, and runs on", flush=True)
+            elif cluster.runs():
+                cluster.stop()
+                print(f"PostgreSQL stopped; all is kept in {folder}", flush=True)
+
+
+def check_database(address: str) -> None:
+    """Stop where a database cannot be used, before a server tries it for minutes.
+
+    Raises:
+        InputError: It is not PostgreSQL, its driver is missing, or it does not let us in.
+    """
+    import sqlalchemy
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+    from koa_lightning.tracking.store import first_line, public
+
+    shown = f"database={public(address)}"
+    if not address.startswith(("postgresql://", "postgresql+psycopg://")):
+        raise InputError(f"{shown}: must be postgresql://USER:PASSWORD@HOST:PORT/NAME, or leave it away")
+    try:
+        engine = sqlalchemy.create_engine(with_driver(address), connect_args={"connect_timeout": 10})
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
+    except ModuleNotFoundError:
+        raise InputError(
+            'server: the driver of PostgreSQL is missing; type pip install "koa-lightning[server]"'
+        ) from None
+    except (SQLAlchemyError, ArgumentError, ValueError) as error:
+        raise InputError(
+            f"{shown}: {first_line(error)}; is it running, and are the name and password right?"
+        ) from error
+
+
+def with_driver(address: str) -> str:
+    """Return the address of a database with the driver that the extra `server` installs."""
+    return "postgresql+psycopg://" + address.partition("://")[2]
+
+
+def _run(cfg: DictConfig, database: str, artifacts: Path) -> int:
+    """Run the MLflow server until it ends or is interrupted; return the exit code."""
+    from koa_lightning.tracking.store import why_unreachable
+
+    command = [sys.executable, "-m", "mlflow", "server", "--host", cfg.host, "--port", str(cfg.port)]
+    command += ["--workers", str(cfg.workers), "--artifacts-destination", artifacts.as_uri(), *map(str, cfg.options)]
+    # The address goes by the environment: it holds a password, and any user can list the commands of a machine.
+    secret = {"MLFLOW_BACKEND_STORE_URI": with_driver(database), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    address = f"http://{'127.0.0.1' if cfg.host == '0.0.0.0' else cfg.host}:{cfg.port}"
+    # A group of its own, so that Ctrl-C in a terminal ends its workers in order, through us.
+    server = subprocess.Popen(command, env={**os.environ, **secret}, start_new_session=True)
+    try:
+        print("starting (the first time takes half a minute)", flush=True)
+        _wait(server, address, why_unreachable)
+        print(f"MLflow at {address}; train into it by tracking.uri={address}; Ctrl-C ends it", flush=True)
+        print(DISCLAIMER, flush=True)
+        server.wait()
+        launch.say_error(f"the MLflow server ended by itself, with exit code {server.returncode}; its reason is above")
+        return launch.PARTLY
+    except KeyboardInterrupt:
+        return launch.DONE
+    finally:
+        end(server)
+
+
+def _wait(server: subprocess.Popen[bytes], address: str, why_unreachable: Any) -> None:
+    until = time.monotonic() + START_SECONDS
+    reason = "no answer"
+    while server.poll() is None and time.monotonic() < until:
+        reason = why_unreachable(address, 3)
+        if not reason:
+            return
+        time.sleep(0.5)
+    how = f"exit code {server.returncode}" if server.poll() is not None else reason
+    raise InputError(f"the MLflow server does not start ({how}); its own words are above")
+
+
+def end(server: subprocess.Popen[bytes]) -> None:
+    """End a server that leads a group of processes, and all of these."""
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        if server.poll() is None:
+            os.killpg(server.pid, how)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(END_SECONDS)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)  # workers that outlived it
+
+
+def _check_port(host: str, port: int) -> None:
+    import socket
+
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((host, port))
+        except OSError as error:
+            raise InputError(f"host={host} port={port}: {error.strerror}; type port=NUMBER for another") from error

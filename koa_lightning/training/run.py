@@ -1,0 +1,240 @@
+"""Train a network that grades knees: `python -m koa_lightning.train model=effb3 loss=focal`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from omegaconf import DictConfig
+
+from koa_lightning.config import run_folder
+from koa_lightning.config.compose import plain, validate
+from koa_lightning.config.instantiate import made
+from koa_lightning.config.typed import name_places
+from koa_lightning.data.build import data_module
+from koa_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    import lightning as L
+
+    from koa_lightning.checkpoint.record import Checkpoint
+    from koa_lightning.data.datamodule import KneeDataModule
+    from koa_lightning.training.callbacks import History
+    from koa_lightning.training.module import KneeGrader
+
+
+class Reporter(Protocol):
+    """A Lightning callback that knows whether its trial was pruned."""
+
+    pruned: bool
+
+
+def train(cfg: DictConfig, reporter: Callable[[Path], Reporter] | None = None) -> dict[str, Any]:
+    """Train, track and explain one run.
+
+    Args:
+        cfg: The config `train`, composed.
+        reporter: Makes the callback by which a job of a sweep reports, from the run folder; None: no sweep listens.
+
+    Returns:
+        The best epoch's metrics by name (`val/quadratic_kappa`, ...), `best_epoch`, `checkpoint` (path), `run_id`, and
+        `exit_code` (130 where the run was interrupted).
+
+    Raises:
+        InputError: Whatever the user can put right.
+    """
+    validate(cfg)
+    name_places(cfg)
+    if cfg.trainer.get("limit_epochs"):
+        cfg.trainer.max_epochs = min(cfg.trainer.max_epochs, cfg.trainer.limit_epochs)
+    folder = Path(cfg.out)
+    manifest = folder / "manifest.part"  # until all is checked: there may be a run's own in this folder
+    with run_folder.holding(folder):
+        try:
+            return _train(cfg, folder, manifest, reporter)
+        finally:
+            if run_folder.is_main():
+                manifest.unlink(missing_ok=True)
+
+
+def _train(
+    cfg: DictConfig, folder: Path, manifest: Path, reporter: Callable[[Path], Reporter] | None
+) -> dict[str, Any]:
+    import lightning as L
+
+    from koa_lightning.checkpoint import record as checkpoint
+    from koa_lightning.config import trial
+    from koa_lightning.explain import cam
+    from koa_lightning.tracking.begin import check_server, open_run
+    from koa_lightning.training import after_fit, build, callbacks
+    from koa_lightning.training.module import check_metric
+
+    build.check_device(cfg.trainer.accelerator)
+    resumed = checkpoint.read(cfg.ckpt) if cfg.ckpt else None
+    if resumed is not None:
+        run_folder.check(cfg, resumed.record, folder, resumed.epochs_done)
+    else:
+        run_folder.check_free(folder)
+    check_server(cfg.tracking, resumed.record["tracking"].get("uri") if resumed else None)  # before long work
+    L.seed_everything(cfg.seed, verbose=False)
+    data = data_module(cfg.data, cfg.seed, cfg.quiet)
+    data.prepare(("train", "val"), manifest if run_folder.is_main() else None)
+    if resumed is not None:
+        run_folder.check_data(cfg, resumed.record, data.fingerprint)
+    _hush()
+    module, plan = build.grader(cfg, data, resumed)
+    if cfg.explain.enabled:
+        cam.check(module.net, cfg.data.image_size, "explain=none", **cam.asked(cfg.explain, module.net))
+    if cfg.callbacks.get("early_stopping"):
+        check_metric(str(cfg.callbacks.early_stopping.monitor), "callbacks.early_stopping.monitor")
+    history = callbacks.History(folder / "history.csv")
+    report = reporter(folder) if reporter else None
+    before = resumed.record["tracking"] if resumed else {}
+    run = open_run(cfg.tracking, folder, build.run_name(cfg), before.get("run_id") or None, before.get("uri"))
+    module.record["tracking"] = {"uri": run.uri, "run_id": run.run_id} if run.run_id else dict(before)
+    status, result = "FAILED", {}
+    try:
+        if run_folder.is_main():  # the others have the same, and would be in its way
+            run_folder.remember(folder, config=cfg)
+            manifest.replace(folder / "manifest.parquet")
+            if resumed is None:  # of an earlier run in this folder, which cannot go on any more
+                (folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
+            _say_start(cfg, module.record, f"{plan.precision} ({plan.reason})", resumed)
+        trainer = _trainer(cfg, folder, data, run, history, plan.lightning)
+        if report is not None:
+            trainer.callbacks.append(report)  # type: ignore[attr-defined]
+        _describe(cfg, module.record, run, trainer.strategy.root_device.type)
+        ending = _fit(trainer, module, data, resumed)
+        if not run_folder.is_main():  # the first process does the rest
+            return history.best(cfg.monitor, cfg.mode)
+        if ending == "FINISHED":
+            end = after_fit.pruned if report is not None and report.pruned else after_fit.finish
+            result = end(cfg, folder, module, data, history, run)
+        status = ending
+    except KeyboardInterrupt:
+        status = "KILLED"
+    except Exception as error:
+        run.log_tags(trial.error_tags(error))
+        raise
+    finally:
+        try:
+            if status == "KILLED":
+                after_fit.keep(cfg, folder, module, history, run)
+        finally:  # the disk may be full
+            status = _close(run, status)
+    return (
+        after_fit.interrupted(cfg, folder, history, run)
+        if status == "KILLED"
+        else after_fit.conclude(cfg, folder, result)
+    )
+
+
+def _close(run: Any, status: str) -> str:
+    """End the run in the store; return `KILLED` where that was interrupted, else its status."""
+    try:
+        run.close(status)
+    except KeyboardInterrupt:  # what was not sent waits in a file
+        return "KILLED"
+    return status
+
+
+def _trainer(
+    cfg: DictConfig, folder: Path, data: KneeDataModule, run: Any, history: History, precision: str
+) -> L.Trainer:
+    from lightning.pytorch.callbacks import ProgressBar
+
+    from koa_lightning.tracking.logger import MlflowLogger
+    from koa_lightning.training import after_fit
+    from koa_lightning.training import callbacks as cb
+
+    callbacks: list[Any] = []
+    if cfg.explain.enabled and cfg.explain.every_n_epochs:
+        draw = after_fit.panel_drawer(cfg, folder, data, run)
+        callbacks.append(cb.EveryNEpochs(cfg.explain.every_n_epochs, draw))
+    callbacks += [made(entry, f"callbacks.{key}") for key, entry in cfg.callbacks.items() if entry is not None]
+    callbacks += [history, cb.Checkpoints(folder / "checkpoints", cfg.monitor, cfg.mode)]
+    shown = cb.progress(cfg.monitor, cfg.quiet)
+    callbacks.append(shown)
+    return made(
+        {key: value for key, value in plain(cfg.trainer).items() if key not in ("channels_last", "limit_epochs")},
+        "trainer",
+        precision=precision,
+        callbacks=callbacks,
+        logger=[MlflowLogger(run)],
+        num_sanity_val_steps=0,
+        enable_progress_bar=isinstance(shown, ProgressBar),
+        enable_model_summary=False,
+        log_every_n_steps=1_000_000,  # metrics are logged by epoch
+        default_root_dir=str(folder),
+        _convert_="object",
+    )
+
+
+def _fit(trainer: L.Trainer, module: KneeGrader, data: KneeDataModule, resumed: Checkpoint | None) -> str:
+    """Train; return MLflow's word for how it ended."""
+    import signal
+
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    from koa_lightning.data.images import one_line
+
+    interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(module, data, ckpt_path=str(resumed.path) if resumed else None, weights_only=True)
+    except SystemExit:  # Lightning's way out of Ctrl-C
+        if not trainer.interrupted:
+            raise
+        return "KILLED"
+    except MisconfigurationException as error:
+        raise InputError(f"trainer: {one_line(error)}") from error
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            f"data.batch_size={data.batch_size}: batch normalisation needs more than one value a channel, and a batch "
+            f"of one knee at {data.preprocessing.image_size} px has one; take larger batches or data.image_size"
+        ) from error
+    finally:
+        signal.signal(signal.SIGINT, interrupt)  # Lightning leaves it ignored
+    return "FINISHED"
+
+
+def _hush() -> None:
+    """Turn off what Lightning says about itself at every start; its warnings of other kinds stay."""
+    import logging
+    import warnings
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (
+        ".*smaller than the logging interval.*",
+        ".*does not have many workers.*",
+        ".*LeafSpec.*",
+        ".*sync_dist=True.*",  # torchmetrics has brought the devices together by then
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def _say_start(cfg: DictConfig, record: dict[str, Any], precision: str, resumed: Checkpoint | None) -> None:
+    """Say once, loudly, what this run is not; then what it is."""
+    for mark in record["marks"]:
+        why = f" ({record['weights_reason']})" if mark == "untrained weights" and "weights_reason" in record else ""
+        print(f"WARNING: {mark}{why}; every figure and the run carry this mark", file=sys.stderr)
+    counts = ", ".join(f"{part} {sum(n)}" for part, n in record["data"]["counts"].items())
+    print(
+        f"{cfg.model.name} ({record['weights']} weights) on {record['data']['name']}: {counts} knees, "
+        f"{cfg.data.image_size} px, {precision}",
+        flush=True,
+    )
+    if resumed is not None:
+        print(f"going on with {cfg.out} after {resumed.epochs_done} of {cfg.trainer.max_epochs} epochs", flush=True)
+
+
+def _describe(cfg: DictConfig, record: dict[str, Any], run: Any, device: str) -> None:
+    from koa_lightning.tracking.begin import describe
+
+    if device == "cpu" and cfg.trainer.accelerator == "auto":
+        print("WARNING: no GPU found, training on the CPU (trainer=cpu says so without this line)", file=sys.stderr)
+    source = str(cfg.data.get("table") or cfg.data.get("root") or cfg.data.name)
+    describe(run, plain(cfg), record, source, device)
