@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from benchmarks.process import Stopwatch
+from koa_lightning.data.build import data_module
 from koa_lightning.models.plan import Plan
 from koa_lightning.training import build as assemble
 from koa_lightning.training.module import KneeGrader
@@ -91,7 +92,7 @@ class Run:
 def build(cfg: DictConfig) -> tuple[KneeGrader, Plan, Iterable[dict[str, Tensor]]]:
     """Return the module, how it computes, and its training batches, as `train(cfg)` would make them."""
     L.seed_everything(cfg.seed, verbose=False)
-    data = assemble.data_module(cfg.data, cfg.seed, cfg.quiet).prepare(("train", "val"))
+    data = data_module(cfg.data, cfg.seed, cfg.quiet).prepare(("train", "val"))
     module, plan = assemble.grader(cfg, data, None)
     return module, plan, data.train_dataloader()
 

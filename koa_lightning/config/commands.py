@@ -15,6 +15,7 @@ class Command:
         summary: What it does, in one line.
         function: `module:function` of the package that gets the composed config; empty where the module has its own.
         before: `module:function` that may rewrite the overrides before they are composed; empty where none does.
+        computes: Whether a network computes, so that the memory allocator is tuned first.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Command:
     summary: str
     function: str = ""
     before: str = ""
+    computes: bool = False
 
 
 COMMANDS = {
@@ -29,45 +31,84 @@ COMMANDS = {
     for command in (
         Command("demo", "train", "train, evaluate and explain on phantoms in a few minutes"),
         Command(
-            "train", "train", "train one network, or with -m a sweep of them",
-            "sweeps.callback:train", "config.run_folder:with_old_overrides",
+            "train",
+            "train",
+            "train one network, or with -m a sweep of them",
+            "sweeps.callback:train",
+            "config.run_folder:with_old_overrides",
+            computes=True,
         ),
         Command(
-            "cross_validate", "train", "train one network for each fold and evaluate the knees it did not see",
-            "sweeps.cross_validate:cross_validate", "config.typed:with_folder",
+            "cross_validate",
+            "train",
+            "train one network for each fold and evaluate the knees it did not see",
+            "sweeps.cross_validate:cross_validate",
+            "config.typed:with_folder",
+            computes=True,
         ),
         Command(
-            "reproduce", "train", "train a tracked run once more and compare every metric",
-            "training.reproduce:reproduce", "config.typed:with_more",
+            "reproduce",
+            "train",
+            "train a tracked run once more and compare every metric",
+            "training.reproduce:reproduce",
+            "config.typed:with_more",
         ),
-        Command("eval", "evaluate", "evaluate a checkpoint, an ensemble or a table", "evaluation.evaluate:evaluate"),
-        Command("report", "evaluate", "write the report of an evaluation", "evaluation.report:report"),
-        Command("calibrate", "evaluate", "fit a checkpoint's calibration on validation", "evaluation.calibrate:calibrate"),
         Command(
-            "explain_tests", "evaluate", "test whether heat maps show what the network uses",
+            "eval",
+            "evaluate",
+            "evaluate a checkpoint, an ensemble or a table",
+            "evaluation.evaluate:evaluate",
+            computes=True,
+        ),
+        Command("report", "evaluate", "write the report of an evaluation", "evaluation.report:report", computes=True),
+        Command(
+            "calibrate",
+            "evaluate",
+            "fit a checkpoint's calibration on validation",
+            "evaluation.calibrate:calibrate",
+            computes=True,
+        ),
+        Command(
+            "explain_tests",
+            "evaluate",
+            "test whether heat maps show what the network uses",
             "evaluation.explain_tests:explain_tests",
+            computes=True,
         ),
         Command("audit", "look at data", "find leakage, duplicates and faults in a data set", "reporting.audit:audit"),
-        Command("prepare", "look at data", "turn DICOM and other images into pseudonymous PNG", "data.prepare.prepare:prepare"),
+        Command(
+            "prepare",
+            "look at data",
+            "turn DICOM and other images into pseudonymous PNG",
+            "data.prepare.prepare:prepare",
+        ),
         Command("split", "look at data", "write a split down for others to repeat", "data.write_split:split"),
         Command(
-            "compare", "compare", "settings, metrics and curves of runs side by side",
-            "reporting.compare_runs:compare", "config.typed:with_runs",
+            "compare",
+            "compare",
+            "settings, metrics and curves of runs side by side",
+            "reporting.compare_runs:compare",
+            "config.typed:with_runs",
         ),
         Command(
-            "compare_predictions", "compare", "test two models on the same knees",
-            "reporting.compare_predictions:compare_predictions", "config.typed:with_tables",
+            "compare_predictions",
+            "compare",
+            "test two models on the same knees",
+            "reporting.compare_predictions:compare_predictions",
+            "config.typed:with_tables",
         ),
         Command("sweep_report", "compare", "figures and best settings of a sweep", "sweeps.report:sweep_report"),
         Command(
-            "prune_checkpoints", "compare", "delete the checkpoints that nobody needs",
+            "prune_checkpoints",
+            "compare",
+            "delete the checkpoints that nobody needs",
             "tracking.prune_checkpoints:prune_checkpoints",
         ),
-        Command("predict", "use a model", "grade radiographs", "evaluation.predict:predict"),
+        Command("predict", "use a model", "grade radiographs", "evaluation.predict:predict", computes=True),
         Command("register", "use a model", "store a checkpoint in the model registry", "serving.register:register"),
         Command("server", "use a model", "MLflow for several users, on PostgreSQL", "tracking.server:serve"),
     )
-}  # fmt: skip
+}
 
 
 def table() -> str:

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from koa_lightning.config import keys, overrides, trial
 from koa_lightning.config import run_folder as resume
+from koa_lightning.config.allocator import tune_allocator
 from koa_lightning.config.commands import COMMANDS
 from koa_lightning.config.compose import compose, config_dir, validate
 from koa_lightning.errors import InputError
@@ -42,16 +43,28 @@ _RECORDS = {".hydra", ".lock", "checkpoints", "manifest.parquet", "manifest.part
 
 
 def run(name: str) -> NoReturn:
-    """Run a command of `koa_lightning.config.commands` under Hydra and leave with its exit code.
-
-    The function is imported only once the config is valid. It returns a mapping of metrics; an entry `exit_code` ends
-    the program with it. Several runs at once (`-m`) do not call the command's `before`.
+    """Run a command of `koa_lightning.config.commands` and leave with its exit code.
 
     Args:
         name: Of the command, and of its primary config.
     """
     command = COMMANDS[name]
-    config_name, function = name, f"koa_lightning.{command.function}"
+    before = _function(f"koa_lightning.{command.before}") if command.before else None
+    if command.computes:
+        tune_allocator()  # before torch is imported
+    start(name, f"koa_lightning.{command.function}", before)
+
+
+def start(config_name: str, function: str, before: Callable[[list[str]], list[str]] | None = None) -> NoReturn:
+    """Compose a config under Hydra, call a function with it, and leave with its exit code.
+
+    Args:
+        config_name: The primary config, e.g. `train`.
+        function: `module:name` of a plain function of the config; imported only once the config is valid. It returns
+            a mapping of metrics (an entry `exit_code` ends the program with it).
+        before: May rewrite the overrides, e.g. to resume a run with those that it was started with; not called for
+            several runs at once (`-m`).
+    """
     # Hydra would print its own report and end with 1; with this set its exceptions reach us.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     codes, jobs = [DONE], []
@@ -77,7 +90,7 @@ def run(name: str) -> NoReturn:
         elif searched := next((item for item in rest if overrides.key(item) == "sweep"), None):
             raise InputError(f"{searched}: a sweep has many runs; type -m too")
         else:
-            rest = overrides.quote_paths(_function(f"koa_lightning.{command.before}")(rest) if command.before else rest)
+            rest = overrides.quote_paths(before(rest) if before else rest)
         sys.argv[1:] = [*flags, *rest]
         hydra.main(config_path=str(config_dir()), config_name=config_name, version_base="1.3")(job)()
     except KeyboardInterrupt:

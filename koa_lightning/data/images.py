@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import DTypeLike
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from koa_lightning.data import png
+from koa_lightning.data.dicom.pixels import read_dicom
 from koa_lightning.errors import InputError
 
 MAX_PIXELS = 100_000_000  # ten times a large radiograph; decoded it is 100 MB in 8 bits
@@ -105,8 +107,6 @@ def decode(data: bytes, name: str, dtype: DTypeLike = np.uint8) -> np.ndarray:
     if not data:
         raise InputError(f"{name}: the file is empty (0 bytes); copy it again")
     if is_dicom(data, name):
-        from koa_lightning.data.dicom.pixels import read_dicom  # pydicom takes long to import
-
         return read_dicom(data, name, dtype)
     size = png.size(data) if dtype == np.uint8 else None
     if size and min(size) >= MIN_SIDE and size[0] * size[1] <= MAX_PIXELS and (plain := png.pixels(data)) is not None:
@@ -225,8 +225,6 @@ def _is_deep_colour(image: ImageFile) -> bool:
 
 def _gray_of_deep_colour(data: bytes, image: ImageFile, name: str, dtype: DTypeLike) -> np.ndarray:
     """Decode an image of `_is_deep_colour`: its luma, transparency on black, stretched as other 16-bit images."""
-    import cv2
-
     turn = _turn(image)
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 
+import cv2
 import numpy as np
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -38,7 +39,5 @@ def size(data: bytes) -> tuple[int, int] | None:
 
 def pixels(data: bytes) -> np.ndarray | None:
     """Decode a file of which `size` is not None; return uint8 H x W, or None where OpenCV cannot."""
-    import cv2
-
     found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     return found if found is not None and found.ndim == 2 and found.dtype == np.uint8 else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import xxhash
 
+from koa_lightning.data.audit import files, polarity
 from koa_lightning.data.fitting import fit as fit_image
 
 _JUDGED_AT = 224  # pixels: the size at which polarity is judged, whatever size a model takes
@@ -53,8 +54,6 @@ class Preprocessing:
 
 
 def _is_inverted(image: np.ndarray) -> bool:
-    from koa_lightning.data.audit import files, polarity
-
     # pixel for pixel what the audit judges, so that it names those that are repaired
     judged = files.framed(fit_image(image, _JUDGED_AT, "letterbox"), image.shape)
     return bool(polarity.inverted(judged[None])[0])

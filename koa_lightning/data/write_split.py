@@ -8,11 +8,15 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER
 from koa_lightning.config.compose import validate
+from koa_lightning.data import manifest as mf
+from koa_lightning.data import split_table
 from koa_lightning.data.build import data_module
+from koa_lightning.data.manifest import n_patients
 from koa_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,8 +45,6 @@ def split(cfg: DictConfig) -> dict[str, Any]:
             f"data.fraction={cfg.data.fraction:g}: a written split has all knees; leave it away here, and type it "
             "where you train by data.split=table"
         )
-    from koa_lightning.data import manifest as mf
-    from koa_lightning.data import split_table
 
     data = data_module(cfg.data)
     rows = mf.add_hashes(_rows(data), PARTS)
@@ -62,10 +64,6 @@ def split(cfg: DictConfig) -> dict[str, Any]:
 
 def _rows(data: KneeDataModule) -> pd.DataFrame:
     """Return the manifest with its parts, and with `fold` where there are folds; none that `train` would refuse."""
-    import pandas as pd
-
-    from koa_lightning.data import manifest as mf
-
     n_folds, data.folds = data.folds, None
     rows = data.manifest()
     mf.check_parts(rows, PARTS, f"data={data.name}")
@@ -82,6 +80,4 @@ def _rows(data: KneeDataModule) -> pd.DataFrame:
 
 
 def _patients(rows: pd.DataFrame, part: str) -> int:
-    from koa_lightning.data.manifest import n_patients
-
     return n_patients(rows[rows["split"] == part])

@@ -5,10 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER
+from koa_lightning.checkpoint import record
 from koa_lightning.config.compose import validate
+from koa_lightning.evaluation import uncertainty as trusted
+from koa_lightning.evaluation.data import data_of
+from koa_lightning.models.inference import check_finite, grade_batches
+from koa_lightning.uncertainty import out_of_distribution
+from koa_lightning.uncertainty.fit import in_words
 
 
 def calibrate(cfg: DictConfig) -> dict[str, Any]:
@@ -24,14 +31,6 @@ def calibrate(cfg: DictConfig) -> dict[str, Any]:
         InputError: Whatever the user can put right.
     """
     validate(cfg)
-    import torch
-
-    from koa_lightning.checkpoint import record
-    from koa_lightning.evaluation import uncertainty as trusted
-    from koa_lightning.evaluation.data import data_of
-    from koa_lightning.models.inference import check_finite, grade_batches
-    from koa_lightning.uncertainty import out_of_distribution
-    from koa_lightning.uncertainty.fit import in_words
 
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)

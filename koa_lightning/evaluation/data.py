@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -12,6 +15,7 @@ from koa_lightning.config.compose import validate
 from koa_lightning.data.build import data_module
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.errors import InputError
+from koa_lightning.tracking.begin import mark_tags, open_run
 
 
 def data_of(cfg: DictConfig, read: Checkpoint, part: str) -> KneeDataModule:
@@ -44,3 +48,31 @@ def _check_typed(read: Checkpoint) -> None:
         own = getattr(read.preprocessing, name)
         if yaml.safe_load(overrides.value(item)) != own:
             raise InputError(f"{item}: the checkpoint takes its images with data.{name}={own}; leave it away")
+
+
+def run_of(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str]) -> Any:
+    """Open the run that trained a checkpoint when its own data is measured plainly, else a new one.
+
+    So it is for `last.ckpt`: the training run has the measures of the one that was chosen.
+
+    Args:
+        cfg: The config `eval`, or one that builds on it.
+        read: The checkpoint.
+        data: Prepared, of which `cfg.split` is measured.
+        marks: What every figure and the run carry.
+    """
+    trained = read.record["tracking"].get("run_id") or ""
+    plain_own = not cfg.get("data") and cfg.tta == "none" and cfg.split in ("val", "test") and read.path.stem != "last"
+    name = f"eval {read.path.stem} on {data.name} {cfg.split}"
+    run = open_run(
+        cfg.tracking,
+        Path(cfg.out),
+        name,
+        run_id=trained if plain_own else None,
+        uri=read.record["tracking"].get("uri") or None,
+        attach=True,
+    )
+    if run.run_id != trained:
+        tags = {"evaluates": trained or str(read.path), "tta": cfg.tta, "split": cfg.split, "data": data.name}
+        run.log_tags({**tags, "data.fingerprint": data.fingerprint, **mark_tags(marks)})
+    return run

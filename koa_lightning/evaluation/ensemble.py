@@ -16,13 +16,24 @@ import numpy as np
 import pandas as pd
 import torch
 from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
 
 from koa_lightning.checkpoint import find, record, training_overlap
 from koa_lightning.checkpoint.record import Checkpoint
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.datamodule import ALL, KneeDataModule
+from koa_lightning.data.dataset import KneeDataset
 from koa_lightning.errors import InputError
+from koa_lightning.evaluation import results as measured
+from koa_lightning.evaluation.data import data_for
+from koa_lightning.evaluation.grade_split import grade_part
+from koa_lightning.evaluation.results import measure_table, say
+from koa_lightning.metrics import intervals
 from koa_lightning.metrics import predictions as table
+from koa_lightning.reporting import figures, provenance
+from koa_lightning.reporting.report import page
+from koa_lightning.tracking.begin import mark_tags, open_run
 
 if TYPE_CHECKING:
     from koa_lightning.evaluation.results import Measured
@@ -43,10 +54,6 @@ def evaluate(cfg: DictConfig, files: Sequence[Path]) -> dict[str, Any]:
     Raises:
         InputError: The members do not fit together, or were trained on all of these knees.
     """
-    from koa_lightning.evaluation import report
-    from koa_lightning.evaluation.evaluate import say
-    from koa_lightning.tracking.begin import mark_tags, open_run
-
     folder = Path(cfg.out)
     reads = [record.read(file) for file in files]
     predictions, tables, facts = grade(cfg, reads)
@@ -58,7 +65,7 @@ def evaluate(cfg: DictConfig, files: Sequence[Path]) -> dict[str, Any]:
         run.log_tags({**tags, "data.fingerprint": facts["fingerprint"], **mark_tags(facts["marks"])})
         metrics, found = _measure(cfg, predictions, tables, facts, run)
         run.log_artifact(_describe(cfg, reads, predictions, facts, run), f"eval/{cfg.split}")
-        report.at_end(cfg, run, f"eval/{cfg.split}")
+        page.at_end(cfg, run, f"eval/{cfg.split}")
         status = "FINISHED"
     finally:
         run.close(status)
@@ -70,10 +77,6 @@ def evaluate(cfg: DictConfig, files: Sequence[Path]) -> dict[str, Any]:
 def _measure(
     cfg: DictConfig, predictions: pd.DataFrame, tables: dict[str, pd.DataFrame], facts: dict[str, Any], run: Any
 ) -> tuple[dict[str, Any], Measured]:
-    from koa_lightning.evaluation import results as measured
-    from koa_lightning.evaluation.evaluate import measure_table
-    from koa_lightning.reporting import figures
-
     folder = Path(cfg.out)
     metrics = measure_table(predictions)
     found = measured.measure(cfg, predictions, folder)
@@ -94,8 +97,6 @@ def _describe(
     cfg: DictConfig, reads: Sequence[Checkpoint], predictions: pd.DataFrame, facts: dict[str, Any], run: Any
 ) -> Path:
     """Write down what was evaluated, with which models, for the report; return the file."""
-    from koa_lightning.reporting import provenance
-
     about = provenance.describe(
         kind="ensemble",
         models=[provenance.of_model(read, entry["name"]) for read, entry in zip(reads, facts["members"], strict=True)],
@@ -128,9 +129,6 @@ def grade(cfg: DictConfig, reads: Sequence[Checkpoint]) -> tuple[pd.DataFrame, d
     Raises:
         InputError: The members do not fit together, or were trained on all of these knees; see also `measured.check`.
     """
-    from koa_lightning.evaluation import results as measured
-    from koa_lightning.evaluation.data import data_for
-
     names = find.names([read.path for read in reads])
     _check_agree(reads)
     modules = [data_for(cfg, read) for read in reads]
@@ -222,9 +220,6 @@ def _grade_one(
     cfg: DictConfig, read: Checkpoint, module: KneeDataModule, rows: pd.DataFrame, allowed: np.ndarray
 ) -> pd.DataFrame:
     """Return the predictions of one member on the knees it may be measured on, images prepared its own way."""
-    from koa_lightning.data.dataset import KneeDataset
-    from koa_lightning.evaluation.evaluate import grade_part
-
     module.source = lambda: rows.assign(split="")  # one cache for all members of the same preprocessing
     module.prepare((ALL,))
     data, knees = module.datasets[ALL], module.tables[ALL]
@@ -247,9 +242,6 @@ def write(facts: dict[str, Any], tables: dict[str, pd.DataFrame], metrics: dict[
         metrics: Of the ensemble.
         folder: Where they go.
     """
-    from koa_lightning.evaluation.evaluate import measure_table
-    from koa_lightning.metrics import intervals
-
     (folder / "members").mkdir(exist_ok=True)
     files = [folder / "ensemble.json", folder / "ensemble.csv", folder / "members"]
     for number, (entry, predictions) in enumerate(zip(facts["members"], tables.values(), strict=True)):
@@ -263,9 +255,6 @@ def write(facts: dict[str, Any], tables: dict[str, pd.DataFrame], metrics: dict[
 
 
 def _say(facts: dict[str, Any], metrics: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     shown = Table(title="members and ensemble", caption=facts["said"])
     for name in ("", "knees", *_SHOWN.values()):
         shown.add_column(name, justify="right" if name else "left")

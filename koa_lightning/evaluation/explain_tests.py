@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER
+from koa_lightning.checkpoint import record
 from koa_lightning.config.compose import validate
 from koa_lightning.errors import InputError
-from koa_lightning.evaluation import evaluate as evaluation
+from koa_lightning.evaluation import data as evaluation_data
+from koa_lightning.evaluation.data import run_of
+from koa_lightning.evaluation.explanations import record_tests
+from koa_lightning.explain import cam, sanity
+from koa_lightning.tracking.find import find_checkpoint
+from koa_lightning.tracking.none import NoRun
 
 RANDOMISED = "random weights in place of the checkpoint's"
 _FOR_STATISTICS = 128  # knees
@@ -36,14 +43,6 @@ def explain_tests(cfg: DictConfig) -> dict[str, Any]:
         )
     if not cfg.explain.enabled:
         raise InputError("explain=none: there are no maps to test; type explain=gradcam")
-    import torch
-
-    from koa_lightning.checkpoint import record
-    from koa_lightning.evaluation import data as evaluation_data
-    from koa_lightning.evaluation.explanations import record_tests
-    from koa_lightning.explain import cam, sanity
-    from koa_lightning.tracking.find import find_checkpoint
-    from koa_lightning.tracking.none import NoRun
 
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +56,7 @@ def explain_tests(cfg: DictConfig) -> dict[str, Any]:
         some = knees.__getitems__(range(min(len(knees), _FOR_STATISTICS)))["image"].float() / 255
         sanity.randomise_all(net, some, data.eval_batch_size)
         marks.append(RANDOMISED)
-    run = NoRun() if cfg.randomised else evaluation.run_of(cfg, read, data, marks)
+    run = NoRun() if cfg.randomised else run_of(cfg, read, data, marks)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     status = "FAILED"
     try:

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
+import torch
 from omegaconf import DictConfig
+from PIL import Image, ImageDraw, ImageFont
 
 from koa_lightning import DISCLAIMER
+from koa_lightning.checkpoint import record
 from koa_lightning.config import launch
 from koa_lightning.config.compose import validate
+from koa_lightning.data import sources
+from koa_lightning.data.find_images import check_name, find_images, readable_name
+from koa_lightning.data.images import read_image
 from koa_lightning.errors import InputError, naming
+from koa_lightning.evaluation import predictor
+from koa_lightning.explain import cam
+from koa_lightning.explain.cam import asked, heat_maps
+from koa_lightning.metrics import predictions
+from koa_lightning.reporting.heat_maps import overlay
+from koa_lightning.tracking.find import find_checkpoint
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-    from PIL.Image import Image
 
     from koa_lightning.checkpoint.record import Checkpoint
     from koa_lightning.models.net import KneeNet
@@ -42,13 +57,6 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
     validate(cfg)
     if cfg.batch_size is None:
         raise InputError("batch_size=null: must be a whole number from 1 to 65536")
-    import pandas as pd
-
-    from koa_lightning.checkpoint import record
-    from koa_lightning.data.find_images import find_images
-    from koa_lightning.evaluation import predictor
-    from koa_lightning.explain import cam
-    from koa_lightning.tracking.find import find_checkpoint
 
     paths = find_images(str(cfg.input), without=Path(cfg.out))
     read = record.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
@@ -113,16 +121,6 @@ def _grade_some(
     failed: dict[str, str],
 ) -> list[pd.DataFrame]:
     """Grade one batch of files; those that cannot be read are added to `failed`."""
-    import numpy as np
-    import pandas as pd
-    import torch
-
-    from koa_lightning.data import sources
-    from koa_lightning.data.find_images import check_name, readable_name
-    from koa_lightning.data.images import read_image
-    from koa_lightning.evaluation import predictor
-    from koa_lightning.metrics import predictions
-
     pattern = sources.pattern_of(read.record["config"]["data"])
     knees, images = [], []
     for path in paths:
@@ -170,13 +168,6 @@ def _draws(cfg: DictConfig) -> bool:
 def _overlays(
     cfg: DictConfig, net: KneeNet, read: Checkpoint, batch: np.ndarray, rows: pd.DataFrame, folder: Path
 ) -> list[str]:
-    import hashlib
-
-    import torch
-
-    from koa_lightning.explain.cam import asked, heat_maps
-    from koa_lightning.reporting.heat_maps import overlay
-
     grades = rows["predicted"].to_numpy()  # as told, which calibration and flipping may have changed
     heat = heat_maps(net, net.normalise(torch.from_numpy(batch).unsqueeze(1)), grades, **asked(cfg.explain, net))
     (folder / "overlays").mkdir(exist_ok=True)
@@ -202,17 +193,13 @@ def _cut(name: str) -> str:
     return name.encode()[:_LONGEST].decode(errors="ignore")
 
 
-def with_words(picture: np.ndarray, words: Sequence[str]) -> Image:
+def with_words(picture: np.ndarray, words: Sequence[str]) -> Image.Image:
     """Return a picture with a band of words below it, broken into lines that fit.
 
     Args:
         picture: uint8, H x W x 3.
         words: One statement each.
     """
-    import textwrap
-
-    from PIL import Image, ImageDraw, ImageFont
-
     font = ImageFont.load_default(size=10)
     height, width = picture.shape[:2]
     letters = max(8, int(width / font.getlength("n")))
@@ -224,9 +211,6 @@ def with_words(picture: np.ndarray, words: Sequence[str]) -> Image:
 
 
 def _write(rows: pd.DataFrame, read: Checkpoint, cfg: DictConfig, folder: Path, n_left: int) -> None:
-    from koa_lightning.evaluation import predictor
-    from koa_lightning.metrics import predictions
-
     with naming(folder):
         predictions.write(rows, folder)
     knees = [

@@ -6,10 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 
 from koa_lightning import DISCLAIMER
 from koa_lightning.config.compose import validate
 from koa_lightning.errors import InputError
+from koa_lightning.evaluation import results as measured
+from koa_lightning.evaluation.evaluate import evaluate
+from koa_lightning.metrics.intervals import N_RESAMPLES
+from koa_lightning.reporting import report_data
+from koa_lightning.reporting.report import page
+from koa_lightning.tracking.begin import open_run
 
 if TYPE_CHECKING:
     from koa_lightning.reporting.report_data import Dossier
@@ -31,14 +38,9 @@ def report(cfg: DictConfig) -> dict[str, Any]:
     validate(cfg)
     made = _made(cfg)
     if made is None:
-        from koa_lightning.evaluation.evaluate import evaluate
-
         cfg.report = True
         return evaluate(cfg)
     _check_measured(cfg, made)
-    from koa_lightning.evaluation import results as measured
-    from koa_lightning.reporting import report_data
-    from koa_lightning.reporting.report import page
 
     folder = Path(cfg.out)
     columns, grades = measured.names(cfg.subgroups), measured.names(cfg.readers)
@@ -69,8 +71,6 @@ def _made(cfg: DictConfig) -> Path | None:
 
 def _check_measured(cfg: DictConfig, made: Path) -> None:
     """Refuse settings of what was measured already: beside its numbers, others would be of two kinds."""
-    from koa_lightning.metrics.intervals import N_RESAMPLES
-
     for name, default in (("thresholds", None), ("n_resamples", N_RESAMPLES)):
         if cfg[name] != default:
             typed = f"{name}={cfg[name]}"
@@ -80,29 +80,8 @@ def _check_measured(cfg: DictConfig, made: Path) -> None:
             )
 
 
-def at_end(cfg: DictConfig, run: Any, place: str) -> None:
-    """Write the report of an evaluation into its folder, and log it: the end of `eval`, if `report` is true.
-
-    Args:
-        cfg: The config `eval`.
-        run: The tracked run, still open.
-        place: The folder among its artifacts.
-    """
-    if not cfg.report:
-        return
-    from koa_lightning.reporting import report_data
-    from koa_lightning.reporting.report import page
-
-    folder = Path(cfg.out)
-    for file in page.write(report_data.read(folder, cfg.audit), folder):
-        run.log_artifact(file, place)
-    print(f"report: {folder / 'report.html'}", flush=True)
-
-
 def _log(cfg: DictConfig, found: Dossier, files: list[Path]) -> None:
     """Add the report to the run that was evaluated, where there is one."""
-    from koa_lightning.tracking.begin import open_run
-
     tracked, part = found.about["tracking"], found.about["data"]["part"]
     if not tracked.get("run_id"):
         return
@@ -119,8 +98,6 @@ def _log(cfg: DictConfig, found: Dossier, files: list[Path]) -> None:
 
 
 def _say(marks: list[str], folder: Path) -> None:
-    from rich.console import Console
-
     if marks:
         Console().print(f"[bold red]{', '.join(marks)}[/]")
     print(DISCLAIMER)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 
+from koa_lightning import DISCLAIMER
+from koa_lightning.data.manifest import n_patients
+from koa_lightning.errors import InputError
 from koa_lightning.evaluation import files as results
 from koa_lightning.metrics import intervals as iv
 from koa_lightning.metrics import readers, subgroups, thresholds
+from koa_lightning.metrics.grade_metrics import measure as measure_grades
 from koa_lightning.metrics.intervals import Interval
+from koa_lightning.metrics.predictions import PROBABILITIES, known
 from koa_lightning.metrics.weighted import is_of_grade
-from koa_lightning.reporting import report_data
+from koa_lightning.reporting import console, report_data
 
 # The few whose ends are logged too: what lists of runs are sorted by, and papers give.
 LOGGED_ENDS = ("accuracy", "balanced_accuracy", "quadratic_kappa", "mae", "quadratic_kappa_expected", "auroc_oa")
@@ -150,3 +156,33 @@ def _write_table(table: pd.DataFrame, folder: Path, name: str) -> list[Path]:
     rows = table.astype("object").where(table.notna(), None).to_dict("records")
     files[1].write_text(json.dumps(rows, indent=1))
     return files
+
+
+def measure_table(predictions: pd.DataFrame) -> dict[str, Any]:
+    """Return the metrics of the rows whose grade is known; one that is undefined is None."""
+    rows = known(predictions)
+    if rows.empty:
+        raise InputError("no knee of a known grade; use koa_lightning.predict where grades are unknown")
+    values = measure_grades(rows[PROBABILITIES].to_numpy(), rows["grade"].to_numpy(dtype="int64"))
+    numbers: dict[str, Any] = {name: value if value == value else None for name, value in values.items()}
+    return {**numbers, "n_knees": len(rows), "n_patients": n_patients(rows)}
+
+
+def say(
+    part: str, metrics: dict[str, Any], found: Measured, marks: list[str], folder: Path, lines: Sequence[str] = ()
+) -> None:
+    """Print the metrics, what marks them, and where everything is."""
+    title = f"{part}: {metrics['n_knees']} knees of {metrics['n_patients']} patients"
+    console.say(
+        found.intervals,
+        title,
+        {name: metrics[name] for name in ("loss",) if name in metrics},
+        groups=found.groups,
+        agreement=found.agreement,
+        remarks=found.remarks,
+    )
+    print("\n".join(lines))
+    if marks:
+        Console().print(f"[bold red]{', '.join(marks)}[/]")
+    print(DISCLAIMER)
+    print(f"written to {folder}")

@@ -9,6 +9,7 @@ from typing import NoReturn
 import numpy as np
 import pandas as pd
 
+from koa_lightning.data.sources import read_table
 from koa_lightning.errors import InputError
 from koa_lightning.metrics.graded import PROBABILITIES, TOLERANCE
 from koa_lightning.models.outputs import N_GRADES
@@ -33,8 +34,6 @@ def read_predictions(path: str | Path, *, logits: bool = False, where: str | Non
     Raises:
         InputError: It is missing, no table, or not one of predictions.
     """
-    from koa_lightning.data.sources import read_table
-
     name = str(path) if where is None else where
     file = Path(path).expanduser()
     if file.is_dir():

@@ -18,6 +18,7 @@ import torch
 
 from koa_lightning.errors import InputError
 from koa_lightning.metrics.graded import of_table
+from koa_lightning.metrics.tables import read_predictions
 from koa_lightning.metrics.weighted import LESS_IS_BETTER, OVERALL
 from koa_lightning.models.outputs import N_GRADES
 
@@ -100,8 +101,6 @@ def read(file: str | Path, measured: pd.DataFrame) -> dict[str, Any]:
     Raises:
         InputError: It is neither, or was tuned on knees or patients of the measured table.
     """
-    from koa_lightning.metrics.tables import read_predictions
-
     path = Path(file).expanduser()
     where = f"thresholds={file}"
     if path.is_dir() and (path / "thresholds.json").is_file():

@@ -8,12 +8,22 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+from hydra.utils import instantiate
 from omegaconf import DictConfig
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-from koa_lightning import DISCLAIMER
+from koa_lightning import DISCLAIMER, __version__
 from koa_lightning.config.compose import validate
+from koa_lightning.data import manifest as mf
+from koa_lightning.data.audit import labels, leakage
 from koa_lightning.data.audit.findings import EXIT_CODES, KINDS, NOTE, SEVERITIES, Finding, chosen, exit_code
+from koa_lightning.data.audit.gather import gather
+from koa_lightning.data.audit.run import run
 from koa_lightning.errors import InputError
+from koa_lightning.reporting.audit_page import write_page
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,11 +48,6 @@ def audit(cfg: DictConfig) -> dict[str, Any]:
     """
     validate(cfg)
     kinds = _kinds(cfg)
-    from hydra.utils import instantiate
-
-    from koa_lightning.data.audit import labels
-    from koa_lightning.data.audit.gather import gather
-    from koa_lightning.data.audit.run import run
 
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +57,6 @@ def audit(cfg: DictConfig) -> dict[str, Any]:
     _remember(knees, result.pairs, kinds)
     facts = _facts(cfg, knees, kinds, result.found)
     _write(folder, facts, result.found)
-    from koa_lightning.reporting.audit_page import write_page
 
     write_page(folder / "audit.html", facts, knees, result, n_shown=cfg.n_shown)
     _say(facts, result.found, folder)
@@ -78,8 +82,6 @@ def _kinds(cfg: DictConfig) -> set[str]:
 
 def _remember(knees: Knees, pairs: pd.DataFrame, kinds: set[str]) -> None:
     """Write the duplicates down for `train`; a place that cannot be written is said, and the audit goes on."""
-    from koa_lightning.data.audit import leakage
-
     try:
         leakage.remember(knees.rows, pairs, kinds & {"near_duplicate"} | {"same_pixels"})
     except OSError as error:
@@ -89,9 +91,6 @@ def _remember(knees: Knees, pairs: pd.DataFrame, kinds: set[str]) -> None:
 
 def _facts(cfg: DictConfig, knees: Knees, kinds: set[str], found: list[Finding]) -> dict[str, Any]:
     """Return what the reports say of the audit as a whole: plain values."""
-    from koa_lightning import __version__
-    from koa_lightning.data import manifest as mf
-
     rows = knees.rows
     parts = [part for part in (*mf.PARTS, mf.AUTO_TEST, "") if (rows["split"] == part).any()]
     by_kind = Counter(finding.kind for finding in found)
@@ -116,8 +115,6 @@ def _facts(cfg: DictConfig, knees: Knees, kinds: set[str], found: list[Finding])
 
 def _write(folder: Path, facts: dict[str, Any], found: list[Finding]) -> None:
     """Write audit.json and findings.csv."""
-    import pandas as pd
-
     listed = [
         {"kind": f.kind, "severity": f.severity, "files": f.files, "evidence": f.evidence, "numbers": f.numbers}
         for f in found
@@ -130,10 +127,6 @@ def _write(folder: Path, facts: dict[str, Any], found: list[Finding]) -> None:
 
 
 def _say(facts: dict[str, Any], found: list[Finding], folder: Path) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     colours = {"leakage": "bold red", "warning": "yellow", "note": "cyan"}
     console = Console(highlight=False, soft_wrap=True)
     shown = Table(title=f"{facts['n_knees']} knees of {facts['n_patients']} patients")

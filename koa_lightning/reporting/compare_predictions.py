@@ -12,6 +12,10 @@ from koa_lightning import DISCLAIMER
 from koa_lightning.config.compose import nearest, validate
 from koa_lightning.config.typed import SIDES
 from koa_lightning.errors import InputError
+from koa_lightning.metrics import comparison, weighted
+from koa_lightning.metrics.graded import of_table
+from koa_lightning.metrics.tables import read_predictions
+from koa_lightning.reporting.console import say_comparison
 
 
 def compare_predictions(cfg: DictConfig) -> dict[str, Any]:
@@ -27,10 +31,6 @@ def compare_predictions(cfg: DictConfig) -> dict[str, Any]:
         InputError: Whatever the user can put right.
     """
     validate(cfg)
-    from koa_lightning.metrics import comparison
-    from koa_lightning.metrics.graded import of_table
-    from koa_lightning.metrics.tables import read_predictions
-    from koa_lightning.reporting.console import say_comparison
 
     only = _metrics(cfg)
     paths = [str(cfg[side]) for side in SIDES]
@@ -59,8 +59,6 @@ def compare_predictions(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _metrics(cfg: DictConfig) -> list[str]:
-    from koa_lightning.metrics import comparison, weighted
-
     if cfg.metrics is None:
         return list(comparison.METRICS)
     only = [cfg.metrics] if isinstance(cfg.metrics, str) else [str(name) for name in cfg.metrics]

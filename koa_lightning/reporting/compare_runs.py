@@ -5,11 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from omegaconf import DictConfig
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from koa_lightning import DISCLAIMER
 from koa_lightning.config.compose import best_is, validate
 from koa_lightning.errors import InputError
+from koa_lightning.reporting import figures
+from koa_lightning.reporting.compare_figure import curves_figure
+from koa_lightning.tracking import differences
+from koa_lightning.tracking.differences import as_text
+from koa_lightning.tracking.runs import ADVICE, find_runs
+from koa_lightning.tracking.store import failing_as_input_error, open_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,13 +43,6 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
     """
     validate(cfg)
     words = _words(cfg)
-    import pandas as pd
-
-    from koa_lightning.reporting import figures
-    from koa_lightning.reporting.compare_figure import curves_figure
-    from koa_lightning.tracking import differences
-    from koa_lightning.tracking.runs import ADVICE, find_runs
-    from koa_lightning.tracking.store import failing_as_input_error, open_store
 
     store = open_store(cfg.tracking.uri, Path("mlruns"), create=False)
     with failing_as_input_error(f"runs in {store.name}", ADVICE):
@@ -82,8 +85,6 @@ def _words(cfg: DictConfig) -> list[str]:
 
 
 def _say(differ: pd.DataFrame, metrics: pd.DataFrame, names: list[str], marks: list[str]) -> None:
-    from rich.console import Console
-
     console = Console()
     if len(names) <= _SIDE_BY_SIDE:
         console.print(
@@ -99,11 +100,6 @@ def _say(differ: pd.DataFrame, metrics: pd.DataFrame, names: list[str], marks: l
 
 def _table(title: str, rows: pd.DataFrame, best_of: list[str] | None = None) -> Any:
     """Return a table of the terminal, with the best of these columns in bold."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    from koa_lightning.tracking.differences import as_text
-
     shown = Table(title=title)
     for column in rows.columns:
         shown.add_column(
@@ -125,11 +121,6 @@ def _table(title: str, rows: pd.DataFrame, best_of: list[str] | None = None) -> 
 
 def _lines(differ: pd.DataFrame, metrics: pd.DataFrame, names: list[str]) -> Any:
     """Return a table of the terminal with one line a run: the settings that differ, and the main metrics."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    from koa_lightning.tracking.differences import as_text
-
     settings = differ[differ["kind"] == "config"]
     main = metrics[[name.split("/")[-1] in _MAIN and name.startswith(("best/", "test/")) for name in metrics["name"]]]
     shown = Table(title=f"{len(names)} runs; all that differs is in compare.csv")

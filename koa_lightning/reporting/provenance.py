@@ -15,9 +15,11 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER
+from koa_lightning.checkpoint import training_overlap
 from koa_lightning.checkpoint.record import Checkpoint
 from koa_lightning.config.addresses import public, without_passwords
 from koa_lightning.data import manifest as mf
+from koa_lightning.tracking.facts import run_facts
 
 if TYPE_CHECKING:
     from koa_lightning.data.datamodule import KneeDataModule
@@ -98,8 +100,6 @@ def describe(
         settings: Of the evaluation, e.g. `tta`.
         tracking: `run_id` and `uri`; empty where it was not tracked.
     """
-    from koa_lightning.tracking.facts import run_facts
-
     return {
         "note": DISCLAIMER,
         "kind": kind,
@@ -140,8 +140,6 @@ def of_checkpoint(
         marks: Of both.
         run: The tracked run, open.
     """
-    from koa_lightning.checkpoint import training_overlap
-
     knees, seen, alike = (
         data.tables[cfg.split],
         training_overlap.seen_in_training(read),

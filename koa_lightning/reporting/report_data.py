@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from koa_lightning.checkpoint import find
+from koa_lightning.checkpoint import record as checkpoint
 from koa_lightning.config.addresses import without_passwords
 from koa_lightning.errors import InputError
 from koa_lightning.metrics import intervals, subgroups, tables
 from koa_lightning.metrics import predictions as table
 from koa_lightning.metrics.readers import agreement
 from koa_lightning.reporting import provenance
+from koa_lightning.uncertainty import summary
 
 CROSS_VALIDATION = "cross_validation.json"
 _PARTS = (
@@ -147,9 +150,6 @@ def _of_table(predictions: pd.DataFrame, name: str) -> dict[str, Any]:
 
 def _of_cross_validation(folder: Path, predictions: pd.DataFrame) -> dict[str, Any]:
     """Return what a cross-validation was, from the checkpoints of its folds."""
-    from koa_lightning.checkpoint import find
-    from koa_lightning.checkpoint import record as checkpoint
-
     record = json.loads((folder / CROSS_VALIDATION).read_text())
     reads = [checkpoint.read(file) for file in find.of_folds(folder)]
     models = [provenance.of_model(each, f"fold {fold}") for fold, each in enumerate(reads)]
@@ -195,8 +195,6 @@ def _columns_of_groups(known: pd.DataFrame) -> list[str]:
 
 def _measure_what_a_table_tells(found: Dossier) -> None:
     """Add reliability and the risk-coverage curve of the probabilities as they are, where the evaluation wrote none."""
-    from koa_lightning.uncertainty import summary
-
     known = found.known
     p, grade = known[table.PROBABILITIES].to_numpy(dtype=np.float32), known["grade"].to_numpy(dtype=np.int64)
     told = summary.of_probabilities(p, grade, 0.0)

@@ -6,15 +6,23 @@ installed package, which reads the checkpoint as `eval` and `predict` do, with `
 
 from __future__ import annotations
 
+import io
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
+from PIL import Image
 
 from koa_lightning import DISCLAIMER
+from koa_lightning.checkpoint import record as checkpoint
+from koa_lightning.data.cache import decode_phantoms
+from koa_lightning.data.images import check_size, decode
+from koa_lightning.data.phantom.manifest import phantom_manifest
 from koa_lightning.errors import InputError
+from koa_lightning.evaluation import predictor
 from koa_lightning.metrics import predictions
 from koa_lightning.models import outputs
 
@@ -55,13 +63,6 @@ def signature() -> ModelSignature:
 
 def example() -> pd.DataFrame:
     """Return one row that the model takes: a phantom as a PNG file."""
-    import io
-
-    from PIL import Image
-
-    from koa_lightning.data.cache import decode_phantoms
-    from koa_lightning.data.phantom.manifest import phantom_manifest
-
     path = phantom_manifest(2, 0, (0.2,) * outputs.N_GRADES)["path"].tolist()[:1]
     file = io.BytesIO()
     Image.fromarray(decode_phantoms(path, 64)[0]).save(file, format="PNG")
@@ -108,8 +109,6 @@ class KneeModel:
         return pd.concat(graded, ignore_index=True) if graded else pd.DataFrame(columns=[*_OUTPUTS])
 
     def _image(self, row: dict[Any, Any], number: int) -> np.ndarray:
-        from koa_lightning.data.images import decode
-
         what = f"image {number}"
         data, pixels, side = (row.get(column) for column in (IMAGE, PIXELS, SIDE))
         side = side if isinstance(side, str) else ""
@@ -121,10 +120,6 @@ class KneeModel:
         return self.checkpoint.preprocessing.apply(gray, side)
 
     def _grade(self, images: list[np.ndarray]) -> pd.DataFrame:
-        import torch
-
-        from koa_lightning.evaluation import predictor
-
         images_of_one_channel = torch.from_numpy(np.stack(images)).unsqueeze(1)
         with _ONE_AT_A_TIME:
             logits, p, judged = predictor.grade(self.checkpoint, self._net, images_of_one_channel)
@@ -137,8 +132,6 @@ class KneeModel:
 
 def _pixels(values: Any, what: str) -> np.ndarray:
     """Return gray values as uint8 H x W."""
-    from koa_lightning.data.images import check_size
-
     try:
         gray = np.array([np.asarray(row) for row in values])
     except ValueError:  # rows of different lengths
@@ -158,6 +151,4 @@ def _load_pyfunc(path: str) -> KneeModel:
     Raises:
         InputError: It cannot be read.
     """
-    from koa_lightning.checkpoint import record as checkpoint
-
     return KneeModel(checkpoint.read(Path(path)))

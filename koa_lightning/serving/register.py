@@ -9,7 +9,12 @@ from typing import Any
 from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER
+from koa_lightning.checkpoint import record
 from koa_lightning.config.compose import validate
+from koa_lightning.serving import registry
+from koa_lightning.tracking.checkpoints import find_checkpoint
+from koa_lightning.tracking.runs import find_run
+from koa_lightning.tracking.store import open_store
 
 
 def register(cfg: DictConfig) -> dict[str, Any]:
@@ -25,11 +30,6 @@ def register(cfg: DictConfig) -> dict[str, Any]:
         InputError: An unknown run, one without a checkpoint, or a store that fails.
     """
     validate(cfg)
-    from koa_lightning.checkpoint import record
-    from koa_lightning.serving import registry
-    from koa_lightning.tracking.checkpoints import find_checkpoint
-    from koa_lightning.tracking.runs import find_run
-    from koa_lightning.tracking.store import open_store
 
     store = open_store(cfg.tracking.uri, Path("mlruns"), create=False)
     run = find_run(store, str(cfg.run))

@@ -9,7 +9,8 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig
 
-from koa_lightning.config import trial
+from koa_lightning.config.trial import of_run
+from koa_lightning.sweeps import trial
 from koa_lightning.training import run
 from koa_lightning.training.module import check_metric
 
@@ -46,7 +47,7 @@ def reporter(folder: Path) -> ReportToSweep:
     Raises:
         InputError: The sweep asks for a metric that no training reports.
     """
-    told = trial.of_run(folder)
+    told = of_run(folder)
     if told is None:
         return ReportToSweep(None)
     for name in told.metrics:

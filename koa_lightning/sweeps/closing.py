@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
 
 from koa_lightning.sweeps.study import ended
 
@@ -73,8 +77,6 @@ def show(study: Study, total: int, program: str) -> None:
         total: How many trials were asked for.
         program: What a single job is started with, e.g. `python -m koa_lightning.train`.
     """
-    from rich.console import Console
-
     found = counts(study)
     words = ", ".join(f"{n} {word}" + " (repeated)" * (word == "interrupted") for word, n in found.items())
     seconds = sum(trial.user_attrs.get("seconds", 0.0) for trial in ended(study))
@@ -106,8 +108,6 @@ def _names(study: Study) -> list[str]:
 
 
 def _table(study: Study, title: str) -> Any:
-    from rich.table import Table
-
     front = {trial.number for trial in best(study)}
     rows = _ranked(study, front)
     keys = list(study.user_attrs["koa_space"])
@@ -142,7 +142,5 @@ def _ranked(study: Study, front: set[int]) -> list[FrozenTrial]:
 
 def _spread(values: Sequence[Any]) -> str:
     """Return the standard deviation between repeats (sample), of the first metric."""
-    import statistics
-
     first = [value[0] if isinstance(value, list) else value for value in values]
     return number(statistics.stdev(first)) if len(first) > 1 else ""

@@ -15,6 +15,8 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
 
 from koa_lightning import DISCLAIMER
 from koa_lightning.config import launch, overrides, run_folder, typed
@@ -22,6 +24,9 @@ from koa_lightning.config.addresses import without_passwords
 from koa_lightning.config.compose import plain, validate
 from koa_lightning.errors import InputError
 from koa_lightning.sweeps import processes
+from koa_lightning.tracking.begin import open_run
+from koa_lightning.training import build, cross_validation
+from koa_lightning.training.cross_validation import is_done
 from koa_lightning.training.run import name_places
 
 RECORD_FILE = "cross_validation.json"
@@ -84,9 +89,6 @@ def _begun(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def _cross_validate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
-    from koa_lightning.tracking.begin import open_run
-    from koa_lightning.training import build, cross_validation
-
     begun = _begun(cfg, folder)
     n_knees = cross_validation.check(cfg)
     name = build.run_name(cfg)
@@ -122,8 +124,6 @@ def _remember(folder: Path, record: dict[str, Any]) -> None:
 
 def _train_folds(cfg: DictConfig, left: list[int], name: str, run: Any) -> dict[int, int]:
     """Train these folds; return the exit code of each that was begun."""
-    from koa_lightning.training import cross_validation
-
     pieces = {}
     for fold in left:
         settings = cross_validation.config(cfg, fold, name, run)
@@ -172,7 +172,6 @@ def _conclude(
     if status == "KILLED":
         print(f"interrupted; go on with: {_command(cfg)}", flush=True)
         return {**result, "exit_code": launch.INTERRUPTED}
-    from koa_lightning.training.cross_validation import is_done
 
     left = [str(fold) for fold in range(cfg.data.folds) if not is_done(folder / f"fold_{fold}")]
     print(f"not finished: fold {', '.join(left)} of {cfg.data.folds}; nothing was pooled", flush=True)
@@ -192,9 +191,6 @@ def _command(cfg: DictConfig) -> str:
 
 
 def _say(cfg: DictConfig, result: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     n = f"{result['n_knees']} knees of {result['n_patients']} patients, {cfg.data.folds} folds"
     shown = Table(title=f"out of fold: {n}", caption="sd: between folds, which share training knees; no interval")
     for name in ("fold", "knees", *_SHOWN.values()):

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -110,8 +112,6 @@ class Engine:
         return status
 
     def _launch(self) -> None:
-        from hydra.core.plugins import Plugins
-
         config = self.program.config
         with open_dict(config):
             config.hydra.sweep.dir = str(self.folder)
@@ -242,8 +242,6 @@ class Engine:
 
 def _launched(launcher: Any, jobs: list[list[str]], first: int) -> list[Any]:
     """Run a batch; where the launcher itself fails, all of its jobs did."""
-    from hydra.core.utils import JobReturn, JobStatus
-
     try:
         return list(launcher.launch(jobs, initial_job_idx=first))
     except Exception as error:

@@ -8,6 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cloudpickle
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from omegaconf import open_dict
+
 from koa_lightning.sweeps import processes
 
 _RESULT = ".result"
@@ -65,10 +71,6 @@ def run(
 
 def work(packed: bytes) -> int:
     """Do one job, in its own process; return 0."""
-    import cloudpickle
-    from hydra.core.singleton import Singleton
-    from hydra.core.utils import run_job, setup_globals
-
     context, config, function, state, result = cloudpickle.loads(packed)
     setup_globals()
     Singleton.set_state(state)
@@ -86,8 +88,6 @@ def work(packed: bytes) -> int:
 
 
 def _composed(program: Program, number: int, overrides: Sequence[str]) -> Any:
-    from omegaconf import open_dict
-
     config = program.context.config_loader.load_sweep_config(program.config, list(overrides))
     with open_dict(config):
         config.hydra.job.id = config.hydra.job.num = number
@@ -96,8 +96,6 @@ def _composed(program: Program, number: int, overrides: Sequence[str]) -> Any:
 
 def _folder(config: Any) -> Path:
     """Return the folder of a job, as Hydra will name it."""
-    from hydra.core.hydra_config import HydraConfig
-
     before = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(config)  # `${hydra:...}` in the names is of the job
     try:
@@ -107,17 +105,12 @@ def _folder(config: Any) -> Path:
 
 
 def _packed(program: Program, config: Any, result: Path) -> bytes:
-    import cloudpickle
-    from hydra.core.singleton import Singleton
-
     return bytes(
         cloudpickle.dumps((program.context, config, program.function, Singleton.get_state(), result.absolute()))
     )
 
 
 def _pickled(job: Any) -> bytes:
-    import cloudpickle
-
     try:
         packed = bytes(cloudpickle.dumps(job))
         pickle.loads(packed)  # an exception of a kind of its own may come in pieces and not go together again
@@ -129,8 +122,6 @@ def _pickled(job: Any) -> bytes:
 
 def _returned(result: Path, code: int) -> Any:
     """Return what a job left, or a failed `JobReturn` of one that died."""
-    from hydra.core.utils import JobReturn, JobStatus
-
     if result.is_file():
         job = pickle.loads(result.read_bytes())
         result.unlink()

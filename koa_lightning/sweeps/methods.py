@@ -9,6 +9,8 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from scipy.stats import qmc
+
 from koa_lightning.errors import InputError
 from koa_lightning.sweeps.space import Space, Value
 
@@ -75,8 +77,6 @@ class Method:
 
     def _quasi_random(self, place: int) -> dict[str, Value]:
         """Return a point of a scrambled Sobol sequence (Sobol 1967, Owen 1998); Optuna's takes no choices."""
-        from scipy.stats import qmc
-
         sequence = qmc.Sobol(len(self.space.parameters), scramble=True, seed=self.seed)
         if place:
             sequence.fast_forward(place)

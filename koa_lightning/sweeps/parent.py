@@ -14,6 +14,7 @@ from koa_lightning.errors import InputError
 from koa_lightning.sweeps import closing, note, report, results, settings, together
 from koa_lightning.sweeps.settings import Settings
 from koa_lightning.sweeps.space import Space
+from koa_lightning.tracking.begin import open_run
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -147,8 +148,6 @@ class GridParent:
 
 
 def _open(config: DictConfig, folder: Path, title: str, run_id: str | None = None, uri: str | None = None) -> Any:
-    from koa_lightning.tracking.begin import open_run
-
     tracking = OmegaConf.merge(config.tracking, {"system_metrics": False})  # the jobs log them
     assert isinstance(tracking, DictConfig)
     return open_run(tracking, folder, title, run_id, uri)

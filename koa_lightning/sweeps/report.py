@@ -12,6 +12,14 @@ from omegaconf import DictConfig
 from koa_lightning import DISCLAIMER
 from koa_lightning.config.compose import validate
 from koa_lightning.errors import InputError
+from koa_lightning.reporting import figures
+from koa_lightning.sweeps import best, closing, results
+from koa_lightning.sweeps.best import PROGRAM, use
+from koa_lightning.sweeps.figures import history, importance, space
+from koa_lightning.sweeps.find import find_study
+from koa_lightning.sweeps.results import show
+from koa_lightning.tracking.run import start_run
+from koa_lightning.tracking.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,9 +45,6 @@ def sweep_report(cfg: DictConfig) -> dict[str, Any]:
         InputError: No such database, sweep or trial; a sweep without trials.
     """
     validate(cfg)
-    from koa_lightning.sweeps import closing
-    from koa_lightning.sweeps.best import PROGRAM
-    from koa_lightning.sweeps.find import find_study
 
     study = find_study(None if cfg.name is None else str(cfg.name), cfg.storage)
     if "koa_space" not in study.user_attrs:
@@ -78,9 +83,6 @@ def report(
     Raises:
         InputError: The sweep has no trials, or no such trial; the best file cannot lie there.
     """
-    from koa_lightning.sweeps import results
-    from koa_lightning.sweeps.best import use
-
     sweep = results.read(study)
     if sweep.trials.empty:
         raise InputError(f"sweep {sweep.name}: has no trials yet; nothing to report")
@@ -112,9 +114,6 @@ def report(
 
 def say(made: Mapping[str, Any]) -> None:
     """Print what `report` made, and how to use it."""
-    from koa_lightning.sweeps import best
-    from koa_lightning.sweeps.results import show
-
     if made["same"]:
         print("the same in all trials: " + ", ".join(f"{key}={show(value)}" for key, value in made["same"].items()))
     for name, why in made["missing"].items():
@@ -141,9 +140,6 @@ def _choose(sweep: Sweep, trial: int | None) -> int | None:
 
 def _draw(sweep: Sweep, out: Path) -> tuple[list[Path], dict[str, str]]:
     """Draw what the trials make; return the files, and why each other figure is not among them."""
-    from koa_lightning.reporting import figures
-    from koa_lightning.sweeps.figures import history, importance, space
-
     drawers = {
         "history": history.history_figure,
         "curves": history.curves_figure,
@@ -165,8 +161,6 @@ def _draw(sweep: Sweep, out: Path) -> tuple[list[Path], dict[str, str]]:
 
 
 def _write_best(sweep: Sweep, number: int, file: Path) -> list[str]:
-    from koa_lightning.sweeps import best
-
     counts = ", ".join(f"{count} {state}" for state, count in sweep.counts().items())
     notes = [
         f"trial {number} of the sweep {sweep.name} ({counts}): {_reached(sweep, number)}",
@@ -191,8 +185,6 @@ def _parent_run(tracking: DictConfig, study: Study, folder: Path) -> Any:
     run_id, uri = (study.user_attrs.get(f"koa_{name}") for name in ("parent_run", "tracking_uri"))
     if not run_id or not tracking.enabled:
         return None
-    from koa_lightning.tracking.run import start_run
-    from koa_lightning.tracking.store import open_store
 
     store = open_store(tracking.uri or uri or None, Path("mlruns"), create=False)
     if not store.has_run(run_id):

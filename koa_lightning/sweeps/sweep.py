@@ -12,14 +12,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import instantiate
 
-from koa_lightning.config import launch, overrides, trial
+from koa_lightning.config import launch, overrides
 from koa_lightning.errors import InputError
 from koa_lightning.sweeps import settings, space, study
 from koa_lightning.sweeps.engine import Engine
 from koa_lightning.sweeps.launch import Program
 from koa_lightning.sweeps.methods import Method
 from koa_lightning.sweeps.settings import Settings
+from koa_lightning.sweeps.trial import make_pruner
 
 if TYPE_CHECKING:
     import optuna
@@ -47,7 +49,6 @@ def sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str]) 
 
 def _sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str]) -> int:
     import optuna
-    from hydra.utils import instantiate
 
     told, from_config = settings.read(given)
     loader = program.context.config_loader
@@ -62,7 +63,7 @@ def _sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str])
     listener = instantiate(told.listener) if told.listener else None
     if listener is not None:
         listener.check(told, searched, configs)
-    pruner = trial.make_pruner(told.pruner)
+    pruner = make_pruner(told.pruner)
     mark = settings.fingerprint(told, searched.typed, configs[0])
     name = str(told.name or f"{told.method}-{mark}")
     address = study.url(told.storage)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from koa_lightning.checkpoint import find
 from koa_lightning.config.compose import compose
 from koa_lightning.config.overrides import quote
+from koa_lightning.evaluation.evaluate import evaluate
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -75,8 +76,6 @@ def _measured(files: Sequence[Path], out: Path) -> dict[str, Any] | None:
 
 
 def _evaluate(files: Sequence[Path], config: DictConfig, out: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    from koa_lightning.evaluation.evaluate import evaluate
-
     tracking = {"system_metrics": False, "parent": facts.get("koa_parent_run") or None}
     cfg = compose("eval", ["split=val", "tta=flip", f"quiet={config.quiet}", f"out={quote(str(out))}"])
     cfg.ckpt = list(map(str, files))

@@ -11,6 +11,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from koa_lightning.errors import InputError
+from koa_lightning.tracking.registry import checkpoint_of
 from koa_lightning.tracking.store import failing_as_input_error, open_store, public
 
 CHECKPOINT_FOLDER = "checkpoints"
@@ -35,8 +36,6 @@ def find_checkpoint(
         InputError: A malformed address, an unknown run or model, no such checkpoint, or a store that fails.
     """
     if uri.startswith("models:/"):
-        from koa_lightning.tracking.registry import checkpoint_of
-
         return find_checkpoint(
             checkpoint_of(open_store(tracking_uri, folder, create=False), uri), tracking_uri, folder, into
         )

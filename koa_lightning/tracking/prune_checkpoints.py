@@ -6,9 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from koa_lightning.config.compose import best_is, validate
 from koa_lightning.errors import InputError
+from koa_lightning.tracking import prune
+from koa_lightning.tracking.runs import ADVICE, children, find_run, search
+from koa_lightning.tracking.store import failing_as_input_error, open_store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -30,9 +36,6 @@ def prune_checkpoints(cfg: DictConfig) -> dict[str, Any]:
         InputError: Whatever the user can put right.
     """
     validate(cfg)
-    from koa_lightning.tracking import prune
-    from koa_lightning.tracking.runs import ADVICE
-    from koa_lightning.tracking.store import failing_as_input_error, open_store
 
     store = open_store(cfg.tracking.uri, Path("mlruns"), create=False)
     client = store.client()
@@ -54,8 +57,6 @@ def prune_checkpoints(cfg: DictConfig) -> dict[str, Any]:
 
 def _runs(cfg: DictConfig, store: Store) -> tuple[list[Run], str]:
     """Return the runs to choose among, and what they are called together."""
-    from koa_lightning.tracking.runs import children, find_run, search
-
     client = store.client()
     if (cfg.sweep_run is None) == (cfg.tracking.experiment is None):
         raise InputError("name either a sweep, sweep_run=ID|NAME, or an experiment, tracking.experiment=NAME")
@@ -79,10 +80,6 @@ def _runs(cfg: DictConfig, store: Store) -> tuple[list[Run], str]:
 
 
 def _say(judged: list[Judged], what: str, metric: str) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     shown = Table(title=escape(f"checkpoints of {what}"))
     shown.add_column("run", overflow="fold")
     shown.add_column(metric, justify="right")

@@ -10,6 +10,8 @@ from pathlib import Path
 from koa_lightning.config.launch import BAD_INPUT, DONE, say_error
 from koa_lightning.errors import InputError
 from koa_lightning.tracking import spool as spool_file
+from koa_lightning.tracking.deliver import deliver
+from koa_lightning.tracking.store import failing_as_input_error, open_store, public
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,9 +50,6 @@ def resend(folder: Path) -> str:
         raise InputError(f"{path.parent}: no such folder; name the run folder that the training named")
     if not path.exists():
         return f"{path.parent}: nothing waits to be sent"
-
-    from koa_lightning.tracking.deliver import deliver
-    from koa_lightning.tracking.store import failing_as_input_error, open_store, public
 
     spool = spool_file.Spool.load(path)
     store = open_store(spool.uri, path.parent, create=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +20,8 @@ from koa_lightning import DISCLAIMER
 from koa_lightning.config import launch
 from koa_lightning.config.compose import validate
 from koa_lightning.errors import InputError
+from koa_lightning.tracking import postgres
+from koa_lightning.tracking.store import first_line, public, why_unreachable
 
 START_SECONDS = 600  # the first start makes MLflow's tables, half a minute of an idle machine
 END_SECONDS = 15.0
@@ -54,8 +57,6 @@ def _database(folder: Path) -> Iterator[str]:
     Raises:
         InputError: It does not start; or another process serves the folder, whose database would end with this one.
     """
-    from koa_lightning.tracking import postgres
-
     try:
         held = FileLock(folder / ".lock").acquire(timeout=0)
     except Timeout:
@@ -83,8 +84,6 @@ def check_database(address: str) -> None:
     import sqlalchemy
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-    from koa_lightning.tracking.store import first_line, public
-
     shown = f"database={public(address)}"
     if not address.startswith(("postgresql://", "postgresql+psycopg://")):
         raise InputError(f"{shown}: must be postgresql://USER:PASSWORD@HOST:PORT/NAME, or leave it away")
@@ -111,8 +110,6 @@ def with_driver(address: str) -> str:
 
 def _run(cfg: DictConfig, database: str, artifacts: Path) -> int:
     """Run the MLflow server until it ends or is interrupted; return the exit code."""
-    from koa_lightning.tracking.store import why_unreachable
-
     command = [sys.executable, "-m", "mlflow", "server", "--host", cfg.host, "--port", str(cfg.port)]
     command += ["--workers", str(cfg.workers), "--artifacts-destination", artifacts.as_uri(), *map(str, cfg.options)]
     # The address goes by the environment: it holds a password, and any user can list the commands of a machine.
@@ -158,8 +155,6 @@ def end(server: subprocess.Popen[bytes]) -> None:
 
 
 def _check_port(host: str, port: int) -> None:
-    import socket
-
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

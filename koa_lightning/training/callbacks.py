@@ -10,6 +10,7 @@ import lightning as L
 import pandas as pd
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
+from rich import get_console
 
 from koa_lightning.checkpoint.files import write_whole
 
@@ -80,8 +81,6 @@ def progress(monitor: str, quiet: bool) -> Callback:
         monitor: Metric name.
         quiet: No bar in any case.
     """
-    from rich import get_console
-
     seen = get_console().is_terminal or get_console().is_jupyter
     return OneLineAnEpoch(monitor) if quiet or not seen else RichProgressBar()
 

@@ -11,14 +11,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from omegaconf import DictConfig, OmegaConf
 
+from koa_lightning.checkpoint import record as checkpoint
 from koa_lightning.config import launch
 from koa_lightning.config.compose import plain
 from koa_lightning.config.run_folder import DONE_FILE, is_main, remember
+from koa_lightning.data import manifest as mf
 from koa_lightning.data.build import data_module
 from koa_lightning.errors import InputError
+from koa_lightning.evaluation.grade_split import grade_part
+from koa_lightning.evaluation.results import measure_table
 from koa_lightning.metrics import predictions as table
+from koa_lightning.reporting import figures
+from koa_lightning.training import build
+from koa_lightning.training.run import train
 
 FOLD_FILE = "fold.json"
 BETWEEN = ("mean", "sd", "min", "max")
@@ -50,8 +58,6 @@ def train_fold(cfg: DictConfig, overrides: list[str] | None = None) -> int:
         cfg: The config `train` of this fold; `out` is its folder.
         overrides: What `train` would be typed with, kept for `train ckpt=...`.
     """
-    from koa_lightning.training.run import train
-
     folder = Path(cfg.out)
     last = folder / "checkpoints" / "last.ckpt"
     if not (folder / DONE_FILE).exists():
@@ -74,11 +80,6 @@ def is_done(folder: Path) -> bool:
 
 def _grade(cfg: DictConfig, folder: Path) -> None:
     """Grade the validation part with the best checkpoint; write the table, and then what came of the fold."""
-    import torch
-
-    from koa_lightning.checkpoint import record as checkpoint
-    from koa_lightning.evaluation.evaluate import grade_part
-
     read = checkpoint.read(folder / "checkpoints" / "best.ckpt")
     # both parts, as in training: the cache is then the same one
     data = data_module(cfg.data, cfg.seed, quiet=True).prepare(("train", "val"))
@@ -108,8 +109,6 @@ def check(cfg: DictConfig) -> int:
     Raises:
         InputError: Whatever is wrong with the data, e.g. a fold without a grade.
     """
-    from koa_lightning.training import build
-
     build.check_device(cfg.trainer.accelerator)
     for fold in range(cfg.data.folds):
         data = OmegaConf.merge(cfg.data, {"fold": fold})
@@ -153,8 +152,6 @@ def collect(cfg: DictConfig, folder: Path, run: Any) -> dict[str, Any]:
     Raises:
         InputError: The folds were not trained on the same knees.
     """
-    from koa_lightning.evaluation.evaluate import measure_table
-
     places = [folder / f"fold_{fold}" for fold in range(cfg.data.folds)]
     records = [json.loads((place / FOLD_FILE).read_text()) for place in places]
     knees = _same_knees(places, cfg.data.fraction == 1)
@@ -232,8 +229,6 @@ def _pooled_loss(folds: list[dict[str, Any]]) -> float | None:
 
 
 def _draw(cfg: DictConfig, pooled: pd.DataFrame, marks: list[str], folder: Path) -> Path:
-    from koa_lightning.reporting import figures
-
     title = f"{cfg.data.name}, out of fold ({cfg.data.folds} folds)"
     figure = figures.confusion_matrix_figure(table.confusion(pooled), title, marks)
     return figures.save(figure, folder / "confusion_matrix.png")
@@ -247,8 +242,6 @@ def _log(
     record: dict[str, Any],
     knees: pd.DataFrame,
 ) -> None:
-    from koa_lightning.data import manifest as mf
-
     values = {f"oof/{name}": value for name, value in metrics.items()}
     values |= {f"oof/{name}_sd": spread[name]["sd"] for name in metrics if name not in ("n_knees", "n_patients")}
     run.log_metrics({name: value for name, value in values.items() if value is not None}, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import os
@@ -13,6 +14,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import torch
+from filelock import FileLock
 
 from koa_lightning.models.plan import LIGHTNING, Plan, cpu_has_bf16
 
@@ -62,8 +66,6 @@ def choose(
         memory: Folder of `speed.json`.
         quiet: Say nothing.
     """
-    import torch
-
     if precision != "auto":
         return Plan(precision, channels_last, "as configured")
     if cuda:
@@ -92,9 +94,6 @@ def choose(
 
 def _seconds_a_step(net: nn.Module, plans: Sequence[Plan], image_size: int, batch_size: int) -> dict[str, float]:
     """Return the median of each precision's steps; they take turns, so that what disturbs them disturbs all."""
-    import copy
-
-    import torch
 
     def step(model: nn.Module, autocast: bool) -> float:
         start = time.perf_counter()
@@ -131,8 +130,6 @@ def _remembered(file: Path) -> dict[str, dict[str, str]]:
 
 
 def _remember(file: Path, key: str, plan: Plan) -> None:
-    from filelock import FileLock
-
     part = file.with_suffix(f".{os.getpid()}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

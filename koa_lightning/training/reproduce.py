@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from koa_lightning import DISCLAIMER
 from koa_lightning.config import launch, overrides
@@ -17,6 +20,11 @@ from koa_lightning.config.compose import compose, plain, validate
 from koa_lightning.config.run_folder import DONE_FILE
 from koa_lightning.data.build import data_module
 from koa_lightning.errors import InputError
+from koa_lightning.tracking import repeat
+from koa_lightning.tracking.facts import run_facts
+from koa_lightning.tracking.runs import find_run
+from koa_lightning.tracking.store import open_store
+from koa_lightning.training.run import name_places
 
 if TYPE_CHECKING:
     from koa_lightning.tracking.repeat import Comparison
@@ -36,9 +44,6 @@ def reproduce(cfg: DictConfig) -> dict[str, Any]:
         InputError: An unknown run, one that no command made, or a store that fails.
     """
     validate(cfg)
-    from koa_lightning.tracking import repeat
-    from koa_lightning.tracking.runs import find_run
-    from koa_lightning.tracking.store import open_store
 
     store = open_store(cfg.tracking.uri, Path("mlruns"), create=False)
     run = find_run(store, str(cfg.run))
@@ -90,25 +95,17 @@ def run_command(arguments: list[str]) -> int:
 
 
 def _resolved(config: DictConfig) -> dict[str, Any]:
-    from koa_lightning.training.run import name_places
-
     name_places(config)
     return plain(config)
 
 
 def _facts_now(config: DictConfig) -> dict[str, str]:
     """Return the facts of code, machine and data as they are now; the data is read for that, as for training."""
-    from koa_lightning.tracking.facts import run_facts
-
     data = data_module(config.data, config.seed, quiet=True).prepare(("train", "val"))
     return {**run_facts(), "data.fingerprint": data.fingerprint, "split": data.split_name}
 
 
 def _say_changed(changed: dict[str, tuple[str, str]], was_dirty: bool) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     if was_dirty:
         print("WARNING: the run was made with code that differs from its commit (git.dirty); how is not known")
     if not changed:
@@ -124,9 +121,6 @@ def _say_changed(changed: dict[str, tuple[str, str]], was_dirty: bool) -> None:
 
 
 def _say_compared(compared: Comparison) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     shown = Table(title="best epoch")
     for column in ("metric", "then", "now", "difference"):
         shown.add_column(column, justify="left" if column == "metric" else "right")

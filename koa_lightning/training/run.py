@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import lightning as L
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 
-from koa_lightning.config import run_folder
+from koa_lightning.checkpoint import record as checkpoint
+from koa_lightning.config import run_folder, trial
 from koa_lightning.config.compose import plain, validate
 from koa_lightning.config.instantiate import made
 from koa_lightning.config.typed import name_places
 from koa_lightning.data.build import data_module
+from koa_lightning.data.images import one_line
 from koa_lightning.errors import InputError
+from koa_lightning.explain import cam
+from koa_lightning.tracking.begin import check_server, describe, open_run
+from koa_lightning.tracking.logger import MlflowLogger
+from koa_lightning.training import after_fit, build, callbacks
+from koa_lightning.training import callbacks as cb
+from koa_lightning.training.module import check_metric
 
 if TYPE_CHECKING:
     import lightning as L
@@ -62,15 +76,6 @@ def train(cfg: DictConfig, reporter: Callable[[Path], Reporter] | None = None) -
 def _train(
     cfg: DictConfig, folder: Path, manifest: Path, reporter: Callable[[Path], Reporter] | None
 ) -> dict[str, Any]:
-    import lightning as L
-
-    from koa_lightning.checkpoint import record as checkpoint
-    from koa_lightning.config import trial
-    from koa_lightning.explain import cam
-    from koa_lightning.tracking.begin import check_server, open_run
-    from koa_lightning.training import after_fit, build, callbacks
-    from koa_lightning.training.module import check_metric
-
     build.check_device(cfg.trainer.accelerator)
     resumed = checkpoint.read(cfg.ckpt) if cfg.ckpt else None
     if resumed is not None:
@@ -143,12 +148,6 @@ def _close(run: Any, status: str) -> str:
 def _trainer(
     cfg: DictConfig, folder: Path, data: KneeDataModule, run: Any, history: History, precision: str
 ) -> L.Trainer:
-    from lightning.pytorch.callbacks import ProgressBar
-
-    from koa_lightning.tracking.logger import MlflowLogger
-    from koa_lightning.training import after_fit
-    from koa_lightning.training import callbacks as cb
-
     callbacks: list[Any] = []
     if cfg.explain.enabled and cfg.explain.every_n_epochs:
         draw = after_fit.panel_drawer(cfg, folder, data, run)
@@ -174,12 +173,6 @@ def _trainer(
 
 def _fit(trainer: L.Trainer, module: KneeGrader, data: KneeDataModule, resumed: Checkpoint | None) -> str:
     """Train; return MLflow's word for how it ended."""
-    import signal
-
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException
-
-    from koa_lightning.data.images import one_line
-
     interrupt = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(module, data, ckpt_path=str(resumed.path) if resumed else None, weights_only=True)
@@ -203,9 +196,6 @@ def _fit(trainer: L.Trainer, module: KneeGrader, data: KneeDataModule, resumed: 
 
 def _hush() -> None:
     """Turn off what Lightning says about itself at every start; its warnings of other kinds stay."""
-    import logging
-    import warnings
-
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in (
         ".*smaller than the logging interval.*",
@@ -232,8 +222,6 @@ def _say_start(cfg: DictConfig, record: dict[str, Any], precision: str, resumed:
 
 
 def _describe(cfg: DictConfig, record: dict[str, Any], run: Any, device: str) -> None:
-    from koa_lightning.tracking.begin import describe
-
     if device == "cpu" and cfg.trainer.accelerator == "auto":
         print("WARNING: no GPU found, training on the CPU (trainer=cpu says so without this line)", file=sys.stderr)
     source = str(cfg.data.get("table") or cfg.data.get("root") or cfg.data.name)

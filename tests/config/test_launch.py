@@ -13,8 +13,6 @@ from omegaconf import OmegaConf
 from koa_lightning.config import launch as cli
 from koa_lightning.config import run_folder
 from koa_lightning.errors import InputError
-from koa_lightning.evaluation import evaluate, predict
-from koa_lightning.training import run as train
 
 HEAVY = ("torch", "lightning", "mlflow", "timm", "kornia", "torchmetrics", "matplotlib", "pandas")
 QUICK = f"""
@@ -36,7 +34,7 @@ def job(monkeypatch, launch, place):
         module = ModuleType("a_job")
         module.run = function
         monkeypatch.setitem(sys.modules, "a_job", module)
-        return launch(lambda: cli.launch("train", "a_job:run", before), *arguments)
+        return launch(lambda: cli.start("train", "a_job:run", before), *arguments)
 
     return run
 
@@ -71,7 +69,7 @@ def test_what_needs_no_training_imports_nothing_heavy(arguments, with_package, t
 
 
 def test_help_says_how_to_start(launch, place):
-    ended = launch(train.main, "--help")
+    ended = launch("train", "--help")
     assert ended.code == cli.DONE
     assert "Research use only, not a medical device." in "\n".join(ended.out)
     assert any("loss: ce, chen_ordinal" in line for line in ended.out)
@@ -81,7 +79,7 @@ def test_help_says_how_to_start(launch, place):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("main", [evaluate.main, predict.main])
+@pytest.mark.parametrize("main", ["eval", "predict"])
 def test_help_of_the_others(main, launch):
     assert "Research use only" in "\n".join(launch(main, "--help").out)
 
@@ -124,26 +122,26 @@ def test_help_of_the_others(main, launch):
 def test_training_with_bad_input_is_one_line(arguments, start, fails, place, tiny):
     (place / "empty").mkdir()
     ours = tiny.overrides if not arguments[0].startswith(("data=", "model=")) else ["trainer=cpu", "quiet=true"]
-    assert fails(train.main, *ours, *arguments).startswith(start)
+    assert fails("train", *ours, *arguments).startswith(start)
 
 
 @pytest.mark.parametrize(
     ("main", "arguments", "start"),
     [
-        (evaluate.main, [], "error: ckpt: must be given; type ckpt=VALUE"),
-        (evaluate.main, ["ckpt=no where=.ckpt"], "error: ckpt=no where=.ckpt: there is no such file"),
+        ("eval", [], "error: ckpt: must be given; type ckpt=VALUE"),
+        ("eval", ["ckpt=no where=.ckpt"], "error: ckpt=no where=.ckpt: there is no such file"),
         (
-            evaluate.main,
+            "eval",
             ["ckpt=x", "split=testt"],
             "error: split=testt: must be one of test, val, train, auto_test, all",
         ),
-        (evaluate.main, ["ckpt=x", "data=chenn"], "error: data=chenn: no such choice; did you mean 'chen2018'?"),
-        (evaluate.main, ["ckpt=runs:/12"], "error: runs:/12: must be runs:/ID"),
-        (evaluate.main, [f"ckpt=runs:/{'a' * 32}"], f"error: runs:/{'a' * 32}: no such run"),
-        (predict.main, ["ckpt=x"], "error: input: must be given; type input=VALUE"),
-        (predict.main, ["ckpt=x", "input=a, b [1]"], "error: a, b [1]: no image found"),
-        (predict.main, ["ckpt=x", "input=a.png", "side=X"], "error: side=X: must be one of '', L, R"),
-        (predict.main, ["ckpt=x", "input=a.png", "batch_size=0"], "error: batch_size=0: must be"),
+        ("eval", ["ckpt=x", "data=chenn"], "error: data=chenn: no such choice; did you mean 'chen2018'?"),
+        ("eval", ["ckpt=runs:/12"], "error: runs:/12: must be runs:/ID"),
+        ("eval", [f"ckpt=runs:/{'a' * 32}"], f"error: runs:/{'a' * 32}: no such run"),
+        ("predict", ["ckpt=x"], "error: input: must be given; type input=VALUE"),
+        ("predict", ["ckpt=x", "input=a, b [1]"], "error: a, b [1]: no image found"),
+        ("predict", ["ckpt=x", "input=a.png", "side=X"], "error: side=X: must be one of '', L, R"),
+        ("predict", ["ckpt=x", "input=a.png", "batch_size=0"], "error: batch_size=0: must be"),
     ],
 )
 def test_the_others_with_bad_input_too(main, arguments, start, fails):
@@ -153,7 +151,7 @@ def test_the_others_with_bad_input_too(main, arguments, start, fails):
 def test_a_file_in_place_of_the_run_folder(launch, place):
     (place / "file").touch()
     for out, line in (("file", "is there already, and is no folder"), ("file/run", "a part of this path is no folder")):
-        ended = launch(train.main, f"out={out}")
+        ended = launch("train", f"out={out}")
         assert ended.code == cli.BAD_INPUT
         assert ended.err == [f"error: {out}: {line}; put it right, or name another folder by out=FOLDER"]
 
@@ -162,7 +160,7 @@ def test_a_file_in_place_of_the_store(fails, place, tiny):
     (place / "mlruns/mlflow.db").unlink()
     (place / "mlruns").rmdir()
     (place / "mlruns").touch()
-    assert fails(train.main, *tiny.overrides).startswith(f"error: tracking database {place}/mlruns/mlflow.db: ")
+    assert fails("train", *tiny.overrides).startswith(f"error: tracking database {place}/mlruns/mlflow.db: ")
 
 
 @pytest.mark.parametrize(
@@ -230,7 +228,7 @@ def test_a_refused_command_leaves_a_run_that_is_there_as_it_is(trained, launch, 
     shutil.copytree(trained.out, place / "run")
     run_folder.remember(place / "run", ["seed=3"])
     before = {file: file.read_bytes() for file in (place / "run").rglob("*") if file.is_file()}
-    ended = launch(train.main, *tiny.overrides, "data.source.seed=5", "monitor=val/kappa", "tracking=none", "out=run")
+    ended = launch("train", *tiny.overrides, "data.source.seed=5", "monitor=val/kappa", "tracking=none", "out=run")
     assert (ended.code, len(ended.err)) == (cli.BAD_INPUT, 1)
     assert {file: file.read_bytes() for file in (place / "run").rglob("*") if file.is_file()} == before
 
@@ -248,7 +246,7 @@ def test_a_run_begun_anew_in_its_folder_has_the_config_of_the_new_command(job, p
 
 
 def test_a_batch_of_one_value_a_channel(launch, place, tiny):
-    ended = launch(train.main, *tiny.overrides, "data.batch_size=1", "data.image_size=32", "tracking=none")
+    ended = launch("train", *tiny.overrides, "data.batch_size=1", "data.image_size=32", "tracking=none")
     assert ended.code == cli.BAD_INPUT
     assert ended.err[-1].startswith("error: data.batch_size=1: batch normalisation needs more than one value a channel")
 
@@ -320,7 +318,7 @@ def test_ctrl_c_ends_the_whole_sweep(job):
 
 @pytest.mark.parametrize("arguments", [["optimzer.lr=1,2"], ["loss=ce,focl"], ["seed=-1,-2"]])
 def test_a_sweep_with_bad_input_leaves_nothing(arguments, launch, place):
-    ended = launch(train.main, "-m", *arguments)
+    ended = launch("train", "-m", *arguments)
     assert ended.code == cli.BAD_INPUT
     assert set(ended.err) and all(line.startswith("error: ") for line in ended.err)
     assert not (place / "outputs").exists() or list((place / "outputs").iterdir()) == []

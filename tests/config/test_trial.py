@@ -1,3 +1,4 @@
+
 import math
 import os
 
@@ -5,6 +6,7 @@ import pytest
 
 from koa_lightning.config import trial
 from koa_lightning.errors import DivergedError, InputError
+from koa_lightning.sweeps import trial as sweeps_trial
 from koa_lightning.sweeps.outcomes import with_values
 
 
@@ -40,11 +42,11 @@ def test_what_differs(told):
 
 def test_reporting_outside_of_a_sweep_does_nothing(told, monkeypatch):
     monkeypatch.delenv(trial.VARIABLE, raising=False)
-    assert trial.report(1.0, 0) is False
+    assert sweeps_trial.report(1.0, 0) is False
     told(sweep="mine", repeat=1)
-    assert trial.report(1.0, 0) is False
+    assert sweeps_trial.report(1.0, 0) is False
     told(sweep="mine")
-    assert trial.report(math.nan, 0) is False
+    assert sweeps_trial.report(math.nan, 0) is False
 
 
 class OutOfMemoryError(RuntimeError):
@@ -105,6 +107,6 @@ def test_values_by_name_and_by_place():
 
 
 def test_a_pruner_that_cannot_be_made():
-    assert trial.make_pruner(None) is None and trial.make_pruner({}) is None
+    assert sweeps_trial.make_pruner(None) is None and trial.make_pruner({}) is None
     with pytest.raises(InputError, match=r"sweep.pruner: "):
-        trial.make_pruner({"_target_": "optuna.pruners.MedianPruner", "speed": 2})
+        sweeps_trial.make_pruner({"_target_": "optuna.pruners.MedianPruner", "speed": 2})

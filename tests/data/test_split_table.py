@@ -279,11 +279,11 @@ def test_phantoms_need_no_folder(tmp_path, monkeypatch):
 
 
 def test_from_the_command_line(launch, folder):
-    done = launch(entry.main, "data=folder", f"data.root={folder}", "data.folds=2", "out=my split")
+    done = launch("split", "data=folder", f"data.root={folder}", "data.folds=2", "out=my split")
     assert (done.code, done.err) == (0, [])
     assert "use it: data.split=table 'data.split_table=" in "\n".join(done.out)
     assert "research use only, not a medical device" in done.out
-    wrong = launch(entry.main, "data=folder", f"data.root={folder}", "data.split_table=my split/split.csv")
+    wrong = launch("split", "data=folder", f"data.root={folder}", "data.split_table=my split/split.csv")
     assert wrong.code == 2
     assert wrong.err == ["error: data.split_table=my split/split.csv: type data.split=table too"]
 

@@ -189,7 +189,7 @@ def test_an_older_checkpoint_still_grades_and_says_what_is_missing(trained, knee
     ],
 )
 def test_bad_input_is_one_line(trained, knees, launch, arguments, words):
-    ended = launch(predict.main, f"ckpt={trained.best}", f"input={knees}/3", *arguments)
+    ended = launch("predict", f"ckpt={trained.best}", f"input={knees}/3", *arguments)
     assert ended.code == cli.BAD_INPUT
     assert len(ended.err) == 1 and words in ended.err[0]
 
@@ -200,6 +200,6 @@ def test_calibrate_from_the_command_line(trained, launch):
         ([f"ckpt={trained.best}", "method=isotonic"], "method=isotonic: must be one of temperature, ordinal, none"),
         ([], "ckpt: must be given"),
     ):
-        ended = launch(calibrate.main, *arguments)
+        ended = launch("calibrate", *arguments)
         assert ended.code == cli.BAD_INPUT
         assert len(ended.err) == 1 and words in ended.err[0]

@@ -14,7 +14,6 @@ from koa_lightning.checkpoint import training_overlap
 from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation import ensemble
-from koa_lightning.evaluation import evaluate as eval
 from koa_lightning.evaluation.evaluate import evaluate
 from koa_lightning.metrics import predictions
 from koa_lightning.training.run import train
@@ -198,7 +197,7 @@ def test_two_grades_for_one_knee():
 
 def test_from_the_command_line_with_a_run_of_its_own(folded, launch, place):
     several = f"[{folded.best[0]},{folded.best[2]}]"
-    ended = launch(eval.main, f"ckpt={several}", "out=o", "explain=none", "quiet=true", "report=false")
+    ended = launch("eval", f"ckpt={several}", "out=o", "explain=none", "quiet=true", "report=false")
     assert ended.code == 0, ended.err
     assert "members and ensemble" in "\n".join(ended.out)
     assert Path("o/ensemble.csv").exists()

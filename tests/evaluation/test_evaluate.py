@@ -11,7 +11,6 @@ from mlflow import MlflowClient
 from koa_lightning.checkpoint import record as checkpoint
 from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
-from koa_lightning.evaluation import evaluate as eval
 from koa_lightning.evaluation.evaluate import evaluate, mean_loss, measure_table
 from koa_lightning.losses import CrossEntropy
 from koa_lightning.metrics import predictions as table
@@ -109,7 +108,7 @@ def test_thresholds_of_validation_subgroups_and_readers(trained, measure, launch
     _, folder = measure("tracking=none", f"thresholds={tmp_path}/tuned.json", "n_resamples=200")
     assert "accuracy_tuned" in json.loads((folder / "intervals.json").read_text())
     for asked in ("subgroups=[sit]", "readers=[reader_1]", "edges={side:[1]}"):
-        ended = launch(eval.main, f"ckpt={trained.best}", f"out={tmp_path}/bad", "tracking=none", "report=false", asked)
+        ended = launch("eval", f"ckpt={trained.best}", f"out={tmp_path}/bad", "tracking=none", "report=false", asked)
         assert (ended.code, len(ended.err)) == (2, 1), ended.err
         assert not (tmp_path / "bad").exists()
 
@@ -119,7 +118,7 @@ def test_a_table_from_elsewhere_is_measured_without_its_model(graded_table, laun
     rows["reader_1"] = rows["grade"]
     rows.to_csv("theirs.csv", index=False)
     ended = launch(
-        eval.main,
+        "eval",
         "table=theirs.csv",
         "out=made",
         "n_resamples=100",
@@ -135,7 +134,7 @@ def test_a_table_from_elsewhere_is_measured_without_its_model(graded_table, laun
     assert metrics["accuracy"] == pytest.approx((rows["grade"] == rows["predicted"]).mean())
     logits = np.log(rows[table.PROBABILITIES].to_numpy(dtype=float)) + 3
     rows.assign(**dict(zip(table.PROBABILITIES, logits.T, strict=True))).to_csv("logits.csv", index=False)
-    again = launch(eval.main, "table=logits.csv", "logits=true", "out=again", "n_resamples=100", "report=false")
+    again = launch("eval", "table=logits.csv", "logits=true", "out=again", "n_resamples=100", "report=false")
     assert again.code == 0
     assert json.loads(Path("again/metrics.json").read_text())["accuracy"] == metrics["accuracy"]
 
@@ -169,7 +168,7 @@ def test_a_folder_holds_the_results_of_one_evaluation(graded_table, place):
 def test_bad_tables_are_one_line(arguments, line, graded_table, launch, place):
     rows = graded_table(20)
     rows.assign(p0=-3.0, p1=4.0).to_csv("logits.csv", index=False)
-    ended = launch(eval.main, *arguments)
+    ended = launch("eval", *arguments)
     assert ended.code == 2
     assert len(ended.err) == 1 and line in ended.err[0]
 
@@ -325,7 +324,7 @@ def test_a_loss_that_no_config_names_is_left_out(trained, place, measure, tmp_pa
 )
 def test_bad_checkpoints(content, line, trained, launch, place):
     torch.save(content, "bad.ckpt") if isinstance(content, dict) else Path("bad.ckpt").write_bytes(content)
-    ended = launch(eval.main, "ckpt=bad.ckpt")
+    ended = launch("eval", "ckpt=bad.ckpt")
     assert ended.code == 2
     [error] = ended.err
     assert error.startswith("error: ckpt=bad.ckpt: ")
@@ -343,13 +342,13 @@ def test_a_network_that_gives_no_numbers_is_refused(trained, measure, tmp_path):
 
 def test_a_checkpoint_that_was_cut_off(trained, launch, place):
     Path("cut.ckpt").write_bytes(trained.best.read_bytes()[:5000])
-    ended = launch(eval.main, "ckpt=cut.ckpt")
+    ended = launch("eval", "ckpt=cut.ckpt")
     assert (ended.code, len(ended.err)) == (2, 1)
 
 
 def test_what_is_printed(trained, launch, tmp_path):
     ended = launch(
-        eval.main, f"ckpt={trained.best}", f"out={tmp_path}/a b", "explain=none", "tracking=none", "report=false"
+        "eval", f"ckpt={trained.best}", f"out={tmp_path}/a b", "explain=none", "tracking=none", "report=false"
     )
     assert ended.code == 0
     assert ended.out[-2:] == ["research use only, not a medical device", f"written to {tmp_path}/a b"]
@@ -368,14 +367,14 @@ def test_what_is_printed(trained, launch, tmp_path):
 )
 def test_what_the_checkpoint_brings_along_cannot_be_typed(typed, line, trained, launch, place):
     ours = [f"ckpt={trained.best}", "data=phantom", "data.source.n_patients=40", "tracking=none", "explain=none"]
-    ended = launch(eval.main, *ours, typed)
+    ended = launch("eval", *ours, typed)
     assert ended.code == 2
     assert ended.err == [f"error: {line}" + ("" if "batch" in typed else "; leave it away")]
 
 
 def test_what_the_checkpoint_brings_along_may_be_repeated(trained, launch, place):
     ours = [f"ckpt={trained.best}", "data=phantom", "data.source.n_patients=40", "tracking=none", "explain=none"]
-    assert launch(eval.main, *ours, "data.image_size=64", "data.canonical_side=null", "report=false").code == 0
+    assert launch("eval", *ours, "data.image_size=64", "data.canonical_side=null", "report=false").code == 0
 
 
 def test_grades_that_are_unknown_are_not_measured():

@@ -13,7 +13,7 @@ VERDICTS = ["deletion", "insertion", "road", "sanity", "noise", "localisation", 
 
 def test_the_entry_point_writes_and_logs(trained, launch, tmp_path):
     store = f"tracking.uri=sqlite:///{trained.place}/mlruns/mlflow.db"
-    ended = launch(module.main, f"ckpt={trained.best}", "split=train", f"out={tmp_path}/a b", store, *FEW)
+    ended = launch("explain_tests", f"ckpt={trained.best}", "split=train", f"out={tmp_path}/a b", store, *FEW)
     assert (ended.code, ended.err) == (0, [])
     assert any("not a medical device" in line for line in ended.out)
     assert "WARNING: these results carry the mark: phantom data" in ended.out
@@ -63,15 +63,15 @@ def test_the_test_part_is_left_to_eval(part, tmp_path):
 
 def test_without_maps_there_is_nothing_to_test(launch, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    ended = launch(module.main, "ckpt=x.ckpt", "explain=none")
+    ended = launch("explain_tests", "ckpt=x.ckpt", "explain=none")
     assert ended.code == 2
     assert ended.err == ["error: explain=none: there are no maps to test; type explain=gradcam"]
 
 
 def test_a_wrong_method_is_named(launch, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    ended = launch(module.main, "ckpt=x.ckpt", "explain=grad")
+    ended = launch("explain_tests", "ckpt=x.ckpt", "explain=grad")
     assert ended.code == 2
     assert ended.err[0].startswith("error: explain=grad: no such choice; did you mean 'gradcam'?")
-    ended = launch(module.main, "ckpt=x.ckpt", "explain.method=gradcamm")
+    ended = launch("explain_tests", "ckpt=x.ckpt", "explain.method=gradcamm")
     assert ended.err[0].endswith("did you mean 'gradcam'?")

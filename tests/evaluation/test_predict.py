@@ -335,7 +335,7 @@ def test_nothing_that_can_be_read(mixed, place, trained, launch):
     (place / "bad").mkdir()
     for name in ("a.png", "b.png"):
         shutil.copy(mixed / "cut off.png", place / "bad" / name)
-    ended = launch(predict.main, f"ckpt={trained.best}", "input=bad")
+    ended = launch("predict", f"ckpt={trained.best}", "input=bad")
     assert (ended.code, len(ended.err)) == (cli.BAD_INPUT, 1)
     assert ended.err[0].startswith("error: input=bad: no image that can be read: bad/a.png: truncated or damaged image")
     assert ended.err[0].endswith("(and 1 more that cannot be read)")
@@ -343,7 +343,7 @@ def test_nothing_that_can_be_read(mixed, place, trained, launch):
 
 
 def test_from_the_command_line(mixed, place, trained, launch):
-    ended = launch(predict.main, f"ckpt={trained.best}", f"input={mixed}", "out=my out, 1", "overlays=false")
+    ended = launch("predict", f"ckpt={trained.best}", f"input={mixed}", "out=my out, 1", "overlays=false")
     assert ended.code == cli.PARTLY
     assert ended.out[-1] == f"9 graded, 1 not readable; written to {place}/my out, 1"
     assert ended.out[-2] == "research use only, not a medical device"

@@ -74,7 +74,7 @@ def test_knees_that_were_trained_on_are_said(trained, tmp_path):
 
 def test_of_a_table_from_anywhere(predictions, alone, quick, launch, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    ended = launch(report.main, f"table={predictions}", "out=made", "n_resamples=100")
+    ended = launch("report", f"table={predictions}", "out=made", "n_resamples=100")
     assert ended.code == 0, ended.err
     text = Path("made/report.html").read_text()
     assert "the knees of theirs.csv" in text
@@ -130,7 +130,7 @@ def test_bad_input_is_one_line(arguments, line, predictions, place, launch):
     Path("begun/cross_validation.json").write_text("{}")
     Path("made").mkdir()
     shutil.copy(predictions, "made/predictions.csv")
-    ended = launch(report.main, *arguments)
+    ended = launch("report", *arguments)
     assert ended.code == 2
     assert len(ended.err) == 1 and line in ended.err[0]
     assert not list(Path("outputs").glob("*"))

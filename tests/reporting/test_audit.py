@@ -253,7 +253,7 @@ def test_a_record_that_cannot_be_written_is_said(clean, quick, tmp_path, monkeyp
 
 
 def test_the_command_line(planted, quick, tmp_path, launch):
-    done = launch(entry.main, f"data.root={planted.root}", "near=false", f"out={tmp_path / 'out'}", "quiet=true")
+    done = launch("audit", f"data.root={planted.root}", "near=false", f"out={tmp_path / 'out'}", "quiet=true")
     assert done.code == 3
     words = "\n".join(done.out)
     assert "Same pixels" in words and "leakage (exit code 3)" in words
@@ -274,7 +274,7 @@ def test_the_command_line(planted, quick, tmp_path, launch):
     ],
 )
 def test_bad_settings_end_with_one_line(clean, quick, tmp_path, launch, typed, message):
-    done = launch(entry.main, f"data.root={clean}", f"out={tmp_path / 'out'}", "quiet=true", typed)
+    done = launch("audit", f"data.root={clean}", f"out={tmp_path / 'out'}", "quiet=true", typed)
     assert done.code == 2
     assert len(done.err) == 1 and message in done.err[0]
     assert not (tmp_path / "out").exists()
@@ -287,7 +287,7 @@ def test_an_interrupt_ends_with_130_and_leaves_nothing(clean, quick, tmp_path, l
         raise KeyboardInterrupt
 
     monkeypatch.setattr(files, "_measure_one", interrupt)
-    done = launch(entry.main, f"data.root={clean}", f"out={tmp_path / 'out'}", "quiet=true")
+    done = launch("audit", f"data.root={clean}", f"out={tmp_path / 'out'}", "quiet=true")
     assert (done.code, done.err) == (130, ["error: interrupted"])
     assert not (tmp_path / "out").exists()
 

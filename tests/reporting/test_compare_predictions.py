@@ -7,7 +7,6 @@ import pytest
 from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
 from koa_lightning.metrics import comparison
-from koa_lightning.reporting import compare_predictions as entry
 from koa_lightning.reporting.compare_predictions import compare_predictions, with_names
 
 FAST = "n_resamples=100"
@@ -23,7 +22,7 @@ def tables(graded_table, tmp_path, monkeypatch):
 
 
 def test_two_tables_typed_one_after_the_other(tables, launch):
-    ended = launch(entry.main, *tables, "out=made", FAST)
+    ended = launch("compare_predictions", *tables, "out=made", FAST)
     assert ended.code == 0, ended.err
     text = "\n".join(ended.out)
     assert "A: eval of A" in text and "B: lr=3.csv" in text and "120 knees of 60 patients" in text
@@ -65,7 +64,7 @@ def test_names_are_put_before_what_was_typed_bare(tables):
 )
 def test_bad_input_is_one_line(tables, launch, graded_table, arguments, line):
     graded_table(20).to_csv("other.csv", index=False)
-    ended = launch(entry.main, *arguments)
+    ended = launch("compare_predictions", *arguments)
     assert ended.code == 2
     assert len(ended.err) == 1 and line in ended.err[0], ended.err
     assert not Path("outputs").exists() or not list(Path("outputs").iterdir())

@@ -56,7 +56,7 @@ def two(log_run):
 
 
 def test_two_runs(launch, two, place):
-    ended = launch(compare_runs.main, "a", two[1], "out=cmp")
+    ended = launch("compare", "a", two[1], "out=cmp")
     assert (ended.code, ended.err) == (0, [])
     text = "\n".join(ended.out)
     assert "optimizer.lr" in text and "seed" not in text and "-0.1000" in text
@@ -82,7 +82,7 @@ def test_the_best_is_bold_where_there_is_one():
 def test_the_same_settings_twice_and_no_curves(launch, log_run):
     for name in "ab":
         log_run(name, params={"seed": 1})
-    ended = launch(compare_runs.main, "a", "b", "out=cmp")
+    ended = launch("compare", "a", "b", "out=cmp")
     assert ended.code == 0
     assert "nothing differs in config, data, code, machine" in ended.out
     assert ended.out[-1].endswith("compare.csv")
@@ -92,7 +92,7 @@ def test_many_runs_have_a_line_each(launch, log_run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     for i in range(6):
         log_run(f"job lr={i}", params={"optimizer.lr": i, "seed": 3}, metrics={"best/mae": i / 10, "best/f1_0": 0.1})
-    ended = launch(compare_runs.main, "search=metrics.`best/mae` >= 0", "out=cmp")
+    ended = launch("compare", "search=metrics.`best/mae` >= 0", "out=cmp")
     assert (ended.code, ended.err) == (0, [])
     lines = [line for line in ended.out if "job lr=" in line]
     assert len(lines) == 6 and "0.5000" in lines[5] and "f1_0" not in "\n".join(ended.out)
@@ -114,7 +114,7 @@ def test_many_runs_have_a_line_each(launch, log_run, monkeypatch):
     ],
 )
 def test_bad_input_is_one_line(arguments, start, launch, two, place):
-    ended = launch(compare_runs.main, *arguments)
+    ended = launch("compare", *arguments)
     assert (ended.code, len(ended.err)) == (2, 1), ended.err
     assert ended.err[0].startswith(start)
     assert not (place / "outputs").exists() or not list((place / "outputs").iterdir())

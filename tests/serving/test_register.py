@@ -12,8 +12,6 @@ import pytest
 import requests
 from PIL import Image
 
-from koa_lightning.evaluation import evaluate, predict
-from koa_lightning.serving import register
 from koa_lightning.tracking.postgres import free_port
 from koa_lightning.tracking.server import end
 from koa_lightning.tracking.store import why_unreachable
@@ -24,17 +22,17 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def test_from_a_run_to_predictions(launch, log_run, write_checkpoint, knees, place):
     file = write_checkpoint(place / "best.ckpt")
     run_id = log_run("first", checkpoint=file)
-    ended = launch(register.main, "run=first", "name=koa-grader", "alias=champion")
+    ended = launch("register", "run=first", "name=koa-grader", "alias=champion")
     assert ended.code == 0, ended.err
     assert ended.err == ["WARNING: phantom data; the version carries this mark"]
     assert ended.out[0] == f"koa-grader version 1: registered, from run first ({run_id})"
     assert "ckpt=models:/koa-grader@champion" in ended.out[1]
     assert not (place / "outputs").exists()
-    again = launch(register.main, f"run={run_id}", "alias=null")
+    again = launch("register", f"run={run_id}", "alias=null")
     assert again.out[0].startswith("koa-grader version 1: is there already") and "models:/koa-grader/1" in again.out[1]
     tables = []
     for address in (str(file), f"runs:/{run_id}", "models:/koa-grader@champion", "models:/koa-grader/1"):
-        done = launch(predict.main, f"ckpt={address}", f"input={knees}/4", "overlays=false", "quiet=true", "out=p")
+        done = launch("predict", f"ckpt={address}", f"input={knees}/4", "overlays=false", "quiet=true", "out=p")
         assert done.code == 0, done.err
         tables.append(pd.read_parquet("p/predictions.parquet"))
     for table in tables[1:]:
@@ -44,15 +42,15 @@ def test_from_a_run_to_predictions(launch, log_run, write_checkpoint, knees, pla
 @pytest.mark.parametrize(
     ("main", "arguments", "start"),
     [
-        (register.main, [], "error: run: must be given; type run=VALUE"),
-        (register.main, ["run=nobody"], "error: run=nobody: no run of this id or name in sqlite:///"),
-        (register.main, ["run=empty"], "error: runs:/"),
-        (register.main, ["run=twin"], "error: run=twin: 2 runs have this name; type the id of one: "),
-        (register.main, ["run=empty", "tracking.uri=sqlite:///none.db"], "error: "),
-        (register.main, ["run=empty", "tracking.uri=http://127.0.0.1:9"], "error: tracking.uri=http://127.0.0.1:9: "),
-        (register.main, ["run=empty", "nmae=x"], "error: nmae: no such key in the configuration; did you mean 'name'?"),
-        (predict.main, ["ckpt=models:/x@y", "input=here"], "error: models:/x@y: no model 'x' (there are: none)"),
-        (evaluate.main, ["ckpt=models:/x"], "error: models:/x: must be models:/NAME@ALIAS or models:/NAME/VERSION"),
+        ("register", [], "error: run: must be given; type run=VALUE"),
+        ("register", ["run=nobody"], "error: run=nobody: no run of this id or name in sqlite:///"),
+        ("register", ["run=empty"], "error: runs:/"),
+        ("register", ["run=twin"], "error: run=twin: 2 runs have this name; type the id of one: "),
+        ("register", ["run=empty", "tracking.uri=sqlite:///none.db"], "error: "),
+        ("register", ["run=empty", "tracking.uri=http://127.0.0.1:9"], "error: tracking.uri=http://127.0.0.1:9: "),
+        ("register", ["run=empty", "nmae=x"], "error: nmae: no such key in the configuration; did you mean 'name'?"),
+        ("predict", ["ckpt=models:/x@y", "input=here"], "error: models:/x@y: no model 'x' (there are: none)"),
+        ("eval", ["ckpt=models:/x"], "error: models:/x: must be models:/NAME@ALIAS or models:/NAME/VERSION"),
     ],
 )
 def test_bad_input_is_one_line(main, arguments, start, launch, log_run, knees):
@@ -69,7 +67,7 @@ def test_bad_input_is_one_line(main, arguments, start, launch, log_run, knees):
 def test_a_png_over_http(launch, log_run, write_checkpoint, knees, place, with_package):
     file = write_checkpoint(place / "best.ckpt")
     log_run("first", checkpoint=file)
-    assert launch(register.main, "run=first").code == 0
+    assert launch("register", "run=first").code == 0
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/koa-grader@champion"]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
@@ -109,7 +107,7 @@ def test_a_png_over_http(launch, log_run, write_checkpoint, knees, place, with_p
             assert ask({"image": image}).json()["predictions"] == [graded]  # and goes on
         finally:
             end(server)
-    done = launch(predict.main, f"ckpt={file}", f"input={picture}", "overlays=false", "quiet=true", "out=p")
+    done = launch("predict", f"ckpt={file}", f"input={picture}", "overlays=false", "quiet=true", "out=p")
     assert done.code == 0, done.err
     row = pd.read_parquet("p/predictions.parquet").iloc[0]
     assert (graded["grade"], graded["name"]) == (row["predicted"], row["name"])

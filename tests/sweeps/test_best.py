@@ -31,7 +31,7 @@ def test_the_file_composes_to_what_the_command_does(overrides, tmp_path, monkeyp
     arguments = shlex.split(lines[1].removeprefix("# python -m koa_lightning.train "))
     assert arguments == best.use(file)
 
-    from koa_lightning.training.run import main
+    main = "train"
 
     from_file = launch(main, *arguments, "--cfg", "job").out
     typed = launch(main, *overrides, "--cfg", "job").out
@@ -42,7 +42,7 @@ def test_more_can_be_typed_after_the_file(tmp_path, monkeypatch, launch):
     monkeypatch.chdir(tmp_path)
     best.write(Path("experiments/s/best.yaml"), ["loss=focal", "optimizer.lr=3e-4"], [])
 
-    from koa_lightning.training.run import main
+    main = "train"
 
     out = launch(main, *best.use(Path("experiments/s/best.yaml")), "optimizer.lr=5e-4", "--cfg", "job").out
     assert "  lr: 0.0005" in out

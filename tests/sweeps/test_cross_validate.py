@@ -209,7 +209,7 @@ def test_the_test_part_stays_shut(crossed):
 @pytest.mark.slow
 def test_folds_of_a_sweep_are_the_same(here, launch):
     arguments = ["data=table", "data.table=knees.csv", *TINY, "tracking=none", "data.fold=0,1,2"]
-    assert launch(train.main, "-m", *arguments, "out=sweep").code == 0
+    assert launch("train", "-m", *arguments, "out=sweep").code == 0
     for fold in range(3):
         one, other = (
             json.loads((place / "done.json").read_text())
@@ -300,7 +300,7 @@ def test_what_cannot_be_done_is_said_at_once(here, runner, tmp_path, more, said)
 
 def test_bad_input_in_the_first_fold_ends_all(here, runner, launch, tmp_path):
     arguments = ["data=table", "data.table=knees.csv", *TINY, "tracking=none", f"out={tmp_path}/out", "explain=gradcam"]
-    wrong = launch(cross_validate.main, *arguments, "optimizer.factory._target_=torch.optim.SGD")
+    wrong = launch("cross_validate", *arguments, "optimizer.factory._target_=torch.optim.SGD")
     assert (wrong.code, runner.begun) == (cli.BAD_INPUT, [0])
     assert [line for line in wrong.err if line.startswith("error: fold 0: optimizer")]
     assert not any("Traceback" in line for line in wrong.err)
@@ -323,7 +323,7 @@ def test_ctrl_c(here, runner, launch, place):
     shutil.copy(here.place / "knees.csv", "my knees.csv")
     arguments = ["data=table", "data.table=my knees.csv", f"data.root={here.place}", *TINY]
     runner.dies = {0: -9, 1: KeyboardInterrupt}
-    ended = launch(cross_validate.main, *arguments)
+    ended = launch("cross_validate", *arguments)
     assert ended.code == cli.INTERRUPTED
     assert ended.err[-1] == "error: fold 0: was killed by signal 9"
     again = f"python -m koa_lightning.cross_validate data=table 'data.table=my knees.csv' data.root={here.place} "
@@ -333,7 +333,7 @@ def test_ctrl_c(here, runner, launch, place):
     assert parent.info.status == "KILLED"
     left = client.create_run(parent.info.experiment_id, tags={"mlflow.parentRunId": parent.info.run_id})
     runner.dies = dict.fromkeys(range(3), 1)
-    ended = launch(cross_validate.main, *arguments)
+    ended = launch("cross_validate", *arguments)
     assert (ended.code, ended.out[-1]) == (cli.PARTLY, f"repeat what is left: {again}{' '.join(TINY)}")
     assert ended.out[-2] == "not finished: fold 0, 1, 2 of 3; nothing was pooled"
     assert client.get_run(left.info.run_id).info.status == "KILLED"  # its process was killed, so it could not say so
@@ -345,7 +345,7 @@ def test_starting_anew(here, runner, launch, place):
     arguments = ["data=table", f"data.table={here.place}/knees.csv", *TINY, "tracking=none"]
     runner.dies = dict.fromkeys(range(3), 1)
     for number in (1, 2):
-        ended = launch(cross_validate.main, *arguments, "fresh=true")
+        ended = launch("cross_validate", *arguments, "fresh=true")
         assert len(list(Path("outputs").iterdir())) == number
     newest = max(Path("outputs").iterdir())
     assert ended.out[-1].endswith(f"tracking=none out={newest.absolute()}")
@@ -357,14 +357,14 @@ def test_a_fold_can_be_gone_on_with_by_train_too(here, runner, launch, tmp_path)
     out = tmp_path / "out"
     arguments = ["data=table", "data.table=knees.csv", *TINY, f"out={out}", "tracking=none"]
     runner.dies = {1: 1, 2: 1}
-    launch(cross_validate.main, *arguments)
+    launch("cross_validate", *arguments)
     (out / "fold_0" / "done.json").unlink()
     restored = run_folder.with_old_overrides([f"ckpt={out}/fold_0/checkpoints/last.ckpt"])
     cfg = compose("train", [item for item in restored if overrides.key(item) != "hydra.output_subdir"])
     assert train.train(cfg)["exit_code"] == cli.DONE
     assert not cross_validation.is_done(out / "fold_0")  # graded by what came before
     runner.begun = []
-    assert launch(cross_validate.main, *arguments).code == cli.PARTLY
+    assert launch("cross_validate", *arguments).code == cli.PARTLY
     assert runner.begun == [0, 1, 2]
     assert cross_validation.is_done(out / "fold_0")
 
@@ -397,10 +397,10 @@ def test_the_folder_follows_from_the_settings(tmp_path, monkeypatch):
 
 
 def test_keys_are_those_of_train_and_a_wrong_one_is_named(launch, place):
-    wrong = launch(cross_validate.main, "loss.gama=3", "loss=focal")
+    wrong = launch("cross_validate", "loss.gama=3", "loss=focal")
     assert (wrong.code, len(wrong.err)) == (2, 1)
     assert "loss.gama" in wrong.err[0]
-    assert "did you mean 'scheduler'" in launch(cross_validate.main, "schedular=cosine").err[0]
+    assert "did you mean 'scheduler'" in launch("cross_validate", "schedular=cosine").err[0]
     assert not Path("outputs").exists()
 
 

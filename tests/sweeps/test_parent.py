@@ -22,7 +22,7 @@ def job(monkeypatch, launch, place):
         module.run = function
         monkeypatch.setitem(__import__("sys").modules, "a_job", module)
         monkeypatch.setenv(studies.STORAGE_VARIABLE, "")
-        return launch(lambda: cli.launch("train", "a_job:run"), "-m", *arguments, "trainer=cpu")
+        return launch(lambda: cli.start("train", "a_job:run"), "-m", *arguments, "trainer=cpu")
 
     return run
 
@@ -175,7 +175,6 @@ def test_bad_input_is_one_line_and_leaves_nothing(typed, line, job, place):
 
 
 def test_a_sweep_needs_many_runs(launch, place):
-    from koa_lightning.training import run as train
 
-    ended = launch(train.main, "sweep=tpe")
+    ended = launch("train", "sweep=tpe")
     assert (ended.code, ended.err) == (cli.BAD_INPUT, ["error: sweep=tpe: a sweep has many runs; type -m too"])

@@ -14,7 +14,7 @@ from koa_lightning.errors import InputError
 from koa_lightning.sweeps import best
 from koa_lightning.sweeps import report as sweep_report
 from koa_lightning.sweeps.parent import Parent
-from koa_lightning.sweeps.report import main, report
+from koa_lightning.sweeps.report import report
 from koa_lightning.tracking.run import start_run
 from koa_lightning.tracking.store import open_store
 
@@ -40,7 +40,7 @@ def in_order(lines, *starts):
 
 def test_a_sweep_is_reported(made_study, database, place, launch):
     study = made_study(30, storage=database, repeats=3)
-    ended = launch(main, "out=there")
+    ended = launch("sweep_report", "out=there")
     assert (ended.code, ended.err) == (0, [])
     made = {file.name for file in (place / "there").iterdir() if file.name != ".hydra"}
     assert made == {"trials.csv", "history.png", "curves.png", "parallel.png", "slices.png", "importance.png"}
@@ -57,11 +57,11 @@ def test_a_sweep_is_reported(made_study, database, place, launch):
 @pytest.mark.slow
 def test_the_best_file_composes_to_the_best_trial(made_study, database, launch, undrawn):
     study = made_study(12, storage=database, name="my sweep/1")
-    out = launch(main).out
+    out = launch("sweep_report").out
     assert out[-2] == f"settings of trial {study.best_trial.number}: experiments/my-sweep-1/best.yaml; train with them:"
     arguments = shlex.split(out[-1].strip().removeprefix("python -m koa_lightning.train "))
 
-    from koa_lightning.training.run import main as train
+    train = "train"
 
     from_file = launch(train, *arguments, "out=x", "--cfg", "job")
     typed = launch(train, *study.best_trial.user_attrs["overrides"], "out=x", "--cfg", "job")
@@ -82,7 +82,7 @@ def test_few_trials_make_fewer_figures_and_it_is_said(n, figures, missing, made_
         Path("there").mkdir(exist_ok=True)
         Path(f"there/{name}.png").write_text("old")
     made_study(n, storage=database)
-    out = launch(main, "out=there").out
+    out = launch("sweep_report", "out=there").out
     assert {file.stem for file in Path("there").glob("*.png")} == figures
     said = [line.removeprefix("no figure ") for line in out if line.startswith("no figure ")]
     assert all(line.startswith(start) for line, start in zip(said, missing, strict=True))
@@ -91,7 +91,7 @@ def test_few_trials_make_fewer_figures_and_it_is_said(n, figures, missing, made_
 @pytest.mark.slow
 def test_several_objectives(made_study, database, launch, monkeypatch):
     study = made_study(9, storage=database, metrics=(KAPPA, ECE), seed=6)
-    ended = launch(main, "out=there")
+    ended = launch("sweep_report", "out=there")
     front = {trial.number for trial in study.best_trials}
     (line,) = [each for each in ended.out if each.startswith("Pareto front: trial ")]
     assert set(map(int, line.split("trial ")[1].split(" (")[0].split(", "))) == front
@@ -100,7 +100,7 @@ def test_several_objectives(made_study, database, launch, monkeypatch):
     assert f"# trial {first} of" in Path("experiments/tpe/best.yaml").read_text()
     other = min(front - {first})
     monkeypatch.setattr(sweep_report, "_draw", lambda *_: ([], {}))
-    launch(main, "out=there", f"trial={other}")
+    launch("sweep_report", "out=there", f"trial={other}")
     assert f"# trial {other} of" in Path("experiments/tpe/best.yaml").read_text()
 
 
@@ -108,7 +108,7 @@ def test_a_sweep_without_a_complete_trial_is_reported_too(made_study, database, 
     study = made_study(0, storage=database)
     study.add_trials([optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL)] * 2)
     study.ask()
-    ended = launch(main)
+    ended = launch("sweep_report")
     assert ended.code == 0
     assert "no trial is complete" in ended.out
     assert ended.out[-1].startswith("report: ")
@@ -134,7 +134,7 @@ def test_bad_input_is_one_line(arguments, says, made_study, database, launch, pl
     optuna.create_study(study_name="foreign", storage=database)
     made_study(0, name="empty", storage=database)
     made_study(8, storage=database)
-    ended = launch(main, *arguments, "out=there")
+    ended = launch("sweep_report", *arguments, "out=there")
     assert ended.code == 2
     assert [line for line in ended.err if line.startswith("error: ")][-1].startswith(
         f"error: {says}".format(place=place)
@@ -144,7 +144,7 @@ def test_bad_input_is_one_line(arguments, says, made_study, database, launch, pl
 
 
 def test_without_any_sweep(place, launch):
-    ended = launch(main)
+    ended = launch("sweep_report")
     assert ended.code == 2
     assert ended.err == [
         f"error: {place}/mlruns/sweeps.db: there is no database of sweeps here; name the right one by "
@@ -157,7 +157,7 @@ def test_what_the_file_cannot_say_is_a_warning(made_study, database, launch, und
     facts = {"overrides": ["~callbacks.ema", "loss=ce"]}
     study = made_study(0, storage=database)
     study.add_trial(optuna.trial.create_trial(value=1.0, user_attrs=facts))
-    ended = launch(main)
+    ended = launch("sweep_report")
     assert ended.err == ["WARNING: experiments/tpe/best.yaml cannot say callbacks.ema; type the command"]
 
 
@@ -171,7 +171,7 @@ def test_the_parent_run_gets_the_files_and_keeps_its_state(made_study, database,
     run = start_run(tracked, here.experiment, "the sweep", place / "parent")
     run.close("KILLED")
     made_study(3, storage=database, parent=run.run_id)
-    assert launch(main, "out=there").code == 0
+    assert launch("sweep_report", "out=there").code == 0
     client = MlflowClient(tracked.uri)
     assert artifacts(client, run.run_id, "sweep") == {"sweep/best.yaml", "sweep/trials.csv"}
     found = client.get_run(run.run_id)
@@ -181,10 +181,10 @@ def test_the_parent_run_gets_the_files_and_keeps_its_state(made_study, database,
 @pytest.mark.slow
 def test_a_parent_run_that_is_gone_is_said(made_study, database, launch, undrawn):
     made_study(3, storage=database, parent="0" * 32)
-    ended = launch(main)
+    ended = launch("sweep_report")
     assert ended.code == 0
     assert any(f"the sweep's parent run {'0' * 32} is not in sqlite:///" in line for line in ended.err)
-    assert launch(main, "tracking=none").err == []
+    assert launch("sweep_report", "tracking=none").err == []
 
 
 def test_a_sweep_ends_with_its_report_in_its_run(made_study, database, place, undrawn, capsys):

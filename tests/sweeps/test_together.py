@@ -13,7 +13,6 @@ from koa_lightning.config.compose import compose
 from koa_lightning.metrics import predictions
 from koa_lightning.sweeps import study as studies
 from koa_lightning.sweeps import together
-from koa_lightning.training import run as train
 
 SEEDS = ["-m", "sweep=grid", "hydra/launcher=basic", "seed=1,2", "out=here", "sweep.ensemble=true"]
 SHORT = ["trainer.max_epochs=1", "explain=none", "tracking=none"]
@@ -25,9 +24,7 @@ def sweep(monkeypatch, launch, place, tiny):
 
     def run(*more):
         monkeypatch.setenv(studies.STORAGE_VARIABLE, "")
-        return launch(
-            train.main, *SEEDS, *tiny.overrides, "trainer.max_epochs=1", "explain=none", "tracking=none", *more
-        )
+        return launch("train", *SEEDS, *tiny.overrides, "trainer.max_epochs=1", "explain=none", "tracking=none", *more)
 
     return run
 

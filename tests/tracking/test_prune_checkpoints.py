@@ -1,7 +1,5 @@
 import pytest
 
-from koa_lightning.tracking import prune_checkpoints
-
 
 @pytest.fixture
 def sweep(log_run, place):
@@ -19,23 +17,23 @@ def stored(client):
 
 
 def test_nothing_goes_without_yes(launch, sweep, place):
-    ended = launch(prune_checkpoints.main, "sweep_run=sweep", "keep=2")
+    ended = launch("prune_checkpoints", "sweep_run=sweep", "keep=2")
     assert (ended.code, ended.err) == (0, [])
     assert ended.out[-2:] == [
         "2.0 MB would be freed: the checkpoints of 1 of 3 runs",
         "nothing was deleted; to delete them type the same and yes=true",
     ]
     assert stored(sweep) == ["fold 0", "job 0", "job 1", "job 2"]
-    ended = launch(prune_checkpoints.main, "sweep_run=sweep", "keep=2", "yes=true")
+    ended = launch("prune_checkpoints", "sweep_run=sweep", "keep=2", "yes=true")
     assert ended.out[-1] == "2.0 MB freed: the checkpoints of 1 of 3 runs"
     assert stored(sweep) == ["fold 0", "job 1", "job 2"]
-    again = launch(prune_checkpoints.main, "sweep_run=sweep", "keep=2", "yes=true")
+    again = launch("prune_checkpoints", "sweep_run=sweep", "keep=2", "yes=true")
     assert again.out[-1] == "0.0 MB freed: the checkpoints of 0 of 3 runs"
     assert not (place / "outputs").exists()
 
 
 def test_an_experiment_leaves_cross_validations_alone(launch, sweep):
-    ended = launch(prune_checkpoints.main, "tracking.experiment=koa-lightning", "keep=1", "yes=true")
+    ended = launch("prune_checkpoints", "tracking.experiment=koa-lightning", "keep=1", "yes=true")
     assert ended.out[0] == "1 runs of cross-validations are left alone (name one by sweep_run=ID)"
     assert ended.out[-1] == "4.0 MB freed: the checkpoints of 2 of 4 runs"
     assert stored(sweep) == ["fold 0", "job 2"]
@@ -55,7 +53,7 @@ def test_an_experiment_leaves_cross_validations_alone(launch, sweep):
     ],
 )
 def test_bad_input_is_one_line(arguments, start, launch, sweep):
-    ended = launch(prune_checkpoints.main, *arguments)
+    ended = launch("prune_checkpoints", *arguments)
     assert (ended.code, len(ended.err)) == (2, 1), ended.err
     assert ended.err[0].startswith(start)
     assert len(stored(sweep)) == 4

@@ -33,7 +33,7 @@ def psycopg():
     ],
 )
 def test_bad_input_is_one_line(arguments, start, launch, place, psycopg):
-    ended = launch(server.main, f"port={postgres_server.free_port()}", "folder=here", *arguments)
+    ended = launch("server", f"port={postgres_server.free_port()}", "folder=here", *arguments)
     assert (ended.code, len(ended.err)) == (2, 1), ended.err
     assert ended.err[0].startswith(start) and "secret" not in ended.err[0]
 
@@ -42,7 +42,7 @@ def test_a_port_in_use(launch, place):
     with socket.socket() as used:
         used.bind(("127.0.0.1", 0))
         used.listen()
-        ended = launch(server.main, f"port={used.getsockname()[1]}", "folder=here")
+        ended = launch("server", f"port={used.getsockname()[1]}", "folder=here")
     assert ended.code == 2 and ended.err[0].startswith("error: host=127.0.0.1 port=")
     assert ended.err[0].endswith("type port=NUMBER for another") and not (place / "here").exists()
 

@@ -18,27 +18,27 @@ def train_here(arguments):
 
 @pytest.fixture
 def first(launch, place, tiny):
-    ended = launch(run.main, *tiny.overrides, "trainer.max_epochs=1", "name=first", "out=old run", "explain=none")
+    ended = launch("train", *tiny.overrides, "trainer.max_epochs=1", "name=first", "out=old run", "explain=none")
     assert ended.code == 0, ended.err
     return open_store(None, place / "mlruns", create=False).client()
 
 
 @pytest.mark.slow
 def test_the_same_numbers_again_and_others_by_another_seed(launch, first, place, monkeypatch):
-    ended = launch(reproduce.main, "run=first", "out=new run", "run_it=false")
+    ended = launch("reproduce", "run=first", "out=new run", "run_it=false")
     assert ended.code == 0, ended.err
     assert not (place / "new run").exists()
     assert "trainer.max_epochs=1" in ended.out[0] and "out=" not in ended.out[0]
     assert "nothing has changed since: settings, data, commit, versions, machine" in ended.out
     monkeypatch.setattr(reproduce, "run_command", lambda arguments: 130)
-    assert launch(reproduce.main, "run=first", "out=new run").code == 130
+    assert launch("reproduce", "run=first", "out=new run").code == 130
     monkeypatch.setattr(reproduce, "run_command", train_here)
-    ended = launch(reproduce.main, "run=first", "out=new run", "quiet=true")
+    ended = launch("reproduce", "run=first", "out=new run", "quiet=true")
     assert ended.code == 0, ended.err
     said = [line for line in ended.out if line.startswith("REPRODUCED: all ")]
     assert len(said) == 1 and int(said[0].split()[2]) > 30
     assert len(first.search_runs(["1"], "tags.reproduces != ''")) == 1
-    ended = launch(reproduce.main, "run=first", "out=other", "seed=5", "quiet=true")
+    ended = launch("reproduce", "run=first", "out=other", "seed=5", "quiet=true")
     assert ended.code == 1, ended.err
     text = "\n".join(ended.out)
     assert "seed" not in ended.out[0] and ended.out[1] == "and now with: seed=5"
@@ -49,7 +49,7 @@ def test_the_same_numbers_again_and_others_by_another_seed(launch, first, place,
 @pytest.mark.slow
 def test_in_a_process_of_its_own(launch, first, place, with_package, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", with_package["PYTHONPATH"])
-    ended = launch(reproduce.main, "run=first", "out=new run")
+    ended = launch("reproduce", "run=first", "out=new run")
     assert ended.code == 0, ended.err
     (again,) = first.search_runs(["1"], "tags.reproduces != ''")
     typed = shlex.split(again.data.tags["command"])
@@ -79,7 +79,7 @@ def test_bad_input_is_one_line(arguments, start, launch, log_run, place):
     log_run("running", status="RUNNING")
     log_run("foreign")
     log_run("typed", tags={"command": "python -m koa_lightning.train seed=1"}, texts={"config.yaml": "seed: 1"})
-    ended = launch(reproduce.main, *arguments)
+    ended = launch("reproduce", *arguments)
     assert (ended.code, len(ended.err)) == (2, 1), ended.err
     assert ended.err[0].startswith(start)
 

@@ -183,7 +183,7 @@ def test_artifacts_once_each(trained, client):
 
 
 def test_the_last_line_names_the_best_checkpoint(place, tiny, launch):
-    ended = launch(module.main, *tiny.overrides, "trainer=smoke", "explain=none", "out=o")
+    ended = launch("train", *tiny.overrides, "trainer=smoke", "explain=none", "out=o")
     assert ended.code == cli.DONE
     assert ended.out[-1].startswith(f"best checkpoint: {place}/o/checkpoints/best.ckpt (epoch 0, val/quadratic_kappa ")
     assert any(line.startswith("epoch 0/0  train/loss ") for line in ended.out)
@@ -427,7 +427,7 @@ def test_a_loss_that_leaves_the_numbers_is_one_line_and_a_failed_run(place, tiny
 @pytest.mark.slow
 def test_a_sweep_names_what_differs(place, tiny, launch):
     options = ["trainer=smoke", "explain=none", "out=many"]
-    ended = launch(module.main, "-m", *tiny.overrides, *options, "loss=ce,focal", "optimizer.lr=1e-3")
+    ended = launch("train", "-m", *tiny.overrides, *options, "loss=ce,focal", "optimizer.lr=1e-3")
     assert ended.code == cli.DONE, ended.err
     assert {run.info.run_name for run in runs_in(place)} == {"sweep over loss", "resnet18-ce", "resnet18-focal"}
     for job in range(2):

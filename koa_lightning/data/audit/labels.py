@@ -10,6 +10,7 @@ import pandas as pd
 
 from koa_lightning.data.audit.findings import NOTE, Finding
 from koa_lightning.data.manifest import GRADES
+from koa_lightning.data.sources import read_table
 from koa_lightning.errors import InputError
 
 PROBABILITIES = [f"p{grade}" for grade in GRADES]
@@ -21,8 +22,6 @@ def read_oof(file: str | Path) -> pd.DataFrame:
     Raises:
         InputError: It is missing, not a table, lacks a column, or its rows are no probabilities.
     """
-    from koa_lightning.data.sources import read_table
-
     path = Path(file).expanduser()
     if not path.is_file():
         raise InputError(f"oof={file}: there is no such file; give the predictions of a cross-validation")

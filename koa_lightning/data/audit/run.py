@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from koa_lightning.data.audit import files, labels, leakage
+from koa_lightning.data.audit import files, labels, leakage, near, polarity
 from koa_lightning.data.audit.findings import NOTE, WARNING, Finding, in_order
 from koa_lightning.data.audit.gather import Knees
 
@@ -58,8 +58,6 @@ def run(knees: Knees, kinds: set[str], oof: pd.DataFrame | None = None, quiet: b
 
 def _near(knees: Knees, inverted: np.ndarray, empty: np.ndarray, quiet: bool) -> pd.DataFrame:
     """Return the pairs of near duplicates that show something and do not have equal pixels."""
-    from koa_lightning.data.audit import near
-
     images = knees.images
     if inverted.any():  # upright for the search; copied on write, so only these rows are in memory
         images = np.load(knees.file, mmap_mode="c")
@@ -73,8 +71,6 @@ def _near(knees: Knees, inverted: np.ndarray, empty: np.ndarray, quiet: bool) ->
 
 def _polarity(knees: Knees) -> np.ndarray:
     """Return the score of each row, float N: negative where inverted, 0 where unreadable."""
-    from koa_lightning.data.audit import polarity
-
     pictures = [files.framed(image, shape) for image, shape in zip(knees.images, knees.shapes, strict=True)]
     return np.where(knees.readable, polarity.scores(pictures), 0.0)
 

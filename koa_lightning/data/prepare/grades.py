@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from koa_lightning.data.dicom.header import SIDES
 from koa_lightning.data.images import one_line
+from koa_lightning.data.manifest import GRADES
 from koa_lightning.data.prepare.names import Key
 from koa_lightning.errors import InputError
 
@@ -18,10 +21,6 @@ def read_grades(file: str, key: Key) -> dict[tuple[str, str], int]:
     Raises:
         InputError: The table or a column is missing, a side or grade is none, or a knee has two grades.
     """
-    import pandas as pd
-
-    from koa_lightning.data.manifest import GRADES
-
     where = f"grades={file}"
     try:
         table = pd.read_csv(Path(file).expanduser(), dtype="str", skipinitialspace=True, keep_default_na=False)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from koa_lightning.data.dicom.header import Header
 from koa_lightning.data.images import check_size
+from koa_lightning.data.prepare.films import split_film
 from koa_lightning.errors import InputError
 
 _LEVEL = 1  # of zlib: four times as fast as PIL's 6 on noisy films, and 3 % larger
@@ -50,8 +51,6 @@ def joints(image: np.ndarray, header: Header, films: str, crop: str) -> list[tup
         films: Of both knees: `auto` (found by aspect and content), `never`, `always`; see `split_film`.
         crop: Films of one knee: `none` leaves them as they are, `joint` cuts a square around the joint.
     """
-    from koa_lightning.data.prepare.films import split_film  # cv2 and the phantoms take long to import
-
     if films == "never" or (films == "auto" and header.side):
         knees = split_film(image, split="never") if crop == "joint" else []
     else:

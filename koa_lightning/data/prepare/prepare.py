@@ -9,11 +9,17 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER
 from koa_lightning.config import launch
 from koa_lightning.config.compose import validate
+from koa_lightning.data.find_images import find_images
+from koa_lightning.data.prepare.grades import read_grades
+from koa_lightning.data.prepare.names import find_key
+from koa_lightning.data.prepare.record import Record, write_tables
+from koa_lightning.data.prepare.run import Outcome, Settings, prepare_files
 from koa_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,11 +41,6 @@ def prepare(cfg: DictConfig) -> dict[str, Any]:
         InputError: No image at all, none that can be read, or a wrong key, grade table or folder.
     """
     validate(cfg)
-    from filelock import FileLock, Timeout
-
-    from koa_lightning.data.find_images import find_images
-    from koa_lightning.data.prepare.grades import read_grades
-    from koa_lightning.data.prepare.names import find_key
 
     folder = Path(cfg.out if cfg.output else ".")  # `output` is looked at, so that a missing one is named
     _check_folders(str(cfg.input), folder)
@@ -63,9 +64,6 @@ def _check_folders(where: str, folder: Path) -> None:
 def _prepare(
     cfg: DictConfig, paths: list[Path], folder: Path, key: Key, grades: dict[tuple[str, str], int] | None
 ) -> dict[str, Any]:
-    from koa_lightning.data.prepare.record import Record, write_tables
-    from koa_lightning.data.prepare.run import Outcome, Settings, prepare_files
-
     record = Record(folder, key.mark)
     settings = Settings(cfg.spacing, cfg.films, cfg.crop, cfg.burnt_in)
     outcome = Outcome()

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+import pandas as pd
+
 from koa_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -179,8 +181,6 @@ def write_tables(record: Record, grades: dict[tuple[str, str], int] | None) -> C
     Returns:
         How many rows `knees` and `ungraded` have.
     """
-    import pandas as pd
-
     rows = pd.DataFrame([asdict(row) for row in record.rows.values()], columns=[field.name for field in fields(Row)])
     rows = rows.sort_values("path", ignore_index=True)
     counts: Counter[str] = Counter()

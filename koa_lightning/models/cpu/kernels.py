@@ -17,7 +17,7 @@ from llvmlite import ir
 from numba import config, njit, prange, types
 from numba.extending import intrinsic
 
-from koa_lightning.models.cpu.pixels import RELU6, SILU
+from koa_lightning.models.cpu.activations import RELU6, SILU
 
 _BLOCK = 32  # rows
 # NaN and infinity must stay what they are: a loss that is not a number has to be seen.

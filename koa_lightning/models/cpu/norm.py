@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from koa_lightning.models.cpu import pixels
+from koa_lightning.models.cpu.activations import NONE, RELU6, SILU
 
-_ACTIVATIONS = {nn.Identity: pixels.NONE, nn.SiLU: pixels.SILU, nn.ReLU6: pixels.RELU6}
+_ACTIVATIONS = {nn.Identity: NONE, nn.SiLU: SILU, nn.ReLU6: RELU6}
 
 
 def join_activations(net: nn.Module) -> int:
@@ -72,7 +73,7 @@ class _NormAct(torch.autograd.Function):
         (image,) = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         loops, rows, parts, out = pixels.loops(), pixels.rows(image), _parts(image), torch.empty_like(image)
-        slope = pixels.rows(gradient if ctx.kind == pixels.NONE else out)
+        slope = pixels.rows(gradient if ctx.kind == NONE else out)
         loops.slopes(rows, pixels.rows(gradient), ctx.scale, ctx.offset, ctx.mean, ctx.kind, slope, parts)
         of_bias, of_weight = parts.sum(0)
         of_weight /= ctx.deviation

@@ -11,7 +11,6 @@ from torch import Tensor
 
 # Numbers in an image; below, loading the loops would cost more than they save.
 LARGE = 1 << 19
-NONE, SILU, RELU6 = 0, 1, 2  # activations that the loops compute
 
 
 def suited(image: Tensor) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from koa_lightning.reporting.report import model as of_model
 from koa_lightning.reporting.report.blocks import count, percent, sentence, with_interval
+from koa_lightning.reporting.report.limits import limits
 from koa_lightning.reporting.report.model import PARTS
 from koa_lightning.reporting.report_data import Dossier
 
@@ -181,8 +182,6 @@ def _failures(found: Dossier) -> str:
 
 
 def _limits(found: Dossier) -> str:
-    from koa_lightning.reporting.report.limits import limits
-
     return f"{len(limits(found))} limits follow from the run and are listed in this report."
 
 

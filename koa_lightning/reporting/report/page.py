@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER, __version__
 from koa_lightning.errors import InputError
-from koa_lightning.reporting import embed
+from koa_lightning.reporting import embed, report_data
 from koa_lightning.reporting.report import contents, data
 from koa_lightning.reporting.report.blocks import Drawing, Pictures, Section
 from koa_lightning.reporting.report.figures import save_both
@@ -78,3 +79,20 @@ def render(found: Dossier, sections: list[Section], drawn: dict[str, str]) -> st
         "drawn": drawn,
     }
     return environment.get_template("report.html.j2").render(values)
+
+
+def at_end(cfg: DictConfig, run: Any, place: str) -> None:
+    """Write the report of an evaluation into its folder, and log it: the end of `eval`, if `report` is true.
+
+    Args:
+        cfg: The config `eval`.
+        run: The tracked run, still open.
+        place: The folder among its artifacts.
+    """
+    if not cfg.report:
+        return
+
+    folder = Path(cfg.out)
+    for file in write(report_data.read(folder, cfg.audit), folder):
+        run.log_artifact(file, place)
+    print(f"report: {folder / 'report.html'}", flush=True)

@@ -6,6 +6,7 @@ for conditional keys that Optuna 5 has.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -59,8 +60,6 @@ def importances(sweep: Sweep, keys: list[str], objective: int = 0) -> pd.DataFra
             those that fewer than MIN_TRIALS used.
         objective: Which metric.
     """
-    import warnings
-
     from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 
     def value(trial: Any) -> float:

@@ -21,7 +21,6 @@ from koa_lightning.data.find_images import find_images
 from koa_lightning.data.phantom.manifest import draw_phantoms
 from koa_lightning.data.prepare import names, prepare
 from koa_lightning.errors import InputError
-from koa_lightning.evaluation import predict
 
 FILES = {"knees.csv", "record.jsonl", "failed.json", ".lock"}
 
@@ -346,12 +345,12 @@ def test_ctrl_c_keeps_what_is_done(films, launch, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Record, "add", interrupted)
     arguments = f"input={films}", f"output={tmp_path / 'out'}", "quiet=true"
-    ended = launch(prepare.main, *arguments)
+    ended = launch("prepare", *arguments)
     assert ended.code == cli.INTERRUPTED
     assert ended.err[-2:] == ["3 pictures are made; the same command goes on", "error: interrupted"]
     assert len(knees_of(tmp_path / "out")) == len(list(tmp_path.glob("out/images/*"))) == 3
     monkeypatch.setattr(Record, "add", add)
-    ended = launch(prepare.main, *arguments)
+    ended = launch("prepare", *arguments)
     assert (ended.code, ended.out[0]) == (cli.DONE, "4 made, 3 there already, 0 left out")
     assert len(knees_of(tmp_path / "out")) == 7
 
@@ -377,13 +376,13 @@ def test_killed_run_is_finished_by_the_same_command(write_dicom, run, tmp_path):
 
 
 def test_from_dicom_to_prediction_in_two_commands(films, launch, trained, tmp_path):
-    ended = launch(prepare.main, f"input={films}", f"output={tmp_path / 'out dir'}", "quiet=true")
+    ended = launch("prepare", f"input={films}", f"output={tmp_path / 'out dir'}", "quiet=true")
     assert ended.code == cli.DONE
-    ended = launch(predict.main, f"ckpt={trained.best}", f"input={tmp_path / 'out dir'}", "quiet=true", "out=graded")
+    ended = launch("predict", f"ckpt={trained.best}", f"input={tmp_path / 'out dir'}", "quiet=true", "out=graded")
     assert ended.code == cli.DONE
     table = pd.read_csv("graded/predictions.csv")
     assert len(table) == 7
-    direct = launch(predict.main, f"ckpt={trained.best}", f"input={films}", "quiet=true", "out=direct")
+    direct = launch("predict", f"ckpt={trained.best}", f"input={films}", "quiet=true", "out=direct")
     assert direct.code == cli.DONE
     columns = ["p0", "p1", "p2", "p3", "p4"]
     ours, theirs = (
@@ -393,8 +392,8 @@ def test_from_dicom_to_prediction_in_two_commands(films, launch, trained, tmp_pa
 
 
 def test_answers_before_anything_heavy(launch):
-    assert launch(prepare.main, "output=x").err == ["error: input: must be given; type input=VALUE"]
-    assert launch(prepare.main, "input=x").err == ["error: output: must be given; type output=VALUE"]
-    assert launch(prepare.main, "input=x", "output=y", "films=all").err == [
+    assert launch("prepare", "output=x").err == ["error: input: must be given; type input=VALUE"]
+    assert launch("prepare", "input=x").err == ["error: output: must be given; type output=VALUE"]
+    assert launch("prepare", "input=x", "output=y", "films=all").err == [
         "error: films=all: must be one of auto, never, always"
     ]
