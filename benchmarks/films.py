@@ -17,10 +17,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from koa_lightning.data.audit.polarity import inverted
 from koa_lightning.data.find_images import find_images
 from koa_lightning.data.images import read_image
 from koa_lightning.data.phantom.manifest import draw_phantoms, phantom_manifest
+from koa_lightning.data.polarity import inverted
 from koa_lightning.data.prepare.films import joint_centre, split_film
 
 SIZE = 224

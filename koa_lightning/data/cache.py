@@ -22,7 +22,8 @@ from platformdirs import user_cache_dir
 from rich.console import Console
 from rich.progress import Progress
 
-from koa_lightning.data.images import one_line, read_image
+from koa_lightning.data.gray import one_line
+from koa_lightning.data.images import read_image
 from koa_lightning.data.manifest import PHANTOM
 from koa_lightning.data.parallel import in_order
 from koa_lightning.data.phantom.manifest import draw_phantoms

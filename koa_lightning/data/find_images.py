@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from koa_lightning.data.images import input_errors, is_dicom
+from koa_lightning.data.gray import input_errors
+from koa_lightning.data.images import is_dicom
 from koa_lightning.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".dcm", ".dicom")

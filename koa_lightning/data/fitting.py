@@ -1,6 +1,6 @@
 """A gray image to the square that a network takes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image
@@ -48,3 +48,16 @@ _FITS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "letterbox": _letterbox,
     "stretch": lambda image, size: _resize(image, size, size),
 }
+
+
+def framed(image: np.ndarray, shape: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Return a letterboxed image without the black that pads it.
+
+    Args:
+        image: uint8 S x S.
+        shape: Rows and columns before it was fitted.
+    """
+    size, longest = len(image), max(1, int(max(shape)))
+    height, width = (max(1, round(int(side) * size / longest)) if side else size for side in shape)
+    top, left = (size - height) // 2, (size - width) // 2
+    return image[top : top + height, left : left + width]

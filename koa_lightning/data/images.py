@@ -5,8 +5,6 @@ Nothing here keeps state, so every function may be called from several threads a
 
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -18,11 +16,10 @@ from PIL.ImageFile import ImageFile
 
 from koa_lightning.data import png
 from koa_lightning.data.dicom.pixels import read_dicom
+from koa_lightning.data.gray import MAX_PIXELS, MIN_SIDE, check_size, input_errors, one_line, stretch
 from koa_lightning.errors import InputError
 
-MAX_PIXELS = 100_000_000  # ten times a large radiograph; decoded it is 100 MB in 8 bits
 MAX_BYTES = 2 * 2**30  # more than the largest picture has, whatever its format
-MIN_SIDE = 8
 
 _MARK = slice(128, 132)  # where a DICOM file says "DICM"
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
@@ -122,74 +119,6 @@ def decode(data: bytes, name: str, dtype: DTypeLike = np.uint8) -> np.ndarray:
 def is_dicom(data: bytes, name: str) -> bool:
     """Say whether the bytes of a file are to be read as DICOM: by its mark, or by the ending of its name."""
     return data[_MARK] == b"DICM" or name.lower().endswith((".dcm", ".dicom"))
-
-
-def stretch(values: np.ndarray, name: str, dtype: DTypeLike = np.uint8) -> np.ndarray:
-    """Map the lowest..highest value linearly to the whole range, rounded; constant values become zeros.
-
-    Args:
-        values: Any shape, integer or float.
-        name: What error messages call the file.
-        dtype: uint8 or uint16.
-
-    Returns:
-        `dtype`, 0..255 or 0..65535, the shape of `values`.
-
-    Raises:
-        InputError: A value is NaN or infinite.
-    """
-    low, high = float(values.min()), float(values.max())  # either is NaN when one value is
-    if not np.isfinite([low, high]).all():
-        raise InputError(f"{name}: has NaN or infinite pixels; replace them and save the image again")
-    if low == high:
-        return np.zeros(values.shape, dtype)
-    scaled = np.subtract(values, low, dtype=np.float64)
-    scaled *= np.iinfo(dtype).max / (high - low)
-    return np.rint(scaled, out=scaled).astype(dtype)
-
-
-def check_size(height: int, width: int, name: str) -> None:
-    """Refuse an image by the size in its header, before it is decoded.
-
-    Args:
-        height: Rows in pixels.
-        width: Columns in pixels.
-        name: What error messages call the file.
-
-    Raises:
-        InputError: More than `MAX_PIXELS` pixels or a side under `MIN_SIDE`.
-    """
-    size = f"{width} x {height} pixels"
-    if height * width > MAX_PIXELS:
-        raise InputError(f"{name}: {size} are more than {MAX_PIXELS}; crop the joint or reduce it first")
-    if min(height, width) < MIN_SIDE:
-        raise InputError(f"{name}: {size}, a side is under {MIN_SIDE}; give the whole radiograph")
-
-
-@contextmanager
-def input_errors(name: str, what: str) -> Iterator[None]:
-    """Turn whatever a decoder raises into one line.
-
-    Decoders of damaged files raise anything from SyntaxError to struct.error, so no list of types would do.
-
-    Args:
-        name: What error messages call the file.
-        what: What is wrong with it if the block raises.
-
-    Raises:
-        InputError: The block raised; an InputError and a MemoryError of the block pass unchanged.
-    """
-    try:
-        yield
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:
-        raise InputError(f"{name}: {what} ({one_line(error)}); copy or export it again") from error
-
-
-def one_line(error: Exception) -> str:
-    """Give the message of an exception in one line of at most 200 characters."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _open(data: bytes, name: str) -> ImageFile:

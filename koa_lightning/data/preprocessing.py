@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import xxhash
 
-from koa_lightning.data.audit import files, polarity
+from koa_lightning.data import polarity
 from koa_lightning.data.fitting import fit as fit_image
+from koa_lightning.data.fitting import framed
 
 _JUDGED_AT = 224  # pixels: the size at which polarity is judged, whatever size a model takes
 
@@ -55,7 +56,7 @@ class Preprocessing:
 
 def _is_inverted(image: np.ndarray) -> bool:
     # pixel for pixel what the audit judges, so that it names those that are repaired
-    judged = files.framed(fit_image(image, _JUDGED_AT, "letterbox"), image.shape)
+    judged = framed(fit_image(image, _JUDGED_AT, "letterbox"), image.shape)
     return bool(polarity.inverted(judged[None])[0])
 
 

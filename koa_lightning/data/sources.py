@@ -14,7 +14,7 @@ from pandas.api.types import is_bool_dtype
 
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.find_images import SUFFIXES, check_name, refuse_unreadable
-from koa_lightning.data.images import one_line
+from koa_lightning.data.gray import one_line
 from koa_lightning.data.phantom.manifest import GRADE_SHARES, phantom_manifest
 from koa_lightning.errors import InputError
 

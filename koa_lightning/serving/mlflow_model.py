@@ -19,7 +19,8 @@ from PIL import Image
 from koa_lightning import DISCLAIMER
 from koa_lightning.checkpoint import record as checkpoint
 from koa_lightning.data.cache import decode_phantoms
-from koa_lightning.data.images import check_size, decode
+from koa_lightning.data.gray import check_size
+from koa_lightning.data.images import decode
 from koa_lightning.data.phantom.manifest import phantom_manifest
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation import predictor

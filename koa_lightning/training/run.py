@@ -21,7 +21,7 @@ from koa_lightning.config.compose import plain, validate
 from koa_lightning.config.instantiate import made
 from koa_lightning.config.typed import name_places
 from koa_lightning.data.build import data_module
-from koa_lightning.data.images import one_line
+from koa_lightning.data.gray import one_line
 from koa_lightning.errors import InputError
 from koa_lightning.explain import cam
 from koa_lightning.tracking.begin import check_server, describe, open_run

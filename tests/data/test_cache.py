@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from koa_lightning.data import cache
-from koa_lightning.data.audit import polarity
+from koa_lightning.data import cache, polarity
 from koa_lightning.data.audit.files import framed
 from koa_lightning.data.cache import Preprocessing, open_cache
 from koa_lightning.data.fitting import fit

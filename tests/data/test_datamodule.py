@@ -17,9 +17,9 @@ from PIL import Image
 
 from koa_lightning.config.compose import compose
 from koa_lightning.data import build as data_build
-from koa_lightning.data import cache, sources
+from koa_lightning.data import cache, polarity, sources
 from koa_lightning.data import manifest as mf
-from koa_lightning.data.audit import leakage, polarity
+from koa_lightning.data.audit import leakage
 from koa_lightning.data.cache import Preprocessing
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.data.dataset import EpochSampler, KneeDataset

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from koa_lightning.data.audit import polarity
+from koa_lightning.data import polarity
 from koa_lightning.data.audit.files import framed
 from koa_lightning.data.audit.gather import SIZE
 from koa_lightning.data.fitting import fit

@@ -12,6 +12,7 @@ from rich.progress import Progress
 from scipy import ndimage
 
 from koa_lightning.data.audit.findings import NOTE, WARNING, Finding
+from koa_lightning.data.fitting import framed
 from koa_lightning.data.parallel import in_order
 
 MEASURES = ("brightness", "contrast", "sharpness", "one_value", "dark", "light", "flat_rows", "marks")
@@ -60,19 +61,6 @@ def _bar(quiet: bool) -> Progress:
 
 def _measure_chunk(images: np.ndarray, shapes: np.ndarray, rows: range) -> list[list[float]]:
     return [_measure_one(framed(images[row], shapes[row])) for row in rows]
-
-
-def framed(image: np.ndarray, shape: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Return a letterboxed image without the black that pads it.
-
-    Args:
-        image: uint8 S x S.
-        shape: Rows and columns before it was fitted.
-    """
-    size, longest = len(image), max(1, int(max(shape)))
-    height, width = (max(1, round(int(side) * size / longest)) if side else size for side in shape)
-    top, left = (size - height) // 2, (size - width) // 2
-    return image[top : top + height, left : left + width]
 
 
 def _measure_one(image: np.ndarray) -> list[float]:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from koa_lightning.data.audit import files, labels, leakage, near, polarity
+from koa_lightning.data import polarity
+from koa_lightning.data.audit import files, labels, leakage, near
 from koa_lightning.data.audit.findings import NOTE, WARNING, Finding, in_order
 from koa_lightning.data.audit.gather import Knees
+from koa_lightning.data.fitting import framed
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def _near(knees: Knees, inverted: np.ndarray, empty: np.ndarray, quiet: bool) ->
 
 def _polarity(knees: Knees) -> np.ndarray:
     """Return the score of each row, float N: negative where inverted, 0 where unreadable."""
-    pictures = [files.framed(image, shape) for image, shape in zip(knees.images, knees.shapes, strict=True)]
+    pictures = [framed(image, shape) for image, shape in zip(knees.images, knees.shapes, strict=True)]
     return np.where(knees.readable, polarity.scores(pictures), 0.0)
 
 

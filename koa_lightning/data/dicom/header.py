@@ -13,7 +13,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 
 from koa_lightning.data.dicom.pixels import check_inflated
-from koa_lightning.data.images import input_errors
+from koa_lightning.data.gray import input_errors
 from koa_lightning.errors import InputError
 
 SIDES = {"L": "L", "LEFT": "L", "LT": "L", "R": "R", "RIGHT": "R", "RT": "R"}

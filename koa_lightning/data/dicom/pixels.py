@@ -16,7 +16,7 @@ from pydicom.multival import MultiValue
 from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from koa_lightning.data.images import MAX_PIXELS, check_size, input_errors, stretch
+from koa_lightning.data.gray import MAX_PIXELS, check_size, input_errors, stretch
 from koa_lightning.errors import InputError
 
 _REQUIRED = ("PixelData", "Rows", "Columns", "BitsStored", "PhotometricInterpretation")
@@ -50,7 +50,7 @@ def read_dicom(data: bytes, name: str, dtype: DTypeLike = np.uint8) -> np.ndarra
     Raises:
         InputError: Not DICOM, no or truncated pixel data, several frames, other depths or photometric
             interpretations, a compression without decoder, a bad window or LUT, or the sizes that
-            `koa_lightning.data.images.check_size` refuses.
+            `koa_lightning.data.gray.check_size` refuses.
     """
     with input_errors(name, "damaged DICOM file"):
         check_inflated(data, name)

@@ -13,7 +13,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from koa_lightning.data.images import MIN_SIDE
+from koa_lightning.data.gray import MIN_SIDE
 from koa_lightning.data.phantom.manifest import draw_phantoms, phantom_manifest
 from koa_lightning.errors import InputError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from koa_lightning.data.dicom.header import SIDES
-from koa_lightning.data.images import one_line
+from koa_lightning.data.gray import one_line
 from koa_lightning.data.manifest import GRADES
 from koa_lightning.data.prepare.names import Key
 from koa_lightning.errors import InputError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from platformdirs import user_config_dir
 
-from koa_lightning.data.images import one_line
+from koa_lightning.data.gray import one_line
 from koa_lightning.errors import InputError
 
 VERSION = 2  # raise it when an id gets another name, so that names of before are not mixed with those of now

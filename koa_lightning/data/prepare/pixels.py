@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from koa_lightning.data.dicom.header import Header
-from koa_lightning.data.images import check_size
+from koa_lightning.data.gray import check_size
 from koa_lightning.data.prepare.films import split_film
 from koa_lightning.errors import InputError
 

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from koa_lightning.data.audit import files
+from koa_lightning.data.fitting import framed
 from koa_lightning.data.phantom.manifest import draw_phantoms, phantom_manifest
 
 SIZE = 224
@@ -116,7 +117,7 @@ def test_what_pads_a_letterboxed_image_is_not_measured(shape):
     from koa_lightning.data.fitting import fit
 
     image = np.full(shape, 100, np.uint8)
-    inner = files.framed(fit(image, SIZE, "letterbox"), shape)
+    inner = framed(fit(image, SIZE, "letterbox"), shape)
     assert (inner == 100).all()
     assert max(inner.shape) == SIZE
 

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from koa_lightning.config.compose import compose
-from koa_lightning.data import sources
-from koa_lightning.data.audit import near, polarity
+from koa_lightning.data import polarity, sources
+from koa_lightning.data.audit import near
 from koa_lightning.data.audit.gather import gather
 from koa_lightning.data.audit.run import run
 from koa_lightning.data.fitting import fit
