@@ -42,6 +42,12 @@ def value(override: str) -> str:
     return unquote(override.partition("=")[2])
 
 
+def names_store(override: str) -> bool:
+    """Tell whether an override sets the address of the MLflow store: `tracking.uri=...`, or `tracking={...}`."""
+    name = key(override)
+    return name == "tracking.uri" or name.startswith("tracking.uri.") or (name == "tracking" and "{" in override)
+
+
 def unquote(text: str) -> str:
     """Return a text without quotes around it."""
     return re.sub(r"\\(['\"\\])", r"\1", text[1:-1]) if _is_quoted(text) else text

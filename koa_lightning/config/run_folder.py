@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +15,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from koa_lightning.config.compose import plain, without_targets
-from koa_lightning.config.overrides import as_typed, key, quote, value
+from koa_lightning.config.overrides import as_typed, key, names_store, quote, value
 from koa_lightning.errors import InputError
+from koa_lightning.tracking import trusted
 
 DONE_FILE = "done.json"
 _LOCK_FILE = ".lock"
@@ -61,9 +63,38 @@ def with_old_overrides(overrides: list[str]) -> list[str]:
     if typed.get("out") and Path(typed["out"]).resolve() != folder.resolve():
         raise InputError(f"out={typed['out']}: a resumed run stays in its folder, {folder}; leave out= away")
     new = [item for item in overrides if key(item) not in ("ckpt", "out")]
-    record = yaml.safe_load((folder / _RECORD).read_text()) or []
+    record = _checked(folder / _RECORD, typed.get("tracking.uri"))
     old = [item for item in record if not _replaced(item, typed, {key(item): value(item) for item in record})]
     return [*old, *new, f"ckpt={quote(str(checkpoint))}", f"out={quote(str(folder))}", _NO_RECORD]
+
+
+def _checked(file: Path, configured: str | None) -> list[str]:
+    """Return the overrides of a run folder, which may be somebody else's, without a store that may not be used.
+
+    Raises:
+        InputError: The file holds anything but overrides of settings.
+    """
+    try:
+        items = yaml.safe_load(file.read_text(encoding="utf-8")) or []
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = (str(error).splitlines() or ["too deep"])[0]
+        raise InputError(f"{file}: cannot be read ({reason}); a list of overrides such as loss=ce") from None
+    for item in items if isinstance(items, list) else [items]:
+        if not isinstance(items, list) or not isinstance(item, str) or item.startswith("-"):
+            raise InputError(f"{file}: holds {trusted.shown(item)}, and not only overrides such as loss=ce")
+        if key(item).split(".")[0].split("/")[0] == "hydra":
+            raise InputError(f"{file}: {trusted.shown(item)} would set how the program runs; remove the line")
+    stores = [item for item in items if names_store(item)]
+    own = [item for item in stores if key(item) == "tracking.uri" and trusted.is_local_store(value(item))]
+    named = [value(item) for item in stores if item not in own and value(item) not in ("", "null")]
+    for one in named if configured in (None, "", "null") else ():  # what is typed now wins
+        if not trusted.is_same(os.environ.get(trusted.VARIABLE), one):
+            print(
+                f"{file}: names the store {trusted.shown(one)}, which is neither configured here nor a database on "
+                "this machine; not used (tracking.uri=ADDRESS uses it)",
+                file=sys.stderr,
+            )
+    return [item for item in items if item not in stores or item in own]
 
 
 def find(ckpt: str, out: str | None = None) -> Path:

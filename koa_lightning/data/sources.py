@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pandas.api.types import is_bool_dtype
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.find_images import SUFFIXES, check_name, refuse_unreadable
 from koa_lightning.data.gray import one_line
+from koa_lightning.data.patterns import SIDES, NamePattern
 from koa_lightning.data.phantom.manifest import GRADE_SHARES, phantom_manifest
 from koa_lightning.errors import InputError
 
@@ -23,7 +23,7 @@ CHEN_NAME = r"^(?P<patient>\d{7})(?:(?P<side>[LRlr])|_[12])\."
 _CHEN_HINT = "Chen 2018 names them 9001104R.png; for other names take data=folder or data=table"
 _TEXT = ("path", "patient", "side", "split")
 _MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>"]
-_SIDES = {"L": "L", "LEFT": "L", "R": "R", "RIGHT": "R", "": ""}
+_SIDES = {**SIDES, "": ""}
 
 
 def _folder(root: str | None, key: str) -> Path:
@@ -82,47 +82,42 @@ def _graded(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["path", "grade"])
 
 
-def _names(rows: pd.DataFrame, pattern: re.Pattern[str], hint: str) -> pd.DataFrame:
+def _names(rows: pd.DataFrame, pattern: NamePattern, hint: str) -> pd.DataFrame:
     """Read patient and side from file names by a pattern with the groups `patient` and, if any, `side`."""
     patients, sides = [], []
     for path in rows["path"]:
-        patient, side = named(path, pattern)
+        patient, side = pattern.read(path)
         if not patient:
-            raise InputError(f"{path}: no patient in this name by the pattern {pattern.pattern}; {hint}")
+            raise InputError(f"{path}: no patient in this name by the pattern {pattern.typed}; {hint}")
         patients.append(patient)
         sides.append(side)
     return rows.assign(patient=patients, side=sides)
 
 
-def named(path: str, pattern: re.Pattern[str] | None) -> tuple[str, str]:
-    """Return the patient and the side (L or R) that a file's name tells, each empty where it does not."""
-    match = pattern.search(Path(path).name) if pattern else None
-    if match is None or not match["patient"]:
-        return "", ""
-    return match["patient"], _SIDES.get((match.groupdict().get("side") or "").upper(), "")
+def named(path: str, pattern: NamePattern | None) -> tuple[str, str]:
+    """Return the patient and the side (L or R) that a file's name tells, each empty where it does not.
+
+    Raises:
+        InputError: The pattern takes too long.
+    """
+    return pattern.read(path) if pattern else ("", "")
 
 
-def pattern_of(data: Mapping[str, Any]) -> re.Pattern[str] | None:
+def pattern_of(data: Mapping[str, Any]) -> NamePattern | None:
     """Return how a data set names its files, from its config; None where names tell nothing.
 
     Raises:
         InputError: `data.pattern` is no regular expression with a group `patient`.
     """
     if data.get("name") == "chen2018":
-        return re.compile(CHEN_NAME)
-    return _compiled(data["pattern"]) if data.get("pattern") else None
+        return NamePattern(CHEN_NAME)
+    return NamePattern(data["pattern"]) if data.get("pattern") else None
 
 
-def _compiled(pattern: str | None) -> re.Pattern[str]:
+def _given(pattern: str | None) -> NamePattern:
     if not pattern:
         raise InputError("data.pattern must be given: a regular expression with a group (?P<patient>...)")
-    try:
-        compiled = re.compile(pattern)
-    except (re.error, TypeError) as error:
-        raise InputError(f"data.pattern={pattern}: not a regular expression ({error})") from None
-    if "patient" not in compiled.groupindex:
-        raise InputError(f"data.pattern={pattern}: needs a group (?P<patient>...)")
-    return compiled
+    return NamePattern(pattern)
 
 
 def chen2018(root: str | None) -> pd.DataFrame:
@@ -143,7 +138,7 @@ def chen2018(root: str | None) -> pd.DataFrame:
     if not filled:
         raise InputError(f"data.root={root}: no image in {', '.join(parts)}; {looked_for}")
     rows = pd.concat(filled, ignore_index=True)
-    return mf.make(_names(rows, re.compile(CHEN_NAME), _CHEN_HINT), f"data.root={root}")
+    return mf.make(_names(rows, NamePattern(CHEN_NAME), _CHEN_HINT), f"data.root={root}")
 
 
 def folder(root: str | None, pattern: str | None) -> pd.DataFrame:
@@ -152,7 +147,7 @@ def folder(root: str | None, pattern: str | None) -> pd.DataFrame:
     Raises:
         InputError: The folder is missing, empty, has another layout, or a name does not match.
     """
-    where, compiled = _folder(root, "data.root"), _compiled(pattern)
+    where, compiled = _folder(root, "data.root"), _given(pattern)
     if all((where / part).is_dir() for part in ("train", "val")):
         raise InputError(f"data.root={root}: looked for {{0,1,2,3,4}}/NAME; it has parts, so type data=chen2018")
     rows = _graded(where)

@@ -61,6 +61,8 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
     paths = find_images(str(cfg.input), without=Path(cfg.out))
     read = record.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
     predictor.settle(cfg, read.record)
+    pattern = sources.pattern_of(read.record["config"]["data"])
+    told = {path: sources.named(str(path), pattern) for path in paths}  # a pattern may be hostile: before the work
     net = read.network()
     if _draws(cfg):
         cam.check(net, read.preprocessing.image_size, "overlays=false", **cam.asked(cfg.explain, net))
@@ -72,7 +74,7 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
     try:
         for start in range(0, len(paths), cfg.batch_size):
             some = paths[start : start + cfg.batch_size]
-            for rows in _grade_some(cfg, net, read, some, folder, failed):
+            for rows in _grade_some(cfg, net, read, {path: told[path] for path in some}, folder, failed):
                 _append(rows, folder / "predictions.csv", anew=not tables)
                 tables.append(rows)
             if not cfg.quiet and len(paths) > cfg.batch_size:
@@ -116,20 +118,17 @@ def _grade_some(
     cfg: DictConfig,
     net: KneeNet,
     read: Checkpoint,
-    paths: list[Path],
+    told: dict[Path, tuple[str, str]],
     folder: Path,
     failed: dict[str, str],
 ) -> list[pd.DataFrame]:
-    """Grade one batch of files; those that cannot be read are added to `failed`."""
-    pattern = sources.pattern_of(read.record["config"]["data"])
+    """Grade one batch of files, of which the names told patient and side; unreadable ones are added to `failed`."""
     knees, images = [], []
-    for path in paths:
+    for path, (patient, side) in told.items():
         try:
             check_name(path)
-            patient, side = sources.named(str(path), pattern)
-            side = str(cfg.side or side)
-            images.append(read.preprocessing.apply(read_image(path), side))
-            knees.append((str(path), patient, side))
+            images.append(read.preprocessing.apply(read_image(path), str(cfg.side or side)))
+            knees.append((str(path), patient, str(cfg.side or side)))
         except InputError as error:
             failed[readable_name(path)] = str(error)
     if not knees:

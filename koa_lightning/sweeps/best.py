@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from koa_lightning import DISCLAIMER
 from koa_lightning.config.compose import compose, config_dir
-from koa_lightning.config.overrides import key, quote
+from koa_lightning.config.overrides import key, names_store, quote
 from koa_lightning.errors import InputError
 
 PROGRAM = "python -m koa_lightning.train"
@@ -24,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z_][\w-]*")  # of a folder that Hydra takes for a con
 
 def of_trial(overrides: Sequence[str]) -> list[str]:
     """Return the overrides that make a trial what it is, without those that only placed it in its sweep."""
-    return [item for item in overrides if not re.match(_OF_SWEEP, key(item))]
+    return [item for item in overrides if not re.match(_OF_SWEEP, key(item)) and not names_store(item)]
 
 
 def command(overrides: Sequence[str]) -> str:

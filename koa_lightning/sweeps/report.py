@@ -18,6 +18,7 @@ from koa_lightning.sweeps.best import PROGRAM, use
 from koa_lightning.sweeps.figures import history, importance, space
 from koa_lightning.sweeps.find import find_study
 from koa_lightning.sweeps.results import show
+from koa_lightning.tracking import trusted
 from koa_lightning.tracking.run import start_run
 from koa_lightning.tracking.store import open_store
 
@@ -186,7 +187,12 @@ def _parent_run(tracking: DictConfig, study: Study, folder: Path) -> Any:
     if not run_id or not tracking.enabled:
         return None
 
-    store = open_store(tracking.uri or uri or None, Path("mlruns"), create=False)
+    where = trusted.place(tracking.uri, uri)
+    if where.refused:
+        why = "neither configured here nor a database on this machine (tracking.uri=ADDRESS uses it)"
+        print(f"WARNING: {trusted.shown(uri)}, where it was tracked, is {why}; nothing is added to it", file=sys.stderr)
+        return None
+    store = open_store(where.uri, Path("mlruns"), create=False)
     if not store.has_run(run_id):
         print(
             f"WARNING: the sweep's parent run {run_id} is not in {store.name}; nothing is added to it", file=sys.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from koa_lightning.config import trial
 from koa_lightning.config.addresses import public, without_passwords
 from koa_lightning.config.run_folder import is_main, recorded
 from koa_lightning.data.audit.findings import LEAKY
+from koa_lightning.tracking import trusted
 from koa_lightning.tracking.none import NoRun
 
 COMMAND_TAG = "command"
@@ -39,7 +39,7 @@ def open_run(
         folder: The run folder, for what cannot be delivered.
         name: Of the run, where the config gives none.
         run_id: The run to go on with.
-        uri: Where that run is, if the config does not say; None: the default store.
+        uri: Where a file says that run is, if the config does not say; used only as `trusted.place` lets it.
         attach: Only add to the run `run_id`, as `eval` does; where it is not in the store, a new one is started.
 
     Raises:
@@ -51,12 +51,14 @@ def open_run(
     from koa_lightning.tracking.run import start_run
     from koa_lightning.tracking.store import failing_as_input_error, open_store
 
-    store = open_store(_place(cfg.uri, uri, attach), Path("mlruns"))
-    with failing_as_input_error(f"run {run_id} in {store.name}"):
-        known = bool(attach and run_id and store.has_run(run_id))
-    if attach and run_id and not known:
-        print(f"the run that trained this, {run_id}, is not in {store.name}; logging to a new one", file=sys.stderr)
-        run_id = None
+    where = trusted.place(cfg.uri, uri)
+    store = open_store(where.uri, Path("mlruns"))
+    unsure = attach or where.refused or not trusted.is_run_id(run_id)
+    with failing_as_input_error(f"run {trusted.shown(run_id)} in {store.name}"):
+        missing = bool(run_id and unsure and not store.has_run(run_id))
+    if missing or where.refused:
+        _say_elsewhere(store.name, uri if where.refused else None, run_id if missing else None)
+    run_id = None if missing else run_id
     if attach and run_id:
         return start_run(store, cfg.experiment, None, folder, run_id=run_id, attach=True)
     tags = run_facts() | trial.tags(folder) | {str(key): str(value) for key, value in cfg.tags.items()}
@@ -82,22 +84,24 @@ def check_server(cfg: DictConfig, uri: str | None = None) -> None:
     Raises:
         InputError: It does not.
     """
-    place = _place(cfg.uri, uri, attach=False) or ""
+    place = trusted.place(cfg.uri, uri).uri or ""
     if cfg.enabled and is_main() and place.startswith(("http://", "https://")):
         from koa_lightning.tracking.store import check_server
 
         check_server(place)
 
 
-def _place(configured: str | None, recorded: str | None, attach: bool) -> str | None:
-    """Return the address of the store: as configured, else where the run was, else None for the default."""
-    given = configured or os.environ.get("MLFLOW_TRACKING_URI")
-    if configured or not recorded or public(given or "") == recorded:  # a record holds no password
-        return given
-    file = recorded.partition("sqlite:///")[2]
-    if attach and file and not Path(file).is_file():  # trained on another machine
-        return given
-    return recorded
+def _say_elsewhere(store: str, refused: str | None, missing: str | None) -> None:
+    """Say in one line why a run does not go on where a file says it was."""
+    reasons = []
+    if refused is not None:
+        reasons.append(
+            f"{trusted.shown(refused)}, where a file says that this was tracked, is neither configured here nor a "
+            "database on this machine (tracking.uri=ADDRESS uses it)"
+        )
+    if missing is not None:
+        reasons.append(f"the run that trained this, {trusted.shown(missing)}, is not in {store}")
+    print(f"{'; '.join(reasons)}; logging to {'a new one' if missing else store}", file=sys.stderr)
 
 
 def mark_tags(marks: Sequence[str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from koa_lightning.errors import InputError
+from koa_lightning.tracking.artifacts import check_path
 from koa_lightning.tracking.registry import checkpoint_of
 from koa_lightning.tracking.store import failing_as_input_error, open_store, public
 
@@ -42,7 +43,7 @@ def find_checkpoint(
     found = _ADDRESS.fullmatch(uri)
     if not found:
         raise InputError(f"{uri}: must be runs:/ID or runs:/ID/{BEST}, with the 32 letters and digits of the run's id")
-    run_id, path = found["run_id"], (found["path"] or "").strip("/") or BEST
+    run_id, path = found["run_id"], check_path((found["path"] or "").strip("/") or BEST, uri)
     store = open_store(tracking_uri, folder, create=False)
     client = store.client()
     try:

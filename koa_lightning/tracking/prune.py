@@ -18,6 +18,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from koa_lightning.config import trial
 from koa_lightning.config.run_folder import DONE_FILE, holding, is_running
 from koa_lightning.errors import InputError
+from koa_lightning.tracking.artifacts import check as check_artifacts
 from koa_lightning.tracking.checkpoints import CHECKPOINT_FOLDER
 from koa_lightning.tracking.runs import pages, search
 
@@ -124,6 +125,7 @@ def _remove(client: MlflowClient, one: Judged) -> None:
     client.set_tag(run.info.run_id, PRUNED_TAG, "true")
     try:
         if one.stored:
+            check_artifacts(client.tracking_uri, run.info.artifact_uri, f"run {run.info.run_id}")
             repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=client.tracking_uri)
             repository.delete_artifacts(CHECKPOINT_FOLDER)
     except (MlflowException, NotImplementedError, OSError) as error:

@@ -78,7 +78,8 @@ def overrides_of(run: Run) -> list[str]:
             f"run={run.info.run_id}: its command names code to run ({', '.join(code) or '_target_'}); if you trust it, "
             f"type it yourself: {run.data.tags.get(COMMAND_TAG, '')}"
         )
-    return [item for item, key in zip(items, keys, strict=True) if key not in _OWN and key.split(".")[0] != "sweep"]
+    kept = [item for item, key in zip(items, keys, strict=True) if key not in _OWN and key.split(".")[0] != "sweep"]
+    return [item for item in kept if not overrides.names_store(item)]
 
 
 def _made(folder: Path, run_id: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 from collections.abc import Mapping
 from functools import partial
@@ -16,6 +17,8 @@ from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from koa_lightning.errors import InputError
+from koa_lightning.tracking import trusted, unsent
+from koa_lightning.tracking.artifacts import check as check_artifacts
 from koa_lightning.tracking.deliver import deliver
 from koa_lightning.tracking.entries import PARAM_LENGTH, TAG_LENGTH, as_text, flatten, now_ms, pairs, valid_name
 from koa_lightning.tracking.history import History
@@ -157,7 +160,9 @@ class MlflowRun:
 
     def _say_missing(self, missing: list[str], lost: list[str]) -> None:
         note = f" (LOST, the disk did not take: {', '.join(lost)})" if lost else ""
-        command = f"python -m koa_lightning.tracking.resend {shlex.quote(str(self._folder))}"
+        server = self.uri.startswith("http") and not trusted.is_same(os.environ.get(trusted.VARIABLE), self.uri)
+        address = f" uri={shlex.quote(self.uri)}" if server else ""
+        command = f"python -m koa_lightning.tracking.resend {shlex.quote(str(self._folder))}{address}"
         if missing:
             _log.error("NOT LOGGED in %s: %s%s; send it later: %s", self.uri, ", ".join(missing), note, command)
 
@@ -200,9 +205,8 @@ def start_run(
         client: In place of the store's own, e.g. in a test.
 
     Raises:
-        InputError: When the run to go on with is unknown or deleted, when the run folder holds what another
-            run could
-            not log, or when the store fails.
+        InputError: When the run to go on with is unknown or deleted, or its artifacts do not lie with its store; when
+            the run folder holds what another run could not log, or what no training leaves; or when the store fails.
     """
     _check_spool(run_folder / FILE, run_id)
     client = client or store.client()
@@ -213,6 +217,7 @@ def start_run(
             if run_id
             else _create(client, store.experiment_id(experiment), name, tags)
         )
+    check_artifacts(store.uri, run.info.artifact_uri, f"run {run.info.run_id} in {store.name}")
     spool = Spool(run_folder, run.info.run_id, store.uri)
     if run_id and not attach and spool:  # it goes on: how an earlier start of it ended is not how it ends
         spool.replace([entry for entry in spool.read() if entry["op"] != "status"])
@@ -229,11 +234,15 @@ def start_run(
 
 
 def _check_spool(file: Path, run_id: str | None) -> None:
-    if file.exists() and Spool.load(file).run_id != run_id:
+    if not file.exists():
+        return
+    spool = Spool.load(file)
+    if spool.run_id != run_id:
         raise InputError(
             f"{file}: holds what another run could not log; send it (python -m koa_lightning.tracking.resend "
             f"{shlex.quote(str(file.parent))}), or remove it, or take another run folder"
         )
+    unsent.check(spool)  # the run sends it first of all
 
 
 def _create(client: MlflowClient, experiment_id: str, name: str | None, tags: Mapping[str, str]) -> Run:

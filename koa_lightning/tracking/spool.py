@@ -12,12 +12,14 @@ from typing import Any
 
 from filelock import FileLock
 
+from koa_lightning.config.addresses import public
 from koa_lightning.errors import InputError
 
 Entry = dict[str, Any]
 """One write to a run: `op` names the kind (a key of `deliver.HANDLERS`), the rest belongs to the kind."""
 
 FILE = "unsent.jsonl"
+_LONGEST_HEADER = 10_000
 _log = logging.getLogger(__name__)
 
 
@@ -29,14 +31,14 @@ class Spool:
     Attributes:
         path: The file; it exists only while it holds entries.
         run_id: MLflow's id of the run.
-        uri: MLflow's tracking URI.
+        uri: MLflow's tracking URI, without a password.
         lock: To be held from reading to replacing, so that a training and a `resend` do not mix.
     """
 
     def __init__(self, folder: Path, run_id: str, uri: str) -> None:
         self.path = folder.absolute() / FILE
         self.run_id = run_id
-        self.uri = uri
+        self.uri = public(uri)
         self.lock = FileLock(self.path.with_suffix(".lock"))
 
     @classmethod
@@ -46,9 +48,11 @@ class Spool:
         Raises:
             InputError: When its first line does not name a run.
         """
-        with path.open(encoding="utf-8") as file:
-            header = _parse(file.readline())
-        if not header or header.get("op") != "run" or not {"run_id", "uri"} <= header.keys():
+        if not path.is_file():  # reading from a pipe would wait for ever
+            raise InputError(f"{path}: is no file; only files that a training left can be sent")
+        with path.open("rb") as file:
+            header = _parse(file.readline(_LONGEST_HEADER).decode(errors="replace")) or {}
+        if header.get("op") != "run" or not all(isinstance(header.get(key), str) for key in ("run_id", "uri")):
             raise InputError(f"{path}: the first line names no run; only files that a training left can be sent")
         return cls(path.parent, header["run_id"], header["uri"])
 
@@ -79,7 +83,7 @@ class Spool:
         if not self:
             return []
         with self.lock:
-            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
+            lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")[1:]
         entries = []
         for number, line in enumerate(lines, start=2):
             entry = _parse(line)
@@ -123,13 +127,13 @@ def _lines(entries: Sequence[Entry]) -> str:
 def _parse(line: str) -> Entry | None:
     try:
         entry = json.loads(line)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, thousands of brackets
         return None
     return entry if isinstance(entry, dict) else None
 
 
 def _write(path: Path, text: str, mode: int) -> None:
-    # 0o600: an address may hold a password.
+    # 0o600: what a run logs is not for all users of the machine.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | mode, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(text.encode())

@@ -22,6 +22,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from koa_lightning.config.addresses import public
 from koa_lightning.errors import InputError
+from koa_lightning.tracking.artifacts import GuardedClient, check
+from koa_lightning.tracking.trusted import is_run_id
 
 CHECK_SECONDS = 12.0
 """A server that has not answered by then counts as unreachable."""
@@ -41,8 +43,8 @@ class Store:
     artifacts: Path | None
 
     def client(self) -> MlflowClient:
-        """Return a client of this store, independent of MLflow's global state."""
-        return MlflowClient(self.uri)
+        """Return a client of this store, independent of MLflow's global state, that keeps to its artifacts."""
+        return GuardedClient(self.uri)
 
     @property
     def name(self) -> str:
@@ -50,7 +52,9 @@ class Store:
         return public(self.uri)
 
     def has_run(self, run_id: str) -> bool:
-        """Tell whether a run is here and not deleted."""
+        """Tell whether a run is here and not deleted; the id may be anything that a file holds."""
+        if not is_run_id(run_id):
+            return False
         try:
             return bool(self.client().get_run(run_id).info.lifecycle_stage == "active")
         except MlflowException as error:
@@ -66,7 +70,7 @@ class Store:
         """Return the id of the experiment, made if need be; jobs that start together get the same one.
 
         Raises:
-            InputError: When it was deleted, or the store fails.
+            InputError: When it was deleted, its artifacts lie elsewhere, or the store fails.
         """
         client = self.client()
         location = self.artifacts.as_uri() if self.artifacts else None
@@ -84,6 +88,7 @@ class Store:
                 f"experiment {name!r} in {public(self.uri)} was deleted; take another tracking.experiment, "
                 f"or restore it: mlflow experiments restore -x {found.experiment_id}"
             )
+        check(self.uri, found.artifact_location, f"experiment {name!r} in {self.name}")
         return str(found.experiment_id)
 
 

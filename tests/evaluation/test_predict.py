@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -110,6 +111,20 @@ def test_a_name_that_is_not_utf_8_is_told_and_the_rest_is_graded(mixed, grade, c
     assert f"error: {name}: the name of this file is not UTF-8; rename it" in capsys.readouterr().err
     assert name in json.loads((out / "failed.json").read_text())
     assert len(rows) == 9
+
+
+@pytest.mark.parametrize("pattern", ["^(?P<patient>(a|aa)+)$", "(?P<patient>a{1,60}){1,60}b", "(?P<patient>(?R))"])
+def test_a_pattern_in_a_checkpoint_cannot_hang(grade, trained, tmp_path, pattern):
+    content = torch.load(trained.best, weights_only=True)
+    name = next(key for key, entry in content.items() if isinstance(entry, dict) and "config" in entry)
+    content[name]["config"]["data"] |= {"name": "folder", "pattern": pattern}
+    torch.save(content, tmp_path / "hostile.ckpt")
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        Image.fromarray(picture(40, 40)).save(tmp_path / "in" / f"{'a' * 200}!{number}.png")
+    with pytest.raises(InputError, match=f"^data.pattern={re.escape(pattern)}: takes too long to read the name aaa"):
+        grade(tmp_path / "in", "overlays=false", ckpt=tmp_path / "hostile.ckpt")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_batch_of_null(grade, mixed):

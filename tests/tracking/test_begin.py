@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from koa_lightning.config import run_folder
 from koa_lightning.errors import InputError
-from koa_lightning.tracking.begin import _place, describe, mark_tags, open_run
+from koa_lightning.tracking.begin import describe, mark_tags, open_run
 from koa_lightning.tracking.none import NoRun
 
 
@@ -59,19 +59,6 @@ def test_a_run_goes_on_where_it_was(begun, place, monkeypatch, tmp_path_factory)
     assert (again.run_id, again.name) == (first.run_id, "named")
     with pytest.raises(InputError, match="type tracking=none"):
         begun(run_id="0" * 32, uri=first.uri)
-
-
-def test_where_the_store_is(monkeypatch):
-    """The record of a run holds no password; where the variable names the same place, it is taken."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@host")
-    assert _place(None, "https://host", False) == "https://me:secret@host"
-    assert _place(None, "https://other", False) == "https://other"
-    assert _place(None, None, False) == "https://me:secret@host"
-    assert _place("sqlite:///x.db", "https://other", False) == "sqlite:///x.db"
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert _place(None, None, False) is None
-    assert _place(None, "sqlite:////no/where.db", True) is None
-    assert _place(None, "sqlite:////no/where.db", False) == "sqlite:////no/where.db"
 
 
 def test_attached_to_the_run_that_is_there(begun):

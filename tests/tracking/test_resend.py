@@ -35,13 +35,14 @@ def test_refused_entry_stays_and_is_named(store, run_id, tmp_path, capsys):
     [
         ("sqlite:////no/such/folder/mlflow.db", "no such tracking database"),
         ("http://127.0.0.1:9", "does not answer"),
+        ("ftp://127.0.0.1", "must be sqlite:///FILE.db or http(s)"),
     ],
 )
 def test_dead_store_is_one_line_and_the_file_stays(tmp_path, capsys, uri, words):
     spool = Spool(tmp_path, "0" * 32, uri)
     spool.append([metrics("a", 1.0)])
     before = spool.path.read_bytes()
-    assert main([str(tmp_path)]) == 2
+    assert main([str(tmp_path), f"uri={uri}"]) == 2
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1

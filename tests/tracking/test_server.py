@@ -192,7 +192,7 @@ def test_two_users_at_once_and_a_restart_in_the_middle(postgres_url, place, tiny
             done = [run.result() for run in runs]
         assert [one.returncode for one in done] == [0, 0], done[0].stderr + done[1].stderr
         for i in range(2):
-            resent = [sys.executable, "-m", "koa_lightning.tracking.resend", f"{place}/user {i}"]
+            resent = [sys.executable, "-m", "koa_lightning.tracking.resend", f"{place}/user {i}", f"uri={mlflow.uri}"]
             assert subprocess.run(resent, env=with_package, check=False).returncode == 0
         found = client.search_runs(["1"], order_by=["attributes.run_name ASC"])
         assert [run.info.run_name for run in found] == ["user 0", "user 1"]

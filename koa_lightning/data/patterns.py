@@ -1,0 +1,76 @@
+"""The regular expression that reads a patient and a side from a file's name, run with a limit on its time.
+
+A checkpoint carries the pattern of its data, so a pattern may come from anybody. The engine is `regex`, which takes all
+that `re` takes (the default pattern looks ahead, which linear engines such as RE2 cannot) and can be stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import regex
+
+from koa_lightning.errors import InputError
+
+NAME_SECONDS = 0.5
+"""The most processor time that a pattern gets for one name; the default one takes a few millionths of a second."""
+START_SECONDS, MEAN_SECONDS = 1.0, 0.001
+"""The most for many names: so much at the start, and so much more for each name."""
+_LONGEST_PATTERN = 1000
+_LONGEST_SHOWN = 240
+SIDES = {"L": "L", "LEFT": "L", "R": "R", "RIGHT": "R"}
+"""How a name or a table may write a side."""
+_ADVICE = "write it without repeats inside repeats, such as (a+)+; trust no checkpoint that brings such a pattern"
+
+
+class NamePattern:
+    """A pattern with a group `patient` and, if it tells, `side`.
+
+    Args:
+        typed: The regular expression, as the setting `data.pattern` or a checkpoint has it.
+
+    Raises:
+        InputError: It is no regular expression, is too long, or has no group `patient`.
+    """
+
+    def __init__(self, typed: str) -> None:
+        self.typed = typed
+        self._spent, self._n_names = 0.0, 0
+        if not isinstance(typed, str):
+            raise InputError(f"{self.setting}: not a regular expression (it is no text)")
+        if len(typed) > _LONGEST_PATTERN:
+            raise InputError(f"{self.setting}: longer than {_LONGEST_PATTERN} characters; give a shorter one")
+        try:
+            self._compiled = regex.compile(typed)
+        # RecursionError: thousands of brackets; MemoryError, OverflowError: huge counts
+        except (regex.error, ValueError, RecursionError, MemoryError, OverflowError) as error:
+            raise InputError(f"{self.setting}: not a regular expression ({error})") from None
+        if "patient" not in self._compiled.groupindex:
+            raise InputError(f"{self.setting}: needs a group (?P<patient>...)")
+
+    @property
+    def setting(self) -> str:
+        """The pattern as messages name it, cut where it is long."""
+        text = str(self.typed)
+        return "data.pattern=" + (text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")
+
+    def read(self, path: str) -> tuple[str, str]:
+        """Return the patient and the side (L or R) that a file's name tells, each empty where it does not.
+
+        Raises:
+            InputError: The pattern takes too long for this name, or for all names so far.
+        """
+        name = Path(path).name
+        began = time.thread_time()
+        try:
+            match = self._compiled.search(name, timeout=NAME_SECONDS)
+        except (TimeoutError, MemoryError):
+            raise InputError(f"{self.setting}: takes too long to read the name {name}; {_ADVICE}") from None
+        self._spent, self._n_names = self._spent + time.thread_time() - began, self._n_names + 1
+        if self._spent > START_SECONDS + MEAN_SECONDS * self._n_names:
+            names = f"{self._n_names} names such as {name}"
+            raise InputError(f"{self.setting}: takes too long to read {names}; {_ADVICE}")
+        if match is None or not match["patient"]:
+            return "", ""
+        return match["patient"], SIDES.get((match.groupdict().get("side") or "").upper(), "")

@@ -1,0 +1,125 @@
+"""Where the artifacts of a run may lie: a database says so, and whoever wrote it could name any folder or server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mlflow import MlflowClient
+from mlflow.entities import FileInfo
+from mlflow.utils.file_utils import local_file_uri_to_path
+
+from koa_lightning.errors import InputError
+from koa_lightning.tracking.trusted import shown
+
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_OF_SERVER = {"mlflow-artifacts", "http", "https"}
+_CLOUD = {"s3", "gs", "wasb", "wasbs", "abfs", "abfss", "r2", "b2", "dbfs", "hdfs", "viewfs"}
+
+
+class GuardedClient(MlflowClient):
+    """A client that reads and writes artifacts only where `check` lets it.
+
+    Args:
+        uri: Of the store, as `Store.uri`.
+    """
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+        self._uri = uri
+        self._checked: set[str] = set()
+
+    def check_artifacts(self, run_id: str) -> None:
+        """Stop where the artifacts of a run lie elsewhere.
+
+        Raises:
+            InputError: They do.
+        """
+        if run_id not in self._checked:
+            check(self._uri, self.get_run(run_id).info.artifact_uri, f"run {run_id}")
+            self._checked.add(run_id)
+
+    def log_artifact(self, run_id: str, local_path: str, artifact_path: str | None = None) -> None:
+        """Do as MLflow's, after the check."""
+        self.check_artifacts(run_id)
+        super().log_artifact(run_id, local_path, artifact_path)
+
+    def log_artifacts(self, run_id: str, local_dir: str, artifact_path: str | None = None) -> None:
+        """Do as MLflow's, after the check."""
+        self.check_artifacts(run_id)
+        super().log_artifacts(run_id, local_dir, artifact_path)
+
+    def list_artifacts(self, run_id: str, path: str | None = None) -> list[FileInfo]:
+        """Do as MLflow's, after the check."""
+        self.check_artifacts(run_id)
+        return super().list_artifacts(run_id, path)
+
+    def download_artifacts(self, run_id: str, path: str, dst_path: str | None = None) -> str:
+        """Do as MLflow's, after the check."""
+        self.check_artifacts(run_id)
+        return super().download_artifacts(run_id, path, dst_path)
+
+
+def check(store: str, location: str, what: str) -> None:
+    """Stop where artifacts do not lie with their store.
+
+    Those of a database lie in its folder, or in the `mlruns` of the current one as MLflow itself has it. Those of a
+    server lie with it (MLflow sends its user and password there), in a cloud that it names, or, where it runs on this
+    machine, in any folder.
+
+    Args:
+        store: The address of the store.
+        location: Where its database says that artifacts lie.
+        what: Has them, for the message.
+
+    Raises:
+        InputError: They do not.
+    """
+    parts, own = urlsplit(location), urlsplit(store)
+    scheme = parts.scheme.lower()
+    if own.scheme.startswith("sqlite"):
+        folder = Path(store.partition("sqlite:///")[2]).parent
+        fine = scheme in ("", "file") and _is_within(location, (folder, Path("mlruns")))
+        where = f"outside of {folder}"
+    else:
+        where = f"not with {shown(store)}"
+        if scheme in _OF_SERVER:
+            fine = not parts.netloc or _host(parts.netloc) == _host(own.netloc)
+        elif scheme in ("", "file"):
+            fine = (own.hostname or "") in _LOOPBACK
+        else:
+            fine = scheme in _CLOUD
+    if not fine:
+        raise InputError(
+            f"{what}: its artifacts lie in {shown(location)}, {where}; nothing is read or written there: name another "
+            "tracking.experiment or tracking.uri, or put the place right in the database"
+        )
+
+
+def check_path(path: str, what: str) -> str:
+    r"""Return where a file lies among the artifacts of a run, if it lies there.
+
+    Args:
+        path: E.g. `checkpoints/best.ckpt`.
+        what: Names it, for the message.
+
+    Raises:
+        InputError: It is absolute, or climbs with `..`.
+    """
+    parts = path.replace("\\", "/").split("/")
+    if not path or ".." in parts or not parts[0] or parts[0].endswith(":") or not path.isprintable():
+        raise InputError(f"{what}: {shown(path)} is no place among the artifacts of a run; no .., no absolute path")
+    return path
+
+
+def _is_within(location: str, folders: tuple[Path, ...]) -> bool:
+    # By name, not resolved: artifacts/ may be a link of the user's own to a larger disk.
+    if urlsplit(location).netloc not in ("", "localhost"):
+        return False
+    path = Path(os.path.normpath(Path(local_file_uri_to_path(location)).absolute()))
+    return any(path.is_relative_to(os.path.normpath(folder.expanduser().absolute())) for folder in folders)
+
+
+def _host(netloc: str) -> str:
+    return netloc.rpartition("@")[2].lower()

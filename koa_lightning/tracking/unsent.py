@@ -1,0 +1,110 @@
+"""What a file `unsent.jsonl` may hold: it may come with somebody else's run folder, and is sent in the user's name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from koa_lightning.errors import InputError
+from koa_lightning.tracking.artifacts import check_path
+from koa_lightning.tracking.spool import Spool
+from koa_lightning.tracking.trusted import shown
+
+LONGEST_LINE = 16 * 2**20
+"""In bytes; the longest of our own is a text artifact."""
+_START = '{"op"'  # of each entry, also of one that a crash left unfinished
+_STATES = {"FINISHED", "FAILED", "KILLED"}
+_LARGEST = 2**63 - 1
+
+
+def check(spool: Spool) -> None:
+    """Stop where the file of a run holds what no training leaves, or names a file outside of the run folder.
+
+    Raises:
+        InputError: Naming the line.
+    """
+    folder = spool.path.parent.resolve()
+    with spool.path.open("rb") as file:
+        number = 0
+        while line := file.readline(LONGEST_LINE + 1):
+            number += 1
+            where = f"{spool.path}, line {number}"
+            if len(line) > LONGEST_LINE:
+                raise InputError(f"{where}: longer than {LONGEST_LINE} bytes; no training writes such a line")
+            if number > 1 and line.strip():
+                for entry in _entries(line, where):
+                    _check_entry(entry, where, folder)
+
+
+def _entries(line: bytes, where: str) -> list[Any]:
+    """Return the entry of a line, nothing of one that a crash left unfinished."""
+    wrong = InputError(f"{where}: is no entry of a training (JSON with op, values, ...); remove the line, or the file")
+    try:
+        text = line.decode().strip()
+        return [json.loads(text)]
+    except json.JSONDecodeError:
+        if text.startswith(_START) or _START.startswith(text):
+            return []
+        raise wrong from None
+    except (ValueError, RecursionError):  # no text, a number of thousands of digits, thousands of brackets
+        raise wrong from None
+
+
+def _check_entry(entry: Any, where: str, folder: Path) -> None:
+    if not isinstance(entry, dict) or not isinstance(op := entry.get("op"), str) or op not in _FIELDS:
+        raise InputError(f"{where}: is no entry of a training (op is one of {', '.join(_FIELDS)}); remove the line")
+    for name, is_right in _FIELDS[op].items():
+        if not is_right(entry.get(name)):
+            raise InputError(f"{where}: {op} without a right '{name}'; remove the line, or the file")
+    if op == "artifact":
+        if entry["folder"] is not None:
+            check_path(entry["folder"], where)
+        _check_below(entry["local"], where, folder)
+    elif op == "text":
+        check_path(entry["file"], where)
+
+
+def _check_below(local: str, where: str, folder: Path) -> None:
+    """Stop where a file, or one in a folder that would be sent as a whole, is not below the run folder."""
+    try:
+        file = Path(local)
+        inside = [file, *(file.rglob("*") if file.is_dir() else ())]
+        outside = next((each for each in inside if folder not in each.resolve().parents), None)
+    except (OSError, ValueError, RuntimeError):  # no such name can be, or links that lead round and round
+        outside = Path(local)
+    if outside is not None:
+        raise InputError(
+            f"{where}: {shown(str(outside))} is not below the run folder {folder}; nothing else is sent from here"
+        )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(each, float) or _is_whole(each) for each in value.values())
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
+
+
+_FIELDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
+    "metrics": {"values": _are_numbers, "step": _is_whole, "time": _is_whole},
+    "params": {"values": _are_texts},
+    "tags": {"values": _are_texts},
+    "artifact": {"local": _is_text, "folder": lambda value: value is None or isinstance(value, str)},
+    "text": {"text": _is_text, "file": _is_text},
+    "dataset": {
+        **dict.fromkeys(("name", "digest", "source", "context"), _is_text),
+        "profile": lambda value: isinstance(value, dict),
+    },
+    "status": {"status": lambda value: isinstance(value, str) and value in _STATES, "time": _is_whole},
+}
