@@ -20,6 +20,7 @@ ADDRESSES = ("runs:/", "models:/")
 BEST = Path("checkpoints") / "best.ckpt"
 _ITEM = re.compile(r"""\s*('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,]*?)\s*,""")  # of a list; quotes hold commas
 _SPECIAL = re.compile(r"[,'\"]|^\s|\s$")
+_MOST_FOLDS = 1000
 _CROSS_VALIDATION = "cross_validation.json"  # see koa_lightning.cross_validate
 
 
@@ -74,7 +75,14 @@ def _files(item: str, fetch: Fetch) -> list[Path]:
 
 def of_folds(folder: Path) -> list[Path]:
     """Return the best checkpoint of each fold of a finished cross-validation."""
-    n_folds = json.loads((folder / _CROSS_VALIDATION).read_text())["settings"]["data.folds"]
+    try:
+        n_folds = json.loads((folder / _CROSS_VALIDATION).read_text())["settings"]["data.folds"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        n_folds = None
+    if type(n_folds) is not int or not 2 <= n_folds <= _MOST_FOLDS:
+        raise InputError(
+            f"ckpt={folder}: its {_CROSS_VALIDATION} does not say data.folds; it may be damaged, name the checkpoints"
+        )
     files = [folder / f"fold_{fold}" / BEST for fold in range(n_folds)]
     missing = [file for file in files if not file.is_file()]
     if missing:

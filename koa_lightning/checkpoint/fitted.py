@@ -30,8 +30,11 @@ def wrong(record: dict[str, Any], tensors: object) -> str:
         entry = record.get(key, {"left_out": "unknown"})
         if not isinstance(entry, dict):
             return f"{key} is not a dict"
-        if key == "inputs" and not left_out(entry) and not isinstance(entry.get("flagged"), float):
-            return "inputs.flagged is not a number"
+        if "left_out" in entry and (not left_out(entry) or len(entry) > 1):
+            return f"{key}.left_out stands beside values, or is no text"
+        flagged = entry.get("flagged")
+        if key == "inputs" and not left_out(entry) and not (isinstance(flagged, float) and 0 <= flagged <= 1):
+            return "inputs.flagged is not a number from 0 to 1"
         if key in _CHECKS and not left_out(entry) and (misfit := _CHECKS[key](entry)):
             return f"{key}.{misfit}"
     if tensors is not None and (misfit := out_of_distribution.wrong(tensors)):

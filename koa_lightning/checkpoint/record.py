@@ -8,32 +8,24 @@ import pickle
 import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from koa_lightning import __version__
-from koa_lightning.checkpoint import fitted
+from koa_lightning.checkpoint import fitted, validation
 from koa_lightning.config.addresses import without_passwords
 from koa_lightning.config.compose import choices_of, compose, plain, validate, without_targets
 from koa_lightning.data.cache import Preprocessing
 from koa_lightning.data.manifest import GRADE_NAMES
 from koa_lightning.errors import InputError
 from koa_lightning.models.net import KneeNet, NetSpec, build
-from koa_lightning.models.plan import Plan
 from koa_lightning.models.weights import tensors_of
 from koa_lightning.uncertainty import calibration
 
 FORMAT = 1
 RECORD = "koa_lightning"
-# What `make_record` writes, and what a record must have before anything in it is used.
-_RECORD = {
-    "version": str, "net": dict, "preprocessing": dict, "grade_names": list, "config": dict, "data": dict,
-    "marks": list, "weights": str, "plan": dict, "tracking": dict,
-}  # fmt: skip
-_CLASSES = {"net": NetSpec, "preprocessing": Preprocessing, "plan": Plan}
 
 
 def make_record(
@@ -122,7 +114,9 @@ class Checkpoint:
             InputError: The weights do not fit what the record says.
         """
         net = build(NetSpec(**self.record["net"]))
-        own, given = ({key: value.shape for key, value in each.items()} for each in (net.state_dict(), self.state))
+        own, given = (
+            {key: (value.shape, value.dtype) for key, value in each.items()} for each in (net.state_dict(), self.state)
+        )
         wrong = [key for key in {**own, **given} if own.get(key) != given.get(key)]
         if wrong:
             raise InputError(
@@ -146,6 +140,10 @@ class Checkpoint:
         if not isinstance(values, dict) or "${" in repr(values) or not _fill(cfg, without_targets(values)):
             raise InputError(f"{self.path}: its data settings are not those of data={name}; type data=... for another")
         cfg.cache_dir = None
+        try:
+            validate(OmegaConf.create({"data": cfg}))
+        except InputError as error:
+            raise InputError(f"{self.path}: {error}; give another checkpoint, or type data=... for another") from None
         return cfg
 
 
@@ -160,12 +158,28 @@ def _settings_of(data: str) -> DictConfig:
 def _fill(cfg: DictConfig, values: dict[str, Any]) -> bool:
     """Set the values of keys that the config has, never one that names code; tell whether they fit."""
     for key in [key for key in cfg if not str(key).startswith("_") and key in values]:
-        if isinstance(cfg._get_node(key), DictConfig):
+        node = cfg._get_node(key)
+        if isinstance(node, DictConfig):
             if not isinstance(values[key], dict) or not _fill(cfg[key], values[key]):
                 return False
+        elif not _is_alike(values[key], node._value()):  # type: ignore[union-attr]
+            return False
         else:
             cfg[key] = values[key]
     return True
+
+
+def _is_alike(value: Any, installed: Any) -> bool:
+    """Tell whether a recorded value is of a kind that may stand in the place of an installed one."""
+    if isinstance(value, dict) or value == "???":
+        return False
+    if isinstance(value, list):
+        return (installed is None or isinstance(installed, list)) and not any(isinstance(v, dict | list) for v in value)
+    if value is None or installed is None:
+        return True
+    if isinstance(installed, bool) or isinstance(value, bool):
+        return isinstance(installed, bool) and isinstance(value, bool)
+    return isinstance(value, str) == isinstance(installed, str)
 
 
 def read(path: str | Path) -> Checkpoint:
@@ -195,7 +209,7 @@ def read(path: str | Path) -> Checkpoint:
         raise InputError(f"ckpt={path}: a checkpoint of another program; give one that koa_lightning.train wrote")
     if record.get("format") != FORMAT:
         raise InputError(f"ckpt={path}: format {record.get('format')}, but this version reads {FORMAT}")
-    if wrong := _wrong(content, record):
+    if wrong := validation.wrong(content, record):
         raise InputError(f"ckpt={path}: damaged, or changed by another program: {wrong}; give another")
     state = {k.removeprefix("net."): v for k, v in content["state_dict"].items() if k.startswith("net.")}
     done = content["epoch"] + 1 if content["global_step"] else 0
@@ -206,54 +220,3 @@ def _why_not(error: Exception) -> str:
     if "Unsupported global" in str(error) or "Weights only load failed" in str(error):
         return "refused: it holds a pickled object, or is no checkpoint; loading such a file could run code"
     return "not a checkpoint; give one that koa_lightning.train wrote"
-
-
-def _wrong(content: dict[str, Any], record: dict[str, Any]) -> str:
-    """Return what is wrong with a checkpoint's entries, or an empty string."""
-    state = content.get("state_dict")
-    if not isinstance(state, dict) or not all(isinstance(k, str) and torch.is_tensor(v) for k, v in state.items()):
-        return "its state_dict is not one of tensors"
-    if not all(type(content.get(key)) is int for key in ("epoch", "global_step")):
-        return "its epoch is not a number"
-    if not _is_plain(record):
-        return "its record holds more than plain values"
-    if keys := [key for key, kind in _RECORD.items() if not isinstance(record.get(key), kind)]:
-        return f"its record has no {keys[0]} of type {_RECORD[keys[0]].__name__}"
-    for key, klass in _CLASSES.items():
-        if misfit := _misfit(record[key], klass):
-            return f"{key}.{misfit} of its record"
-    if not all(isinstance(record["data"].get(key), kind) for key, kind in (("name", str), ("fingerprint", str))):
-        return "its record does not name the data"
-    if not isinstance(record["config"].get("data"), dict):
-        return "its record has no settings of the data"
-    if misfit := fitted.wrong(record, content.get(fitted.TENSORS)):
-        return f"{misfit} of its record"
-    checked = {"data": record["preprocessing"], "model": record["net"], "trainer": record["plan"]}
-    try:
-        validate(OmegaConf.create(checked))
-    except (InputError, OmegaConfBaseException) as error:
-        return str(error).splitlines()[0]
-    return ""
-
-
-def _is_plain(node: Any) -> bool:
-    if isinstance(node, dict):
-        return all(isinstance(key, str) and _is_plain(value) for key, value in node.items())
-    if isinstance(node, list):
-        return all(map(_is_plain, node))
-    return node is None or isinstance(node, str | int | float)
-
-
-def _misfit(values: dict[str, Any], klass: type) -> str:
-    """Return the first entry that the class does not have, or that is not of its type, or an empty string."""
-    hints = get_type_hints(klass)
-    for key in [*values, *hints]:
-        if key not in hints:
-            return f"{key} is unknown in {klass.__name__}"
-        if key not in values and not hasattr(klass, key):  # a default is an attribute of the class
-            return f"{key} is missing in {klass.__name__}"
-        value, kind = values.get(key, getattr(klass, key, None)), hints[key]
-        fits = isinstance(value, float | int) if kind is float else isinstance(value, kind)
-        if not fits or (isinstance(value, bool) and kind is not bool):
-            return f"{key}={value!r} is not of type {getattr(kind, '__name__', kind)}"
-    return ""

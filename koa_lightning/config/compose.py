@@ -188,10 +188,8 @@ def validate(cfg: DictConfig) -> None:
     """
     for key in (*_NUMBERS, *_CHOICES):
         value = OmegaConf.select(cfg, key, default=_ABSENT)
-        if value is _ABSENT or (value is None and key in _MAY_BE_NULL):
-            continue
-        check = _check_number if key in _NUMBERS else _check_choice
-        check(key, value)
+        if value is not _ABSENT:
+            check_value(key, value)
     for key in _NAMES & cfg.keys():
         _check_names(key, cfg[key])
     for key, example in _MAPPINGS.items():
@@ -213,6 +211,18 @@ def validate(cfg: DictConfig) -> None:
     right = best_is(monitor)
     if right and mode != right:
         raise InputError(f"mode={mode}: the best {monitor} is the {right}; type mode={right}")
+
+
+def check_value(key: str, value: Any) -> None:
+    """Check a plain value of one key that has a range or choices.
+
+    Raises:
+        InputError: Naming the key, the value and what it may be.
+    """
+    if value is None and key in _MAY_BE_NULL:
+        return
+    check = _check_number if key in _NUMBERS else _check_choice
+    check(key, value)
 
 
 def best_is(metric: str) -> str:

@@ -14,10 +14,10 @@ from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from koa_lightning.config import recorded_overrides, trusted
 from koa_lightning.config.compose import plain, without_targets
 from koa_lightning.config.overrides import as_typed, key, names_store, quote, value
 from koa_lightning.errors import InputError
-from koa_lightning.tracking import trusted
 
 DONE_FILE = "done.json"
 _LOCK_FILE = ".lock"
@@ -44,11 +44,12 @@ _YOUNGER = {
 def with_old_overrides(overrides: list[str]) -> list[str]:
     """Return the overrides of `train ckpt=...` with those of the run that is resumed put before them.
 
-    What the user types now comes later and so wins. Without `ckpt` they stay as they are. Where there is a run already,
+    What the user types now comes later and so wins, and of what the folder says only that is taken over which
+    `recorded_overrides.check` lets pass. Without `ckpt` they stay as they are. Where there is a run already,
     Hydra, which would write its record before anything is checked, writes none; `remember` does it afterwards.
 
     Raises:
-        InputError: There is nothing to resume.
+        InputError: There is nothing to resume, or the folder names code to run.
     """
     typed = {key(item): value(item) for item in overrides}
     if typed.get("ckpt") in (None, "", "null"):
@@ -63,27 +64,21 @@ def with_old_overrides(overrides: list[str]) -> list[str]:
     if typed.get("out") and Path(typed["out"]).resolve() != folder.resolve():
         raise InputError(f"out={typed['out']}: a resumed run stays in its folder, {folder}; leave out= away")
     new = [item for item in overrides if key(item) not in ("ckpt", "out")]
-    record = _checked(folder / _RECORD, typed.get("tracking.uri"))
+    record = _usable(folder, typed.get("tracking.uri"))
     old = [item for item in record if not _replaced(item, typed, {key(item): value(item) for item in record})]
-    return [*old, *new, f"ckpt={quote(str(checkpoint))}", f"out={quote(str(folder))}", _NO_RECORD]
+    return [
+        *recorded_overrides.check(old, str(folder / _RECORD), overrides),
+        *new,
+        f"ckpt={quote(str(checkpoint))}",
+        f"out={quote(str(folder))}",
+        _NO_RECORD,
+    ]
 
 
-def _checked(file: Path, configured: str | None) -> list[str]:
-    """Return the overrides of a run folder, which may be somebody else's, without a store that may not be used.
-
-    Raises:
-        InputError: The file holds anything but overrides of settings.
-    """
-    try:
-        items = yaml.safe_load(file.read_text(encoding="utf-8")) or []
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = (str(error).splitlines() or ["too deep"])[0]
-        raise InputError(f"{file}: cannot be read ({reason}); a list of overrides such as loss=ce") from None
-    for item in items if isinstance(items, list) else [items]:
-        if not isinstance(items, list) or not isinstance(item, str) or item.startswith("-"):
-            raise InputError(f"{file}: holds {trusted.shown(item)}, and not only overrides such as loss=ce")
-        if key(item).split(".")[0].split("/")[0] == "hydra":
-            raise InputError(f"{file}: {trusted.shown(item)} would set how the program runs; remove the line")
+def _usable(folder: Path, configured: str | None) -> list[str]:
+    """Return the overrides of a run folder, which may be somebody else's, without a store that may not be used."""
+    file = folder / _RECORD
+    items = _read(folder)
     stores = [item for item in items if names_store(item)]
     own = [item for item in stores if key(item) == "tracking.uri" and trusted.is_local_store(value(item))]
     named = [value(item) for item in stores if item not in own and value(item) not in ("", "null")]
@@ -219,11 +214,14 @@ def _in_full(item: str, config: DictConfig | None) -> str:
 
 def recorded(folder: Path) -> list[str] | None:
     """Return what a run was started with, as it was typed; None where it was called from a program."""
-    record = folder / _RECORD
-    if not record.is_file():
+    if not (folder / _RECORD).is_file():
         return None
-    items = [str(item) for item in yaml.safe_load(record.read_text()) or []]
-    return [as_typed(item) for item in items if key(item) not in ("ckpt", "out")]
+    return [as_typed(item) for item in _read(folder) if key(item) not in ("ckpt", "out")]
+
+
+def _read(folder: Path) -> list[str]:
+    """Return the overrides in a run folder, whatever they say."""
+    return recorded_overrides.listed(recorded_overrides.in_file(folder / _RECORD), str(folder / _RECORD))
 
 
 def is_main() -> bool:

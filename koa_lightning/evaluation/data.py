@@ -31,7 +31,7 @@ def data_for(cfg: DictConfig, read: Checkpoint) -> KneeDataModule:
     data = data_module(config, quiet=cfg.quiet)
     data.preprocessing = read.preprocessing
     trained = read.record["config"]["data"]
-    data.eval_batch_size = int(cfg.batch_size or trained["eval_batch_size"] or 2 * trained["batch_size"])
+    data.eval_batch_size = int(cfg.batch_size or trained.get("eval_batch_size") or 2 * trained["batch_size"])
     return data
 
 

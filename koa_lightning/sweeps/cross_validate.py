@@ -77,7 +77,13 @@ def _begun(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     file = folder / RECORD_FILE
     if not file.exists():
         return {}
-    record: dict[str, Any] = json.loads(file.read_text())
+    try:
+        record: Any = json.loads(file.read_text())
+    except (ValueError, RecursionError):
+        record = None
+    texts = isinstance(record, dict) and all(isinstance(record.get(key) or "", str) for key in ("run_id", "uri"))
+    if not texts or not isinstance(record.get("settings"), dict):
+        raise InputError(f"{file}: damaged, or of another program; type another out=FOLDER")
     then, now = record["settings"], json.loads(json.dumps(typed.settings(cfg)))
     for name in sorted(then.keys() | now.keys()):
         if then.get(name) != now.get(name):

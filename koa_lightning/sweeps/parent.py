@@ -94,7 +94,7 @@ class Parent:
         """End the MLflow run with what came of the sweep."""
         if not hasattr(self, "run"):
             return
-        found = closing.counts(study)
+        found, then = closing.counts(study), study.user_attrs
         self.run.log_metrics({f"sweep/{word}": n for word, n in found.items()}, sum(found.values()))
         best = closing.best(study)
         if best:
@@ -106,7 +106,9 @@ class Parent:
         try:
             if study.trials:
                 self.run.log_tags({note.TAG: note.note(results.read(study), self.run.experiment_id)})
-                report.say(report.report(study, self.folder / "report", run=self.run))
+                typed = [*then["koa_fixed"], *(f"{key}={value}" for key, value in then["koa_space"].items())]
+                made = report.report(study, self.folder / "report", run=self.run, typed=typed)
+                report.say(made)
         finally:
             _close(self.run, status)
 

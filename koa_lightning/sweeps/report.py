@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER
+from koa_lightning.config import recorded_overrides, trusted
 from koa_lightning.config.compose import validate
 from koa_lightning.errors import InputError
 from koa_lightning.reporting import figures
@@ -18,12 +20,11 @@ from koa_lightning.sweeps.best import PROGRAM, use
 from koa_lightning.sweeps.figures import history, importance, space
 from koa_lightning.sweeps.find import find_study
 from koa_lightning.sweeps.results import show
-from koa_lightning.tracking import trusted
 from koa_lightning.tracking.run import start_run
 from koa_lightning.tracking.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from optuna import Study
 
@@ -64,8 +65,9 @@ def sweep_report(cfg: DictConfig) -> dict[str, Any]:
 
 
 def report(
-    study: Study, out: Path, *, best: Path | None = None, trial: int | None = None, run: Any = None
-) -> dict[str, Any]:
+    study: Study, out: Path, *, best: Path | None = None, trial: int | None = None, run: Any = None,
+    typed: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
     """Write trials.csv, figures and the best settings of a sweep, finished or not.
 
     Args:
@@ -75,9 +77,11 @@ def report(
         trial: The number of the trial whose settings these are; None: the best (of several objectives the best of the
             first one).
         run: The tracked parent run, which gets the files as artifacts; it stays open.
+        typed: What the sweep was typed with, where this process runs it: a database may name other code.
 
     Returns:
-        `best_trial` (None where no trial is complete), the metrics of that trial by name, `best_file` (None likewise),
+        `best_trial` (None where no trial is complete, or its settings name code that is not installed), the metrics of
+        that trial by name, `best_file` (None likewise),
         `same` (the keys that all trials share, with their values), `counts` (trials by state), `out`, `files`,
         `missing` (figure -> why it was not drawn) and `unsaid` (keys that the best file cannot say).
 
@@ -87,7 +91,7 @@ def report(
     sweep = results.read(study)
     if sweep.trials.empty:
         raise InputError(f"sweep {sweep.name}: has no trials yet; nothing to report")
-    chosen = _choose(sweep, trial)
+    chosen = _checked(sweep, _choose(sweep, trial), typed)
     file = best or Path("experiments") / _file_name(sweep.name) / "best.yaml"
     use(file)  # complains before anything is written
     out.mkdir(parents=True, exist_ok=True)
@@ -137,6 +141,17 @@ def _choose(sweep: Sweep, trial: int | None) -> int | None:
         known = ", ".join(str(number) for number in sweep.ranking[:10] if number in sweep.complete.index) or "none"
         raise InputError(f"trial={trial}: no complete trial of sweep {sweep.name}; the best are {known}")
     return trial
+
+
+def _checked(sweep: Sweep, number: int | None, typed: Sequence[str]) -> int | None:
+    """Return the number of a trial whose settings may go into a file that is trained with; else say why, and None."""
+    items = None if number is None else sweep.attrs[number].get("overrides")
+    listed = recorded_overrides.listed(items, f"trial {number} of sweep {sweep.name}")
+    if why := recorded_overrides.why_not(best.of_trial(listed), typed):
+        said = f"no file of settings is written: {why}; if you trust it, type the trial's command yourself"
+        print(f"WARNING: trial {number} of sweep {sweep.name}: {said}", file=sys.stderr)
+        return None
+    return number
 
 
 def _draw(sweep: Sweep, out: Path) -> tuple[list[Path], dict[str, str]]:

@@ -10,8 +10,8 @@ from mlflow import MlflowClient
 from mlflow.entities import FileInfo
 from mlflow.utils.file_utils import local_file_uri_to_path
 
+from koa_lightning.config.trusted import shown
 from koa_lightning.errors import InputError
-from koa_lightning.tracking.trusted import shown
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _OF_SERVER = {"mlflow-artifacts", "http", "https"}

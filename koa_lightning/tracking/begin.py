@@ -11,11 +11,10 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig
 
-from koa_lightning.config import trial
+from koa_lightning.config import trial, trusted
 from koa_lightning.config.addresses import public, without_passwords
 from koa_lightning.config.run_folder import is_main, recorded
 from koa_lightning.data.audit.findings import LEAKY
-from koa_lightning.tracking import trusted
 from koa_lightning.tracking.none import NoRun
 
 COMMAND_TAG = "command"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from koa_lightning.config import overrides, run_folder, trial
+from koa_lightning.config import overrides, recorded_overrides, run_folder, trial
 from koa_lightning.errors import InputError
 from koa_lightning.tracking import differences
 from koa_lightning.tracking.begin import COMMAND_TAG, TRAIN
@@ -33,7 +32,6 @@ _OWN = {
     "tracking.enabled",
     "tracking.tags.reproduces",
 }
-_CODE = re.compile(r"(^|\.)_\w+_($|\.)")
 _BEST = "best/"
 # Facts of a run that are compared; the rest of its tags follows from these.
 _COMPARED = ("data.fingerprint", "split", "git.", "version.", "machine.")
@@ -55,13 +53,17 @@ class Comparison(NamedTuple):
     largest: tuple[float, str]
 
 
-def overrides_of(run: Run) -> list[str]:
+def overrides_of(run: Run, more: Sequence[str] = ()) -> list[str]:
     """Return what a run was typed with, without where it was written.
+
+    Args:
+        run: Of the store.
+        more: What is typed beside it now, and so may name code.
 
     Raises:
         InputError: It was not started from a command line, or its command names code to run.
     """
-    words = shlex.split(run.data.tags.get(COMMAND_TAG, ""))
+    words = _words(run)
     items = words[len(TRAIN) :] if tuple(words[: len(TRAIN)]) == TRAIN else None
     if items is None and "out" in run.data.params:  # of a version that did not store it
         folder = Path(run.data.params["out"])
@@ -72,20 +74,28 @@ def overrides_of(run: Run) -> list[str]:
             "children do; a run started from a program has none); its settings are in its config.yaml"
         )
     keys = [overrides.key(item) for item in items]
-    code = [key for key in keys if _CODE.search(key) or key.split(".")[0].split("/")[0] == "hydra"]
-    if code or any("_target_" in item for item in items):
+    kept = [item for item, key in zip(items, keys, strict=True) if key not in _OWN and key.split(".")[0] != "sweep"]
+    if why := recorded_overrides.why_not(kept, more):
         raise InputError(
-            f"run={run.info.run_id}: its command names code to run ({', '.join(code) or '_target_'}); if you trust it, "
+            f"run={run.info.run_id}: its command names code to run, or what decides on it: {why}; if you trust it, "
             f"type it yourself: {run.data.tags.get(COMMAND_TAG, '')}"
         )
-    kept = [item for item, key in zip(items, keys, strict=True) if key not in _OWN and key.split(".")[0] != "sweep"]
     return [item for item in kept if not overrides.names_store(item)]
+
+
+def _words(run: Run) -> list[str]:
+    """Return the words of the command of a run; none where a shell could not read it."""
+    try:
+        return shlex.split(run.data.tags.get(COMMAND_TAG, ""))
+    except ValueError:
+        return []
 
 
 def _made(folder: Path, run_id: str) -> bool:
     """Tell whether a run folder is still that of a run."""
     done = folder / run_folder.DONE_FILE
-    return done.is_file() and (yaml.safe_load(done.read_text()) or {}).get("run_id") == run_id
+    made = recorded_overrides.in_file(done) if done.is_file() else None
+    return isinstance(made, dict) and made.get("run_id") == run_id
 
 
 def changed_settings(client: MlflowClient, run: Run, config: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
@@ -101,7 +111,13 @@ def changed_settings(client: MlflowClient, run: Run, config: Mapping[str, Any]) 
     """
     with failing_as_input_error(f"run={run.info.run_id}: its config.yaml", ADVICE), TemporaryDirectory() as place:
         text = Path(client.download_artifacts(run.info.run_id, "config.yaml", place)).read_text(encoding="utf-8")
-    then, now = flatten(yaml.safe_load(text)), flatten(config)
+    try:
+        recorded = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError):
+        recorded = None
+    if not isinstance(recorded, dict):
+        raise InputError(f"run={run.info.run_id}: its config.yaml holds no settings; {ADVICE}")
+    then, now = flatten(recorded), flatten(config)
     settings = sorted(name for name in then.keys() | now.keys() if differences.is_setting(name))
     return _changed({name: then.get(name) for name in settings}, {name: now.get(name) for name in settings})
 

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from koa_lightning.config import trusted
 from koa_lightning.config.launch import BAD_INPUT, DONE, say_error
 from koa_lightning.errors import InputError
 from koa_lightning.tracking import spool as spool_file
-from koa_lightning.tracking import trusted, unsent
+from koa_lightning.tracking import unsent
 from koa_lightning.tracking.deliver import deliver
 from koa_lightning.tracking.store import failing_as_input_error, open_store
 

@@ -16,8 +16,9 @@ from mlflow.tracking.context.git_context import GitRunContext
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from koa_lightning.config import trusted
 from koa_lightning.errors import InputError
-from koa_lightning.tracking import trusted, unsent
+from koa_lightning.tracking import unsent
 from koa_lightning.tracking.artifacts import check as check_artifacts
 from koa_lightning.tracking.deliver import deliver
 from koa_lightning.tracking.entries import PARAM_LENGTH, TAG_LENGTH, as_text, flatten, now_ms, pairs, valid_name

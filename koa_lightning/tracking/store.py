@@ -21,9 +21,9 @@ from mlflow.utils.rest_utils import http_request
 from sqlalchemy.exc import SQLAlchemyError
 
 from koa_lightning.config.addresses import public
+from koa_lightning.config.trusted import is_run_id
 from koa_lightning.errors import InputError
 from koa_lightning.tracking.artifacts import GuardedClient, check
-from koa_lightning.tracking.trusted import is_run_id
 
 CHECK_SECONDS = 12.0
 """A server that has not answered by then counts as unreachable."""

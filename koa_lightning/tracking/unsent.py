@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from koa_lightning.config.trusted import shown
 from koa_lightning.errors import InputError
 from koa_lightning.tracking.artifacts import check_path
 from koa_lightning.tracking.spool import Spool
-from koa_lightning.tracking.trusted import shown
 
 LONGEST_LINE = 16 * 2**20
 """In bytes; the longest of our own is a text artifact."""

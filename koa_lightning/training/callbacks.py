@@ -116,6 +116,7 @@ class Checkpoints(Checkpoint):
     def __init__(self, folder: Path, monitor: str, mode: str) -> None:
         self.folder, self.monitor, self.sign = folder, monitor, 1 if mode == "max" else -1
         self.best: float | None = None
+        self.begun = False  # once training begins, after a resumed one has taken all over from its checkpoint
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Have every checkpoint written whole."""
@@ -123,6 +124,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the first `last.ckpt` of a new run; end a resumed one that had stopped early."""
+        self.begun = True
         if trainer.current_epoch == 0:
             if trainer.is_global_zero:  # of an earlier run in this folder
                 (self.folder / "best.ckpt").unlink(missing_ok=True)

@@ -49,7 +49,8 @@ def reproduce(cfg: DictConfig) -> dict[str, Any]:
     run = find_run(store, str(cfg.run))
     if run.info.status == "RUNNING":
         raise InputError(f"run={cfg.run}: is still running, or was killed; reproduce a run that has ended")
-    old, more = repeat.overrides_of(run), [str(item) for item in cfg.more]
+    more = [str(item) for item in cfg.more]
+    old = repeat.overrides_of(run, more)
     items = [*old, *more]
     config = compose("train", overrides.quote_paths(items))
     changed = repeat.changed_settings(store.client(), run, _resolved(config))

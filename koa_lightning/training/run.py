@@ -6,7 +6,8 @@ import logging
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,9 +25,10 @@ from koa_lightning.data.build import data_module
 from koa_lightning.data.gray import one_line
 from koa_lightning.errors import InputError
 from koa_lightning.explain import cam
+from koa_lightning.models.weights import tensors_of
 from koa_lightning.tracking.begin import check_server, describe, open_run
 from koa_lightning.tracking.logger import MlflowLogger
-from koa_lightning.training import after_fit, build, callbacks
+from koa_lightning.training import after_fit, build, callbacks, state
 from koa_lightning.training import callbacks as cb
 from koa_lightning.training.module import check_metric
 
@@ -173,9 +175,12 @@ def _trainer(
 
 def _fit(trainer: L.Trainer, module: KneeGrader, data: KneeDataModule, resumed: Checkpoint | None) -> str:
     """Train; return MLflow's word for how it ended."""
+    if resumed is not None:
+        state.check(resumed.path, tensors_of(resumed.path), module, trainer)
     interrupt = signal.getsignal(signal.SIGINT)
     try:
-        trainer.fit(module, data, ckpt_path=str(resumed.path) if resumed else None, weights_only=True)
+        with _taking_over(trainer, resumed):
+            trainer.fit(module, data, ckpt_path=str(resumed.path) if resumed else None, weights_only=True)
     except SystemExit:  # Lightning's way out of Ctrl-C
         if not trainer.interrupted:
             raise
@@ -192,6 +197,21 @@ def _fit(trainer: L.Trainer, module: KneeGrader, data: KneeDataModule, resumed: 
     finally:
         signal.signal(signal.SIGINT, interrupt)  # Lightning leaves it ignored
     return "FINISHED"
+
+
+@contextmanager
+def _taking_over(trainer: L.Trainer, resumed: Checkpoint | None) -> Iterator[None]:
+    """Turn what goes wrong before a resumed training begins into one line: only its checkpoint is read by then."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        begun = any(each.begun for each in trainer.callbacks if isinstance(each, cb.Checkpoints))  # type: ignore[attr-defined]
+        if resumed is None or begun or trial.kind_of(error) == "out_of_memory":
+            raise
+        raise InputError(
+            f"ckpt={resumed.path}: damaged, or changed by another program ({one_line(error)}); a run cannot go on from "
+            "it: give another, or start a new run"
+        ) from error
 
 
 def _hush() -> None:

@@ -94,7 +94,7 @@ def wrong(entry: Any) -> str:
     """Return what is wrong with an entry that was read from a file, or an empty string."""
     if not isinstance(entry, dict) or entry.get("method") not in METHODS:
         return f"method: one of {', '.join(METHODS)} is wanted"
-    names, values = _names(entry["method"]), entry.get("parameters", {})
+    names, values = _names(entry["method"]), entry.get("parameters")
     if not isinstance(values, dict) or set(values) != set(names):
         return f"parameters: {', '.join(names) or 'none'} wanted"
     for name, value in values.items():

@@ -88,3 +88,12 @@ def test_names(runs):
         "model",
         "01234567",
     ]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[", "5", "{}", '{"settings": []}', '{"settings": {"data.folds": 1000000000000}}']
+)
+def test_the_record_of_a_cross_validation_that_is_damaged(text, tmp_path):
+    (tmp_path / "cross_validation.json").write_text(text)
+    with pytest.raises(InputError, match=r"its cross_validation\.json does not say data\.folds"):
+        find.find(str(tmp_path), None)

@@ -10,12 +10,11 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from koa_lightning.config import run_folder
+from koa_lightning.config import run_folder, trusted
 from koa_lightning.config.compose import compose
+from koa_lightning.config.trusted import Place, is_local_store, place, shown
 from koa_lightning.errors import InputError
-from koa_lightning.tracking import trusted
 from koa_lightning.tracking.begin import check_server, open_run
-from koa_lightning.tracking.trusted import Place, is_local_store, place, shown
 
 HERE = "sqlite:///mlruns/mlflow.db"
 

@@ -1,0 +1,248 @@
+"""Tensors and counters of a checkpoint: those that a network needs, and those that a resumed training goes on from.
+
+What a training goes on from is compared with what a new one of the same settings would write: the same names, kinds
+and shapes. Nothing is taken over that a new optimizer, schedule, loop or callback does not have.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from koa_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    import lightning as L
+
+    from koa_lightning.training.module import KneeGrader
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+SHOWN = 80  # letters of a value in a message
+_DTYPES = (
+    torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.bool,
+)  # fmt: skip
+_LARGEST = 2**53
+_DEEPEST = 20
+_VERSION = re.compile(r"\d+(\.\w+)*([+-][\w.]+)?")
+
+
+def shown(value: Any, most: int = SHOWN) -> str:
+    """Return a value from a file as it may stand in a message: one short line."""
+    text = ascii(value) if isinstance(value, str) and CONTROL.search(value) else " ".join(repr(value).split())
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def wrong_tensors(state: Any, name: str = "state_dict") -> str:
+    """Return what is wrong with the weights in a file, naming the first, or an empty string.
+
+    Which of them a network has, and in what shapes, `Checkpoint.network` tells.
+
+    Args:
+        state: As it was loaded.
+        name: Of the entry.
+    """
+    if not isinstance(state, dict) or not all(isinstance(k, str) and torch.is_tensor(v) for k, v in state.items()):
+        return f"its {name} is not one of tensors"
+    for key, tensor in state.items():
+        if misfit := _wrong_tensor(tensor):
+            return f"its {name} has {shown(key)[1:-1]} {misfit}"
+    return ""
+
+
+def _wrong_tensor(tensor: torch.Tensor) -> str:
+    """Return what keeps a tensor of a file from being taken as plain numbers of its own, or an empty string."""
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+        return "as no plain tensor"
+    if tensor.dtype not in _DTYPES:
+        return f"of type {str(tensor.dtype).removeprefix('torch.')}"
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        return f"of shape {tuple(tensor.shape)}, more numbers than the file holds"
+    return ""
+
+
+def check(file: Path, content: Mapping[str, Any], module: KneeGrader, trainer: L.Trainer) -> None:
+    """Stop where a training cannot go on from a checkpoint, before anything of it is loaded.
+
+    Args:
+        file: The checkpoint, for messages.
+        content: All that it holds; `checkpoint.read` has read it.
+        module: Ready to train, as it was for the run that is resumed.
+        trainer: As well, with its callbacks.
+
+    Raises:
+        InputError: Naming the entry.
+    """
+    made = module.configure_optimizers()
+    optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    version = content.get("pytorch-lightning_version")
+    misfit = (
+        ("" if isinstance(version, str) and _VERSION.fullmatch(version) else "pytorch-lightning_version is no version")
+        or _unlike(content.get("state_dict"), module.state_dict(), "state_dict")
+        or _wrong_average(content, module, trainer)
+        or _one(content, "optimizer_states")
+        or _unlike_optimizer(content["optimizer_states"][0], optimizer, content["global_step"], module)
+        or _one(content, "lr_schedulers")
+        or _hides(content["lr_schedulers"][0], scheduler)
+        or _unlike(content["lr_schedulers"][0], scheduler.state_dict(), "lr_schedulers[0]")
+        or _unlike(content.get("loops"), {"fit_loop": trainer.fit_loop.state_dict()}, "loops")
+        or _unlike(content.get("callbacks"), _states(trainer), "callbacks")
+        or _wrong_history(content["callbacks"])
+    )
+    if misfit:
+        raise InputError(
+            f"ckpt={file}: damaged, or changed by another program: {misfit}; a run cannot go on from it: give another, "
+            "or start a new run"
+        )
+
+
+def _one(content: Mapping[str, Any], name: str) -> str:
+    entry = content.get(name)
+    fits = isinstance(entry, list) and len(entry) == 1 and isinstance(entry[0], dict)
+    return "" if fits else f"{name} is not a list of one state"
+
+
+def _states(trainer: L.Trainer) -> dict[str, Any]:
+    """Return what new callbacks would write, those that write anything."""
+    return {each.state_key: state for each in trainer.callbacks if (state := each.state_dict())}  # type: ignore[attr-defined]
+
+
+def _wrong_history(callbacks: Mapping[str, Any]) -> str:
+    """Return what is wrong with the metrics of the epochs that are done; one that is undefined is NaN."""
+    for row in callbacks.get("History", {}).get("epochs", []):
+        numbers = isinstance(row, dict) and all(
+            isinstance(name, str) and isinstance(value, int | float) for name, value in row.items()
+        )
+        if not numbers or type(row.get("epoch")) is not int or not 0 <= row["epoch"] <= _LARGEST:
+            return f"callbacks.History.epochs has {shown(row)}, which is not an epoch's metrics"
+    return ""
+
+
+def _wrong_average(content: Mapping[str, Any], module: KneeGrader, trainer: L.Trainer) -> str:
+    """Return what is wrong with the weights that an average was taken of, where the run takes one."""
+    from lightning.pytorch.callbacks import WeightAveraging
+
+    if not any(isinstance(each, WeightAveraging) for each in trainer.callbacks):  # type: ignore[attr-defined]
+        return ""
+    own = {"n_averaged": torch.tensor(0)}
+    return _unlike(content.get("current_model_state"), module.state_dict(), "current_model_state") or _unlike(
+        content.get("averaging_state"), own, "averaging_state"
+    )
+
+
+def _unlike_optimizer(given: Mapping[str, Any], optimizer: torch.optim.Optimizer, steps: int, module: Any) -> str:
+    """Return where the state of an optimizer is not one that this optimizer can have after its steps."""
+    where = "optimizer_states[0]"
+    own = optimizer.state_dict()
+    if misfit := _unlike(given, {**own, "state": {}}, where):
+        return misfit
+    parameters = dict(enumerate(p for group in optimizer.param_groups for p in group["params"]))
+    names = _names_of_state(module)
+    if steps and names and not given["state"]:
+        return f"{where}.state is empty after {steps} steps"
+    for number, entry in given["state"].items():
+        here = f"{where}.state[{shown(number)}]"
+        if number not in parameters or not isinstance(entry, dict):
+            return f"{here} belongs to no parameter"
+        if names and set(entry) != names:
+            return f"{here} does not hold {', '.join(sorted(names))}"
+        for name, value in entry.items():
+            if torch.is_tensor(value):
+                if misfit := _wrong_tensor(value):
+                    return f"{here}.{shown(name)[1:-1]} is {misfit}"
+                if value.ndim and value.shape != parameters[number].shape:
+                    return f"{here}.{shown(name)[1:-1]} is of shape {tuple(value.shape)}"
+                if not bool(torch.isfinite(value).all()):
+                    return f"{here}.{shown(name)[1:-1]} is not finite"
+            elif misfit := _not_plain(value, f"{here}.{shown(name)[1:-1]}"):
+                return misfit
+    return ""
+
+
+def _names_of_state(module: Any) -> set[str]:
+    """Return what an optimizer of this kind keeps of a parameter, by a step with one; empty where it cannot be told."""
+    parameter = torch.nn.Parameter(torch.zeros(2, 2))
+    optimizer = module.optimizer_factory([parameter])
+    parameter.grad = torch.zeros_like(parameter)
+    try:
+        optimizer.step()
+    except (TypeError, RuntimeError, ValueError):  # one of one's own may want more than a gradient
+        return set()
+    return set(optimizer.state.get(parameter, {}))
+
+
+def _hides(given: Mapping[str, Any], scheduler: Any) -> str:
+    """Return which method an entry would take the place of: a schedule takes all over as its own attributes."""
+    hidden = [key for key in given if not isinstance(key, str) or callable(getattr(type(scheduler), key, None))]
+    return f"lr_schedulers[0].{shown(hidden[0])} is no entry of a schedule" if hidden else ""
+
+
+def _unlike(given: Any, own: Any, where: str) -> str:
+    """Return where a value from a file is of another kind than one's own in its place, or an empty string."""
+    if own is None:
+        fits = given is None or torch.is_tensor(given) or isinstance(given, str | int | float)
+        return _not_plain(given, where) if fits else f"{where} is no single value"
+    if torch.is_tensor(own):
+        return _unlike_tensor(given, own, where)
+    if isinstance(own, Mapping):
+        if not isinstance(given, dict):
+            return f"{where} is not a dict"
+        for key, value in own.items():
+            inner = f"{where}.{key}"
+            if key not in given and not str(key).startswith("_"):  # those of another version of a library differ
+                return f"{inner} is missing"
+            if key in given and (misfit := _unlike(given[key], value, inner)):
+                return misfit
+        return ""
+    if isinstance(own, list | tuple):
+        return _unlike_list(given, own, where)
+    return _unlike_scalar(given, own, where)
+
+
+def _unlike_tensor(given: Any, own: torch.Tensor, where: str) -> str:
+    if not torch.is_tensor(given):
+        return f"{where} is not a tensor"
+    if misfit := _wrong_tensor(given):
+        return f"{where} is {misfit}"
+    if (given.shape, given.dtype) != (own.shape, own.dtype):
+        kind = str(given.dtype).removeprefix("torch.")
+        return f"{where} is {kind} of shape {tuple(given.shape)}, not as in this network or training"
+    return ""
+
+
+def _unlike_list(given: Any, own: Sequence[Any], where: str) -> str:
+    if not isinstance(given, list | tuple):
+        return f"{where} is not a list"
+    if not own:  # it grows while training
+        return _not_plain(list(given), where)
+    if len(given) != len(own):
+        return f"{where} has {len(given)} entries, not {len(own)}"
+    pairs = enumerate(zip(given, own, strict=True))
+    return next((misfit for i, pair in pairs if (misfit := _unlike(*pair, f"{where}[{i}]"))), "")
+
+
+def _unlike_scalar(given: Any, own: Any, where: str) -> str:
+    if isinstance(own, bool | str):
+        fits = type(given) is type(own)
+    else:
+        fits = isinstance(given, int | float) and not isinstance(given, bool) and given == given
+        if fits and isinstance(own, int):
+            fits = min(own, 0) <= given <= _LARGEST
+    return "" if fits else f"{where}={shown(given)} is no {type(own).__name__} as it should be"
+
+
+def _not_plain(node: Any, where: str, depth: int = 0) -> str:
+    """Return where something is not made of numbers, texts, lists and dicts, or an empty string."""
+    if depth > _DEEPEST:
+        return f"{where} is too deep"
+    if isinstance(node, dict):
+        return next((m for key, value in node.items() if (m := _not_plain(value, f"{where}.{key}", depth + 1))), "")
+    if isinstance(node, list | tuple):
+        return next((m for i, value in enumerate(node) if (m := _not_plain(value, f"{where}[{i}]", depth + 1))), "")
+    if torch.is_tensor(node):
+        return f"{where} is {misfit}" if (misfit := _wrong_tensor(node)) else ""
+    fits = node is None or isinstance(node, str | int | float)
+    return "" if fits else f"{where}={shown(node)} is no plain value"
