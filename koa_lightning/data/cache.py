@@ -30,7 +30,7 @@ from koa_lightning.data.phantom.manifest import draw_phantoms
 from koa_lightning.data.preprocessing import Preprocessing, hash_pixels
 from koa_lightning.errors import InputError
 
-VERSION = 4  # raise it when decoding, fitting, the phantom or the record changes, so that old files are not taken
+VERSION = 5  # raise it when decoding, fitting, the phantom or the record changes, so that old files are not taken
 CHUNK = 64  # knees a task: large enough for the phantom's vectorised drawing, small enough for a smooth bar
 CHUNK_BYTES = 1 << 23  # ... and so that few large images do not fill the memory
 UNKNOWN_PIXELS = "0" * 32  # in place of a pixel hash: the image could not be read

@@ -21,6 +21,7 @@ from koa_lightning.data.audit import leakage
 from koa_lightning.data.audit.findings import LEAKY
 from koa_lightning.data.cache import Cache, Preprocessing, open_cache
 from koa_lightning.data.dataset import Batch, EpochSampler, KneeDataset
+from koa_lightning.data.patients import implausible
 from koa_lightning.data.split_settings import Ways, make
 from koa_lightning.errors import InputError
 
@@ -181,6 +182,8 @@ class KneeDataModule(L.LightningDataModule):
                 f"{where}: patients are unknown, so both knees of one may be in two parts; "
                 "give a column or pattern for the patient",
             )
+        if why := implausible(manifest, "the source"):
+            self._say(f"WARNING: {where}: {why}: neither parts nor intervals by these patients mean anything")
         if ALL in parts:
             self.split_name = "none"
             return manifest[manifest["split"] != mf.AUTO_TEST].assign(split=ALL)

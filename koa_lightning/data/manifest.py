@@ -20,6 +20,17 @@ PARTS = ("train", "val", "test")
 COLUMNS = ("path", "grade", "patient", "side", "split", "hash")
 AUTO_TEST = "auto_test"  # the patients of test again, cropped by a detector
 PHANTOM = "phantom://"
+_PART_NAMES = {  # in lower case, without what is no letter -> the part
+    **dict.fromkeys(("train", "training", "trainset", "trainingset"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "valset", "validset", "validationset", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "testset", "testingset"), "test"),
+    "autotest": AUTO_TEST,
+}
+
+
+def part_of(name: str) -> str:
+    """Return the part that a folder or a cell means by one of the usual names in any case, or an empty string."""
+    return _PART_NAMES.get("".join(letter for letter in name.lower() if letter.isalnum()), "")
 
 
 def make(rows: pd.DataFrame, where: str) -> pd.DataFrame:
@@ -43,6 +54,7 @@ def make(rows: pd.DataFrame, where: str) -> pd.DataFrame:
         if column not in frame:
             frame[column] = ""
         frame[column] = frame[column].fillna("").astype("str")
+    frame["patient"] = frame["patient"].str.normalize("NFC")  # macOS takes letters apart: one patient, two spellings
     frame["grade"] = (frame["grade"] if "grade" in frame else pd.Series(-1, index=frame.index)).astype("int8")
     extra = [column for column in frame.columns if column not in COLUMNS]
     return frame[[*COLUMNS, *extra]]

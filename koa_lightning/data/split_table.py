@@ -18,6 +18,7 @@ import pandas as pd
 
 from koa_lightning.data import manifest as mf
 from koa_lightning.data import splits
+from koa_lightning.data.user_tables import comparable
 from koa_lightning.errors import InputError
 
 COLUMNS = ("path", "patient", "side", "grade", "split", "fold", "hash")
@@ -138,7 +139,7 @@ def assign(
         InputError: The knees, their grades or patients are not those of the table, or it has other folds.
     """
     where = table.where
-    own = pd.Series(mf.relative_paths(manifest["path"], base), index=manifest.index)
+    own = pd.Series(_as_listed(mf.relative_paths(manifest["path"], base), table), index=manifest.index)
     listed = table.rows.set_index("path")
     strange = own[~own.isin(listed.index) & (manifest["split"] != mf.AUTO_TEST)]
     if len(strange):
@@ -152,6 +153,7 @@ def assign(
     matched = listed.reindex(own)
     matched.index = manifest.index
     known = matched["split"].notna()
+    matched["patient"] = matched["patient"].str.normalize("NFC")  # as the manifest has it
     for column in ("grade", "patient"):
         differs = known & (matched[column] != manifest[column])
         if differs.any():
@@ -174,6 +176,13 @@ def assign(
     return frame
 
 
+def _as_listed(paths: list[str], table: SplitTable) -> list[str]:
+    """Return paths as the table spells them: another system may write the same letters otherwise (NFC, NFD)."""
+    exact = set(table.rows["path"])
+    alike = {comparable(path): path for path in table.rows["path"]}
+    return [path if path in exact else alike.get(comparable(path), path) for path in paths]
+
+
 def say_changes(rows: pd.DataFrame, table: SplitTable, base: Path | None) -> None:
     """Say where files have another content than when the table was made; the parts are the same all the same.
 
@@ -182,7 +191,7 @@ def say_changes(rows: pd.DataFrame, table: SplitTable, base: Path | None) -> Non
         table: From `read`.
         base: The data's folder.
     """
-    own = pd.Series(mf.relative_paths(rows["path"], base), index=rows.index)
+    own = pd.Series(_as_listed(mf.relative_paths(rows["path"], base), table), index=rows.index)
     then = own.map(table.rows.set_index("path")["hash"]).fillna("")
     other = own[(then != "") & (then != rows["hash"])]
     if len(other):

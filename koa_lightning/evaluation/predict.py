@@ -21,8 +21,9 @@ from koa_lightning.checkpoint import record
 from koa_lightning.config import launch
 from koa_lightning.config.compose import validate
 from koa_lightning.data import sources
-from koa_lightning.data.find_images import check_name, find_images, readable_name
-from koa_lightning.data.images import read_image
+from koa_lightning.data.find_images import find_images, readable_name
+from koa_lightning.data.one_knee import DicomError, Reader
+from koa_lightning.data.prepare.names import find_key
 from koa_lightning.errors import InputError, naming
 from koa_lightning.evaluation import predictor
 from koa_lightning.explain import cam
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from koa_lightning.checkpoint.record import Checkpoint
+    from koa_lightning.data.one_knee import Reader
     from koa_lightning.models.net import KneeNet
 
 _LONGEST = 200  # bytes of a file's name, so that something can be added: file systems take 255
@@ -55,6 +57,8 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
         OSError: The disk is full; what was graded before is in `predictions.csv`.
     """
     validate(cfg)
+    if cfg.films == "always":
+        raise InputError("films=always: predict cuts no films; must be auto or never (koa_lightning.prepare cuts them)")
     if cfg.batch_size is None:
         raise InputError("batch_size=null: must be a whole number from 1 to 65536")
 
@@ -62,19 +66,23 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
     read = record.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
     predictor.settle(cfg, read.record)
     pattern = sources.pattern_of(read.record["config"]["data"])
-    told = {path: sources.named(str(path), pattern) for path in paths}  # a pattern may be hostile: before the work
+    for path in paths:  # a hostile pattern is refused now, before the work
+        sources.named(str(path), pattern)
     net = read.network()
     if _draws(cfg):
         cam.check(net, read.preprocessing.image_size, "overlays=false", **cam.asked(cfg.explain, net))
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
     tables: list[pd.DataFrame] = []
-    failed: dict[str, str] = {}
+    failed: dict[str, InputError] = {}
+    if cfg.key_file:  # refused now, not for each file
+        find_key(cfg.key_file, folder)
+    reader = Reader(pattern, str(cfg.side), str(cfg.films), cfg.key_file, folder)
     stopped = False
     try:
         for start in range(0, len(paths), cfg.batch_size):
             some = paths[start : start + cfg.batch_size]
-            for rows in _grade_some(cfg, net, read, {path: told[path] for path in some}, folder, failed):
+            for rows in _grade_some(cfg, net, read, some, reader, failed):
                 _append(rows, folder / "predictions.csv", anew=not tables)
                 tables.append(rows)
             if not cfg.quiet and len(paths) > cfg.batch_size:
@@ -90,10 +98,11 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
     if not tables:
         more = f" (and {len(failed) - 1} more that cannot be read)" if len(failed) > 1 else ""
         raise InputError(f"input={cfg.input}: no image that can be read: {next(iter(failed.values()))}{more}")
-    for line in failed.values():
-        launch.say_error(line)
+    for error in failed.values():
+        launch.say_error(str(error))
+    told = {name: error.reason if isinstance(error, DicomError) else str(error) for name, error in failed.items()}
     with naming(folder / "failed.json"):
-        (folder / "failed.json").write_text(json.dumps(failed, indent=1))
+        (folder / "failed.json").write_text(json.dumps(told, indent=1))
     rows = pd.concat(tables, ignore_index=True)
     n_left = len(paths) - len(failed) - len(rows)
     _write(rows, read, cfg, folder, n_left)
@@ -105,7 +114,7 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
             f"WARNING: the model mirrors knees to {canonical}, the side of {n_unknown} of {len(rows)} is not known: "
             "they stayed as they are; for images of one side type side=L or side=R"
         )
-    for line in predictor.warnings(read.record, rows, cfg.refer_below):
+    for line in [*reader.warnings(), *predictor.warnings(read.record, rows, cfg.refer_below)]:
         print(f"WARNING: {line}")
     print(DISCLAIMER)
     left = f", {n_left} not graded as it was stopped" if stopped else ""
@@ -118,19 +127,19 @@ def _grade_some(
     cfg: DictConfig,
     net: KneeNet,
     read: Checkpoint,
-    told: dict[Path, tuple[str, str]],
-    folder: Path,
-    failed: dict[str, str],
+    paths: list[Path],
+    reader: Reader,
+    failed: dict[str, InputError],
 ) -> list[pd.DataFrame]:
-    """Grade one batch of files, of which the names told patient and side; unreadable ones are added to `failed`."""
+    """Grade one batch of files; those that cannot be read are added to `failed`."""
     knees, images = [], []
-    for path, (patient, side) in told.items():
+    for path in paths:
         try:
-            check_name(path)
-            images.append(read.preprocessing.apply(read_image(path), str(cfg.side or side)))
-            knees.append((str(path), patient, str(cfg.side or side)))
+            knee = reader.read(path)
+            images.append(read.preprocessing.apply(knee.image, knee.side))
+            knees.append((str(path), knee.patient, knee.side))
         except InputError as error:
-            failed[readable_name(path)] = str(error)
+            failed[readable_name(path)] = error
     if not knees:
         return []
     batch = np.stack(images)
@@ -144,7 +153,7 @@ def _grade_some(
     )
     rows["name"] = [read.record["grade_names"][grade] for grade in rows["predicted"]]
     rows = pd.concat([rows, judged], axis=1)
-    rows["overlay"] = _overlays(cfg, net, read, batch, rows, folder) if _draws(cfg) else ""
+    rows["overlay"] = _overlays(cfg, net, read, batch, rows, reader.output) if _draws(cfg) else ""
     return [rows]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from koa_lightning.data.user_tables import comparable
 from koa_lightning.errors import InputError
 from koa_lightning.metrics.graded import of_table, stack
 from koa_lightning.metrics.intervals import LEVEL, MOST_UNDEFINED, N_RESAMPLES, ends, why_undefined
@@ -152,9 +153,9 @@ def match(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) -> 
 def _keys(first: pd.DataFrame, second: pd.DataFrame) -> Iterator[tuple[list[str], list[str], str]]:
     """Yield names of the knees of both tables, from the strictest on, where they name each knee."""
     ways: dict[str, Callable[[pd.DataFrame], list[str]]] = {
-        "path": lambda rows: [path for path in rows["path"] if path],
-        "end of the path": lambda rows: ["/".join(Path(path).parts[-3:]) for path in rows["path"] if path],
-        "file name": lambda rows: [Path(path).name for path in rows["path"] if path],
+        "path": lambda rows: [comparable(path) for path in rows["path"] if path],
+        "end of the path": lambda rows: ["/".join(Path(comparable(path)).parts[-3:]) for path in rows["path"] if path],
+        "file name": lambda rows: [Path(comparable(path)).name for path in rows["path"] if path],
         "patient and side": lambda rows: [
             f"{patient} {side}" for patient, side in zip(rows["patient"], rows["side"], strict=True) if patient and side
         ],

@@ -9,7 +9,8 @@ from typing import NoReturn
 import numpy as np
 import pandas as pd
 
-from koa_lightning.data.sources import read_table
+from koa_lightning.data.patients import implausible
+from koa_lightning.data.user_tables import read_table
 from koa_lightning.errors import InputError
 from koa_lightning.metrics.graded import PROBABILITIES, TOLERANCE
 from koa_lightning.models.outputs import N_GRADES
@@ -44,7 +45,10 @@ def read_predictions(path: str | Path, *, logits: bool = False, where: str | Non
         file = found[0]
     if not file.is_file():
         raise InputError(f"{name}: there is no such file; name a predictions table (CSV or Parquet), or eval's folder")
-    return check_predictions(read_table(file), name, logits=logits)
+    rows = check_predictions(read_table(file), name, logits=logits)
+    if why := implausible(rows, "the column patient"):
+        _warn(name, f"{why}: intervals by these patients say nothing")
+    return rows
 
 
 def check_predictions(table: pd.DataFrame, where: str, *, logits: bool = False) -> pd.DataFrame:
@@ -65,6 +69,7 @@ def check_predictions(table: pd.DataFrame, where: str, *, logits: bool = False) 
     for column in ("path", "patient", "side"):
         texts = rows[column].fillna("").astype("str").str.strip() if column in rows else ""
         rows[column] = pd.Series(texts, index=rows.index, dtype="str")
+    rows["patient"] = rows["patient"].str.normalize("NFC")  # as the manifest has it
     _check_twice(rows, where)
     _check_swapped(rows, where)
     return rows

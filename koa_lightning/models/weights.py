@@ -10,7 +10,7 @@ import threading
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ PYPI_PACKAGES = {
 }
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 HUB_SECONDS = 3.0
+_DEEPEST = 3  # dictionaries within dictionaries, of a file
 
 StateDict = dict[str, torch.Tensor]
 
@@ -168,7 +169,7 @@ def tensors_of(path: Path) -> Any:
 
 
 def _read_file(path: Path) -> StateDict:
-    """Read a file of tensors (safetensors, a state dict, or a checkpoint with one); nothing in it is executed."""
+    """Read a file of tensors (safetensors, a state dict, or a checkpoint with one in it); nothing in it is executed."""
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -178,11 +179,53 @@ def _read_file(path: Path) -> StateDict:
     except Exception as error:  # torch and safetensors raise many kinds for a broken file
         raise InputError(f"{path}: not a file of tensors alone ({type(error).__name__}); give a state dict") from None
     content = content.get("state_dict", content) if isinstance(content, dict) else {}
-    items = content.items() if isinstance(content, dict) else ()
-    tensors = {str(key).removeprefix("net.net."): value for key, value in items if torch.is_tensor(value)}
+    tensors = {key.removeprefix("net.net."): value for key, value in _named_tensors(content, _DEEPEST)}
     if not tensors:
         raise InputError(f"{path}: holds no tensors by name; give a state dict of the model")
     return tensors
+
+
+def _named_tensors(content: Any, levels: int) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield all tensors of dictionaries within dictionaries, by their keys joined by dots."""
+    for key, value in content.items() if isinstance(content, Mapping) else ():
+        if torch.is_tensor(value):
+            yield str(key), value
+        elif levels and isinstance(key, str):
+            yield from ((f"{key}.{inner}", tensor) for inner, tensor in _named_tensors(value, levels - 1))
+
+
+def _without_prefix(tensors: StateDict, own: Collection[str], head: Collection[str], origin: str) -> StateDict:
+    """Return the tensors under the model's names, where all of those stand behind one prefix; it is said.
+
+    Args:
+        tensors: As the file has them.
+        own: The model's names.
+        head: Those that may be missing.
+        origin: Of the tensors, for messages.
+
+    Raises:
+        InputError: Several prefixes lead to a whole model.
+    """
+    needed = [key for key in own if key not in head and not key.endswith("num_batches_tracked")]
+    if not needed or all(key in tensors for key in needed):
+        return tensors
+    anchor = max(needed, key=len)  # the longest name is hardly the end of another
+    prefixes = [key.removesuffix(anchor) for key in tensors if key.endswith(f".{anchor}")]
+    whole = [prefix for prefix in prefixes if all(prefix + key in tensors for key in needed)]
+    if len(whole) > 1:
+        raise InputError(
+            f"model.weights: {origin} holds {len(whole)} sets of these tensors, under {' and '.join(whole)}; "
+            "save the one that is wanted alone"
+        )
+    if not whole:
+        return tensors
+    found = {key.removeprefix(whole[0]): value for key, value in tensors.items() if key.startswith(whole[0])}
+    print(
+        f"model.weights: {origin}: the prefix {whole[0]} of {len(found)} names is left out",
+        file=sys.stderr,
+        flush=True,
+    )
+    return found
 
 
 def load_file_weights(
@@ -194,14 +237,15 @@ def load_file_weights(
 
     Args:
         model: timm's model, changed in place.
-        tensors: Under timm's names; those that the model does not have are left out.
+        tensors: Under timm's names, or all behind one prefix; those that the model does not have are left out.
         head: Names of the model's head parameters.
         name: Of the model, for messages.
         origin: Of the tensors, for messages.
 
     Raises:
-        InputError: Names or shapes of other layers do not match.
+        InputError: Names or shapes of other layers do not match, or several sets of names do.
     """
+    tensors = _without_prefix(tensors, list(model.state_dict()), head, origin)
     fitting = {}
     for key, own in model.state_dict().items():
         value = tensors.get(key)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
 
 from koa_lightning.errors import InputError
 
@@ -123,8 +124,6 @@ def _wrong_history(callbacks: Mapping[str, Any]) -> str:
 
 def _wrong_average(content: Mapping[str, Any], module: KneeGrader, trainer: L.Trainer) -> str:
     """Return what is wrong with the weights that an average was taken of, where the run takes one."""
-    from lightning.pytorch.callbacks import WeightAveraging
-
     if not any(isinstance(each, WeightAveraging) for each in trainer.callbacks):  # type: ignore[attr-defined]
         return ""
     own = {"n_averaged": torch.tensor(0)}

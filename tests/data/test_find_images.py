@@ -50,3 +50,33 @@ def test_what_an_earlier_run_wrote_is_left_out(folder):
     assert find_images(str(folder), without=folder / "dicom") == everything[:2]
     assert find_images(f"{folder}/**/*", without=folder / "dicom") == everything[:2]
     assert find_images(str(folder / "dicom"), without=folder) == everything[2:]
+
+
+SYSTEM = [
+    "@eaDir/knee.png/SYNOPHOTO_THUMB_M.png", "__MACOSX/knee.png", "#recycle/knee.png", ".Trash/knee.png",
+    ".Trash-1000/files/knee.png", ".Trashes/501/knee.png", "lost+found/knee.png", "$RECYCLE.BIN/knee.png",
+    "System Volume Information/knee.png", ".Spotlight-V100/knee.png", ".thumbnails/knee.png", "@Recycle/knee.png",
+    "found.000/knee.png", "Recycled/knee.png", "#snapshot/knee.png", "._knee.png", "sub/@eaDir/knee.png",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SYSTEM)
+@pytest.mark.parametrize("pattern", ["", "/**/*.png"])
+def test_folders_of_the_system_are_skipped_and_said_once(tmp_path, capsys, name, pattern):
+    for file in (tmp_path / "knee.png", tmp_path / name):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x")
+    for _ in range(2):
+        assert find_images(f"{tmp_path}{pattern}") == [tmp_path / "knee.png"]
+    said = capsys.readouterr().err
+    if not pattern or not name.startswith("."):  # a pattern matches nothing hidden in the first place
+        assert said.startswith(f"WARNING: {tmp_path}{pattern}: skipped {tmp_path}/")
+        assert said.count("\n") == 1
+
+
+def test_a_folder_of_the_system_that_is_named_is_searched(tmp_path):
+    (tmp_path / "lost+found").mkdir()
+    file = tmp_path / "lost+found" / "knee.png"
+    file.write_bytes(b"x")
+    for where in ("lost+found", "lost+found/*.png", "lost+found/knee.png"):
+        assert find_images(f"{tmp_path}/{where}") == [file]

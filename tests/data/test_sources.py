@@ -129,7 +129,88 @@ def test_a_grade_folder_that_is_not_0_to_4_stops(tmp_path, name):
     refuses(wanted, sources.folder, str(tmp_path), default_pattern())
 
 
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("train", "valid", "test"), ("Train", "Val", "Test"), ("training", "validation", "testing"),
+        ("TRAIN", "VALID", "TEST"), ("Training Set", "validation_set", "test-set"), ("train", "dev", "test"),
+    ],
+)  # fmt: skip
+def test_parts_go_by_their_usual_names(tmp_path, capsys, train, val, test):
+    touch(tmp_path, f"{train}/0/9001104R.png", f"{val}/1/9001105R.png", f"{test}/2/9001106R.png")
+    rows = sources.chen2018(str(tmp_path))
+    assert sorted(rows["split"]) == ["test", "train", "val"]
+    assert all(Path(path).is_file() for path in rows["path"])
+    refuses("it has parts, so type data=chen2018", sources.folder, str(tmp_path), default_pattern())
+    assert capsys.readouterr().err == ""
+
+
+def test_two_folders_of_one_part_are_refused(tmp_path):
+    touch(tmp_path, "train/0/9001104R.png", "val/1/9001105R.png", "Validation/1/9001106R.png")
+    refuses("the folders 'Validation' and 'val' would both be the val part", sources.chen2018, str(tmp_path))
+
+
+def test_a_folder_with_grades_that_is_not_read_is_named(tmp_path, capsys):
+    touch(tmp_path, "train/0/9001104R.png", "holdout/0/9001105R.png", "holdout/4/9001106R.png")
+    touch(tmp_path, "more/fold_1/3/9001107R.png", "3/9001108R.png", "notes/0.txt", "empty/0/readme.txt")
+    assert sources.chen2018(str(tmp_path))["split"].tolist() == ["train"]
+    said = capsys.readouterr().err
+    assert f"WARNING: data.root={tmp_path}: folders with grades are not read" in said
+    assert "'.' (1 images), 'holdout' (2 images), 'more/fold_1' (1 images);" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["@eaDir", "__MACOSX", "#recycle", ".Trash", "lost+found", "System Volume Information"]
+)
+def test_folders_of_the_system_are_no_grades_and_their_files_no_knees(tmp_path, capsys, name):
+    touch(tmp_path, "train/0/9001104R.png", f"{name}/0/9001104R.png", f"train/{name}/9001104R.png")
+    touch(tmp_path, f"train/0/{name}/9001104R.png/THUMB.png", "train/0/._9001104R.png")
+    assert facts(sources.chen2018(str(tmp_path))) == [("9001104", "R", "train", 0)]
+    assert "skipped" in capsys.readouterr().err
+    (tmp_path / "train").rename(tmp_path / "knees")
+    assert facts(sources.folder(str(tmp_path / "knees"), default_pattern())) == [("9001104", "R", "", 0)]
+    said = capsys.readouterr().err
+    assert said.startswith(f"WARNING: data.root={tmp_path}/knees: skipped ")
+    assert said.count("\n") == 1
+
+
 # --- folder
+
+
+@pytest.mark.parametrize("name", ["NormalG{}", "KL{}", "grade_{}", "G{}"])
+@pytest.mark.parametrize("each", [" ({}).png", "_{:04d}.png"])
+def test_words_of_the_grade_are_no_patients(tmp_path, name, each):
+    touch(tmp_path, *(f"{grade}/{name.format(grade)}{each.format(n)}" for grade in range(5) for n in range(12)))
+    example = re.escape(f"'{name.format(0)}' from '{name.format(0)}{each.format(0)}'")
+    words = rf"data.root=.*: 60 knees, 5 patients by data.pattern, e.g. {example}.*; set data.pattern"
+    refuses(words, sources.folder, str(tmp_path), default_pattern())
+
+
+def test_words_of_the_grade_among_patients_are_found_too(tmp_path):
+    touch(tmp_path, *(f"{n % 5}/{9000000 + n}L.png" for n in range(60)), *(f"2/KL2_{n}.png" for n in range(9)))
+    refuses("69 knees, 61 patients by data.pattern, e.g. 'KL2'", sources.folder, str(tmp_path), default_pattern())
+
+
+@pytest.mark.parametrize("name", ["1.2.840.113619.2.5.{}.png", "2.25.{}0000.8.dcm", "1.3.6.1.4.1.{}.dcm"])
+def test_the_beginning_of_a_uid_is_no_patient(tmp_path, name):
+    touch(tmp_path, *(f"{n % 5}/{name.format(n + 1)}" for n in range(10)))
+    refuses("no patient in this name", sources.folder, str(tmp_path), default_pattern())
+    if name.count(".") > 4:
+        words = "10 knees, 1 patients by data.pattern.*beginning of a DICOM UID"
+        refuses(words, sources.folder, str(tmp_path), r"^(?P<patient>\d+)")
+
+
+def test_far_too_few_patients_are_refused(tmp_path):
+    touch(tmp_path, *(f"{n % 5}/study{n % 3}_{n}.png" for n in range(45)))
+    refuses("45 knees, 3 patients by data.pattern, e.g. 'study0'", sources.folder, str(tmp_path), default_pattern())
+
+
+def test_series_of_few_patients_are_patients(tmp_path):
+    touch(tmp_path, *(f"{(n + p) // 4}/P{p}{'LR'[n % 2]}_V{n}.png" for n in range(8) for p in range(6)))
+    assert sources.folder(str(tmp_path), default_pattern())["patient"].nunique() == 6
+    touch(tmp_path / "two", *(f"{grade}/P{grade}{side}.png" for grade in range(5) for side in "LR"))
+    assert sources.folder(str(tmp_path / "two"), default_pattern())["patient"].nunique() == 5
 
 
 @pytest.mark.parametrize(
@@ -276,7 +357,6 @@ def test_paths_may_start_elsewhere_or_be_absolute(tmp_path):
     [
         ("grade\n0\n", "column 'path' is missing; it has grade"),
         ("path,kl\na.png,0\n", "column 'grade' is missing; it has path, kl"),
-        ("path;grade\na.png;0\n", "column 'path' is missing; it has path;grade"),
         ("path,grade\n", "the table has no row"),
         ("", "not a readable CSV or Parquet table"),
         ('path,grade\n"a.png,0\n', "not a readable CSV or Parquet table"),

@@ -18,6 +18,8 @@ from koa_lightning.checkpoint import record
 from koa_lightning.config import launch as cli
 from koa_lightning.config.compose import compose
 from koa_lightning.data.images import MAX_BYTES, read_image
+from koa_lightning.data.phantom.manifest import draw_phantoms
+from koa_lightning.data.prepare import names
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation import predict, predictor
 from koa_lightning.metrics import predictions
@@ -382,3 +384,103 @@ def test_words_are_broken_into_lines_that_fit():
     pixels = np.asarray(shown)
     assert not pixels[:, -1].any()  # nothing is cut at the right edge
     assert pixels[-14:].any()
+
+
+@pytest.fixture
+def own_key(tmp_path, monkeypatch):
+    monkeypatch.setenv("KOA_KEY", "no-key-that-matters")
+    return names.find_key(None, tmp_path / "out")
+
+
+def film_of_both(size=200):
+    right, left = draw_phantoms(["p", "p"], ["R", "L"], [0, 2], seed=1, size=size)
+    return np.hstack([right, left]).astype(np.uint16) * 16
+
+
+def test_dicom_headers_tell_side_and_hashed_patient(tmp_path, grade, write_dicom, own_key):
+    folder = tmp_path / "films"
+    for number, (patient, side) in enumerate([("GEHEIM^ANNA", "L"), ("GEHEIM^ANNA", "R"), ("Other", None)]):
+        pixels = picture(90, 71, number).astype(np.uint16)
+        write_dicom(folder / f"1.2.840.{number}.dcm", pixels, PatientID=patient, ImageLaterality=side)
+    write_dicom(folder / "1.2.840.9.dcm", picture(90, 71).astype(np.uint16), StudyInstanceUID="1.2.3")
+    result, rows, out = grade(folder)
+    assert result["exit_code"] == cli.DONE
+    wanted = [own_key.patient(name) for name in ("GEHEIM^ANNA", "GEHEIM^ANNA", "Other", "1.2.3")]
+    assert rows["patient"].tolist() == wanted
+    assert rows["side"].fillna("").tolist() == ["L", "R", "", ""]
+    written = [file for file in out.rglob("*") if file.is_file()]
+    assert len(written) > 6
+    assert not any(b"GEHEIM" in file.read_bytes() or b"ANNA" in file.read_bytes() for file in written)
+
+
+def test_a_message_that_quotes_a_header_goes_to_the_terminal_alone(tmp_path, grade, write_dicom, own_key, capsys):
+    folder = tmp_path / "films"
+    write_dicom(folder / "a.dcm", picture(90, 71).astype(np.uint16), PatientID="P1")
+    write_dicom(folder / "b.dcm", picture(90, 71).astype(np.uint16), ViewPosition="LL", PatientID="P1")
+    file = write_dicom(folder / "c.dcm", picture(90, 71).astype(np.uint16), WindowCenter="8765", WindowWidth=9)
+    file.write_bytes(file.read_bytes().replace(b"8765", b"Anna"))
+    result, _, out = grade(folder, "overlays=false")
+    assert (result["n_graded"], result["n_failed"]) == (1, 2)
+    assert "WindowCenter is no number (could not convert string to float: 'Anna')" in capsys.readouterr().err
+    told = json.loads((out / "failed.json").read_text())
+    assert list(told.values()) == [
+        f"{folder}/b.dcm: a lateral view", f"{folder}/c.dcm: window or table that cannot be applied",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["dcm", "png"])
+def test_a_film_of_both_knees_gets_no_single_grade(tmp_path, grade, write_dicom, own_key, capsys, kind):
+    folder = tmp_path / "films"
+    write_dicom(folder / "one.dcm", film_of_both()[:, :200], PatientID="P1")
+    if kind == "dcm":
+        write_dicom(folder / "two.dcm", film_of_both(), PatientID="P1")
+    else:
+        Image.fromarray((film_of_both() // 16).astype(np.uint8)).save(folder / "two.png")
+    result, rows, _ = grade(folder, "overlays=false")
+    assert (result["n_graded"], result["n_failed"]) == (1, 1)
+    assert rows["path"].str.endswith("one.dcm").all()
+    said = capsys.readouterr().err
+    assert f"two.{kind}: shows both knees, and gets no single grade; type python -m koa_lightning.prepare" in said
+    result, _, _ = grade(folder, "overlays=false", "films=never")
+    assert (result["n_graded"], result["n_failed"]) == (2, 0)
+    with pytest.raises(InputError, match="films=always: predict cuts no films"):
+        grade(folder, "films=always")
+
+
+def test_header_and_name_that_disagree_and_burnt_in_text_are_said(
+    tmp_path, trained, grade, write_dicom, own_key, capsys
+):
+    content = torch.load(trained.best, weights_only=True)
+    content["koa_lightning"]["config"]["data"] |= {"name": "chen2018", "root": "gone"}
+    torch.save(content, tmp_path / "chen.ckpt")
+    held = {"PatientID": "P1", "ImageLaterality": "R", "BurnedInAnnotation": "YES"}
+    write_dicom(tmp_path / "films/9001104L.dcm", picture(90, 71).astype(np.uint16), **held)
+    _, rows, _ = grade(tmp_path / "films", "overlays=false", ckpt=tmp_path / "chen.ckpt")
+    assert rows["side"].tolist() == ["R"]
+    said = capsys.readouterr().out
+    assert "WARNING: 1 of the DICOM files have another side in their names than in their headers" in said
+    assert "WARNING: 1 of the DICOM files say that text is burnt in" in said
+
+
+def test_pictures_of_prepare_keep_their_patient_and_side(tmp_path, grade):
+    for name in ("0123456789abcdef-L-1.png", "0123456789abcdef-U-1.png"):
+        (tmp_path / "films").mkdir(exist_ok=True)
+        Image.fromarray(picture(90, 71)).save(tmp_path / "films" / name)
+    _, rows, _ = grade(tmp_path / "films", "overlays=false")
+    assert rows["patient"].tolist() == ["0123456789abcdef"] * 2
+    assert rows["side"].fillna("").tolist() == ["L", ""]
+
+
+def test_a_key_that_is_missing_is_refused_before_anything_is_graded(mixed, grade):
+    with pytest.raises(InputError, match="key_file=gone: there is no such file"):
+        grade(mixed, "key_file=gone")
+
+
+def test_a_thumbnail_of_the_system_is_not_graded(mixed, grade, capsys):
+    for name in ("@eaDir/gray.png", "#recycle", "__MACOSX"):
+        (mixed / name).mkdir(parents=True)
+        shutil.copy(mixed / "gray.png", mixed / name / "SYNOPHOTO_THUMB_M.png")
+    result, rows, _ = grade(mixed, "overlays=false")
+    assert result["n_graded"] == 9
+    assert not rows["path"].str.contains("THUMB").any()
+    assert f"skipped {mixed}/#recycle and 2 more" in capsys.readouterr().err

@@ -317,6 +317,64 @@ def test_a_file_of_another_model(loaded):
     refused(lambda: loaded(other), rf"file:weights.pth is not of {SMALL}: it lacks .* \(one of \d+ that are missing\)")
 
 
+def same_but_for_head(net, state):
+    own = net.net.state_dict()
+    same = [torch.equal(own[key], value) for key, value in state.items() if own[key].shape == value.shape]
+    return len(same) == len(state) - 3 and all(same)
+
+
+PREFIXES = ["module.", "_orig_mod.", "model.", "backbone.", "module._orig_mod.model.", "net.", "encoder.q."]
+
+
+@pytest.mark.parametrize("form", ["plain", "safetensors", "checkpoint"])
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_a_prefix_of_all_names_is_left_out_and_said(loaded, capsys, prefix, form):
+    state = state_of()
+    assert same_but_for_head(loaded({prefix + key: value for key, value in state.items()}, form), state)
+    said = [line for line in capsys.readouterr().err.splitlines() if "head" not in line]
+    assert said == [
+        f"model.weights: file:weights.pth: the prefix {prefix} of {len(state)} names is left out".replace(
+            "weights.pth", "weights.safetensors" if form == "safetensors" else "weights.pth"
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "outer", [("model",), ("net",), ("model_state_dict",), ("model", "module"), ("state_dict", "model")]
+)
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_state_dict_one_or_two_levels_deeper(loaded, capsys, outer, prefix):
+    state = state_of()
+    content = {prefix + key: value for key, value in state.items()}
+    for name in reversed(outer):
+        content = {
+            name: content,
+            "epoch": 3,
+            "optimizer": {"state": {0: {"step": torch.ones(1)}}, "param_groups": [{}]},
+        }
+    assert same_but_for_head(loaded(content), state)
+    end = ".".join(name for name in outer if name != "state_dict") + "." + prefix
+    assert f"the prefix {end} of {len(state)} names is left out" in capsys.readouterr().err
+
+
+def test_a_head_outside_the_prefix_is_drawn_and_said(loaded, capsys):
+    state = {f"backbone.{key}": value for key, value in state_of().items() if not key.startswith("fc.")}
+    loaded(state | {"classifier.weight": torch.ones(5, 3)})
+    assert "the prefix backbone. of" in (said := capsys.readouterr().err)
+    assert said.endswith("has none\n")
+
+
+def test_two_whole_models_in_one_file_are_refused(loaded):
+    both = {name: dict(state_of()) for name in ("student", "teacher")}
+    refused(lambda: loaded(both), "holds 2 sets of these tensors, under student. and teacher.; save the one")
+
+
+def test_a_prefix_of_a_part_of_the_model_is_no_prefix(loaded):
+    state = {f"module.{key}": value for key, value in state_of().items()}
+    del state[min(state)]
+    refused(lambda: loaded(state), rf"is not of {SMALL}: it lacks")
+
+
 class Malicious:
     def __init__(self, proof):
         self.proof = proof

@@ -13,6 +13,7 @@ import pandas as pd
 
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.cache import Preprocessing, open_cache
+from koa_lightning.data.patients import implausible
 from koa_lightning.data.split_settings import Ways, base_folder, make
 from koa_lightning.errors import InputError
 
@@ -56,7 +57,10 @@ def gather(source: Callable[[], pd.DataFrame], cfg: Any, quiet: bool = False) ->
     Raises:
         InputError: The source itself cannot be read.
     """
-    rows = _with_hashes(_with_parts(source(), cfg))
+    manifest = source()
+    if why := implausible(manifest, "the source"):
+        print(f"WARNING: data={cfg.name}: {why}: parts by these patients mean nothing", file=sys.stderr, flush=True)
+    rows = _with_hashes(_with_parts(manifest, cfg))
     cache = open_cache(
         rows["path"].tolist(),
         rows["hash"].tolist(),

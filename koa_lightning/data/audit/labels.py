@@ -10,7 +10,7 @@ import pandas as pd
 
 from koa_lightning.data.audit.findings import NOTE, Finding
 from koa_lightning.data.manifest import GRADES
-from koa_lightning.data.sources import read_table
+from koa_lightning.data.user_tables import comparable, read_table
 from koa_lightning.errors import InputError
 
 PROBABILITIES = [f"p{grade}" for grade in GRADES]
@@ -35,6 +35,7 @@ def read_oof(file: str | Path) -> pd.DataFrame:
     wrong = ~(np.isfinite(values).all(axis=1) & (values >= 0).all(axis=1) & (np.abs(values.sum(axis=1) - 1) < 0.01))
     if wrong.any():
         raise InputError(f"oof={file}: line {int(np.argmax(wrong)) + 2}: p0 to p4 are no probabilities (sum of 1)")
+    table["path"] = table["path"].astype("str")
     return table.drop_duplicates("path", keep="last").reset_index(drop=True)
 
 
@@ -92,7 +93,7 @@ def _finding(knee: pd.Series, row: int, probabilities: np.ndarray) -> Finding:
 
 def _joined(rows: pd.DataFrame, oof: pd.DataFrame, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of the manifest with a grade and probabilities, and the probabilities float n x 5."""
-    paths, others = rows["path"].tolist(), oof["path"].tolist()
+    paths, others = ([comparable(path) for path in some["path"]] for some in (rows, oof))
     at = {path: i for i, path in enumerate(others)}
     found = np.array([at.get(path, -1) for path in paths])
     if (found < 0).all():  # the folder was moved, or is another copy

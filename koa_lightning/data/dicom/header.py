@@ -22,6 +22,7 @@ _TAGS = (
     "PatientID", "StudyInstanceUID", "ImageLaterality", "Laterality", "SeriesDescription", "ViewPosition",
     "ImagerPixelSpacing", "PixelSpacing", "BurnedInAnnotation", "PatientOrientation",
 )  # fmt: skip
+_OF_PATIENT = ("PatientID", "StudyInstanceUID")
 # A single letter is a side only beside the joint: "KNEE L", not "L SPINE"; "R/O" is to rule out.
 _WORDS = re.compile(r"\b(LEFT|RIGHT|LT|RT)\b|\b([LR])[ _-]+KNEES?\b|\bKNEES?[ _-]+([LR])\b(?!/O\b)")
 _LEFT, _RIGHT, _AND = r"\b(?:LEFT|LT|L)\b", r"\b(?:RIGHT|RT|R)\b", r"\W+(?:AND\W+)?"
@@ -42,6 +43,7 @@ class Header:
         spacing_from: The tag that it is from.
         orientation: PatientOrientation: where rows and columns point to, e.g. `L\F`; empty where unknown.
         burnt_in: It says that text is burnt into the picture.
+        notes: Elements that cannot be read and were taken for empty, with their values; never those of the patient.
     """
 
     patient: str = ""
@@ -52,6 +54,7 @@ class Header:
     spacing_from: str = ""
     orientation: str = ""
     burnt_in: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def read_header(data: bytes, name: str, burnt_in: bool) -> Header:
@@ -71,6 +74,7 @@ def read_header(data: bytes, name: str, burnt_in: bool) -> Header:
             dataset = pydicom.dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=list(_TAGS))
         except InvalidDicomError:
             return Header()
+        notes = _drop_unreadable(dataset, name)
         view = str(dataset.get("ViewPosition") or "").upper()
         if LATERAL & set(re.findall(r"[A-Z]+", view)):
             raise InputError(f"{name}: a lateral view (ViewPosition {view}); grades are of frontal views")
@@ -81,7 +85,36 @@ def read_header(data: bytes, name: str, burnt_in: bool) -> Header:
                 "and type burnt_in=true where it is none"
             )
         orientation = "\\".join(str(letter) for letter in dataset.get("PatientOrientation") or ())
-        return Header(*_patient(dataset), *_side(dataset), *_spacing(dataset), orientation, burnt)
+        spacing = _spacing(dataset, notes)
+        return Header(*_patient(dataset), *_side(dataset), *spacing, orientation, burnt, tuple(notes))
+
+
+def _drop_unreadable(dataset: Dataset, name: str) -> list[str]:
+    """Take out the elements whose values cannot be read: nobody may ask for them; return notes of them.
+
+    Raises:
+        InputError: It is one that tells patients apart.
+    """
+    notes = []
+    for keyword in _TAGS:
+        if keyword not in dataset:
+            continue
+        raw = dataset.get_item(keyword).value
+        try:
+            dataset.get(keyword)
+        except Exception as error:  # pydicom raises many kinds, all when the value is first looked at
+            if keyword in _OF_PATIENT:  # else two patients may become one, or one two
+                raise InputError(
+                    f"{name}: {keyword} cannot be read ({type(error).__name__}); export it again"
+                ) from None
+            notes.append(f"{keyword} '{_shown(raw)}'")
+            del dataset[keyword]
+    return notes
+
+
+def _shown(raw: object) -> str:
+    text = raw.decode("latin-1") if isinstance(raw, bytes) else str(raw)
+    return "".join(letter if letter.isprintable() else "?" for letter in text.strip()[:40])
 
 
 def _patient(dataset: Dataset) -> tuple[str, str]:
@@ -111,10 +144,21 @@ def _side(dataset: Dataset) -> tuple[str, str]:
     return "", ""
 
 
-def _spacing(dataset: Dataset) -> tuple[tuple[float, float] | None, str]:
+def _numbers(given: MultiValue) -> list[float]:
+    """Return the values as numbers, or none of them where one is no number, such as `0,143`."""
+    try:
+        return [float(value) for value in given]
+    except (TypeError, ValueError):
+        return []
+
+
+def _spacing(dataset: Dataset, notes: list[str]) -> tuple[tuple[float, float] | None, str]:
     for keyword in ("ImagerPixelSpacing", "PixelSpacing"):
         given = dataset.get(keyword)
-        values = [float(value) for value in given] if isinstance(given, MultiValue) else []
+        values = _numbers(given) if isinstance(given, MultiValue) else []
         if len(values) == 2 and all(math.isfinite(value) and value > 0 for value in values):
             return (values[0], values[1]), keyword
+        if given not in (None, ""):
+            text = "\\".join(map(str, given)) if isinstance(given, MultiValue) else str(given)
+            notes.append(f"{keyword} '{_shown(text)}'")
     return None, ""

@@ -16,7 +16,7 @@ from pydicom.multival import MultiValue
 from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from koa_lightning.data.gray import MAX_PIXELS, check_size, input_errors, stretch
+from koa_lightning.data.gray import MAX_PIXELS, check_size, input_errors, one_line, stretch
 from koa_lightning.errors import InputError
 
 _REQUIRED = ("PixelData", "Rows", "Columns", "BitsStored", "PhotometricInterpretation")
@@ -93,11 +93,18 @@ def _check(dataset: FileDataset, name: str) -> None:
     missing = [keyword for keyword in _REQUIRED if dataset.get(keyword) in (None, "", b"")]
     if missing:
         raise InputError(f"{name}: DICOM without {', '.join(missing)}, or cut short; export it again")
-    frames = int(dataset.get("NumberOfFrames") or 1)
+    frames = int(_number(dataset, "NumberOfFrames", name) or 1)
     if frames > 1:
         raise InputError(f"{name}: DICOM with {frames} frames; export the one to be graded")
     if not 8 <= dataset.BitsStored <= 16:
         raise InputError(f"{name}: {dataset.BitsStored} bits stored; only 8 to 16 are read, export it again")
+    top = dataset.get("HighBit")
+    if top not in (None, dataset.BitsStored - 1) or dataset.BitsStored > (dataset.get("BitsAllocated") or 16):
+        # pydicom and GDCM do not look at it, so their agreement would tell nothing.
+        raise InputError(
+            f"{name}: HighBit {top} does not fit {dataset.BitsStored} bits stored of {dataset.get('BitsAllocated')}: "
+            "its pixels may lie elsewhere; export it again"
+        )
     if dataset.PhotometricInterpretation not in _SHOW:
         colours = dataset.PhotometricInterpretation
         raise InputError(f"{name}: photometric interpretation {colours} is not read; export as MONOCHROME2")
@@ -127,16 +134,16 @@ def _show_monochrome(dataset: Dataset, stored: np.ndarray, name: str, dtype: np.
     index = np.subtract(stored, low, dtype=np.intp)  # wide: the span of int16 does not fit int16
     occurs = np.zeros(int(stored.max()) - low + 1, bool)
     occurs[index] = True
-    values = _without_padding(np.flatnonzero(occurs) + low, dataset, stored.dtype)
-    shown = _voi(_modality(values, dataset), dataset, name, dtype)
+    values = _without_padding(np.flatnonzero(occurs) + low, dataset, stored.dtype, name)
+    shown = _voi(_modality(values, dataset, name), dataset, name, dtype)
     table = np.zeros(occurs.size, dtype)  # where padding remains black
     table[values - low] = np.iinfo(dtype).max - shown if dataset.PhotometricInterpretation == "MONOCHROME1" else shown
     return table[index]
 
 
-def _without_padding(values: np.ndarray, dataset: Dataset, kind: np.dtype) -> np.ndarray:
+def _without_padding(values: np.ndarray, dataset: Dataset, kind: np.dtype, name: str) -> np.ndarray:
     """Leave out PixelPaddingValue to PixelPaddingRangeLimit, which are stored values, and either may be the lower."""
-    ends = [_first(dataset, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    ends = [_number(dataset, keyword, name) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
     if ends[0] is None:
         return values
     # As the pixels have it: some writers give -2000 as the unsigned 63536.
@@ -170,11 +177,11 @@ def _luma(colour: np.ndarray, bits: int, dtype: np.dtype) -> np.ndarray:
     return np.array(Image.fromarray(rgb.astype(np.uint8)).convert("L"))
 
 
-def _modality(values: np.ndarray, dataset: Dataset) -> np.ndarray:
+def _modality(values: np.ndarray, dataset: Dataset, name: str) -> np.ndarray:
     if dataset.get("ModalityLUTSequence"):
         return _look_up(values, dataset.ModalityLUTSequence[0], dataset)
-    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
-    return values * float(1 if slope is None else slope) + float(intercept or 0)
+    slope, intercept = (_number(dataset, keyword, name) for keyword in ("RescaleSlope", "RescaleIntercept"))
+    return values * (1.0 if slope is None else slope) + (intercept or 0.0)
 
 
 def _voi(values: np.ndarray, dataset: Dataset, name: str, dtype: np.dtype) -> np.ndarray:
@@ -182,7 +189,7 @@ def _voi(values: np.ndarray, dataset: Dataset, name: str, dtype: np.dtype) -> np
         lut = dataset.VOILUTSequence[0]
         shown = _look_up(values, lut, dataset) / (2 ** lut.LUTDescriptor[2] - 1)
     else:
-        centre, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
+        centre, width = (_number(dataset, keyword, name) for keyword in ("WindowCenter", "WindowWidth"))
         if centre is None or width is None:
             return stretch(values, name, dtype)
         shown = _window(values, centre, width, dataset, name)
@@ -198,11 +205,25 @@ def _look_up(values: np.ndarray, lut: Dataset, dataset: Dataset) -> np.ndarray:
     return entries[(np.rint(values).astype(np.int64) - first).clip(0, len(entries) - 1)]
 
 
-def _first(dataset: Dataset, keyword: str) -> float | None:
-    value = dataset.get(keyword)
-    if isinstance(value, MultiValue):
-        value = value[0] if value else None
-    return None if value in (None, "") else float(value)
+def _number(dataset: Dataset, keyword: str, name: str) -> float | None:
+    """Return the first value of an element on which the pixels depend; None where it has none.
+
+    Raises:
+        InputError: It is no number; without it the picture would be another one.
+    """
+    try:
+        value = dataset.get(keyword)
+        if isinstance(value, MultiValue):
+            value = value[0] if value else None
+        number = None if value in (None, "") else float(value)
+    except Exception as error:  # pydicom raises many kinds, all when the value is first looked at
+        raise InputError(
+            f"{name}: {keyword} is no number ({one_line(error)}), so its grayscale or colour tables cannot be applied; "
+            "correct it or export it again"
+        ) from None
+    if number is not None and not np.isfinite(number):
+        raise InputError(f"{name}: {keyword} is {number}, so its grayscale or colour tables cannot be applied")
+    return number
 
 
 def _window(values: np.ndarray, centre: float, width: float, dataset: Dataset, name: str) -> np.ndarray:

@@ -8,6 +8,7 @@ OTHER = "cannot be read"
 _REASONS = {  # what a message says -> what is written to the output
     r"DICOM with \d+ frames|holds several pictures": "several frames",
     r"lateral view": "a lateral view",
+    r"shows both knees": "both knees",
     r"text is burnt": "burnt-in text",
     r"no pixel spacing": "no pixel spacing",
     r"DICOM without": "pixel data or an element that describes it is missing",

@@ -106,6 +106,9 @@ def _say(folder: Path, record: Record, outcome: Outcome, counts: Counter[str], k
     ):
         if n:
             print(f"WARNING: {n} {words}", file=sys.stderr)
+    if outcome.notes:
+        n = len(outcome.notes)
+        print(f"WARNING: {n} elements cannot be read and are taken for empty, e.g. {outcome.notes[0]}", file=sys.stderr)
     patients = len({row.patient for row in rows})
     print(f"{outcome.made} made, {outcome.there} there already, {len(outcome.failed)} left out")
     print(f"{len(rows)} pictures of {patients} patients, named by the key {key.origin}")

@@ -21,7 +21,7 @@ from koa_lightning.data.prepare.pixels import joints, resample, write_png
 from koa_lightning.data.prepare.record import IMAGES, Record, Row
 from koa_lightning.errors import InputError
 
-VERSION = 2  # raise it when pixels change, so that outputs of before are made again
+VERSION = 3  # raise it when pixels change, so that outputs of before are made again
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Outcome:
         twins: Files with the content of another, which was taken once.
         strangers: Pictures of files that are not in the input (any more).
         removed: Pictures of a run before, of files that are left out now.
+        notes: Elements that could not be read and were taken for empty, with the file's name: for the terminal alone.
         messages: Of the files that were left out, with their names: for the terminal alone.
         failed: The same for the output: the number in the sorted order from 1, the source, the reason.
     """
@@ -65,6 +66,7 @@ class Outcome:
     twins: int = 0
     strangers: int = 0
     removed: int = 0
+    notes: list[str] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
     failed: list[dict[str, int | str]] = field(default_factory=list)
 
@@ -126,6 +128,7 @@ def prepare_files(
                     outcome.there += 1
                 else:
                     outcome.made += _put(read, record, key, settings)
+                    outcome.notes += [f"{note} of {path}" for note in read.header.notes]
                 seen.add(read.source)
                 bar.advance(shown)
         outcome.strangers = sum(row.source not in seen for row in record.rows.values())

@@ -99,9 +99,36 @@ def test_no_dicom_is_left_to_the_decoder():
     assert read_header(b"something", "a.dcm", False) == Header()
 
 
-def test_damaged_header(header, write_dicom, tmp_path):
+def test_an_element_of_another_kind(write_dicom, tmp_path):
     import numpy as np
 
-    data = write_dicom(tmp_path / "b.dcm", np.zeros((9, 9), np.uint8), ImagerPixelSpacing=[0.1, 0.1]).read_bytes()
-    with pytest.raises(InputError, match=r"b\.dcm: damaged DICOM file"):
-        read_header(data.replace(rb"0.1\0.1", rb"0.1\a.1"), "b.dcm", False)
+    held = {"PatientID": "P1", "PixelSpacing": [0.1, 0.12345], "StudyInstanceUID": "1.2"}
+    data = write_dicom(tmp_path / "b.dcm", np.zeros((9, 9), np.uint8), **held).read_bytes()
+    spacing, patient = b"\x28\x00\x30\x00", b"\x10\x00\x20\x00"
+    assert data.count(spacing + b"DS") == data.count(patient + b"LO") == 1
+    found = read_header(data.replace(spacing + b"DS", spacing + b"FD"), "b.dcm", False)  # 12 bytes are no doubles
+    assert (found.patient, found.spacing) == ("P1", None)
+    assert found.notes == (r"PixelSpacing '0.1\0.12345'",)
+    with pytest.raises(InputError, match=r"^b\.dcm: PatientID cannot be read"):
+        read_header(data.replace(patient + b"LO", patient + b"FD"), "b.dcm", False)
+
+
+@pytest.mark.parametrize("keyword", ["ImagerPixelSpacing", "PixelSpacing"])
+@pytest.mark.parametrize(
+    "text", [rb"0,143\0,143 ", rb"0.143\a.143 ", rb"0,143 ", rb"0.143 ", rb"0\0 ", rb"-1\-1 ", rb"mm"]
+)
+def test_a_spacing_that_cannot_be_read_is_empty_and_noted(write_dicom, tmp_path, keyword, text):
+    import numpy as np
+
+    held = {keyword: [0.1000, 0.12345], "PatientID": "P1", "ImageLaterality": "L"}
+    data = write_dicom(tmp_path / "b.dcm", np.zeros((9, 9), np.uint8), **held).read_bytes()
+    assert data.count(rb"0.1\0.12345 ") == 1
+    data = data.replace(rb"0.1\0.12345 ", text.ljust(12))
+    found = read_header(data, "b.dcm", False)
+    assert (found.patient, found.side, found.spacing, found.spacing_from) == ("P1", "L", None, "")
+    assert len(found.notes) == 1
+    assert found.notes[0].startswith(f"{keyword} '")
+    other = "PixelSpacing" if keyword.startswith("Imager") else "ImagerPixelSpacing"
+    spaced = write_dicom(tmp_path / "b.dcm", np.zeros((9, 9), np.uint8), **held, **{other: [0.2, 0.3]}).read_bytes()
+    found = read_header(spaced.replace(rb"0.1\0.12345 ", text.ljust(12)), "b.dcm", False)
+    assert (found.spacing, found.spacing_from) == ((0.2, 0.3), other)

@@ -412,6 +412,41 @@ def test_headers_that_cannot_be_shown(elements, words):
     refuses(saved(dataset(pixels(), **elements)), words)
 
 
+@pytest.mark.parametrize(
+    ("bits", "high", "allocated"), [(12, 15, 16), (12, 13, 16), (10, 15, 16), (8, 15, 16), (12, 7, 16)]
+)
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_pixels_that_lie_in_other_bits_are_refused(bits, high, allocated, photometric):
+    shifted = pixels(high=2**bits) << max(0, high + 1 - bits)
+    ds = dataset(shifted, bits, HighBit=high, PhotometricInterpretation=photometric)
+    refuses(saved(ds), f"HighBit {high} does not fit {bits} bits stored of {allocated}")
+
+
+def test_more_bits_stored_than_allocated_are_refused():
+    refuses(saved(dataset(pixels(high=256, dtype=np.uint8), 12)), "does not fit 12 bits stored of 8")
+
+
+@pytest.mark.parametrize(
+    "keyword", ["RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "NumberOfFrames"]
+)
+@pytest.mark.parametrize("text", [b"7,25", b"much"])
+def test_a_number_that_changes_the_picture_and_cannot_be_read_is_named(keyword, text):
+    ds = dataset(pixels(), RescaleSlope=1, RescaleIntercept=0, WindowCenter=999, WindowWidth=999, NumberOfFrames=1)
+    setattr(ds, keyword, "8765")
+    data = saved(ds)
+    assert data.count(b"8765") == 1
+    refuses(data.replace(b"8765", text), f"{keyword} is no number")
+
+
+@pytest.mark.parametrize("text", [rb"0,143\0,143 ", rb"0.143\x.143 "])
+def test_an_optional_value_that_cannot_be_read_changes_no_pixel(text):
+    ds = dataset(pixels(), PixelSpacing=[0.1, 0.12345])
+    data = saved(ds)
+    assert data.count(rb"0.1\0.12345 ") == 1
+    changed = data.replace(rb"0.1\0.12345 ", text.ljust(12))
+    assert (read_dicom(changed, "knee.dcm") == read_dicom(data, "knee.dcm")).all()
+
+
 def test_oddities_are_not_printed(tmp_path):
     """In a process of its own, as pytest replaces filters of warnings and handlers of logs."""
     ds = dataset(pixels(), PixelData=pixels().tobytes() + bytes(100))

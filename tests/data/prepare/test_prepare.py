@@ -135,6 +135,19 @@ def test_other_settings_are_made_anew_under_the_same_names(films, run):
     assert shapes == [(32, 32)] * 6 + [(64, 43)]
 
 
+def test_a_film_whose_spacing_cannot_be_read_is_made_and_said(write_dicom, tmp_path, run, capsys):
+    file = write_dicom(tmp_path / "in/a.dcm", knee(), 12, PatientID="P1", PixelSpacing=[0.1, 0.12345])
+    file.write_bytes(file.read_bytes().replace(rb"0.1\0.12345 ", rb"0,143\0,143 "))
+    result, out = run(tmp_path / "in")
+    assert (result["exit_code"], result["n_made"]) == (cli.DONE, 1)
+    assert knees_of(out)["spacing_mm"].tolist() == [""]
+    said = capsys.readouterr().err
+    assert f"1 elements cannot be read and are taken for empty, e.g. PixelSpacing '0,143\\0,143' of {file}" in said
+    with pytest.raises(InputError, match="no image that can be taken"):
+        run(tmp_path / "in", "spacing=0.2", out="other")
+    assert "no pixel spacing, so it has no size in mm" in capsys.readouterr().err
+
+
 def test_the_same_content_is_taken_once(films, run, capsys):
     (films / "copy.dcm").write_bytes((films / "P0/L.dcm").read_bytes())
     result, out = run(films)

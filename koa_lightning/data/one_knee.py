@@ -1,0 +1,118 @@
+"""One file to one knee for `predict`: pixels, and patient and side by the DICOM header or by the name."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from koa_lightning.data import sources
+from koa_lightning.data.dicom.header import read_header
+from koa_lightning.data.find_images import check_name
+from koa_lightning.data.images import decode, is_dicom, read_bytes
+from koa_lightning.data.patterns import NamePattern
+from koa_lightning.data.prepare.failures import reason
+from koa_lightning.data.prepare.films import split_film
+from koa_lightning.data.prepare.names import find_key
+from koa_lightning.errors import InputError
+
+# What `prepare` calls its pictures: a hashed patient, the side (U: unknown), a number.
+_PREPARED = re.compile(r"^(?P<patient>[0-9a-f]{16})-(?P<side>[LRU])-\d+\.png$")
+_WIDE = 1.15  # a film of both knees is at least so much wider than high, see `koa_lightning.data.prepare.films`
+
+
+class DicomError(InputError):
+    """A DICOM file that cannot be graded; the message may quote its header, and so is for the terminal alone.
+
+    Attributes:
+        reason: The same in words of our own, for files.
+    """
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.reason = f"{name}: {reason(message, name)}"
+
+
+@dataclass(frozen=True)
+class OneKnee:
+    """A file: its pixels (uint8 H x W), its patient (of a DICOM file hashed) and its side, empty where unknown."""
+
+    image: np.ndarray
+    patient: str
+    side: str
+
+
+@dataclass
+class Reader:
+    """Reads files as `prepare` does, and refuses those that are not of one knee.
+
+    Attributes:
+        pattern: How the files that the model was trained on are named; None where names tell nothing.
+        side: Of all files, where it was typed.
+        films: `auto` refuses films of both knees; `never` takes every picture for one knee.
+        key_file: The secret behind the names of patients, see `koa_lightning.data.prepare.names.find_key`.
+        output: Where predictions go, which must not hold the key.
+        said: How many files there are something to say of.
+    """
+
+    pattern: NamePattern | None
+    side: str
+    films: str
+    key_file: str | None
+    output: Path
+    said: Counter[str] = field(default_factory=Counter)
+
+    def read(self, path: Path) -> OneKnee:
+        """Read a file.
+
+        Raises:
+            InputError: It cannot be read, or shows both knees.
+            DicomError: The same of a DICOM file, also for a lateral view.
+        """
+        check_name(path)
+        data, name = read_bytes(path), str(path)
+        if not is_dicom(data, name):
+            patient, side = self._named(path)
+            return OneKnee(self._one(np.asarray(decode(data, name)), name, ""), patient, self.side or side)
+        try:
+            return self._of_dicom(path, data)
+        except InputError as error:
+            raise DicomError(str(error), name) from error
+
+    def warnings(self) -> list[str]:
+        """Return a line for each kind of thing that has to be said of the files read so far."""
+        return [f"{n} of the DICOM files {words}" for words, n in self.said.items()]
+
+    def _of_dicom(self, path: Path, data: bytes) -> OneKnee:
+        header = read_header(data, str(path), burnt_in=True)
+        patient, side = self._named(path)
+        if header.burnt_in:
+            self.said[
+                "say that text is burnt in, which may be a name: look at their overlays before you pass them on"
+            ] += 1
+        if side and header.side and side != header.side:
+            self.said["have another side in their names than in their headers; that of the header was taken"] += 1
+        if header.patient:
+            patient = find_key(self.key_file, self.output).patient(header.patient)
+        image = self._one(np.asarray(decode(data, str(path))), str(path), header.side, header.orientation)
+        return OneKnee(image, patient, self.side or header.side or side)
+
+    def _named(self, path: Path) -> tuple[str, str]:
+        if match := _PREPARED.match(path.name):
+            return match["patient"], match["side"].replace("U", "")
+        return sources.named(str(path), self.pattern)
+
+    def _one(self, image: np.ndarray, name: str, side: str, orientation: str = "") -> np.ndarray:
+        """Return a picture of one knee, or refuse that of two: a side in the header means one, as for `prepare`."""
+        if side or self.films == "never" or image.shape[1] < _WIDE * image.shape[0]:
+            return image
+
+        if len(split_film(image, split=self.films, orientation=orientation)) == 1:
+            return image
+        raise InputError(
+            f"{name}: shows both knees, and gets no single grade; type python -m koa_lightning.prepare input=FOLDER "
+            "output=OTHER, and predict with input=OTHER (or films=never, where it is one knee)"
+        )
