@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from omegaconf import ListConfig
 
 from koa_lightning.config.overrides import quote, unquote
+from koa_lightning.config.places import read_json, user_path
 from koa_lightning.errors import InputError
 
 Fetch = Callable[[str], list[Path]]
@@ -62,7 +62,7 @@ def _listed(text: str) -> list[str]:
 def _files(item: str, fetch: Fetch) -> list[Path]:
     if item.startswith(ADDRESSES):
         return fetch(item)
-    path = Path(item).expanduser()
+    path = user_path(item)
     if path.is_dir() and (path / _CROSS_VALIDATION).is_file():
         return of_folds(path)
     if path.exists() or not glob.has_magic(item):
@@ -75,14 +75,9 @@ def _files(item: str, fetch: Fetch) -> list[Path]:
 
 def of_folds(folder: Path) -> list[Path]:
     """Return the best checkpoint of each fold of a finished cross-validation."""
-    try:
-        n_folds = json.loads((folder / _CROSS_VALIDATION).read_text())["settings"]["data.folds"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        n_folds = None
-    if type(n_folds) is not int or not 2 <= n_folds <= _MOST_FOLDS:
-        raise InputError(
-            f"ckpt={folder}: its {_CROSS_VALIDATION} does not say data.folds; it may be damaged, name the checkpoints"
-        )
+    n_folds = read_json(folder / _CROSS_VALIDATION, ("settings",))["settings"].get("data.folds")
+    if not isinstance(n_folds, int):
+        raise InputError(f"{folder / _CROSS_VALIDATION}: does not say how many folds there are; give another folder")
     files = [folder / f"fold_{fold}" / BEST for fold in range(n_folds)]
     missing = [file for file in files if not file.is_file()]
     if missing:

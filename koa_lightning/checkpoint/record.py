@@ -17,6 +17,7 @@ from koa_lightning import __version__
 from koa_lightning.checkpoint import fitted, validation
 from koa_lightning.config.addresses import without_passwords
 from koa_lightning.config.compose import choices_of, compose, plain, validate, without_targets
+from koa_lightning.config.places import user_path
 from koa_lightning.data.cache import Preprocessing
 from koa_lightning.data.manifest import GRADE_NAMES
 from koa_lightning.errors import InputError
@@ -188,7 +189,7 @@ def read(path: str | Path) -> Checkpoint:
     Raises:
         InputError: It is missing, truncated, of another program, or holds a pickled object.
     """
-    file = Path(path).expanduser()
+    file = user_path(path)
     if not file.is_file():
         raise InputError(
             f"ckpt={path}: " + ("is a folder; name the file" if file.is_dir() else "there is no such file")

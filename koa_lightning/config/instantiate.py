@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -22,7 +24,7 @@ def made(node: Any, key: str, **more: Any) -> Any:
         InputError: It cannot be made with these settings.
     """
     try:
-        return instantiate(node, **more)
+        return _checked(instantiate(node, **more), key)
     except InstantiationException as error:
         cause = error.__cause__
         # Lightning's own error, by name: importing it here would make every command pay for Lightning
@@ -31,3 +33,13 @@ def made(node: Any, key: str, **more: Any) -> Any:
             reason = str(cause or error).strip().splitlines()[0]
             raise InputError(f"{key}: {reason}; see conf/{key.split('.')[0]}/ for what it takes") from error
         raise
+
+
+def _checked(found: Any, key: str) -> Any:
+    """Return what was made; of a function to be called later, once its settings are some that it takes."""
+    if isinstance(found, functools.partial):
+        try:
+            inspect.signature(found.func).bind_partial(*found.args, **found.keywords)
+        except TypeError as error:
+            raise InputError(f"{key}: {error}; see conf/{key.split('.')[0]}/ for what it takes") from None
+    return found

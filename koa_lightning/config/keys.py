@@ -5,15 +5,13 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from koa_lightning.config import overrides
-from koa_lightning.config.compose import choices_of, config_dir, keys, nearest
+from koa_lightning.config import key_help, overrides, schema
+from koa_lightning.config.compose import choices_of, config_dir, groups, keys, nearest
 from koa_lightning.errors import InputError
-
-# Below these everyone may add entries; below a `_target_` too, as what is made refuses those that it does not take.
-_FREE = ("callbacks", "edges", "sweep.pruner", "sweep.space", "tracking.tags")
 
 
 def check(cfg: DictConfig, config_name: str, typed: Sequence[str] = (), folders: Sequence[str] = ()) -> None:
@@ -28,6 +26,7 @@ def check(cfg: DictConfig, config_name: str, typed: Sequence[str] = (), folders:
     Raises:
         InputError: Naming the key.
     """
+    _check_data_name(cfg, typed)
     known = set(known_keys(config_name))
     wrong = next((name for name in _fixed(cfg) if name not in known), None)
     if wrong is None:
@@ -41,6 +40,16 @@ def check(cfg: DictConfig, config_name: str, typed: Sequence[str] = (), folders:
     raise InputError(unknown(wrong, config_name))
 
 
+def _check_data_name(cfg: DictConfig, typed: Sequence[str]) -> None:
+    """Stop where the name of the data is typed, by which a checkpoint finds its data again."""
+    item = next((item for item in typed if overrides.key(item) == "data.name"), None)
+    source = str(OmegaConf.select(cfg, "data.source._target_")).rsplit(".", 1)[-1]
+    if item is not None and overrides.value(item) != source:
+        known = choices_of("data")
+        hint = nearest(overrides.value(item), known)
+        raise InputError(f"{item}: the data is {source}{hint}; for another, type data= one of: {', '.join(known)}")
+
+
 def check_choices(typed: Sequence[str]) -> None:
     """Stop where a group is typed with nothing, or with the file of what its choices share.
 
@@ -52,25 +61,35 @@ def check_choices(typed: Sequence[str]) -> None:
     """
     for item in typed:
         group, choice = overrides.key(item), overrides.value(item)
-        none = item.startswith("~") or choice in ("", "null") or choice.startswith("_")
-        if none and group and (config_dir() / group).is_dir():
+        empty = "=" in item and (choice in ("", "null") or choice.startswith("_"))
+        none = empty or item.startswith("~")  # a word alone is no override: it may be the name of a folder
+        if none and group in groups():
             raise InputError(
                 f"{item}: one of its choices is needed ({group} is one of: {', '.join(choices_of(group))})"
             )
 
 
 def help_text(config_name: str) -> str:
-    """Return what `--help` prints: the text in the config, with the groups and their choices.
+    """Return what `--help` prints: the text in the config, the groups with their choices, and what each key may be.
 
     Hydra's own way looks through every config, which takes longer than a start may.
 
     Args:
         config_name: The primary config, e.g. `train`.
     """
-    text = str(OmegaConf.load(config_dir() / f"{config_name}.yaml").hydra.help.template)
-    groups = [path for path in sorted(config_dir().rglob("*")) if path.is_dir() and not path.name.startswith("_")]
-    names = [path.relative_to(config_dir()).as_posix() for path in groups]
-    return text.replace("$GROUPS", "\n".join(f"{name}: {', '.join(choices_of(name))}" for name in names))
+    text = str(_loaded(config_name).hydra.help.template)
+    text = text.replace("$GROUPS", "\n".join(f"{name}: {', '.join(choices_of(name))}" for name in groups()))
+    of_each = key_help.lines(_files(config_name), config_name)
+    return "\n".join([text.rstrip("\n"), "", "== What each key may be ==", *of_each])
+
+
+def _files(config_name: str) -> Iterator[tuple[Path, str]]:
+    """Yield the YAML files of a config, and what stands before their keys: its own, then those of its groups."""
+    built_on, chosen = _defaults(config_name)
+    yield from ((config_dir() / f"{name}.yaml", "") for name in (config_name, *built_on))
+    for group in chosen:
+        if group != "experiment":
+            yield from ((file, f"{group}.") for file in sorted((config_dir() / group).glob("*.yaml")))
 
 
 @functools.cache
@@ -80,10 +99,10 @@ def known_keys(config_name: str) -> list[str]:
     Args:
         config_name: The primary config, e.g. `train`.
     """
-    built_on, groups = _defaults(config_name)
+    built_on, chosen = _defaults(config_name)
     own = [key for name in (config_name, *built_on) for key in _keys_of(name) if key.split(".")[0] != "hydra"]
-    chosen = [f"{group}.{key}" for group in groups if group != "experiment" for key in _of_group(group)]
-    return list(dict.fromkeys([*groups, *own, *chosen]))
+    of_groups = [f"{group}.{key}" for group in chosen if group != "experiment" for key in _of_group(group)]
+    return list(dict.fromkeys([*chosen, *own, *of_groups]))
 
 
 def unknown(key: str, config_name: str) -> str:
@@ -102,6 +121,8 @@ def unknown(key: str, config_name: str) -> str:
     if holders:
         return f"{key}: only {group}={' or '.join(holders)} has it; type {group}=... too"
     of_choices = {f"{group}.{name}" for name in _of_group(group)} if rest else set()
+    if key in of_choices:  # all choices have it, so none is chosen
+        return f"{key}: no {group} is chosen; type {group}=... too ({group} is one of: {', '.join(choices_of(group))})"
     hint = nearest(key, [*sorted(of_choices), *known_keys(config_name)])
     return f"{key}: no such key in the configuration{hint} (all keys: add --cfg job)"
 
@@ -137,7 +158,12 @@ def _fixed(node: DictConfig, prefix: str = "") -> Iterator[str]:
         if name.startswith("_"):
             continue
         yield key
-        if isinstance(child, DictConfig) and key not in _FREE and not child._is_none() and "_target_" not in child:
+        if (
+            isinstance(child, DictConfig)
+            and key not in schema.FREE
+            and not child._is_none()
+            and "_target_" not in child
+        ):
             yield from _fixed(child, f"{key}.")
 
 
@@ -147,19 +173,24 @@ def _of_group(group: str) -> Iterator[str]:
 
 
 @functools.cache
+@functools.cache
+def _loaded(name: str) -> DictConfig | ListConfig:
+    return OmegaConf.load(config_dir() / f"{name}.yaml")
+
+
 def _keys_of(name: str) -> list[str]:
     """Return the keys of one file of the configs."""
-    content = OmegaConf.to_container(OmegaConf.load(config_dir() / f"{name}.yaml"), resolve=False)
+    content = OmegaConf.to_container(_loaded(name), resolve=False)
     return [key for key in keys(content) if key != "defaults"]
 
 
 def _defaults(config_name: str) -> tuple[list[str], list[str]]:
     """Return the configs that one builds on, and the groups of all of them."""
-    defaults = OmegaConf.load(config_dir() / f"{config_name}.yaml").defaults
+    defaults = _loaded(config_name).defaults
     chosen = [str(key) for entry in defaults if isinstance(entry, Mapping) for key in entry]
     built_on = [entry for entry in defaults if isinstance(entry, str) and entry != "_self_"]
-    groups = [key for key in chosen if not key.startswith("override ")]
+    of_all = [key for key in chosen if not key.startswith("override ")]
     for name in list(built_on):
         more, of_it = _defaults(name)
-        built_on, groups = [*built_on, *more], [*groups, *of_it]
-    return built_on, groups
+        built_on, of_all = [*built_on, *more], [*of_all, *of_it]
+    return built_on, of_all

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -23,6 +24,7 @@ from koa_lightning.config import run_folder as resume
 from koa_lightning.config.allocator import tune_allocator
 from koa_lightning.config.commands import COMMANDS
 from koa_lightning.config.compose import compose, config_dir, validate
+from koa_lightning.config.places import yaml_fault
 from koa_lightning.errors import InputError
 
 DONE, PARTLY, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -37,6 +39,12 @@ _DISK = {
     errno.ENOTDIR: "a part of this path is no folder",
     errno.EISDIR: "is a folder, not a file",
     errno.ENAMETOOLONG: "the name is too long",
+    errno.EFBIG: "the file would be larger than the disk or the limit (ulimit -f) allows",
+    errno.EIO: "the disk or network drive fails",
+    errno.ESTALE: "the network drive has lost it",
+    errno.EMFILE: "this program has as many files open as the limit (ulimit -n) allows",
+    errno.ENFILE: "this machine has as many files open as it can",
+    errno.ENOMEM: "no memory left",
 }
 # What the start of a run leaves in its folder before anything is made.
 _RECORDS = {".hydra", ".lock", "checkpoints", "manifest.parquet", "manifest.part", "multirun.yaml"}
@@ -84,9 +92,10 @@ def start(config_name: str, function: str, before: Callable[[list[str]], list[st
             print(keys.help_text(config_name))
             sys.exit(DONE)
         overrides.check_places(rest)
+        rest = overrides.at_home(rest)
         keys.check_choices(rest)
         if "-m" in flags or "--multirun" in flags:
-            rest, sweep = _name_sweep(rest, config_name)
+            rest, sweep = _name_sweep(overrides.quote_unreadable(rest), config_name)
         elif searched := next((item for item in rest if overrides.key(item) == "sweep"), None):
             raise InputError(f"{searched}: a sweep has many runs; type -m too")
         else:
@@ -103,6 +112,10 @@ def start(config_name: str, function: str, before: Callable[[list[str]], list[st
         codes.append(PARTLY)
     except Exception as exception:
         line = one_line(exception, config_name)
+        if line is None and isinstance(exception, UnicodeDecodeError) and not composed:
+            line = f"a file of --config-dir is not UTF-8 ({exception}); save it as UTF-8"
+        if line is None and isinstance(exception, RecursionError) and not composed:
+            line = "a file of --config-dir, or an override, is nested too deeply to be read; make it flatter"
         if line is None and isinstance(exception, ValueError) and not composed:
             line = f"an override cannot be read: {exception}"  # e.g. `=3`
         if line is None:
@@ -152,7 +165,7 @@ def _run_job(cfg: DictConfig, function: str, config_name: str) -> tuple[int, flo
         keys.check(cfg, config_name, HydraConfig.get().overrides.task, own)
         with open_dict(cfg):
             cfg.out = str(run_folder)  # in a sweep every job has its own folder
-        validate(cfg)
+        validate(cfg, config_name)
         result: dict[str, Any] = _function(function)(cfg) or {}
     except KeyboardInterrupt:
         _remove_if_empty(run_folder)
@@ -181,9 +194,13 @@ def one_line(exception: BaseException, config_name: str = "train") -> str | None
     while link is not None:  # Hydra wraps what an object's constructor raises
         if isinstance(link, InputError):
             return str(link)
-        if isinstance(link, OSError) and link.errno in _DISK:
-            where = link.filename or "a file that was to be written"
-            return f"{where}: {_DISK[link.errno]}; put it right, or name another folder by out=FOLDER"
+        if isinstance(link, OSError) and not isinstance(link, HydraException):
+            where = f"{link.filename or 'a file or an address'}"
+            reason = _DISK.get(link.errno or 0) or link.strerror or str(link) or type(link).__name__
+            return f"{where}: {reason}; put it right, or name another folder by out=FOLDER"
+        if isinstance(link, yaml.YAMLError):
+            file = getattr(getattr(link, "problem_mark", None), "name", "a YAML file")
+            return f"{file}: {yaml_fault(link)}; put it right"
         link = link.__cause__
     if isinstance(exception, HydraException):
         cause = f"{exception}\n{exception.__cause__ or ''}"

@@ -1,4 +1,4 @@
-"""The command line before Hydra reads it: flags first, paths in quotes. No heavy imports here."""
+"""The command line before Hydra reads it: flags first, texts in quotes. No heavy imports here."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from collections.abc import Sequence
 
 from hydra._internal.utils import get_args_parser
 
+from koa_lightning.config import schema
+from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
 
-# What names a file, a folder or an address is taken as it was typed, whatever characters are in it.
-_LITERAL = (
-    "ckpt", "input", "out", "data.root", "data.table", "data.split_table", "data.cache_dir", "model.weights", "oof",
-    "tracking.uri", "audit", "output", "grades", "key_file", "table", "thresholds", "first", "second", "run",
-    "search", "sweep_run", "database", "folder", "storage", "best",
-)  # fmt: skip
+# A text is taken as it was typed, whatever characters are in it.
+_LITERAL, _PLACES = schema.texts(), schema.places()
 
 
 def sort_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -69,13 +67,30 @@ def check_places(overrides: Sequence[str]) -> None:
     """
     for item in overrides:
         name, typed = key(item), value(item).strip()
-        if name in _LITERAL and "=" in item and (not typed or (name == "out" and typed == "null")):
-            raise InputError(f"{item}: names nothing; type {name}=... with a name, or leave it away")
+        if name in _PLACES and "=" in item and (not typed or (name == "out" and typed == "null")):
+            raise InputError(f"{item}: names nothing; type {name}=... with a name, or omit it")
+
+
+def at_home(overrides: Sequence[str]) -> list[str]:
+    """Return overrides whose run folder stands in full where it begins with `~`: a shell expands none after `out=`.
+
+    Raises:
+        InputError: There is no such user.
+    """
+    return [
+        f"out={quote(str(user_path(value(item))))}" if key(item) == "out" and value(item).startswith("~") else item
+        for item in overrides
+    ]
 
 
 def quote_paths(overrides: Sequence[str]) -> list[str]:
-    """Put the values that name files, folders and addresses in quotes."""
+    """Put the values that are texts, e.g. files, folders and addresses, in quotes."""
     return [_quoted(item) for item in overrides]
+
+
+def quote_unreadable(overrides: Sequence[str]) -> list[str]:
+    """Put the texts of a sweep in quotes that Hydra could not read; a comma outside of brackets still parts choices."""
+    return [_quoted_choices(item) for item in overrides]
 
 
 def as_typed(override: str) -> str:
@@ -87,6 +102,41 @@ def _quoted(override: str) -> str:
     typed = override.partition("=")[2]
     as_it_is = not typed or typed in ("null", "???") or _is_quoted(typed) or "${" in typed
     return override if as_it_is or key(override) not in _LITERAL else f"{override.partition('=')[0]}={quote(typed)}"
+
+
+def _quoted_choices(override: str) -> str:
+    typed = override.partition("=")[2]
+    if key(override) not in _LITERAL or not typed or "${" in typed or _is_read(override):
+        return override
+    parts = [part if _is_quoted(part) else quote(part) for part in _choices(typed)]
+    return f"{override.partition('=')[0]}={','.join(parts)}"
+
+
+def _is_read(override: str) -> bool:
+    """Tell whether Hydra reads an override, and as a text: not a number, nor true or false."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        found = OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return found.is_sweep_override() or not isinstance(found.value(), int | float)
+
+
+def _choices(text: str) -> list[str]:
+    """Return the parts of a text between the commas that are in no brackets and no quotes."""
+    parts, depth, quoted = [""], 0, ""
+    for letter in text:
+        if letter in "'\"" and quoted in ("", letter):
+            quoted = "" if quoted else letter
+        if not quoted:
+            depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and not quoted and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
 
 
 def _is_quoted(text: str) -> bool:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from koa_lightning.config import recorded_overrides, trusted
 from koa_lightning.config.compose import plain, without_targets
 from koa_lightning.config.overrides import as_typed, key, names_store, quote, value
+from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
 
 DONE_FILE = "done.json"
@@ -103,12 +104,12 @@ def find(ckpt: str, out: str | None = None) -> Path:
         InputError: There is none.
     """
     if ckpt != "last":
-        path = Path(ckpt).expanduser()
+        path = user_path(ckpt)
         if not path.is_file():
             raise InputError(f"ckpt={ckpt}: there is no such file; ckpt=last takes the newest unfinished run")
         return path.absolute()
     if out is not None:
-        path = Path(out).expanduser() / "checkpoints" / "last.ckpt"
+        path = user_path(out) / "checkpoints" / "last.ckpt"
         if not path.is_file():
             raise InputError(f"ckpt=last: {path} is not there; nothing to resume")
         return path.absolute()

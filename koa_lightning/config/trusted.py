@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from koa_lightning.config.addresses import public
+from koa_lightning.config.places import user_path
+from koa_lightning.errors import InputError
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 _SQLITE = "sqlite:///"
@@ -69,7 +70,7 @@ def is_local_store(named: Any) -> bool:
     if not text or text.startswith("//"):  # `//server/share` is another machine on some systems
         return False
     try:
-        file = Path(text).expanduser().absolute()
+        file = user_path(text).absolute()
         if not file.is_file():
             return False
         connection = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=10)
@@ -77,7 +78,7 @@ def is_local_store(named: Any) -> bool:
             rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         finally:
             connection.close()
-    except (sqlite3.Error, OSError, RuntimeError, ValueError):  # no database, no permission, no such user, a bad name
+    except (sqlite3.Error, OSError, InputError, ValueError):  # no database, no permission, no such user, a bad name
         return False
     return {row[0] for row in rows} >= _TABLES
 

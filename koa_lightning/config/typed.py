@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from koa_lightning.config import overrides
 from koa_lightning.config.compose import compose, plain
+from koa_lightning.config.places import user_path
 from koa_lightning.config.run_folder import flat
 from koa_lightning.errors import InputError
 
@@ -90,7 +91,7 @@ def name_places(cfg: DictConfig) -> None:
     """Write relative paths of the data in full, so that the checkpoint can be evaluated from any folder."""
     for key in ("root", "table", "split_table"):
         if cfg.data.get(key):
-            cfg.data[key] = str(Path(cfg.data[key]).expanduser().absolute())
+            cfg.data[key] = str(user_path(cfg.data[key]).absolute())
     scheme, slashes, file = str(cfg.tracking.get("uri") or "").partition("sqlite:///")
     if slashes and not scheme:
-        cfg.tracking.uri = f"{slashes}{Path(file).absolute()}"
+        cfg.tracking.uri = f"{slashes}{user_path(file).absolute()}"

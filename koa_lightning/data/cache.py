@@ -149,8 +149,8 @@ def _open(final: Path, shape: tuple[int, int, int], paths: Sequence[str]) -> _Op
         repaired = [int(row) for row in record["repaired"]]
     except FileNotFoundError:
         return None
-    except (ValueError, EOFError, KeyError, TypeError):  # shorter than it says: copied in part, or a disk that failed
-        return None
+    except (ValueError, EOFError, KeyError, TypeError, RecursionError):
+        return None  # shorter than it says: copied in part, or a disk that failed
     if images.shape != shape or images.dtype != np.uint8 or not len(pixels) == len(shapes) == shape[0]:
         return None
     faults = {row: _fault(paths[row]) for row in rows}

@@ -14,6 +14,7 @@ import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader
 
+from koa_lightning.config.places import user_path
 from koa_lightning.data import manifest as mf
 from koa_lightning.data import split_table as st
 from koa_lightning.data import splits
@@ -83,7 +84,7 @@ class KneeDataModule(L.LightningDataModule):
         self.split, self.val_fraction, self.test_fraction = split, val_fraction, test_fraction
         self.split_table, self.base = split_table, base
         self.split_seed, self.folds, self.fold = split_seed, folds, fold
-        self.cache_dir = Path(cache_dir).expanduser() if cache_dir else None
+        self.cache_dir = user_path(cache_dir) if cache_dir else None
         self.on_unreadable, self.allow_leakage = on_unreadable, allow_leakage
         self.datasets: dict[str, KneeDataset] = {}
         self.tables: dict[str, pd.DataFrame] = {}

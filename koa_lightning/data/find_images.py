@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
+from koa_lightning.config.places import user_path
 from koa_lightning.data.gray import input_errors
 from koa_lightning.data.images import is_dicom
 from koa_lightning.errors import InputError
@@ -65,7 +66,7 @@ def find_images(where: str, without: Path | None = None) -> list[Path]:
     Raises:
         InputError: Nothing is found, or a folder cannot be read.
     """
-    path = Path(where).expanduser()
+    path = user_path(where)
     if path.is_file():
         return [path]
     skipped: set[Path] = set()

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype
 
+from koa_lightning.config.places import user_path
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.find_images import SUFFIXES, check_name, is_system, refuse_unreadable, say_skipped
 from koa_lightning.data.patients import implausible
@@ -30,7 +31,7 @@ _GRADES = tuple(str(grade) for grade in mf.GRADES)
 def _folder(root: str | None, key: str) -> Path:
     if not root:
         raise InputError(f"{key} must be given; type {key}=FOLDER")
-    folder = Path(root).expanduser()
+    folder = user_path(root)
     if not folder.is_dir():
         raise InputError(f"{key}={root}: " + ("is not a folder" if folder.exists() else "there is no such folder"))
     if not os.access(folder, os.R_OK | os.X_OK):
@@ -236,7 +237,7 @@ def table(table: str | None, root: str | None = None) -> pd.DataFrame:
     """
     if not table:
         raise InputError("data.table must be given; type data.table=FILE.csv")
-    file = Path(table).expanduser()
+    file = user_path(table)
     if not file.is_file():
         raise InputError(f"data.table={table}: there is no such file")
     where = f"data.table={table}"
@@ -251,7 +252,7 @@ def table(table: str | None, root: str | None = None) -> pd.DataFrame:
             rows[column] = rows[column].astype("str").fillna("").str.strip()
     for column in ("path", "patient"):
         _refuse(rows, column, where, rows[column] == "" if column in rows else None, "is empty")
-    base = Path(root).expanduser() if root else file.parent
+    base = user_path(root) if root else file.parent
     rows["path"] = [on_disk(base, path) for path in rows["path"]]
     given = rows["grade"].astype("str") if is_bool_dtype(rows["grade"]) else rows["grade"]  # True is no grade
     grades = pd.to_numeric(given, errors="coerce")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from koa_lightning.config.places import user_path
 from koa_lightning.data import split_table, splits
 
 
@@ -70,5 +71,5 @@ def base_folder(root: str | None, table: str | None) -> Path | None:
         table: `data.table`.
     """
     if root:
-        return Path(root).expanduser()
-    return Path(table).expanduser().parent if table else None
+        return user_path(root)
+    return user_path(table).parent if table else None

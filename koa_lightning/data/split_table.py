@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from koa_lightning.config.places import user_path
 from koa_lightning.data import manifest as mf
 from koa_lightning.data import splits
 from koa_lightning.data.user_tables import comparable
@@ -78,7 +79,7 @@ def read(path: str | None) -> SplitTable:
     """
     if not path:
         raise InputError("data.split_table must be given with data.split=table; type data.split_table=FILE.csv")
-    file, where = Path(path).expanduser(), f"data.split_table={path}"
+    file, where = user_path(path), f"data.split_table={path}"
     try:
         first, _, text = file.read_text(encoding="utf-8").partition("\n")  # line ends become \n, whoever copied it
     except FileNotFoundError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from koa_lightning.config.places import user_path
+
 _TABLES = ("predictions", "subgroups", "readers", "ensemble", "explanations")
 _MEASURES = ("metrics", "intervals", "thresholds", "calibration", "conformal", "abstention", "inputs", "evaluation")
 _METHODS = ("cam", "gradcam", "gradcam++", "layercam", "eigencam", "scorecam", "ablationcam")
@@ -32,7 +34,7 @@ def remove(folder: Path, *given: str | None) -> None:
         folder: Of the evaluation that begins to write.
         given: Files, or folders of files, that it reads (thresholds, a table); where they lie among these, they stay.
     """
-    read = {Path(each).expanduser().resolve() for each in given if each}
+    read = {user_path(each).resolve() for each in given if each}
     read |= {each / name for each in read for name in ("thresholds.json", "predictions.csv", "predictions.parquet")}
     for file in [file for name in NAMES for file in folder.glob(name)]:
         if file.is_file() and file.resolve() not in read:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from koa_lightning import DISCLAIMER
 from koa_lightning.config.compose import validate
+from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation import results as measured
 from koa_lightning.evaluation.evaluate import evaluate
@@ -58,7 +59,7 @@ def _made(cfg: DictConfig) -> Path | None:
         return None
     if OmegaConf.is_missing(cfg, "ckpt"):
         raise InputError("ckpt: must be given; type ckpt=FOLDER of eval or cross_validate, ckpt=FILE, or table=FILE")
-    folder = Path(str(cfg.ckpt)).expanduser()
+    folder = user_path(str(cfg.ckpt))
     if not folder.is_dir():
         return None
     if not any((folder / f"predictions.{kind}").is_file() for kind in ("parquet", "csv")):

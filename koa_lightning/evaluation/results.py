@@ -13,12 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from koa_lightning import DISCLAIMER
+from koa_lightning.config.places import user_path
 from koa_lightning.data.manifest import n_patients
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation import files as results
+from koa_lightning.metrics import constant, readers, subgroups, thresholds
 from koa_lightning.metrics import intervals as iv
-from koa_lightning.metrics import readers, subgroups, thresholds
 from koa_lightning.metrics.grade_metrics import measure as measure_grades
+from koa_lightning.metrics.graded import of_table
 from koa_lightning.metrics.intervals import Interval
 from koa_lightning.metrics.predictions import PROBABILITIES, known
 from koa_lightning.metrics.weighted import is_of_grade
@@ -64,7 +66,7 @@ def check(cfg: DictConfig, table: pd.DataFrame) -> None:
         known = table.assign(grade=table["grade"].astype("Int64").mask(table["grade"] < 0))
         thresholds.read(cfg.thresholds, known)
     if cfg.audit:
-        report_data.read_audit(Path(cfg.audit).expanduser())
+        report_data.read_audit(user_path(cfg.audit))
 
 
 def names(value: Any) -> list[str]:
@@ -108,6 +110,9 @@ def measure(cfg: DictConfig, table: pd.DataFrame, folder: Path, recorded: Mappin
     if cfg.split == "val" and cfg.table is None:
         files.append(_write(folder / "thresholds.json", thresholds.tune(table)))
         remarks.append(f"thresholds tuned on this part, for others: thresholds={files[-1]}")
+    knees = of_table(table)
+    if line := constant.no_better(knees.grade, knees.argmax):
+        remarks.append(line)
     for name, rows in (("subgroups", by_group), ("readers", agreement)):
         if len(rows.columns):
             files += _write_table(rows, folder, name)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from koa_lightning.config.places import read_json
 from koa_lightning.data.preprocessing import Preprocessing
 from koa_lightning.models.net import KneeNet
 
@@ -34,7 +35,7 @@ class Stages:
         self.done: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         if file is not None and file.is_file():
-            kept = json.loads(file.read_text())
+            kept = read_json(file, ("key", "done", "seconds"), "remove it, and the tests begin anew")
             if kept["key"] == key:
                 self.done, self.seconds = kept["done"], kept["seconds"]
                 tell(f"going on with {file}: {', '.join(self.done)} done")

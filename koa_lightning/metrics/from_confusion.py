@@ -2,7 +2,8 @@
 
 Every function takes counts (... x K x K, rows truth, columns prediction, any number type) and returns
 float64 of the leading shape, so that a thousand bootstrap matrices cost one call. A metric that the counts
-leave undefined (no knee at all, one grade only) is NaN, never 0.
+leave undefined (no knee at all, one grade only) is NaN, never 0. Of a grade that no knee truly has,
+recall, precision and F1 are all undefined: nothing can be said of how it is graded.
 """
 
 import torch
@@ -54,24 +55,24 @@ def precision_per_grade(confusion: Tensor) -> Tensor:
         confusion: Counts, ... x K x K, rows truth, columns prediction.
 
     Returns:
-        Shape ... x K, in [0, 1], NaN for a grade that is never predicted.
+        Shape ... x K, in [0, 1], NaN for a grade that is never predicted, or does not occur in the truth.
     """
     counts = confusion.double()
-    return _diagonal(counts) / counts.sum(-2)
+    return _where_true(_diagonal(counts) / counts.sum(-2), counts)
 
 
 def f1_per_grade(confusion: Tensor) -> Tensor:
-    """F1 of each grade against the rest; 0 for a grade that does not occur (scikit-learn's zero_division=0).
+    """F1 of each grade against the rest.
 
     Args:
         confusion: Counts, ... x K x K, rows truth, columns prediction.
 
     Returns:
-        Shape ... x K, in [0, 1].
+        Shape ... x K, in [0, 1], NaN for a grade that does not occur in the truth.
     """
     counts = confusion.double()
     occurrences = counts.sum(-1) + counts.sum(-2)  # 2 TP + FN + FP
-    return torch.where(occurrences > 0, 2 * _diagonal(counts) / occurrences, torch.zeros_like(occurrences))
+    return _where_true(2 * _diagonal(counts) / occurrences, counts)
 
 
 def f1_macro(confusion: Tensor) -> Tensor:
@@ -83,7 +84,7 @@ def f1_macro(confusion: Tensor) -> Tensor:
     Returns:
         Shape ..., in [0, 1], NaN without any knee.
     """
-    return _macro(f1_per_grade(confusion), confusion)
+    return _macro(f1_per_grade(confusion).nan_to_num(0), confusion)
 
 
 def precision_macro(confusion: Tensor) -> Tensor:
@@ -160,6 +161,11 @@ def _macro(per_grade: Tensor, confusion: Tensor) -> Tensor:
     """Mean over the grades that occur in truth or prediction; the others must be 0."""
     occurs = (confusion.sum(-1) + confusion.sum(-2)) > 0
     return per_grade.sum(-1) / occurs.sum(-1)
+
+
+def _where_true(per_grade: Tensor, counts: Tensor) -> Tensor:
+    """Return values of grades, NaN for one that does not occur in the truth."""
+    return per_grade.masked_fill(counts.sum(-1) == 0, torch.nan)
 
 
 def _diagonal(counts: Tensor) -> Tensor:

@@ -71,7 +71,8 @@ class GradeMetrics(nn.Module):
         """All metrics of what was taken in since the last reset.
 
         Returns:
-            Name to scalar, float32 on the CPU; NaN where undefined, as auroc_oa of a single class.
+            Name to scalar, float32 on the CPU; NaN where undefined, as auroc_oa of a single class, or F1 of a grade
+            that no knee has.
 
         Raises:
             InputError: No knee was taken in.

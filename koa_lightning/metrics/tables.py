@@ -9,6 +9,7 @@ from typing import NoReturn
 import numpy as np
 import pandas as pd
 
+from koa_lightning.config.places import user_path
 from koa_lightning.data.patients import implausible
 from koa_lightning.data.user_tables import read_table
 from koa_lightning.errors import InputError
@@ -36,7 +37,7 @@ def read_predictions(path: str | Path, *, logits: bool = False, where: str | Non
         InputError: It is missing, no table, or not one of predictions.
     """
     name = str(path) if where is None else where
-    file = Path(path).expanduser()
+    file = user_path(path)
     if file.is_dir():
         inside = [file / "predictions.parquet", file / "predictions.csv"]
         found = [each for each in inside if each.is_file()]

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
 from koa_lightning.metrics.graded import of_table
 from koa_lightning.metrics.tables import read_predictions
@@ -101,7 +102,7 @@ def read(file: str | Path, measured: pd.DataFrame) -> dict[str, Any]:
     Raises:
         InputError: It is neither, or was tuned on knees or patients of the measured table.
     """
-    path = Path(file).expanduser()
+    path = user_path(file)
     where = f"thresholds={file}"
     if path.is_dir() and (path / "thresholds.json").is_file():
         path = path / "thresholds.json"
@@ -117,7 +118,7 @@ def read(file: str | Path, measured: pd.DataFrame) -> dict[str, Any]:
     else:
         try:
             found = json.loads(path.read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             raise InputError(f"{where}: not a readable JSON file; eval split=val writes thresholds.json") from None
         if not isinstance(found, dict):
             found = {"thresholds": found}

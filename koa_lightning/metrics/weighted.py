@@ -133,12 +133,11 @@ class WeightedMetrics:
 
 
 def _of_grades(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the metrics of confusion matrices, B x 25; those of a grade that is not in the truth are NaN."""
+    """Return the metrics of confusion matrices, B x 25; NaN where they are undefined."""
     confusion = torch.from_numpy(np.ascontiguousarray(counts)).reshape(-1, N_GRADES, N_GRADES)
     values = {name: metric(confusion).numpy() for name, metric in OVERALL.items()}
-    absent = (confusion.sum(-1) == 0).numpy()
     for name, metric in PER_GRADE.items():
-        of_each = np.where(absent, np.nan, metric(confusion).numpy())
+        of_each = metric(confusion).numpy()
         values |= {f"{name}_{grade}": of_each[:, grade] for grade in range(N_GRADES)}
     return values
 

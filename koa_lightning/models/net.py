@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from koa_lightning.models import weights as w
 # Standard deviation of a new classifier's weights. Some of timm's own draws (EfficientNet's) give five grades logits of
 # +-5 at random, and the backbone spends its first epoch on taking them back.
 HEAD_STD = 0.01
+# Arguments of timm that a model may lack; it trains without.
+_SPARED = ("drop_rate", "drop_path_rate")
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def check_name(name: str) -> None:
 
 
 def build(spec: NetSpec, weights: w.Weights | None = None) -> KneeNet:
-    """Build the network, with first weights if any.
+    """Build the network, with first weights if any; a dropout that the model does not have is left out, and that said.
 
     Raises:
         InputError: Unknown name, a model that refuses an option, or weights that do not fit.
@@ -119,6 +122,9 @@ def build(spec: NetSpec, weights: w.Weights | None = None) -> KneeNet:
         _quieten(head)
         _try(net, spec)
     except (ArithmeticError, AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+        if refused := next((key for key in _given(options) if key in _SPARED and f"'{key}'" in str(error)), ""):
+            print(f"model.name={spec.name}: this model has no {refused}; it trains without", file=sys.stderr)
+            return build(NetSpec(**{**spec.to_dict(), refused: 0.0}), weights)
         raise InputError(f"model.name={spec.name}: {_refusal(error, options)}") from None
     # Else each copy of the model copies ImageNet weights too.
     net.pretrained_cfg.pop("state_dict", None)  # type: ignore[operator, union-attr]
@@ -155,9 +161,6 @@ def _quieten(head: dict[str, nn.Parameter]) -> None:
 
 
 def _refusal(error: Exception, options: dict[str, Any]) -> str:
-    refused = [key for key in _given(options) if f"'{key}'" in str(error)]
-    if refused:
-        return f"this model has no {refused[0]}; set model.{refused[0]}=0"
     size = f" of {options['img_size']} pixels" if options.get("img_size") else ""
     return f"it does not grade gray images{size} ({error}); choose another"
 

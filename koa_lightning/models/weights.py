@@ -18,6 +18,7 @@ from typing import Any
 import timm
 import torch
 
+from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
 
 # Their tensors stand in the order and shapes of timm's own, under other names. The networks were trained with
@@ -72,7 +73,7 @@ def find(name: str, weights: str) -> Weights:
     if weights == "none":
         return Weights("none")
     if weights not in ("auto", "imagenet"):
-        path = Path(weights).expanduser()
+        path = user_path(weights)
         if not path.is_file():
             raise InputError(f"model.weights={weights}: there is no such file (or type auto, imagenet or none)")
         return Weights(f"file:{path.name}", _read_file(path))

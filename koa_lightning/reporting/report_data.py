@@ -14,6 +14,7 @@ import pandas as pd
 from koa_lightning.checkpoint import find
 from koa_lightning.checkpoint import record as checkpoint
 from koa_lightning.config.addresses import without_passwords
+from koa_lightning.config.places import read_json, user_path
 from koa_lightning.errors import InputError
 from koa_lightning.metrics import intervals, subgroups, tables
 from koa_lightning.metrics import predictions as table
@@ -105,7 +106,7 @@ def read(
     if not found.metrics:
         found.metrics = intervals.to_json(intervals.with_intervals(predictions))
     if audit:
-        parts["audit"] = read_audit(Path(audit).expanduser())
+        parts["audit"] = read_audit(user_path(audit))
     if readers:
         parts["readers"] = _rows(agreement(predictions, readers))
     made = None if columns or edges else _read(folder / "subgroups.json")
@@ -116,7 +117,7 @@ def read(
 
 
 def _read(file: Path) -> Any:
-    return json.loads(file.read_text()) if file.is_file() else None
+    return read_json(file, advice="evaluate again") if file.is_file() else None
 
 
 def read_audit(path: Path) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def read_audit(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text())
         return {key: content[key] for key in _OF_AUDIT}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"audit={path}: no audit.json of koa_lightning.audit; name that file, or its folder") from None
 
 
@@ -150,7 +151,7 @@ def _of_table(predictions: pd.DataFrame, name: str) -> dict[str, Any]:
 
 def _of_cross_validation(folder: Path, predictions: pd.DataFrame) -> dict[str, Any]:
     """Return what a cross-validation was, from the checkpoints of its folds."""
-    record = json.loads((folder / CROSS_VALIDATION).read_text())
+    record = read_json(folder / CROSS_VALIDATION, ("settings",))
     reads = [checkpoint.read(file) for file in find.of_folds(folder)]
     models = [provenance.of_model(each, f"fold {fold}") for fold, each in enumerate(reads)]
     own = models[0]["data"]

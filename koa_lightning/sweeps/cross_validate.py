@@ -22,6 +22,7 @@ from koa_lightning import DISCLAIMER
 from koa_lightning.config import launch, overrides, run_folder, typed
 from koa_lightning.config.addresses import without_passwords
 from koa_lightning.config.compose import plain, validate
+from koa_lightning.config.places import read_json
 from koa_lightning.errors import InputError
 from koa_lightning.sweeps import processes
 from koa_lightning.tracking.begin import open_run
@@ -77,12 +78,8 @@ def _begun(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     file = folder / RECORD_FILE
     if not file.exists():
         return {}
-    try:
-        record: Any = json.loads(file.read_text())
-    except (ValueError, RecursionError):
-        record = None
-    texts = isinstance(record, dict) and all(isinstance(record.get(key) or "", str) for key in ("run_id", "uri"))
-    if not texts or not isinstance(record.get("settings"), dict):
+    record: dict[str, Any] = read_json(file, ("settings",), "type fresh=true, or another out=FOLDER")
+    if not all(isinstance(record.get(key) or "", str) for key in ("run_id", "uri")):
         raise InputError(f"{file}: damaged, or of another program; type another out=FOLDER")
     then, now = record["settings"], json.loads(json.dumps(typed.settings(cfg)))
     for name in sorted(then.keys() | now.keys()):

@@ -14,9 +14,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from koa_lightning.config import overrides
-from koa_lightning.config.compose import best_is, keys, nearest
+from koa_lightning.config.compose import best_is, check_value, keys, nearest
+from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
-from koa_lightning.sweeps.methods import METHODS
 from koa_lightning.sweeps.study import public
 
 _DIRECTIONS = {"max": "maximize", "maximize": "maximize", "min": "minimize", "minimize": "minimize"}
@@ -70,6 +70,8 @@ def read(given: Mapping[str, Any]) -> tuple[Settings, bool]:
             values[key] = [values[key]] if isinstance(values[key], str) else list(values[key])
     if values["directions"] is None:
         values["directions"] = [best_of(metric) for metric in values["metrics"] or ()]
+    for key, value in values.items():
+        check_value(f"sweep.{key}", value)
     settings = Settings(**values)
     _check(settings)
     return settings, nested is not None
@@ -80,34 +82,18 @@ def _plain(value: Any) -> Any:
 
 
 def _check(settings: Settings) -> None:
-    if settings.method not in METHODS:
-        hint = nearest(str(settings.method), list(METHODS))
-        raise InputError(f"sweep.method={settings.method}: must be one of {', '.join(METHODS)}{hint}")
-    for key, lowest in (("repeats", 1), ("n_jobs", 1), ("startup_trials", 1), ("trials", 1), ("max_failures", 0)):
-        value = getattr(settings, key)
-        if value is None and key in ("trials", "max_failures"):
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
-            raise InputError(f"sweep.{key}={value}: must be a whole number from {lowest}")
     if settings.trials is None and settings.method != "grid":
         raise InputError("sweep.trials=null: only a grid has an end of its own; type sweep.trials=30")
-    if not settings.metrics or len(set(settings.metrics)) < len(settings.metrics):
-        raise InputError(f"sweep.metrics={settings.metrics}: must name one metric, or several different ones")
+    if not settings.metrics:
+        raise InputError("sweep.metrics=[]: must name one metric, or several different ones")
     if len(settings.directions) != len(settings.metrics):
         raise InputError(
             f"sweep.directions={settings.directions}: must say max or min for each of {', '.join(settings.metrics)}"
         )
-    for word in settings.directions:
-        if word not in _DIRECTIONS:
-            raise InputError(f"sweep.directions={word}: must be max or min")
-    if not isinstance(settings.ensemble, bool):
-        raise InputError(f"sweep.ensemble={settings.ensemble}: must be true or false")
     if settings.ensemble and not settings.listener:
         raise InputError("sweep.ensemble=true: needs sweep.listener, which measures it")
     if settings.pruner and len(settings.metrics) > 1:
         raise InputError("sweep/pruner: pruning needs one metric; type sweep/pruner=none, or one of sweep.metrics")
-    if settings.name is not None and not str(settings.name).strip():
-        raise InputError("sweep.name: must not be empty; leave it away, and it follows from the settings")
 
 
 def best_of(metric: str) -> str:
@@ -176,7 +162,7 @@ def program() -> str:
 def folder(settings: Settings, name: str) -> Path:
     """Return the folder of the runs of a sweep."""
     safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
-    return Path(settings.folder.replace("{name}", safe)).expanduser().absolute()
+    return user_path(settings.folder.replace("{name}", safe)).absolute()
 
 
 def difference(then: Mapping[str, Any], space: Mapping[str, str], fixed: Sequence[str], settings: Settings) -> str:

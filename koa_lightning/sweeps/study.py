@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def url(storage: str | None, key: str = KEY) -> str:
     """
     given = storage or os.environ.get(STORAGE_VARIABLE) or f"sqlite:///{DEFAULT_FILE}"
     if given.startswith("sqlite:///") and given != "sqlite:///:memory:":
-        return f"sqlite:///{Path(given.removeprefix('sqlite:///')).expanduser().absolute().as_posix()}"
+        return f"sqlite:///{user_path(given.removeprefix('sqlite:///')).absolute().as_posix()}"
     if found := re.match(r"postgres(?:ql)?(?:\+\w+)?(?=://)", given):
         return f"postgresql+psycopg{given[found.end() :]}"
     raise InputError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from koa_lightning.checkpoint import find
 from koa_lightning.config.compose import compose
 from koa_lightning.config.overrides import quote
+from koa_lightning.config.places import read_json
 from koa_lightning.evaluation.evaluate import evaluate
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _measured(files: Sequence[Path], out: Path) -> dict[str, Any] | None:
     facts = out / "ensemble.json"
     if not facts.is_file():
         return None
-    told: dict[str, Any] = json.loads(facts.read_text())
+    told: dict[str, Any] = read_json(facts, ("ensemble", "members"), "remove it, and the members are measured again")
     metrics: dict[str, Any] = told["ensemble"]
     return metrics if [member["checkpoint"] for member in told["members"]] == list(map(str, files)) else None
 

@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import FileInfo
 from mlflow.utils.file_utils import local_file_uri_to_path
 
+from koa_lightning.config.places import user_path
 from koa_lightning.config.trusted import shown
 from koa_lightning.errors import InputError
 
@@ -118,7 +119,7 @@ def _is_within(location: str, folders: tuple[Path, ...]) -> bool:
     if urlsplit(location).netloc not in ("", "localhost"):
         return False
     path = Path(os.path.normpath(Path(local_file_uri_to_path(location)).absolute()))
-    return any(path.is_relative_to(os.path.normpath(folder.expanduser().absolute())) for folder in folders)
+    return any(path.is_relative_to(os.path.normpath(user_path(folder).absolute())) for folder in folders)
 
 
 def _host(netloc: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from koa_lightning.checkpoint import find
+from koa_lightning.config.places import user_path
 
 
 def find_checkpoint(ckpt: str, uri: str | None) -> Path:
@@ -19,7 +20,7 @@ def find_checkpoint(ckpt: str, uri: str | None) -> Path:
         InputError: No such run or model, or it holds no such checkpoint.
     """
     if not ckpt.startswith(find.ADDRESSES):
-        return Path(ckpt).expanduser()
+        return user_path(ckpt)
     from koa_lightning.tracking.checkpoints import find_checkpoint as download
 
     return download(ckpt, uri)

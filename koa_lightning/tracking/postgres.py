@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
 
 USER = "koa"
@@ -98,7 +99,7 @@ def make(folder: Path, port: int | None = None) -> Cluster:
         InputError: No server is installed, or it cannot make its data there.
     """
     find_programs()
-    folder = folder.expanduser().absolute()
+    folder = user_path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     password_file, data = folder / _PASSWORD_FILE, folder / "data"
     if not password_file.exists():

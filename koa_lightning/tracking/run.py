@@ -12,6 +12,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.git_context import GitRunContext
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
@@ -206,13 +207,15 @@ def start_run(
         client: In place of the store's own, e.g. in a test.
 
     Raises:
-        InputError: When the run to go on with is unknown or deleted, or its artifacts do not lie with its store; when
+        InputError: When the run to go on with, or the parent, is unknown or deleted, or its artifacts do not lie with its store; when
             the run folder holds what another run could not log, or what no training leaves; or when the store fails.
     """
     _check_spool(run_folder / FILE, run_id)
     client = client or store.client()
     tags = {**(tags or {}), **({MLFLOW_PARENT_RUN_ID: parent} if parent else {})}
     with failing_as_input_error(f"run in {public(store.uri)}"):
+        if parent and not run_id:
+            _check_parent(client, store, parent)
         run = (
             _resume(client, run_id, name, attach)
             if run_id
@@ -232,6 +235,17 @@ def start_run(
     if system_metrics:
         tracked._watch_system(resumed=bool(run_id))
     return tracked
+
+
+def _check_parent(client: MlflowClient, store: Store, parent: str) -> None:
+    try:
+        found = client.get_run(parent)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        raise InputError(f"tracking.parent={parent}: no such run in {public(store.uri)}; give the id of one") from None
+    if found.info.lifecycle_stage == "deleted":
+        raise InputError(f"tracking.parent={parent}: was deleted; restore it (mlflow runs restore --run-id {parent})")
 
 
 def _check_spool(file: Path, run_id: str | None) -> None:

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from koa_lightning import DISCLAIMER
 from koa_lightning.config import launch
 from koa_lightning.config.compose import validate
+from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
 from koa_lightning.tracking import postgres
 from koa_lightning.tracking.store import first_line, public, why_unreachable
@@ -40,7 +41,7 @@ def serve(cfg: DictConfig) -> dict[str, Any]:
         InputError: No PostgreSQL, a database that cannot be reached, a port in use, a folder that another one serves.
     """
     validate(cfg)
-    folder = Path(cfg.folder).expanduser().absolute()
+    folder = user_path(cfg.folder).absolute()
     _check_port(cfg.host, cfg.port)
     artifacts = folder / "artifacts"
     artifacts.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ from mlflow.utils.rest_utils import http_request
 from sqlalchemy.exc import SQLAlchemyError
 
 from koa_lightning.config.addresses import public
+from koa_lightning.config.places import user_path
 from koa_lightning.config.trusted import is_run_id
 from koa_lightning.errors import InputError
 from koa_lightning.tracking.artifacts import GuardedClient, check
@@ -104,7 +105,7 @@ def open_store(uri: str | None, folder: Path, create: bool = True) -> Store:
     Raises:
         InputError: Another kind of URI, no answer in 15 seconds, no permission, no space, a damaged database.
     """
-    default = f"sqlite:///{(folder.expanduser() / 'mlflow.db').absolute().as_posix()}"
+    default = f"sqlite:///{(user_path(folder) / 'mlflow.db').absolute().as_posix()}"
     uri = (uri or os.environ.get("MLFLOW_TRACKING_URI") or default).rstrip("/")
     opener = _OPENERS.get(urlsplit(uri).scheme.lower())
     if opener is None:
@@ -119,7 +120,7 @@ def _open_sqlite(uri: str, create: bool) -> Store:
     file = uri.partition("sqlite:///")[2]
     if not file or file == ":memory:":
         raise InputError(f"tracking.uri={uri}: must name a file, sqlite:///FILE.db")
-    database = Path(file).expanduser().absolute()
+    database = user_path(file).absolute()
     store = Store(f"sqlite:///{database.as_posix()}", database.parent / "artifacts")
     if not create and not database.is_file():
         raise InputError(f"{database}: no such tracking database; name the right one by tracking.uri=sqlite:///FILE.db")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
@@ -25,6 +26,8 @@ from koa_lightning.data.dataset import KneeDataset
 from koa_lightning.evaluation import uncertainty as trusted
 from koa_lightning.evaluation.explanations import record_tests
 from koa_lightning.explain.cam import asked
+from koa_lightning.metrics import constant
+from koa_lightning.models import outputs
 from koa_lightning.models.inference import grade_batches
 from koa_lightning.reporting import figures
 from koa_lightning.reporting.panels import draw_graded
@@ -58,6 +61,7 @@ def finish(
     _draw_curves(cfg, folder, module, history, run)
     logits, features = _draw_best(cfg, folder, read, data, run)
     _calibrate(cfg, folder, read, data, logits, features, run)
+    _say_if_no_better(read, data, logits)
     for file in (best_file, checkpoints / "last.ckpt", folder / "history.csv", folder / "manifest.parquet"):
         run.log_artifact(file, "checkpoints" if file.suffix == ".ckpt" else None)
     run.log_tags(trial.state_tags(trial.COMPLETE))
@@ -166,6 +170,15 @@ def _calibrate(
     measured = trusted.measure_part(read, data.tables["val"], logits, None, alpha=ALPHA)
     for file in trusted.draw(measured, "validation", read.marks, folder / "figures"):
         run.log_artifact(file, "figures")
+
+
+def _say_if_no_better(read: record.Checkpoint, data: KneeDataModule, logits: Tensor) -> None:
+    """Say where the best checkpoint grades the validation part no better than one grade for all."""
+    grade = data.tables["val"]["grade"].to_numpy(dtype=np.int64)
+    known = grade >= 0
+    predicted = outputs.probabilities(logits, read.record["net"]["link"]).argmax(1).numpy()
+    if line := constant.no_better(grade[known], predicted[known]):
+        print(f"validation: {line}", flush=True)
 
 
 def _draw_best(

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from koa_lightning.checkpoint import record as checkpoint
 from koa_lightning.config import overrides, trial
 from koa_lightning.config.instantiate import made
+from koa_lightning.config.places import user_path
 from koa_lightning.data.cache import default_dir
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.errors import InputError
@@ -25,6 +26,7 @@ from koa_lightning.models import net as net_module
 from koa_lightning.models import weights as w
 from koa_lightning.models.plan import Plan
 from koa_lightning.training import precision
+from koa_lightning.training.callbacks import SpeedWatch
 from koa_lightning.training.module import KneeGrader
 
 _IMITATED = ", imitated by a CPU without bf16"
@@ -73,9 +75,27 @@ def _choose(cfg: DictConfig, net: net_module.KneeNet, cuda: bool) -> Plan:
         precision=cfg.trainer.precision,
         channels_last=cfg.trainer.channels_last,
         cuda=cuda,
-        memory=Path(cfg.data.cache_dir).expanduser() if cfg.data.cache_dir else default_dir(),
+        memory=_memory(cfg),
         quiet=cfg.quiet,
     )
+
+
+def _memory(cfg: DictConfig) -> Path:
+    return user_path(cfg.data.cache_dir) if cfg.data.cache_dir else default_dir()
+
+
+def speed_watch(cfg: DictConfig, plan: Plan) -> SpeedWatch | None:
+    """Return what compares the speed of a training with what was measured, None where nothing was or steps differ."""
+    rests = cfg.optimizer.head_only_epochs or cfg.optimizer.unfreeze_every or cfg.optimizer.frozen_stages
+    if cfg.trainer.precision != "auto" or rests or min(cfg.resize.get("first", 1), cfg.resize.get("last", 1)) < 1:
+        return None
+    key = precision.key_of(cfg.model.name, cfg.data.image_size, cfg.data.batch_size, cfg.trainer.channels_last)
+
+    def heard(images_a_second: float) -> None:
+        if line := precision.heard(_memory(cfg) / precision.FILE, key, plan.precision, images_a_second):
+            print(f"WARNING: {line}", file=sys.stderr)
+
+    return SpeedWatch(cfg.data.batch_size, heard)
 
 
 def steps(cfg: DictConfig, data: KneeDataModule) -> int:
@@ -107,7 +127,7 @@ def grader(cfg: DictConfig, data: KneeDataModule, resumed: checkpoint.Checkpoint
     chosen = plan(cfg, net, resumed.record if resumed else None)
     record = checkpoint.make_record(
         cfg=cfg,
-        spec=net_spec,
+        spec=net.spec,
         preprocessing=data.preprocessing,
         data={"name": data.name, "fingerprint": data.fingerprint, "counts": data.counts, "split": data.split_name},
         marks=list(dict.fromkeys([*resumed.marks, *data.marks])) if resumed else data.marks,

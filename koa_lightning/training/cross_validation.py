@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from koa_lightning.checkpoint import record as checkpoint
 from koa_lightning.config import launch
 from koa_lightning.config.compose import plain
+from koa_lightning.config.places import read_json
 from koa_lightning.config.run_folder import DONE_FILE, is_main, remember
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.build import data_module
@@ -30,6 +31,8 @@ from koa_lightning.training.run import train
 
 FOLD_FILE = "fold.json"
 BETWEEN = ("mean", "sd", "min", "max")
+
+_ANEW = "start anew: fresh=true"
 
 
 def work(task: dict[str, Any]) -> int:
@@ -89,7 +92,7 @@ def _grade(cfg: DictConfig, folder: Path) -> None:
     net = read.network().to("cuda" if gpu else "cpu")
     predictions, _, metrics = grade_part(read, net, data, "val")
     table.write(predictions, folder)
-    done = json.loads((folder / DONE_FILE).read_text())
+    done = read_json(folder / DONE_FILE, ("best_epoch", "run_id"), _ANEW)
     record = {
         "metrics": metrics,
         "best_epoch": done["best_epoch"],
@@ -153,7 +156,7 @@ def collect(cfg: DictConfig, folder: Path, run: Any) -> dict[str, Any]:
         InputError: The folds were not trained on the same knees.
     """
     places = [folder / f"fold_{fold}" for fold in range(cfg.data.folds)]
-    records = [json.loads((place / FOLD_FILE).read_text()) for place in places]
+    records = [read_json(place / FOLD_FILE, ("metrics",), _ANEW) for place in places]
     knees = _same_knees(places, cfg.data.fraction == 1)
     pooled = pool([pd.read_parquet(place / "predictions.parquet") for place in places])
     own = [record["metrics"] for record in records]

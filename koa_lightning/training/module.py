@@ -78,8 +78,11 @@ class KneeGrader(L.LightningModule):
         check_metric(monitor)
         self.stages = Stages(net)
         if not self.stages.known and (unfreeze_every or frozen_stages or layer_decay != 1):
-            raise InputError(f"model.name={net.spec.name}: timm does not know its stages; leave away "
+            raise InputError(f"model.name={net.spec.name}: timm does not know its stages; omit "
                              "optimizer.unfreeze_every, frozen_stages and layer_decay")  # fmt: skip
+        if frozen_stages > self.stages.n:
+            raise InputError(f"optimizer.frozen_stages={frozen_stages}: {net.spec.name} has {self.stages.n} stages "
+                             f"before its head; give 0 to {self.stages.n}")  # fmt: skip
         self.net, self.loss, self.augment = net, loss, augment
         self.optimizer_factory, self.scheduler_factory = optimizer, scheduler
         self.lr, self.head_lr, self.weight_decay = lr, head_lr or lr, weight_decay

@@ -7,14 +7,14 @@ import itertools
 import json
 import os
 import platform
-import statistics
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import psutil
 import torch
 from filelock import FileLock
 
@@ -23,9 +23,11 @@ from koa_lightning.models.plan import LIGHTNING, Plan, cpu_has_bf16
 if TYPE_CHECKING:
     from torch import nn
 
-_STEPS = (3, 6)  # timed of each way, in turn: of all, then of those that are near the fastest
+FILE = "speed.json"
+_STEPS = (3, 6)  # timed of each way, in turn: of all, then of those that are near the fastest; the best counts
+_CONTRADICTED = 1 / 3  # as far a training may be from what was measured
 _NEAR = 1.15  # times the fastest
-_EDITION = "edition 7"  # another one when what is measured has changed: what was remembered is not taken then
+_EDITION = "edition 8"  # another one when what is measured has changed: what was remembered is not taken then
 
 
 def cpu_name() -> str:
@@ -53,7 +55,7 @@ def choose(
     """Choose how to compute.
 
     `auto` takes bf16 on a GPU that has it; on a CPU that has it, a few training steps of each way are timed and the
-    winner is remembered for this machine, model, size and batch.
+    winner is remembered for this machine, model, size and batch, until a training contradicts it (`heard`).
 
     Args:
         net: The network; a copy is measured, and the random state stays as it was.
@@ -73,27 +75,58 @@ def choose(
         return Plan("bf16" if has else "fp32", channels_last, f"GPU {'with' if has else 'without'} bf16")
     if not cpu_has_bf16():
         return Plan("fp32", channels_last, "CPU without bf16")
-    file = memory / "speed.json"
-    layout = "channels_last" if channels_last else "contiguous"
-    key = "|".join(
-        [cpu_name(), f"{torch.get_num_threads()} threads", f"torch {torch.__version__}", name, f"{image_size} px",
-         f"batch {batch_size}", layout, _EDITION]
-    )  # fmt: skip
-    known = _remembered(file)
-    if key in known:
-        return Plan(known[key]["precision"], channels_last, f"remembered: {known[key]['reason']}")
-    if not quiet:
+    file = memory / FILE
+    key = key_of(name, image_size, batch_size, channels_last)
+    known = _remembered(file).get(key)
+    if known and not known.get("contradicted"):
+        return Plan(known["precision"], channels_last, f"remembered: {known['reason']}")
+    if known:
+        print(f"precision: {known['contradicted']}; measuring anew", file=sys.stderr)
+    elif not quiet:
         print("measuring fp32, bf16 and bf16-hybrid for a few steps, once per machine and model", file=sys.stderr)
     seconds = _seconds_a_step(net, [Plan(p, channels_last, "") for p in list(LIGHTNING)[:3]], image_size, batch_size)
     best = min(seconds, key=seconds.__getitem__)
-    reason = ", ".join(f"{p} {batch_size / s:.1f} img/s" for p, s in seconds.items())
-    plan = Plan(best, channels_last, reason)
-    _remember(file, key, plan)
+    speeds = ", ".join(f"{p} {batch_size / s:.1f} img/s" for p, s in seconds.items())
+    plan = Plan(best, channels_last, f"{speeds} ({load()})")
+    _remember(file, key, {**asdict(plan), "speed": batch_size / seconds[best]})
     return plan
 
 
+def key_of(name: str, image_size: int, batch_size: int, channels_last: bool) -> str:
+    """Return under which key the memory keeps what was measured of a model on this machine."""
+    layout = "channels_last" if channels_last else "contiguous"
+    machine = (cpu_name(), f"{torch.get_num_threads()} threads", f"torch {torch.__version__}")
+    return "|".join([*machine, name, f"{image_size} px", f"batch {batch_size}", layout, _EDITION])
+
+
+def load() -> str:
+    """Return in words how busy this machine was in the last minute."""
+    return f"load {psutil.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+
+
+def heard(file: Path, key: str, precision: str, speed: float) -> str:
+    """Note the speed that a training has beside what was measured; return a line where they contradict each other.
+
+    Args:
+        file: The memory.
+        key: Of `key_of`.
+        precision: That the training has.
+        speed: Images a second.
+    """
+    known = _remembered(file).get(key)
+    if known is None or known["precision"] != precision or not isinstance(known.get("speed"), int | float):
+        return ""
+    measured = known["speed"]
+    if (1 - _CONTRADICTED) * measured <= speed <= measured / (1 - _CONTRADICTED):
+        line = ""
+    else:
+        line = f"training in {precision} has {speed:.1f} img/s ({load()}), but measured were {known['reason']}"
+    _remember(file, key, {**known, "trained": speed, "contradicted": line})
+    return line and f"{line}; the next run measures anew"
+
+
 def _seconds_a_step(net: nn.Module, plans: Sequence[Plan], image_size: int, batch_size: int) -> dict[str, float]:
-    """Return the median of each precision's steps; they take turns, so that what disturbs them disturbs all."""
+    """Return the best of each precision's steps; they take turns, so that what disturbs them disturbs all."""
 
     def step(model: nn.Module, autocast: bool) -> float:
         start = time.perf_counter()
@@ -112,29 +145,29 @@ def _seconds_a_step(net: nn.Module, plans: Sequence[Plan], image_size: int, batc
         for steps in _STEPS:
             for _, (precision, way) in itertools.product(range(steps), ways.items()):
                 times[precision].append(step(*way))
-            medians = {p: statistics.median(taken) for p, taken in times.items()}
-            ways = {p: way for p, way in ways.items() if medians[p] <= _NEAR * min(medians.values())}
+            best = {p: min(taken) for p, taken in times.items()}
+            ways = {p: way for p, way in ways.items() if best[p] <= _NEAR * min(best.values())}
             if len(ways) == 1:
                 break
-    return medians
+    return best
 
 
-def _remembered(file: Path) -> dict[str, dict[str, str]]:
+def _remembered(file: Path) -> dict[str, dict[str, Any]]:
     """Return what was measured; a file that is missing or damaged only means measuring again."""
     try:
         known = json.loads(file.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     entries = known.items() if isinstance(known, dict) else ()
     return {k: v for k, v in entries if isinstance(v, dict) and v.get("precision") in LIGHTNING and "reason" in v}
 
 
-def _remember(file: Path, key: str, plan: Plan) -> None:
+def _remember(file: Path, key: str, entry: dict[str, Any]) -> None:
     part = file.with_suffix(f".{os.getpid()}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(file.with_suffix(".lock")):  # runs that start together each add what they measured
-            part.write_text(json.dumps(_remembered(file) | {key: asdict(plan)}, indent=1))
+            part.write_text(json.dumps(_remembered(file) | {key: entry}, indent=1))
             part.replace(file)
     except OSError as error:
         print(f"WARNING: {file} cannot be written ({error.strerror}); the next run measures again", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from rich.table import Table
 from koa_lightning import DISCLAIMER
 from koa_lightning.config import launch, overrides
 from koa_lightning.config.compose import compose, plain, validate
+from koa_lightning.config.places import read_json
 from koa_lightning.config.run_folder import DONE_FILE
 from koa_lightning.data.build import data_module
 from koa_lightning.errors import InputError
@@ -73,7 +73,7 @@ def reproduce(cfg: DictConfig) -> dict[str, Any]:
     code = run_command([*command[1:], named, tagged, f"quiet={str(cfg.quiet).lower()}"])
     if code != launch.DONE:
         return {**result, "exit_code": code}
-    new = find_run(store, json.loads((folder / DONE_FILE).read_text())["run_id"])
+    new = find_run(store, read_json(folder / DONE_FILE, ("run_id",))["run_id"])
     compared = repeat.compare_metrics(store.client(), run, new)
     _say_compared(compared)
     differs = compared.n_differing > 0 or compared.n_values == 0

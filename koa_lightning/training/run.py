@@ -112,6 +112,8 @@ def _train(
         trainer = _trainer(cfg, folder, data, run, history, plan.lightning)
         if report is not None:
             trainer.callbacks.append(report)  # type: ignore[attr-defined]
+        if trainer.strategy.root_device.type == "cpu" and (watch := build.speed_watch(cfg, plan)):
+            trainer.callbacks.append(watch)  # type: ignore[attr-defined]
         _describe(cfg, module.record, run, trainer.strategy.root_device.type)
         ending = _fit(trainer, module, data, resumed)
         if not run_folder.is_main():  # the first process does the rest

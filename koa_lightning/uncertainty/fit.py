@@ -32,6 +32,8 @@ def fit(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the entries of the record and the tensors that `stored.save` puts into a checkpoint.
 
+    A recalibration is kept only where it lowers the cross-fitted log loss; else there is none.
+
     Args:
         logits: Float, N x K, of the validation part.
         link: See `koa_lightning.models.outputs`.
@@ -46,13 +48,17 @@ def fit(
     if reason := too_little(grade, group):
         return {key: {"left_out": reason} for key in ("calibration", "conformal", "abstention", "inputs")}, {}
     own = logits[known]
+    losses = {
+        way: reliability.scores(calibration.cross_fitted(own, link, grade, group, way).numpy(), grade)["log_loss"]
+        for way in calibration.METHODS
+    }
+    kept = _winner(method, losses)
+    lost = f"{method} does not lower the cross-fitted log loss, {losses['none']:.4f} -> {losses[method]:.4f}"
     size = {"n_knees": len(grade), "n_patients": len(np.unique(group)), "part": fingerprint}
     recalibration = {
-        **calibration.fit(own, link, grade, method),
-        "cross_fitted_log_loss": {
-            way: reliability.scores(calibration.cross_fitted(own, link, grade, group, way).numpy(), grade)["log_loss"]
-            for way in calibration.METHODS
-        },
+        **calibration.fit(own, link, grade, kept),
+        **({"lost": lost} if kept != method else {}),
+        "cross_fitted_log_loss": losses,
         **size,
     }
     promised = calibration.probabilities(own, link, recalibration).numpy()
@@ -65,6 +71,11 @@ def fit(
         "inputs": {"flagged": float((ordinary > 1).mean()), **size},
     }
     return record, out_of_distribution.fit(looks, group)
+
+
+def _winner(method: str, losses: Mapping[str, float]) -> str:
+    """Return the method where it lowers the cross-fitted log loss, else `none`."""
+    return method if losses[method] < losses["none"] else "none"
 
 
 def too_little(grade: np.ndarray, group: np.ndarray) -> str:
@@ -97,6 +108,11 @@ def in_words(record: Mapping[str, Any]) -> str:
     loss, method = entry["cross_fitted_log_loss"], entry["method"]
     best = min(loss, key=lambda way: loss[way])
     better = f"; {best} would give {loss[best]:.4f}" if loss[best] < loss[method] - _WORTH_A_WORD else ""
+    if "lost" in entry:
+        return (
+            f"not calibrated: on the validation part ({entry['n_patients']} patients) {entry['lost']}; probabilities "
+            f"stay raw{better}"
+        )
     return (
         f"calibrated on the validation part ({entry['n_patients']} patients): {calibration.in_words(entry)}, "
         f"cross-fitted log loss {loss['none']:.4f} -> {loss[method]:.4f}{better}"

@@ -89,6 +89,7 @@ class _Part:
             settings: dict[str, Any] = {"method": "none", "parameters": {}, "left_out": reason}
         else:
             settings = {"method": self.entry["method"], "parameters": self.entry["parameters"], "measured": self.how}
+            settings |= {"lost": self.entry["lost"]} if "lost" in self.entry else {}
         return {**settings, **_before_and_after(self.raw, self.promised, self.grade)}
 
     def covered(self, alpha: float) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from koa_lightning.config import compose as config
+from koa_lightning.config import schema
 from koa_lightning.config.compose import best_is, choices_of, compose, keys, nearest, plain, validate, without_targets
 from koa_lightning.config.keys import check
 from koa_lightning.errors import InputError
@@ -70,8 +71,33 @@ def test_every_key_that_is_checked_is_one(composed):
     known = {key for cfg in composed for key in keys(plain(cfg))}
     others = [path.stem for path in config.config_dir().glob("*.yaml")]
     known |= {key for name in others for key in keys(OmegaConf.to_container(compose(name, [])))}
-    checked = {*config._NUMBERS, *config._CHOICES, *config._MAY_BE_NULL}
-    assert checked <= known
+    added = {"data.source.root", "data.source.table", "data.source.pattern"}
+    assert set(schema.KEYS) <= known | added
+
+
+def leaves(node, prefix=""):
+    """Yield the keys of a config that hold no further keys, or an empty mapping."""
+    for name, value in node.items():
+        if str(name).startswith("_") or f"{prefix}{name}" == "hydra":
+            continue
+        if isinstance(value, dict) and value and f"{prefix}{name}" not in schema.FREE:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def test_every_key_of_every_config_has_a_kind_or_is_free(composed):
+    entries = [path.stem for path in config.config_dir().glob("*.yaml")]
+    all_of_them = [*composed, *(compose(name, []) for name in entries)]
+    assert len(all_of_them) > 30
+    found = {key for cfg in all_of_them for key in leaves(OmegaConf.to_container(cfg))}
+    assert len(found) > 170
+    assert not {key for key in found if schema.kind_of(key) is None} - set(schema.FREE)
+
+
+def test_every_entry_of_ones_config_holds():
+    for entry in (path.stem for path in config.config_dir().glob("*.yaml")):
+        validate(compose(entry, []), entry)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +118,7 @@ def test_every_key_that_is_checked_is_one(composed):
         ("trainer.precision", "fp8", "trainer.precision=fp8: must be one of auto, fp32, bf16, bf16-hybrid, fp16"),
         ("monitor", "val/loss", "mode=max: the best val/loss is the min; type mode=min"),
         ("mode", "min", "mode=min: the best val/quadratic_kappa is the max; type mode=max"),
-        ("out", None, "out=null: must be a name; type out=FOLDER, or leave it away"),
+        ("out", None, "out=null: must be a name; type out=FOLDER, or omit it"),
         ("monitor", None, "monitor=null: must be a name; type monitor=val/quadratic_kappa"),
         ("monitor", -1, "monitor=-1: must be a name"),
         ("callbacks.early_stopping.patience", 0, "callbacks.early_stopping.patience=0: must be a whole number from 1"),
@@ -133,7 +159,7 @@ def test_what_must_be_names_is_checked(name, override, line):
 
 def test_null_where_it_means_something(phantoms):
     cfg = phantoms.copy()
-    for key in config._MAY_BE_NULL & {*keys(plain(cfg))}:  # the others are of other commands
+    for key in {key for key in keys(plain(cfg)) if (kind := schema.kind_of(key)) and kind.null}:
         OmegaConf.update(cfg, key, None)
     validate(cfg)
     validate(compose("prepare", ["input=x", "output=y", "spacing=null"]))

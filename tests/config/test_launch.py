@@ -110,7 +110,7 @@ def test_help_of_the_others(main, launch):
         ),
         (["trainer.accelerator=cuda"], "error: trainer.accelerator=cuda: torch finds no GPU here; type trainer=cpu"),
         (["+loss.gama=1", "tracking=none"], "error: loss: "),
-        (["optimizer.factory.betas=[2,3]", "tracking=none"], "error: optimizer, scheduler: "),
+        (["optimizer.factory.betas=[2,3]", "tracking=none"], "error: optimizer.factory.betas=[2,3]: must be a list"),
         (["monitor=val/kappa", "tracking=none"], "error: monitor=val/kappa"),
         (["tracking.uri=http://127.0.0.1:9"], "error: tracking.uri=http://127.0.0.1:9: the MLflow server does not"),
         (["tracking.uri=ftp://x"], "error: tracking.uri=ftp://x: must be"),
@@ -164,7 +164,18 @@ def test_a_file_in_place_of_the_store(fails, place, tiny):
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(errno.ENOSPC, "no space left on the disk"), (errno.EACCES, "no permission")]
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "no space left on the disk"),
+        (errno.EACCES, "no permission"),
+        (errno.EFBIG, "the file would be larger than the disk or the limit (ulimit -f) allows"),
+        (errno.EIO, "the disk or network drive fails"),
+        (errno.ESTALE, "the network drive has lost it"),
+        (errno.EMFILE, "this program has as many files open as the limit (ulimit -n) allows"),
+        (errno.EDQUOT, "the disk quota is used up"),
+        (errno.ELOOP, os.strerror(errno.ELOOP)),  # in no table
+        (errno.ETXTBSY, os.strerror(errno.ETXTBSY)),
+    ],
 )
 def test_a_disk_that_takes_nothing(job, number, words):
     def write(cfg):
@@ -173,6 +184,78 @@ def test_a_disk_that_takes_nothing(job, number, words):
     ended = job(write)
     assert ended.code == cli.BAD_INPUT
     assert ended.err == [f"error: some/file: {words}; put it right, or name another folder by out=FOLDER"]
+
+
+def test_an_error_of_the_system_without_file_and_number(job):
+    def fail(cfg):
+        raise OSError("the image is truncated")
+
+    ended = job(fail)
+    assert ended.code == cli.BAD_INPUT
+    assert ended.err[0].startswith("error: a file or an address: the image is truncated; put it right")
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("a: [1", "not plain YAML in line "),
+        ("# @package _global_\nseed: !!python/object:os.system {}\n", "not plain YAML in line 2 "),
+        ("seed: *nothing\n", "not plain YAML in line 1 "),
+        ("[" * 100_000, "nested too deeply"),
+        (b"# \xff\xfe", "not UTF-8"),
+    ],
+)
+def test_a_broken_config_of_ones_own(content, line, job, place):
+    (place / "mine/experiment").mkdir(parents=True)
+    (place / "mine/experiment/x.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    ended = job(lambda cfg: {}, "--config-dir", "mine", "experiment=x")
+    assert (ended.code, len(ended.err)) == (cli.BAD_INPUT, 1)
+    assert line in ended.err[0]
+
+
+@pytest.mark.parametrize("override", ["data.pattern=^(?P<patient>Knee\\d+) \\((?P<side>[LR])\\)", "name=a=b (ö)"])
+def test_a_text_is_taken_as_typed(override, job):
+    seen = []
+    key, _, value = override.partition("=")
+    assert job(lambda cfg: seen.append(OmegaConf.select(cfg, key)), "data=folder", override).code == cli.DONE
+    assert seen == [value]
+
+
+@pytest.mark.parametrize("name", ["with blank", "round (1)", "a=b", "größe", "a,b (1)", "x [2]"])
+def test_paths_of_a_sweep_are_taken_as_typed(name, job, place):
+    seen = []
+    whole = "a,b" not in name
+    typed = f"{place}/{name}"
+    ended = job(lambda cfg: seen.append(cfg.data.root), "-m", "data=folder", f"data.root={typed}", "seed=1,2")
+    assert (ended.code, ended.err) == (cli.DONE, [])
+    assert seen == ([typed] * 2 if whole else [f"{place}/a"] * 2 + ["b (1)"] * 2)
+
+
+def test_the_run_folders_of_a_sweep_in_a_strange_folder(job, place):
+    seen = []
+    assert job(lambda cfg: seen.append(cfg.out), "-m", "seed=1,2", "out=many (ö) a=b").code == cli.DONE
+    assert seen == [str(place / "many (ö) a=b" / name) for name in "01"]
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments"),
+    [
+        ("train", ["out=~nouser/run"]),
+        ("train", ["-m", "seed=1,2", "out=~nouser/run"]),
+        ("train", ["ckpt=~nouser/last.ckpt"]),
+        ("train", ["data=folder", "data.root=~nouser/x"]),
+        ("train", ["data=table", "data.table=~nouser/x.csv"]),
+        ("train", ["data.cache_dir=~nouser/cache"]),
+        ("train", ["tracking.uri=sqlite:///~nouser/m.db"]),
+        ("eval", ["ckpt=~nouser/best.ckpt"]),
+        ("eval", ["table=~nouser/t.csv"]),
+        ("predict", ["ckpt=x", "input=~nouser/x.png"]),
+    ],
+)
+def test_the_home_of_nobody(main, arguments, launch, place, tiny):
+    ended = launch(main, *(tiny.overrides if main == "train" and "data=" not in arguments[0] else []), *arguments)
+    assert (ended.code, len(ended.err)) == (cli.BAD_INPUT, 1), ended.err
+    assert ended.err[0].startswith("error: ") and "~nouser is no home folder here" in ended.err[0]
 
 
 def test_exit_codes(job):
@@ -331,7 +414,6 @@ def test_one_line():
     assert cli.one_line(wrapped) == "the reason"
     wrapped.__cause__ = ZeroDivisionError()
     assert cli.one_line(wrapped) is None
-    assert cli.one_line(OSError(errno.EIO, "input/output error")) is None
     with pytest.raises(Exception) as missing:
         OmegaConf.create({"a": {"b": "???"}}).a.b  # noqa: B018
     assert cli.one_line(missing.value) == "a.b: must be given; type a.b=VALUE"

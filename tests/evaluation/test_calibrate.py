@@ -23,6 +23,7 @@ from koa_lightning.uncertainty import fit
 def small(monkeypatch):
     """Let the tiny runs have their six patients calibrated."""
     monkeypatch.setattr(fit, "MIN_PATIENTS", 5)
+    monkeypatch.setattr(fit, "_winner", lambda method, losses: method)  # of so few, none would win by its cross-fit
 
 
 @pytest.fixture
@@ -74,6 +75,14 @@ def test_it_is_stored_and_the_rest_stays(trained, calibrated, tmp_path, capsys):
         "calibration.json", "conformal.json", "abstention.json", "inputs.json", "reliability.png", "risk_coverage.png",
     }  # fmt: skip
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_what_loses_by_its_cross_fit_is_not_stored(calibrated, capsys, monkeypatch):
+    monkeypatch.setattr(fit, "_winner", lambda method, losses: "none")
+    file, result = calibrated("method=ordinal")
+    said = capsys.readouterr().out.splitlines()[0]
+    assert said.startswith("not calibrated: on the validation part (6 patients) ordinal does not lower the cross-")
+    assert result["method"] == checkpoint.read(file).record["calibration"]["method"] == "none"
 
 
 @pytest.mark.slow

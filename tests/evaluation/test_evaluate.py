@@ -401,3 +401,15 @@ def test_further_columns_of_a_table_are_kept(measure, knees, tmp_path):
         assert list(made.columns) == [*COLUMNS, "age", "site"]
         assert made["age"].fillna(0).tolist() == rows["age"].fillna(0).tolist()
         assert made["site"].fillna("").tolist() == rows["site"].fillna("").tolist()
+
+
+def test_what_is_undefined_is_null_in_every_file(graded_table, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = graded_table(60)
+    rows[rows["grade"] != 4].to_csv("t.csv", index=False)
+    evaluate(compose("eval", ["table=t.csv", "out=out", "n_resamples=100", "report=false"]))
+    metrics, intervals = (json.loads((tmp_path / f"out/{name}.json").read_text()) for name in ("metrics", "intervals"))
+    assert metrics["f1_4"] is metrics["f1_4_expected"] is intervals["f1_4"]["value"] is None
+    both = metrics.keys() & intervals.keys()
+    assert len(both) > 15
+    assert {name for name in both if metrics[name] is None} == {n for n in both if intervals[n]["value"] is None}

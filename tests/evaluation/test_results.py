@@ -126,3 +126,14 @@ def test_thresholds_tuned_on_these_knees_are_refused_before_anything_is_graded(t
         results.check(config(f"thresholds='{file}'"), table)
     unknown = table.assign(grade=-1)  # as a manifest has it; such knees tune nothing
     results.check(config(f"thresholds='{file}'"), unknown)
+
+
+def test_what_is_no_better_than_one_grade_for_all_is_said(graded_table, table, tmp_path):
+    constant = graded_table(60).assign(p0=0.6, p1=0.1, p2=0.1, p3=0.1, p4=0.1)
+    found = results.measure(config(), constant, tmp_path)
+    share = constant["grade"].value_counts(normalize=True)
+    assert (
+        f"no better than always grade {share.idxmax()} (accuracy {share.max():.3f})".replace("0.", ".") in found.remarks
+    )
+    found = results.measure(config(), graded_table(60), tmp_path)
+    assert not [line for line in found.remarks if "no better" in line]

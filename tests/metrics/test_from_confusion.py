@@ -21,6 +21,12 @@ def confusion_of(pairs):
     return counts
 
 
+def of_true(per_grade, pairs):
+    """Leave undefined what is about a grade that no knee truly has."""
+    true = {grade for grade, _ in pairs}
+    return np.where([grade in true for grade in GRADES], per_grade, np.nan)
+
+
 def sklearn_values(pairs):
     truth, prediction = np.array(pairs).T
     both = {"y_true": truth, "y_pred": prediction}
@@ -32,9 +38,11 @@ def sklearn_values(pairs):
             "f1_macro": sk.f1_score(**both, average="macro", zero_division=0),
             "precision_macro": sk.precision_score(**both, average="macro", zero_division=0),
             "recall_macro": sk.recall_score(**both, average="macro", zero_division=0),
-            "precision_per_grade": sk.precision_score(**both, labels=GRADES, average=None, zero_division=np.nan),
+            "precision_per_grade": of_true(
+                sk.precision_score(**both, labels=GRADES, average=None, zero_division=np.nan), pairs
+            ),
             "recall_per_grade": sk.recall_score(**both, labels=GRADES, average=None, zero_division=np.nan),
-            "f1_per_grade": sk.f1_score(**both, labels=GRADES, average=None, zero_division=0),
+            "f1_per_grade": of_true(sk.f1_score(**both, labels=GRADES, average=None, zero_division=0), pairs),
             "quadratic_kappa": sk.cohen_kappa_score(truth, prediction, labels=GRADES, weights="quadratic"),
             "linear_kappa": sk.cohen_kappa_score(truth, prediction, labels=GRADES, weights="linear"),
             "mae": sk.mean_absolute_error(**both),
@@ -58,7 +66,9 @@ def test_by_hand():
     assert from_confusion.accuracy(confusion) == 0.5
     assert from_confusion.balanced_accuracy(confusion) == 0.5
     assert from_confusion.mae(confusion) == 0.75
-    assert from_confusion.f1_per_grade(confusion).tolist() == pytest.approx([2 / 3, 0, 0, 0, 2 / 3])
+    assert from_confusion.f1_per_grade(confusion).tolist() == pytest.approx(
+        [2 / 3, math.nan, math.nan, math.nan, 2 / 3], nan_ok=True
+    )
     assert from_confusion.f1_macro(confusion).item() == pytest.approx(1 / 3)  # grade 1 occurs nowhere
     # squares observed 4 + 1; by chance each of two 0 (29) and two 4 (21) against a quarter of 0, 2, 3, 4
     assert from_confusion.quadratic_kappa(confusion).item() == pytest.approx(1 - 5 / (2 * (29 + 21) / 4))

@@ -1,6 +1,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from sklearn import metrics as sk
 
 from koa_lightning.errors import InputError
 from koa_lightning.metrics.grade_metrics import GradeMetrics, measure
+from koa_lightning.metrics.intervals import with_intervals
 
 ARGMAX = {"accuracy", "balanced_accuracy", "f1_macro", "quadratic_kappa", "mae", *(f"f1_{grade}" for grade in range(5))}
 NAMES = ARGMAX | {f"{name}_expected" for name in ARGMAX} | {"auroc_oa", "ece"}
@@ -50,11 +52,23 @@ def test_equal_to_scikit_learn(seed, n):
             assert values[f"mae{suffix}"] == pytest.approx(sk.mean_absolute_error(**both))
             assert values[f"quadratic_kappa{suffix}"] == pytest.approx(kappa, abs=1e-6, nan_ok=True)
             f1 = sk.f1_score(**both, labels=range(5), average=None, zero_division=0)
-            assert [values[f"f1_{each}{suffix}"] for each in range(5)] == pytest.approx(f1)
+            f1[~np.isin(range(5), grade)] = np.nan
+            assert [values[f"f1_{each}{suffix}"] for each in range(5)] == pytest.approx(f1, nan_ok=True)
     oa = grade >= 2
     auroc = sk.roc_auc_score(oa, probabilities[:, 2:].sum(1)) if 0 < oa.sum() < n else np.nan
     assert values["auroc_oa"] == pytest.approx(auroc, abs=1e-5, nan_ok=True)
     assert values["ece"] == pytest.approx(ece_by_hand(probabilities, grade), abs=1e-5)
+
+
+def test_a_grade_that_no_knee_has_is_undefined_as_in_the_intervals():
+    probabilities, grade = knees(0, 60)
+    probabilities, grade = probabilities[grade != 4], grade[grade != 4]
+    assert np.isnan(measure(probabilities, grade)["f1_4"])
+    table = pd.DataFrame(probabilities, columns=[f"p{each}" for each in range(5)]).assign(grade=grade)
+    intervals = with_intervals(table, n_resamples=100)
+    values = measure(probabilities, grade)
+    undefined = {name for name, value in values.items() if np.isnan(value)}
+    assert undefined == {name for name in values if intervals[name].value is None} >= {"f1_4", "f1_4_expected"}
 
 
 @settings(max_examples=15, deadline=None)

@@ -82,10 +82,13 @@ def test_an_unknown_name(name, hint):
         assert "\n" not in str(error.value)
 
 
-def test_a_model_without_drop_path():
-    message = r"model\.name=vgg11: this model has no drop_path_rate; set model\.drop_path_rate=0$"
-    with pytest.raises(InputError, match=message):
-        build(NetSpec("vgg11", drop_path_rate=0.1))
+@pytest.mark.parametrize("name", ["vgg11", "densenet121"])
+def test_a_model_without_drop_path_trains_without_and_that_is_said(name, capsys):
+    net = build(NetSpec(name, drop_rate=0.1, drop_path_rate=0.1))
+    assert capsys.readouterr().err == f"model.name={name}: this model has no drop_path_rate; it trains without\n"
+    assert (net.spec.drop_rate, net.spec.drop_path_rate) == (0.1, 0.0)
+    build(net.spec)  # as its checkpoint does
+    assert capsys.readouterr().err == ""
 
 
 def test_a_model_without_a_head(monkeypatch):

@@ -34,6 +34,17 @@ def test_two_tables_typed_one_after_the_other(tables, launch):
     assert (made["n_knees"], made["n_patients"]) == (120, 60)
 
 
+def test_absolute_folders(tables, graded_table, launch, tmp_path):
+    for name in ("A", "data", "a=b"):
+        (tmp_path / name).mkdir()
+        graded_table(60).to_parquet(tmp_path / name / "predictions.parquet")
+    for first, second in (("A", "data"), ("A", "a=b"), ("data", "A")):
+        ended = launch("compare_predictions", str(tmp_path / first), str(tmp_path / second), "out=made", FAST)
+        assert (ended.code, ended.err) == (0, [])
+    ended = launch("compare_predictions", "data", "A", "out=made", FAST)  # named as a group of the configs
+    assert (ended.code, ended.err) == (0, [])
+
+
 def test_the_same_as_by_their_names_and_seed(tables):
     cfg = compose("compare_predictions", ["first='eval of A'", "second='lr=3.csv'", FAST, "out=a", "metrics=mae"])
     one = compare_predictions(cfg)

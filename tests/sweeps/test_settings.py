@@ -33,11 +33,17 @@ def test_settings_of_one_node_win():
     ("more", "line"),
     [
         ({"repeats": 0}, "sweep.repeats=0: must be a whole number from 1"),
-        ({"n_jobs": True}, "sweep.n_jobs=True: must be"),
+        ({"n_jobs": True}, "sweep.n_jobs=true: must be"),
         ({"max_failures": -1}, "sweep.max_failures=-1: must be a whole number from 0"),
-        ({"metrics": ["m", "m"], "directions": ["max", "max"]}, "must name one metric, or several different ones"),
-        ({"name": " "}, "sweep.name: must not be empty"),
-        ({"ensemble": 1}, "sweep.ensemble=1: must be true or false"),
+        ({"metrics": ["m", "m"], "directions": ["max", "max"]}, "names m twice; name it once"),
+        ({"name": " "}, "sweep.name= : must be a name; omit it, and it follows"),
+        ({"ensemble": 1}, "sweep.ensemble=1: must be one of true, false"),
+        ({"seed": "abc"}, "sweep.seed=abc: must be a whole number from 0"),
+        ({"folder": 3}, "sweep.folder=3: must be the name of a file or folder"),
+        ({"method": "tpee"}, "sweep.method=tpee: must be one of tpe, random, grid, qmc; did you mean 'tpe'"),
+        ({"directions": ["up"]}, "sweep.directions=.up.: must be "),
+        ({"repeat": None}, "sweep.repeat=null: must be seed, fold, or a key with a whole number"),
+        ({"metrics": []}, "must name one metric, or several different ones"),
         ({"ensemble": True}, "sweep.ensemble=true: needs sweep.listener, which measures it"),
     ],
 )
@@ -67,7 +73,7 @@ def test_a_direction_follows_from_its_metric(typed, directions):
     assert told(settings=compose("train", typed).sweep).directions == directions
 
 
-@pytest.mark.parametrize("repeat", ["part.sede", "part", "flag", "share", None, "part.sede.x"])
+@pytest.mark.parametrize("repeat", ["part.sede", "part", "flag", "share", "part.sede.x"])
 def test_repeats_count_on_from_a_whole_number(repeat):
     config = OmegaConf.create({"part": {"seed": 3}, "flag": True, "share": 0.5})
     settings.check_repeat(told(repeats=2, repeat="part.seed"), config)

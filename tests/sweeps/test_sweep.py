@@ -239,7 +239,7 @@ def test_several_metrics_have_a_pareto_front(program):
         (["y=range(0,3)", "sweep.trials=0"], "error: sweep.trials=0: must be a whole number from 1"),
         (["y=range(0,3)", "sweep.trials=null"], "error: sweep.trials=null: only a grid has an end of its own"),
         (["y=range(0,3)", "sweep.n_jobs=2"], "error: sweep.n_jobs=2: hydra/launcher=basic runs one job"),
-        (["y=range(0,3)", "sweep.directions=[up]"], "error: sweep.directions=up: must be max or min"),
+        (["y=range(0,3)", "sweep.directions=[up]"], "error: sweep.directions=[up]: must be one of max, min, "),
         (
             ["y=range(0,3)", "sweep.metrics=[a,b]"],
             "error: sweep.directions=['max']: must say max or min for each of a, b",

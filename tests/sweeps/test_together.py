@@ -64,7 +64,7 @@ def test_the_end_of_a_sweep_measures_its_trials_together(sweep, place):
 
 
 def test_what_it_cannot_do_is_said(sweep, capsys):
-    assert sweep("sweep.ensemble=perhaps").err == ["error: sweep.ensemble=perhaps: must be true or false"]
+    assert sweep("sweep.ensemble=perhaps").err == ["error: sweep.ensemble=perhaps: must be one of true, false"]
     found = sweep("sweep.listener=null")
     assert found.code == cli.BAD_INPUT
     assert found.err == ["error: sweep.ensemble=true: needs sweep.listener, which measures it"]

@@ -11,8 +11,21 @@ from koa_lightning.tracking.run import MlflowRun, start_run
 from koa_lightning.tracking.spool import Spool
 
 
+@pytest.mark.parametrize("parent", ["nosuchrun", "f" * 32])
+def test_a_parent_that_is_not_there(parent, begin, client):
+    before = len(client.search_runs([client.get_experiment_by_name("Default").experiment_id]))
+    with pytest.raises(InputError, match=rf"^tracking\.parent={parent}: no such run in sqlite:.*; give the id of one$"):
+        begin(parent=parent)
+    assert len(client.search_runs([client.get_experiment_by_name("Default").experiment_id])) == before
+    deleted = begin().run_id
+    client.delete_run(deleted)
+    with pytest.raises(InputError, match=rf"^tracking\.parent={deleted}: was deleted; restore it"):
+        begin("second", parent=deleted)
+
+
 def test_a_run_holds_what_was_logged(begin, client, tmp_path):
-    run = begin(tags={"git.commit": "abc", "mlflow.source.name": "koa-train"}, parent="f" * 32)
+    parent = begin("parent").run_id
+    run = begin(tags={"git.commit": "abc", "mlflow.source.name": "koa-train"}, parent=parent)
     run.log_params({"trainer": {"max_epochs": 3}, "mean": [0.5]})
     run.log_metrics({"val/loss": torch.tensor(0.5), "val/odd": math.nan}, 2)
     run.log_tags({"marks": ["phantom data"]})
@@ -29,7 +42,7 @@ def test_a_run_holds_what_was_logged(begin, client, tmp_path):
         "git.commit": "abc",
         "marks": '["phantom data"]',
         "mlflow.source.name": "koa-train",
-        "mlflow.parentRunId": "f" * 32,
+        "mlflow.parentRunId": parent,
     }
     assert expected.items() <= logged.data.tags.items()
     assert (logged.info.status, logged.info.run_name) == ("FINISHED", "first")

@@ -2,6 +2,7 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -167,3 +168,13 @@ def test_what_is_kept_of_an_interrupted_run(tiny, tmp_path, history, capsys):
         (tmp_path / "checkpoints" / name).touch()
         after_fit.keep(tiny.config(), tmp_path, module, History(tmp_path / "empty.csv"), run)
     assert [name for name, _ in run.files[1:]] == ["last.ckpt", "best.ckpt", "last.ckpt"]
+
+
+def test_a_training_no_better_than_one_grade_for_all_says_so(capsys):
+    grade = np.array([0] * 5 + [1, 2, 3, 4] * 2 + [-1])
+    data = SimpleNamespace(tables={"val": pd.DataFrame({"grade": grade})})
+    read = SimpleNamespace(record={"net": {"link": "softmax"}})
+    after_fit._say_if_no_better(read, data, torch.tensor([[2.0, 0, 0, 0, 0]]).repeat(14, 1))
+    assert capsys.readouterr().out == "validation: no better than always grade 0 (accuracy .385)\n"
+    after_fit._say_if_no_better(read, data, 5 * torch.eye(5)[grade.clip(0)])
+    assert capsys.readouterr().out == ""

@@ -171,9 +171,10 @@ def test_optimizers_are_fused_where_gradients_are_not_scaled(precision, fused, p
     ("override", "line"),
     [
         ("optimizer.factory.betas=[2,3]", "optimizer, scheduler: Invalid beta parameter"),
-        ("+optimizer.factory.speed=2", "optimizer, scheduler: .*unexpected keyword argument 'speed'"),
+        ("+optimizer.factory.speed=2", "optimizer.factory: .*unexpected keyword argument 'speed'"),
         ("scheduler.warmup=7", r"scheduler.warmup=7: must be from 0 to 1"),
-        ("+scheduler.heat=7", "optimizer, scheduler: .*unexpected keyword argument 'heat'"),
+        ("+scheduler.heat=7", "scheduler: .*unexpected keyword argument 'heat'"),
+        ("optimizer.frozen_stages=99", r"^optimizer.frozen_stages=99: test_efficientnet has \d stages before its head"),
         ("model.name=resnet81", "model.name=resnet81: timm has no such model"),
         ("monitor=val/kappa", "monitor=val/kappa"),
         ("augment.scale=[2]", "augment"),
@@ -224,3 +225,27 @@ def test_run_names(typed, job, name, named):
 
 def test_a_run_that_a_program_starts_has_a_name_too(tiny):
     assert build.run_name(tiny.config("loss=focal")) == "resnet18-focal"
+
+
+@pytest.mark.parametrize(
+    ("more", "watched"),
+    [
+        (["trainer.precision=auto"], True),
+        (["trainer.precision=fp32"], False),
+        (["trainer.precision=auto", "resize=progressive"], False),
+        (["trainer.precision=auto", "optimizer.head_only_epochs=1"], False),
+        (["trainer.precision=auto", "optimizer.frozen_stages=1"], False),
+    ],
+)
+def test_the_speed_of_a_training_is_watched_where_its_steps_are_those_measured(more, watched, tiny, tmp_path, capsys):
+    cfg = tiny.config(*more, f"data.cache_dir='{tmp_path}'")
+    watch = build.speed_watch(cfg, speed.Plan("bf16", True, ""))
+    assert (watch is not None) == watched
+    if watch is None:
+        return
+    key = speed.key_of("test_efficientnet", 64, 8, True)
+    entry = {"precision": "bf16", "channels_last": True, "reason": "bf16 5.7 img/s (load 9.0 on 2 cores)", "speed": 5.7}
+    speed._remember(tmp_path / speed.FILE, key, entry)
+    watch.heard(55.0)
+    said = capsys.readouterr().err
+    assert said.startswith("WARNING: training in bf16 has 55.0 img/s") and "5.7 img/s (load 9.0 on 2 cores)" in said

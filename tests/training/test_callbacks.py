@@ -1,6 +1,7 @@
 import errno
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -9,6 +10,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, RichProgressBar
 from rich.console import Console
 
 from koa_lightning.checkpoint.record import read
+from koa_lightning.training import callbacks
 from koa_lightning.training.callbacks import Checkpoints, EveryNEpochs, History, OneLineAnEpoch, WholeFiles, progress
 from koa_lightning.training.ema import WarmEMA
 
@@ -30,6 +32,11 @@ def small(tiny_trainer, tiny_grader, tiny_data):
 
 def one_of(trainer, kind):
     return next(callback for callback in trainer.callbacks if isinstance(callback, kind))
+
+
+def exactly(epochs):
+    """The same numbers to the last bit, and what is undefined in the same places."""
+    return [pytest.approx(row, rel=0, abs=0, nan_ok=True) for row in epochs]
 
 
 def epoch_of(file):
@@ -111,7 +118,7 @@ def test_a_run_that_had_stopped_early_does_not_go_on(tmp_path, small):
     whole = one_of(small(tmp_path, stopping(), **options), History).epochs
     assert [row["epoch"] for row in whole] == [0, 1]
     again = small(tmp_path, stopping(), ckpt_path=tmp_path / "last.ckpt", **options)
-    assert one_of(again, History).epochs == whole
+    assert one_of(again, History).epochs == exactly(whole)
     longer = small(tmp_path, ckpt_path=tmp_path / "last.ckpt", **options)
     assert [row["epoch"] for row in one_of(longer, History).epochs] == [0, 1, 2, 3]
 
@@ -144,7 +151,7 @@ def test_history_through_a_resume(tmp_path, small):
     whole = one_of(small(tmp_path / "whole"), History).epochs
     small(tmp_path / "parts", max_epochs=2)
     parts = one_of(small(tmp_path / "parts", ckpt_path=tmp_path / "parts" / "last.ckpt"), History)
-    assert parts.epochs == whole
+    assert parts.epochs == exactly(whole)
     assert len(pd.read_csv(tmp_path / "parts" / "history.csv")["epoch"].unique()) == 4
 
 
@@ -221,3 +228,22 @@ def test_a_checkpoint_is_written_beside_and_moved(tmp_path, monkeypatch):
     assert error.value.filename == str(file)
     assert [path.name for path in file.parent.iterdir()] == ["last.ckpt"]
     assert file.read_bytes() == before
+
+
+def test_the_speed_of_a_training_is_that_of_its_best_step(small, tmp_path, monkeypatch):
+    clock, heard = iter([0.0, 4.0, 10.0, 10.5, 20.0, 21.0, 30.0, 33.0]), []
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    size = []
+
+    class Size(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            size.append(len(batch["image"]))
+
+    watch = callbacks.SpeedWatch(0, heard.append)
+
+    class Adapt(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            watch.batch_size = watch.batch_size or len(batch["image"])
+
+    small(tmp_path, Size(), Adapt(), watch, max_epochs=2, limit_train_batches=1)
+    assert heard == [size[0] / 0.5]

@@ -2,6 +2,7 @@ import copy
 import json
 import multiprocessing
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -157,7 +158,8 @@ def test_the_fastest_wins_and_is_remembered(net, tmp_path, monkeypatch, bf16_cpu
         return dict(seconds)
 
     monkeypatch.setattr(speed, "_seconds_a_step", measure)
-    reason = "fp32 4.0 img/s, bf16 8.0 img/s, bf16-hybrid 16.0 img/s"
+    monkeypatch.setattr(speed, "load", lambda: "load 0.3 on 2 cores")
+    reason = "fp32 4.0 img/s, bf16 8.0 img/s, bf16-hybrid 16.0 img/s (load 0.3 on 2 cores)"
     assert ask(net, tmp_path) == Plan("bf16-hybrid", True, reason)
     seconds["fp32"] = 0.01
     assert ask(net, tmp_path) == Plan("bf16-hybrid", True, f"remembered: {reason}")
@@ -165,6 +167,59 @@ def test_the_fastest_wins_and_is_remembered(net, tmp_path, monkeypatch, bf16_cpu
     for other in ({"name": "x"}, {"image_size": 64}, {"batch_size": 4}, {"channels_last": False}):
         assert ask(net, tmp_path, **other).precision == "fp32", other
     assert len(json.loads((tmp_path / "speed.json").read_text())) == 5
+
+
+@pytest.fixture
+def busy(net, tmp_path, monkeypatch, bf16_cpu):
+    """Measured beside other work: 16 images a second, hybrid; a later measurement says 40, bf16."""
+    answers = [{"fp32": 0.25, "bf16": 0.25, "bf16-hybrid": 0.125}, {"fp32": 0.1, "bf16": 0.05, "bf16-hybrid": 0.06}]
+    monkeypatch.setattr(speed, "_seconds_a_step", lambda *_: answers.pop(0))
+    assert ask(net, tmp_path, quiet=True).precision == "bf16-hybrid"
+    key = speed.key_of("tiny", 32, 2, True)
+    return lambda has, precision="bf16-hybrid": speed.heard(tmp_path / speed.FILE, key, precision, has)
+
+
+@pytest.mark.parametrize("has", [30.0, 24.1, 10.0])
+def test_a_choice_that_training_contradicts_is_measured_anew_and_that_is_said(has, busy, net, tmp_path, capsys):
+    line = busy(has)
+    assert line.startswith(f"training in bf16-hybrid has {has:.1f} img/s (load ")
+    assert "bf16-hybrid 16.0 img/s (load " in line and line.endswith("; the next run measures anew")
+    capsys.readouterr()
+    assert ask(net, tmp_path, quiet=True).precision == "bf16"
+    said = capsys.readouterr().err
+    assert said.startswith("precision: training in bf16-hybrid has ") and said.endswith("; measuring anew\n")
+    assert ask(net, tmp_path).reason.startswith("remembered: fp32 20.0 img/s, bf16 40.0 img/s")
+
+
+@pytest.mark.parametrize(("has", "precision"), [(23.0, "bf16-hybrid"), (11.0, "bf16-hybrid"), (99.0, "fp32")])
+def test_a_choice_that_training_bears_out_stays(has, precision, busy, net, tmp_path, capsys):
+    assert busy(has, precision) == ""
+    assert ask(net, tmp_path).reason.startswith("remembered: fp32 8.0 img/s")
+    (entry,) = json.loads((tmp_path / "speed.json").read_text()).values()
+    assert entry.get("trained") == (has if precision == "bf16-hybrid" else None)
+
+
+def test_what_was_never_measured_is_not_contradicted(tmp_path):
+    assert speed.heard(tmp_path / speed.FILE, "k", "fp32", 3.0) == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_best_step_counts(net, monkeypatch):
+    clock, steps = [0.0], {"fp32": iter([9.0, 1.0, 8.0, 8.0]), "bf16": iter([9.0, 5.0, 4.0, 3.0])}
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
+
+    def prepare(plan, net):
+        net.register_forward_hook(lambda *_: clock.__setitem__(0, clock[0] + next(steps[plan.precision])))
+        return net
+
+    monkeypatch.setattr(Plan, "prepare", prepare)
+    assert speed._seconds_a_step(net, [Plan(p, True, "") for p in steps], 32, 2) == pytest.approx(
+        {"fp32": 1.0, "bf16": 3.0}
+    )
+
+
+def test_load():
+    assert re.fullmatch(r"load \d+\.\d on \d+ cores", speed.load())
 
 
 def test_the_ways_take_turns_and_the_near_ones_go_on(net, monkeypatch):
@@ -226,7 +281,9 @@ def test_a_memory_that_cannot_be_written_is_said(net, tmp_path, monkeypatch, bf1
 
 def write(folder, number):
     for i in range(20):
-        speed._remember(folder / "speed.json", f"{number}-{i}", Plan("fp32", True, "test"))
+        speed._remember(
+            folder / "speed.json", f"{number}-{i}", {"precision": "fp32", "channels_last": True, "reason": "test"}
+        )
 
 
 def test_runs_that_remember_at_once_lose_nothing(tmp_path):

@@ -54,6 +54,35 @@ def test_everything_is_fitted_and_plain(fitted, simulate, looks):
     assert words.startswith("calibrated on the validation part (120 patients): temperature ")
 
 
+@pytest.mark.parametrize("method", ["temperature", "ordinal"])
+def test_a_recalibration_that_loses_by_its_cross_fit_is_not_kept(method, looks):
+    rng = np.random.default_rng(1)
+    grade, patient = rng.integers(0, 5, 120), [f"p{i // 2}" for i in range(120)]
+    shares = torch.tensor(np.bincount(grade, minlength=5) / 120).log().float()
+    logits = shares.repeat(120, 1)  # all that can be known: nothing is left to fit
+    record, _ = fit.fit(logits, "softmax", {"grade": grade.tolist(), "patient": patient}, looks(120), method=method,
+                        fingerprint="")  # fmt: skip
+    entry = record["calibration"]
+    losses = entry["cross_fitted_log_loss"]
+    assert losses[method] >= losses["none"]
+    assert (entry["method"], entry["parameters"]) == ("none", {})
+    assert calibration.wrong(entry) == ""
+    said = f"{method} does not lower the cross-fitted log loss, {losses['none']:.4f} -> {losses[method]:.4f}"
+    assert entry["lost"] == said
+    assert fit.in_words(record).startswith(
+        f"not calibrated: on the validation part (60 patients) {said}; probabilities stay raw"
+    )
+    assert torch.equal(calibration.probabilities(logits, "softmax", entry), outputs.probabilities(logits, "softmax"))
+
+
+def test_none_that_was_asked_for_has_lost_nothing(simulate, looks):
+    logits, grade, patient = simulate(60)
+    knees = {"grade": grade.tolist(), "patient": patient}
+    record, _ = fit.fit(logits, "softmax", knees, looks(120), method="none", fingerprint="")
+    assert "lost" not in record["calibration"]
+    assert fit.in_words(record).startswith("calibrated on the validation part (60 patients): none")
+
+
 def test_the_same_again(simulate, looks):
     logits, grade, patient = simulate(60)
     knees, described = {"grade": grade.tolist(), "patient": patient}, looks(120)

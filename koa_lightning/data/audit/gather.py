@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from koa_lightning.config.places import user_path
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.cache import Preprocessing, open_cache
 from koa_lightning.data.patients import implausible
@@ -66,7 +67,7 @@ def gather(source: Callable[[], pd.DataFrame], cfg: Any, quiet: bool = False) ->
         rows["hash"].tolist(),
         [""] * len(rows),
         Preprocessing(SIZE),
-        Path(cfg.cache_dir).expanduser() if cfg.cache_dir else None,
+        user_path(cfg.cache_dir) if cfg.cache_dir else None,
         quiet,
     )
     return Knees(rows, cache.images, cache.pixels, cache.shapes, cache.unreadable, cache.path)

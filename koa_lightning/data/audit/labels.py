@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from koa_lightning.config.places import user_path
 from koa_lightning.data.audit.findings import NOTE, Finding
 from koa_lightning.data.manifest import GRADES
 from koa_lightning.data.user_tables import comparable, read_table
@@ -22,7 +23,7 @@ def read_oof(file: str | Path) -> pd.DataFrame:
     Raises:
         InputError: It is missing, not a table, lacks a column, or its rows are no probabilities.
     """
-    path = Path(file).expanduser()
+    path = user_path(file)
     if not path.is_file():
         raise InputError(f"oof={file}: there is no such file; give the predictions of a cross-validation")
     table = read_table(path)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
+from koa_lightning.config.places import user_path
 from koa_lightning.data.dicom.header import SIDES
 from koa_lightning.data.manifest import GRADES
 from koa_lightning.data.prepare.names import Key
@@ -21,9 +21,9 @@ def read_grades(file: str, key: Key) -> dict[tuple[str, str], int]:
         InputError: The table or a column is missing, a side or grade is none, or a knee has two grades.
     """
     where = f"grades={file}"
-    if not Path(file).expanduser().is_file():
+    if not user_path(file).is_file():
         raise InputError(f"{where}: there is no such file")
-    table = read_table(Path(file).expanduser(), as_text=True)
+    table = read_table(user_path(file), as_text=True)
     if missing := [column for column in _COLUMNS if column not in table]:
         raise InputError(f"{where}: column '{missing[0]}' is missing; it needs {', '.join(_COLUMNS)}")
     known = {str(grade): grade for grade in GRADES}

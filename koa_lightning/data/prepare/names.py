@@ -12,6 +12,7 @@ from pathlib import Path
 
 from platformdirs import user_config_dir
 
+from koa_lightning.config.places import user_path
 from koa_lightning.data.gray import one_line
 from koa_lightning.errors import InputError
 
@@ -60,7 +61,7 @@ def find_key(key_file: str | None, output: Path) -> Key:
         InputError: The file is missing or lies in `output`, or the key is too short or cannot be kept.
     """
     if key_file:
-        file = Path(key_file).expanduser()
+        file = user_path(key_file)
         if file.resolve().is_relative_to(output.resolve()):
             raise InputError(f"key_file={key_file}: lies in the output, which is to be passed on; move it elsewhere")
         return _key(_read(file), f"key_file={key_file}")

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from koa_lightning import DISCLAIMER
 from koa_lightning.config import launch
 from koa_lightning.config.compose import validate
+from koa_lightning.config.places import user_path
 from koa_lightning.data.find_images import find_images
 from koa_lightning.data.prepare.grades import read_grades
 from koa_lightning.data.prepare.names import find_key
@@ -56,7 +57,7 @@ def prepare(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _check_folders(where: str, folder: Path) -> None:
-    source = Path(where).expanduser()
+    source = user_path(where)
     if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
         raise InputError(f"output={folder}: lies in the input, and would be read by the next run; name another folder")
 

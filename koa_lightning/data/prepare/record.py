@@ -167,7 +167,7 @@ class Record:
             file.write_text("\n".join(lines), encoding="utf-8")
         try:
             return [Row(**json.loads(line)) for line in lines if line]
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise InputError(f"{file}: not a record of this version ({error}); name another output folder") from None
 
 

@@ -217,7 +217,7 @@ def _clusters(found: Dossier) -> str:
 def _calibration(found: Dossier) -> str:
     fitted = found.parts["calibration"]
     if fitted["method"] == "none":
-        return f"No recalibration ({fitted.get('left_out', 'none was asked for')})."
+        return f"No recalibration ({fitted.get('left_out') or fitted.get('lost', 'none was asked for')})."
     before, after = fitted["before"]["ece"], fitted["after"]["ece"]
     how = f"Recalibrated by {fitted['method']} on the validation part"
     return f"{how}: calibration error {before:.3f} before, {after:.3f} after."

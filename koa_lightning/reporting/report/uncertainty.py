@@ -17,7 +17,7 @@ def calibration(found: Dossier) -> Section:
     sides = [side for side in ("before", "after") if side in fitted]
     if fitted["method"] == "none":
         sides = sides[:1]
-        words = Text(f"Not recalibrated: {fitted.get('left_out', 'none was asked for')}.")
+        words = Text(f"Not recalibrated: {fitted.get('left_out') or fitted.get('lost', 'none was asked for')}.")
     else:
         values = ", ".join(f"{name} {value:.3f}" for name, value in fitted["parameters"].items())
         words = Text(f"Recalibrated by {fitted['method']} ({values}), fitted on the validation part; measured "
@@ -28,7 +28,7 @@ def calibration(found: Dossier) -> Section:
         for key, name in _SCORES.items()
         if key in fitted[sides[0]]
     ]
-    bare = {key: value for key, value in fitted.items() if key not in ("measured", "left_out")}  # said in words
+    bare = {key: value for key, value in fitted.items() if key not in ("measured", "left_out", "lost")}  # said in words
     figure = uncertainty_figures.reliability_figure(bare, caveats.title_of_part(found), found.marks)
     caption = "Share of knees for which it was so, against the probability stated; knees in each bin below."
     table = Table("Scores of the probabilities", ["score", *(heads[side] for side in sides)], rows)
