@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.config import launch, run_folder
+from koa_lightning.config import outcome, run_folder
 from koa_lightning.config.allocator import tune_allocator
 from koa_lightning.config.compose import compose
 
@@ -33,7 +33,7 @@ def demo(overrides: list[str]) -> dict[str, object]:
     cfg = compose("train", [*typed, f"out={out}"])
     run_folder.remember(Path(out), typed)
     trained = train(cfg)
-    if trained["exit_code"] != launch.DONE:
+    if trained["exit_code"] != outcome.DONE:
         return trained
     keep = [item for item in overrides if item.startswith(("tracking", "explain=", "quiet="))]
     evaluated = evaluate(compose("eval", [f"ckpt={trained['checkpoint']}", f"out={out}/eval", *keep]))
@@ -62,16 +62,16 @@ def _closing_table(trained: dict[str, object], evaluated: dict[str, object], out
 def main() -> None:
     """Entry point of `python -m koa_lightning.demo`."""
     try:
-        code = int(demo(sys.argv[1:]).get("exit_code", launch.DONE))  # type: ignore[call-overload]
+        code = int(demo(sys.argv[1:]).get("exit_code", outcome.DONE))  # type: ignore[call-overload]
     except KeyboardInterrupt:
-        launch.say_error("interrupted")
-        code = launch.INTERRUPTED
+        outcome.say_error("interrupted")
+        code = outcome.INTERRUPTED
     except Exception as exception:
-        line = launch.one_line(exception)
+        line = outcome.one_line(exception)
         if line is None:
             raise
-        launch.say_error(line)
-        code = launch.BAD_INPUT
+        outcome.say_error(line)
+        code = outcome.BAD_INPUT
     sys.exit(code)
 
 

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from koa_lightning import demo
-from koa_lightning.config import launch, run_folder
+from koa_lightning.config import outcome, run_folder
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def run(place, monkeypatch, capsys):
 
 def test_it_trains_evaluates_and_says_where_everything_is(run, place, tiny):
     code, out, _ = run(*tiny.overrides, "trainer.max_epochs=1")
-    assert code == launch.DONE
+    assert code == outcome.DONE
     text = "".join(line.strip("│ ┌└─┐┘") for line in out)
     for words in ("validation quadratic kappa", "validation accuracy", "validation MAE", "make ui", "best.ckpt"):
         assert words in text
@@ -33,8 +33,8 @@ def test_it_trains_evaluates_and_says_where_everything_is(run, place, tiny):
 
 
 def test_an_interrupted_demo_ends_with_130(run, monkeypatch):
-    monkeypatch.setattr("koa_lightning.training.run.train", lambda cfg: {"exit_code": launch.INTERRUPTED})
-    assert run()[0] == launch.INTERRUPTED
+    monkeypatch.setattr("koa_lightning.training.run.train", lambda cfg: {"exit_code": outcome.INTERRUPTED})
+    assert run()[0] == outcome.INTERRUPTED
 
 
 def test_ctrl_c_before_it_trains(run, monkeypatch):
@@ -42,13 +42,13 @@ def test_ctrl_c_before_it_trains(run, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("koa_lightning.training.run.train", press)
-    assert run() == (launch.INTERRUPTED, [], ["error: interrupted"])
+    assert run() == (outcome.INTERRUPTED, [], ["error: interrupted"])
 
 
 @pytest.mark.parametrize("override", ["optimzer.lr=1", "data.batch_size=0", "experiment=dem"])
 def test_bad_input_is_one_line(run, override):
     code, out, err = run(override)
-    assert (code, out, len(err)) == (launch.BAD_INPUT, [], 1)
+    assert (code, out, len(err)) == (outcome.BAD_INPUT, [], 1)
     assert err[0].startswith("error: ")
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
 
 from koa_lightning.checkpoint import fitted
+from koa_lightning.checkpoint.tensors import CONTROL, SHOWN, shown, wrong_tensors
 from koa_lightning.config import compose
 from koa_lightning.data.cache import Preprocessing
 from koa_lightning.errors import InputError
@@ -19,8 +20,6 @@ from koa_lightning.losses.weights import KINDS
 from koa_lightning.models.net import NetSpec
 from koa_lightning.models.outputs import LINKS, N_GRADES
 from koa_lightning.models.plan import LIGHTNING, Plan
-from koa_lightning.training import state
-from koa_lightning.training.state import CONTROL, SHOWN, shown
 
 # What `checkpoint.make_record` writes, and what a record must have before anything in it is used.
 _RECORD = {
@@ -174,7 +173,7 @@ def wrong(content: dict[str, Any], record: dict[str, Any]) -> str:
         content: The whole file, as it was loaded.
         record: What this program keeps in it, see `checkpoint.make_record`.
     """
-    if misfit := state.wrong_tensors(content.get("state_dict")):
+    if misfit := wrong_tensors(content.get("state_dict")):
         return misfit
     if not all(type(content.get(key)) is int for key in ("epoch", "global_step")):
         return "its epoch is not a number"

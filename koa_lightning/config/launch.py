@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import shutil
@@ -12,40 +11,18 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
-import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
 from koa_lightning.config import keys, overrides, trial
 from koa_lightning.config import run_folder as resume
 from koa_lightning.config.allocator import tune_allocator
 from koa_lightning.config.commands import COMMANDS
 from koa_lightning.config.compose import compose, config_dir, validate
-from koa_lightning.config.places import yaml_fault
+from koa_lightning.config.outcome import BAD_INPUT, DONE, INTERRUPTED, PARTLY, one_line, say_error
 from koa_lightning.errors import InputError
 
-DONE, PARTLY, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-_DISK = {
-    errno.ENOSPC: "no space left on the disk",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.ENOENT: "there is no such file or folder, and it cannot be made there",
-    errno.EACCES: "no permission",
-    errno.EPERM: "no permission",
-    errno.EROFS: "the file system is read-only",
-    errno.EEXIST: "is there already, and is no folder",
-    errno.ENOTDIR: "a part of this path is no folder",
-    errno.EISDIR: "is a folder, not a file",
-    errno.ENAMETOOLONG: "the name is too long",
-    errno.EFBIG: "the file would be larger than the disk or the limit (ulimit -f) allows",
-    errno.EIO: "the disk or network drive fails",
-    errno.ESTALE: "the network drive has lost it",
-    errno.EMFILE: "this program has as many files open as the limit (ulimit -n) allows",
-    errno.ENFILE: "this machine has as many files open as it can",
-    errno.ENOMEM: "no memory left",
-}
 # What the start of a run leaves in its folder before anything is made.
 _RECORDS = {".hydra", ".lock", "checkpoints", "manifest.parquet", "manifest.part", "multirun.yaml"}
 
@@ -186,37 +163,6 @@ def _run_job(cfg: DictConfig, function: str, config_name: str) -> tuple[int, flo
         return code, result
     objective = result.get(cfg.get("monitor", ""))
     return code, None if objective is None else float(objective)
-
-
-def one_line(exception: BaseException, config_name: str = "train") -> str | None:
-    """Return the one line that a user should read, or None where the exception is a fault of the program."""
-    link: BaseException | None = exception
-    while link is not None:  # Hydra wraps what an object's constructor raises
-        if isinstance(link, InputError):
-            return str(link)
-        if isinstance(link, OSError) and not isinstance(link, HydraException):
-            where = f"{link.filename or 'a file or an address'}"
-            reason = _DISK.get(link.errno or 0) or link.strerror or str(link) or type(link).__name__
-            return f"{where}: {reason}; put it right, or name another folder by out=FOLDER"
-        if isinstance(link, yaml.YAMLError):
-            file = getattr(getattr(link, "problem_mark", None), "name", "a YAML file")
-            return f"{file}: {yaml_fault(link)}; put it right"
-        link = link.__cause__
-    if isinstance(exception, HydraException):
-        cause = f"{exception}\n{exception.__cause__ or ''}"
-        return keys.explain_hydra(cause, config_name) if "instantiat" not in cause else None
-    if isinstance(exception, OmegaConfBaseException):
-        first = str(exception).splitlines()[0]
-        key = getattr(exception, "full_key", None) or ""
-        if "Missing mandatory value" in first or "???" in first:
-            return f"{key}: must be given; type {key}=VALUE"
-        return f"{key + ': ' if key else ''}{first}"
-    return None
-
-
-def say_error(line: str) -> None:
-    """Print one line to the error stream."""
-    print(f"error: {' '.join(line.split())}", file=sys.stderr, flush=True)
 
 
 def _remove_if_empty(folder: Path) -> None:

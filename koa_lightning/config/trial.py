@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from koa_lightning.config import overrides
+from koa_lightning.config.outcome import one_line
 from koa_lightning.errors import DivergedError
 
 VARIABLE = "KOA_SWEEP"
@@ -153,8 +154,6 @@ def failure(error: Exception, say: bool = True) -> dict[str, Any]:
         error: What ended it.
         say: Whether a fault of the program keeps its traceback on the screen.
     """
-    from koa_lightning.config.launch import one_line
-
     kind, line = kind_of(error), one_line(error)
     if kind == "error" and say:
         traceback.print_exception(error)
@@ -164,8 +163,6 @@ def failure(error: Exception, say: bool = True) -> dict[str, Any]:
 
 def kind_of(error: BaseException) -> str:
     """Return out_of_memory, diverged, bad_input, or error for a fault of the program."""
-    from koa_lightning.config.launch import one_line
-
     links = list(_chain(error))
     if any(_is_out_of_memory(link) for link in links):
         return "out_of_memory"

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from koa_lightning import DISCLAIMER
 from koa_lightning.checkpoint import record
-from koa_lightning.config import launch
+from koa_lightning.config import outcome
 from koa_lightning.config.compose import validate
 from koa_lightning.data import sources
 from koa_lightning.data.find_images import find_images, readable_name
@@ -99,7 +99,7 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
         more = f" (and {len(failed) - 1} more that cannot be read)" if len(failed) > 1 else ""
         raise InputError(f"input={cfg.input}: no image that can be read: {next(iter(failed.values()))}{more}")
     for error in failed.values():
-        launch.say_error(str(error))
+        outcome.say_error(str(error))
     told = {name: error.reason if isinstance(error, DicomError) else str(error) for name, error in failed.items()}
     with naming(folder / "failed.json"):
         (folder / "failed.json").write_text(json.dumps(told, indent=1))
@@ -119,7 +119,7 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
     print(DISCLAIMER)
     left = f", {n_left} not graded as it was stopped" if stopped else ""
     print(f"{len(rows)} graded, {len(failed)} not readable{left}; written to {folder}")
-    code = launch.INTERRUPTED if stopped else launch.PARTLY if failed else launch.DONE
+    code = outcome.INTERRUPTED if stopped else outcome.PARTLY if failed else outcome.DONE
     return {"exit_code": code, "n_graded": len(rows), "n_failed": len(failed), "out": str(folder)}
 
 

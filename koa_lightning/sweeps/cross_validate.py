@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.config import launch, overrides, run_folder, typed
+from koa_lightning.config import outcome, overrides, run_folder, typed
 from koa_lightning.config.addresses import without_passwords
 from koa_lightning.config.compose import plain, validate
 from koa_lightning.config.places import read_json
@@ -108,7 +108,7 @@ def _cross_validate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         done = cfg.data.folds - len(left)
         print(f"{n_knees} knees in {cfg.data.folds} folds, {done} of them done; folder {folder}", flush=True)
         codes = _train_folds(cfg, left, name, run)
-        if set(codes.values()) <= {launch.DONE}:
+        if set(codes.values()) <= {outcome.DONE}:
             result = cross_validation.collect(cfg, folder, run)
             status = "FINISHED"
     except KeyboardInterrupt:
@@ -141,13 +141,13 @@ def _train_folds(cfg: DictConfig, left: list[int], name: str, run: Any) -> dict[
 
     def ended(fold: int, code: int) -> bool:
         nonlocal finished
-        finished += code == launch.DONE
-        if code != launch.DONE:
+        finished += code == outcome.DONE
+        if code != outcome.DONE:
             how = f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
-            launch.say_error(f"fold {fold}: {how}" + (f", see {pieces[fold].log}" if pieces[fold].log else ""))
+            outcome.say_error(f"fold {fold}: {how}" + (f", see {pieces[fold].log}" if pieces[fold].log else ""))
         elif cfg.parallel > 1:
             print(f"fold {fold}: done", flush=True)
-        return code != launch.BAD_INPUT or finished > 0  # what is wrong in the first would be wrong in all
+        return code != outcome.BAD_INPUT or finished > 0  # what is wrong in the first would be wrong in all
 
     return processes.run_all("koa_lightning.training.cross_validation:work", pieces, cfg.parallel, ended)
 
@@ -171,16 +171,16 @@ def _conclude(
     if status == "FINISHED":
         _say(cfg, result)
         print(f"written to {folder}", flush=True)
-        return {**result, cfg.monitor: result.get(cfg.monitor.split("/")[-1]), "exit_code": launch.DONE}
+        return {**result, cfg.monitor: result.get(cfg.monitor.split("/")[-1]), "exit_code": outcome.DONE}
     if status == "KILLED":
         print(f"interrupted; go on with: {_command(cfg)}", flush=True)
-        return {**result, "exit_code": launch.INTERRUPTED}
+        return {**result, "exit_code": outcome.INTERRUPTED}
 
     left = [str(fold) for fold in range(cfg.data.folds) if not is_done(folder / f"fold_{fold}")]
     print(f"not finished: fold {', '.join(left)} of {cfg.data.folds}; nothing was pooled", flush=True)
     print(f"repeat what is left: {_command(cfg)}", flush=True)
-    nothing_works = len(left) == cfg.data.folds and set(codes.values()) == {launch.BAD_INPUT}
-    return {**result, "exit_code": launch.BAD_INPUT if nothing_works else launch.PARTLY}
+    nothing_works = len(left) == cfg.data.folds and set(codes.values()) == {outcome.BAD_INPUT}
+    return {**result, "exit_code": outcome.BAD_INPUT if nothing_works else outcome.PARTLY}
 
 
 def _command(cfg: DictConfig) -> str:

@@ -16,8 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from koa_lightning.config import launch as cli
-from koa_lightning.config import overrides, trial
+from koa_lightning.config import outcome, overrides, trial
 from koa_lightning.errors import InputError
 from koa_lightning.sweeps import closing, launch, settings, space, study
 from koa_lightning.sweeps.launch import Program
@@ -84,17 +83,19 @@ class Engine:
             status = self._search()
             if status == "KILLED":
                 print(f"interrupted; go on with: {self.study.user_attrs['koa_command']}", flush=True)
-                return cli.INTERRUPTED
+                return outcome.INTERRUPTED
         if self.wrong is not None:
             raise InputError(self.wrong)
         closing.show(self.study, self.total, settings.program())
         if self._stopped():
-            cli.say_error(f"ended after {self.failures} failed trials (sweep.max_failures={self.told.max_failures})")
+            outcome.say_error(
+                f"ended after {self.failures} failed trials (sweep.max_failures={self.told.max_failures})"
+            )
         elif self.told.ensemble and len(study.ended(self.study)) >= self.total:
             self.listener.together(self.study, self.config, self.folder)
         found = closing.counts(self.study)
         whole = len(study.ended(self.study)) >= self.total and not found.get("failed")
-        return cli.DONE if whole else cli.PARTLY
+        return outcome.DONE if whole else outcome.PARTLY
 
     def _search(self) -> str:
         status = "FAILED"

@@ -7,7 +7,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from koa_lightning.config import launch, overrides, trial
+from koa_lightning.config import outcome, overrides, trial
 from koa_lightning.sweeps.parent import GridParent
 
 
@@ -40,5 +40,5 @@ def sweep(sweeper: Any, run: Callable[[list[str]], Any], arguments: list[str]) -
     values = [job.return_value for batch in batches for job in batch]
     elsewhere = sweeper.config.hydra.runtime.choices["hydra/launcher"] != "basic"
     if elsewhere and None in values:  # their exit codes stayed in their processes
-        raise SystemExit(launch.BAD_INPUT if set(values) == {None} else launch.PARTLY)
+        raise SystemExit(outcome.BAD_INPUT if set(values) == {None} else outcome.PARTLY)
     return batches

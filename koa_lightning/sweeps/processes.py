@@ -16,7 +16,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from koa_lightning.config.launch import INTERRUPTED
+from koa_lightning.config.outcome import INTERRUPTED
 
 # A fresh interpreter each time: a fork would inherit the threads and locks of torch and MLflow half-made.
 _CONTEXT = multiprocessing.get_context("spawn")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 
-from koa_lightning.config import launch, overrides
+from koa_lightning.config import outcome, overrides
 from koa_lightning.errors import InputError
 from koa_lightning.sweeps import settings, space, study
 from koa_lightning.sweeps.engine import Engine
@@ -41,9 +41,9 @@ def sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str]) 
     try:
         code = _sweep(program, given, arguments)
     except InputError as error:
-        launch.say_error(str(error))
-        code = launch.BAD_INPUT
-    if code != launch.DONE:
+        outcome.say_error(str(error))
+        code = outcome.BAD_INPUT
+    if code != outcome.DONE:
         raise SystemExit(code)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from koa_lightning.config import trusted
-from koa_lightning.config.launch import BAD_INPUT, DONE, say_error
+from koa_lightning.config.outcome import BAD_INPUT, DONE, say_error
 from koa_lightning.errors import InputError
 from koa_lightning.tracking import spool as spool_file
 from koa_lightning.tracking import unsent

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.config import launch
+from koa_lightning.config import outcome
 from koa_lightning.config.compose import validate
 from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
@@ -124,10 +124,10 @@ def _run(cfg: DictConfig, database: str, artifacts: Path) -> int:
         print(f"MLflow at {address}; train into it by tracking.uri={address}; Ctrl-C ends it", flush=True)
         print(DISCLAIMER, flush=True)
         server.wait()
-        launch.say_error(f"the MLflow server ended by itself, with exit code {server.returncode}; its reason is above")
-        return launch.PARTLY
+        outcome.say_error(f"the MLflow server ended by itself, with exit code {server.returncode}; its reason is above")
+        return outcome.PARTLY
     except KeyboardInterrupt:
-        return launch.DONE
+        return outcome.DONE
     finally:
         end(server)
 

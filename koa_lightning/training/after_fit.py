@@ -19,7 +19,7 @@ from torch import Tensor
 from koa_lightning.checkpoint import record
 from koa_lightning.config import trial
 from koa_lightning.config.addresses import public
-from koa_lightning.config.launch import DONE, INTERRUPTED
+from koa_lightning.config.outcome import DONE, INTERRUPTED
 from koa_lightning.config.run_folder import DONE_FILE
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.data.dataset import KneeDataset

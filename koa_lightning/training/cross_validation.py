@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from koa_lightning.checkpoint import record as checkpoint
-from koa_lightning.config import launch
+from koa_lightning.config import outcome
 from koa_lightning.config.compose import plain
 from koa_lightning.config.places import read_json
 from koa_lightning.config.run_folder import DONE_FILE, is_main, remember
@@ -46,12 +46,12 @@ def work(task: dict[str, Any]) -> int:
     try:
         return train_fold(cfg, task["overrides"])
     except Exception as error:
-        line = launch.one_line(error)
+        line = outcome.one_line(error)
         if line is None:
             traceback.print_exc()
-            return launch.PARTLY
-        launch.say_error(f"fold {cfg.data.fold}: {line}")
-        return launch.BAD_INPUT
+            return outcome.PARTLY
+        outcome.say_error(f"fold {cfg.data.fold}: {line}")
+        return outcome.BAD_INPUT
 
 
 def train_fold(cfg: DictConfig, overrides: list[str] | None = None) -> int:
@@ -68,11 +68,11 @@ def train_fold(cfg: DictConfig, overrides: list[str] | None = None) -> int:
         if overrides is not None:
             remember(folder, overrides)
         code = int(train(cfg)["exit_code"])
-        if code != launch.DONE:
+        if code != outcome.DONE:
             return code
     if is_main() and not is_done(folder):
         _grade(cfg, folder)
-    return launch.DONE
+    return outcome.DONE
 
 
 def is_done(folder: Path) -> bool:

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.config import launch, overrides
+from koa_lightning.config import outcome, overrides
 from koa_lightning.config.compose import compose, plain, validate
 from koa_lightning.config.places import read_json
 from koa_lightning.config.run_folder import DONE_FILE
@@ -71,14 +71,14 @@ def reproduce(cfg: DictConfig) -> dict[str, Any]:
     named = f"tracking.run_name={overrides.quote(f'{run.info.run_name} again')}"
     tagged = f"+tracking.tags.reproduces={run.info.run_id}"
     code = run_command([*command[1:], named, tagged, f"quiet={str(cfg.quiet).lower()}"])
-    if code != launch.DONE:
+    if code != outcome.DONE:
         return {**result, "exit_code": code}
     new = find_run(store, read_json(folder / DONE_FILE, ("run_id",))["run_id"])
     compared = repeat.compare_metrics(store.client(), run, new)
     _say_compared(compared)
     differs = compared.n_differing > 0 or compared.n_values == 0
     numbers = {"n_values": compared.n_values, "n_differing": compared.n_differing}
-    return {**result, **numbers, "run_id": new.info.run_id, "exit_code": launch.PARTLY if differs else launch.DONE}
+    return {**result, **numbers, "run_id": new.info.run_id, "exit_code": outcome.PARTLY if differs else outcome.DONE}
 
 
 def run_command(arguments: list[str]) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 
+from koa_lightning.checkpoint.tensors import LARGEST, shown, wrong_tensor
 from koa_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,48 +22,8 @@ if TYPE_CHECKING:
 
     from koa_lightning.training.module import KneeGrader
 
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-SHOWN = 80  # letters of a value in a message
-_DTYPES = (
-    torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.bool,
-)  # fmt: skip
-_LARGEST = 2**53
 _DEEPEST = 20
 _VERSION = re.compile(r"\d+(\.\w+)*([+-][\w.]+)?")
-
-
-def shown(value: Any, most: int = SHOWN) -> str:
-    """Return a value from a file as it may stand in a message: one short line."""
-    text = ascii(value) if isinstance(value, str) and CONTROL.search(value) else " ".join(repr(value).split())
-    return text if len(text) <= most else f"{text[: most - 3]}..."
-
-
-def wrong_tensors(state: Any, name: str = "state_dict") -> str:
-    """Return what is wrong with the weights in a file, naming the first, or an empty string.
-
-    Which of them a network has, and in what shapes, `Checkpoint.network` tells.
-
-    Args:
-        state: As it was loaded.
-        name: Of the entry.
-    """
-    if not isinstance(state, dict) or not all(isinstance(k, str) and torch.is_tensor(v) for k, v in state.items()):
-        return f"its {name} is not one of tensors"
-    for key, tensor in state.items():
-        if misfit := _wrong_tensor(tensor):
-            return f"its {name} has {shown(key)[1:-1]} {misfit}"
-    return ""
-
-
-def _wrong_tensor(tensor: torch.Tensor) -> str:
-    """Return what keeps a tensor of a file from being taken as plain numbers of its own, or an empty string."""
-    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
-        return "as no plain tensor"
-    if tensor.dtype not in _DTYPES:
-        return f"of type {str(tensor.dtype).removeprefix('torch.')}"
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        return f"of shape {tuple(tensor.shape)}, more numbers than the file holds"
-    return ""
 
 
 def check(file: Path, content: Mapping[str, Any], module: KneeGrader, trainer: L.Trainer) -> None:
@@ -117,7 +78,7 @@ def _wrong_history(callbacks: Mapping[str, Any]) -> str:
         numbers = isinstance(row, dict) and all(
             isinstance(name, str) and isinstance(value, int | float) for name, value in row.items()
         )
-        if not numbers or type(row.get("epoch")) is not int or not 0 <= row["epoch"] <= _LARGEST:
+        if not numbers or type(row.get("epoch")) is not int or not 0 <= row["epoch"] <= LARGEST:
             return f"callbacks.History.epochs has {shown(row)}, which is not an epoch's metrics"
     return ""
 
@@ -150,7 +111,7 @@ def _unlike_optimizer(given: Mapping[str, Any], optimizer: torch.optim.Optimizer
             return f"{here} does not hold {', '.join(sorted(names))}"
         for name, value in entry.items():
             if torch.is_tensor(value):
-                if misfit := _wrong_tensor(value):
+                if misfit := wrong_tensor(value):
                     return f"{here}.{shown(name)[1:-1]} is {misfit}"
                 if value.ndim and value.shape != parameters[number].shape:
                     return f"{here}.{shown(name)[1:-1]} is of shape {tuple(value.shape)}"
@@ -204,7 +165,7 @@ def _unlike(given: Any, own: Any, where: str) -> str:
 def _unlike_tensor(given: Any, own: torch.Tensor, where: str) -> str:
     if not torch.is_tensor(given):
         return f"{where} is not a tensor"
-    if misfit := _wrong_tensor(given):
+    if misfit := wrong_tensor(given):
         return f"{where} is {misfit}"
     if (given.shape, given.dtype) != (own.shape, own.dtype):
         kind = str(given.dtype).removeprefix("torch.")
@@ -229,7 +190,7 @@ def _unlike_scalar(given: Any, own: Any, where: str) -> str:
     else:
         fits = isinstance(given, int | float) and not isinstance(given, bool) and given == given
         if fits and isinstance(own, int):
-            fits = min(own, 0) <= given <= _LARGEST
+            fits = min(own, 0) <= given <= LARGEST
     return "" if fits else f"{where}={shown(given)} is no {type(own).__name__} as it should be"
 
 
@@ -242,6 +203,6 @@ def _not_plain(node: Any, where: str, depth: int = 0) -> str:
     if isinstance(node, list | tuple):
         return next((m for i, value in enumerate(node) if (m := _not_plain(value, f"{where}[{i}]", depth + 1))), "")
     if torch.is_tensor(node):
-        return f"{where} is {misfit}" if (misfit := _wrong_tensor(node)) else ""
+        return f"{where} is {misfit}" if (misfit := wrong_tensor(node)) else ""
     fits = node is None or isinstance(node, str | int | float)
     return "" if fits else f"{where}={shown(node)} is no plain value"

@@ -11,7 +11,7 @@ from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
 from koa_lightning.config import launch as cli
-from koa_lightning.config import run_folder
+from koa_lightning.config import outcome, run_folder
 from koa_lightning.errors import InputError
 
 HEAVY = ("torch", "lightning", "mlflow", "timm", "kornia", "torchmetrics", "matplotlib", "pandas")
@@ -46,7 +46,7 @@ def fails(launch, place):
     def run(main, *arguments):
         before = set(place.rglob("*"))
         ended = launch(main, *arguments)
-        assert ended.code == cli.BAD_INPUT
+        assert ended.code == outcome.BAD_INPUT
         assert len(ended.err) == 1, ended.err
         assert ended.out == []
         made = {path for path in set(place.rglob("*")) - before if path.name != "outputs"}
@@ -63,14 +63,14 @@ def test_what_needs_no_training_imports_nothing_heavy(arguments, with_package, t
     )
     assert done.stdout.splitlines()[-1] == "heavy: []", done.stderr
     right = arguments.startswith("--")
-    assert done.returncode == (cli.DONE if right else cli.BAD_INPUT)
+    assert done.returncode == (outcome.DONE if right else outcome.BAD_INPUT)
     assert len(done.stderr.splitlines()) == (0 if right else 1)
     assert not (tmp_path / "outputs").exists() or not list((tmp_path / "outputs").iterdir())
 
 
 def test_help_says_how_to_start(launch, place):
     ended = launch("train", "--help")
-    assert ended.code == cli.DONE
+    assert ended.code == outcome.DONE
     assert "Research use only, not a medical device." in "\n".join(ended.out)
     assert any("loss: ce, chen_ordinal" in line for line in ended.out)
     assert "data: chen2018, folder, phantom, table" in ended.out
@@ -152,7 +152,7 @@ def test_a_file_in_place_of_the_run_folder(launch, place):
     (place / "file").touch()
     for out, line in (("file", "is there already, and is no folder"), ("file/run", "a part of this path is no folder")):
         ended = launch("train", f"out={out}")
-        assert ended.code == cli.BAD_INPUT
+        assert ended.code == outcome.BAD_INPUT
         assert ended.err == [f"error: {out}: {line}; put it right, or name another folder by out=FOLDER"]
 
 
@@ -182,7 +182,7 @@ def test_a_disk_that_takes_nothing(job, number, words):
         raise OSError(number, os.strerror(number), "some/file")
 
     ended = job(write)
-    assert ended.code == cli.BAD_INPUT
+    assert ended.code == outcome.BAD_INPUT
     assert ended.err == [f"error: some/file: {words}; put it right, or name another folder by out=FOLDER"]
 
 
@@ -191,7 +191,7 @@ def test_an_error_of_the_system_without_file_and_number(job):
         raise OSError("the image is truncated")
 
     ended = job(fail)
-    assert ended.code == cli.BAD_INPUT
+    assert ended.code == outcome.BAD_INPUT
     assert ended.err[0].startswith("error: a file or an address: the image is truncated; put it right")
 
 
@@ -209,7 +209,7 @@ def test_a_broken_config_of_ones_own(content, line, job, place):
     (place / "mine/experiment").mkdir(parents=True)
     (place / "mine/experiment/x.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
     ended = job(lambda cfg: {}, "--config-dir", "mine", "experiment=x")
-    assert (ended.code, len(ended.err)) == (cli.BAD_INPUT, 1)
+    assert (ended.code, len(ended.err)) == (outcome.BAD_INPUT, 1)
     assert line in ended.err[0]
 
 
@@ -217,7 +217,7 @@ def test_a_broken_config_of_ones_own(content, line, job, place):
 def test_a_text_is_taken_as_typed(override, job):
     seen = []
     key, _, value = override.partition("=")
-    assert job(lambda cfg: seen.append(OmegaConf.select(cfg, key)), "data=folder", override).code == cli.DONE
+    assert job(lambda cfg: seen.append(OmegaConf.select(cfg, key)), "data=folder", override).code == outcome.DONE
     assert seen == [value]
 
 
@@ -227,13 +227,13 @@ def test_paths_of_a_sweep_are_taken_as_typed(name, job, place):
     whole = "a,b" not in name
     typed = f"{place}/{name}"
     ended = job(lambda cfg: seen.append(cfg.data.root), "-m", "data=folder", f"data.root={typed}", "seed=1,2")
-    assert (ended.code, ended.err) == (cli.DONE, [])
+    assert (ended.code, ended.err) == (outcome.DONE, [])
     assert seen == ([typed] * 2 if whole else [f"{place}/a"] * 2 + ["b (1)"] * 2)
 
 
 def test_the_run_folders_of_a_sweep_in_a_strange_folder(job, place):
     seen = []
-    assert job(lambda cfg: seen.append(cfg.out), "-m", "seed=1,2", "out=many (ö) a=b").code == cli.DONE
+    assert job(lambda cfg: seen.append(cfg.out), "-m", "seed=1,2", "out=many (ö) a=b").code == outcome.DONE
     assert seen == [str(place / "many (ö) a=b" / name) for name in "01"]
 
 
@@ -254,15 +254,15 @@ def test_the_run_folders_of_a_sweep_in_a_strange_folder(job, place):
 )
 def test_the_home_of_nobody(main, arguments, launch, place, tiny):
     ended = launch(main, *(tiny.overrides if main == "train" and "data=" not in arguments[0] else []), *arguments)
-    assert (ended.code, len(ended.err)) == (cli.BAD_INPUT, 1), ended.err
+    assert (ended.code, len(ended.err)) == (outcome.BAD_INPUT, 1), ended.err
     assert ended.err[0].startswith("error: ") and "~nouser is no home folder here" in ended.err[0]
 
 
 def test_exit_codes(job):
-    assert job(lambda cfg: {}).code == cli.DONE
-    assert job(lambda cfg: None).code == cli.DONE
-    assert job(lambda cfg: {"exit_code": cli.PARTLY}).code == cli.PARTLY
-    assert job(lambda cfg: {"exit_code": cli.INTERRUPTED}).code == cli.INTERRUPTED
+    assert job(lambda cfg: {}).code == outcome.DONE
+    assert job(lambda cfg: None).code == outcome.DONE
+    assert job(lambda cfg: {"exit_code": outcome.PARTLY}).code == outcome.PARTLY
+    assert job(lambda cfg: {"exit_code": outcome.INTERRUPTED}).code == outcome.INTERRUPTED
 
 
 def test_ctrl_c_before_anything_began(job, place):
@@ -270,7 +270,7 @@ def test_ctrl_c_before_anything_began(job, place):
         raise KeyboardInterrupt
 
     ended = job(press)
-    assert (ended.code, ended.err) == (cli.INTERRUPTED, ["error: interrupted"])
+    assert (ended.code, ended.err) == (outcome.INTERRUPTED, ["error: interrupted"])
     assert list((place / "outputs").iterdir()) == []
 
 
@@ -285,7 +285,7 @@ def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch, job):
 
 def test_the_config_that_a_job_sees(job, place):
     seen = []
-    assert job(lambda cfg: seen.append(cfg), "out=a b=c, d", "seed=3").code == cli.DONE
+    assert job(lambda cfg: seen.append(cfg), "out=a b=c, d", "seed=3").code == outcome.DONE
     assert seen[0].out == str(place / "a b=c, d")
     assert seen[0].seed == 3
     assert Path(seen[0].out, ".hydra/config.yaml").is_file()
@@ -301,7 +301,7 @@ def test_before_rewrites_the_overrides_of_one_run_alone(job):
 
 def test_the_folder_of_a_run_that_has_just_begun_stays(job, place):
     with run_folder.holding(place / "taken"):
-        assert job(lambda cfg: validate_fails(), "out=taken").code == cli.BAD_INPUT
+        assert job(lambda cfg: validate_fails(), "out=taken").code == outcome.BAD_INPUT
         assert (place / "taken").is_dir()
     job(lambda cfg: validate_fails(), "out=taken")
     assert not (place / "taken").exists()
@@ -312,7 +312,7 @@ def test_a_refused_command_leaves_a_run_that_is_there_as_it_is(trained, launch, 
     run_folder.remember(place / "run", ["seed=3"])
     before = {file: file.read_bytes() for file in (place / "run").rglob("*") if file.is_file()}
     ended = launch("train", *tiny.overrides, "data.source.seed=5", "monitor=val/kappa", "tracking=none", "out=run")
-    assert (ended.code, len(ended.err)) == (cli.BAD_INPUT, 1)
+    assert (ended.code, len(ended.err)) == (outcome.BAD_INPUT, 1)
     assert {file: file.read_bytes() for file in (place / "run").rglob("*") if file.is_file()} == before
 
 
@@ -330,7 +330,7 @@ def test_a_run_begun_anew_in_its_folder_has_the_config_of_the_new_command(job, p
 
 def test_a_batch_of_one_value_a_channel(launch, place, tiny):
     ended = launch("train", *tiny.overrides, "data.batch_size=1", "data.image_size=32", "tracking=none")
-    assert ended.code == cli.BAD_INPUT
+    assert ended.code == outcome.BAD_INPUT
     assert ended.err[-1].startswith("error: data.batch_size=1: batch normalisation needs more than one value a channel")
 
 
@@ -370,7 +370,7 @@ def test_a_sweep_goes_on_after_a_job_that_fails(job, place):
 
     ended = job(some_fail, "-m", "seed=0,1,2", "out=many")
     assert seen == [(0, "0"), (1, "1"), (2, "2")]
-    assert ended.code == cli.PARTLY
+    assert ended.code == outcome.PARTLY
     assert ended.err == ["error: seed=1: not today"]
     assert sorted(path.name for path in (place / "many").iterdir()) == ["0", "2", "multirun.yaml"]
 
@@ -393,32 +393,32 @@ def test_ctrl_c_ends_the_whole_sweep(job):
 
     def press(cfg):
         seen.append(cfg.seed)
-        return {"exit_code": cli.INTERRUPTED}
+        return {"exit_code": outcome.INTERRUPTED}
 
     ended = job(press, "-m", "seed=0,1,2")
-    assert (seen, ended.code) == ([0], cli.INTERRUPTED)
+    assert (seen, ended.code) == ([0], outcome.INTERRUPTED)
 
 
 @pytest.mark.parametrize("arguments", [["optimzer.lr=1,2"], ["loss=ce,focl"], ["seed=-1,-2"]])
 def test_a_sweep_with_bad_input_leaves_nothing(arguments, launch, place):
     ended = launch("train", "-m", *arguments)
-    assert ended.code == cli.BAD_INPUT
+    assert ended.code == outcome.BAD_INPUT
     assert set(ended.err) and all(line.startswith("error: ") for line in ended.err)
     assert not (place / "outputs").exists() or list((place / "outputs").iterdir()) == []
 
 
 def test_one_line():
-    assert cli.one_line(ValueError("x")) is None
+    assert outcome.one_line(ValueError("x")) is None
     wrapped = InstantiationException("Error instantiating X")
     wrapped.__cause__ = InputError("the reason")
-    assert cli.one_line(wrapped) == "the reason"
+    assert outcome.one_line(wrapped) == "the reason"
     wrapped.__cause__ = ZeroDivisionError()
-    assert cli.one_line(wrapped) is None
+    assert outcome.one_line(wrapped) is None
     with pytest.raises(Exception) as missing:
         OmegaConf.create({"a": {"b": "???"}}).a.b  # noqa: B018
-    assert cli.one_line(missing.value) == "a.b: must be given; type a.b=VALUE"
+    assert outcome.one_line(missing.value) == "a.b: must be given; type a.b=VALUE"
 
 
 def test_say_error_is_one_line(capsys):
-    cli.say_error("two\n lines")
+    outcome.say_error("two\n lines")
     assert capsys.readouterr().err == "error: two lines\n"

@@ -11,7 +11,7 @@ from PIL import Image
 
 from koa_lightning.checkpoint import fitted
 from koa_lightning.checkpoint import record as checkpoint
-from koa_lightning.config import launch as cli
+from koa_lightning.config import outcome
 from koa_lightning.config.compose import compose
 from koa_lightning.evaluation import calibrate, predict, predictor
 from koa_lightning.evaluation.evaluate import evaluate
@@ -149,7 +149,7 @@ def graded(calibrated, knees, tmp_path):
 
 def test_predict_says_set_and_foreign_and_whom_to_ask(graded, capsys):
     result, rows, out, file = graded("refer_below=0.99")
-    assert result["exit_code"] == cli.DONE
+    assert result["exit_code"] == outcome.DONE
     read = checkpoint.read(file)
     logits = torch.tensor(rows[predictions.LOGITS].to_numpy(dtype=np.float32))
     assert np.allclose(rows[predictions.PROBABILITIES], read.probabilities(logits), atol=1e-5)
@@ -199,7 +199,7 @@ def test_an_older_checkpoint_still_grades_and_says_what_is_missing(trained, knee
 )
 def test_bad_input_is_one_line(trained, knees, launch, arguments, words):
     ended = launch("predict", f"ckpt={trained.best}", f"input={knees}/3", *arguments)
-    assert ended.code == cli.BAD_INPUT
+    assert ended.code == outcome.BAD_INPUT
     assert len(ended.err) == 1 and words in ended.err[0]
 
 
@@ -210,5 +210,5 @@ def test_calibrate_from_the_command_line(trained, launch):
         ([], "ckpt: must be given"),
     ):
         ended = launch("calibrate", *arguments)
-        assert ended.code == cli.BAD_INPUT
+        assert ended.code == outcome.BAD_INPUT
         assert len(ended.err) == 1 and words in ended.err[0]

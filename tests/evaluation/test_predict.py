@@ -15,7 +15,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from koa_lightning.checkpoint import record
-from koa_lightning.config import launch as cli
+from koa_lightning.config import outcome
 from koa_lightning.config.compose import compose
 from koa_lightning.data.images import MAX_BYTES, read_image
 from koa_lightning.data.phantom.manifest import draw_phantoms
@@ -87,7 +87,7 @@ def logits(rows):
 
 def test_every_kind_of_file_and_one_that_is_broken(mixed, grade, capsys):
     result, rows, out = grade(mixed)
-    assert (result["exit_code"], result["n_graded"], result["n_failed"]) == (cli.PARTLY, 9, 1)
+    assert (result["exit_code"], result["n_graded"], result["n_failed"]) == (outcome.PARTLY, 9, 1)
     assert list(rows.columns) == TABLE
     assert {Path(path).name for path in rows["path"]} == {
         "gray.png", "photo.JPG", "alpha.webp", "palette.bmp", "deep.png", "wide.tiff", "small.tif", "knee.dcm",
@@ -205,7 +205,7 @@ def test_what_is_graded_is_kept_when_it_is_interrupted(mixed, grade, stops_at_th
     stops_at_the_third_batch(KeyboardInterrupt())
     result, rows, out = grade(mixed, "batch_size=2")
     written = json.loads((out / "predictions.json").read_text())
-    assert (result["exit_code"], result["n_graded"]) == (cli.INTERRUPTED, 3)
+    assert (result["exit_code"], result["n_graded"]) == (outcome.INTERRUPTED, 3)
     assert len(rows) == len(written["knees"]) == 3  # two batches of two, of which one file is cut off
     assert written["not_graded"] == 6
     assert capsys.readouterr().out.splitlines()[-1] == (
@@ -294,7 +294,7 @@ def test_the_same_logits_whatever_the_batch_and_as_the_network_gives(mixed, grad
 
 def test_a_file_and_a_pattern(mixed, grade):
     result, rows, _ = grade(mixed / "gray.png")
-    assert (result["exit_code"], len(rows)) == (cli.DONE, 1)
+    assert (result["exit_code"], len(rows)) == (outcome.DONE, 1)
     plain = mixed.rename(mixed.parent / "plain")
     _, rows, _ = grade(f"{plain}/*.t*")
     assert {Path(path).name for path in rows["path"]} == {"wide.tiff", "small.tif"}
@@ -353,7 +353,7 @@ def test_nothing_that_can_be_read(mixed, place, trained, launch):
     for name in ("a.png", "b.png"):
         shutil.copy(mixed / "cut off.png", place / "bad" / name)
     ended = launch("predict", f"ckpt={trained.best}", "input=bad")
-    assert (ended.code, len(ended.err)) == (cli.BAD_INPUT, 1)
+    assert (ended.code, len(ended.err)) == (outcome.BAD_INPUT, 1)
     assert ended.err[0].startswith("error: input=bad: no image that can be read: bad/a.png: truncated or damaged image")
     assert ended.err[0].endswith("(and 1 more that cannot be read)")
     assert list((place / "outputs").iterdir()) == []
@@ -361,7 +361,7 @@ def test_nothing_that_can_be_read(mixed, place, trained, launch):
 
 def test_from_the_command_line(mixed, place, trained, launch):
     ended = launch("predict", f"ckpt={trained.best}", f"input={mixed}", "out=my out, 1", "overlays=false")
-    assert ended.code == cli.PARTLY
+    assert ended.code == outcome.PARTLY
     assert ended.out[-1] == f"9 graded, 1 not readable; written to {place}/my out, 1"
     assert ended.out[-2] == "research use only, not a medical device"
     assert len([line for line in ended.out if ": grade " in line]) == 9
@@ -370,7 +370,7 @@ def test_from_the_command_line(mixed, place, trained, launch):
 def test_a_checkpoint_by_its_run(trained, grade, knees, monkeypatch):
     monkeypatch.chdir(trained.place)
     result, _, _ = grade(knees / "4", "overlays=false", ckpt=f"runs:/{trained.result['run_id']}")
-    assert result["exit_code"] == cli.DONE
+    assert result["exit_code"] == outcome.DONE
 
 
 def test_no_image(grade, tmp_path):
@@ -404,7 +404,7 @@ def test_dicom_headers_tell_side_and_hashed_patient(tmp_path, grade, write_dicom
         write_dicom(folder / f"1.2.840.{number}.dcm", pixels, PatientID=patient, ImageLaterality=side)
     write_dicom(folder / "1.2.840.9.dcm", picture(90, 71).astype(np.uint16), StudyInstanceUID="1.2.3")
     result, rows, out = grade(folder)
-    assert result["exit_code"] == cli.DONE
+    assert result["exit_code"] == outcome.DONE
     wanted = [own_key.patient(name) for name in ("GEHEIM^ANNA", "GEHEIM^ANNA", "Other", "1.2.3")]
     assert rows["patient"].tolist() == wanted
     assert rows["side"].fillna("").tolist() == ["L", "R", "", ""]

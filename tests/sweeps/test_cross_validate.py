@@ -13,8 +13,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from koa_lightning.config import launch as cli
-from koa_lightning.config import overrides, run_folder
+from koa_lightning.config import outcome, overrides, run_folder
 from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation.evaluate import measure_table
@@ -138,8 +137,8 @@ def children(place):
 
 def test_a_fold_that_dies_ends_alone_and_is_repeated_alone(crossed):
     assert crossed.begun == ([0, 1, 2], [1])
-    assert crossed.first["exit_code"] == cli.PARTLY
-    assert crossed.second["exit_code"] == cli.DONE
+    assert crossed.first["exit_code"] == outcome.PARTLY
+    assert crossed.second["exit_code"] == outcome.DONE
     assert crossed.after_first == [".lock", "cross_validation.json", "fold_0", "fold_2"]
 
 
@@ -224,7 +223,7 @@ def test_folds_of_a_sweep_are_the_same(here, launch):
 def test_what_is_done_is_not_done_again(copied, runner, capsys):
     before = {path: path.stat().st_mtime_ns for path in copied.glob("fold_*/**/*") if path.is_file()}
     result = cross_validate.cross_validate(config(f"out='{copied}'", "tracking=none"))
-    assert (runner.begun, result["exit_code"]) == ([], cli.DONE)
+    assert (runner.begun, result["exit_code"]) == ([], outcome.DONE)
     assert before == {path: path.stat().st_mtime_ns for path in copied.glob("fold_*/**/*") if path.is_file()}
     out = capsys.readouterr().out
     assert "3 of them done" in out
@@ -244,7 +243,7 @@ def test_a_fold_that_was_killed_goes_on_from_its_last_checkpoint(copied, runner,
     before = (copied / "fold_0" / "history.csv").read_text()
     (copied / "fold_0" / "done.json").unlink()
     result = cross_validate.cross_validate(config(f"out='{copied}'", "tracking=none"))
-    assert result["exit_code"] == cli.DONE
+    assert result["exit_code"] == outcome.DONE
     assert "going on with" in capsys.readouterr().out
     assert (copied / "fold_0" / "history.csv").read_text() == before
 
@@ -262,7 +261,7 @@ def test_other_settings_do_not_mix(copied, runner):
 def test_each_fold_may_train_on_a_share(copied, runner, capsys):
     shutil.rmtree(copied)
     result = cross_validate.cross_validate(config(f"out='{copied}'", "tracking=none", "data.fraction=0.6"))
-    assert (result["exit_code"], result["n_knees"]) == (cli.DONE, 64)
+    assert (result["exit_code"], result["n_knees"]) == (outcome.DONE, 64)
     assert len(pd.read_parquet(copied / "fold_0" / "manifest.parquet")) < 64
 
 
@@ -301,7 +300,7 @@ def test_what_cannot_be_done_is_said_at_once(here, runner, tmp_path, more, said)
 def test_bad_input_in_the_first_fold_ends_all(here, runner, launch, tmp_path):
     arguments = ["data=table", "data.table=knees.csv", *TINY, "tracking=none", f"out={tmp_path}/out", "explain=gradcam"]
     wrong = launch("cross_validate", *arguments, "optimizer.factory._target_=torch.optim.SGD")
-    assert (wrong.code, runner.begun) == (cli.BAD_INPUT, [0])
+    assert (wrong.code, runner.begun) == (outcome.BAD_INPUT, [0])
     assert [line for line in wrong.err if line.startswith("error: fold 0: optimizer")]
     assert not any("Traceback" in line for line in wrong.err)
 
@@ -312,10 +311,10 @@ def test_a_fault_of_the_program_ends_its_fold_with_the_traceback(here, monkeypat
 
     monkeypatch.setattr(train, "train", fails)
     config = {"out": str(tmp_path), "data": {"fold": 0}, "ckpt": None}
-    assert cross_validation.work({"config": config, "overrides": None}) == cli.PARTLY
+    assert cross_validation.work({"config": config, "overrides": None}) == outcome.PARTLY
     assert "RuntimeError: broken" in capsys.readouterr().err
-    monkeypatch.setattr(train, "train", lambda cfg: {"exit_code": cli.INTERRUPTED})
-    assert cross_validation.work({"config": config, "overrides": None}) == cli.INTERRUPTED
+    monkeypatch.setattr(train, "train", lambda cfg: {"exit_code": outcome.INTERRUPTED})
+    assert cross_validation.work({"config": config, "overrides": None}) == outcome.INTERRUPTED
 
 
 @pytest.mark.slow
@@ -324,7 +323,7 @@ def test_ctrl_c(here, runner, launch, place):
     arguments = ["data=table", "data.table=my knees.csv", f"data.root={here.place}", *TINY]
     runner.dies = {0: -9, 1: KeyboardInterrupt}
     ended = launch("cross_validate", *arguments)
-    assert ended.code == cli.INTERRUPTED
+    assert ended.code == outcome.INTERRUPTED
     assert ended.err[-1] == "error: fold 0: was killed by signal 9"
     again = f"python -m koa_lightning.cross_validate data=table 'data.table=my knees.csv' data.root={here.place} "
     assert ended.out[-1] == f"interrupted; go on with: {again}{' '.join(TINY)}"
@@ -334,7 +333,7 @@ def test_ctrl_c(here, runner, launch, place):
     left = client.create_run(parent.info.experiment_id, tags={"mlflow.parentRunId": parent.info.run_id})
     runner.dies = dict.fromkeys(range(3), 1)
     ended = launch("cross_validate", *arguments)
-    assert (ended.code, ended.out[-1]) == (cli.PARTLY, f"repeat what is left: {again}{' '.join(TINY)}")
+    assert (ended.code, ended.out[-1]) == (outcome.PARTLY, f"repeat what is left: {again}{' '.join(TINY)}")
     assert ended.out[-2] == "not finished: fold 0, 1, 2 of 3; nothing was pooled"
     assert client.get_run(left.info.run_id).info.status == "KILLED"  # its process was killed, so it could not say so
     assert client.get_run(parent.info.run_id).info.status == "FAILED"
@@ -361,10 +360,10 @@ def test_a_fold_can_be_gone_on_with_by_train_too(here, runner, launch, tmp_path)
     (out / "fold_0" / "done.json").unlink()
     restored = run_folder.with_old_overrides([f"ckpt={out}/fold_0/checkpoints/last.ckpt"])
     cfg = compose("train", [item for item in restored if overrides.key(item) != "hydra.output_subdir"])
-    assert train.train(cfg)["exit_code"] == cli.DONE
+    assert train.train(cfg)["exit_code"] == outcome.DONE
     assert not cross_validation.is_done(out / "fold_0")  # graded by what came before
     runner.begun = []
-    assert launch("cross_validate", *arguments).code == cli.PARTLY
+    assert launch("cross_validate", *arguments).code == outcome.PARTLY
     assert runner.begun == [0, 1, 2]
     assert cross_validation.is_done(out / "fold_0")
 

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
 from koa_lightning.config import launch as cli
-from koa_lightning.config import trial
+from koa_lightning.config import outcome, trial
 from koa_lightning.sweeps import study as studies
 
 
@@ -66,7 +66,7 @@ BASIC = "hydra/launcher=basic"
 def test_a_sweep_is_one_run_with_a_child_a_trial(job, place):
     typed = ["sweep=grid", BASIC, "loss=ce,emd", "optimizer.lr=choice(1e-3,2e-3)", "name=mine"]
     ended = job(tracked, *typed)
-    assert ended.code == cli.PARTLY, ended.err
+    assert ended.code == outcome.PARTLY, ended.err
     parent, children = runs(place)
     assert parent.info.run_name.startswith("mine grid-") and parent.info.status == "FINISHED"
     assert parent.data.params == {"space.loss": "ce,emd", "space.optimizer.lr": "choice(1e-3,2e-3)"}
@@ -89,7 +89,7 @@ def test_a_sweep_is_one_run_with_a_child_a_trial(job, place):
     assert Path(found.user_attrs["koa_folder"]) == place / f"outputs/sweep-{found.study_name}"
 
     again = job(lambda cfg: pytest.fail("nothing is left to run"), *typed)
-    assert again.code == cli.PARTLY
+    assert again.code == outcome.PARTLY
     assert len(runs(place)[1]) == 4
 
 
@@ -99,12 +99,12 @@ def test_an_interrupted_sweep_goes_on_in_its_run(job, place):
 
     def stopped(cfg):
         tracked(cfg)
-        return {"exit_code": cli.INTERRUPTED}
+        return {"exit_code": outcome.INTERRUPTED}
 
-    assert job(stopped, *typed).code == cli.INTERRUPTED
+    assert job(stopped, *typed).code == outcome.INTERRUPTED
     parent, _ = runs(place)
     assert parent.info.status == "KILLED"
-    assert job(tracked, *typed).code == cli.DONE
+    assert job(tracked, *typed).code == outcome.DONE
     again, children = runs(place)
     assert (again.info.run_id, again.info.status, len(children)) == (parent.info.run_id, "FINISHED", 3)
     assert (place / "here/2").is_dir()
@@ -113,7 +113,7 @@ def test_an_interrupted_sweep_goes_on_in_its_run(job, place):
 @pytest.mark.slow
 def test_hydras_own_grid_has_one_run_too(job, place):
     ended = job(tracked, "loss=ce,focal", "optimizer.lr=1e-3", "seed=3")
-    assert ended.code == cli.DONE, ended.err
+    assert ended.code == outcome.DONE, ended.err
     parent, children = runs(place)
     assert parent.info.run_name == "sweep over loss"
     assert (
@@ -130,7 +130,7 @@ def test_a_sweep_in_which_nothing_began_leaves_no_run(job, place):
     def wrong(cfg):
         raise trial.InputError("seed=1: not today")
 
-    assert job(wrong, "seed=1,2").code == cli.BAD_INPUT
+    assert job(wrong, "seed=1,2").code == outcome.BAD_INPUT
     client = MlflowClient(f"sqlite:///{place}/mlruns/mlflow.db")
     assert client.search_runs([client.get_experiment_by_name("koa-lightning").experiment_id]) == []
 
@@ -138,7 +138,7 @@ def test_a_sweep_in_which_nothing_began_leaves_no_run(job, place):
 @pytest.mark.slow
 def test_an_untracked_sweep(job, place):
     ended = job(tracked, "sweep=random", BASIC, "optimizer.lr=interval(0.1,1)", "sweep.trials=1", "tracking=none")
-    assert ended.code == cli.DONE
+    assert ended.code == outcome.DONE
     assert studies.open_study(None, ended.out[0].split()[1].rstrip(":")).user_attrs["koa_parent_run"] == ""
 
 
@@ -169,7 +169,7 @@ def test_an_untracked_sweep(job, place):
 def test_bad_input_is_one_line_and_leaves_nothing(typed, line, job, place):
     before = set(place.rglob("*"))
     ended = job(lambda cfg: pytest.fail("it began"), *typed)
-    assert ended.code == cli.BAD_INPUT
+    assert ended.code == outcome.BAD_INPUT
     assert len(ended.err) == 1 and ended.err[0].startswith(line), ended.err
     assert set(place.rglob("*")) - before <= {place / "outputs"}
 
@@ -177,4 +177,4 @@ def test_bad_input_is_one_line_and_leaves_nothing(typed, line, job, place):
 def test_a_sweep_needs_many_runs(launch, place):
 
     ended = launch("train", "sweep=tpe")
-    assert (ended.code, ended.err) == (cli.BAD_INPUT, ["error: sweep=tpe: a sweep has many runs; type -m too"])
+    assert (ended.code, ended.err) == (outcome.BAD_INPUT, ["error: sweep=tpe: a sweep has many runs; type -m too"])

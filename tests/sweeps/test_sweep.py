@@ -8,7 +8,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from koa_lightning.config import launch, trial
+from koa_lightning.config import outcome, trial
 from koa_lightning.sweeps import methods, study
 
 SPACE = ["x=interval(-3,3)", "y=range(0,6)"]
@@ -30,7 +30,7 @@ def values(found):
 def test_a_sweep_and_the_same_command_again(program):
     seen = []
     first = program(lambda cfg: seen.append(cfg.x) or parabola(cfg), *SPACE, "sweep.trials=4", "kind=b")
-    assert first.code == launch.DONE, first.err
+    assert first.code == outcome.DONE, first.err
     assert len(seen) == 4
     assert first.name.startswith("tpe-")
     best = max(first.study.trials, key=lambda t: t.value)
@@ -77,7 +77,7 @@ def test_an_interrupted_sweep_has_the_trials_of_a_whole_one(method, program):
         return parabola(cfg)
 
     codes = [program(dies, *typed, "sweep.name=cut") for _ in range(3)]
-    assert [found.code for found in codes] == [launch.INTERRUPTED, launch.INTERRUPTED, launch.DONE]
+    assert [found.code for found in codes] == [outcome.INTERRUPTED, outcome.INTERRUPTED, outcome.DONE]
     assert codes[0].out[-1].startswith("interrupted; go on with: python ")
     cut = [t for t in codes[2].study.trials if not t.user_attrs.get("interrupted")]
     assert [t.params for t in cut] == [t.params for t in whole.study.trials]
@@ -102,7 +102,7 @@ def test_conditions_reach_the_jobs(program):
         return 0.0
 
     typed = ["kind=a,b", "part.size=tag('kind=b',choice(5,6))", "sweep.method=grid", "sweep.trials=null"]
-    assert program(note, *typed).code == launch.DONE
+    assert program(note, *typed).code == outcome.DONE
     assert seen == [("a", 1), ("b", 5), ("b", 6)]
 
 
@@ -121,7 +121,7 @@ def test_one_failing_job_does_not_end_the_sweep(program):
         return 1.0
 
     ended = program(fails, "y=range(0,7)", "sweep.method=grid", "sweep.trials=null")
-    assert ended.code == launch.PARTLY
+    assert ended.code == outcome.PARTLY
     kinds = [t.user_attrs.get("error_kind") for t in ended.study.trials]
     assert kinds == [None, "out_of_memory", "out_of_memory", "diverged", "error", "bad_input", None]
     assert ended.study.trials[5].user_attrs["error"] == "y=5: not today"
@@ -139,7 +139,7 @@ def test_too_many_failures_end_it(program):
 
     typed = ["y=range(0,7)", "sweep.method=grid", "sweep.trials=null", "sweep.max_failures=1"]
     ended = program(fails, *typed)
-    assert ended.code == launch.PARTLY
+    assert ended.code == outcome.PARTLY
     assert len(ended.study.trials) == 3
     assert ended.err[-1] == "error: ended after 2 failed trials (sweep.max_failures=1)"
     assert any(line.startswith("go on with: ") for line in ended.out)
@@ -154,7 +154,7 @@ def test_a_value_that_is_no_number(program):
 
 def test_a_config_that_does_not_compose_fails_its_trial_alone(program):
     typed = ["kind=a,b", "+part.new=tag('kind=b',choice(1,2))", "sweep.method=grid", "sweep.trials=3"]
-    assert program(lambda cfg: 1.0, *typed).code == launch.DONE
+    assert program(lambda cfg: 1.0, *typed).code == outcome.DONE
 
 
 def test_repeats(program):
@@ -200,7 +200,7 @@ def test_pruning(program):
     assert [t.state.name for t in ended.study.trials] == ["COMPLETE", "COMPLETE", "PRUNED", "COMPLETE"]
     assert steps == {5: 4, 4: 4, 3: 1, 6: 4}
     assert ended.study.trials[2].intermediate_values == {0: 0.0, 1: 3.0}
-    assert ended.code == launch.DONE  # no failure
+    assert ended.code == outcome.DONE  # no failure
     assert any("pruned after step 1 at 3" in line for line in ended.out)
 
 
@@ -218,7 +218,7 @@ def test_several_metrics_have_a_pareto_front(program):
 
     typed = ["y=range(1,4)", "kind=a,b", "sweep.method=grid", "sweep.trials=null"]
     ended = program(both, *typed, "sweep.metrics=[good,bad]", "sweep.directions=[max,min]")
-    assert ended.code == launch.DONE, ended.err
+    assert ended.code == outcome.DONE, ended.err
     front = {(t.params["y"], t.params["kind"]) for t in ended.study.best_trials}
     assert front == {(1, "a"), (2, "a"), (3, "a")}
     assert "Pareto front: trial 4, 2, 0 (none is better in all metrics)" in ended.out
@@ -258,7 +258,7 @@ def test_several_metrics_have_a_pareto_front(program):
 )
 def test_bad_input_is_one_line(typed, line, program):
     ended = program(lambda cfg: 1.0, *typed)
-    assert ended.code == launch.BAD_INPUT
+    assert ended.code == outcome.BAD_INPUT
     assert len(ended.err) == 1 and ended.err[0].startswith(line), ended.err
     assert "secret" not in ended.err[0]
 
@@ -274,12 +274,12 @@ def test_a_metric_that_is_never_reported(program):
     calls = []
     typed = ["y=1,2", "sweep.method=grid", "sweep.trials=2", "sweep.metrics=[val/kapa]"]
     ended = program(lambda cfg: calls.append(1) or {"val/kappa": 1.0}, *typed)
-    assert ended.code == launch.BAD_INPUT and len(calls) == 1
+    assert ended.code == outcome.BAD_INPUT and len(calls) == 1
     assert ended.err == [
         "error: val/kapa: no job reports this metric; did you mean 'val/kappa'? (reported: seconds, val/kappa)"
     ]
-    assert program(lambda cfg: {"val/kapa": 1.0}, *typed).code == launch.DONE  # it is repeated
-    assert program(lambda cfg: (1.0, 2.0), "y=1,2", "sweep.trials=1").code == launch.BAD_INPUT
+    assert program(lambda cfg: {"val/kapa": 1.0}, *typed).code == outcome.DONE  # it is repeated
+    assert program(lambda cfg: (1.0, 2.0), "y=1,2", "sweep.trials=1").code == outcome.BAD_INPUT
 
 
 def test_what_is_wrong_in_the_first_trial_is_wrong_in_all(program):
@@ -290,9 +290,9 @@ def test_what_is_wrong_in_the_first_trial_is_wrong_in_all(program):
         raise trial.InputError("data.root: no such folder")
 
     ended = program(wrong, "y=1,2", "sweep.trials=5")
-    assert (ended.code, len(calls)) == (launch.BAD_INPUT, 1)
+    assert (ended.code, len(calls)) == (outcome.BAD_INPUT, 1)
     assert ended.err == ["error: data.root: no such folder"]
-    assert program(lambda cfg: 1.0, "y=1,2", "sweep.trials=5").code == launch.DONE
+    assert program(lambda cfg: 1.0, "y=1,2", "sweep.trials=5").code == outcome.DONE
 
 
 def test_a_sweep_of_which_nothing_came_keeps_no_name(program):
@@ -302,7 +302,7 @@ def test_a_sweep_of_which_nothing_came_keeps_no_name(program):
     typed = ["y=1,2", "sweep.method=grid", "sweep.trials=2", "sweep.name=mine"]
     assert program(wrong, *typed, "kind=a").err == ["error: kind=a: no such kind"]
     ended = program(parabola, *typed, "kind=b")
-    assert ended.code == launch.DONE, ended.err
+    assert ended.code == outcome.DONE, ended.err
     assert [t.user_attrs["overrides"] for t in ended.study.trials] == [["kind=b", "y=1"], ["kind=b", "y=2"]]
     assert program(parabola, *typed, "kind=a").err[0].startswith("error: sweep.name=mine: is another sweep")
 
@@ -317,9 +317,9 @@ def test_a_sweep_of_which_nothing_came_keeps_no_name(program):
     ],
 )
 def test_a_name_that_belongs_to_another_space(changed, how, program):
-    assert program(parabola, "x=interval(-3,3)", "sweep.trials=1", "sweep.name=mine").code == launch.DONE
+    assert program(parabola, "x=interval(-3,3)", "sweep.trials=1", "sweep.name=mine").code == outcome.DONE
     ended = program(parabola, *changed, "sweep.trials=1", "sweep.name=mine")
-    assert ended.code == launch.BAD_INPUT
+    assert ended.code == outcome.BAD_INPUT
     assert ended.err[0].startswith("error: sweep.name=mine: is another sweep in sqlite:///") and how in ended.err[0]
 
 
@@ -339,7 +339,7 @@ def test_two_sweeps_with_one_name(program):
         inner.append(str(caught.value))
         return 1.0
 
-    assert program(sweeps_itself, "y=1,2", "sweep.trials=1", "sweep.name=mine").code == launch.DONE
+    assert program(sweeps_itself, "y=1,2", "sweep.trials=1", "sweep.name=mine").code == outcome.DONE
     assert inner == ["sweep.name=mine: is running already, in another process; wait for it, or end it"]
 
 

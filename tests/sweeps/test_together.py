@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from koa_lightning.checkpoint import find
-from koa_lightning.config import launch as cli
+from koa_lightning.config import outcome
 from koa_lightning.config.compose import compose
 from koa_lightning.metrics import predictions
 from koa_lightning.sweeps import study as studies
@@ -37,7 +37,7 @@ def named_by(line):
 @pytest.mark.slow
 def test_the_end_of_a_sweep_measures_its_trials_together(sweep, place):
     ended = sweep()
-    assert ended.code == cli.DONE, ended.err
+    assert ended.code == outcome.DONE, ended.err
     folder = place / "here" / together.FOLDER
     facts = json.loads((folder / "ensemble.json").read_text())
     files = [place / "here" / str(number) / find.BEST for number in range(2)]
@@ -66,7 +66,7 @@ def test_the_end_of_a_sweep_measures_its_trials_together(sweep, place):
 def test_what_it_cannot_do_is_said(sweep, capsys):
     assert sweep("sweep.ensemble=perhaps").err == ["error: sweep.ensemble=perhaps: must be one of true, false"]
     found = sweep("sweep.listener=null")
-    assert found.code == cli.BAD_INPUT
+    assert found.code == outcome.BAD_INPUT
     assert found.err == ["error: sweep.ensemble=true: needs sweep.listener, which measures it"]
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from koa_lightning.config import launch
+from koa_lightning.config import outcome
 from koa_lightning.data.dataset import KneeDataset
 from koa_lightning.models.net import NetSpec, build
 from koa_lightning.reporting import panels
@@ -146,7 +146,7 @@ def test_conclude(tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "Makefile").touch()
     result = {"val/quadratic_kappa": 0.25, "val/mae": float("nan"), "best_epoch": 1, "checkpoint": "x/best.ckpt",
-              "run_id": "abc", "exit_code": launch.DONE}  # fmt: skip
+              "run_id": "abc", "exit_code": outcome.DONE}  # fmt: skip
     assert after_fit.conclude(tiny.config(), tmp_path, result) is result
     assert capsys.readouterr().out.splitlines() == [
         "MLflow run abc (look at it: make ui)", "best checkpoint: x/best.ckpt (epoch 1, val/quadratic_kappa 0.2500)",
@@ -162,7 +162,7 @@ def test_what_is_kept_of_an_interrupted_run(tiny, tmp_path, history, capsys):
     assert run.files == [("learning_curves.png", "figures")]
     result = after_fit.interrupted(tiny.config(), tmp_path, history, run)
     assert capsys.readouterr().out == "interrupted; no epoch had begun, start again\n"
-    assert (result["exit_code"], result["val/quadratic_kappa"], result["run_id"]) == (launch.INTERRUPTED, 0.3, "abc")
+    assert (result["exit_code"], result["val/quadratic_kappa"], result["run_id"]) == (outcome.INTERRUPTED, 0.3, "abc")
     (tmp_path / "checkpoints").mkdir()
     for name in ("last.ckpt", "best.ckpt"):
         (tmp_path / "checkpoints" / name).touch()

@@ -15,8 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from mlflow import MlflowClient
 
 from koa_lightning.checkpoint import record as checkpoint
-from koa_lightning.config import launch as cli
-from koa_lightning.config import run_folder
+from koa_lightning.config import outcome, run_folder
 from koa_lightning.config.compose import compose, plain
 from koa_lightning.errors import InputError
 from koa_lightning.tracking.entries import flatten
@@ -88,7 +87,7 @@ def names(client, run_id, folder=None):
 
 def test_what_it_returns(trained):
     result = trained.result
-    assert result["exit_code"] == cli.DONE
+    assert result["exit_code"] == outcome.DONE
     assert result["checkpoint"] == str(trained.best.relative_to(trained.place))
     assert {name.removeprefix("val/") for name in result if name.startswith("val/")} == NAMES
     history = pd.read_csv(trained.out / "history.csv").pivot_table("value", "epoch", "name")
@@ -184,7 +183,7 @@ def test_artifacts_once_each(trained, client):
 
 def test_the_last_line_names_the_best_checkpoint(place, tiny, launch):
     ended = launch("train", *tiny.overrides, "trainer=smoke", "explain=none", "out=o")
-    assert ended.code == cli.DONE
+    assert ended.code == outcome.DONE
     assert ended.out[-1].startswith(f"best checkpoint: {place}/o/checkpoints/best.ckpt (epoch 0, val/quadratic_kappa ")
     assert any(line.startswith("epoch 0/0  train/loss ") for line in ended.out)
     assert "WARNING: phantom data; every figure and the run carry this mark" in ended.err
@@ -231,7 +230,7 @@ def test_ctrl_c_keeps_the_checkpoints_and_says_how_to_go_on(place, tiny, at, cap
     at(1, press_ctrl_c)
     before = signal.getsignal(signal.SIGINT)
     result = train(tiny.config("explain=none", "out=a b"))
-    assert result["exit_code"] == cli.INTERRUPTED
+    assert result["exit_code"] == outcome.INTERRUPTED
     assert signal.getsignal(signal.SIGINT) is before
     out = capsys.readouterr().out.splitlines()
     assert out[-1] == "interrupted; go on with: python -m koa_lightning.train 'ckpt=a b/checkpoints/last.ckpt'"
@@ -263,7 +262,7 @@ def test_ctrl_c_while_the_run_is_closed_says_how_to_go_on_and_what_was_not_logge
 
     monkeypatch.setattr(Sender, "close", interrupted)
     result = train(tiny.config("explain=none", "out=o", "trainer.max_epochs=1"))
-    assert result["exit_code"] == cli.INTERRUPTED
+    assert result["exit_code"] == outcome.INTERRUPTED
     assert "go on with: python -m koa_lightning.train ckpt=o/checkpoints/last.ckpt" in capsys.readouterr().out
     assert "NOT LOGGED" in caplog.text and "1 status" in caplog.text
     assert "python -m koa_lightning.tracking.resend" in caplog.text
@@ -279,7 +278,7 @@ def test_a_run_that_is_interrupted_before_its_first_epoch_offers_no_earlier_chec
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "_trainer", trainer)
-    assert train(tiny.config("explain=none", "out=o"))["exit_code"] == cli.INTERRUPTED
+    assert train(tiny.config("explain=none", "out=o"))["exit_code"] == outcome.INTERRUPTED
     assert "interrupted; no epoch had begun, start again" in capsys.readouterr().out
 
 
@@ -313,7 +312,7 @@ def test_a_share_of_batches_that_is_none_is_one_line(place, tiny):
 
 def test_sgd_may_release_its_stages_one_by_one(place, tiny):
     options = ["optimizer=sgd", "optimizer.unfreeze_every=1", "explain=none", "tracking=none", "calibration=none"]
-    assert train(tiny.config(*options, "out=o"))["exit_code"] == cli.DONE
+    assert train(tiny.config(*options, "out=o"))["exit_code"] == outcome.DONE
 
 
 @pytest.mark.slow
@@ -321,11 +320,11 @@ def test_ctrl_c_while_the_end_is_drawn(place, tiny, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(after_fit, "_draw_best", lambda *args: press_ctrl_c())
         result = train(tiny.config("explain=none", "out=o"))
-    assert result["exit_code"] == cli.INTERRUPTED
+    assert result["exit_code"] == outcome.INTERRUPTED
     assert runs_in(place)[0].info.status == "KILLED"
     # all epochs are done; what is left is the end
     result = train(tiny.config("explain=none", "out=o", "ckpt=o/checkpoints/last.ckpt"))
-    assert result["exit_code"] == cli.DONE
+    assert result["exit_code"] == outcome.DONE
     assert [run.info.status for run in runs_in(place)] == ["FINISHED"]
     assert (place / "o/done.json").exists()
     assert "going on with o after 2 of 2 epochs" in capsys.readouterr().out
@@ -382,7 +381,7 @@ def test_a_finished_run_trains_longer(trained, place, tiny):
             "explain=none", "tracking=none", "out=run", "ckpt=run/checkpoints/last.ckpt", "trainer.max_epochs=4"
         )
     )
-    assert result["exit_code"] == cli.DONE
+    assert result["exit_code"] == outcome.DONE
     assert checkpoint.read(place / "run/checkpoints/last.ckpt").epochs_done == 4
 
 
@@ -428,7 +427,7 @@ def test_a_loss_that_leaves_the_numbers_is_one_line_and_a_failed_run(place, tiny
 def test_a_sweep_names_what_differs(place, tiny, launch):
     options = ["trainer=smoke", "explain=none", "out=many"]
     ended = launch("train", "-m", *tiny.overrides, *options, "loss=ce,focal", "optimizer.lr=1e-3")
-    assert ended.code == cli.DONE, ended.err
+    assert ended.code == outcome.DONE, ended.err
     assert {run.info.run_name for run in runs_in(place)} == {"sweep over loss", "resnet18-ce", "resnet18-focal"}
     for job in range(2):
         assert (place / f"many/{job}/done.json").exists()
@@ -461,7 +460,7 @@ def test_two_processes_make_one_run(place, tiny, with_package, tmp_path):
     devices = ["trainer.devices=2", "trainer.strategy=ddp_find_unused_parameters_true", "explain=none", "out=o"]
     command = [sys.executable, "-m", "koa_lightning.train", *tiny.overrides, *devices]
     done = subprocess.run(command, capture_output=True, text=True, env={**with_package, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == cli.DONE, done.stderr
+    assert done.returncode == outcome.DONE, done.stderr
     lines = done.stdout.splitlines()
     assert len([line for line in lines if line.startswith("epoch ")]) == 2
     assert len([line for line in lines if line.startswith("best checkpoint: ")]) == 1

@@ -13,7 +13,6 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.config import launch
 from koa_lightning.config.compose import validate
 from koa_lightning.config.places import user_path
 from koa_lightning.data.find_images import find_images
@@ -75,7 +74,7 @@ def _prepare(
         raise
     finally:  # what is done is kept, and can be used
         for line in outcome.messages:
-            launch.say_error(line)
+            say_error(line)
         record.drop_missing()
         record.close()
         counts = write_tables(record, grades)
@@ -85,7 +84,7 @@ def _prepare(
         raise InputError(f"input={cfg.input}: no image that can be taken; see above{more}")
     _say(folder, record, outcome, counts, key, grades is not None)
     return {
-        "exit_code": launch.PARTLY if outcome.failed else launch.DONE,
+        "exit_code": PARTLY if outcome.failed else DONE,
         "n_made": outcome.made,
         "n_there": outcome.there,
         "n_failed": len(outcome.failed),

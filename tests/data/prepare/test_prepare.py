@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from pydicom.uid import RLELossless
 
-from koa_lightning.config import launch as cli
+from koa_lightning.config import outcome
 from koa_lightning.config.compose import compose
 from koa_lightning.data import sources
 from koa_lightning.data.find_images import find_images
@@ -70,7 +70,7 @@ def record_of(folder):
 
 def test_pictures_and_table(films, run, capsys):
     result, out = run(films)
-    assert (result["exit_code"], result["n_made"], result["n_failed"]) == (cli.DONE, 7, 0)
+    assert (result["exit_code"], result["n_made"], result["n_failed"]) == (outcome.DONE, 7, 0)
     rows = knees_of(out)
     assert rows.columns.tolist() == [
         "path", "patient", "side", "spacing_mm", "spacing_across_mm", "spacing_from", "side_from",
@@ -139,7 +139,7 @@ def test_a_film_whose_spacing_cannot_be_read_is_made_and_said(write_dicom, tmp_p
     file = write_dicom(tmp_path / "in/a.dcm", knee(), 12, PatientID="P1", PixelSpacing=[0.1, 0.12345])
     file.write_bytes(file.read_bytes().replace(rb"0.1\0.12345 ", rb"0,143\0,143 "))
     result, out = run(tmp_path / "in")
-    assert (result["exit_code"], result["n_made"]) == (cli.DONE, 1)
+    assert (result["exit_code"], result["n_made"]) == (outcome.DONE, 1)
     assert knees_of(out)["spacing_mm"].tolist() == [""]
     said = capsys.readouterr().err
     assert f"1 elements cannot be read and are taken for empty, e.g. PixelSpacing '0,143\\0,143' of {file}" in said
@@ -173,7 +173,7 @@ def test_what_cannot_be_taken_is_listed_and_the_rest_goes_on(films, run, write_d
     (bad / "h.png").write_bytes(b"")
     write_dicom(bad / "i.dcm", knee(), WindowCenter=5, WindowWidth=0)
     result, out = run(films)
-    assert (result["exit_code"], result["n_made"], result["n_failed"]) == (cli.PARTLY, 7, 13)
+    assert (result["exit_code"], result["n_made"], result["n_failed"]) == (outcome.PARTLY, 7, 13)
     lines = capsys.readouterr().err.splitlines()
     assert sum(line.startswith(f"error: {bad}/") for line in lines) == 13
     failed = json.loads((out / "failed.json").read_text())
@@ -201,7 +201,7 @@ def test_burnt_in_text_is_taken_out_again(films, run, write_dicom, capsys):
     before = set(out.glob("images/*"))
     capsys.readouterr()
     result, _ = run(films)
-    assert (result["exit_code"], result["n_made"], result["n_there"]) == (cli.PARTLY, 0, 7)
+    assert (result["exit_code"], result["n_made"], result["n_there"]) == (outcome.PARTLY, 0, 7)
     said = capsys.readouterr().err
     assert f"error: {films / 'name.dcm'}: text is burnt into the picture" in said
     assert "WARNING: 1 pictures of a run before were deleted" in said
@@ -289,7 +289,7 @@ def test_nothing_that_names_anybody_is_left(run, write_dicom, tmp_path, capsys):
          f"key_file={key}", f"grades={grades}"],
         capture_output=True, text=True, cwd=Path(prepare.__file__).parents[1],
     )  # fmt: skip
-    assert done.returncode == cli.PARTLY, done.stderr
+    assert done.returncode == outcome.PARTLY, done.stderr
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert {path.name for path in files} > FILES | {"ungraded.csv"}
     assert sum(path.suffix == ".png" for path in files) == 4
@@ -359,12 +359,12 @@ def test_ctrl_c_keeps_what_is_done(films, launch, tmp_path, monkeypatch):
     monkeypatch.setattr(Record, "add", interrupted)
     arguments = f"input={films}", f"output={tmp_path / 'out'}", "quiet=true"
     ended = launch("prepare", *arguments)
-    assert ended.code == cli.INTERRUPTED
+    assert ended.code == outcome.INTERRUPTED
     assert ended.err[-2:] == ["3 pictures are made; the same command goes on", "error: interrupted"]
     assert len(knees_of(tmp_path / "out")) == len(list(tmp_path.glob("out/images/*"))) == 3
     monkeypatch.setattr(Record, "add", add)
     ended = launch("prepare", *arguments)
-    assert (ended.code, ended.out[0]) == (cli.DONE, "4 made, 3 there already, 0 left out")
+    assert (ended.code, ended.out[0]) == (outcome.DONE, "4 made, 3 there already, 0 left out")
     assert len(knees_of(tmp_path / "out")) == 7
 
 
@@ -390,13 +390,13 @@ def test_killed_run_is_finished_by_the_same_command(write_dicom, run, tmp_path):
 
 def test_from_dicom_to_prediction_in_two_commands(films, launch, trained, tmp_path):
     ended = launch("prepare", f"input={films}", f"output={tmp_path / 'out dir'}", "quiet=true")
-    assert ended.code == cli.DONE
+    assert ended.code == outcome.DONE
     ended = launch("predict", f"ckpt={trained.best}", f"input={tmp_path / 'out dir'}", "quiet=true", "out=graded")
-    assert ended.code == cli.DONE
+    assert ended.code == outcome.DONE
     table = pd.read_csv("graded/predictions.csv")
     assert len(table) == 7
     direct = launch("predict", f"ckpt={trained.best}", f"input={films}", "quiet=true", "out=direct")
-    assert direct.code == cli.DONE
+    assert direct.code == outcome.DONE
     columns = ["p0", "p1", "p2", "p3", "p4"]
     ours, theirs = (
         np.sort(frame[columns].to_numpy(), axis=0) for frame in (table, pd.read_csv("direct/predictions.csv"))
