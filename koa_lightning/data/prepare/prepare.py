@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER
 from koa_lightning.config.compose import validate
+from koa_lightning.config.outcome import DONE, PARTLY, say_error
 from koa_lightning.config.places import user_path
 from koa_lightning.data.find_images import find_images
 from koa_lightning.data.prepare.grades import read_grades
