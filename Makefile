@@ -9,7 +9,7 @@ WORKERS ?= 2
 MODEL ?= koa-grader@champion
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo audit train eval prepare predict sweep ui compare reproduce register serve server prune test test-slow lint bench clean
+.PHONY: help install demo audit train eval prepare predict sweep ui compare reproduce register serve server prune test test-slow lint docs bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ install: $(STAMP)  ## make .venv and install everything (about 2 minutes)
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[dev,offline]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev,offline,docs]"
 	@touch $@
 
 need-%:  # before anything is installed
@@ -92,9 +92,12 @@ lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(STAMP)  ## build the documentation into site/; a broken link or anchor stops it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench: $(STAMP)  ## measure the speed ratios side by side, one table at the end
 	$(BIN)/python -m benchmarks.run
 
 clean:  ## remove what can be made again: caches, build output (not outputs/, mlruns/ or .venv)
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage.json
+	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage.json
 	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +

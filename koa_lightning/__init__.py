@@ -3,5 +3,5 @@
 Research use only, not a medical device. This file stays free of heavy imports, so that `--help` answers at once.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 DISCLAIMER = "research use only, not a medical device"  # on every page, figure and report
