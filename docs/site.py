@@ -18,7 +18,7 @@ STUDIES = ("experiments/*.md", "experiments/*/*.md", "experiments/*/*.png")
 LINK = re.compile(r"(\]\()((?:\.\./)*docs/|\.\./)")
 
 
-def on_files(files: Files, config: Any) -> Files:  # noqa: ANN401  mkdocs gives its config no public type
+def on_files(files: Files, config: Any) -> Files:
     """Add the pages and figures outside `docs/`."""
     outside = [ROOT / page for page in PAGES] + [path for pattern in STUDIES for path in sorted(ROOT.glob(pattern))]
     for path in outside:
@@ -26,7 +26,7 @@ def on_files(files: Files, config: Any) -> Files:  # noqa: ANN401  mkdocs gives 
     return files
 
 
-def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:  # noqa: ANN401
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Let links between `docs/` and its neighbours hold on the site."""
     inside = not (ROOT / page.file.src_uri).is_file()
 
