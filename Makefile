@@ -87,10 +87,11 @@ test: $(STAMP)  ## run the quick tests with coverage (5 to 6 minutes on two core
 test-slow: $(STAMP)  ## run the long tests too, and those of properties on more examples
 	EXAMPLES=200 $(BIN)/python -m pytest -n $(WORKERS) -m "slow or hypothesis"
 
-lint: $(STAMP)  ## ruff and mypy
+lint: $(STAMP)  ## ruff, mypy and the layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 docs: $(STAMP)  ## build the documentation into site/; a broken link or anchor stops it
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
