@@ -75,9 +75,12 @@ def _files(item: str, fetch: Fetch) -> list[Path]:
 
 def of_folds(folder: Path) -> list[Path]:
     """Return the best checkpoint of each fold of a finished cross-validation."""
-    n_folds = read_json(folder / _CROSS_VALIDATION, ("settings",))["settings"].get("data.folds")
-    if not isinstance(n_folds, int):
-        raise InputError(f"{folder / _CROSS_VALIDATION}: does not say how many folds there are; give another folder")
+    settings = read_json(folder / _CROSS_VALIDATION, ("settings",))["settings"]
+    n_folds = settings.get("data.folds") if isinstance(settings, dict) else None
+    if type(n_folds) is not int or not 2 <= n_folds <= _MOST_FOLDS:
+        raise InputError(
+            f"ckpt={folder}: its {_CROSS_VALIDATION} does not say data.folds; it may be damaged, name the checkpoints"
+        )
     files = [folder / f"fold_{fold}" / BEST for fold in range(n_folds)]
     missing = [file for file in files if not file.is_file()]
     if missing:
