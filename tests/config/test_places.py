@@ -94,7 +94,7 @@ def test_a_broken_yaml_file_is_one_line(content, reason, tmp_path):
         ("thresholds.json", lambda file: thresholds.read(str(file), None)),
         ("audit.json", report_data.read_audit),
         ("any.json", report_data._read),
-        ("cross_validation.json", lambda file: find._of_folds(file.parent)),
+        ("cross_validation.json", lambda file: find.of_folds(file.parent)),
         ("cross_validation.json", lambda file: cross_validate._begun(compose("cross_validate", []), file.parent)),
         ("tests.json", lambda file: Stages(file, "key", print)),
         (FILE, lambda file: Record(file.parent, {})),
