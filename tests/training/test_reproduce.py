@@ -59,11 +59,6 @@ def test_in_a_process_of_its_own(launch, first, place, with_package, monkeypatch
     assert any(line.startswith("REPRODUCED: all ") for line in ended.out)
 
 
-def test_settings_of_the_run_are_told_from_its_own():
-    assert reproduce.with_more(["run=a", "data.root=a b", "out=x"]) == ["run=a", "out=x", "more=['data.root=a b']"]
-    assert reproduce.with_more(["run=a", "run_it=false"]) == ["run=a", "run_it=false"]
-
-
 @pytest.mark.parametrize(
     ("arguments", "start"),
     [

@@ -9,7 +9,6 @@ from koa_lightning.checkpoint import fitted as stored
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation import predictor
 from koa_lightning.models import outputs
-from koa_lightning.reporting import figures, uncertainty_figures
 from koa_lightning.uncertainty import calibration, fit, summary
 
 
@@ -176,19 +175,6 @@ def test_of_a_checkpoint_that_has_nothing(measured):
         lines = summary.in_words(found)
         assert lines[0].startswith(f"calibration: none ({reason})")
         assert set(summary.numbers(found)) >= {"aurc"}
-
-
-def test_figures(measured, tmp_path):
-    kinds = {
-        "calibration": uncertainty_figures.reliability_figure,
-        "abstention": uncertainty_figures.risk_coverage_figure,
-    }
-    for found in (measured(), measured(read=as_read({"calibration": None}, {}), described=False)):
-        for key, draw in kinds.items():
-            figure = draw(found[key], "a part", ["phantom data"])
-            words = " ".join(text.get_text() for text in figure.texts)
-            assert "phantom data" in words and "research use only" in words
-            assert figures.save(figure, tmp_path / f"{key}.png").stat().st_size > 10_000
 
 
 def test_what_predict_says(fitted, simulate, looks):
