@@ -1,4 +1,4 @@
-"""The tests mirror the package: the module koa_lightning/a/b.py has the tests tests/a/test_b.py, and no file is over."""
+"""The tests mirror the package: the module koa_lightning/a/b.py has its tests in tests/a/test_b.py."""
 
 from pathlib import Path
 
@@ -57,25 +57,25 @@ def modules():
     return found - COMMAND_FILES
 
 
-def tests():
+def written():
     found = {path.relative_to(TESTS) for path in TESTS.rglob("test_*.py")}
     return {path.as_posix() for path in found if path.parts[0] not in EXTRA_FOLDERS}
 
 
-def tests_of(module):
+def place(module):
     return (Path(module).parent / f"test_{Path(module).name}").as_posix()
 
 
-def test_every_module_has_its_tests():
-    without = {module for module in modules() if tests_of(module) not in tests()}
+def test_every_module_has_its_written():
+    without = {module for module in modules() if place(module) not in written()}
     assert sorted(without - set(WITHOUT_TESTS)) == []
 
 
 def test_every_file_of_tests_has_its_module():
-    assert sorted(tests() - {tests_of(module) for module in modules()} - EXTRA) == []
+    assert sorted(written() - {place(module) for module in modules()} - EXTRA) == []
 
 
 def test_what_is_excused_is_there_and_still_needs_it():
     assert sorted(set(WITHOUT_TESTS) - modules()) == []
-    assert sorted(module for module in WITHOUT_TESTS if tests_of(module) in tests()) == []
-    assert sorted(EXTRA - tests() - {"test_pictures.py"}) == []
+    assert sorted(module for module in WITHOUT_TESTS if place(module) in written()) == []
+    assert sorted(EXTRA - written()) == []

@@ -37,7 +37,9 @@ def test_sharp_labels_are_cross_entropy():
     torch.testing.assert_close(SoftOrdinal(sharpness=100.0)(LOGITS, GRADE), CrossEntropy()(LOGITS, GRADE))
 
 
-@pytest.mark.parametrize("bad", [{"sharpness": 0.0}, {"power": -1.0}, {"sharpness": float("nan")}])
+@pytest.mark.parametrize(
+    "bad", [{"sharpness": 0.0}, {"power": 0.0}, {"power": -1.0}, {"sharpness": float("nan")}, {"power": float("inf")}]
+)
 def test_bad_parameters_are_refused(bad):
     with pytest.raises(InputError, match=r"loss\.sharpness"):
         SoftOrdinal(**bad)

@@ -235,3 +235,15 @@ def test_thresholds(fitted):
 )
 def test_entries_that_are_not_ours(record, tensors, words):
     assert words in stored.wrong(record, tensors)
+
+
+@pytest.mark.parametrize(("n", "enough"), [(49, False), (50, True)])
+def test_how_many_patients_are_enough(n, enough):
+    grade, group = np.arange(2 * n) % 2, np.arange(2 * n) // 2
+    assert (fit.too_little(grade, group) == "") == enough
+    assert fit.too_little(np.full(2 * n, 3), group) != ""
+
+
+def test_a_recalibration_that_is_only_as_good_is_not_kept():
+    assert fit._winner("temperature", {"none": 1.0, "temperature": 1.0}) == "none"
+    assert fit._winner("temperature", {"none": 1.0, "temperature": 0.999}) == "temperature"
