@@ -66,7 +66,7 @@ def place(module):
     return (Path(module).parent / f"test_{Path(module).name}").as_posix()
 
 
-def test_every_module_has_its_written():
+def test_every_module_has_its_tests():
     without = {module for module in modules() if place(module) not in written()}
     assert sorted(without - set(WITHOUT_TESTS)) == []
 

@@ -22,6 +22,8 @@ from koa_lightning.sweeps import cross_validate, processes
 from koa_lightning.training import cross_validation
 from koa_lightning.training import run as train
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SECONDS = 300  # what takes longer hangs
 TINY = [
     "data.folds=3", "data.image_size=32", "data.batch_size=8", "model=resnet18", "model.weights=none",

@@ -11,6 +11,8 @@ from koa_lightning.tracking.none import NoRun
 from koa_lightning.training import after_fit
 from koa_lightning.training.callbacks import History
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 class Recorder(NoRun):
     """Remembers what it is told."""

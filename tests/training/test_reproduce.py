@@ -9,6 +9,8 @@ from koa_lightning.config.compose import compose
 from koa_lightning.tracking.store import open_store
 from koa_lightning.training import reproduce, run
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 def train_here(arguments):
     """Train in this process, not in a new one, which would import everything again."""
