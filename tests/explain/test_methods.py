@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from koa_lightning.explain.cam import heat_maps
-from koa_lightning.explain.methods import LABELS, NAMES
+from koa_lightning.explain.methods import LABELS, METHODS, label
 from koa_lightning.models.outputs import n_outputs
 
 
@@ -80,4 +80,9 @@ def test_eigencam_points_to_its_largest_value_and_knows_no_grade():
     model, images = make()
     heat = heat_maps(model, images, [0] * 5, method="eigencam")
     np.testing.assert_array_equal(heat, heat_maps(model, images, [4] * 5, method="eigencam"))
-    assert set(LABELS) == set(NAMES)
+
+
+def test_every_method_has_a_name_in_figures():
+    assert set(LABELS) == {"cam", *METHODS}
+    assert label("gradcam++", "grade") == "Grad-CAM++ of the predicted grade"
+    assert label("cam", "expected") == "CAM of a higher grade"

@@ -27,12 +27,6 @@ def test_equals_scipy(sharpness, power):
     np.testing.assert_allclose(loss.per_knee(LOGITS, GRADE).numpy(), expected, rtol=1e-5)
 
 
-def test_equals_dlordinal():
-    dlordinal = pytest.importorskip("dlordinal.losses")
-    expected = dlordinal.SORDLoss(alpha=2.5, num_classes=5, train_targets=GRADE)(LOGITS, GRADE)
-    assert SoftOrdinal(sharpness=2.5, power=1.0)(LOGITS, GRADE).item() == pytest.approx(expected.item(), rel=1e-5)
-
-
 def test_sharp_labels_are_cross_entropy():
     torch.testing.assert_close(SoftOrdinal(sharpness=100.0)(LOGITS, GRADE), CrossEntropy()(LOGITS, GRADE))
 

@@ -13,14 +13,10 @@ GRADES = np.repeat([0, 1, 2, 3, 4], [386, 200, 200, 114, 100])
         (np.full(1000, 4), "no better than always grade 0 (accuracy .386)"),
         (np.random.default_rng(0).integers(0, 5, 1000), "no better than always grade 0 (accuracy .386)"),
         (GRADES, ""),
-        (np.minimum(GRADES + 1, 4), "no better"),  # off by one, but for grade 4
         (np.where(GRADES < 2, GRADES, 2), ""),
     ],
 )
 def test_what_one_grade_for_all_reaches_too(predicted, line):
-    if line == "no better":  # few are right, but the errors are small: that is better
-        assert (predicted == GRADES).mean() < 0.386
-        line = ""
     assert no_better(GRADES, predicted) == line
 
 
@@ -42,6 +38,9 @@ def test_as_good_as_one_grade_for_all_is_no_better(predicted, is_better):
 
 
 def test_right_less_often_but_less_far_off_is_better():
+    predicted = np.minimum(GRADES + 1, 4)  # off by one, but for grade 4
+    assert (predicted == GRADES).mean() < 0.386
+    assert no_better(GRADES, predicted) == ""
     grade, predicted = np.array([0, 0, 4, 4, 0]), np.array([1, 1, 3, 3, 1])
     assert (np.abs(predicted - grade).mean(), np.abs(grade - 0).mean()) == (1.0, 1.6)
     assert no_better(grade, predicted) == ""
