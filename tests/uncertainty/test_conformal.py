@@ -190,3 +190,10 @@ def test_a_set_that_ends_at_the_true_grade_holds_it():
 @pytest.mark.parametrize(("low", "high", "words"), [(0, 0, "0"), (0, 1, "0 or 1"), (0, 2, "0 to 2"), (3, 4, "3 or 4")])
 def test_a_set_in_words(low, high, words):
     assert conformal.words(low, high) == words
+
+
+def test_scores_of_float32_are_summed_in_float64():
+    p = torch.softmax(torch.randn(20, 5, generator=torch.Generator().manual_seed(0)), 1).numpy()
+    score = conformal.scores(p)
+    assert score.dtype == np.float64
+    assert np.array_equal(score, conformal.scores(p.astype(np.float64)))
