@@ -9,7 +9,7 @@ WORKERS ?= 2
 MODEL ?= koa-grader@champion
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo audit train eval prepare predict sweep ui compare reproduce register serve server prune test test-slow lint docs bench clean
+.PHONY: help install demo audit train eval prepare predict sweep ui compare reproduce register serve server prune test test-slow mutation lint docs bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +87,10 @@ test: $(STAMP)  ## run the quick tests with coverage (5 to 6 minutes on two core
 test-slow: $(STAMP)  ## run the long tests too, and those of properties on more examples
 	EXAMPLES=200 $(BIN)/python -m pytest -n $(WORKERS) -m "slow or hypothesis"
 
+mutation: $(STAMP)  ## change metrics, uncertainty, losses and splits bit by bit: does a test notice? [MODULE=uncertainty.conformal]
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 1 $(if $(MODULE),"koa_lightning.$(MODULE).*")
+	$(BIN)/mutmut results
+
 lint: $(STAMP)  ## ruff, mypy and the layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -100,5 +104,5 @@ bench: $(STAMP)  ## measure the speed ratios side by side, one table at the end
 	$(BIN)/python -m benchmarks.run
 
 clean:  ## remove what can be made again: caches, build output (not outputs/, mlruns/ or .venv)
-	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage.json
+	rm -rf build dist site mutants *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage.json
 	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +

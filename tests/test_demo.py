@@ -5,6 +5,8 @@ import pytest
 from koa_lightning import demo
 from koa_lightning.config import outcome, run_folder
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 @pytest.fixture
 def run(place, monkeypatch, capsys):

@@ -13,6 +13,8 @@ from types import SimpleNamespace
 import pytest
 from mlflow import MlflowClient
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SECONDS = 300  # a run that takes longer hangs
 # Trains until the first best checkpoint is half written, which nobody outside could wait for: it takes milliseconds.
 DIES_WRITING = """

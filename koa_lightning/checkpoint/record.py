@@ -75,7 +75,8 @@ class Checkpoint:
         epoch: Number of the epoch, from 0, at whose end it was written.
         epochs_done: 0 for the one that is written before the first epoch.
         state: Tensors of the network, under the network's own names.
-        inputs: Tensors that tell a foreign input, see `koa_lightning.uncertainty.out_of_distribution`; empty where there are none.
+        inputs: Reference for out-of-distribution inputs, see `koa_lightning.uncertainty.out_of_distribution`; may be
+            empty.
     """
 
     path: Path

@@ -47,7 +47,8 @@ def measure(
         read: The checkpoint.
         logits: Float, N x K.
         knees: Columns `grade` (-1: unknown) and `patient`.
-        described: Of `out_of_distribution.describe`, the same knees; None where the checkpoint has nothing to compare with.
+        described: Of `out_of_distribution.describe`, the same knees; None where the checkpoint has
+            nothing to compare with.
         fingerprint: Of the part.
         alpha: Share of knees whose set may miss the true grade.
         refer_below: See `judge.threshold`.

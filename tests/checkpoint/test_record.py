@@ -18,6 +18,8 @@ from koa_lightning.errors import InputError
 from koa_lightning.models.inference import grade_logits
 from koa_lightning.models.net import NetSpec, build
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SPEC = NetSpec("test_efficientnet")
 
 

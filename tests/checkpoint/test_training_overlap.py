@@ -14,6 +14,8 @@ from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.errors import InputError
 from koa_lightning.reporting import provenance
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 NAMES = ["a", "b"]
 N = 20  # patients of two knees
 

@@ -14,6 +14,8 @@ from koa_lightning.config import launch as cli
 from koa_lightning.config import outcome, run_folder
 from koa_lightning.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 HEAVY = ("torch", "lightning", "mlflow", "timm", "kornia", "torchmetrics", "matplotlib", "pandas")
 QUICK = f"""
 import sys

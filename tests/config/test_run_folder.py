@@ -11,6 +11,8 @@ from koa_lightning.config import run_folder
 from koa_lightning.config.compose import compose, plain, without_targets
 from koa_lightning.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 OLD = ["model=resnet18", "model.weights=none", "loss=focal", "loss.gamma=3", "optimizer.lr=1e-3", "seed=1"]
 
 

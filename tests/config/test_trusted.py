@@ -16,6 +16,8 @@ from koa_lightning.config.trusted import Place, is_local_store, place, shown
 from koa_lightning.errors import InputError
 from koa_lightning.tracking.begin import check_server, open_run
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 HERE = "sqlite:///mlruns/mlflow.db"
 
 

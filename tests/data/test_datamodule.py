@@ -11,18 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
-from koa_lightning.config.compose import compose
-from koa_lightning.data import build as data_build
 from koa_lightning.data import cache, polarity, sources
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.audit import leakage
 from koa_lightning.data.cache import Preprocessing
 from koa_lightning.data.datamodule import KneeDataModule
-from koa_lightning.data.dataset import EpochSampler, KneeDataset
 from koa_lightning.errors import InputError
 
 SIZE = 16
@@ -436,45 +431,6 @@ def test_the_cache_is_built_once_for_both_parts(root, monkeypatch):
 # --- the order of batches
 
 
-def orders(sampler, epochs):
-    result = []
-    for epoch in epochs:
-        sampler.set_epoch(epoch)
-        result.append(list(sampler))
-    return result
-
-
-@given(st.integers(1, 60), st.integers(0, 2**32 - 1), st.booleans())
-@settings(max_examples=40, deadline=None)
-def test_the_order_depends_on_seed_and_epoch_alone(n, seed, balanced):
-    grades = np.arange(n) % 5
-    one = orders(EpochSampler(grades, seed, balanced), (0, 1, 2))
-    torch.manual_seed(n)
-    other = orders(EpochSampler(grades, seed, balanced), (2, 0, 1))
-    assert one == [other[1], other[2], other[0]]
-    assert all(len(order) == n for order in one)
-    if not balanced:
-        assert all(sorted(order) == list(range(n)) for order in one)
-
-
-def test_another_epoch_or_seed_is_another_order():
-    grades = np.zeros(200, dtype=np.int8)
-    all_of_them = [*orders(EpochSampler(grades, 0, False), range(3)), *orders(EpochSampler(grades, 1, False), range(3))]
-    assert len({tuple(order) for order in all_of_them}) == 6
-
-
-def test_long_orders_are_whole():
-    assert sorted(EpochSampler(np.zeros(9000, dtype=np.int8), 0, False)) == list(range(9000))
-
-
-def test_the_balanced_sampler_balances():
-    grades = np.repeat(np.arange(5, dtype=np.int8), [400, 180, 260, 130, 30])
-    drawn = grades[np.concatenate(orders(EpochSampler(grades, 0, True), range(10)))]
-    assert np.abs(np.bincount(drawn, minlength=5) / len(drawn) - 0.2).max() < 0.02
-    absent = np.repeat(np.array([0, 4], dtype=np.int8), [90, 10])
-    assert abs(np.mean(absent[list(EpochSampler(absent, 0, True))] == 4) - 0.5) < 0.15
-
-
 def test_the_data_module_balances_where_it_should(root):
     rows = sources.chen2018(str(root))
     rows = rows[(rows["grade"] == 0) | ~rows.duplicated(["grade", "split"])].reset_index(drop=True)  # 4 of 0, 1 of each
@@ -532,48 +488,6 @@ def test_lightning_sets_the_epoch_also_of_a_resumed_run(root, tmp_path):
 
 
 # --- the configs
-
-
-def test_every_data_config_makes_its_data_module(root, tmp_path):
-    rows = sources.chen2018(str(root))
-    rows.drop(columns=["hash", "split"]).to_csv(tmp_path / "knees.csv")
-    plain = tmp_path / "plain"
-    for path, grade in zip(rows["path"], rows["grade"], strict=True):
-        if "auto_test" not in path:
-            (plain / str(grade)).mkdir(parents=True, exist_ok=True)
-            (plain / str(grade) / Path(path).name).write_bytes(Path(path).read_bytes())
-    overrides = {
-        "chen2018": [f"data.root={root}"],
-        "folder": [f"data.root={plain}"],
-        "table": [f"data.table={tmp_path / 'knees.csv'}"],
-        "phantom": ["data.source.n_patients=40"],
-    }
-    for name, more in overrides.items():
-        usual = ["data.image_size=32", "data.batch_size=4", f"data.cache_dir={tmp_path / 'cache'}"]
-        cfg = compose("train", [f"data={name}", *usual, *more])
-        data = data_build.data_module(cfg.data, seed=1, quiet=True).prepare(PARTS)
-        assert data.name == name
-        assert data.preprocessing == Preprocessing(32)
-        assert (data.batch_size, data.eval_batch_size, data.seed) == (4, 8, 1)
-        assert min(data.counts["train"]) > 0
-        assert data.marks == (["phantom data"] if name == "phantom" else [])
-        assert next(iter(data.train_dataloader()))["image"].shape == (4, 1, 32, 32)
-
-
-def test_drawn_knees_are_marked_whatever_the_data_are_called(tmp_path):
-    overrides = ["data.name=mine", "data.source.n_patients=40", f"data.cache_dir={tmp_path}", "data.image_size=32"]
-    data = data_build.data_module(compose("train", overrides).data, quiet=True).prepare(PARTS)
-    assert (data.name, data.marks) == ("mine", ["phantom data"])
-
-
-def test_a_dataset_of_plain_arrays_works_too():
-    images = np.arange(5 * 4, dtype=np.uint8).reshape(5, 2, 2)
-    data = KneeDataset(images, np.array([4, 0, 2]), np.array([3, -1, 0], dtype=np.int8))
-    batch = data.__getitems__([2, 1])
-    assert len(data) == 3
-    assert torch.equal(batch["image"], torch.from_numpy(images[[2, 0]])[:, None])
-    assert batch["grade"].tolist() == [0, -1]
-    assert data.shapes.tolist() == [[2, 2]] * 3
 
 
 def test_a_part_knows_the_shapes_that_its_images_had(root):

@@ -2,9 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from koa_lightning.config.compose import compose
 from koa_lightning.data import sources, split_table
-from koa_lightning.data.audit.gather import gather
 from koa_lightning.data.split_settings import Ways, base_folder, make
 from koa_lightning.errors import InputError
 
@@ -43,13 +41,6 @@ def test_folds_are_made_within_what_is_not_test(knees, exported):
 def test_another_split_without_its_file(knees):
     with pytest.raises(InputError, match=r"data\.split_table must be given"):
         make(knees, Ways("table", folds=NO_FOLDS), PARTS, "x")
-
-
-def test_the_audit_looks_at_the_parts_that_training_would_use(knees, exported, tmp_path):
-    made, file = exported
-    typed = ["data=phantom", "data.split=table", f"data.split_table={file}", f"data.cache_dir={tmp_path}"]
-    audited = gather(lambda: knees, compose("audit", typed).data, quiet=True)
-    assert audited.rows["split"].tolist() == made["split"].tolist()
 
 
 def test_where_paths_begin():

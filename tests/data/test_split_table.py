@@ -81,17 +81,6 @@ def test_written_and_read_again_it_gives_the_same_parts_fingerprint_and_cache(da
     )
 
 
-def test_it_is_the_same_wherever_the_data_lies(data, written, folder, tmp_path):
-    file = written("data.folds=2")
-    folder.rename(tmp_path / "elsewhere")
-    other = data(*imported(file), root="elsewhere")
-    assert other.prepare(("train", "val")).fingerprint
-    again = entry.split(
-        compose("split", ["data=folder", "data.root=elsewhere", *imported(file), "data.folds=2", "out=again"])
-    )
-    assert Path(again["file"]).read_bytes() == file.read_bytes()
-
-
 def test_what_it_holds(written, folder):
     file = written("data.folds=3")
     rows = table_of(file)
@@ -245,13 +234,6 @@ def test_another_content_is_said(data, written, folder, capsys):
     assert f"1 file(s) have another content than when it was written, e.g. {other.relative_to(folder)}" in line
 
 
-def test_another_split_is_not_written_over(written):
-    file = written()
-    assert written() == file
-    with pytest.raises(InputError, match="holds another split already"):
-        written("data.split_seed=1")
-
-
 def test_auto_test_keeps_its_part(tmp_path):
     frame = pd.DataFrame({"path": ["/x/a", "/x/b", "/x/c"], "grade": 0, "patient": ["1", "2", "3"]})
     whole = mf.make(frame.assign(split=["train", "val", "auto_test"]), "here")
@@ -260,32 +242,6 @@ def test_auto_test_keeps_its_part(tmp_path):
     for folds in (None, 2):
         made = split_table.assign(whole, table, tmp_path, parts={"train"}, n_folds=folds, fold=0, seed=0)
         assert made["split"].iloc[2] == "auto_test"
-
-
-@pytest.mark.parametrize("folds", [[], ["data.folds=2"]])
-def test_a_share_of_the_knees_is_no_split(written, folds):
-    with pytest.raises(InputError, match=r"^data\.fraction=0\.5: a written split has all knees; leave it away here"):
-        written("data.fraction=0.5", *folds)
-    assert not Path("out").exists()
-
-
-def test_phantoms_need_no_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    options = ["data=phantom", "data.source.n_patients=30"]
-    file = entry.split(compose("split", [*options, "out=out"]))["file"]
-    one = data_build.data_module(compose("train", options).data)
-    other = data_build.data_module(compose("train", [*options, *imported(file)]).data)
-    assert one.manifest().equals(other.manifest())
-
-
-def test_from_the_command_line(launch, folder):
-    done = launch("split", "data=folder", f"data.root={folder}", "data.folds=2", "out=my split")
-    assert (done.code, done.err) == (0, [])
-    assert "use it: data.split=table 'data.split_table=" in "\n".join(done.out)
-    assert "research use only, not a medical device" in done.out
-    wrong = launch("split", "data=folder", f"data.root={folder}", "data.split_table=my split/split.csv")
-    assert wrong.code == 2
-    assert wrong.err == ["error: data.split_table=my split/split.csv: type data.split=table too"]
 
 
 PATIENTS = st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=3), min_size=6, max_size=30)
@@ -322,16 +278,3 @@ def test_any_split_survives_the_file(tmp_path_factory, patients, n, seed):
     for fold in range(n or 1):
         back = split_table.assign(whole, table, folder, parts=set(mf.PARTS), n_folds=n, fold=fold, seed=0)
         assert back["split"].tolist() == make(fold, n)["split"].tolist()
-
-
-@pytest.mark.parametrize(
-    ("overrides", "line"),
-    [
-        (["data.val_fraction=0"], "data=folder: no knee in the val part; parts there: train, test"),
-        (["data.folds=9"], "data=folder: the val part has no image of grade"),
-    ],
-)
-def test_a_split_that_train_would_refuse_is_not_written(overrides, line, written, folder):
-    with pytest.raises(InputError, match=f"^{line}"):
-        written(*overrides)
-    assert not (folder.parent / "out").exists()

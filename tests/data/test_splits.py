@@ -304,3 +304,29 @@ def test_knees_of_unknown_patients_stay_in_their_parts_where_the_data_move(way, 
     assert parts(tmp_path / "moved" / "there") == first
     assert parts(Path("here")) == first
     assert 0 < len(first[1]) < len(first[0]) == 60
+
+
+def test_as_many_patients_as_parts_are_enough():
+    three = manifest([[0, 1, 2, 3, 4]] * 3)
+    assert set(stratified(three, val=0.3, test=0.3)) == PARTS
+    assert set(stratified(three[:10], test=0.0)) == {"train", "val"}
+    assert set(stratified(three[:5], val=0.0, test=0.0)) == {"train"}
+    assert {int((splits.folds(three, n=3, fold=fold, seed=0) == "val").sum()) for fold in range(3)} == {5}
+
+
+def test_a_fold_below_the_first_stops():
+    with pytest.raises(InputError, match=r"data.fold=-1: with data.folds=2 it must be 0 to 1"):
+        splits.folds(manifest([[0, 4]] * 4), n=2, fold=-1, seed=0)
+    assert set(splits.folds(manifest([[0, 4]] * 4), n=2, fold=1, seed=0)) == {"train", "val"}
+
+
+def test_shares_that_leave_just_something_to_train_on():
+    frame = manifest([[grade] for grade in range(5)] * 40)
+    assert (stratified(frame, val=0.5, test=0.49) == "train").sum() == 2
+
+
+def test_the_whole_train_part_is_the_manifest_itself():
+    frame = population(50).assign(split="train")
+    assert splits.fraction(frame, 1, 0) is frame
+    none = frame.assign(split="val")
+    assert splits.fraction(none, 0.5, 0) is none

@@ -18,6 +18,8 @@ from koa_lightning.evaluation.evaluate import evaluate
 from koa_lightning.metrics import predictions
 from koa_lightning.uncertainty import fit
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 @pytest.fixture
 def small(monkeypatch):

@@ -18,6 +18,8 @@ from koa_lightning.evaluation.evaluate import evaluate
 from koa_lightning.metrics import predictions
 from koa_lightning.training.run import train
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 TINY = ["trainer.max_epochs=1", "explain=none", "tracking=none", "seed=1"]
 
 

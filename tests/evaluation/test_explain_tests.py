@@ -7,6 +7,8 @@ from koa_lightning.errors import InputError
 from koa_lightning.evaluation import explain_tests as module
 from koa_lightning.evaluation.evaluate import evaluate
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 FEW = ["explain=cam", "explain.n_tested=10", "explain.n_road=1", "quiet=true"]
 VERDICTS = ["deletion", "insertion", "road", "sanity", "noise", "localisation", "shortcut"]
 

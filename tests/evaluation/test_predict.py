@@ -24,6 +24,8 @@ from koa_lightning.errors import InputError
 from koa_lightning.evaluation import predict, predictor
 from koa_lightning.metrics import predictions
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 TABLE = [
     "path", "patient", "side", "grade", "predicted", "expected_grade", *predictions.PROBABILITIES, *predictions.LOGITS,
     "name", *predictor.COLUMNS, "overlay",

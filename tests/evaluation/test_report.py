@@ -20,6 +20,8 @@ from koa_lightning.reporting import provenance, report_data
 from koa_lightning.reporting.report import page
 from koa_lightning.training import cross_validation
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 @pytest.fixture
 def quick(monkeypatch):

@@ -10,6 +10,8 @@ from koa_lightning.evaluation import results
 from koa_lightning.metrics import thresholds
 from koa_lightning.metrics.intervals import Interval, to_json, with_intervals
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 @pytest.fixture
 def table(graded_table):

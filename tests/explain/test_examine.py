@@ -15,7 +15,6 @@ from koa_lightning.errors import InputError
 from koa_lightning.evaluation import explanations
 from koa_lightning.explain import examine as module
 from koa_lightning.explain.examine import Options, choose, examine
-from koa_lightning.explain.stages import Stages, key_of
 from koa_lightning.models.net import NetSpec, build
 from koa_lightning.tracking.none import NoRun
 
@@ -77,16 +76,6 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(part, examined, tmp_path
     assert {**again, "seconds": 0} == {**examined[0], "seconds": 0}
     pd.testing.assert_frame_equal(table, examined[1])
     assert not file.exists()
-
-
-def test_what_another_network_left_is_not_taken(part, tmp_path):
-    file = tmp_path / "explanations.part.json"
-    file.write_text(json.dumps({"key": "of another", "done": {"faithfulness": None}, "seconds": {}}))
-    net, seen = part[0], Preprocessing(64)
-    key = key_of(net, ["a"], seen, OPTIONS)
-    assert Stages(file, key, lambda line: None).done == {}
-    assert key == key_of(net, ["a"], Preprocessing(64), OPTIONS) != key_of(net, ["b"], seen, OPTIONS)
-    assert key != key_of(net, ["a"], replace(seen, top=0.25), OPTIONS)
 
 
 def test_the_network_is_left_as_it_was(part, examined):

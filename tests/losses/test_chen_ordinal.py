@@ -31,7 +31,9 @@ def test_uniform_prediction_by_hand(penalties, grade, expected):
     assert value.item() == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("penalties", [(4, 6, 8), (4, 6, 8, 10, 12), (4, 6, 8, -1), (0, 6, 8, 10)])
+@pytest.mark.parametrize(
+    "penalties", [(4, 6, 8), (4, 6, 8, 10, 12), (4, 6, 8, -1), (0, 6, 8, 10), (4, 6, 8, float("inf"))]
+)
 def test_bad_penalties_are_refused(penalties):
     with pytest.raises(InputError, match="penalties"):
         ChenOrdinal(penalties=penalties)

@@ -13,12 +13,6 @@ def test_equals_coral_pytorch(grade):
     torch.testing.assert_close(Corn()(LOGITS, grade), corn_loss(LOGITS, grade, num_classes=5))
 
 
-def test_equals_dlordinal():
-    dlordinal = pytest.importorskip("dlordinal.losses")
-    grade = torch.arange(40) % 5
-    torch.testing.assert_close(Corn()(LOGITS, grade), dlordinal.CORNLoss(5)(LOGITS, grade))
-
-
 def test_a_knee_costs_minus_the_log_of_its_probability():
     grade = torch.arange(40) % 5
     expected = -probabilities(LOGITS, "corn")[torch.arange(40), grade].log()

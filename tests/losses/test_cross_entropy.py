@@ -26,3 +26,9 @@ def test_label_smoothing_by_hand():
 def test_bad_smoothing_is_refused(smoothing):
     with pytest.raises(InputError, match="label_smoothing"):
         CrossEntropy(label_smoothing=smoothing)
+
+
+def test_no_smoothing_at_all_and_nearly_all_of_it_are_taken():
+    plain = CrossEntropy().per_knee(LOGITS, GRADE)
+    torch.testing.assert_close(CrossEntropy(label_smoothing=0.0).per_knee(LOGITS, GRADE), plain)
+    assert CrossEntropy(label_smoothing=0.999).per_knee(LOGITS, GRADE).isfinite().all()

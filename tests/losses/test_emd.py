@@ -24,8 +24,3 @@ def test_equals_numpy():
     true = np.eye(5)[GRADE.numpy()].cumsum(axis=1)
     expected = ((predicted - true) ** 2).sum(axis=1)
     np.testing.assert_allclose(EMD().per_knee(LOGITS, GRADE).numpy(), expected, rtol=1e-4, atol=1e-7)
-
-
-def test_equals_dlordinal():
-    dlordinal = pytest.importorskip("dlordinal.losses")
-    torch.testing.assert_close(EMD()(LOGITS, GRADE), dlordinal.EMDLoss(5)(LOGITS, GRADE))

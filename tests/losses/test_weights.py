@@ -71,3 +71,13 @@ def test_grade_without_knees_is_refused(kind):
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         class_weights(*arguments)
+
+
+def test_the_ends_of_what_is_taken():
+    for beta in (0.0, 1 - 1e-12):
+        assert class_weights("effective_number", COUNTS, beta).isfinite().all()
+    with pytest.raises(InputError, match=r"beta is -0\.01, give a number in \[0, 1\)"):
+        class_weights("effective_number", COUNTS, -0.01)
+    assert class_weights("balanced", [1] * 5).tolist() == [1.0] * 5
+    with pytest.raises(InputError, match="5 counts"):
+        class_weights("balanced", [*COUNTS, 3])

@@ -144,3 +144,18 @@ def test_tables_of_another_truth(graded_table):
     assert match(first, second, NAMES)[0]["grade"].isna().sum() == 1
     with pytest.raises(InputError, match="patient of"):
         match(first, second.assign(patient="x"), NAMES)
+
+
+@pytest.mark.parametrize(("undefined", "has"), [(5, True), (6, False)])
+def test_how_many_resamples_may_be_undefined(undefined, has):
+    drawn = np.linspace(0.0, 0.2, 100)
+    drawn[:undefined] = np.nan
+    found = comparison._difference("accuracy", (0.6, 0.5), {"accuracy": drawn}, {"accuracy": drawn}, 0.95, [])
+    assert (found.low is not None) == has
+    assert ("no interval: undefined in 6% of the resamples" in found.note) != has
+
+
+def test_a_permutation_that_differs_as_much_counts_against_the_difference():
+    swapped = np.array([0.25, -0.25, 0.125, 0.0])
+    found = comparison._difference("mae", (0.5, 0.25), {"mae": np.linspace(0, 0.5, 9)}, {"mae": swapped}, 0.95, [])
+    assert found.p == pytest.approx((1 + 2) / (1 + 4))

@@ -42,3 +42,9 @@ def test_long_curves_are_thinned_out_but_keep_their_ends_and_area():
     assert len(x) <= curves.MOST_POINTS
     assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
     assert area == pytest.approx(roc_auc_score(positive, score))
+
+
+@pytest.mark.parametrize(("n", "kept"), [(399, 399), (400, 400), (401, 400), (5000, 400)])
+def test_a_curve_of_many_points_keeps_both_ends(n, kept):
+    x, y = curves.thinned(np.arange(n), -np.arange(n))
+    assert (len(x), x[0], x[-1], y[-1]) == (kept, 0, n - 1, 1 - n)

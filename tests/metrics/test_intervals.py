@@ -148,3 +148,26 @@ def test_json_holds_no_nan(graded_table):
     assert read == found
     assert set(read["accuracy"]) == {"value", "low", "high"}
     assert read["auroc_oa"]["value"] is None and read["auroc_oa"]["note"]
+
+
+@pytest.mark.parametrize(("n", "says"), [(19, True), (20, False)])
+def test_from_how_many_patients_on_an_interval_needs_no_word(n, says, graded_table):
+    note = with_intervals(graded_table(n), n_resamples=20, only=("accuracy",))["accuracy"].note
+    assert (f"{n} patients: an interval of so few is too narrow" in note) == says
+
+
+@pytest.mark.parametrize(("undefined", "has"), [(5, True), (6, False)])
+def test_how_many_resamples_may_be_undefined(undefined, has, graded_table):
+    measure = weighted.WeightedMetrics(of_table(graded_table(30)), only=("accuracy",))
+    samples = np.linspace(0.4, 0.6, 100)
+    samples[:undefined] = np.nan
+    found = iv._interval("accuracy", 0.5, samples, measure, 0.95)
+    assert (found.low is not None, f"undefined in {undefined} of 100 resamples" in found.note) == (has, True)
+
+
+def test_an_error_as_large_as_chance_gives_may_be_none():
+    noise = np.linspace(0.0, 1.0, 101)
+    samples = np.linspace(0.9, 1.1, 101)
+    at = iv.ends(noise, 0.9)[1]
+    assert iv._corrected(Interval(at, 0.9, 1.1, ""), samples, noise, 0.9).low == 0.0
+    assert iv._corrected(Interval(at + 0.01, 0.9, 1.1, ""), samples, noise, 0.9).low > 0.0

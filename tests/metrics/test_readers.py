@@ -4,7 +4,7 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from koa_lightning.errors import InputError
-from koa_lightning.metrics.readers import COLUMNS, agreement
+from koa_lightning.metrics.readers import COLUMNS, agreement, check
 
 
 @pytest.fixture
@@ -64,3 +64,31 @@ def test_grades_written_as_text(table):
 def test_what_is_no_reader(table, column, line):
     with pytest.raises(InputError, match=line):
         agreement(table.assign(nothing=None), ["reader_1", column])
+
+
+@pytest.mark.parametrize(("grade", "is_one"), [(0, True), (4, True), (5, False), (-1, False), (1.5, False)])
+def test_the_grades_that_a_reader_may_give(table, grade, is_one):
+    read = table.assign(reader_1=float(grade))
+    if is_one:
+        check(read, ["reader_1"])
+    else:
+        with pytest.raises(InputError, match=f"readers=reader_1: line 2: '{float(grade)}' is not one of 0, 1, 2, 3, 4"):
+            check(read, ["reader_1"])
+
+
+def test_both_must_have_read_a_knee_and_agreement_is_of_those_alone(table):
+    """The first ten knees were read by one reader only: their grades count nowhere in the pair."""
+    changed = table.copy()
+    changed.loc[:9, "reader_1"] = 4 - changed.loc[:9, "reader_1"]
+    one, other = (agreement(each, ["reader_1", "reader_2"], n_resamples=20) for each in (table, changed))
+    pair = (one["first"] == "reader_1") & (one["second"] == "reader_2")
+    pd.testing.assert_frame_equal(one[pair], other[pair])
+    assert not one[~pair].equals(other[~pair])
+
+
+def test_the_models_grade_at_a_threshold_itself_is_the_higher_one(table):
+    """An expected grade of exactly 1.5 is 2 by rounding and by tuned thresholds alike, for every reader."""
+    halves = table.assign(**{f"p{grade}": 0.5 if grade in (1, 2) else 0.0 for grade in range(5)}, reader_1=2.0)
+    found = agreement(halves, ["reader_1"], n_resamples=20, thresholds=[0.5, 1.5, 2.5, 3.5])
+    share = found[(found["first"] == "reader_1") & (found["metric"] == "accuracy")].set_index("second")["value"]
+    assert share[["model", "model_expected", "model_tuned"]].tolist() == [0.0, 1.0, 1.0]

@@ -4,7 +4,7 @@ import pytest
 
 from koa_lightning.errors import InputError
 from koa_lightning.metrics.intervals import with_intervals
-from koa_lightning.metrics.subgroups import COLUMNS, METRICS, UNKNOWN, by_subgroup, group_of
+from koa_lightning.metrics.subgroups import COLUMNS, METRICS, UNKNOWN, by_subgroup, check, group_of
 
 
 @pytest.fixture
@@ -85,3 +85,35 @@ def test_grades_as_groups_leave_out_what_they_cannot_say(table):
 def test_what_is_no_subgroup(table, columns, edges, line):
     with pytest.raises(InputError, match=line):
         by_subgroup(table, columns, edges=edges)
+
+
+@pytest.mark.parametrize(("n", "says_something"), [(29, False), (30, True)])
+def test_how_many_patients_a_group_needs(n, says_something, graded_table):
+    found = by_subgroup(graded_table(n), [], n_resamples=20, only=("accuracy",))
+    assert (found["n_patients"].item(), found["value"].notna().item()) == (n, says_something)
+
+
+@pytest.mark.parametrize(("n", "fits"), [(30, True), (31, False)])
+def test_how_many_words_are_still_groups(n, fits):
+    table = pd.DataFrame({"site": [f"s{row}" for row in range(n)]})
+    if fits:
+        check(table, ["site"], {})
+    else:
+        with pytest.raises(InputError, match="subgroups=site: has 31 different values"):
+            check(table, ["site"], {})
+
+
+@pytest.mark.parametrize(("n", "groups"), [(6, 6), (7, 3)])
+def test_how_many_different_numbers_are_groups_as_they_are(n, groups):
+    assert group_of(pd.Series([float(row) for row in range(n)] * 3)).nunique() == groups
+
+
+def test_a_number_on_the_edge_belongs_above_it():
+    assert group_of(pd.Series([49.9, 50.0, 69.9, 70.0]), [50, 70]).tolist() == [
+        "< 50", "50 to < 70", "50 to < 70", ">= 70",
+    ]  # fmt: skip
+
+
+def test_edges_that_stand_still_are_refused():
+    with pytest.raises(InputError, match="must be rising numbers"):
+        check(pd.DataFrame({"age": [1.0, 2.0]}), ["age"], {"age": [50, 50]})

@@ -118,3 +118,36 @@ def test_knees_listed_twice(graded_table):
 
 def test_one_knee_is_a_table(graded_table):
     assert len(check_predictions(graded_table(1).head(1), "T")) == 1
+
+
+def test_how_much_rounding_probabilities_may_have(graded_table):
+    table = graded_table(1)
+    for row in ([-0.02, 0.52, 0.5, 0, 0], [0.5, 0.519, 0, 0, 0], [0.5, 0.481, 0, 0, 0]):
+        check_predictions(with_values(table, [row] * 2), "T")
+    for row in ([-0.021, 0.521, 0.5, 0, 0], [0.5, 0.521, 0, 0, 0], [0.5, 0.479, 0, 0, 0]):
+        refused(with_values(table, [row] * 2))
+
+
+@pytest.mark.parametrize(("n_patients", "is_said"), [(9, False), (10, True)])
+def test_from_how_many_knees_on_an_agreement_is_odd(n_patients, is_said, graded_table, capsys):
+    table = graded_table(n_patients)  # two knees each
+    perfect = with_values(table, np.eye(5)[table["grade"].to_numpy(dtype=int)]).drop(columns="predicted")
+    check_predictions(perfect, "T")
+    assert ("is it the truth, and not the prediction?" in capsys.readouterr().err) == is_said
+    swapped = perfect.assign(predicted=(table["grade"].astype(int) + 1) % 5)
+    if is_said:
+        assert "truth and prediction look swapped" in refused(swapped)
+    else:
+        check_predictions(swapped, "T")
+
+
+@pytest.mark.parametrize(("n_other", "looks_swapped"), [(1, True), (2, False)])
+def test_how_much_agreement_looks_swapped(n_other, looks_swapped, graded_table):
+    table = graded_table(50)
+    likely = table["grade"].to_numpy(dtype=int).copy()
+    likely[:n_other] = (likely[:n_other] + 1) % 5
+    swapped = with_values(table, np.eye(5)[likely]).assign(predicted=(likely + 1) % 5)
+    if looks_swapped:
+        assert "truth and prediction look swapped" in refused(swapped)
+    else:
+        check_predictions(swapped, "T")

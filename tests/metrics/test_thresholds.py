@@ -143,3 +143,28 @@ def test_an_entry_of_a_checkpoint():
 def test_what_is_no_objective(graded_table):
     with pytest.raises(InputError, match="objective=auroc_oa: must be one of accuracy"):
         thresholds.tune(graded_table(10), "auroc_oa")
+
+
+@pytest.mark.parametrize(
+    ("expected", "cut", "default", "place"),
+    [
+        ([0.2, 1.0], 1, 0.5, 0.5),  # between the two
+        ([0.5, 1.0], 1, 0.5, 0.75),  # the knee below would reach the default
+        ([0.2, 0.5], 1, 0.5, 0.5),  # the knee above just reaches it
+        ([0.2, 0.4], 1, 0.5, 0.3),
+        ([0.6, 1.0], 0, 0.5, 0.5),  # nobody below
+        ([0.4, 1.0], 0, 0.5, 0.4),
+        ([0.2, 0.4], 2, 0.5, 0.5),  # nobody above
+        ([0.2, 0.6], 2, 0.5, 4.0),
+    ],
+)
+def test_where_a_threshold_stands_between_two_knees(expected, cut, default, place):
+    found = thresholds._between(np.array(expected), cut, default)
+    assert found == pytest.approx(place)
+    assert [value >= found for value in expected] == [row >= cut for row in range(len(expected))]
+
+
+def test_thresholds_may_coincide_but_not_fall():
+    assert thresholds.check([1, 1, 2, 2]) == [1.0, 1.0, 2.0, 2.0]
+    with pytest.raises(InputError, match="four rising numbers"):
+        thresholds.check([1, 0.99, 2, 2])

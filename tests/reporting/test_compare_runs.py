@@ -2,44 +2,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from koa_lightning.config import overrides
-from koa_lightning.errors import InputError
 from koa_lightning.reporting import compare_runs
-
-
-@pytest.mark.parametrize(
-    ("typed", "expected"),
-    [
-        (["a", "b"], ["runs=['a','b']"]),
-        (["a", "out=x", "effb3-ce lr=1e-3"], ["out=x", "runs=['a','effb3-ce lr=1e-3']"]),
-        (["search=params.seed = '1'"], ["search=params.seed = '1'"]),
-        (["runs=[a,b]", "~search"], ["runs=[a,b]", "~search"]),
-        (["it's"], ["runs=['it\\'s']"]),
-        ([], []),
-    ],
-)
-def test_words_that_are_no_settings_are_runs(typed, expected):
-    assert compare_runs.with_runs(typed) == expected
-
-
-def test_runs_named_in_two_ways():
-    with pytest.raises(InputError, match="a: name all runs as words, or all by runs="):
-        compare_runs.with_runs(["a", "runs=[b]"])
-
-
-@given(st.lists(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), min_size=1), min_size=1, max_size=3))
-def test_any_name_arrives_as_it_was_typed(names):
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    words = [name for name in names if not compare_runs._SETTING.fullmatch(name)]
-    if words:
-        (item,) = compare_runs.with_runs(words)
-        parsed = OverridesParser.create().parse_override(item).value()
-        assert [str(getattr(value, "text", value)) for value in parsed] == words
-        assert overrides.key(item) == "runs"
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ from koa_lightning.sweeps import cross_validate, processes
 from koa_lightning.training import cross_validation
 from koa_lightning.training import run as train
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SECONDS = 300  # what takes longer hangs
 TINY = [
     "data.folds=3", "data.image_size=32", "data.batch_size=8", "model=resnet18", "model.weights=none",
@@ -376,23 +378,6 @@ def test_several_at_a_time_share_the_cores(here, runner, monkeypatch, tmp_path, 
     assert os.environ["OMP_NUM_THREADS"] == "3"
     assert runner.pieces[1].log == tmp_path / "out" / "fold_1" / "log.txt"
     assert f"fold 1: ended with exit code 1, see {tmp_path}/out/fold_1/log.txt" in capsys.readouterr().err
-
-
-def folder_of(*items):
-    return overrides.value(cross_validate.with_folder(list(items))[-1])
-
-
-@pytest.mark.slow
-def test_the_folder_follows_from_the_settings(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    usual = folder_of("data=chen2018", "data.root=knees")
-    assert usual == folder_of("data=chen2018", f"data.root='{tmp_path}/knees'")
-    for same in ("quiet=true", "parallel=2", "tracking=none", "name=x", "explain=none", "data.cache_dir=x"):
-        assert folder_of("data=chen2018", "data.root=knees", same) == usual
-    others = ["data.folds=4", "loss=focal", "model=resnet18", "seed=1", "data.split_seed=1", "trainer.max_epochs=9"]
-    assert len({usual, *(folder_of("data=chen2018", "data.root=knees", other) for other in others)}) == 7
-    assert cross_validate.with_folder(["out=x"]) == ["out=x"]
-    assert cross_validate.with_folder(["fresh=true"]) == ["fresh=true"]
 
 
 def test_keys_are_those_of_train_and_a_wrong_one_is_named(launch, place):

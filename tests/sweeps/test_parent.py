@@ -11,6 +11,8 @@ from koa_lightning.config import launch as cli
 from koa_lightning.config import outcome, trial
 from koa_lightning.sweeps import study as studies
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 @pytest.fixture
 def job(monkeypatch, launch, place):

@@ -18,6 +18,8 @@ from koa_lightning.sweeps.report import report
 from koa_lightning.tracking.run import start_run
 from koa_lightning.tracking.store import open_store
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 KAPPA, ECE = "val/quadratic_kappa", "val/ece"
 
 

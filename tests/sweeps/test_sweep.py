@@ -11,6 +11,8 @@ from optuna.trial import TrialState
 from koa_lightning.config import outcome, trial
 from koa_lightning.sweeps import methods, study
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SPACE = ["x=interval(-3,3)", "y=range(0,6)"]
 RUNS = []
 

@@ -14,6 +14,8 @@ from koa_lightning.metrics import predictions
 from koa_lightning.sweeps import study as studies
 from koa_lightning.sweeps import together
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SEEDS = ["-m", "sweep=grid", "hydra/launcher=basic", "seed=1,2", "out=here", "sweep.ensemble=true"]
 SHORT = ["trainer.max_epochs=1", "explain=none", "tracking=none"]
 

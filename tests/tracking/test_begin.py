@@ -9,6 +9,8 @@ from koa_lightning.errors import InputError
 from koa_lightning.tracking.begin import describe, mark_tags, open_run
 from koa_lightning.tracking.none import NoRun
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 @pytest.fixture
 def begun(place):

@@ -14,7 +14,7 @@ from koa_lightning.tracking.resend import main as resend
 from koa_lightning.tracking.run import start_run
 from koa_lightning.tracking.store import open_store, why_unreachable
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_figures")]
 
 
 @contextlib.contextmanager

@@ -20,7 +20,6 @@ webdriver = pytest.importorskip("selenium.webdriver", reason="pip install seleni
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.pictures,
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Debian's chromium and chromium-driver"),
 ]
 KAPPAS = {"tiny-ce lr=1e-5": 0.31, "tiny-ce lr=1e-3": 0.72, "tiny-ce lr=1e-4": 0.55, "tiny-ce lr=1e-2": 0.12}

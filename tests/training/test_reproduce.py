@@ -9,6 +9,8 @@ from koa_lightning.config.compose import compose
 from koa_lightning.tracking.store import open_store
 from koa_lightning.training import reproduce, run
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 def train_here(arguments):
     """Train in this process, not in a new one, which would import everything again."""
@@ -57,11 +59,6 @@ def test_in_a_process_of_its_own(launch, first, place, with_package, monkeypatch
     assert again.info.run_name == "first again"
     assert typed[-2:] == [f"+tracking.tags.reproduces={again.data.tags['reproduces']}", "quiet=false"]
     assert any(line.startswith("REPRODUCED: all ") for line in ended.out)
-
-
-def test_settings_of_the_run_are_told_from_its_own():
-    assert reproduce.with_more(["run=a", "data.root=a b", "out=x"]) == ["run=a", "out=x", "more=['data.root=a b']"]
-    assert reproduce.with_more(["run=a", "run_it=false"]) == ["run=a", "run_it=false"]
 
 
 @pytest.mark.parametrize(

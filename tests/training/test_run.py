@@ -23,6 +23,8 @@ from koa_lightning.training import after_fit
 from koa_lightning.training import run as module
 from koa_lightning.training.run import train
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 NAMES = {
     "loss", "accuracy", "balanced_accuracy", "f1_macro", "f1_0", "f1_1", "f1_2", "f1_3", "f1_4", "quadratic_kappa",
     "mae", "auroc_oa", "ece", "accuracy_expected", "balanced_accuracy_expected", "f1_macro_expected",

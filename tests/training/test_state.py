@@ -9,6 +9,8 @@ from koa_lightning.errors import InputError
 from koa_lightning.training import state
 from koa_lightning.training.ema import WarmEMA
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 @pytest.fixture(scope="module")
 def going_on(tmp_path_factory, tiny_grader, tiny_trainer, tiny_data):

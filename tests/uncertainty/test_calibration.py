@@ -143,3 +143,17 @@ def test_in_words():
 def test_our_entries_are_fine():
     for entry in (TEMPERATURE, ORDINAL, {"method": "none", "parameters": {}}):
         assert calibration.wrong(entry) == ""
+
+
+@pytest.mark.parametrize(
+    ("entry", "ours"),
+    [
+        ({"temperature": 0.05}, True), ({"temperature": 20.0}, True), ({"temperature": 0.049}, False),
+        ({"temperature": 20.1}, False), ({"temperature": 2}, False), ({"scale": 0.05, "shift": -10.0}, True),
+        ({"scale": 20.0, "shift": 10.0}, True), ({"scale": 1.0, "shift": -10.1}, False),
+        ({"scale": 1.0, "shift": 10.1}, False), ({"scale": float("nan"), "shift": 0.0}, False),
+    ],
+)  # fmt: skip
+def test_the_ends_of_what_parameters_may_be(entry, ours):
+    method = "temperature" if "temperature" in entry else "ordinal"
+    assert (calibration.wrong({"method": method, "parameters": entry}) == "") == ours

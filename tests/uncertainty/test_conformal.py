@@ -121,3 +121,79 @@ def test_float32_probabilities_of_a_checkpoint_give_its_sets():
     for limit in score[:, 2]:
         low, high = conformal.sets(p, float(limit))
         assert ((low <= 2) & (high >= 2)).sum() == (score[:, 2] <= limit).sum()
+
+
+def test_a_grade_whose_score_is_the_limit_itself_is_in_the_set():
+    p = np.array([[0.5, 0.25, 0.125, 0.125, 0.0]])
+    assert [each.tolist() for each in conformal.sets(p, 0.5)] == [[0], [1]]
+    assert [each.tolist() for each in conformal.sets(p, np.nextafter(0.5, 0))] == [[0], [0]]
+    assert [each.tolist() for each in conformal.sets(p, 0.0)] == [[0], [0]]  # never empty
+
+
+def test_the_most_probable_grade_may_be_either_end():
+    for end, row in ((0, [1.0, 0, 0, 0, 0]), (4, [0, 0, 0, 0, 1.0])):
+        low, high = conformal.sets(np.array([row]), 0.99)
+        assert (low.tolist(), high.tolist()) == ([end], [end])
+        assert conformal.scores(np.array([row]))[0].tolist() == [0.0 if grade == end else 1.0 for grade in range(5)]
+
+
+def test_of_two_grades_as_probable_the_lower_begins():
+    low, high = conformal.sets(np.array([[0.1, 0.4, 0.4, 0.1, 0.0]]), 0.3)
+    assert (low.tolist(), high.tolist()) == ([1], [1])
+
+
+@pytest.mark.parametrize(("alpha", "row"), [(0.01, 0), (0.02, 1), (0.1, 9), (0.5, 49)])
+def test_where_an_alpha_stands(alpha, row):
+    assert conformal.place(alpha) == row
+    assert conformal.chosen({"limits": [float(n) for n in range(50)]}, alpha) == row
+    assert conformal.ALPHAS[row] == alpha and len(conformal.ALPHAS) == 50
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.004, 0.51, 1.0, 0.1 + 1e-8, -0.01])
+def test_an_alpha_that_is_none(alpha):
+    with pytest.raises(InputError, match=rf"^alpha={alpha:g}: must be one of 0\.01, 0\.02 \.\.\. 0\.5$"):
+        conformal.place(alpha)
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ([1.0] * 50, ""), ([0.0] * 50, ""), ([1.0] * 25 + [0.0] * 25, ""),
+        ([0.0] * 25 + [1.0] * 25, "limits: falling numbers from 1 to 0 are wanted"),
+        ([1.0] * 49 + [-0.1], "limits: falling numbers from 1 to 0 are wanted"),
+        ([1.1] + [1.0] * 49, "limits: falling numbers from 1 to 0 are wanted"),
+        ([1] * 50, "limits: falling numbers from 1 to 0 are wanted"),
+        ([1.0] * 49, "limits: 50 numbers are wanted"), ([1.0] * 51, "limits: 50 numbers are wanted"),
+        ((1.0,) * 50, "limits: 50 numbers are wanted"), (None, "limits: 50 numbers are wanted"),
+    ],
+)  # fmt: skip
+def test_limits_that_a_checkpoint_may_hold(limits, words):
+    assert conformal.wrong({"limits": limits}) == words
+
+
+def test_the_limit_where_the_promise_is_met_exactly():
+    """Of three patients and the unknown one each weighs a quarter."""
+    score = np.array([0.3, 0.1, 0.2])
+    limits = [conformal.limit(score, np.arange(3), alpha) for alpha in (0.5, 0.25, 0.24)]
+    assert limits == [0.2, 0.3, conformal.EVERYTHING]
+    assert conformal.fit(np.eye(5)[[0, 1]], np.array([0, 1]), np.array([0, 0]))["n_patients"] == 1
+
+
+def test_a_set_that_ends_at_the_true_grade_holds_it():
+    measured = conformal.measure(np.array([1, 1, 1, 1]), np.array([3, 3, 3, 3]), np.array([0, 1, 3, 4]), 0.25)
+    by_grade = {grade: entry["coverage"] for grade, entry in measured["by_grade"].items()}
+    assert by_grade == {"0": 0.0, "1": 1.0, "2": None, "3": 1.0, "4": 0.0}
+    assert (measured["alpha"], measured["target"], measured["n_knees"]) == (0.25, 0.75, 4)
+    assert measured["sizes"] == {"1": 0, "2": 0, "3": 4, "4": 0, "5": 0}
+
+
+@pytest.mark.parametrize(("low", "high", "words"), [(0, 0, "0"), (0, 1, "0 or 1"), (0, 2, "0 to 2"), (3, 4, "3 or 4")])
+def test_a_set_in_words(low, high, words):
+    assert conformal.words(low, high) == words
+
+
+def test_scores_of_float32_are_summed_in_float64():
+    p = torch.softmax(torch.randn(20, 5, generator=torch.Generator().manual_seed(0)), 1).numpy()
+    score = conformal.scores(p)
+    assert score.dtype == np.float64
+    assert np.array_equal(score, conformal.scores(p.astype(np.float64)))

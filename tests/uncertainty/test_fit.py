@@ -9,7 +9,6 @@ from koa_lightning.checkpoint import fitted as stored
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation import predictor
 from koa_lightning.models import outputs
-from koa_lightning.reporting import figures, uncertainty_figures
 from koa_lightning.uncertainty import calibration, fit, summary
 
 
@@ -178,19 +177,6 @@ def test_of_a_checkpoint_that_has_nothing(measured):
         assert set(summary.numbers(found)) >= {"aurc"}
 
 
-def test_figures(measured, tmp_path):
-    kinds = {
-        "calibration": uncertainty_figures.reliability_figure,
-        "abstention": uncertainty_figures.risk_coverage_figure,
-    }
-    for found in (measured(), measured(read=as_read({"calibration": None}, {}), described=False)):
-        for key, draw in kinds.items():
-            figure = draw(found[key], "a part", ["phantom data"])
-            words = " ".join(text.get_text() for text in figure.texts)
-            assert "phantom data" in words and "research use only" in words
-            assert figures.save(figure, tmp_path / f"{key}.png").stat().st_size > 10_000
-
-
 def test_what_predict_says(fitted, simulate, looks):
     logits, _, _ = simulate(10, 9)
     p = fitted.probabilities(logits).numpy()
@@ -249,3 +235,15 @@ def test_thresholds(fitted):
 )
 def test_entries_that_are_not_ours(record, tensors, words):
     assert words in stored.wrong(record, tensors)
+
+
+@pytest.mark.parametrize(("n", "enough"), [(49, False), (50, True)])
+def test_how_many_patients_are_enough(n, enough):
+    grade, group = np.arange(2 * n) % 2, np.arange(2 * n) // 2
+    assert (fit.too_little(grade, group) == "") == enough
+    assert fit.too_little(np.full(2 * n, 3), group) != ""
+
+
+def test_a_recalibration_that_is_only_as_good_is_not_kept():
+    assert fit._winner("temperature", {"none": 1.0, "temperature": 1.0}) == "none"
+    assert fit._winner("temperature", {"none": 1.0, "temperature": 0.999}) == "temperature"

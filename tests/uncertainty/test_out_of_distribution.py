@@ -4,12 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.distance import mahalanobis
 from sklearn.metrics import roc_auc_score
 
 from koa_lightning.data.phantom.manifest import draw_phantoms, phantom_manifest
 from koa_lightning.models.net import NetSpec, build
-from koa_lightning.uncertainty import gaussian, neighbours, orientation, out_of_distribution, patients
+from koa_lightning.uncertainty import gaussian, orientation, out_of_distribution, patients
 
 SIZE = 64
 
@@ -82,28 +81,6 @@ def test_some_inverted_knees_in_the_fit_do_no_harm(net, knees):
     assert worst.count("posture") > 0
 
 
-def test_with_all_directions_it_is_the_mahalanobis_distance():
-    rng = np.random.default_rng(0)
-    values = rng.normal(size=(400, 4)) @ rng.normal(size=(4, 4))
-    model = gaussian._fit_once(values)
-    assert len(model["directions"]) == 3  # one of the four is the rest, and has its own variance
-    precision = np.linalg.inv(np.cov(values.T))
-    centre = values.mean(0)
-    ours = gaussian.distance(values[:20], model)
-    theirs = [mahalanobis(row, centre, precision) / 2 for row in values[:20]]
-    assert np.allclose(ours, theirs, rtol=1e-2)
-
-
-def test_a_few_strange_knees_in_the_fit_do_no_harm():
-    rng = np.random.default_rng(1)
-    values = rng.normal(size=(500, 6))
-    strange = values.copy()
-    strange[:5] += 30
-    far = np.full((1, 6), 12.0)
-    clean, dirty = (gaussian.distance(far, gaussian.fit(v))[0] for v in (values, strange))
-    assert dirty > 0.8 * clean
-
-
 def test_constant_descriptions_are_no_division_by_zero():
     values = np.ones((60, 5))
     values[:, 0] = np.arange(60)
@@ -159,19 +136,3 @@ def test_pictures_that_have_no_posture_are_not_said_to_be_turned():
     said = out_of_distribution.by_part(more, out_of_distribution.fit(described, np.arange(200) // 2))
     assert (said["posture"] > 1).mean() < 0.1
     assert np.isfinite(orientation.ratio(np.zeros((2, 196)), orientation.fit(np.zeros((60, 196))))).all()
-
-
-def test_neighbours_are_those_of_scikit_learn():
-    from sklearn.neighbors import NearestNeighbors
-
-    rng = np.random.default_rng(0)
-    known, other = rng.normal(size=(60, 8)), rng.normal(size=(10, 8))
-    theirs = NearestNeighbors(n_neighbors=5, metric="cosine").fit(known).kneighbors(other)[0][:, -1]
-    assert np.allclose(neighbours.distance(other, neighbours.fit(known)), theirs)
-    assert np.allclose(neighbours.distance(3 * other, neighbours.fit(known)), theirs)
-    assert np.isfinite(neighbours.distance(np.zeros((2, 8)), neighbours.fit(known))).all()
-
-
-@pytest.mark.parametrize("size", [192, 1280, 1536, 4096])
-def test_neighbours_of_any_network_are_few_enough(size):
-    assert neighbours.fit(np.ones((2000, size)))["prototypes"].size <= 230_000

@@ -1,9 +1,13 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import auc
 
 from koa_lightning.errors import InputError
-from koa_lightning.uncertainty import selective_prediction
+from koa_lightning.evaluation import predictor
+from koa_lightning.uncertainty import selective_prediction, summary
 
 
 def test_by_hand():
@@ -62,3 +66,33 @@ ROW = [0.5, 0.5, 0.5]
 def test_an_entry_that_is_not_ours(curve):
     assert "wanted" in selective_prediction.wrong({"curve": curve})
     assert "wanted" in selective_prediction.wrong(5)
+
+
+def test_a_knee_at_the_threshold_itself_is_graded_in_eval_and_predict_alike():
+    """What is less probable is referred: the share that eval states is that of the knees that predict grades."""
+    p = np.array([[0.75, 0.25, 0, 0, 0], [0.25, 0.75, 0, 0, 0], [0.5, 0.5, 0, 0, 0], [1, 0, 0, 0, 0]], np.float32)
+    grade = np.array([0, 0, 0, 0])
+    for refer_below, referred in ((0.75, [2]), (0.5, []), (1.0, [0, 1, 2])):
+        stated = summary.of_probabilities(p, grade, refer_below)["abstention"]
+        assert stated["coverage_at_threshold"] == 1 - len(referred) / 4
+        read = SimpleNamespace(record={}, inputs={})
+        shown = predictor.columns(read, torch.from_numpy(p).log(), p, None, alpha=0.1, refer_below=refer_below)
+        assert [row for row, advice in enumerate(shown["refer"]) if advice] == referred
+        warned = predictor.warnings({}, shown, refer_below)
+        assert any(f"{len(referred)} of 4 grades are less probable" in line for line in warned) == bool(referred)
+    assert summary.of_probabilities(p, grade, 0.75)["abstention"]["risk_at_threshold"] == pytest.approx(1 / 3)
+    assert summary.of_probabilities(p[:3], grade[:3], 0.76)["abstention"]["risk_at_threshold"] is None
+
+
+def test_a_risk_that_is_reached_exactly_is_reached():
+    entry = {"curve": [[0.9, 0.25, 0.0], [0.8, 0.5, 0.25], [0.5, 1.0, 0.5]]}
+    assert selective_prediction.threshold_for(entry, 0.25) == 0.8
+    assert selective_prediction.threshold_for(entry, 0.24) == 0.9
+    assert selective_prediction.threshold_for(entry, 0.0) == 0.9
+
+
+@pytest.mark.parametrize(("row", "ours"), [([0.0, 0.0, 0.0], True), ([1.001] * 3, True), ([1.002, 0.5, 0.5], False),
+                                           ([-0.001, 0.5, 0.5], False), ([1, 0.5, 0.5], False)])  # fmt: skip
+def test_the_ends_of_what_an_entry_may_hold(row, ours):
+    assert (selective_prediction.wrong({"curve": [row]}) == "") == ours
+    assert selective_prediction.wrong({"curve": [ROW] * 100}) == ""

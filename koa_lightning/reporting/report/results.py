@@ -58,8 +58,8 @@ def results(found: Dossier) -> Section:
     shown = [name for name in _OF_PROBABILITIES if name in found.metrics]
     of_p = [[_OF_PROBABILITIES[n][0], with_interval(found.metrics[n]), _OF_PROBABILITIES[n][1]] for n in shown]
     blocks: list[Block] = [
-        Text(f"Measured on {caveats.part_in_words(found)}: {caveats.size(found)}. In brackets: 95 % intervals by bootstrap "
-             "over patients, both knees together."),
+        Text(f"Measured on {caveats.part_in_words(found)}: {caveats.size(found)}. In brackets: 95 % intervals by "
+             "bootstrap over patients, both knees together."),
         Table("Agreement of grades", ["metric", *rules.values()], rows),
         Table("Quality of the probabilities", ["metric", "value", "meaning"], of_p, words=(0, 2)),
         _per_grade(found),

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from koa_lightning.data.audit import features, near
+from koa_lightning.data.audit import near
 from koa_lightning.data.phantom.manifest import draw_phantoms, phantom_manifest
 
 SIZE = 224
@@ -92,16 +92,6 @@ def test_marks_that_agree_on_nothing_prove_nothing(knees):
     assert near.prove(knees[0], knees[0], same, same[:, ::-1] * [1, -1] + [0, SIZE]) is None  # turned
     assert near.prove(knees[0], knees[0], same, same / 3) is None  # a third of the size
     assert near.prove(knees[0], np.zeros_like(knees[0]), same, same) is None  # nothing in common
-
-
-def test_marks_are_upright_strong_and_once(knees):
-    found = features.extract(knees[0], 40)
-    assert found.points.shape == (40, 3)
-    assert found.descriptors.shape == (40, 128)
-    np.testing.assert_allclose((found.descriptors**2).sum(1), 1, atol=1e-4)
-    assert len({tuple(point) for point in found.points.round(1).tolist()}) == 40
-    both = list(features.extract_all(np.stack([knees[1], knees[0]]), 40))
-    np.testing.assert_array_equal(both[1].descriptors, found.descriptors)
 
 
 def test_many_images_share_the_memory(monkeypatch, knees):

@@ -30,13 +30,6 @@ def knee(number=0, size=64):
     return image.astype(np.uint16) * 16
 
 
-@pytest.fixture(autouse=True)
-def own_key(tmp_path, monkeypatch):
-    monkeypatch.delenv("KOA_KEY", raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr(names, "user_config_dir", lambda name: str(tmp_path / "config" / name))
-
-
 @pytest.fixture
 def films(write_dicom, tmp_path):
     """Both knees of three patients, with and without compression; one knee twice."""
@@ -222,28 +215,6 @@ def test_no_picture_outlives_its_row(run, write_dicom, tmp_path):
         assert files == set(knees_of(out)["path"])
         assert len(files) == count
     assert (out / "images/mine.png").is_file()
-
-
-def test_a_kill_between_two_knees_leaves_none_that_counts_as_whole(run, write_dicom, tmp_path, monkeypatch):
-    from koa_lightning.data.prepare.record import Record
-    from koa_lightning.data.prepare.run import Outcome, Settings, prepare_files
-
-    film = write_dicom(tmp_path / "in/both.dcm", np.hstack([knee(1), knee(2)]), 12, PatientID="P1")
-    _, out = run(tmp_path / "in", "films=never")
-    key, add = names.find_key(None, out), Record.add
-
-    def killed(self, row):
-        if row.knee == 2:
-            raise KeyboardInterrupt
-        add(self, row)
-
-    monkeypatch.setattr(Record, "add", killed)
-    with pytest.raises(KeyboardInterrupt):  # and the record is never closed
-        prepare_files([film], Record(out, key.mark), key, Settings(None, "always", "none", False), Outcome(), True)
-    monkeypatch.setattr(Record, "add", add)
-    assert [path.name[16:] for path in out.glob("images/*")] == ["-R-1.png"]
-    assert run(tmp_path / "in", "films=always")[0]["n_made"] == 2
-    assert {f"images/{path.name}" for path in out.glob("images/*")} == set(knees_of(out)["path"])
 
 
 def test_an_output_of_other_names_is_refused(films, run, monkeypatch):

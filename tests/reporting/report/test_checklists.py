@@ -1,7 +1,3 @@
-import copy
-
-import pytest
-
 from koa_lightning.reporting.report import caveats
 from koa_lightning.reporting.report.checklists import CLAIM, TRIPOD_AI, Item, fill
 
@@ -29,32 +25,3 @@ def test_every_key_of_an_item_is_one_that_can_be_known(full):
     asked = {key for item in (*CLAIM, *TRIPOD_AI) for key in item.known}
     assert asked - said == {"subset", "readers", "clusters"} - said
     assert all(words.strip() for words in caveats.phrases(full).values())
-
-
-@pytest.mark.parametrize("key", ["training", "partition", "disjoint", "weights", "selection", "imbalance"])
-def test_of_a_bare_table_nothing_is_said_of_its_model(bare, key):
-    assert key not in caveats.phrases(bare)
-
-
-def test_what_makes_a_recipe_is_told(full):
-    full = copy.deepcopy(full)
-    config = full.model["config"]
-    full.model["preprocessing"] |= {"top": 0.25, "bottom": 0.85}
-    config |= {"mix": {"mixup": 0.2, "cutmix": 0.0}, "resize": {"first": 0.57, "last": 1.0}}
-    config["optimizer"] |= {"head_only_epochs": 2, "unfreeze_every": 0, "frozen_stages": 3, "layer_decay": 0.8}
-    said = caveats.phrases(full)
-    assert said["preprocessing"].startswith("Of the height, the part from 25% to 85% alone. One gray channel, ")
-    assert said["augmentation"] == "Augmentation: flip 0.5. Mixup with alpha 0.2."
-    held = "the classifier alone for 2 epochs, the first 3 stages at rest, learning rate times 0.8 a stage"
-    assert f"{held}, pictures from 57% of their size on, at most 9 epochs" in said["training"]
-
-
-def test_phrases_are_about_this_run(full):
-    said = caveats.phrases(full)
-    assert "Loss CrossEntropy, optimizer AdamW, learning rate 0.0003" in said["training"]
-    assert said["augmentation"] == "Augmentation: flip 0.5."
-    assert said["imbalance"] == "Class imbalance met by class weights balanced."
-    assert "training 35, validation 11" in said["partition"]
-    assert said["quality"] == "Audit of chen2018 (46 knees): leakage 1, warning 0."
-    assert "calibration error 0.080 before, 0.030 after" in said["calibration"]
-    assert said["external"].startswith("No external data: what was measured comes from the same source")

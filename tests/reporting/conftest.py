@@ -147,3 +147,15 @@ def bare(tmp_path_factory, made_up):
     folder = tmp_path_factory.mktemp("bare")
     made_up.drop(columns=["side", "site"]).to_csv(folder / "predictions.csv", index=False)
     return report_data.read(folder)
+
+
+@pytest.fixture(scope="session")
+def words():
+    """Return the sentences of a section."""
+    return lambda section: " ".join(block.words for block in section.blocks if block.kind in ("text", "absent"))
+
+
+@pytest.fixture(scope="session")
+def tables():
+    """Return the tables of a section."""
+    return lambda section: [block for block in section.blocks if block.kind == "table"]

@@ -1,0 +1,60 @@
+import pytest
+
+from koa_lightning.reporting import figures, uncertainty_figures
+
+
+@pytest.fixture(params=["fitted", "not fitted"])
+def found(request, measured):
+    """What an evaluation measured, of a checkpoint with a calibration and of one without."""
+    if request.param == "fitted":
+        return measured
+    calibration = {**measured["calibration"], "method": "none", "left_out": "none was asked for"}
+    return {**measured, "calibration": {key: value for key, value in calibration.items() if key != "measured"}}
+
+
+def words_of(figure):
+    axes = [text for panel in figure.axes for text in (panel.title, *panel.texts)]
+    return " ".join(text.get_text() for text in (*figure.texts, *axes))
+
+
+def test_figures(found, tmp_path):
+    kinds = {
+        "calibration": uncertainty_figures.reliability_figure,
+        "abstention": uncertainty_figures.risk_coverage_figure,
+    }
+    for key, draw in kinds.items():
+        figure = draw(found[key], "a part", ["phantom data"])
+        words = " ".join(text.get_text() for text in figure.texts)
+        assert "phantom data" in words and "research use only" in words
+        assert figures.save(figure, tmp_path / f"{key}.png").stat().st_size > 10_000
+
+
+def test_a_second_column_only_where_something_was_fitted(found):
+    figure = uncertainty_figures.reliability_figure(found["calibration"], "a part")
+    fitted = found["calibration"]["method"] != "none"
+    assert len(figure.axes) == (8 if fitted else 4)
+    words = words_of(figure)
+    assert ("temperature calibration" in words, "not calibrated" in words) == (fitted, not fitted)
+    assert ("none was asked for" in words) == (not fitted)
+    assert ("ECE 0.030" in words) == fitted  # after; before it was 0.080
+    assert "ECE 0.080" in words
+
+
+def test_bins_without_knees_have_no_dot(measured):
+    empty = {"low": 0.0, "high": 0.1, "n": 0, "confidence": None, "share": None}
+    calibration = {**measured["calibration"]}
+    calibration["bins"] = {side: [empty, *bins] for side, bins in calibration["bins"].items()}
+    panel = uncertainty_figures.reliability_figure(calibration, "a part").axes[0]
+    [dots] = panel.collections
+    assert dots.get_offsets().tolist() == [[0.4, 0.5], [0.8, 0.7]]
+    assert dots.get_sizes().tolist() == [12 + 60 * 0.5, 12 + 60]
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"), [({}, True), ({"threshold": 0}, False), ({"risk_at_threshold": None}, False)]
+)
+def test_the_threshold_is_drawn_where_it_leaves_knees_to_grade(change, shown, measured):
+    axes = uncertainty_figures.risk_coverage_figure({**measured["abstention"], **change}, "a part").axes[0]
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert ("threshold 0.60: 80% graded, 22.0% of them wrong" in labels) == shown
+    assert axes.lines[0].get_xydata().tolist() == measured["abstention"]["curve"]

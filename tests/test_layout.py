@@ -1,0 +1,83 @@
+"""The tests mirror the package: the module koa_lightning/a/b.py has its tests in tests/a/test_b.py."""
+
+from pathlib import Path
+
+from koa_lightning.config.commands import COMMANDS
+
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent / "koa_lightning"
+
+# Tests of several modules together, or of what lies outside of the package.
+EXTRA = {
+    "test_benchmarks.py",  # benchmarks/
+    "test_kill.py",  # training that is killed at any moment, and goes on
+    "test_layout.py",
+    "test_makefile.py",
+    "test_pictures.py",  # all figures of train, eval, report and predict, drawn for real
+    "test_wheel.py",  # the package as it is installed
+    "sweeps/test_parallel.py",  # several processes and machines that share a study
+    "tracking/test_http_store.py",  # a whole run on a server that comes and goes
+    "tracking/test_ui.py",  # what MLflow's own pages show
+}
+EXTRA_FOLDERS = {"experiments", "docs"}  # experiments/ and docs/, which lie beside the package
+
+# Three lines each that call `launch.run`, which tests/config/test_launch.py and tests/config/test_commands.py test.
+COMMAND_FILES = {f"{name}.py" for name in COMMANDS if name != "demo"}
+
+# Modules that are tested by the tests of others alone. Take a line away when its module has tests of its own.
+WITHOUT_TESTS = {
+    "checkpoint/files.py": "tests/checkpoint/test_record.py",
+    "checkpoint/fitted.py": "tests/uncertainty/test_fit.py",
+    "checkpoint/tensors.py": "tests/checkpoint/test_record.py",
+    "config/kinds.py": "tests/config/test_schema.py",
+    "config/outcome.py": "tests/config/test_launch.py",
+    "evaluation/data.py": "tests/evaluation/test_evaluate.py",
+    "evaluation/explanations.py": "tests/explain/test_examine.py",
+    "evaluation/grade_split.py": "tests/evaluation/test_evaluate.py",
+    "evaluation/predictor.py": "tests/evaluation/test_predict.py",
+    "evaluation/uncertainty.py": "tests/evaluation/test_calibrate.py",
+    "losses/build.py": "tests/training/test_build.py",
+    "reporting/provenance.py": "tests/evaluation/test_report.py",
+    "sweeps/engine.py": "tests/sweeps/test_sweep.py",
+    "sweeps/grid.py": "tests/sweeps/test_sweep.py",
+    "sweeps/launch.py": "tests/sweeps/test_sweep.py",
+    "sweeps/outcomes.py": "tests/config/test_trial.py",
+    "sweeps/trial.py": "tests/config/test_trial.py",
+    "tracking/history.py": "tests/tracking/test_run.py",
+    "tracking/none.py": "tests/tracking/test_run.py",
+    "tracking/registry.py": "tests/serving/test_registry.py",
+    "tracking/system.py": "tests/tracking/test_begin.py",
+    "training/cross_validation.py": "tests/sweeps/test_cross_validate.py",
+    "uncertainty/summary.py": "tests/uncertainty/test_fit.py",
+}
+
+
+def modules():
+    found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
+    return found - COMMAND_FILES
+
+
+def written():
+    found = {path.relative_to(TESTS) for path in TESTS.rglob("test_*.py")}
+    return {path.as_posix() for path in found if path.parts[0] not in EXTRA_FOLDERS}
+
+
+def place(module):
+    return (Path(module).parent / f"test_{Path(module).name}").as_posix()
+
+
+def test_every_module_has_its_tests():
+    files = written()
+    without = {module for module in modules() if place(module) not in files}
+    assert sorted(without - set(WITHOUT_TESTS)) == []
+
+
+def test_every_file_of_tests_has_its_module():
+    assert sorted(written() - {place(module) for module in modules()} - EXTRA) == []
+
+
+def test_what_is_excused_is_there_and_still_needs_it():
+    assert sorted(set(WITHOUT_TESTS) - modules()) == []
+    files = written()
+    assert sorted(module for module in WITHOUT_TESTS if place(module) in files) == []
+    assert sorted(EXTRA - files) == []
