@@ -207,8 +207,9 @@ def start_run(
         client: In place of the store's own, e.g. in a test.
 
     Raises:
-        InputError: When the run to go on with, or the parent, is unknown or deleted, or its artifacts do not lie with its
-            store; when the run folder holds what another run could not log, or what no training leaves; or when the store fails.
+        InputError: When the run to go on with, or the parent, is unknown or deleted; when its artifacts do not lie with
+            its store; when the run folder holds what another run could not log, or what no training leaves; or when the
+            store fails.
     """
     _check_spool(run_folder / FILE, run_id)
     client = client or store.client()
