@@ -12,7 +12,7 @@ from koa_lightning.errors import InputError
 from koa_lightning.metrics import weighted
 from koa_lightning.uncertainty.reliability import SCORES
 
-GROUPS = sorted(path.name for path in config.config_dir().iterdir() if path.is_dir())
+GROUPS = sorted({name.split("/")[0] for name in config.groups()})
 ALONE = ["experiment", "sweep"]  # they choose of other groups themselves; the rest is composed side by side
 EVERY_CHOICE = [
     *([f"{group}={choice}"] for group in ALONE for choice in choices_of(group)),
