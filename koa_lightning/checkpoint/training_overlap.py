@@ -103,7 +103,6 @@ def seen_in_training(read: Checkpoint) -> pd.DataFrame | None:
     It lies in the run folder; where the checkpoint was taken away from there, it is made anew from the data, if these
     are still in their place. Either must have the fingerprint that the checkpoint carries.
     """
-
     parts, file = ("train", "val"), read.path.resolve().parent.parent / "manifest.parquet"
     try:
         if file.is_file():

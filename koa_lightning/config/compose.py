@@ -14,18 +14,11 @@ from koa_lightning.config.folders import choices_of as choices_of
 from koa_lightning.config.folders import config_dir as config_dir
 from koa_lightning.config.folders import groups as groups
 from koa_lightning.config.kinds import typed
+from koa_lightning.config.metrics import best_is as best_is
 from koa_lightning.config.overrides import quote
 from koa_lightning.errors import InputError
 
-# metrics without the ends of their names; what is in neither has no best value, e.g. a coverage or a count
-_LESS_IS_BETTER = {"loss", "mae", "rps", "brier", "log_loss", "ece", "ece_classwise", "aurc"}
-_MORE_IS_BETTER = {
-    "accuracy", "balanced_accuracy", "f1_macro", "precision_macro", "recall_macro", "quadratic_kappa", "linear_kappa",
-    "auroc_oa", "auroc_ge3", "ap_oa", "ap_ge3",
-    *(f"{name}_{grade}" for name in ("f1", "precision", "recall") for grade in range(5)),
-}  # fmt: skip
 _WITHOUT_PARTS = ("phantom", "folder")  # data of these has no official split
-_ENDS = re.compile(r"(_expected|_tuned)?(_low|_high)?$")
 
 
 def nearest(word: str, known: list[str]) -> str:
@@ -149,12 +142,6 @@ def _check_together(cfg: DictConfig) -> None:
     right = best_is(monitor)
     if right and mode != right:
         raise InputError(f"mode={mode}: the best {monitor} is the {right}; type mode={right}")
-
-
-def best_is(metric: str) -> str:
-    """Return `min` or `max`: which value of a metric (`val/mae`) is the best one; empty where that is not known."""
-    name = _ENDS.sub("", metric.split("/")[-1])
-    return "min" if name in _LESS_IS_BETTER else "max" if name in _MORE_IS_BETTER else ""
 
 
 def compose(config_name: str, overrides: list[str]) -> DictConfig:

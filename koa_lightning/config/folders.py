@@ -53,7 +53,7 @@ def files_of(group: str) -> list[Path]:
 
 
 def groups() -> list[str]:
-    """Return the names of the installed config groups, e.g. `loss`, `sweep/pruner`, without those that none chooses (`_NAME`)."""
+    """Return the installed config groups, e.g. `loss`, `sweep/pruner`; of a folder `_NAME` no file is chosen."""
     paths = (path.relative_to(config_dir()) for path in config_dir().rglob("*") if path.is_dir())
     return sorted(path.as_posix() for path in paths if not any(part.startswith("_") for part in path.parts))
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from koa_lightning.config.compose import compose
+from koa_lightning.config.metrics import chosen
 from koa_lightning.errors import InputError
-from koa_lightning.metrics import comparison
 from koa_lightning.reporting.compare_predictions import compare_predictions, with_names
 
 FAST = "n_resamples=100"
@@ -28,7 +28,7 @@ def test_two_tables_typed_one_after_the_other(tables, launch):
     assert "A: eval of A" in text and "B: lr=3.csv" in text and "120 knees of 60 patients" in text
     assert ended.out[-2] == "research use only, not a medical device" and ended.out[-1].endswith("made")
     made = json.loads(Path("made/comparison.json").read_text())
-    assert list(made["differences"]) == list(comparison.METRICS)
+    assert list(made["differences"]) == chosen("compared")
     table = pd.read_csv("made/comparison.csv").set_index("metric")
     assert table.loc["mae", "p_holm"] == pytest.approx(made["differences"]["mae"]["p_holm"])
     assert (made["n_knees"], made["n_patients"]) == (120, 60)
