@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from koa_lightning.config.compose import compose
-from koa_lightning.data import sources, split_table
+from koa_lightning.data import split_table
 from koa_lightning.data.audit.gather import gather
+from koa_lightning.data.sources.phantom import phantom as rows_of_phantom
 from koa_lightning.data.split_settings import Ways, base_folder, make
 from koa_lightning.errors import InputError
 
@@ -15,7 +16,7 @@ PARTS = {"train", "val", "test"}
 
 @pytest.fixture
 def knees():
-    return sources.phantom(30, 1)
+    return rows_of_phantom(30, 1)
 
 
 @pytest.fixture
