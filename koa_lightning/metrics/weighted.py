@@ -8,7 +8,6 @@ are sorted once.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Collection, Sequence
 from functools import cache, partial
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 from scipy import sparse
 
 from koa_lightning.config import metrics as declared
+from koa_lightning.config.instantiate import located
 from koa_lightning.config.metrics import Declaration
 from koa_lightning.errors import InputError
 from koa_lightning.metrics.graded import Graded
@@ -48,13 +48,7 @@ def function(metric: Declaration) -> Callable[..., Any]:
     Raises:
         InputError: Its module cannot be imported, or has no such function.
     """
-    module, _, name = metric.target.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"{metric.file}: _target_={metric.target}: {error}; name a function whose package can be imported"
-        ) from error
+    found = located(metric.target, metric.file)
     settings = {key: value for key, value in metric.settings if metric.of != declared.RANKING or key != "grade"}
     return partial(found, **settings) if settings else found
 
