@@ -29,7 +29,7 @@ class Method:
 
 def declared() -> dict[str, Method]:
     """Return all methods by name, those of a typed `--config-dir` too."""
-    found = {}
+    found: dict[str, Method] = {}
     for file, content in folders.contents("explain"):
         name = str(content.get("method", file.stem))
         if isinstance(target := content.get("_target_"), str):

@@ -31,7 +31,7 @@ def row_reader(manifest: pd.DataFrame, read: Read | None) -> Callable[[int], np.
     """Return what gives the pixels of a row of the manifest by its number, None where files do."""
     if read is None:
         return None
-    return lambda number: pixels(manifest.iloc[number].to_dict(), read)
+    return lambda number: pixels({str(k): v for k, v in manifest.iloc[number].items()}, read)
 
 
 def content(row: Row, read: Read) -> bytes | np.ndarray:
@@ -52,7 +52,7 @@ def content(row: Row, read: Read) -> bytes | np.ndarray:
     if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype not in (np.uint8, np.uint16):
         what = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found).__name__
         raise InputError(f"{name}: the source gives {what}; it must give bytes, or uint8 or uint16 pixels H x W")
-    check_size(*found.shape, name)
+    check_size(found.shape[0], found.shape[1], name)
     return found
 
 

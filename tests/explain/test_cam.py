@@ -385,7 +385,7 @@ def test_bad_input_is_refused():
         gradcam(model, images * float("nan"))
     with pytest.raises(InputError, match="link"):
         gradcam(model, images, link="corn")
-    with pytest.raises(InputError, match=r"explain\.method=grad-cam: must be one of cam, gradcam, "):
+    with pytest.raises(InputError, match=r"explain\.method=grad-cam: must be one of ablationcam, cam, "):
         heat_maps(model, images, method="grad-cam")
     with pytest.raises(InputError, match=r"explain\.target=class: must be one of grade, expected"):
         heat_maps(model, images, target="class")

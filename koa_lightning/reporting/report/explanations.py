@@ -63,10 +63,8 @@ def _panels(found: Dossier) -> list[tuple[str, str]]:
     """Return address and words of each panel that the evaluation drew."""
     if found.folder is None:
         return []
-    panels = {
-        f"{name}.png": f"{title}: one knee of each grade, and the worst mistakes." for name, title in titles().items()
-    }
-    panels |= _PANELS
+    of_grades = "one knee of each grade, and the worst mistakes."
+    panels = {f"{name}.png": f"{title}: {of_grades}" for name, title in titles().items()} | _PANELS
     files = {words: found.folder / name for name, words in panels.items()}
     return [(thumbnails.of_file(file), words) for words, file in files.items() if file.is_file()]
 
