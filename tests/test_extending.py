@@ -176,7 +176,7 @@ def test_they_work_in_every_command(written):
     done = run(written, "train", *OWN, *tiny)
     assert done.returncode == 0, done.stderr
     assert (written / "epochs.txt").read_text().split() == ["0", "1"]
-    assert {"val/within_one", "train/within_one_expected"} <= set(pd.read_csv(written / "run/history.csv").columns)
+    assert {"val/within_one", "train/within_one_expected"} <= set(pd.read_csv(written / "run/history.csv")["name"])
     ckpt = "ckpt=run/checkpoints/best.ckpt"
 
     done = run(written, "eval", ckpt, "split=val", "tracking=none", "explain=activation", "out=eval", "report=true")

@@ -33,6 +33,11 @@ def typed() -> tuple[Path, ...]:
     return tuple(_typed)
 
 
+def flags() -> list[str]:
+    """Return what to type for another command to have these folders; Hydra takes one `--config-dir`."""
+    return ["--config-dir", str(_typed[0])] if _typed else []
+
+
 def all_folders() -> tuple[Path, ...]:
     """Return the installed folder, then the typed ones: of two files of one name Hydra takes the first."""
     return (config_dir(), *_typed)
