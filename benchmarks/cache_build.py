@@ -28,7 +28,7 @@ from koa_lightning.data.cache import Preprocessing, open_cache
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.data.manifest import add_hashes
 from koa_lightning.data.phantom.manifest import draw_phantoms, phantom_manifest
-from koa_lightning.data.sources import table
+from koa_lightning.data.sources.table import table
 
 GOAL = 0.8
 SIZE = 224

@@ -18,8 +18,9 @@ from functools import partial
 import numpy as np
 from scipy.stats import norm
 
+from koa_lightning.config.metrics import CALIBRATION, declared
 from koa_lightning.metrics.graded import Graded
-from koa_lightning.metrics.intervals import BIASED, Interval, of_graded
+from koa_lightning.metrics.intervals import Interval, of_graded
 from koa_lightning.metrics.weighted import WeightedMetrics
 
 SHARES = (0.40, 0.18, 0.26, 0.13, 0.03)  # of the grades, as in Chen 2018
@@ -98,7 +99,8 @@ def main(arguments: list[str]) -> int:
     print(f"{'metric':<26}{'truth':>8}{'width':>8}{'by patient':>12}{'by knee':>10}")
     for name, value in true.items():
         print(f"{name:<26}{value:>8.4f}{widths[name]:>8.4f}{by_patient[name]:>12.3f}{by_knee[name]:>10.3f}")
-    missed = [name for name in true if name not in BIASED and not LOW <= round(by_patient[name], 2) <= HIGH]
+    biased = [metric.name for metric in declared() if metric.of == CALIBRATION]
+    missed = [name for name in true if name not in biased and not LOW <= round(by_patient[name], 2) <= HIGH]
     covered = [name for name in true if LOW <= by_knee[name] <= HIGH]
     error = 100 * np.sqrt(0.95 * 0.05 / repeats)
     print(

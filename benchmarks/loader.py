@@ -24,7 +24,7 @@ from torchvision.transforms import Compose, Grayscale, ToTensor
 from koa_lightning.data.cache import Preprocessing
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.data.phantom.manifest import draw_phantoms, phantom_manifest
-from koa_lightning.data.sources import table
+from koa_lightning.data.sources.table import table
 
 GOAL = 50
 SIZE = 224

@@ -14,9 +14,9 @@ import pandas as pd
 import torch
 
 from benchmarks.near_duplicates import surrogate
-from koa_lightning.data import sources
 from koa_lightning.data.fitting import fit
 from koa_lightning.data.images import read_image
+from koa_lightning.data.sources.chen2018 import chen2018 as rows_of_chen2018
 from koa_lightning.training.augmentation import KneeAugment
 
 SIZE = 224  # of the pictures that are written
@@ -64,7 +64,7 @@ def draw(folder: Path, n_patients: int, n_test: int) -> tuple[pd.DataFrame, pd.D
     Returns:
         The tested knees, their patients' other knees, and both knees of the other patients; always the same.
     """
-    rows = sources.chen2018(str(folder))
+    rows = rows_of_chen2018(str(folder))
     rows = rows[rows["split"].isin(["train", "val"])].sort_values("path").reset_index(drop=True)
     both = rows.groupby("patient")["side"].transform("nunique") == 2
     rng = np.random.default_rng(2018)

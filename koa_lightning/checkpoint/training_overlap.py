@@ -85,7 +85,7 @@ def of_other_data(
     cfg: DictConfig, modules: Sequence[KneeDataModule], reads: Sequence[Checkpoint], names: Sequence[str]
 ) -> Knees:
     """Return the part of the data given, less what a member was trained on: by file content, and then by patient."""
-    rows = mf.add_hashes(modules[0].rows((cfg.split,)), (cfg.split,))
+    rows = mf.add_hashes(modules[0].rows((cfg.split,)), (cfg.split,), modules[0].read)
     allowed, unknown = [], []
     for name, read in zip(names, reads, strict=True):
         known = seen_in_training(read)
@@ -108,7 +108,8 @@ def seen_in_training(read: Checkpoint) -> pd.DataFrame | None:
         if file.is_file():
             rows = pd.read_parquet(file)
         else:
-            rows = mf.add_hashes(data_module(read.data_config(), quiet=True).rows(parts), parts)
+            data = data_module(read.data_config(), quiet=True)
+            rows = mf.add_hashes(data.rows(parts), parts, data.read)
     except InputError:  # said by the caller, with the names of all such members
         return None
     return rows if mf.fingerprint(rows, parts) == read.record["data"]["fingerprint"] else None

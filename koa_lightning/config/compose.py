@@ -5,31 +5,20 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning.config import schema
+from koa_lightning.config import folders, schema
+from koa_lightning.config.folders import choices_of as choices_of
+from koa_lightning.config.folders import config_dir as config_dir
+from koa_lightning.config.folders import groups as groups
 from koa_lightning.config.kinds import typed
+from koa_lightning.config.metrics import best_is as best_is
+from koa_lightning.config.overrides import quote
 from koa_lightning.errors import InputError
 
-_PACKAGE = Path(__file__).resolve().parents[1]
-# metrics without the ends of their names; what is in neither has no best value, e.g. a coverage or a count
-_LESS_IS_BETTER = {"loss", "mae", "rps", "brier", "log_loss", "ece", "ece_classwise", "aurc"}
-_MORE_IS_BETTER = {
-    "accuracy", "balanced_accuracy", "f1_macro", "precision_macro", "recall_macro", "quadratic_kappa", "linear_kappa",
-    "auroc_oa", "auroc_ge3", "ap_oa", "ap_ge3",
-    *(f"{name}_{grade}" for name in ("f1", "precision", "recall") for grade in range(5)),
-}  # fmt: skip
 _WITHOUT_PARTS = ("phantom", "folder")  # data of these has no official split
-_ENDS = re.compile(r"(_expected|_tuned)?(_low|_high)?$")
-
-
-def config_dir() -> Path:
-    """Return the folder of the configs: inside the installed package, or `conf/` of a checkout."""
-    inside = _PACKAGE / "conf"
-    return inside if inside.is_dir() else _PACKAGE.parent / "conf"
 
 
 def nearest(word: str, known: list[str]) -> str:
@@ -155,24 +144,6 @@ def _check_together(cfg: DictConfig) -> None:
         raise InputError(f"mode={mode}: the best {monitor} is the {right}; type mode={right}")
 
 
-def best_is(metric: str) -> str:
-    """Return `min` or `max`: which value of a metric (`val/mae`) is the best one; empty where that is not known."""
-    name = _ENDS.sub("", metric.split("/")[-1])
-    return "min" if name in _LESS_IS_BETTER else "max" if name in _MORE_IS_BETTER else ""
-
-
-def groups() -> list[str]:
-    """Return the names of the config groups, e.g. `loss`, `sweep/pruner`."""
-    folders = [path for path in config_dir().rglob("*") if path.is_dir() and not path.name.startswith("_")]
-    return sorted(path.relative_to(config_dir()).as_posix() for path in folders)
-
-
-def choices_of(group: str) -> list[str]:
-    """Return the names in a config group, e.g. `loss` -> ce, focal, ..."""
-    folder = config_dir() / group
-    return sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.startswith("_"))
-
-
 def compose(config_name: str, overrides: list[str]) -> DictConfig:
     """Compose a config outside of a command line, e.g. in a test or a notebook."""
     from hydra import compose as hydra_compose
@@ -181,5 +152,7 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
 
     if GlobalHydra.instance().is_initialized():  # inside a running entry point
         return hydra_compose(config_name, overrides)
+    searched = ",".join(quote(f"file://{folder}") for folder in folders.typed())
+    own = [f"hydra.searchpath=[{searched}]"] if searched else []
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return hydra_compose(config_name, overrides)
+        return hydra_compose(config_name, [*overrides, *own])

@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from koa_lightning.errors import InputError
+
+
+def located(target: str, file: Path) -> Any:
+    """Return the function or class at an address that a config names.
+
+    Args:
+        target: `package.module.name`.
+        file: That names it, installed or of a typed `--config-dir`; never a checkpoint.
+
+    Raises:
+        InputError: Its module cannot be imported, or has no such name.
+    """
+    module, _, name = target.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"{file}: _target_={target}: {error}; name what can be imported (is its folder on PYTHONPATH?)"
+        ) from error
 
 
 def made(node: Any, key: str, **more: Any) -> Any:

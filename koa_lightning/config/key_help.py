@@ -25,7 +25,7 @@ def lines(files: Iterable[tuple[Path, str]], command: str) -> list[str]:
     """
     comments: dict[str, str] = {}
     for file, prefix in files:
-        for key, comment in _in(file.read_text(encoding="utf-8")):
+        for key, comment in _in(file.read_text(encoding="utf-8", errors="replace")):
             comments[prefix + key] = comments.get(prefix + key) or comment
     return [_line(key, kind, comments[key]) for key in comments if (kind := schema.kind_of(key, command))]
 

@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning.config import key_help, overrides, schema
-from koa_lightning.config.compose import choices_of, config_dir, groups, keys, nearest
+from koa_lightning.config import folders, key_help, overrides, schema
+from koa_lightning.config.compose import keys, nearest
+from koa_lightning.config.folders import choices_of, groups
 from koa_lightning.errors import InputError
 
 
@@ -86,19 +87,23 @@ def help_text(config_name: str) -> str:
 def _files(config_name: str) -> Iterator[tuple[Path, str]]:
     """Yield the YAML files of a config, and what stands before their keys: its own, then those of its groups."""
     built_on, chosen = _defaults(config_name)
-    yield from ((config_dir() / f"{name}.yaml", "") for name in (config_name, *built_on))
+    yield from ((_file(name), "") for name in (config_name, *built_on))
     for group in chosen:
         if group != "experiment":
-            yield from ((file, f"{group}.") for file in sorted((config_dir() / group).glob("*.yaml")))
+            yield from ((file, f"{group}.") for file in folders.files_of(group))
 
 
-@functools.cache
 def known_keys(config_name: str) -> list[str]:
-    """Return every key of a config with whatever choices, and its groups.
+    """Return every key of a config with whatever choices, those of `--config-dir` too, and its groups.
 
     Args:
         config_name: The primary config, e.g. `train`.
     """
+    return _known_keys(config_name, folders.typed())
+
+
+@functools.cache
+def _known_keys(config_name: str, typed: tuple[Path, ...]) -> list[str]:
     built_on, chosen = _defaults(config_name)
     own = [key for name in (config_name, *built_on) for key in _keys_of(name) if key.split(".")[0] != "hydra"]
     of_groups = [f"{group}.{key}" for group in chosen if group != "experiment" for key in _of_group(group)]
@@ -168,25 +173,34 @@ def _fixed(node: DictConfig, prefix: str = "") -> Iterator[str]:
 
 
 def _of_group(group: str) -> Iterator[str]:
-    for path in sorted((config_dir() / group).iterdir()):
-        yield from [path.name] if path.is_dir() else _keys_of(f"{group}/{path.stem}")
+    yield from (name for each in groups() if (name := each.removeprefix(f"{group}/")) != each and "/" not in name)
+    for file in folders.files_of(group):
+        yield from _keys_of(f"{group}/{file.stem}")
+
+
+def _file(name: str) -> Path:
+    """Return the file of a config; Hydra has found it before."""
+    return folders.find(name) or folders.config_dir() / f"{name}.yaml"
+
+
+def _loaded(name: str) -> DictConfig:
+    return _parsed(_file(name))
 
 
 @functools.cache
-@functools.cache
-def _loaded(name: str) -> DictConfig | ListConfig:
-    return OmegaConf.load(config_dir() / f"{name}.yaml")
+def _parsed(file: Path) -> DictConfig:
+    return OmegaConf.load(file)  # type: ignore[return-value]
 
 
 def _keys_of(name: str) -> list[str]:
     """Return the keys of one file of the configs."""
-    content = OmegaConf.to_container(_loaded(name), resolve=False)
+    content = folders.plain(_file(name))  # of one's own that cannot be read nothing is known; Hydra says it if chosen
     return [key for key in keys(content) if key != "defaults"]
 
 
 def _defaults(config_name: str) -> tuple[list[str], list[str]]:
     """Return the configs that one builds on, and the groups of all of them."""
-    defaults = _loaded(config_name).defaults
+    defaults = _loaded(config_name).get("defaults", [])
     chosen = [str(key) for entry in defaults if isinstance(entry, Mapping) for key in entry]
     built_on = [entry for entry in defaults if isinstance(entry, str) and entry != "_self_"]
     of_all = [key for key in chosen if not key.startswith("override ")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +101,29 @@ class OneOf(Kind):
     def known(self) -> list[str]:
         """See `Kind`."""
         return [typed(choice) for choice in self.choices]
+
+
+@dataclass(frozen=True)
+class Listed(Kind):
+    """One of the names that the configs list, those of a typed `--config-dir` too.
+
+    Attributes:
+        names: Returns them; asked each time.
+    """
+
+    names: Callable[[], list[str]]
+
+    def fits(self, value: Any) -> bool:
+        """See `Kind`."""
+        return isinstance(value, str) and value in self.names()
+
+    def words(self) -> str:
+        """See `Kind`."""
+        return f"one of {', '.join(self.names())}"
+
+    def known(self) -> list[str]:
+        """See `Kind`."""
+        return self.names()
 
 
 class Flag(OneOf):

@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
-from koa_lightning.config import keys, overrides, trial
+from koa_lightning.config import folders, keys, overrides, trial
 from koa_lightning.config import run_folder as resume
 from koa_lightning.config.allocator import tune_allocator
 from koa_lightning.config.commands import COMMANDS
@@ -64,7 +64,9 @@ def start(config_name: str, function: str, before: Callable[[list[str]], list[st
 
     sweep: Path | None = None
     try:
+        folders.use([])
         flags, rest = overrides.sort_out(sys.argv[1:])
+        folders.use(overrides.config_folders(sys.argv[1:]))
         if {"-h", "--help"} & set(flags):
             print(keys.help_text(config_name))
             sys.exit(DONE)
@@ -138,7 +140,12 @@ def _run_job(cfg: DictConfig, function: str, config_name: str) -> tuple[int, flo
     run_folder = Path(HydraConfig.get().runtime.output_dir)
     many = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
-        own = [source.path for source in HydraConfig.get().runtime.config_sources if source.provider == "command-line"]
+        own = [
+            source.path
+            for source in HydraConfig.get().runtime.config_sources
+            if source.schema == "file" and "command-line" in source.provider
+        ]
+        folders.use(own)  # a job of a sweep may be in another process
         keys.check(cfg, config_name, HydraConfig.get().overrides.task, own)
         with open_dict(cfg):
             cfg.out = str(run_folder)  # in a sweep every job has its own folder

@@ -30,6 +30,12 @@ def sort_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return flags, list(parsed.overrides)
 
 
+def config_folders(arguments: Sequence[str]) -> list[str]:
+    """Return the folders that a command line names by `--config-dir`; of several Hydra takes the last."""
+    folder = get_args_parser().parse_known_intermixed_args(list(arguments))[0].config_dir
+    return [folder] if folder else []
+
+
 def key(override: str) -> str:
     """Return the key of an override, e.g. `data.root` of `+data.root=x`, `loss` of `~loss`."""
     return re.split(r"[=@]", override.lstrip("+~"), maxsplit=1)[0]

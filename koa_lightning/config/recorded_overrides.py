@@ -1,12 +1,12 @@
 """Overrides that a file brings along - a run folder, a run in a store, a database of sweeps - and may be used again.
 
 They decide what code runs, so they come under a rule that what is typed does not: a `_target_` is one that the
-installed configs name, or one that is typed again; no setting of Hydra's own, and nothing that OmegaConf works out.
+installed configs or those of a typed `--config-dir` name, or one that is typed again; no setting of Hydra's own, and
+nothing that OmegaConf works out.
 """
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 
-from koa_lightning.config.compose import config_dir
+from koa_lightning.config import folders, renamed
 from koa_lightning.config.overrides import quote_paths
 from koa_lightning.errors import InputError
 
@@ -67,14 +67,17 @@ def why_not(items: Sequence[str], typed: Sequence[str] = ()) -> str:
     return ""
 
 
-@functools.cache
 def installed_targets() -> frozenset[str]:
-    """Return every `_target_` that the installed configs name."""
-    import yaml
+    """Return every `_target_` that the installed configs name, and those in the groups of a typed `--config-dir`.
 
-    files = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in sorted(config_dir().rglob("*.yaml"))]
-    found = {value for file in files for key, value in _entries(file) if key == TARGET}
-    return frozenset(found)
+    What 0.1 called some of them is there too: a run folder of then is still understood.
+    """
+    files = sorted(folders.config_dir().rglob("*.yaml"))
+    files += [
+        file for folder in folders.typed() for group in folders.groups() for file in (folder / group).glob("*.yaml")
+    ]
+    found = {value for file in files for key, value in _entries(folders.plain(file)) if key == TARGET}
+    return frozenset(found | set(renamed.aliases(found)))
 
 
 def _why_not(item: str, allowed: frozenset[str] | set[str]) -> str:
@@ -107,9 +110,9 @@ def _why_not_composed(item: str, parsed: Override, values: Sequence[Any]) -> str
     """Return why Hydra or OmegaConf would read something else for an override than it says, or an empty string."""
     if any("${" in _NODE.sub("", text) for text in (item, *(text for text in values if isinstance(text, str)))):
         return "holds ${...} that is worked out by a resolver"
-    group = config_dir() / parsed.key_or_group
+    is_group = any((folder / parsed.key_or_group).is_dir() for folder in folders.all_folders())
     choices = [value for value in values if isinstance(value, str) and value]
-    if group.is_dir() and not all(_CHOICE.fullmatch(choice) for choice in choices):
+    if is_group and not all(_CHOICE.fullmatch(choice) for choice in choices):
         return "names a config outside of the config folders"
     if "${" in parsed.key_or_group:
         return "has a key that is worked out"

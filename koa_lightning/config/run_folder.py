@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning.config import recorded_overrides, trusted
+from koa_lightning.config import recorded_overrides, renamed, trusted
 from koa_lightning.config.compose import plain, without_targets
 from koa_lightning.config.overrides import as_typed, key, names_store, quote, value
 from koa_lightning.config.places import user_path
@@ -149,7 +149,8 @@ def check(cfg: DictConfig, record: Mapping[str, Any], folder: Path, epochs_done:
         then, now = record["net"]["name"], cfg.model.name
         raise InputError(f"ckpt={cfg.ckpt}: it holds {then}, but model.name={now}; type the same model=...")
     then, now = _settings(record["config"]), _settings(without_targets(plain(cfg)))
-    then["loss"], now["loss"] = record.get("loss"), cfg.loss._target_
+    now["loss"] = cfg.loss._target_
+    then["loss"] = renamed.current(record.get("loss"), [now["loss"]])
     for name in sorted(then.keys() | now.keys()):
         if then.get(name) != now.get(name):
             raise InputError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from koa_lightning.config.kinds import Either, Flag, Kind, Many, Mapped, Number, OneOf, Place, Text, Whole
+from koa_lightning.config import heat_maps
+from koa_lightning.config.kinds import Either, Flag, Kind, Listed, Many, Mapped, Number, OneOf, Place, Text, Whole
 
 _SEED = Whole(0, 2**32 - 1)
 _SHARE = Number(0.0, 1.0)
@@ -189,7 +190,7 @@ KEYS: dict[str, Kind] = {
     "callbacks.early_stopping.check_finite": Flag(),
     # explain and tracking
     "explain.enabled": Flag(),
-    "explain.method": OneOf("cam", "gradcam", "gradcam++", "layercam", "eigencam", "scorecam", "ablationcam"),
+    "explain.method": Listed(heat_maps.names),
     "explain.target": OneOf("grade", "expected"),
     "explain.every_n_epochs": _COUNT,
     "explain.n_worst": Whole(0, 1000),

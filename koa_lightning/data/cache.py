@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -83,6 +83,7 @@ class Record:
         return json.dumps({**rows, "shapes": flat, "pixels": "".join(self.pixels)})
 
 
+_Read = Callable[[int], np.ndarray]
 _Opened = tuple[np.ndarray, dict[int, str], np.ndarray, np.ndarray, list[int]]
 
 
@@ -107,6 +108,7 @@ def open_cache(
     preprocessing: Preprocessing,
     folder: Path | None = None,
     quiet: bool = False,
+    read: Callable[[int], np.ndarray] | None = None,
 ) -> Cache:
     """Return the cache of these knees; decode them first if it is not there.
 
@@ -114,21 +116,30 @@ def open_cache(
     when its holder dies lets one run build while others wait. Images that could not be read are tried again each
     time, as what was missing may be there now; if one can be read, the cache is built anew.
 
+    Args:
+        paths: Of the images; names, where `read` gives them.
+        hashes: Of their content.
+        sides: L, R or empty.
+        preprocessing: What is done to each.
+        folder: Of the cache; None: the user's.
+        quiet: No progress bar.
+        read: Gives the pixels of a row (uint8 H x W) that are in no file; None: the files at `paths`.
+
     Raises:
         InputError: The folder cannot be read or written, or the disk is full.
     """
-    where = folder or default_dir()
+    where, reader = folder or default_dir(), read or (lambda row: read_image(paths[row]))
     final = where / f"{key(hashes, sides, preprocessing)}.npy"
     shape = (len(paths), preprocessing.image_size, preprocessing.image_size)
     try:
         where.mkdir(parents=True, exist_ok=True)
-        opened, built = _open(final, shape, paths), False
+        opened, built = _open(final, shape, reader), False
         if opened is None:
             with _locked(final.with_suffix(".lock")):
-                opened = _open(final, shape, paths)  # another run may have built it meanwhile
+                opened = _open(final, shape, reader)  # another run may have built it meanwhile
                 if opened is None:
-                    _build(final, shape, paths, sides, preprocessing, quiet)
-                    opened, built = _open(final, shape, paths), True
+                    _build(final, shape, paths, sides, preprocessing, quiet, reader)
+                    opened, built = _open(final, shape, reader), True
     except OSError as error:  # of the cache's own files: faults of images are InputErrors already
         why = error.strerror or one_line(error)
         raise InputError(f"{where}: the cache cannot be written or read ({why}); set data.cache_dir=DIR") from error
@@ -138,7 +149,7 @@ def open_cache(
     return Cache(images, unreadable, final, built, pixels, shapes, repaired)
 
 
-def _open(final: Path, shape: tuple[int, int, int], paths: Sequence[str]) -> _Opened | None:
+def _open(final: Path, shape: tuple[int, int, int], read: _Read) -> _Opened | None:
     """Return the images and what is recorded of them; None when there is no whole and current cache."""
     try:
         images = np.load(final, mmap_mode="r")
@@ -153,14 +164,14 @@ def _open(final: Path, shape: tuple[int, int, int], paths: Sequence[str]) -> _Op
         return None  # shorter than it says: copied in part, or a disk that failed
     if images.shape != shape or images.dtype != np.uint8 or not len(pixels) == len(shapes) == shape[0]:
         return None
-    faults = {row: _fault(paths[row]) for row in rows}
+    faults = {row: _fault(row, read) for row in rows}
     unreadable = {row: fault for row, fault in faults.items() if fault}
     return (images, unreadable, pixels, shapes, repaired) if len(unreadable) == len(faults) else None
 
 
-def _fault(path: str) -> str:
+def _fault(row: int, read: _Read) -> str:
     try:
-        read_image(path)
+        read(row)
     except InputError as error:
         return str(error)
     return ""
@@ -187,6 +198,7 @@ def _build(
     sides: Sequence[str],
     preprocessing: Preprocessing,
     quiet: bool,
+    read: _Read,
 ) -> None:
     if final.exists():
         print(
@@ -205,7 +217,7 @@ def _build(
         with part.open("wb") as file, ThreadPoolExecutor(1) as disk:
             _write_header(file, shape)
             sent = disk.submit(_to_disk, file)
-            with closing(_decode_all(paths, sides, preprocessing, quiet)) as chunks:
+            with closing(_decode_all(paths, sides, preprocessing, quiet, read)) as chunks:
                 for images, rows in chunks:
                     file.write(images.data)
                     record.add(rows)
@@ -233,7 +245,7 @@ def _to_disk(file: BinaryIO) -> None:
 
 
 def _decode_all(
-    paths: Sequence[str], sides: Sequence[str], preprocessing: Preprocessing, quiet: bool
+    paths: Sequence[str], sides: Sequence[str], preprocessing: Preprocessing, quiet: bool, read: _Read
 ) -> Generator[tuple[np.ndarray, Record]]:
     """Decode on all cores; yield chunk by chunk, in order, the images and what is recorded of them."""
     step = max(1, min(CHUNK, CHUNK_BYTES // preprocessing.image_size**2))
@@ -243,7 +255,7 @@ def _decode_all(
         Progress(console=Console(stderr=True), disable=quiet, transient=False) as bar,
         closing(
             in_order(
-                lambda rows: _decode_chunk(rows, paths, sides, preprocessing),
+                lambda rows: _decode_chunk(rows, paths, sides, preprocessing, read),
                 chunks,
                 threads=workers,
                 ahead=workers + 1,
@@ -257,7 +269,7 @@ def _decode_all(
 
 
 def _decode_chunk(
-    rows: range, paths: Sequence[str], sides: Sequence[str], preprocessing: Preprocessing
+    rows: range, paths: Sequence[str], sides: Sequence[str], preprocessing: Preprocessing, read: _Read
 ) -> tuple[np.ndarray, Record]:
     images = np.zeros((len(rows), preprocessing.image_size, preprocessing.image_size), np.uint8)
     record = Record({}, [UNKNOWN_PIXELS] * len(rows), [(0, 0)] * len(rows), [])
@@ -266,7 +278,7 @@ def _decode_chunk(
         drawn = decode_phantoms([paths[row] for row in rows], preprocessing.image_size)
     for at, row in enumerate(rows):
         try:
-            image = read_image(paths[row]) if drawn is None else drawn[at]
+            image = read(row) if drawn is None else drawn[at]
             images[at], inverted = preprocessing.repaired(image, sides[row])
         except InputError as error:
             record.unreadable[row] = str(error)

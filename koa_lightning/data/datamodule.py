@@ -23,6 +23,7 @@ from koa_lightning.data.audit.findings import LEAKY
 from koa_lightning.data.cache import Cache, Preprocessing, open_cache
 from koa_lightning.data.dataset import Batch, EpochSampler, KneeDataset
 from koa_lightning.data.patients import implausible
+from koa_lightning.data.reading import reader_of, row_reader
 from koa_lightning.data.split_settings import Ways, make
 from koa_lightning.errors import InputError
 
@@ -33,7 +34,8 @@ class KneeDataModule(L.LightningDataModule):
     """Knees of one source, in parts by patient.
 
     Args:
-        source: Returns manifest rows; called once.
+        source: Returns manifest rows; called once. With a method `read(row)` it gives the pictures too, see
+            `koa_lightning.data.reading`.
         name: Of the source, for messages and tags.
         preprocessing: Size, fit and canonical side.
         batch_size: Knees a training batch.
@@ -79,6 +81,7 @@ class KneeDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.source, self.name, self.preprocessing = source, name, preprocessing
+        self.read = reader_of(source)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or 2 * batch_size
         self.fraction, self.sampler, self.seed, self.quiet = fraction, sampler, seed, quiet
         self.split, self.val_fraction, self.test_fraction = split, val_fraction, test_fraction
@@ -111,7 +114,7 @@ class KneeDataModule(L.LightningDataModule):
         return self
 
     def _prepare(self, parts: Sequence[str], manifest_file: Path | None) -> None:
-        rows = mf.add_hashes(self.rows(parts), parts)
+        rows = mf.add_hashes(self.rows(parts), parts, self.read)
         if self._table is not None:
             st.say_changes(rows, self._table, self.base)
         cache = open_cache(
@@ -121,6 +124,7 @@ class KneeDataModule(L.LightningDataModule):
             self.preprocessing,
             self.cache_dir,
             self.quiet,
+            row_reader(rows, self.read),
         )
         readable = self._readable(rows, cache.unreadable)
         if not readable.all():

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from koa_lightning.data.images import read_bytes
+from koa_lightning.data.reading import Read, hash_of
 from koa_lightning.errors import InputError
 
 GRADES = (0, 1, 2, 3, 4)
@@ -165,13 +166,22 @@ def _hash_files(paths: Iterable[str]) -> list[str]:
     return [hash_file(path) for path in paths]
 
 
-def add_hashes(manifest: pd.DataFrame, parts: Iterable[str]) -> pd.DataFrame:
-    """Return the manifest with the hash of every file of these parts; other files are not opened."""
+def add_hashes(manifest: pd.DataFrame, parts: Iterable[str], read: Read | None = None) -> pd.DataFrame:
+    """Return the manifest with the hash of every picture of these parts; others are not opened.
+
+    Args:
+        manifest: Checked.
+        parts: E.g. train and val.
+        read: Gives the pictures of a source that is no folder of files, see `koa_lightning.data.reading`.
+    """
     rows = np.flatnonzero(manifest["split"].isin(list(parts)) & (manifest["hash"] == ""))
-    paths = manifest["path"].to_numpy()[rows]
-    chunks = np.array_split(paths, -(-len(paths) // 256) or 1)  # a task a file would cost as much as its hash
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        hashes = [content for chunk in pool.map(_hash_files, chunks) for content in chunk]
+        if read is not None:
+            hashes = list(pool.map(lambda row: hash_of(row, read), manifest.iloc[rows].to_dict("records")))
+        else:
+            paths = manifest["path"].to_numpy()[rows]
+            chunks = np.array_split(paths, -(-len(paths) // 256) or 1)  # a task a file would cost as much as its hash
+            hashes = [content for chunk in pool.map(_hash_files, chunks) for content in chunk]
     frame = manifest.copy()
     frame.loc[rows, "hash"] = hashes
     return frame

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from koa_lightning.data import sources
+from koa_lightning.data import patterns
 from koa_lightning.data.dicom.header import read_header
 from koa_lightning.data.find_images import check_name
 from koa_lightning.data.images import decode, is_dicom, read_bytes
@@ -103,7 +103,7 @@ class Reader:
     def _named(self, path: Path) -> tuple[str, str]:
         if match := _PREPARED.match(path.name):
             return match["patient"], match["side"].replace("U", "")
-        return sources.named(str(path), self.pattern)
+        return patterns.named(str(path), self.pattern)
 
     def _one(self, image: np.ndarray, name: str, side: str, orientation: str = "") -> np.ndarray:
         """Return a picture of one knee, or refuse that of two: a side in the header means one, as for `prepare`."""

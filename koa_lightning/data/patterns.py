@@ -7,7 +7,9 @@ that `re` takes (the default pattern looks ahead, which linear engines such as R
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import regex
 
@@ -19,6 +21,8 @@ START_SECONDS, MEAN_SECONDS = 1.0, 0.001
 """The most for many names: so much at the start, and so much more for each name."""
 _LONGEST_PATTERN = 1000
 _LONGEST_SHOWN = 240
+# Chen 2018: 9001104R.jpg; auto_test: 9001104_1.png and _2.png, which do not tell the side.
+CHEN_NAME = r"^(?P<patient>\d{7})(?:(?P<side>[LRlr])|_[12])\."
 SIDES = {"L": "L", "LEFT": "L", "R": "R", "RIGHT": "R"}
 """How a name or a table may write a side."""
 _ADVICE = "write it without repeats inside repeats, such as (a+)+; trust no checkpoint that brings such a pattern"
@@ -74,3 +78,23 @@ class NamePattern:
         if match is None or not match["patient"]:
             return "", ""
         return match["patient"], SIDES.get((match.groupdict().get("side") or "").upper(), "")
+
+
+def named(path: str, pattern: NamePattern | None) -> tuple[str, str]:
+    """Return the patient and the side (L or R) that a file's name tells, each empty where it does not.
+
+    Raises:
+        InputError: The pattern takes too long.
+    """
+    return pattern.read(path) if pattern else ("", "")
+
+
+def pattern_of(data: Mapping[str, Any]) -> NamePattern | None:
+    """Return how a data set names its files, from its config; None where names tell nothing.
+
+    Raises:
+        InputError: `data.pattern` is no regular expression with a group `patient`.
+    """
+    if data.get("name") == "chen2018":
+        return NamePattern(CHEN_NAME)
+    return NamePattern(data["pattern"]) if data.get("pattern") else None

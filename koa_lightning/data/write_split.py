@@ -47,7 +47,7 @@ def split(cfg: DictConfig) -> dict[str, Any]:
         )
 
     data = data_module(cfg.data)
-    rows = mf.add_hashes(_rows(data), PARTS)
+    rows = mf.add_hashes(_rows(data), PARTS, data.read)
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "split.csv"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from koa_lightning.config import heat_maps
 from koa_lightning.config.places import user_path
 
 _TABLES = ("predictions", "subgroups", "readers", "ensemble", "explanations")
 _MEASURES = ("metrics", "intervals", "thresholds", "calibration", "conformal", "abstention", "inputs", "evaluation")
-_METHODS = ("cam", "gradcam", "gradcam++", "layercam", "eigencam", "scorecam", "ablationcam")
 _PANELS = ("panel_by_grade", "panel_by_mistake", "panel_most_certain", "panel_least_certain")
 # Of a report; those that a training draws into a folder of the same name are written anew by every report.
 _DRAWN = (
@@ -18,7 +18,7 @@ NAMES = (
     *(f"{name}.{kind}" for name in _TABLES for kind in ("csv", "json", "parquet")),
     *(f"{name}.json" for name in _MEASURES),
     *(f"{name}.png" for name in ("confusion_matrix", "reliability", "risk_coverage", "explanations")),
-    *(f"{name}.png" for name in (*_METHODS, *_PANELS)),
+    *(f"{name}.png" for name in _PANELS),
     "report.html",
     "report.json",
     *(f"figures/{name}.{kind}" for name in _DRAWN for kind in ("png", "svg")),
@@ -36,6 +36,7 @@ def remove(folder: Path, *given: str | None) -> None:
     """
     read = {user_path(each).resolve() for each in given if each}
     read |= {each / name for each in read for name in ("thresholds.json", "predictions.csv", "predictions.parquet")}
-    for file in [file for name in NAMES for file in folder.glob(name)]:
+    drawn = [f"{name}.png" for name in heat_maps.names()]
+    for file in [file for name in (*NAMES, *drawn) for file in folder.glob(name)]:
         if file.is_file() and file.resolve() not in read:
             file.unlink()

@@ -20,7 +20,7 @@ from koa_lightning import DISCLAIMER
 from koa_lightning.checkpoint import record
 from koa_lightning.config import outcome
 from koa_lightning.config.compose import validate
-from koa_lightning.data import sources
+from koa_lightning.data import patterns
 from koa_lightning.data.find_images import find_images, readable_name
 from koa_lightning.data.one_knee import DicomError, Reader
 from koa_lightning.data.prepare.names import find_key
@@ -65,9 +65,9 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
     paths = find_images(str(cfg.input), without=Path(cfg.out))
     read = record.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
     predictor.settle(cfg, read.record)
-    pattern = sources.pattern_of(read.record["config"]["data"])
+    pattern = patterns.pattern_of(read.record["config"]["data"])
     for path in paths:  # a hostile pattern is refused now, before the work
-        sources.named(str(path), pattern)
+        patterns.named(str(path), pattern)
     net = read.network()
     if _draws(cfg):
         cam.check(net, read.preprocessing.image_size, "overlays=false", **cam.asked(cfg.explain, net))

@@ -1,6 +1,6 @@
 """Class activation maps: where on the radiograph the evidence for a grade lies.
 
-Seven methods behind one function, `heat_maps`. The heat says where a network looked, not that it looked at
+All methods behind one function, `heat_maps`. The heat says where a network looked, not that it looked at
 osteoarthritis: `koa_lightning.explain.examine` tests that. Research use only, not a medical device.
 """
 
@@ -13,6 +13,7 @@ import torch
 from pytorch_grad_cam.utils.image import scale_cam_image
 from torch import Tensor, nn
 
+from koa_lightning.config import heat_maps as declared
 from koa_lightning.errors import InputError
 from koa_lightning.explain import methods
 from koa_lightning.explain.evidence import TARGETS, slopes
@@ -43,7 +44,7 @@ def heat_maps(
         images: Float, N x c x H x W, as the model takes them.
         grades: Grade to explain of each image, N, 0 to 4; None for the predicted one. Only checked, not used, where
             the target is "expected".
-        method: A key of `koa_lightning.explain.methods.METHODS`; `scorecam` passes each image through the network once
+        method: One that `explain/NAME.yaml` declares; `scorecam` passes each image through the network once
             a channel.
         target: "grade" explains the grade; "expected" the expected grade: heat is where a higher grade comes from.
         link: "softmax" explains the grade's logit, "corn" its probability (the logits are conditional).
@@ -110,7 +111,7 @@ def check(
     Raises:
         InputError: It has none.
     """
-    quick = "gradcam" if method in methods.SLOW else method
+    quick = "gradcam" if declared.is_slow(method) else method
     try:
         _check_model(net, method, target)
         heat_maps(net, torch.zeros(1, 1, image_size, image_size), method=quick, target=target, link=link)
@@ -128,21 +129,20 @@ def _heat(model: nn.Module, batch: Tensor, wanted: list[int | None], method: str
     if not logits.requires_grad:
         raise InputError("the model's output does not depend on its last feature map: head(features) must use it")
     steps = slopes(logits, wanted, target, link)
-    if method == "cam":
-        heat = _closed_form(model, features, logits.detach(), steps)
-    else:
-        heat = methods.METHODS[method](model, batch, features, steps, wanted, target, link)
+    heat = methods.function(method)(model, batch, features, steps, wanted, target, link)
     if not np.isfinite(heat).all():
         raise InputError("class activation maps that are not finite: the weights diverged or the images hold NaN")
     return np.maximum(heat, 0)
 
 
-def _closed_form(model: nn.Module, features: Tensor, logits: Tensor, steps: Tensor) -> np.ndarray:
+def closed_form(model: nn.Module, images: Tensor, features: Tensor, steps: Tensor, *_: Any) -> np.ndarray:
     """Class activation maps (Zhou 2016): what each place of the last map adds to the logits, N x h x w.
 
     For a head that averages the map and multiplies it with W, Grad-CAM's channel weights are W's rows: no gradient of
     the network is needed. That the head is of this kind is read from its numbers, not from its name.
     """
+    with torch.no_grad():
+        logits = model.head(features)  # type: ignore[operator]
     linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == logits.shape[1]]
     fits = bool(linear) and linear[-1].in_features == features.shape[1]
     if fits and features.isfinite().all():  # else the maps are said to be not finite
@@ -176,8 +176,7 @@ def _as_found(model: nn.Module) -> Iterator[None]:
 
 
 def _check_model(model: nn.Module, method: str, target: str) -> None:
-    if method not in methods.NAMES:
-        raise InputError(f"explain.method={method}: must be one of {', '.join(methods.NAMES)}")
+    methods.function(method)
     if target not in TARGETS:
         raise InputError(f"explain.target={target}: must be one of {', '.join(TARGETS)}")
     if not all(callable(getattr(model, part, None)) for part in ("features", "head")):

@@ -29,11 +29,11 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import Progress
 
+from koa_lightning.config.heat_maps import is_slow
 from koa_lightning.data.dataset import KneeDataset
 from koa_lightning.data.preprocessing import Preprocessing
 from koa_lightning.errors import InputError
 from koa_lightning.explain import controls, faithfulness, localisation, sanity, shortcut
-from koa_lightning.explain.methods import SLOW
 from koa_lightning.explain.stages import Stages, key_of
 from koa_lightning.explain.subject import Subject
 from koa_lightning.models import outputs
@@ -175,7 +175,7 @@ def _regions(knees: pd.DataFrame, shapes: np.ndarray, preprocessing: Preprocessi
 
 
 def _repeats(options: Options) -> int:
-    return 1 if options.method in SLOW else sanity.REPEATS
+    return 1 if is_slow(options.method) else sanity.REPEATS
 
 
 def _passes(subject: Subject, options: Options, n_all: int) -> dict[str, int]:

@@ -25,19 +25,11 @@ from pytorch_grad_cam.ablation_layer import AblationLayer
 from pytorch_grad_cam.base_cam import BaseCAM
 from torch import Tensor, nn
 
+from koa_lightning.config import heat_maps
+from koa_lightning.config.instantiate import located
+from koa_lightning.errors import InputError
 from koa_lightning.explain.evidence import evidence
 
-LABELS = {
-    "cam": "CAM",
-    "gradcam": "Grad-CAM",
-    "gradcam++": "Grad-CAM++",
-    "layercam": "LayerCAM",
-    "eigencam": "Eigen-CAM",
-    "scorecam": "Score-CAM",
-    "ablationcam": "Ablation-CAM",
-}
-NAMES = tuple(LABELS)
-SLOW = ("scorecam",)  # a pass through the network for each channel of each image: about 1,300
 _CHANNELS = 64  # of which one pass tries what each is worth
 
 
@@ -135,18 +127,20 @@ def _by_slopes(kind: type[BaseCAM]) -> Callable[..., np.ndarray]:
     return heat
 
 
-def _ablation(
+def ablationcam(
     model: nn.Module, batch: Tensor, features: Tensor, steps: Tensor, wanted: Any, target: str, link: str
 ) -> np.ndarray:
+    """Return the maps of Ablation-CAM (Desai 2020), see `function`."""
     rest = _Rest(model)
     cam = AblationCAM(model=rest, target_layers=[rest.last_map], ablation_layer=_Zero(), batch_size=_CHANNELS)
     with _no_bars():
         return cam(input_tensor=features, targets=[_Loss(grade, target, link) for grade in wanted])
 
 
-def _score(
+def scorecam(
     model: nn.Module, batch: Tensor, features: Tensor, steps: Tensor, wanted: Any, target: str, link: str
 ) -> np.ndarray:
+    """Return the maps of Score-CAM (Wang 2020): about 1,300 passes through the network an image, see `function`."""
     maps = []
     for image, grade in zip(batch.split(1), wanted, strict=True):  # one has a copy for each channel: 0.3 GB
         whole = _Whole(model)
@@ -171,16 +165,31 @@ def _no_bars() -> Iterator[None]:
             place.tqdm = bar
 
 
+def function(method: str) -> Callable[..., np.ndarray]:
+    """Return the function of a method, as `explain/NAME.yaml` of the configs names it.
+
+    It is called as `heat(model, images, features, slopes, grades, target, link)`: the network (`features(images)` gives
+    its last map, `head(features)` its logits), images float N x 1 x H x W, the last map float N x C x h x w, the slopes
+    of the evidence by the logits N x K, the grades asked for (N; None: the predicted one), and how they are explained.
+    It returns float N x h x w on the network's own grid or larger; what is below 0 counts as 0.
+
+    Raises:
+        InputError: There is no such method, or its function cannot be imported.
+    """
+    found = heat_maps.declared()
+    if method not in found:
+        raise InputError(f"explain.method={method}: must be one of {', '.join(found)}")
+    heat: Callable[..., np.ndarray] = located(found[method].target, found[method].file)
+    return heat
+
+
 def label(method: str, target: str) -> str:
     """Return what maps are called in a figure."""
-    return f"{LABELS[method]} of {'a higher grade' if target == 'expected' else 'the predicted grade'}"
+    title = heat_maps.titles().get(method, method)
+    return f"{title} of {'a higher grade' if target == 'expected' else 'the predicted grade'}"
 
 
-METHODS: dict[str, Callable[..., np.ndarray]] = {
-    "gradcam": _by_slopes(GradCAM),  # Selvaraju 2017
-    "gradcam++": _by_slopes(GradCAMPlusPlus),  # Chattopadhay 2018
-    "layercam": _by_slopes(LayerCAM),  # Jiang 2021
-    "eigencam": _by_slopes(_EigenCAM),  # Muhammad 2020: of the map alone, whatever the grade
-    "scorecam": _score,  # Wang 2020
-    "ablationcam": _ablation,  # Desai 2020
-}
+gradcam = _by_slopes(GradCAM)  # Selvaraju 2017
+gradcam_plus_plus = _by_slopes(GradCAMPlusPlus)  # Chattopadhay 2018
+layercam = _by_slopes(LayerCAM)  # Jiang 2021
+eigencam = _by_slopes(_EigenCAM)  # Muhammad 2020: of the map alone, whatever the grade

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from koa_lightning.explain.faithfulness import blurred
 from koa_lightning.explain.verdict import FAILED, FEWEST_PATIENTS, PASSED, UNKNOWN, resampled
-from koa_lightning.metrics.from_confusion import quadratic_kappa
+from koa_lightning.metrics.definitions.quadratic_kappa import quadratic_kappa
 from koa_lightning.models import outputs
 
 MOST_SURVIVES = 0.5

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from koa_lightning.config.heat_maps import is_slow
 from koa_lightning.explain.cam import heat_maps
-from koa_lightning.explain.methods import SLOW
 from koa_lightning.models import outputs
 from koa_lightning.models.inference import grade_logits
 from koa_lightning.models.net import KneeNet
@@ -57,7 +57,7 @@ class Subject:
     @property
     def passes_a_map(self) -> int:
         """Passes through the network that one heat map costs."""
-        return 1 + (self.last_map[0] if self.method in SLOW else 0)
+        return 1 + (self.last_map[0] if is_slow(self.method) else 0)
 
     def first(self, n: int) -> "Subject":
         """Return the first n knees alone; chosen grade by grade, they hold all grades."""

@@ -1,11 +1,21 @@
-"""Losses for ordered grades, one family a file."""
+"""Losses for ordered grades: one family a file, found by `conf/loss/*.yaml`."""
 
-from koa_lightning.losses.base import GradeLoss
-from koa_lightning.losses.chen_ordinal import ChenOrdinal
-from koa_lightning.losses.corn import Corn
-from koa_lightning.losses.cross_entropy import CrossEntropy
-from koa_lightning.losses.emd import EMD
-from koa_lightning.losses.focal import Focal
-from koa_lightning.losses.soft_ordinal import SoftOrdinal
+from __future__ import annotations
 
-__all__ = ["EMD", "ChenOrdinal", "Corn", "CrossEntropy", "Focal", "GradeLoss", "SoftOrdinal"]
+import importlib
+import pkgutil
+
+
+def __getattr__(name: str) -> type:
+    """Return a loss by the name that 0.1 had for it, e.g. `koa_lightning.losses.Focal`; configs of then still run.
+
+    The modules are imported here, as a list of them would have to be kept.
+
+    Raises:
+        AttributeError: No module of this package defines such a class.
+    """
+    for module in pkgutil.iter_modules(__path__) if name[:1].isupper() else ():
+        found = getattr(importlib.import_module(f"{__name__}.{module.name}"), name, None)
+        if isinstance(found, type) and found.__module__ == f"{__name__}.{module.name}":
+            return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning.config.compose import config_dir
+from koa_lightning.config import folders, renamed
 from koa_lightning.config.instantiate import made
 from koa_lightning.losses.base import GradeLoss
 from koa_lightning.losses.weights import class_weights
@@ -19,9 +19,12 @@ def loss(cfg: DictConfig, counts: list[int]) -> GradeLoss:
 
 
 def recorded_loss(record: Mapping[str, Any]) -> GradeLoss | None:
-    """Return the loss of a checkpoint; its code comes from the installed configs alone, None where none names it."""
-    target = record.get("loss")
-    targets = [OmegaConf.select(OmegaConf.load(file), "_target_") for file in (config_dir() / "loss").glob("*.yaml")]
+    """Return the loss of a checkpoint, None where no config names it.
+
+    Its code comes from the installed configs and from the `--config-dir` that was typed, never from the checkpoint.
+    """
+    targets = [content.get("_target_") for _, content in folders.contents("loss")]
+    target = renamed.current(record.get("loss"), targets)
     if target not in targets:
         return None
     return loss(OmegaConf.create({**record["config"]["loss"], "_target_": target}), record["data"]["counts"]["train"])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from koa_lightning.config.metrics import chosen
 from koa_lightning.data.user_tables import comparable
 from koa_lightning.errors import InputError
 from koa_lightning.metrics.graded import of_table, stack
@@ -17,10 +18,6 @@ from koa_lightning.metrics.intervals import LEVEL, MOST_UNDEFINED, N_RESAMPLES, 
 from koa_lightning.metrics.resampling import block_size, bootstrap_weights, gather
 from koa_lightning.metrics.weighted import WeightedMetrics
 
-METRICS = (
-    "quadratic_kappa", "accuracy", "balanced_accuracy", "f1_macro", "mae", "quadratic_kappa_expected", "mae_expected",
-    "auroc_oa", "auroc_ge3", "rps", "brier", "log_loss", "ece",
-)  # fmt: skip
 _EPS = 1e-12  # of two differences that are equal but for rounding
 
 
@@ -56,7 +53,7 @@ def compare(
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
     level: float = LEVEL,
-    only: Collection[str] = METRICS,
+    only: Collection[str] | None = None,
 ) -> dict[str, Difference]:
     """Compare two models by their predictions of the same knees, row by row; see `match`.
 
@@ -69,7 +66,7 @@ def compare(
         n_resamples: Of the bootstrap, and as many permutations.
         seed: Of both.
         level: Of the intervals.
-        only: Names of the metrics.
+        only: Names of the metrics; None: those whose declaration has them `compared`.
 
     Returns:
         Name to difference, in the order of `only`.
@@ -77,6 +74,7 @@ def compare(
     Raises:
         InputError: No knee of a known grade.
     """
+    only = chosen("compared") if only is None else only
     one, other = of_table(first), of_table(second)
     both = stack(one, replace(other, patient=one.patient, n_patients=one.n_patients))
     measure = WeightedMetrics(both, only=only)

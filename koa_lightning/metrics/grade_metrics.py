@@ -1,49 +1,58 @@
-"""All metrics of graded knees from their probabilities, gathered batch by batch on any number of devices."""
-
-from collections.abc import Callable
+"""The metrics of each epoch: knees gathered batch by batch on any number of devices, then given to the engine."""
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
-from torchmetrics.classification import BinaryAUROC, MulticlassCalibrationError, MulticlassConfusionMatrix
+from torchmetrics.utilities.data import dim_zero_cat
 
+from koa_lightning.config.metrics import chosen
 from koa_lightning.errors import InputError
-from koa_lightning.metrics import from_confusion
-from koa_lightning.metrics.graded import TOLERANCE
-from koa_lightning.models.outputs import expected_grade, round_grade
+from koa_lightning.metrics.graded import TOLERANCE, Graded
+from koa_lightning.metrics.weighted import WeightedMetrics
+from koa_lightning.models.outputs import N_GRADES
 
-N_GRADES = 5
-OA_GRADE = 2  # radiographic osteoarthritis starts here
 
-DECIDED: dict[str, Callable[[Tensor], Tensor]] = {
-    "accuracy": from_confusion.accuracy,
-    "quadratic_kappa": from_confusion.quadratic_kappa,
-    "mae": from_confusion.mae,
-    "balanced_accuracy": from_confusion.balanced_accuracy,
-    "f1_macro": from_confusion.f1_macro,
-}
+class Knees(Metric):
+    """Probabilities and true grades of all batches and processes."""
+
+    probabilities: list[Tensor]
+    grade: list[Tensor]
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("probabilities", default=[], dist_reduce_fx="cat")
+        self.add_state("grade", default=[], dist_reduce_fx="cat")
+
+    def update(self, probabilities: Tensor, grade: Tensor) -> None:
+        """Take in a batch: float32 N x 5 and int64 N."""
+        self.probabilities.append(probabilities)
+        self.grade.append(grade)
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Return all of them, float32 N x 5 and int64 N, on the CPU."""
+        if isinstance(self.grade, list) and not self.grade:
+            return torch.zeros(0, N_GRADES), torch.zeros(0, dtype=torch.int64)
+        probabilities, grade = dim_zero_cat(self.probabilities).cpu(), dim_zero_cat(self.grade).cpu()
+        return probabilities.reshape(-1, N_GRADES), grade.long()
 
 
 class GradeMetrics(nn.Module):
-    """Metrics of one part, or of one epoch, over all batches and processes.
+    """Metrics of one split, or of one epoch, over all batches and processes.
 
-    Accuracy, balanced_accuracy, f1_macro, f1_0 ... f1_4, quadratic_kappa and mae of the arg-max grade, and again of the
-    rounded expected grade with the suffix `_expected`; auroc_oa (of p(grade >= 2), exact), ece (15 bins of equal
-    width, L1; Guo 2017).
+    Those whose declaration (`_metric/NAME.yaml`) has them `every_epoch`, by the rules that it lists: of the arg-max
+    grade, and of the rounded expected grade with the suffix `_expected`.
 
     Args:
-        checked: Look at what is taken in. False for the training part, where it would make every step wait for the
+        checked: Look at what is taken in. False for the training split, where it would make every step wait for the
             device.
     """
 
     def __init__(self, *, checked: bool = True) -> None:
         super().__init__()
         self.checked = checked
-        self.argmax = MulticlassConfusionMatrix(N_GRADES, validate_args=False)
-        self.expected = MulticlassConfusionMatrix(N_GRADES, validate_args=False)
-        self.auroc_oa = BinaryAUROC(thresholds=None, validate_args=False)
-        self.ece = MulticlassCalibrationError(N_GRADES, n_bins=15, norm="l1", validate_args=False)
+        self.knees = Knees()
 
     @torch.no_grad()
     def update(self, probabilities: Tensor, grade: Tensor) -> None:
@@ -59,13 +68,8 @@ class GradeMetrics(nn.Module):
         probabilities = probabilities.detach().float()
         if self.checked:
             _check(probabilities, grade)
-        # torchmetrics would take 1.0000001 for a logit and squash the whole batch, and cannot count NaN, which the
-        # training itself reports by its loss
-        probabilities = probabilities.nan_to_num(0.0).clamp(0, 1)
-        self.expected.update(round_grade(expected_grade(probabilities)), grade)
-        self.auroc_oa.update(probabilities[:, OA_GRADE:].sum(1).clamp(max=1), (grade >= OA_GRADE).long())
-        self.ece.update(probabilities, grade)
-        self.argmax.update(probabilities.argmax(1), grade)
+        # NaN cannot be counted; the training itself reports it by its loss
+        self.knees.update(probabilities.nan_to_num(0.0).clamp(0, 1), grade.long())
 
     def compute(self) -> dict[str, Tensor]:
         """All metrics of what was taken in since the last reset.
@@ -77,30 +81,28 @@ class GradeMetrics(nn.Module):
         Raises:
             InputError: No knee was taken in.
         """
-        # on the CPU: 5 x 5 counts are not worth a kernel each, and some devices have no float64
-        confusion = self.confusion().cpu()
-        if confusion.sum() == 0:
-            raise InputError("metrics of no knee at all: the part is empty; check the split and the filters")
-        values = _decided(confusion)
-        values |= {f"{name}_expected": value for name, value in _decided(self.expected.compute().cpu()).items()}
-        values["auroc_oa"] = self._auroc_oa(confusion)
-        values["ece"] = self.ece.compute()
-        return {name: value.float().cpu() for name, value in values.items()}
+        knees = self._graded()
+        if not len(knees.grade):
+            raise InputError("metrics of no knee at all: the split is empty; check the split and the filters")
+        engine = WeightedMetrics(knees, only=chosen("every_epoch"))
+        values = engine(np.ones((1, knees.n_patients)))
+        return {name: torch.tensor(float(value[0]), dtype=torch.float32) for name, value in values.items()}
 
     def confusion(self) -> Tensor:
         """Counts of true (rows) and arg-max (columns) grades, int64, 5 x 5."""
-        return self.argmax.compute().long()
+        return torch.from_numpy(WeightedMetrics(self._graded(), only=()).confusion())
 
     def reset(self) -> None:
         """Forget everything taken in."""
-        for metric in self.children():
-            if isinstance(metric, Metric):
-                metric.reset()
+        self.knees.reset()
 
-    def _auroc_oa(self, confusion: Tensor) -> Tensor:
-        has_both = bool(confusion[:OA_GRADE].sum() > 0) and bool(confusion[OA_GRADE:].sum() > 0)
-        # torchmetrics answers 0 for a single class, which reads as "always wrong"
-        return self.auroc_oa.compute() if has_both else torch.tensor(torch.nan)
+    def _graded(self) -> Graded:
+        """Return the knees of all processes; each counts for itself, as no interval is asked for."""
+        if not self.knees.update_called:
+            self.knees._update_count = 1  # torchmetrics would warn; what is empty is refused in one line
+        probabilities, grade = self.knees.compute()
+        grade = grade.reshape(-1)  # torchmetrics makes a scalar of one knee
+        return Graded(grade.numpy(), probabilities.numpy(), np.zeros(len(grade), dtype=np.int64), 1)
 
 
 def measure(probabilities: np.ndarray, grade: np.ndarray) -> dict[str, float]:
@@ -119,12 +121,6 @@ def measure(probabilities: np.ndarray, grade: np.ndarray) -> dict[str, float]:
     metrics = GradeMetrics()
     metrics.update(torch.tensor(np.asarray(probabilities)), torch.tensor(np.asarray(grade)))
     return {name: value.item() for name, value in metrics.compute().items()}
-
-
-def _decided(confusion: Tensor) -> dict[str, Tensor]:
-    """Return the metrics of grades decided on, from their counts; F1 of each grade too."""
-    values = {name: metric(confusion) for name, metric in DECIDED.items()}
-    return values | {f"f1_{grade}": f1 for grade, f1 in enumerate(from_confusion.f1_per_grade(confusion))}
 
 
 def _check(probabilities: Tensor, grade: Tensor) -> None:

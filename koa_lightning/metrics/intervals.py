@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from koa_lightning.config import metrics as declared
 from koa_lightning.metrics.graded import Graded, of_table
 from koa_lightning.metrics.resampling import block_size, bootstrap_weights, gather
-from koa_lightning.metrics.weighted import RANKED, WeightedMetrics, base
+from koa_lightning.metrics.weighted import WeightedMetrics, base
 from koa_lightning.models.outputs import N_GRADES
 
 N_RESAMPLES = 2000
 LEVEL = 0.95
 FEW_PATIENTS = 20  # below it an interval is given with a word
 MOST_UNDEFINED = 0.05  # share of resamples without a value, above which there is no interval
-BIASED = ("ece", "ece_classwise")  # upwards, by chance
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def of_graded(
     if knees.n_patients > 1:
         how = (knees.n_patients, n_resamples, seed, block_size(len(knees.grade)))
         samples = gather(bootstrap_weights(*how), measure)
-        if any(name in values for name in BIASED):
+        if measure.biased:
             noise = gather(bootstrap_weights(*how), measure.calibration_noise)
     found = {
         name: _interval(name, float(value[0]), samples.get(name), measure, level) for name, value in values.items()
@@ -143,7 +143,8 @@ def _word(name: str, undefined: int, n_resamples: int, measure: WeightedMetrics)
     """Return what has to be said about an interval."""
     words = []
     absent = np.setdiff1d(np.arange(N_GRADES), measure.knees.grade)
-    if len(absent) and base(name) in ("balanced_accuracy", "f1_macro", "precision_macro", "recall_macro"):
+    metric = declared.of(name)
+    if len(absent) and metric is not None and metric.mean_over_grades:
         words.append(f"no knee of true grade {', '.join(map(str, absent))}: not in the mean, unless predicted")
     if undefined:
         words.append(f"undefined in {undefined} of {n_resamples} resamples, which are left out")
@@ -156,10 +157,12 @@ def why_undefined(name: str, measure: WeightedMetrics) -> str:
     """Return in a few words why a metric of these knees has no value."""
     grade = measure.knees.grade
     plain = base(name)
-    if plain in RANKED:
-        side = "below" if (grade < RANKED[plain]).all() else "at or above"
-        return f"all knees are {side} grade {RANKED[plain]}: nothing to tell apart"
-    if plain.endswith("_kappa"):
-        return "truth and prediction are one and the same single grade"
+    metric = declared.of(name)
+    if metric is not None and metric.of == declared.RANKING:
+        first = int(dict(metric.settings)["grade"])
+        side = "below" if (grade < first).all() else "at or above"
+        return f"all knees are {side} grade {first}: nothing to tell apart"
+    if metric is None or metric.undefined or not metric.per_grade:
+        return metric.undefined if metric is not None and metric.undefined else "undefined for these knees"
     own = int(plain.rsplit("_", 1)[1])
     return f"no knee of true grade {own}" if not (grade == own).any() else f"grade {own} is never predicted"

@@ -11,14 +11,11 @@ import numpy as np
 import pandas as pd
 
 from koa_lightning.config.compose import nearest
+from koa_lightning.config.metrics import chosen
 from koa_lightning.errors import InputError
 from koa_lightning.metrics.graded import patient_numbers
 from koa_lightning.metrics.intervals import LEVEL, N_RESAMPLES, with_intervals
 
-METRICS = (
-    "accuracy", "balanced_accuracy", "quadratic_kappa", "mae", "quadratic_kappa_expected", "mae_expected", "auroc_oa",
-    "rps", "ece",
-)  # fmt: skip
 MIN_PATIENTS = 30  # a group of fewer says nothing
 N_BINS = 3  # of a column of numbers
 UNKNOWN = "(unknown)"
@@ -33,7 +30,7 @@ def by_subgroup(
     columns: Sequence[str],
     *,
     edges: Mapping[str, Sequence[float]] | None = None,
-    only: Collection[str] = METRICS,
+    only: Collection[str] | None = None,
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
     level: float = LEVEL,
@@ -45,7 +42,7 @@ def by_subgroup(
         table: Predictions, with these columns.
         columns: Of text, or of numbers, which are cut at `edges`, or else into thirds.
         edges: Where columns of numbers are cut: name to rising numbers; a group begins with its edge.
-        only: Names of the metrics.
+        only: Names of the metrics; None: those whose declaration has them `by_subgroup`.
         n_resamples: As for `with_intervals`, as are the next three.
         seed: Of the resamples.
         level: Of the intervals.
@@ -58,7 +55,7 @@ def by_subgroup(
     Raises:
         InputError: No such column, edges that do not rise, or a column that is no grouping.
     """
-    edges = edges or {}
+    edges, only = edges or {}, chosen("by_subgroup") if only is None else only
     check(table, columns, edges)
     known = table[table["grade"].notna()].reset_index(drop=True)
     rows: list[dict[str, Any]] = []

@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from koa_lightning.config import metrics as declared
 from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
 from koa_lightning.metrics.graded import of_table
 from koa_lightning.metrics.tables import read_predictions
-from koa_lightning.metrics.weighted import LESS_IS_BETTER, OVERALL
+from koa_lightning.metrics.weighted import function, of_grades
 from koa_lightning.models.outputs import N_GRADES
 
 ROUNDING = (0.5, 1.5, 2.5, 3.5)
@@ -36,7 +37,7 @@ def tune(table: pd.DataFrame, objective: str = OBJECTIVE) -> dict[str, Any]:
 
     Args:
         table: Predictions of the validation part.
-        objective: A metric of grades, a key of `weighted.OVERALL`.
+        objective: A metric of grades, one of `weighted.of_grades()`.
 
     Returns:
         `thresholds` (four), `objective`, `n_knees`, `n_patients`, and what names the knees, so that none is measured
@@ -45,8 +46,8 @@ def tune(table: pd.DataFrame, objective: str = OBJECTIVE) -> dict[str, Any]:
     Raises:
         InputError: No knee of a known grade, or no such objective.
     """
-    if objective not in OVERALL:
-        raise InputError(f"objective={objective}: must be one of {', '.join(OVERALL)}")
+    if objective not in of_grades():
+        raise InputError(f"objective={objective}: must be one of {', '.join(of_grades())}")
     knees = of_table(table)
     order = np.argsort(knees.expected, kind="stable")
     expected, grade = knees.expected[order].astype(np.float64), knees.grade[order]
@@ -187,8 +188,9 @@ def _score(cuts: np.ndarray, below: np.ndarray, objective: str) -> np.ndarray:
     """Return the objective, the more the better, of cuts B x 4 into the sorted knees; undefined ones are the worst."""
     ends = np.pad(cuts, ((0, 0), (1, 1)), constant_values=(0, len(below) - 1))
     confusion = np.diff(below[ends], axis=1).transpose(0, 2, 1)  # rows truth
-    values = OVERALL[objective](torch.from_numpy(np.ascontiguousarray(confusion))).numpy()
-    return np.nan_to_num(-values if objective in LESS_IS_BETTER else values, nan=-np.inf)
+    metric = next(each for each in declared.declared() if each.name == objective)
+    values = function(metric)(torch.from_numpy(np.ascontiguousarray(confusion))).numpy()
+    return np.nan_to_num(-values if metric.best == "min" else values, nan=-np.inf)
 
 
 def _between(expected: np.ndarray, cut: int, default: float) -> float:

@@ -1,61 +1,56 @@
-"""All metrics of graded knees for many weightings of their patients at once: what a bootstrap needs.
+"""The metric engine: all metrics of graded knees for many weightings of their patients at once.
 
-Counts, sums and calibration bins are linear in the weights, so one sparse product gives them for every weighting; AUROC
-and average precision take cumulative sums along knees that are sorted once.
+Every number that is reported comes from here: those of each epoch, of `metrics.json`, of intervals and of comparisons.
+`_metric/NAME.yaml` of the configs declares what a metric is. Counts, sums and calibration bins are linear in the
+weights, so one sparse product gives them for every weighting; metrics of ranks take cumulative sums along knees that
+are sorted once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import torch
 from scipy import sparse
-from torch import Tensor
 
-from koa_lightning.metrics import from_confusion
+from koa_lightning.config import metrics as declared
+from koa_lightning.config.instantiate import located
+from koa_lightning.config.metrics import Declaration
+from koa_lightning.errors import InputError
 from koa_lightning.metrics.graded import Graded
+from koa_lightning.metrics.ranking import Ranks
 from koa_lightning.models.outputs import N_GRADES
 
 N_BINS = 15
-SMALLEST = 1e-7  # of a probability in the log loss; float32 has no finer ones near 1
-RULES = ("", "_expected", "_tuned")  # the suffix says how a grade is made of the probabilities
-OVERALL: dict[str, Callable[[Tensor], Tensor]] = {
-    "accuracy": from_confusion.accuracy,
-    "balanced_accuracy": from_confusion.balanced_accuracy,
-    "f1_macro": from_confusion.f1_macro,
-    "precision_macro": from_confusion.precision_macro,
-    "recall_macro": from_confusion.recall_macro,
-    "quadratic_kappa": from_confusion.quadratic_kappa,
-    "linear_kappa": from_confusion.linear_kappa,
-    "mae": from_confusion.mae,
-}
-PER_GRADE: dict[str, Callable[[Tensor], Tensor]] = {
-    "f1": from_confusion.f1_per_grade,
-    "precision": from_confusion.precision_per_grade,
-    "recall": from_confusion.recall_per_grade,
-}
-OF_PROBABILITIES = ("rps", "brier", "log_loss", "ece", "ece_classwise")
-RANKED = {"auroc_oa": 2, "auroc_ge3": 3, "ap_oa": 2, "ap_ge3": 3}  # name -> the grade from which a knee is positive
-LESS_IS_BETTER = ("mae", *OF_PROBABILITIES)
-
-
-def names(rules: Sequence[str] = RULES) -> list[str]:
-    """Return the names of all metrics, those of a grade with each suffix of `rules`."""
-    of_grade = [*OVERALL, *(f"{name}_{grade}" for name in PER_GRADE for grade in range(N_GRADES))]
-    plain = [*of_grade, *RANKED, *OF_PROBABILITIES]
-    return [*plain, *(f"{name}{rule}" for rule in rules if rule for name in of_grade)]
-
-
-def base(name: str) -> str:
-    """Return the name of a metric without the suffix of its rule."""
-    return name.removesuffix("_expected").removesuffix("_tuned")
+RULES = tuple(declared.RULES.values())  # the suffix says how a grade is made of the probabilities
+names = declared.names
+base = declared.base
 
 
 def is_of_grade(name: str) -> bool:
     """Tell whether a metric, by whatever rule, is one of a single grade, e.g. `f1_0`."""
-    head, _, grade = base(name).rpartition("_")
-    return head in PER_GRADE and grade.isdigit()
+    found = declared.of(name)
+    return found is not None and found.per_grade
+
+
+def of_grades() -> list[str]:
+    """Return the metrics of decided grades that have one value: what thresholds may be tuned for."""
+    return [each.name for each in declared.declared() if each.of == declared.CONFUSION and not each.per_grade]
+
+
+@cache
+def function(metric: Declaration) -> Callable[..., Any]:
+    """Return the function of a metric, with its settings.
+
+    Raises:
+        InputError: Its module cannot be imported, or has no such function.
+    """
+    found = located(metric.target, metric.file)
+    settings = {key: value for key, value in metric.settings if metric.of != declared.RANKING or key != "grade"}
+    return partial(found, **settings) if settings else found
 
 
 class WeightedMetrics:
@@ -63,7 +58,7 @@ class WeightedMetrics:
 
     Args:
         knees: Their grades and probabilities.
-        thresholds: Four, on the expected grade, for the suffix `_tuned`; None: not measured.
+        thresholds: Four, on the expected grade, for the suffix `_tuned`; None: not computed.
         only: Names of the metrics that are wanted; None: all.
     """
 
@@ -76,13 +71,34 @@ class WeightedMetrics:
             self.predicted["_tuned"] = np.searchsorted(np.asarray(thresholds), knees.expected, side="right")
         known = names(list(self.predicted))
         self.names = known if only is None else [name for name in known if name in only]
-        blocks = [_one_hot(knees.grade * N_GRADES + grade, N_GRADES**2) for grade in self.predicted.values()]
-        blocks += [_calibration(knees), _classwise_calibration(knees), sparse.csr_array(_sums(knees))]
-        self._ends = np.cumsum([block.shape[1] for block in blocks])[:-1]
+        wanted = {base(name) for name in self.names}
+        self._metrics = [each for each in declared.declared() if wanted & set(each.names())]
+        self._ranks: dict[int, Ranks] = {}
+        self._blocks: dict[str, slice] = {}
+        blocks = [sparse.csr_array(np.ones((len(knees.grade), 1)))]
+        end = 1
+        for name, block in self._made():
+            self._blocks[name] = slice(end, end := end + block.shape[1])
+            blocks.append(sparse.csr_array(block))
         by_patient = sparse.csr_array(_one_hot(knees.patient, knees.n_patients).T)
         self._columns = sparse.csr_array((by_patient @ sparse.hstack(blocks, format="csr")).T)
-        wanted = {grade for name, grade in RANKED.items() if name in self.names}
-        self._ranks = {grade: _Ranks(knees, grade) for grade in sorted(wanted)}
+
+    def _made(self) -> list[tuple[str, Any]]:
+        """Return the columns whose weighted sums the metrics are made of, N x M each, by a name."""
+        knees, p = self.knees, self.knees.probabilities.astype(np.float64)
+        made: list[tuple[str, Any]] = []
+        for rule, grade in self.predicted.items():
+            if any(each.of == declared.CONFUSION and rule in each.rules for each in self._metrics):
+                made.append((f"counts{rule}", _one_hot(knees.grade * N_GRADES + grade, N_GRADES**2)))
+        for each in self._metrics:
+            if each.of == declared.RANKING:
+                grade_from = int(dict(each.settings)["grade"])
+                self._ranks.setdefault(grade_from, Ranks(knees, grade_from))
+            elif each.of == declared.PROBABILITIES:
+                made.append((each.name, _per_knee(each, function(each)(p, knees.grade), len(p))))
+            elif each.of == declared.CALIBRATION:
+                made.append((each.name, _gaps(*function(each)(p, knees.grade))))
+        return made
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Return each metric for each weighting, float64 B; NaN where it is undefined.
@@ -91,23 +107,48 @@ class WeightedMetrics:
             weights: Of the patients, B x n_patients, at least 0.
         """
         sums = np.asarray(self._columns @ weights.T.astype(np.float64)).T
-        *counts, bins, classwise, losses = np.split(sums, self._ends, axis=1)
         values: dict[str, np.ndarray] = {}
-        for rule, count in zip(self.predicted, counts, strict=True):
-            values |= {f"{name}{rule}": value for name, value in _of_grades(count).items()}
         with np.errstate(invalid="ignore", divide="ignore"):
-            total = counts[0].sum(1)
-            values |= dict(zip(("rps", "brier", "log_loss"), losses.T / total, strict=True))
-            values["ece"] = np.abs(bins).sum(1) / total
-            values["ece_classwise"] = np.abs(classwise).sum(1) / total / N_GRADES
-            for grade, ranks in self._ranks.items():
-                auroc, precision = ranks.measure(weights)
-                suffix = "oa" if grade == 2 else f"ge{grade}"
-                values |= {f"auroc_{suffix}": auroc, f"ap_{suffix}": precision}
+            total = sums[:, 0]
+            for rule in self.predicted:
+                if f"counts{rule}" in self._blocks:
+                    values |= self._of_counts(sums[:, self._blocks[f"counts{rule}"]], rule)
+            steps = {grade: ranks.steps(weights) for grade, ranks in self._ranks.items()}
+            for each in self._metrics:
+                if each.of == declared.RANKING:
+                    values[each.name] = function(each)(steps[int(dict(each.settings)["grade"])])
+                elif each.of == declared.PROBABILITIES:
+                    values[each.name] = sums[:, self._blocks[each.name]][:, 0] / total
+                elif each.of == declared.CALIBRATION:
+                    gaps = np.abs(sums[:, self._blocks[each.name]])
+                    values[each.name] = gaps.sum(1) / total / (gaps.shape[1] // (N_BINS + 1))
         return {name: values[name] for name in self.names}
 
+    def _of_counts(self, counts: np.ndarray, rule: str) -> dict[str, np.ndarray]:
+        """Return the metrics of confusion matrices, B x 25, by a rule; NaN where they are undefined."""
+        confusion = torch.from_numpy(np.ascontiguousarray(counts)).reshape(-1, N_GRADES, N_GRADES)
+        values: dict[str, np.ndarray] = {}
+        for each in self._metrics:
+            if each.of != declared.CONFUSION or rule not in each.rules:
+                continue
+            found = function(each)(confusion)
+            shape = (len(confusion), N_GRADES) if each.per_grade else (len(confusion),)
+            if tuple(found.shape) != shape:
+                raise InputError(
+                    f"{each.file}: its function gives {tuple(found.shape)} for {tuple(confusion.shape)} counts, "
+                    f"and {shape} is needed (per_grade={str(each.per_grade).lower()})"
+                )
+            columns = found.numpy().T if each.per_grade else [found.numpy()]
+            values |= dict(zip(each.names(rule), columns, strict=True))
+        return values
+
+    @property
+    def biased(self) -> list[str]:
+        """The metrics that chance raises, of those that are wanted: calibration errors."""
+        return [each.name for each in self._metrics if each.of == declared.CALIBRATION]
+
     def calibration_noise(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Return how large `ece` and `ece_classwise` would be by the weights alone, for a calibrated model.
+        """Return how large the calibration errors would be by the weights alone, for a calibrated model.
 
         That is the same sum over bins of what weighting adds to each bin's gap, in place of the gap.
 
@@ -115,31 +156,21 @@ class WeightedMetrics:
             weights: Of the patients, B x n_patients.
 
         Returns:
-            Float64 B for each of the two that is measured.
+            Float64 B for each of `biased`.
         """
-        start, middle, end = self._ends[-3:]
-        columns = self._columns[start:end]
         total = weights @ np.bincount(self.knees.patient, minlength=self.knees.n_patients)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            added = np.asarray(columns @ weights.T).T / total[:, None] - columns.sum(1) / len(self.knees.grade)
-        bins, classwise = np.split(np.abs(added), [middle - start], axis=1)
-        values = {"ece": bins.sum(1), "ece_classwise": classwise.sum(1) / N_GRADES}
-        return {name: value for name, value in values.items() if name in self.names}
+        values = {}
+        for name in self.biased:
+            columns = self._columns[self._blocks[name]]
+            with np.errstate(invalid="ignore", divide="ignore"):
+                added = np.asarray(columns @ weights.T).T / total[:, None] - columns.sum(1) / len(self.knees.grade)
+            values[name] = np.abs(added).sum(1) / (added.shape[1] // (N_BINS + 1))
+        return values
 
     def confusion(self, rule: str = "") -> np.ndarray:
         """Return the counts of true (rows) and predicted grades (columns) by a rule, int64 5 x 5."""
         pairs = self.knees.grade * N_GRADES + self.predicted[rule]
         return np.bincount(pairs, minlength=N_GRADES**2).reshape(N_GRADES, N_GRADES)
-
-
-def _of_grades(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the metrics of confusion matrices, B x 25; NaN where they are undefined."""
-    confusion = torch.from_numpy(np.ascontiguousarray(counts)).reshape(-1, N_GRADES, N_GRADES)
-    values = {name: metric(confusion).numpy() for name, metric in OVERALL.items()}
-    for name, metric in PER_GRADE.items():
-        of_each = metric(confusion).numpy()
-        values |= {f"{name}_{grade}": of_each[:, grade] for grade in range(N_GRADES)}
-    return values
 
 
 def _one_hot(column: np.ndarray, n_columns: int, value: np.ndarray | None = None) -> sparse.csr_array:
@@ -148,58 +179,27 @@ def _one_hot(column: np.ndarray, n_columns: int, value: np.ndarray | None = None
     return sparse.csr_array((np.ones(n) if value is None else value, (np.arange(n), column)), shape=(n, n_columns))
 
 
+def _per_knee(metric: Declaration, value: np.ndarray, n: int) -> np.ndarray:
+    """Return the values of the knees as a column.
+
+    Raises:
+        InputError: The function gives something else.
+    """
+    if np.shape(value) != (n,):
+        raise InputError(f"{metric.file}: its function gives {np.shape(value)} for {n} knees, and ({n},) is needed")
+    return np.asarray(value, dtype=np.float64)[:, None]
+
+
 def _bin(probability: np.ndarray) -> np.ndarray:
-    """Return the calibration bin as torchmetrics counts: [0, 1/15), ..., and one for exactly 1."""
+    """Return the calibration bin: [0, 1/15), ..., and one for exactly 1 (as torchmetrics has it)."""
     edges = torch.linspace(0, 1, N_BINS + 1).numpy()
     return np.clip(np.searchsorted(edges, np.clip(probability, 0, 1), side="right") - 1, 0, N_BINS)
 
 
-def _calibration(knees: Graded) -> sparse.csr_array:
-    """Return hit minus confidence in the bin of the confidence (Guo 2017), N x 16."""
-    confidence = knees.probabilities.max(1)
-    return _one_hot(_bin(confidence), N_BINS + 1, (knees.argmax == knees.grade) - confidence.astype(np.float64))
-
-
-def _classwise_calibration(knees: Graded) -> sparse.csr_array:
-    """Return, for each grade, whether it is the true one minus its probability, in its bin (Kull 2019), N x 80."""
-    blocks = []
-    for grade in range(N_GRADES):
-        probability = knees.probabilities[:, grade]
-        blocks.append(_one_hot(_bin(probability), N_BINS + 1, (knees.grade == grade) - probability.astype(np.float64)))
+def _gaps(claimed: np.ndarray, happened: np.ndarray) -> sparse.csr_array:
+    """Return what happened minus what was claimed, in the bin of the claim: N x 16 for each column of M."""
+    blocks = [
+        _one_hot(_bin(p), N_BINS + 1, came - p.astype(np.float64))
+        for p, came in zip(claimed.T, happened.T, strict=True)
+    ]
     return sparse.hstack(blocks, format="csr")
-
-
-def _sums(knees: Graded) -> np.ndarray:
-    """Return ranked probability score, Brier score and log loss of each knee, float64 N x 3.
-
-    The ranked probability score (Epstein 1969) is summed over the four steps between grades, so that of a certain
-    grade it is the absolute error; the Brier score (1950) is summed over the grades, in [0, 2].
-    """
-    p = knees.probabilities.astype(np.float64)
-    truth = np.eye(N_GRADES)[knees.grade]
-    rps = np.square((p - truth).cumsum(1)[:, :-1]).sum(1)
-    of_truth = np.clip(p[np.arange(len(p)), knees.grade], SMALLEST, 1)
-    return np.column_stack([rps, np.square(p - truth).sum(1), -np.log(of_truth)])
-
-
-class _Ranks:
-    """Knees in falling order of the probability of a grade or a higher one; equal ones are one step."""
-
-    def __init__(self, knees: Graded, grade: int) -> None:
-        score = knees.reaches(grade)
-        order = np.argsort(-score, kind="stable")
-        self.patient = knees.patient[order]
-        self.positive = knees.grade[order] >= grade
-        self.last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))  # of each step
-
-    def measure(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return area under the ROC curve and average precision, B each; NaN where only one class has weight."""
-        of_knee = weights[:, self.patient]
-        true = np.cumsum(of_knee * self.positive, axis=1)[:, self.last]
-        false = np.cumsum(of_knee * ~self.positive, axis=1)[:, self.last]
-        new_true, new_false = np.diff(true, axis=1, prepend=0), np.diff(false, axis=1, prepend=0)
-        n_true, n_false = true[:, -1], false[:, -1]
-        auroc = (new_false * (true - new_true / 2)).sum(1) / (n_true * n_false)
-        precision = true / np.maximum(true + false, np.finfo(float).tiny)
-        average = np.where(n_false > 0, (new_true * precision).sum(1) / n_true, np.nan)
-        return auroc, average

@@ -11,6 +11,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from koa_lightning.config import folders
+from koa_lightning.config.instantiate import located
 from koa_lightning.errors import InputError
 from koa_lightning.models import outputs
 from koa_lightning.models import weights as w
@@ -89,6 +91,8 @@ def check_name(name: str) -> None:
     Raises:
         InputError: With the nearest name.
     """
+    if isinstance(name, str) and not timm.is_model(name):
+        _register(name)
     if not isinstance(name, str) or not timm.is_model(name):
         near = difflib.get_close_matches(str(name), timm.list_models(), n=3, cutoff=0.5)
         hint = f"; did you mean {' or '.join(near)}?" if near else "; `timm.list_models()` lists them"
@@ -97,6 +101,27 @@ def check_name(name: str) -> None:
     known = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
     if dot and tag not in known:
         raise InputError(f"model.name={name}: no such weights of {architecture}; leave the tag out, or: {known}")
+
+
+def _register(name: str) -> None:
+    """Import the backbone that a config of the group `model` declares under this name, which registers it with timm.
+
+    A name from a checkpoint is looked up in the installed configs and in a typed `--config-dir` alone.
+
+    Raises:
+        InputError: Its module cannot be imported, or does not register it.
+    """
+    for file, content in folders.contents("model"):
+        target = content.get("_target_")
+        if content.get("name") != name or not isinstance(target, str):
+            continue
+        located(target, file)
+        if not timm.is_model(name):
+            raise InputError(
+                f"{file}: name={name}: {target} does not register a model of this name; decorate a function of this "
+                "name with timm.models.register_model"
+            )
+        return
 
 
 def build(spec: NetSpec, weights: w.Weights | None = None) -> KneeNet:
@@ -127,7 +152,7 @@ def build(spec: NetSpec, weights: w.Weights | None = None) -> KneeNet:
             return build(NetSpec(**{**spec.to_dict(), refused: 0.0}), weights)
         raise InputError(f"model.name={spec.name}: {_refusal(error, options)}") from None
     # Else each copy of the model copies ImageNet weights too.
-    net.pretrained_cfg.pop("state_dict", None)  # type: ignore[operator, union-attr]
+    (getattr(net, "pretrained_cfg", None) or {}).pop("state_dict", None)
     if weights is not None and weights.state_dict is not None and weights.from_file:
         w.load_file_weights(net, weights.state_dict, head, spec.name, weights.origin)
     return KneeNet(net, spec)

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER
 from koa_lightning.config.compose import nearest, validate
+from koa_lightning.config.metrics import chosen
 from koa_lightning.config.typed import SIDES
 from koa_lightning.errors import InputError
 from koa_lightning.metrics import comparison, weighted
@@ -60,7 +61,7 @@ def compare_predictions(cfg: DictConfig) -> dict[str, Any]:
 
 def _metrics(cfg: DictConfig) -> list[str]:
     if cfg.metrics is None:
-        return list(comparison.METRICS)
+        return chosen("compared")
     only = [cfg.metrics] if isinstance(cfg.metrics, str) else [str(name) for name in cfg.metrics]
     known = weighted.names(("", "_expected"))
     if unknown := [name for name in only if name not in known]:

@@ -9,13 +9,13 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from koa_lightning.config.metrics import declared
 from koa_lightning.metrics.comparison import Difference
 from koa_lightning.metrics.intervals import Interval
 from koa_lightning.metrics.weighted import RULES, is_of_grade
 from koa_lightning.models.outputs import N_GRADES
 
 _RULES = {"": "arg-max", "_expected": "expected grade", "_tuned": "tuned thresholds"}
-_OF_GRADES = ("precision", "recall", "f1")
 
 
 def say(
@@ -49,9 +49,10 @@ def say(
         if not name.endswith(tuple(RULES[1:])) and not is_of_grade(name):
             shown.add_row(name, *(text(found.get(f"{name}{rule}")) for rule in rules))
     console.print(shown)
-    of_grades = Table("grade", *_OF_GRADES, title="by grade, arg-max")
+    each = [metric.name for metric in declared() if metric.per_grade]
+    of_grades = Table("grade", *each, title="by grade, arg-max")
     for grade in range(N_GRADES):
-        of_grades.add_row(str(grade), *(text(found[f"{name}_{grade}"]) for name in _OF_GRADES))
+        of_grades.add_row(str(grade), *(text(found[f"{name}_{grade}"]) for name in each))
     console.print(of_grades)
     if len(groups):
         console.print(_long(groups, ["column", "group"], "by subgroup"))

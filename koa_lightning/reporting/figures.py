@@ -24,7 +24,8 @@ from torch import Tensor
 
 from koa_lightning import DISCLAIMER
 from koa_lightning.errors import InputError
-from koa_lightning.metrics import from_confusion
+from koa_lightning.metrics.definitions.accuracy import accuracy as accuracy_of
+from koa_lightning.metrics.definitions.quadratic_kappa import quadratic_kappa
 
 GRADE_NAMES = ("0 none", "1 doubtful", "2 minimal", "3 moderate", "4 severe")
 MARK_COLOUR = "#b3261e"
@@ -109,7 +110,7 @@ def confusion_matrix_figure(confusion: Tensor | np.ndarray, title: str, marks: S
     axes.set_yticklabels([f"{name}\nn = {n}" for name, n in zip(GRADE_NAMES, knees.tolist(), strict=True)], rotation=0)
     axes.set_xlabel("predicted grade", color=INK, labelpad=8)
     axes.set_ylabel("true grade", color=INK, labelpad=8)
-    kappa, accuracy = from_confusion.quadratic_kappa(counts), from_confusion.accuracy(counts)
+    kappa, accuracy = quadratic_kappa(counts), accuracy_of(counts)
     score = f"quadratic kappa {_number(kappa)}  ·  accuracy {_number(accuracy)}  ·  {int(knees.sum())} knees"
     axes.set_title(textwrap.fill(title, 48), loc="left", pad=26, fontsize=13, fontweight="bold", color=INK)
     axes.text(0, 1.025, score, transform=axes.transAxes, fontsize=10, color=QUIET)

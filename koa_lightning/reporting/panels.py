@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from koa_lightning.config.heat_maps import is_slow
 from koa_lightning.data.dataset import KneeDataset
 from koa_lightning.explain import choice
 from koa_lightning.explain.cam import heat_maps
-from koa_lightning.explain.methods import SLOW, label
+from koa_lightning.explain.methods import label
 from koa_lightning.models import outputs
 from koa_lightning.models.net import KneeNet
 from koa_lightning.reporting import figures
@@ -55,7 +56,7 @@ def draw_panels(
         chosen["panel_by_mistake"] = choice.of_each_mistake(grade, predicted, shares.numpy())
         chosen["panel_most_certain"], chosen["panel_least_certain"] = choice.by_certainty(shares.numpy())
     rows = np.unique(np.concatenate([places for places, _ in chosen.values()]).astype(np.int64))
-    if method in SLOW:
+    if is_slow(method):
         print(f"{method} of {len(rows)} knees: about 1,300 passes through the network each", flush=True)
     batch = dataset.__getitems__(known[rows].tolist())
     device = next(net.parameters()).device

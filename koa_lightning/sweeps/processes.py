@@ -11,11 +11,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from koa_lightning.config import folders
 from koa_lightning.config.outcome import INTERRUPTED
 
 # A fresh interpreter each time: a fork would inherit the threads and locks of torch and MLflow half-made.
@@ -82,7 +83,7 @@ def run_all(
 
 def _start(function: str, key: int, piece: Piece, running: dict[int, _Running]) -> None:
     ready, send = _CONTEXT.Pipe(duplex=False)
-    process = _CONTEXT.Process(target=_work, args=(function, piece, send))
+    process = _CONTEXT.Process(target=_work, args=(function, piece, send, folders.typed()))
     # Ctrl-C in a terminal goes to every process; while it starts, this one passes it on (`_interrupt`).
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -108,9 +109,10 @@ def _interrupt(running: Mapping[int, _Running]) -> None:
             piece.process.join()
 
 
-def _work(function: str, piece: Piece, ready: connection.Connection) -> None:
-    """Do one piece, in its own process."""
+def _work(function: str, piece: Piece, ready: connection.Connection, configs: Sequence[Path]) -> None:
+    """Do one piece, in its own process, with the `--config-dir` of the one that began it."""
     try:
+        folders.use(configs)
         os.setpgid(0, 0)  # Ctrl-C reaches it once, through its parent, and not twice
         signal.signal(signal.SIGINT, signal.default_int_handler)
         threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.config import outcome, overrides
+from koa_lightning.config import folders, outcome, overrides
 from koa_lightning.config.compose import compose, plain, validate
 from koa_lightning.config.places import read_json
 from koa_lightning.config.run_folder import DONE_FILE
@@ -57,7 +57,7 @@ def reproduce(cfg: DictConfig) -> dict[str, Any]:
     changed |= repeat.changed_facts(run, _facts_now(config))
     own = [f"tracking.uri={cfg.tracking.uri}"] if cfg.tracking.uri else []
     folder = Path(cfg.out)
-    command = ["python", "-m", "koa_lightning.train", *items, *own, f"out={folder}"]
+    command = ["python", "-m", "koa_lightning.train", *folders.flags(), *items, *own, f"out={folder}"]
     print(f"run {run.info.run_name} ({run.info.run_id}) was: {shlex.join([*command[:3], *old])}", flush=True)
     if more:
         print(f"and now with: {shlex.join(more)}", flush=True)

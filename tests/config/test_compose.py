@@ -12,7 +12,7 @@ from koa_lightning.errors import InputError
 from koa_lightning.metrics import weighted
 from koa_lightning.uncertainty.reliability import SCORES
 
-GROUPS = sorted(path.name for path in config.config_dir().iterdir() if path.is_dir())
+GROUPS = sorted({name.split("/")[0] for name in config.groups()})
 ALONE = ["experiment", "sweep"]  # they choose of other groups themselves; the rest is composed side by side
 EVERY_CHOICE = [
     *([f"{group}={choice}"] for group in ALONE for choice in choices_of(group)),
@@ -181,7 +181,7 @@ def test_nearest():
 
 def test_the_best_of_every_metric_that_is_measured():
     for name in weighted.names():
-        best = "min" if weighted.base(name) in weighted.LESS_IS_BETTER else "max"
+        best = "min" if weighted.base(name) in ("mae", "rps", "brier", "log_loss", "ece", "ece_classwise") else "max"
         assert {best_is(f"test/{name}{end}") for end in ("", "_low", "_high")} == {best}, name
     assert {best_is(f"trust_test/{side}/{name}") for side in ("raw", "calibrated") for name in SCORES} == {"min"}
     lower = ("val/loss", "best/mae", "test/mae_low", "oof/log_loss_expected", "test/mae_tuned", "trust_val/aurc")

@@ -240,7 +240,7 @@ def test_what_may_not(check, override, start):
 
 def test_another_loss_of_the_same_settings(check):
     with pytest.raises(
-        InputError, match=r"^loss=koa_lightning.losses.EMD: the run began with koa_lightning.losses.Corn"
+        InputError, match=r"^loss=koa_lightning.losses.emd.EMD: the run began with koa_lightning.losses.corn.Corn"
     ):
         check("loss=emd", began=["loss=corn"])
 

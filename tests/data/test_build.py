@@ -6,8 +6,8 @@ from PIL import Image
 
 from koa_lightning.config.compose import compose
 from koa_lightning.data import build as data_build
-from koa_lightning.data import sources
 from koa_lightning.data.cache import Preprocessing
+from koa_lightning.data.sources.chen2018 import chen2018 as rows_of_chen2018
 
 SIZE = 16
 
@@ -37,7 +37,7 @@ def root(tmp_path):
 
 
 def test_every_data_config_makes_its_data_module(root, tmp_path):
-    rows = sources.chen2018(str(root))
+    rows = rows_of_chen2018(str(root))
     rows.drop(columns=["hash", "split"]).to_csv(tmp_path / "knees.csv")
     plain = tmp_path / "plain"
     for path, grade in zip(rows["path"], rows["grade"], strict=True):

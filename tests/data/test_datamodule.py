@@ -13,11 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
-from koa_lightning.data import cache, polarity, sources
+from koa_lightning.data import cache, polarity
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.audit import leakage
 from koa_lightning.data.cache import Preprocessing
 from koa_lightning.data.datamodule import KneeDataModule
+from koa_lightning.data.sources.chen2018 import chen2018 as rows_of_chen2018
+from koa_lightning.data.sources.phantom import phantom as rows_of_phantom
+from koa_lightning.data.sources.table import table as rows_of_table
 from koa_lightning.errors import InputError
 
 SIZE = 16
@@ -40,7 +43,7 @@ def chen(root, parts=("train", "val", "test", "auto_test"), patients=10):
     return root
 
 
-def module(root, source=sources.chen2018, tmp=None, **options):
+def module(root, source=rows_of_chen2018, tmp=None, **options):
     usual = {"name": "chen2018", "preprocessing": Preprocessing(SIZE), "batch_size": 4, "quiet": True}
     cache_dir = str(tmp or root.parent / "cache")
     return KneeDataModule(lambda: source(str(root)), **usual | {"cache_dir": cache_dir} | options)
@@ -48,7 +51,7 @@ def module(root, source=sources.chen2018, tmp=None, **options):
 
 def as_folder(root):
     """Pour all parts together."""
-    return mf.make(sources.chen2018(str(root)).assign(split=""), "folder")
+    return mf.make(rows_of_chen2018(str(root)).assign(split=""), "folder")
 
 
 @pytest.fixture
@@ -119,14 +122,14 @@ def test_made_parts_keep_their_test_files_closed(root, opened, options):
 
 
 def test_a_table_whose_test_files_are_missing_can_be_trained_on(root, opened):
-    rows = sources.chen2018(str(root))
+    rows = rows_of_chen2018(str(root))
     rows.to_csv(root / "knees.csv")
     for part in ("test", "auto_test"):
         (root / part).rename(root / f"gone_{part}")
-    data = module(root / "knees.csv", sources.table, root.parent / "c", name="table").prepare(PARTS)
+    data = module(root / "knees.csv", rows_of_table, root.parent / "c", name="table").prepare(PARTS)
     assert data.counts == {"train": [4] * 5, "val": [4] * 5}
     with pytest.raises(InputError, match="the file is missing"):
-        module(root / "knees.csv", sources.table, root.parent / "c", name="table").prepare(("test",))
+        module(root / "knees.csv", rows_of_table, root.parent / "c", name="table").prepare(("test",))
 
 
 def test_the_test_parts_are_opened_when_they_are_asked_for(root):
@@ -203,7 +206,7 @@ def leaks(root, pair, tmp_path, monkeypatch):
             Image.open(first).save(second, compress_level=0)
             assert first.read_bytes() != second.read_bytes()
         else:
-            rows = sources.chen2018(str(root))
+            rows = rows_of_chen2018(str(root))
             rows["hash"] = [mf.hash_file(path) for path in rows["path"]]
             at = [rows.index[rows["path"] == str(path)][0] for path in sorted(pair, key=str)]
             near = pd.DataFrame([(*at, 0.93)], columns=["row_a", "row_b", "similarity"])
@@ -279,7 +282,7 @@ def damage(root):
 
 def test_unreadable_images_stop_and_are_named(root):
     empty, cut, folder = damage(root)
-    rows = mf.make(sources.chen2018(str(root)), "x")
+    rows = mf.make(rows_of_chen2018(str(root)), "x")
     missing = pd.DataFrame({"path": [str(folder)], "grade": [2], "patient": ["9000009"], "split": ["train"]})
     rows = mf.make(pd.concat([rows, missing], ignore_index=True), "x")
     data = module(root, lambda _: rows)
@@ -334,7 +337,7 @@ def test_marks_are_given_once(root, capsys):
 
 def test_phantoms_are_marked(tmp_path):
     data = KneeDataModule(
-        lambda: sources.phantom(40, 0), name="phantom", preprocessing=Preprocessing(32), batch_size=4,
+        lambda: rows_of_phantom(40, 0), name="phantom", preprocessing=Preprocessing(32), batch_size=4,
         split="stratified", cache_dir=str(tmp_path), quiet=True,
     ).prepare(PARTS)  # fmt: skip
     assert data.marks == ["phantom data"]
@@ -404,7 +407,7 @@ def test_only_arrays_of_the_train_part_stay(root):
     held = []
 
     def source(path):
-        held.append(sources.chen2018(path))
+        held.append(rows_of_chen2018(path))
         return held[-1]
 
     data = module(root, source).prepare(PARTS)
@@ -432,7 +435,7 @@ def test_the_cache_is_built_once_for_both_parts(root, monkeypatch):
 
 
 def test_the_data_module_balances_where_it_should(root):
-    rows = sources.chen2018(str(root))
+    rows = rows_of_chen2018(str(root))
     rows = rows[(rows["grade"] == 0) | ~rows.duplicated(["grade", "split"])].reset_index(drop=True)  # 4 of 0, 1 of each
     drawn = Counter()
     data = module(root, lambda _: rows, sampler="balanced", batch_size=1).prepare(("train",))

@@ -8,9 +8,9 @@ from PIL import Image
 
 from koa_lightning.config.compose import compose
 from koa_lightning.data.audit.gather import gather
+from koa_lightning.data.build import data_module
 from koa_lightning.data.patients import implausible
 from koa_lightning.evaluation.evaluate import evaluate
-from koa_lightning.training.build import data_module
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from koa_lightning.config.compose import config_dir
-from koa_lightning.data import sources
+from koa_lightning.data import patterns, sources
 from koa_lightning.data.patterns import MEAN_SECONDS, START_SECONDS, NamePattern
+from koa_lightning.data.sources.folder import folder as rows_of_folder
 from koa_lightning.errors import InputError
 
 NAME = "a" * 120 + "!.png"
@@ -41,9 +42,9 @@ def test_a_pattern_that_takes_too_long_is_named(tmp_path, pattern):
     (tmp_path / "0" / NAME).touch()
     told = re.escape(f"data.pattern={pattern}: takes too long to read the name")
     with pytest.raises(InputError, match=told):
-        sources.folder(str(tmp_path), pattern)  # typed, or of a checkpoint's own data
+        rows_of_folder(str(tmp_path), pattern)  # typed, or of a checkpoint's own data
     with pytest.raises(InputError, match=told):
-        sources.named(f"any/{NAME}", sources.pattern_of({"pattern": pattern}))  # of a checkpoint
+        patterns.named(f"any/{NAME}", patterns.pattern_of({"pattern": pattern}))  # of a checkpoint
 
 
 def test_many_names_that_take_just_less_than_the_limit_have_a_limit_too(monkeypatch):
@@ -106,7 +107,7 @@ def test_a_glob_of_many_stars_is_read_at_once(tmp_path, pattern):
 
 def test_only_one_module_compiles_what_a_user_or_a_file_gives():
     """A new pattern must go through NamePattern; those that are compiled from a literal are ours."""
-    package = Path(sources.__file__).parents[1]
+    package = Path(sources.__file__).parents[2]
     given = re.compile(r"\bre\.(?:compile|search|match|fullmatch|sub|split|findall|finditer)\((?![rfb]*[\"'])\s*(\w+)")
     found = {
         (file.name, name) for file in sorted(package.rglob("*.py")) for name in given.findall(file.read_text("utf-8"))

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from koa_lightning.data import sources, split_table
+from koa_lightning.data import split_table
+from koa_lightning.data.sources.phantom import phantom as rows_of_phantom
 from koa_lightning.data.split_settings import Ways, base_folder, make
 from koa_lightning.errors import InputError
 
@@ -13,7 +14,7 @@ PARTS = {"train", "val", "test"}
 
 @pytest.fixture
 def knees():
-    return sources.phantom(30, 1)
+    return rows_of_phantom(30, 1)
 
 
 @pytest.fixture

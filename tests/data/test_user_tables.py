@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 
 from koa_lightning.data import manifest as mf
-from koa_lightning.data import sources, split_table
+from koa_lightning.data import split_table
 from koa_lightning.data.audit import labels
 from koa_lightning.data.audit.labels import read_oof
 from koa_lightning.data.prepare.grades import read_grades
 from koa_lightning.data.prepare.names import Key
+from koa_lightning.data.sources.table import table as rows_of_table
 from koa_lightning.data.user_tables import on_disk, read_table
 from koa_lightning.errors import InputError
 from koa_lightning.metrics import comparison
@@ -57,7 +58,7 @@ def test_every_form_is_read_as_the_plain_one(file, form, encoding):
 @pytest.mark.parametrize("form", FORMS)
 def test_every_command_reads_every_form(file, form):
     where = file(FORMS[form])
-    assert sources.table(str(where))["grade"].tolist() == [0, 1]
+    assert rows_of_table(str(where))["grade"].tolist() == [0, 1]
     assert read_predictions(where)["p1"].tolist() == [0.1, 0.6]
     assert read_oof(where)["path"].tolist() == ["k0.png", "k1.png"]
 
@@ -105,7 +106,7 @@ def test_paths_of_windows_and_of_macos_lead_to_their_files(tmp_path):
     (tmp_path / r"odd\name.png").write_bytes(b"")
     written = unicodedata.normalize("NFC", "Müller\\über\\k0.png")
     (tmp_path / "t.csv").write_text(f"path,grade,patient\n{written},1,Müller\nodd\\name.png,2,x\n", "utf-8")
-    rows = sources.table(str(tmp_path / "t.csv"))
+    rows = rows_of_table(str(tmp_path / "t.csv"))
     assert sorted(rows["path"]) == sorted([str(folder / "k0.png"), str(tmp_path / r"odd\name.png")])
     assert on_disk(tmp_path, r"gone\k0.png") == str(tmp_path / "gone/k0.png")
 
@@ -115,14 +116,14 @@ def test_a_patient_spelled_in_two_ways_is_one(tmp_path):
         (tmp_path / f"{name}.png").write_bytes(b"")
     two = [unicodedata.normalize(form, "Müller") for form in ("NFC", "NFD")]
     (tmp_path / "t.csv").write_text(f"path,grade,patient\na.png,1,{two[0]}\nb.png,2,{two[1]}\n", "utf-8")
-    assert sources.table(str(tmp_path / "t.csv"))["patient"].tolist() == [two[0]] * 2
+    assert rows_of_table(str(tmp_path / "t.csv"))["patient"].tolist() == [two[0]] * 2
 
 
 def test_parts_of_a_table_go_by_their_usual_names(tmp_path):
     for name in "abc":
         (tmp_path / f"{name}.png").write_bytes(b"")
     (tmp_path / "t.csv").write_text("path,grade,split\na.png,1,Training\nb.png,2,valid\nc.png,3,Testing\n")
-    assert sources.table(str(tmp_path / "t.csv"))["split"].tolist() == ["train", "val", "test"]
+    assert rows_of_table(str(tmp_path / "t.csv"))["split"].tolist() == ["train", "val", "test"]
 
 
 def test_leading_zeros_stay_in_every_form(file):

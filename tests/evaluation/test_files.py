@@ -1,12 +1,11 @@
 import pytest
 
 from koa_lightning.evaluation import files
-from koa_lightning.explain.methods import NAMES
 from koa_lightning.reporting.report.explanations import _PANELS
 
 
 def test_every_panel_is_among_the_names():
-    assert {*_PANELS, *(f"{method}.png" for method in NAMES)} <= set(files.NAMES)
+    assert {*_PANELS} <= set(files.NAMES)
 
 
 @pytest.mark.parametrize("named", [None, "thresholds.json", "."])

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from koa_lightning.config.heat_maps import names
 from koa_lightning.errors import InputError
 from koa_lightning.explain.cam import check, gradcam, heat_maps
-from koa_lightning.explain.methods import NAMES
 from koa_lightning.models.net import NetSpec, build
 from koa_lightning.models.outputs import expected_grade, n_outputs, probabilities
 
@@ -122,7 +122,7 @@ def test_batches_are_one_go():
     assert gradcam(model, images[:0]).shape == (0, 48, 32)
 
 
-@pytest.mark.parametrize("method", NAMES)
+@pytest.mark.parametrize("method", names())
 @pytest.mark.parametrize("link", LINKS)
 def test_every_method_leaves_the_model_as_found_and_scales_its_maps(method, link, capsys):
     model, images = make(link)
@@ -138,7 +138,7 @@ def test_every_method_leaves_the_model_as_found_and_scales_its_maps(method, link
     assert capsys.readouterr() == ("", "")  # none of the library's bars
 
 
-@pytest.mark.parametrize("method", NAMES)
+@pytest.mark.parametrize("method", names())
 @pytest.mark.parametrize("target", ["grade", "expected"])
 def test_every_method_is_batched(method, target):
     model, images = make()
@@ -329,7 +329,7 @@ def test_models_without_such_a_map_are_refused(kind):
 def test_what_has_no_map_is_refused_before_long_work():
     model, _ = make()
     before = state_of(model)
-    for method in NAMES:
+    for method in names():
         check(model, 48, "explain=none", method=method)
     check(make("corn")[0], 48, "explain=none", link="corn")
     assert state_of(model) == before
@@ -351,7 +351,7 @@ def test_bad_input_is_refused():
         gradcam(model, images * float("nan"))
     with pytest.raises(InputError, match="link"):
         gradcam(model, images, link="corn")
-    with pytest.raises(InputError, match=r"explain\.method=grad-cam: must be one of cam, gradcam, "):
+    with pytest.raises(InputError, match=r"explain\.method=grad-cam: must be one of ablationcam, cam, "):
         heat_maps(model, images, method="grad-cam")
     with pytest.raises(InputError, match=r"explain\.target=class: must be one of grade, expected"):
         heat_maps(model, images, target="class")

@@ -3,7 +3,7 @@ import torch
 from scipy.special import softmax
 
 from koa_lightning.errors import InputError
-from koa_lightning.losses import ChenOrdinal
+from koa_lightning.losses.chen_ordinal import ChenOrdinal
 
 
 def test_equals_the_formula_written_as_loops():

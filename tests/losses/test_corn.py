@@ -2,7 +2,7 @@ import pytest
 import torch
 from coral_pytorch.losses import corn_loss
 
-from koa_lightning.losses import Corn
+from koa_lightning.losses.corn import Corn
 from koa_lightning.models.outputs import probabilities
 
 LOGITS = torch.randn(40, 4, generator=torch.Generator().manual_seed(0)) * 3

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from koa_lightning.errors import InputError
-from koa_lightning.losses import CrossEntropy
+from koa_lightning.losses.cross_entropy import CrossEntropy
 
 LOGITS = torch.randn(30, 5, generator=torch.Generator().manual_seed(0)) * 3
 GRADE = torch.arange(30) % 5

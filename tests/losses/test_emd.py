@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from koa_lightning.losses import EMD
+from koa_lightning.losses.emd import EMD
 
 LOGITS = torch.randn(30, 5, generator=torch.Generator().manual_seed(0)) * 3
 GRADE = torch.arange(30) % 5

@@ -4,7 +4,8 @@ import torch
 from scipy.special import softmax
 
 from koa_lightning.errors import InputError
-from koa_lightning.losses import CrossEntropy, Focal
+from koa_lightning.losses.cross_entropy import CrossEntropy
+from koa_lightning.losses.focal import Focal
 
 LOGITS = torch.randn(30, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
 GRADE = torch.arange(30) % 5

@@ -4,7 +4,8 @@ import torch
 from scipy.special import log_softmax, softmax
 
 from koa_lightning.errors import InputError
-from koa_lightning.losses import CrossEntropy, SoftOrdinal
+from koa_lightning.losses.cross_entropy import CrossEntropy
+from koa_lightning.losses.soft_ordinal import SoftOrdinal
 
 LOGITS = torch.randn(30, 5, generator=torch.Generator().manual_seed(0)) * 3
 GRADE = torch.arange(30) % 5

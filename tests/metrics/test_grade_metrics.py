@@ -8,12 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from koa_lightning.config.metrics import chosen
 from koa_lightning.errors import InputError
 from koa_lightning.metrics.grade_metrics import GradeMetrics, measure
 from koa_lightning.metrics.intervals import with_intervals
-
-ARGMAX = {"accuracy", "balanced_accuracy", "f1_macro", "quadratic_kappa", "mae", *(f"f1_{grade}" for grade in range(5))}
-NAMES = ARGMAX | {f"{name}_expected" for name in ARGMAX} | {"auroc_oa", "ece"}
 
 
 def knees(seed, n=60, sharpness=1.0):
@@ -39,7 +37,7 @@ def ece_by_hand(probabilities, grade):
 def test_equal_to_scikit_learn(seed, n):
     probabilities, grade = knees(seed, n)
     values = measure(probabilities, grade)
-    assert set(values) == NAMES
+    assert list(values) == chosen("every_epoch")
     expected_grade = np.floor((probabilities * np.arange(5)).sum(1) + 0.5).astype(int)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -171,3 +169,18 @@ def test_what_are_no_grades_is_refused(bad):
 def test_no_knee_is_refused(checked):
     with pytest.raises(InputError, match="no knee"):
         GradeMetrics(checked=checked).compute()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.sets(st.integers(0, 4), min_size=1), st.integers(1, 80))
+def test_each_epoch_has_what_the_intervals_have_even_where_grades_are_absent(seed, present, n):
+    probabilities, grade = knees(seed, n)
+    grade = np.array(sorted(present))[grade % len(present)]
+    table = pd.DataFrame(probabilities, columns=[f"p{each}" for each in range(5)]).assign(grade=grade)
+    found = with_intervals(table, n_resamples=2)
+    metrics = GradeMetrics(checked=False)
+    for batch in np.array_split(np.arange(n), 3):
+        metrics.update(torch.tensor(probabilities[batch]), torch.tensor(grade[batch]))
+    for name, value in metrics.compute().items():
+        reported = np.nan if found[name].value is None else found[name].value
+        assert value.item() == pytest.approx(reported, rel=1e-6, abs=1e-7, nan_ok=True), name

@@ -2,9 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from koa_lightning.config.metrics import chosen
 from koa_lightning.errors import InputError
 from koa_lightning.metrics.intervals import with_intervals
-from koa_lightning.metrics.subgroups import COLUMNS, METRICS, UNKNOWN, by_subgroup, check, group_of
+from koa_lightning.metrics.subgroups import COLUMNS, UNKNOWN, by_subgroup, check, group_of
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def test_each_group_is_measured_by_itself(table):
             alone[row["metric"]].value, alone[row["metric"]].low, alone[row["metric"]].high,
         )  # fmt: skip
         assert (row["n_knees"], row["n_patients"]) == (120, 120)
-    assert set(found["metric"]) == set(METRICS)
+    assert set(found["metric"]) == set(chosen("by_subgroup"))
 
 
 def test_a_group_too_small_says_so_and_nothing_else(table):

@@ -9,7 +9,7 @@ from koa_lightning.errors import InputError
 from koa_lightning.metrics import thresholds
 from koa_lightning.metrics.graded import of_table
 from koa_lightning.metrics.intervals import with_intervals
-from koa_lightning.metrics.weighted import OVERALL
+from koa_lightning.metrics.weighted import of_grades
 
 
 def value(table, cuts, objective="quadratic_kappa"):
@@ -21,7 +21,7 @@ def quadratic_kappa(truth, grade):
     return 1 - np.square(truth - grade).mean() / by_chance
 
 
-@pytest.mark.parametrize("objective", sorted(OVERALL))
+@pytest.mark.parametrize("objective", sorted(of_grades()))
 @pytest.mark.parametrize("seed", [0, 1])
 def test_never_worse_than_rounding_where_they_were_tuned(graded_table, objective, seed):
     table = graded_table(80, seed=seed, sharpness=0.4)

@@ -231,12 +231,12 @@ def test_parts_that_cannot_be_made_do_not_stop_it(clean, quick, tmp_path, capsys
 
 
 def test_a_file_that_went_away_is_a_finding(clean, quick, tmp_path, monkeypatch):
-    from koa_lightning.data import sources
+    from koa_lightning.data.sources.chen2018 import chen2018 as rows_of_chen2018
 
-    rows = sources.chen2018(str(clean))
+    rows = rows_of_chen2018(str(clean))
     gone = str(clean / "val" / "0" / "gone.png")
     rows.loc[3, "path"] = gone
-    monkeypatch.setattr(sources, "chen2018", lambda root: rows)
+    monkeypatch.setattr("koa_lightning.data.sources.chen2018.chen2018", lambda root: rows)
     done = audited(clean, tmp_path / "out", "near=false")
     assert found_files(done.facts, "unreadable") == [[gone]]
 

@@ -1,3 +1,4 @@
+
 import json
 from pathlib import Path
 
@@ -5,9 +6,10 @@ import pandas as pd
 import pytest
 
 from koa_lightning.config.compose import compose
+from koa_lightning.config.metrics import chosen
+from koa_lightning.config.typed import with_tables
 from koa_lightning.errors import InputError
-from koa_lightning.metrics import comparison
-from koa_lightning.reporting.compare_predictions import compare_predictions, with_names
+from koa_lightning.reporting.compare_predictions import compare_predictions
 
 FAST = "n_resamples=100"
 
@@ -28,7 +30,7 @@ def test_two_tables_typed_one_after_the_other(tables, launch):
     assert "A: eval of A" in text and "B: lr=3.csv" in text and "120 knees of 60 patients" in text
     assert ended.out[-2] == "research use only, not a medical device" and ended.out[-1].endswith("made")
     made = json.loads(Path("made/comparison.json").read_text())
-    assert list(made["differences"]) == list(comparison.METRICS)
+    assert list(made["differences"]) == chosen("compared")
     table = pd.read_csv("made/comparison.csv").set_index("metric")
     assert table.loc["mae", "p_holm"] == pytest.approx(made["differences"]["mae"]["p_holm"])
     assert (made["n_knees"], made["n_patients"]) == (120, 60)
@@ -55,10 +57,10 @@ def test_the_same_as_by_their_names_and_seed(tables):
 
 
 def test_names_are_put_before_what_was_typed_bare(tables):
-    assert with_names(["seed=1", "eval of A", "lr=3.csv"]) == ["first='eval of A'", "second='lr=3.csv'", "seed=1"]
-    assert with_names(["first=a", "second=b"]) == ["first=a", "second=b"]
+    assert with_tables(["seed=1", "eval of A", "lr=3.csv"]) == ["first='eval of A'", "second='lr=3.csv'", "seed=1"]
+    assert with_tables(["first=a", "second=b"]) == ["first=a", "second=b"]
     with pytest.raises(InputError, match="c: two tables are compared at a time"):
-        with_names(["a", "b", "c"])
+        with_tables(["a", "b", "c"])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from koa_lightning.config.places import user_path
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.cache import Preprocessing, open_cache
 from koa_lightning.data.patients import implausible
+from koa_lightning.data.reading import Read, reader_of, row_reader
 from koa_lightning.data.split_settings import Ways, base_folder, make
 from koa_lightning.errors import InputError
 
@@ -61,7 +62,8 @@ def gather(source: Callable[[], pd.DataFrame], cfg: Any, quiet: bool = False) ->
     manifest = source()
     if why := implausible(manifest, "the source"):
         print(f"WARNING: data={cfg.name}: {why}: parts by these patients mean nothing", file=sys.stderr, flush=True)
-    rows = _with_hashes(_with_parts(manifest, cfg))
+    read = reader_of(source)
+    rows = _with_hashes(_with_parts(manifest, cfg), read)
     cache = open_cache(
         rows["path"].tolist(),
         rows["hash"].tolist(),
@@ -69,6 +71,7 @@ def gather(source: Callable[[], pd.DataFrame], cfg: Any, quiet: bool = False) ->
         Preprocessing(SIZE),
         user_path(cfg.cache_dir) if cfg.cache_dir else None,
         quiet,
+        row_reader(rows, read),
     )
     return Knees(rows, cache.images, cache.pixels, cache.shapes, cache.unreadable, cache.path)
 
@@ -85,7 +88,9 @@ def _with_parts(manifest: pd.DataFrame, cfg: Any) -> pd.DataFrame:
         return manifest
 
 
-def _with_hashes(rows: pd.DataFrame) -> pd.DataFrame:
+def _with_hashes(rows: pd.DataFrame, read: Read | None) -> pd.DataFrame:
+    if read is not None:
+        return mf.add_hashes(rows, rows["split"].unique(), read)
     absent = np.array([not (path.startswith(mf.PHANTOM) or Path(path).exists()) for path in rows["path"]])
     kept = rows.assign(hash=rows["hash"].mask(absent, "missing"))  # `add_hashes` stops at a missing file
     hashed = mf.add_hashes(kept, rows["split"].unique())

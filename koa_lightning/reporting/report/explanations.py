@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from koa_lightning.explain.methods import LABELS
+from koa_lightning.config.heat_maps import titles
 from koa_lightning.reporting.report import figures, thumbnails
 from koa_lightning.reporting.report.blocks import (
     Absent,
@@ -34,9 +34,6 @@ _TESTS = {
     "shortcut": ("Shortcut", "the grade is lost when the joint is hidden, and kept when all else is"),
 }
 _PANELS = {
-    **{
-        f"{method}.png": f"{label}: one knee of each grade, and the worst mistakes." for method, label in LABELS.items()
-    },
     "panel_by_grade.png": "Heat maps of knees of each grade.",
     "panel_by_mistake.png": "Heat maps of knees of each kind of mistake.",
     "panel_most_certain.png": "Heat maps of the most certain knees.",
@@ -66,7 +63,9 @@ def _panels(found: Dossier) -> list[tuple[str, str]]:
     """Return address and words of each panel that the evaluation drew."""
     if found.folder is None:
         return []
-    files = {words: found.folder / name for name, words in _PANELS.items()}
+    of_grades = "one knee of each grade, and the worst mistakes."
+    panels = {f"{name}.png": f"{title}: {of_grades}" for name, title in titles().items()} | _PANELS
+    files = {words: found.folder / name for name, words in panels.items()}
     return [(thumbnails.of_file(file), words) for words, file in files.items() if file.is_file()]
 
 

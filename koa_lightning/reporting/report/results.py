@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from koa_lightning.config.metrics import CONFUSION, declared
 from koa_lightning.metrics import curves, predictions
 from koa_lightning.reporting import figures as common
 from koa_lightning.reporting.report import caveats, figures
@@ -24,22 +25,6 @@ from koa_lightning.reporting.report.blocks import (
 from koa_lightning.reporting.report_data import Dossier
 
 _RULES = {"": "arg-max", "_expected": "expected grade, rounded", "_tuned": "tuned thresholds"}
-_OF_GRADES = {
-    "quadratic_kappa": "quadratic kappa", "linear_kappa": "linear kappa", "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy", "f1_macro": "F1, macro", "precision_macro": "precision, macro",
-    "recall_macro": "recall, macro", "mae": "mean absolute error (grades)",
-}  # fmt: skip
-_OF_PROBABILITIES = {
-    "auroc_oa": ("AUROC, grade ≥ 2", "a knee with, above one without osteoarthritis"),
-    "auroc_ge3": ("AUROC, grade ≥ 3", "the same for moderate or severe"),
-    "ap_oa": ("average precision, grade ≥ 2", "area under precision-recall"),
-    "ap_ge3": ("average precision, grade ≥ 3", "the same for moderate or severe"),
-    "rps": ("ranked probability score", "distance in grades of the whole distribution; 0 is best"),
-    "brier": ("Brier score", "squared error of five probabilities; 0 is best"),
-    "log_loss": ("log loss", "0 is best; guessing evenly gives 1.609"),
-    "ece": ("expected calibration error", "stated less reached share of right grades"),
-    "ece_classwise": ("class-wise calibration error", "the same, mean over the grades"),
-}
 _GROUP_METRICS = {
     "accuracy": "accuracy",
     "quadratic_kappa": "quadratic kappa",
@@ -52,11 +37,12 @@ def results(found: Dossier) -> Section:
     """Return the tables of all metrics with their intervals."""
     rules = {rule: words for rule, words in _RULES.items() if f"accuracy{rule}" in found.metrics}
     rows = [
-        [words, *(with_interval(found.metrics.get(f"{name}{rule}")) for rule in rules)]
-        for name, words in _OF_GRADES.items()
+        [metric.title, *(with_interval(found.metrics.get(f"{metric.name}{rule}")) for rule in rules)]
+        for metric in declared()
+        if metric.of == CONFUSION and not metric.per_grade
     ]
-    shown = [name for name in _OF_PROBABILITIES if name in found.metrics]
-    of_p = [[_OF_PROBABILITIES[n][0], with_interval(found.metrics[n]), _OF_PROBABILITIES[n][1]] for n in shown]
+    shown = [metric for metric in declared() if metric.of != CONFUSION and metric.name in found.metrics]
+    of_p = [[metric.title, with_interval(found.metrics[metric.name]), metric.meaning] for metric in shown]
     blocks: list[Block] = [
         Text(f"Measured on {caveats.part_in_words(found)}: {caveats.size(found)}. In brackets: 95 % intervals by "
              "bootstrap over patients, both knees together."),
@@ -70,12 +56,12 @@ def results(found: Dossier) -> Section:
 
 
 def _per_grade(found: Dossier) -> Table:
-    rows = []
+    rows, each = [], [metric for metric in declared() if metric.per_grade]
     for grade, n in enumerate(found.about["data"]["grades"]):
-        entries = [found.metrics.get(f"{name}_{grade}") for name in ("recall", "precision", "f1")]
+        entries = [found.metrics.get(f"{metric.name}_{grade}") for metric in each]
         areas = [number(_finite(area[grade][2])) if grade in area else NOTHING for area in (_rocs(found), _prs(found))]
         rows.append([common.GRADE_NAMES[grade], f"{n:,}", *(with_interval(entry) for entry in entries), *areas])
-    heads = ["grade", "knees", "recall", "precision", "F1", "AUROC", "average precision"]
+    heads = ["grade", "knees", *(metric.title for metric in each), "AUROC", "average precision"]
     return Table("By grade, most probable grade, each against the rest", heads, rows)
 
 

@@ -1,3 +1,5 @@
+
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,8 +7,9 @@ from PIL import Image
 
 from koa_lightning.config.compose import compose
 from koa_lightning.data import manifest as mf
-from koa_lightning.data import sources, split_table
+from koa_lightning.data import split_table
 from koa_lightning.data.audit.gather import SIZE, gather
+from koa_lightning.data.sources.phantom import phantom as rows_of_phantom
 from koa_lightning.data.split_settings import Ways, make
 
 NO_FOLDS = {"n_folds": None, "fold": 0, "seed": 3}  # and a split that the default would not make
@@ -14,7 +17,7 @@ NO_FOLDS = {"n_folds": None, "fold": 0, "seed": 3}  # and a split that the defau
 
 @pytest.fixture
 def knees():
-    return sources.phantom(30, 1)
+    return rows_of_phantom(30, 1)
 
 
 def test_the_audit_looks_at_the_parts_that_training_would_use(knees, tmp_path):

@@ -6,12 +6,13 @@ import pytest
 from PIL import Image
 
 from koa_lightning.config.compose import compose
-from koa_lightning.data import polarity, sources
+from koa_lightning.data import polarity
 from koa_lightning.data.audit import near
 from koa_lightning.data.audit.gather import gather
 from koa_lightning.data.audit.run import run
 from koa_lightning.data.fitting import fit
 from koa_lightning.data.preprocessing import Preprocessing
+from koa_lightning.data.sources.phantom import phantom as rows_of_phantom
 
 PAIR = {"similarity": 0.9, "scale": 1.0, "dx": 0.0, "dy": 0.0}
 
@@ -19,7 +20,7 @@ PAIR = {"similarity": 0.9, "scale": 1.0, "dx": 0.0, "dy": 0.0}
 @pytest.fixture
 def knees(alone, tmp_path):
     cfg = compose("audit", ["data=phantom", "data.source.n_patients=12", f"data.cache_dir={tmp_path}"]).data
-    rows = sources.phantom(12, 2018)
+    rows = rows_of_phantom(12, 2018)
     return gather(lambda: rows.assign(patient=rows["patient"].where(rows.index > 1, "")), cfg, quiet=True)
 
 

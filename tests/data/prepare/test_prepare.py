@@ -16,10 +16,10 @@ from pydicom.uid import RLELossless
 
 from koa_lightning.config import outcome
 from koa_lightning.config.compose import compose
-from koa_lightning.data import sources
 from koa_lightning.data.find_images import find_images
 from koa_lightning.data.phantom.manifest import draw_phantoms
 from koa_lightning.data.prepare import names, prepare
+from koa_lightning.data.sources.table import table as rows_of_table
 from koa_lightning.errors import InputError
 
 FILES = {"knees.csv", "record.jsonl", "failed.json", ".lock"}
@@ -279,7 +279,7 @@ def test_grades_by_original_ids(films, run, tmp_path, capsys):
     grades.write_text("patient,side,grade,reader\nP0,L,1,a\nP0,RIGHT,2,a\nP1,l,3,a\nP2,L,4,a\nP2,R,0,a\nP2,R,0,b\n")
     result, out = run(films, f"grades='{grades}'")
     assert result["n_knees"] == 6
-    rows = sources.table(str(out / "knees.csv"))
+    rows = rows_of_table(str(out / "knees.csv"))
     assert sorted(rows["grade"]) == [0, 1, 2, 3, 4, 4]
     assert len(pd.read_csv(out / "ungraded.csv")) == 1
     assert "1 pictures have no grade" in capsys.readouterr().err

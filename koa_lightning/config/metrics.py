@@ -1,0 +1,175 @@
+"""What the configs declare of each metric: `_metric/NAME.yaml` in any folder of configs. No heavy imports here.
+
+The function is imported by the engine, `koa_lightning.metrics.weighted`; names, direction and titles are known before.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from koa_lightning.config import folders
+from koa_lightning.errors import InputError
+
+GROUP = "_metric"
+RULES = {"argmax": "", "expected": "_expected", "tuned": "_tuned"}  # how a grade is made of probabilities -> suffix
+N_GRADES = 5
+CONFUSION, PROBABILITIES, CALIBRATION, RANKING = "confusion", "probabilities", "calibration", "ranking"
+# What a function may be of -> where its metrics stand among the others, unless `order` says it.
+_KINDS = {CONFUSION: 90, RANKING: 290, PROBABILITIES: 390, CALIBRATION: 390}
+_KEYS = (
+    "_target_", "of", "best", "title", "meaning", "per_grade", "mean_over_grades", "rules", "every_epoch", "compared",
+    "by_subgroup", "undefined", "order", "settings",
+)  # fmt: skip
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_ENDS = re.compile(r"(_expected|_tuned)?(_low|_high)?$")
+_NOT_OF_GRADES = {"loss": "min", "aurc": "min"}  # logged beside the metrics that the engine computes
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A metric as its file declares it.
+
+    Attributes:
+        name: Of the file, and of the metric.
+        file: Where it is declared.
+        target: Address of the function.
+        of: What the function takes: `confusion`, `probabilities`, `calibration` or `ranking`.
+        best: `min` or `max`.
+        title: In the report.
+        meaning: In the report, of a metric of probabilities.
+        per_grade: Whether there is one for each grade, `NAME_0` to `NAME_4`.
+        mean_over_grades: Whether a grade that no knee has is left out of a mean.
+        rules: Suffixes of the decision rules that it exists for; the empty one alone for a metric of probabilities.
+        every_epoch: Suffixes by which training and `metrics.json` have it.
+        compared: Suffixes by which two models are compared unless metrics are named.
+        by_subgroup: Suffixes by which subgroups have it.
+        undefined: Why it has no value where it has none.
+        order: Among the metrics; of equal ones the names decide.
+        settings: Further arguments of the function.
+    """
+
+    name: str
+    file: Path
+    target: str
+    of: str
+    best: str
+    title: str
+    meaning: str
+    per_grade: bool
+    mean_over_grades: bool
+    rules: tuple[str, ...]
+    every_epoch: tuple[str, ...]
+    compared: tuple[str, ...]
+    by_subgroup: tuple[str, ...]
+    undefined: str
+    order: int
+    settings: tuple[tuple[str, Any], ...]
+
+    def names(self, rule: str = "") -> list[str]:
+        """Return the names of its values by a rule's suffix: one, or one for each grade."""
+        each = [f"{self.name}_{grade}" for grade in range(N_GRADES)] if self.per_grade else [self.name]
+        return [f"{name}{rule}" for name in each]
+
+
+def declared() -> tuple[Declaration, ...]:
+    """Return all metrics in their order, those of a typed `--config-dir` too.
+
+    Raises:
+        InputError: Naming the file that declares none.
+    """
+    return _declared(folders.all_folders())
+
+
+@functools.cache
+def _declared(_: tuple[Path, ...]) -> tuple[Declaration, ...]:
+    found = [_read(file, content) for file, content in folders.contents(GROUP)]
+    return tuple(sorted(found, key=lambda each: (each.order, each.name)))
+
+
+def names(rules: Iterable[str] = tuple(RULES.values())) -> list[str]:
+    """Return the names of all metrics: the plain ones, then those of grades with each further suffix of `rules`."""
+    rules = ["", *(rule for rule in rules if rule)]
+    return [name for rule in rules for each in declared() if rule in each.rules for name in each.names(rule)]
+
+
+def chosen(which: str) -> list[str]:
+    """Return the names of the metrics that `every_epoch`, `compared` or `by_subgroup` holds, in their order."""
+    suffixes = RULES.values()
+    return [n for rule in suffixes for each in declared() if rule in getattr(each, which) for n in each.names(rule)]
+
+
+def of(name: str) -> Declaration | None:
+    """Return what declares a name, with or without a rule's suffix, e.g. `f1_0_tuned`; None where nothing does."""
+    plain = base(name)
+    return next((each for each in declared() if plain in each.names()), None)
+
+
+def base(name: str) -> str:
+    """Return the name of a metric without the suffix of its rule."""
+    return name.removesuffix("_expected").removesuffix("_tuned")
+
+
+def best_is(metric: str) -> str:
+    """Return `min` or `max`: which value of a metric (`val/mae`) is the best one; empty where that is not known."""
+    name = _ENDS.sub("", metric.split("/")[-1])
+    found = of(name)
+    return found.best if found else _NOT_OF_GRADES.get(name, "")
+
+
+def _read(file: Path, content: dict[str, Any]) -> Declaration:
+    """Return what a file declares.
+
+    Raises:
+        InputError: Naming the file, the key and what it may be.
+    """
+    if wrong := next((key for key in content if key not in _KEYS), None):
+        raise InputError(f"{file}: {wrong}: no such key of a metric; there are {', '.join(_KEYS)}")
+    name, kind = file.stem, content.get("of")
+    if not _NAME.fullmatch(name) or _ENDS.sub("", name) != name:
+        raise InputError(f"{file}: name the file in small letters, digits and _, with none of the ends _expected, "
+                         "_tuned, _low, _high")  # fmt: skip
+    if not isinstance(content.get("_target_"), str):
+        raise InputError(f"{file}: _target_ must be the address of a function, e.g. my_package.my_module.{name}")
+    if kind not in _KINDS:
+        raise InputError(f"{file}: of={kind}: must be one of {', '.join(_KINDS)}")
+    if content.get("best") not in ("min", "max"):
+        raise InputError(f"{file}: best={content.get('best')}: must be min or max")
+    per_grade = content.get("per_grade", False) is True
+    if per_grade and kind != CONFUSION:
+        raise InputError(f"{file}: per_grade: only a metric of=confusion has a value for each grade")
+    rules = _suffixes(file, content, "rules", [*RULES] if kind == CONFUSION else ["argmax"], None)
+    few = [] if per_grade else ["argmax"]
+    return Declaration(
+        name=name,
+        file=file,
+        target=content["_target_"],
+        of=str(kind),
+        best=content["best"],
+        title=str(content.get("title", name.replace("_", " "))),
+        meaning=str(content.get("meaning", "0 is best" if content["best"] == "min" else "")),
+        per_grade=per_grade,
+        mean_over_grades=content.get("mean_over_grades", False) is True,
+        rules=rules,
+        every_epoch=_suffixes(file, content, "every_epoch", ["argmax", "expected"], rules),
+        compared=_suffixes(file, content, "compared", few, rules),
+        by_subgroup=_suffixes(file, content, "by_subgroup", few, rules),
+        undefined=str(content.get("undefined", "")),
+        order=int(content.get("order", _KINDS[kind] + 100 * per_grade)),
+        settings=tuple((content.get("settings") or {}).items()),
+    )
+
+
+def _suffixes(
+    file: Path, content: dict[str, Any], key: str, default: list[str], among: tuple[str, ...] | None
+) -> tuple[str, ...]:
+    """Return the suffixes of the rules that a key lists; `true` stands for the usual ones, `false` for none."""
+    value = content.get(key, True)
+    value = default if value is True else [] if value is False else value
+    if not isinstance(value, list) or not all(isinstance(each, str) and each in RULES for each in value):
+        raise InputError(f"{file}: {key}={value}: must be true, false, or a list of {', '.join(RULES)}")
+    return tuple(RULES[each] for each in value if among is None or RULES[each] in among)

@@ -1,0 +1,18 @@
+"""Share of the knees of each true grade that are predicted so."""
+
+from torch import Tensor
+
+from koa_lightning.metrics.confusion import diagonal
+
+
+def recall(confusion: Tensor) -> Tensor:
+    """Share of the knees of each true grade that are predicted so.
+
+    Args:
+        confusion: Counts, ... x K x K, rows truth, columns prediction.
+
+    Returns:
+        float64 ... x K, in [0, 1]; NaN for a grade that does not occur in the truth.
+    """
+    counts = confusion.double()
+    return diagonal(counts) / counts.sum(-1)

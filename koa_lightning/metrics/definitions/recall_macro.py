@@ -1,0 +1,20 @@
+"""Mean recall over the grades that occur in truth or prediction, 0 for one that is in the prediction alone."""
+
+from torch import Tensor
+
+from koa_lightning.metrics.confusion import macro
+from koa_lightning.metrics.definitions.recall import recall
+
+
+def recall_macro(confusion: Tensor) -> Tensor:
+    """Mean recall over the grades that occur in truth or prediction, 0 for one that is in the prediction alone.
+
+    Equal to `balanced_accuracy` where every predicted grade occurs in the truth.
+
+    Args:
+        confusion: Counts, ... x K x K, rows truth, columns prediction.
+
+    Returns:
+        float64 of the leading shape, in [0, 1]; NaN without any knee.
+    """
+    return macro(recall(confusion).nan_to_num(0), confusion)
