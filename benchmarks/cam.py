@@ -54,7 +54,6 @@ def _compare(name: str, model: str, batch: int) -> list[dict]:
 
 def side(what: str, as_eval: bool, model: str, batch: int) -> list[float]:
     """Draw maps in this process, a batch a turn; return the seconds of each turn but the first."""
-
     if as_eval:
         allocator.tune_allocator()
     draw = _drawer(what, as_eval, model, batch)

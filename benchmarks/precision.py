@@ -66,7 +66,6 @@ def largest_difference(plain: list[float], auto: list[float]) -> float:
 
 def side(auto: bool, steps: int, model: str, batch: int, cache: str, seed: int = 42) -> dict:
     """Train some steps in this process; return the seconds of each but the first, the losses, and how it computed."""
-
     if auto:
         allocator.tune_allocator()
     from benchmarks import loops

@@ -18,10 +18,15 @@ def loss(cfg: DictConfig, counts: list[int]) -> GradeLoss:
     return made(cfg, "loss", class_weights=class_weights(cfg.class_weights, counts))
 
 
-def recorded_loss(record: Mapping[str, Any]) -> GradeLoss | None:
-    """Return the loss of a checkpoint; its code comes from the installed configs alone, None where none names it."""
-    target = record.get("loss")
+def recorded_loss(target: str | None, settings: Mapping[str, Any], counts: list[int]) -> GradeLoss | None:
+    """Return the loss that a checkpoint names; its code comes from the installed configs alone.
+
+    Args:
+        target: The name; None, or one that no installed config has: there is no loss.
+        settings: The config group `loss` of the run, plain and without its name.
+        counts: Knees of each grade in the training split.
+    """
     targets = [OmegaConf.select(OmegaConf.load(file), "_target_") for file in (config_dir() / "loss").glob("*.yaml")]
     if target not in targets:
         return None
-    return loss(OmegaConf.create({**record["config"]["loss"], "_target_": target}), record["data"]["counts"]["train"])
+    return loss(OmegaConf.create({**settings, "_target_": target}), counts)

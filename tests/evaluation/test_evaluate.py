@@ -8,7 +8,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from koa_lightning.checkpoint import record as checkpoint
+from koa_lightning.checkpoint import reading as checkpoint
 from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation.evaluate import evaluate, mean_loss, measure_table

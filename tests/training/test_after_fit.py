@@ -173,8 +173,8 @@ def test_what_is_kept_of_an_interrupted_run(tiny, tmp_path, history, capsys):
 def test_a_training_no_better_than_one_grade_for_all_says_so(capsys):
     grade = np.array([0] * 5 + [1, 2, 3, 4] * 2 + [-1])
     data = SimpleNamespace(tables={"val": pd.DataFrame({"grade": grade})})
-    read = SimpleNamespace(record={"net": {"link": "softmax"}})
-    after_fit._say_if_no_better(read, data, torch.tensor([[2.0, 0, 0, 0, 0]]).repeat(14, 1))
+    same, right = torch.tensor([[0.9, 0.1, 0, 0, 0]]).repeat(14, 1), torch.eye(5)[grade.clip(0)]
+    after_fit._say_if_no_better(data, SimpleNamespace(probabilities=same))
     assert capsys.readouterr().out == "validation: no better than always grade 0 (accuracy .385)\n"
-    after_fit._say_if_no_better(read, data, 5 * torch.eye(5)[grade.clip(0)])
+    after_fit._say_if_no_better(data, SimpleNamespace(probabilities=right))
     assert capsys.readouterr().out == ""
