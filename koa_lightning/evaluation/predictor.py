@@ -100,7 +100,7 @@ class Predictor:
             calibrated: False: raw probabilities.
             alpha: Share of knees whose conformal set may miss the true grade: 0.01, 0.02 ... 0.5.
             refer_below: Knees whose most probable grade is less probable are referred to a reader.
-            batch_size: Images a pass through the network.
+            batch_size: Images that are in memory at once; the numbers do not depend on it.
 
         Returns:
             One row an image, in their order: `path`, `patient` (of a prepared file's name), `side`, `grade` (empty),

@@ -165,7 +165,7 @@ def test_patients_count_where_the_sources_name_them_alike():
 
 
 def test_calibration_is_said_to_be_before_averaging_and_why():
-    fitted, left_out, without = (
+    entries = (
         Fitted(calibration=Calibration(method="temperature")),
         Fitted.left_out("few"),
         Fitted(),
