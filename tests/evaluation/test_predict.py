@@ -158,11 +158,9 @@ def test_an_overlay_a_file_with_words_below(mixed, grade):
 
 
 def test_an_overlay_explains_the_grade_that_is_told(mixed, grade, monkeypatch):
-    from koa_lightning.explain import cam
-
-    asked, heat_maps = [], cam.heat_maps
+    asked, heat_maps = [], predict.heat_maps
     monkeypatch.setattr(
-        cam, "heat_maps", lambda n, i, grades=None, **o: asked.append(grades) or heat_maps(n, i, grades, **o)
+        predict, "heat_maps", lambda n, i, grades=None, **o: asked.append(grades) or heat_maps(n, i, grades, **o)
     )
     _, rows, _ = grade(mixed)
     assert np.concatenate([grades for grades in asked if grades is not None]).tolist() == rows["predicted"].tolist()

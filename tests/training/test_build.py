@@ -13,6 +13,7 @@ from koa_lightning.config.instantiate import made
 from koa_lightning.data import build as data_build
 from koa_lightning.errors import InputError
 from koa_lightning.losses import build as losses_build
+from koa_lightning.models import plan as computing
 from koa_lightning.training import build
 from koa_lightning.training import precision as speed
 
@@ -142,7 +143,7 @@ def test_what_a_checkpoint_carries(prepared):
     ("precision", "has", "slow"), [("bf16", False, True), ("bf16", True, False), ("fp32", False, False)]
 )
 def test_bf16_that_a_cpu_has_to_imitate_is_told_and_kept(precision, has, slow, prepared, monkeypatch, capsys):
-    monkeypatch.setattr(speed, "cpu_has_bf16", lambda: has)
+    monkeypatch.setattr(computing, "cpu_has_bf16", lambda: has)
     cfg, data = prepared(f"trainer.precision={precision}")
     module, plan = build.grader(cfg, data, None)
     assert ("WARNING: this CPU has no bf16 and imitates it" in capsys.readouterr().err) == slow
@@ -153,7 +154,7 @@ def test_bf16_that_a_cpu_has_to_imitate_is_told_and_kept(precision, has, slow, p
     again = build.plan(cfg, module.net, module.record)
     assert ("imitates" in capsys.readouterr().err) == slow
     assert (again.precision, again.reason) == (precision, reason)
-    monkeypatch.setattr(speed, "cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(computing, "cpu_has_bf16", lambda: True)
     assert build.plan(cfg, module.net, module.record).reason == "as configured"  # on another CPU, that has it
 
 
