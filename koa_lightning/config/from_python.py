@@ -15,6 +15,17 @@ from koa_lightning.config.overrides import key, quote_paths
 from koa_lightning.errors import InputError
 
 
+def check_texts(overrides: Sequence[object]) -> None:
+    """Stop where an override is no text.
+
+    Raises:
+        InputError: Naming it.
+    """
+    wrong = [each for each in overrides if not isinstance(each, str)]
+    if wrong:
+        raise InputError(f"{wrong[0]!r}: an override is a text, e.g. 'model=efflite0'")
+
+
 def composed(command: str, overrides: Sequence[str]) -> DictConfig:
     """Return the config of a command, checked.
 
@@ -25,8 +36,7 @@ def composed(command: str, overrides: Sequence[str]) -> DictConfig:
     Raises:
         InputError: An override is not one, or a key or a value is unknown.
     """
-    if wrong := next((each for each in overrides if not isinstance(each, str)), None):
-        raise InputError(f"{wrong!r}: an override is a text, e.g. 'model=efflite0'")
+    check_texts(overrides)
     keys.check_choices(overrides)
     typed = quote_paths([each for each in overrides if not key(each).startswith("hydra.")])
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from koa_lightning.config import run_folder
-from koa_lightning.config.from_python import composed
+from koa_lightning.config.from_python import check_texts, composed
 from koa_lightning.config.outcome import DONE
 from koa_lightning.config.overrides import key
 from koa_lightning.training import run
@@ -50,6 +50,7 @@ def train(*overrides: str) -> Training:
     Raises:
         InputError: Whatever the user can put right.
     """
+    check_texts(overrides)
     typed = run_folder.with_old_overrides(list(overrides))
     cfg = composed("train", typed)
     folder = Path(cfg.out)
