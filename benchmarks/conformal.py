@@ -52,7 +52,7 @@ def run(splits: int, seed: int = 0) -> dict[str, np.ndarray]:
         sets = conformal.fit(calibration.probabilities(logits, "softmax", entry).numpy(), grade, group)
         logits, grade, _ = simulate(TEST, rng)
         raw, p = (calibration.probabilities(logits, "softmax", each).numpy() for each in (None, entry))
-        found = {"temperature": entry["parameters"]["temperature"]}
+        found = {"temperature": entry.parameters["temperature"]}
         for side, each in (("before", raw), ("after", p)):
             measured = reliability.scores(each, grade)
             found |= {f"ece {side}": measured["ece"], f"log loss {side}": measured["log_loss"]}

@@ -110,12 +110,12 @@ def measure(ckpt: str) -> list[dict]:
     """Return a row for each kind: AUROC of each description and of the worst of them, and the share flagged."""
     from sklearn.metrics import roc_auc_score
 
-    from koa_lightning.checkpoint import record
+    from koa_lightning.checkpoint import reading
     from koa_lightning.config.compose import compose
     from koa_lightning.evaluation.data import data_of
     from koa_lightning.uncertainty import out_of_distribution, patients
 
-    read = record.read(ckpt)
+    read = reading.read(ckpt)
     data = data_of(compose("eval", [f"ckpt='{ckpt}'", "split=val"]), read, "val")
     net = read.network()
 

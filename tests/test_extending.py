@@ -94,9 +94,7 @@ def test_everything_is_found_and_imported(own):
     keys.check(cfg, "train", OWN)
     validate(cfg, "train")
     assert losses.loss(cfg.loss, [1] * 5).share == 0.5
-    record = {"loss": cfg.loss._target_, "config": {"loss": {"share": 2.0, "class_weights": "none"}},
-              "data": {"counts": {"train": [1] * 5}}}  # fmt: skip
-    assert losses.recorded_loss(record).share == 2.0
+    assert losses.recorded_loss(cfg.loss._target_, {"share": 2.0, "class_weights": "none"}, [1] * 5).share == 2.0
     assert build(NetSpec("tiny_knee")).net.num_features == 32
     assert made(cfg.augment, "augment").invert == 0.1
     assert made(cfg.callbacks.epochs, "callbacks.epochs").file == Path("epochs.txt")
@@ -112,11 +110,10 @@ def test_everything_is_found_and_imported(own):
 
 
 def test_nothing_of_it_is_known_where_no_folder_is_typed(written):
-    record = {"loss": "my_knees.expected_error.ExpectedError", "config": {"loss": {"share": 2.0}},
-              "data": {"counts": {"train": [1] * 5}}}  # fmt: skip
-    assert losses.recorded_loss(record) is None
+    target = "my_knees.expected_error.ExpectedError"
+    assert losses.recorded_loss(target, {"share": 2.0}, [1] * 5) is None
     assert metrics.of("within_one") is None and "activation" not in heat_maps.names()
-    assert record["loss"] not in recorded_overrides.installed_targets()
+    assert target not in recorded_overrides.installed_targets()
     with pytest.raises(InputError, match="timm has no such model"):
         build(NetSpec("another_tiny_knee"))
 

@@ -30,8 +30,8 @@ def site(tmp_path_factory):
 def test_configs_templates_and_plugins_are_inside(site):
     ours = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "conf").rglob("*.yaml")}
     there = {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()}
-    templates = {"koa_lightning/reports/report/templates/" + name for name in ("report.html.j2", "report.css")}
-    assert {f"koa_lightning/{name}" for name in ours} | templates <= there
+    templates = {"koa_lightning/reporting/report/templates/" + name for name in ("report.html.j2", "report.css")}
+    assert {f"koa_lightning/{name}" for name in ours} | templates | {"koa_lightning/py.typed"} <= there
     assert any(name.startswith("hydra_plugins/koa_sweeps/") for name in there)
     assert not any(name.startswith(("tests/", "conf/", "experiments/")) for name in there)
 
@@ -44,7 +44,7 @@ def test_it_runs_from_another_folder(module, site, tmp_path, graded_table):
         "report": ["table=table.csv", "tracking=none", "out=out"],
     }[module]
     done = subprocess.run(
-        [sys.executable, "-c", f"import koa_lightning.{module} as m, sys; print(m.__file__); m.main()", *typed],
+        [sys.executable, "-c", f"from koa_lightning.{module} import __file__, main; print(__file__); main()", *typed],
         cwd=tmp_path, capture_output=True, text=True, check=False,
         env=os.environ | {"PYTHONPATH": str(site), "KOA_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"},
     )  # fmt: skip

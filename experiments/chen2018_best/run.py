@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 
 from experiments import studies
-from koa_lightning.checkpoint import record
+from koa_lightning.checkpoint.reading import read
 from koa_lightning.config.overrides import quote
 
 HERE = Path(__file__).parent
@@ -55,7 +55,7 @@ def networks(root: str, out: Path, more: Sequence[str], keep: Keep) -> None:
     done = studies.sweep(out / "networks", [ALL, root, *more])
     files = [Path(run["checkpoint"]) for run in done["runs"]]
     for file, run in zip(files, done["runs"], strict=True):
-        net = record.read(file).record["net"]["name"]
+        net = read(file).record.net.name
         own = f"{PROGRAM} {ALL} model.name={net} data.root=FOLDER"
         row = {"name": f"{net} of the ensemble", "command": own, "best_epoch": run["best_epoch"]}
         keep(row | {"commit": done["commit"]}, [file], file.parents[1] / "val_flip")
@@ -121,7 +121,7 @@ def main() -> None:
 
 def _keep(results: Path, named: str, row: dict[str, Any], checkpoints: list[Path], folder: Path) -> None:
     predictions = studies.evaluate(checkpoints, folder, PART)
-    data = record.read(checkpoints[0]).record["data"]["fingerprint"]
+    data = read(checkpoints[0]).record.data.fingerprint
     row |= {"name": f"{row['name']} {named}".strip(), "data": data, "knees": len(predictions)}
     studies.keep(results, [row | studies.measure(predictions)], ("name",))
 

@@ -19,7 +19,7 @@ import yaml
 
 from experiments import studies
 from experiments.recipe.picture import REFERENCE, draw
-from koa_lightning.checkpoint import record as checkpoint
+from koa_lightning.checkpoint import reading
 from koa_lightning.config.overrides import quote
 from koa_lightning.config.run_folder import DONE_FILE
 from koa_lightning.metrics.tables import read_predictions
@@ -50,21 +50,21 @@ def rows_of(name: str, run: dict[str, Any], root: Path, out: Path, more: list[st
     """Train and measure one run; return its rows of the table."""
     done = studies.train(out / name, [*run["overrides"], f"data.root={quote(str(root))}", *more])
     best = Path(done["checkpoint"])
-    record = checkpoint.read(best).record
-    config = record["config"]
+    record = reading.read(best).record
+    config = record.config
     facts = {
         "name": name,
         "asks": run["asks"],
         "overrides": " ".join(run["own"]),
-        "model": record["net"]["name"],
-        "image_size": record["preprocessing"]["image_size"],
-        "train_knees": sum(record["data"]["counts"]["train"]),
+        "model": record.net.name,
+        "image_size": record.preprocessing.image_size,
+        "train_knees": sum(record.data.counts["train"]),
         "epochs": config["trainer"]["max_epochs"],
         "seed": config["seed"],
         "best_epoch": done["best_epoch"],
         "minutes_alone": None if (minutes := done["minutes_alone"]) is None else round(minutes, 1),
-        "precision": record["plan"]["precision"],
-        "data": record["data"]["fingerprint"],
+        "precision": record.plan.precision,
+        "data": record.data.fingerprint,
         "commit": done["commit"],
     }
     return measured(facts, [best], out / name, out)

@@ -1,67 +1,280 @@
-"""What a checkpoint carries of all this: plain numbers and tensors, checked when they are read."""
+"""What is fitted on the validation split and travels in a checkpoint: calibration, conformal quantiles, and the like.
+
+Plain values alone. `koa_lightning.uncertainty` fits and applies them; here is what they are, and what a file may hold.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from itertools import pairwise
+from typing import Any, ClassVar, Self
 
-import torch
-from torch import Tensor
+from koa_lightning.checkpoint import reference
+from koa_lightning.metrics import thresholds as tuned
 
-from koa_lightning.metrics import thresholds
-from koa_lightning.uncertainty import calibration, conformal, out_of_distribution, selective_prediction
+PARAMETERS = {"none": (), "temperature": ("temperature",), "ordinal": ("scale", "shift")}
+"""Methods of recalibration, and the parameters of each."""
+METHODS = tuple(PARAMETERS)
+LOWEST, HIGHEST = 0.05, 20.0  # of temperature and scale: a split that is graded without a mistake would ask for 0
+LARGEST_SHIFT = 10.0
+POSITIVE = ("temperature", "scale")
+ALPHAS = tuple(step / 100 for step in range(1, 51))
+"""Shares of knees whose conformal set may miss the true grade, for each of which a quantile is kept."""
+EVERYTHING = 1.0  # the quantile that lets all grades in
+ROWS = 100  # of the risk-coverage curve that is kept
+_MOST_KNEES = 10**9
 
-TENSORS = "koa_lightning_inputs"  # beside the record, which holds plain values only
-KEYS = ("calibration", "conformal", "abstention", "inputs")
-ALL = (*KEYS, "thresholds")  # which the metrics `_tuned` take
-_CHECKS = {
-    "calibration": calibration.wrong, "conformal": conformal.wrong, "abstention": selective_prediction.wrong,
-    "thresholds": thresholds.wrong,
-}  # fmt: skip
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An entry that holds nothing, and why."""
+
+    reason: str
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return it as a file holds it."""
+        return {"left_out": self.reason}
 
 
-def wrong(record: dict[str, Any], tensors: object) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What all entries share: the knees that they were fitted on; None in files that do not say so.
+
+    Attributes:
+        n_knees: Of known grade.
+        n_patients: Of these knees.
+        part: Fingerprint of the split.
+    """
+
+    n_knees: int | None = None
+    n_patients: int | None = None
+    part: str | None = None
+
+    ON_DISK: ClassVar[Mapping[str, str]] = {}  # attribute -> its key in a file, where they differ
+
+    @classmethod
+    def from_plain(cls, entry: Mapping[str, Any]) -> Self:
+        """Return the entry of a file in which `wrong` finds nothing; keys of later versions are passed over."""
+        keys = {each.name: cls.ON_DISK.get(each.name, each.name) for each in fields(cls)}
+        return cls(**{name: _frozen(entry[key]) for name, key in keys.items() if key in entry})
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return it as a file holds it: plain values, without what is None."""
+        values = {self.ON_DISK.get(each.name, each.name): getattr(self, each.name) for each in fields(self)}
+        return {key: _thawed(value) for key, value in values.items() if value is not None}
+
+    @classmethod
+    def wrong(cls, entry: Mapping[str, Any]) -> str:
+        """Return what is wrong with an entry that was read from a file, or an empty string."""
+        for key in ("n_knees", "n_patients"):
+            value = entry.get(key, 0)
+            if type(value) is not int or not 0 <= value <= _MOST_KNEES:
+                return f"{key}: a whole number from 0 to {_MOST_KNEES} is wanted"
+        return "" if isinstance(entry.get("part", ""), str) else "part: one line of text is wanted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration(Entry):
+    """A recalibration of grade probabilities.
+
+    Attributes:
+        method: One of `METHODS`.
+        parameters: Of the method, by name.
+        lost: Why the method that was asked for is not used; None where it is.
+        cross_fitted_log_loss: Of each method.
+    """
+
+    method: str = "none"
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    lost: str | None = None
+    cross_fitted_log_loss: Mapping[str, float] | None = None
+
+    @classmethod
+    def wrong(cls, entry: Mapping[str, Any]) -> str:
+        """Return what is wrong with an entry that was read from a file, or an empty string."""
+        if entry.get("method") not in METHODS:
+            return f"method: one of {', '.join(METHODS)} is wanted"
+        names, values = PARAMETERS[entry["method"]], entry.get("parameters")
+        if not isinstance(values, dict) or set(values) != set(names):
+            return f"parameters: {', '.join(names) or 'none'} wanted"
+        for name, value in values.items():
+            low, high = (LOWEST, HIGHEST) if name in POSITIVE else (-LARGEST_SHIFT, LARGEST_SHIFT)
+            if not isinstance(value, float) or not low * (1 - math.copysign(1e-6, low)) <= value <= high * (1 + 1e-6):
+                return f"parameters.{name}={value!r}: a number from {low:g} to {high:g} is wanted"
+        if not isinstance(entry.get("lost", ""), str):
+            return "lost: one line of text is wanted"
+        losses = entry.get("cross_fitted_log_loss", dict.fromkeys(METHODS, 0.0))
+        if not isinstance(losses, dict) or not all(isinstance(losses.get(way), float | int) for way in METHODS):
+            return f"cross_fitted_log_loss: a number for each of {', '.join(METHODS)} is wanted"
+        return super().wrong(entry)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConformalSets(Entry):
+    """The conformal quantiles of prediction sets.
+
+    Attributes:
+        quantiles: Of the true grades' scores, one for each of `ALPHAS`; in [0, 1], falling.
+    """
+
+    ON_DISK: ClassVar[Mapping[str, str]] = {"quantiles": "limits"}
+
+    quantiles: tuple[float, ...] = ()
+
+    @classmethod
+    def wrong(cls, entry: Mapping[str, Any]) -> str:
+        """Return what is wrong with an entry that was read from a file, or an empty string."""
+        limits = entry.get("limits")
+        if not isinstance(limits, list) or len(limits) != len(ALPHAS):
+            return f"limits: {len(ALPHAS)} numbers are wanted"
+        fits = all(isinstance(value, float) and 0 <= value <= EVERYTHING for value in limits)
+        if not fits or any(a < b for a, b in pairwise(limits)):
+            return "limits: falling numbers from 1 to 0 are wanted"
+        return super().wrong(entry)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectivePrediction(Entry):
+    """The risk-coverage curve, from which a threshold for referral is chosen.
+
+    Attributes:
+        curve: Rows of threshold, coverage and risk, at most `ROWS`, the highest threshold first.
+    """
+
+    curve: tuple[tuple[float, float, float], ...] = ()
+
+    @classmethod
+    def wrong(cls, entry: Mapping[str, Any]) -> str:
+        """Return what is wrong with an entry that was read from a file, or an empty string."""
+        rows = entry.get("curve")
+        if not isinstance(rows, list) or not rows or len(rows) > ROWS:
+            return f"curve: 1 to {ROWS} rows are wanted"
+        for row in rows:
+            fits = isinstance(row, list) and len(row) == 3
+            if not fits or not all(isinstance(x, float) and 0 <= x <= 1.001 for x in row):
+                return "curve: rows of threshold, coverage and risk in [0, 1] are wanted"
+        return super().wrong(entry)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutOfDistribution(Entry):
+    """The check of inputs; its tensors lie beside the record, see `koa_lightning.checkpoint.reference`.
+
+    Attributes:
+        flagged: Share of the validation split's knees that it flags, cross-fitted, in [0, 1].
+    """
+
+    flagged: float = 0.0
+
+    @classmethod
+    def wrong(cls, entry: Mapping[str, Any]) -> str:
+        """Return what is wrong with an entry that was read from a file, or an empty string."""
+        flagged = entry.get("flagged")
+        if not (isinstance(flagged, float) and 0 <= flagged <= 1):
+            return "flagged is not a number from 0 to 1"
+        return super().wrong(entry)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds(Entry):
+    """Thresholds on the expected grade, see `koa_lightning.metrics.thresholds`.
+
+    Attributes:
+        thresholds: Four, rising.
+        objective: The metric that they are best for.
+        knees: A hash of the knees that they were tuned on.
+        hashes: One of each patient.
+    """
+
+    thresholds: tuple[float, ...] = tuned.ROUNDING
+    objective: str | None = None
+    knees: str | None = None
+    hashes: tuple[str, ...] | None = None
+
+    @classmethod
+    def wrong(cls, entry: Mapping[str, Any]) -> str:
+        """Return what is wrong with an entry that was read from a file, or an empty string."""
+        return tuned.wrong(dict(entry)) or super().wrong(entry)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """All entries; None: the checkpoint has none, as it was written before the end of its training."""
+
+    calibration: Calibration | LeftOut | None = None
+    conformal: ConformalSets | LeftOut | None = None
+    selective_prediction: SelectivePrediction | LeftOut | None = None
+    out_of_distribution: OutOfDistribution | LeftOut | None = None
+    thresholds: Thresholds | LeftOut | None = None
+
+    @classmethod
+    def left_out(cls, reason: str) -> Fitted:
+        """Return entries that all hold nothing for the same reason."""
+        return cls(*(LeftOut(reason) for _ in KEYS))
+
+    @classmethod
+    def from_plain(cls, record: Mapping[str, Any]) -> Fitted:
+        """Return the entries of a record in which `wrong` finds nothing."""
+        found = {name: record[key] for name, key in KEYS.items() if key in record}
+        entries: dict[str, Any] = {name: _entry(KINDS[name], entry) for name, entry in found.items()}
+        return cls(**entries)
+
+    def to_plain(self) -> dict[str, dict[str, Any]]:
+        """Return the entries by their keys in a file."""
+        entries = {key: getattr(self, name) for name, key in KEYS.items()}
+        return {key: entry.to_plain() for key, entry in entries.items() if entry is not None}
+
+    @property
+    def method(self) -> str:
+        """Return the method of recalibration, `none` where there is none."""
+        return self.calibration.method if isinstance(self.calibration, Calibration) else "none"
+
+
+KINDS: dict[str, type[Entry]] = {
+    "calibration": Calibration,
+    "conformal": ConformalSets,
+    "selective_prediction": SelectivePrediction,
+    "out_of_distribution": OutOfDistribution,
+    "thresholds": Thresholds,
+}
+KEYS = {**{name: name for name in KINDS}, "selective_prediction": "abstention", "out_of_distribution": "inputs"}
+"""Attribute of `Fitted` -> its key in the record, a word of version 0.1."""
+
+
+def _entry(kind: type[Entry], entry: Mapping[str, Any]) -> Entry | LeftOut:
+    return LeftOut(entry["left_out"]) if "left_out" in entry else kind.from_plain(entry)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def _thawed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return [_thawed(each) for each in value] if isinstance(value, tuple) else value
+
+
+def wrong(record: Mapping[str, Any], tensors: object) -> str:
     """Return what is wrong with these entries of a checkpoint, all of them optional, or an empty string.
 
     Args:
-        record: What `checkpoint.make_record` made.
-        tensors: What the file holds under `TENSORS`, None where it holds nothing.
+        record: Plain, as the file holds it.
+        tensors: What the file holds under `reference.TENSORS`, None where it holds nothing.
     """
-    for key in ALL:
-        entry = record.get(key, {"left_out": "unknown"})
+    for name, key in KEYS.items():
+        if key not in record:
+            continue
+        entry = record[key]
         if not isinstance(entry, dict):
             return f"{key} is not a dict"
-        if "left_out" in entry and (not left_out(entry) or len(entry) > 1):
+        reason = entry.get("left_out")
+        if "left_out" in entry and (not isinstance(reason, str) or not reason or len(entry) > 1):
             return f"{key}.left_out stands beside values, or is no text"
-        flagged = entry.get("flagged")
-        if key == "inputs" and not left_out(entry) and not (isinstance(flagged, float) and 0 <= flagged <= 1):
-            return "inputs.flagged is not a number from 0 to 1"
-        if key in _CHECKS and not left_out(entry) and (misfit := _CHECKS[key](entry)):
+        if "left_out" not in entry and (misfit := KINDS[name].wrong(entry)):
             return f"{key}.{misfit}"
-    if tensors is not None and (misfit := out_of_distribution.wrong(tensors)):
-        return f"{TENSORS}: {misfit}"
+    if tensors is not None and (misfit := reference.wrong(tensors)):
+        return f"{reference.TENSORS}: {misfit}"
     return ""
-
-
-def left_out(entry: Any) -> str:
-    """Return the reason for which an entry holds nothing, or an empty string."""
-    reason = entry.get("left_out") if isinstance(entry, dict) else None
-    return reason if isinstance(reason, str) else ""
-
-
-def save(path: Any, record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Write these entries into a checkpoint of this program, in one step, in place of those it has.
-
-    Args:
-        path: Of a file that `checkpoint.read` has read.
-        record: The entries `ALL` of its record.
-        tensors: Of `out_of_distribution.fit`; empty: none.
-    """
-    from koa_lightning.checkpoint.files import write_whole
-    from koa_lightning.checkpoint.record import RECORD
-
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    content[RECORD] = {**content[RECORD], **record}
-    content.pop(TENSORS, None)
-    if tensors:
-        content[TENSORS] = tensors
-    write_whole(content, path)

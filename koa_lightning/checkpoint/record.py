@@ -1,224 +1,97 @@
-"""What a checkpoint carries, and how it becomes a network again without trusting it."""
+"""What every checkpoint carries beside its weights: typed, plain, and naming no code, file or address to follow."""
 
 from __future__ import annotations
 
-import copy
-import functools
-import pickle
-import zipfile
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from omegaconf import DictConfig, OmegaConf
-
-from koa_lightning import __version__
-from koa_lightning.checkpoint import fitted, validation
-from koa_lightning.config.addresses import without_passwords
-from koa_lightning.config.compose import choices_of, compose, plain, validate, without_targets
-from koa_lightning.config.places import user_path
-from koa_lightning.data.cache import Preprocessing
-from koa_lightning.data.manifest import GRADE_NAMES
-from koa_lightning.errors import InputError
-from koa_lightning.models.net import KneeNet, NetSpec, build
-from koa_lightning.models.weights import tensors_of
-from koa_lightning.uncertainty import calibration
+from koa_lightning.checkpoint.fitted import Fitted
+from koa_lightning.data.preprocessing import Preprocessing
+from koa_lightning.models.net import NetSpec
+from koa_lightning.models.plan import Plan
 
 FORMAT = 1
+"""Version of the schema; 0.1 wrote the same."""
 RECORD = "koa_lightning"
-
-
-def make_record(
-    *,
-    cfg: DictConfig,
-    spec: NetSpec,
-    preprocessing: Preprocessing,
-    data: dict[str, Any],
-    marks: list[str],
-    weights: str,
-    plan: dict[str, Any],
-) -> dict[str, Any]:
-    """Return the plain values that every checkpoint carries; nothing in them names code to run.
-
-    Args:
-        cfg: The run's config; stored resolved, without its `_target_` entries and the passwords of addresses.
-        spec: Of the network.
-        preprocessing: Of the images.
-        data: Name, fingerprint and grade counts by part.
-        marks: What no figure may hide, e.g. phantom data.
-        weights: Where the first weights came from.
-        plan: Precision and memory format.
-    """
-    return {
-        "format": FORMAT,
-        "version": __version__,
-        "net": spec.to_dict(),
-        "preprocessing": asdict(preprocessing),
-        "grade_names": list(GRADE_NAMES),
-        "config": without_passwords(without_targets(plain(cfg))),
-        "data": data,
-        "marks": list(marks),
-        "weights": weights,
-        "plan": plan,
-        "tracking": {},
-    }
+"""Key of the record in the file."""
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint that was read.
+class TrainingData:
+    """The data of a training.
 
     Attributes:
-        path: The file.
-        record: See `make_record`.
-        epoch: Number of the epoch, from 0, at whose end it was written.
-        epochs_done: 0 for the one that is written before the first epoch.
-        state: Tensors of the network, under the network's own names.
-        inputs: Reference for out-of-distribution inputs, see `koa_lightning.uncertainty.out_of_distribution`; may be
-            empty.
+        name: Of the source, e.g. `chen2018`.
+        fingerprint: Names the knees of the training and the validation split.
+        counts: Knees of each grade, by split.
+        split: How the splits were made; None in files that do not say so.
     """
 
-    path: Path
-    record: dict[str, Any]
-    epoch: int
-    epochs_done: int
-    state: dict[str, torch.Tensor]
-    inputs: dict[str, torch.Tensor] = field(default_factory=dict)
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """Return what is to be done to an image."""
-        return Preprocessing(**self.record["preprocessing"])
-
-    @property
-    def marks(self) -> list[str]:
-        """Return what no figure may hide."""
-        return [str(mark) for mark in self.record["marks"]]
-
-    def probabilities(self, logits: torch.Tensor, calibrated: bool = True) -> torch.Tensor:
-        """Return the grade probabilities that this checkpoint promises for its network's logits: the one way to them.
-
-        Args:
-            logits: Float, N x K.
-            calibrated: False: the raw ones, whatever was fitted.
-
-        Returns:
-            float32, N x 5.
-        """
-        entry = self.record.get("calibration") if calibrated else None
-        return calibration.probabilities(logits, self.record["net"]["link"], entry)
-
-    def network(self) -> KneeNet:
-        """Build the network with these weights, in eval mode.
-
-        Raises:
-            InputError: The weights do not fit what the record says.
-        """
-        net = build(NetSpec(**self.record["net"]))
-        own, given = (
-            {key: (value.shape, value.dtype) for key, value in each.items()} for each in (net.state_dict(), self.state)
-        )
-        wrong = [key for key in {**own, **given} if own.get(key) != given.get(key)]
-        if wrong:
-            raise InputError(
-                f"{self.path}: its weights are not those of its network {self.record['net']['name']} ({wrong[0]} and "
-                f"{len(wrong) - 1} more differ); it may be damaged, give another"
-            )
-        net.load_state_dict(self.state)
-        return net.to(memory_format=torch.channels_last).eval()
-
-    def data_config(self) -> DictConfig:
-        """Return the data config of the run that wrote it, with code taken from the installed package alone.
-
-        Raises:
-            InputError: The data source is not one of this version's, or its settings are not plain values.
-        """
-        name, values = self.record["data"]["name"], self.record["config"].get("data")
-        if name not in choices_of("data"):
-            raise InputError(f"{self.path}: its data source '{name}' is not here; type data=... for another")
-        cfg = copy.deepcopy(_settings_of(name))
-        # `${...}` in a value would be worked out when it is read, and could bring a `_target_` in again
-        if not isinstance(values, dict) or "${" in repr(values) or not _fill(cfg, without_targets(values)):
-            raise InputError(f"{self.path}: its data settings are not those of data={name}; type data=... for another")
-        cfg.cache_dir = None
-        try:
-            validate(OmegaConf.create({"data": cfg}))
-        except InputError as error:
-            raise InputError(f"{self.path}: {error}; give another checkpoint, or type data=... for another") from None
-        return cfg
+    name: str
+    fingerprint: str
+    counts: Mapping[str, list[int]] = field(default_factory=dict)
+    split: str | None = None
 
 
-@functools.cache
-def _settings_of(data: str) -> DictConfig:
-    """Return the data config of a source, as it is installed."""
-    cfg = compose("train", [f"data={data}"]).data
-    cfg._set_parent(None)
-    return cfg
+@dataclass(frozen=True)
+class TrackedRun:
+    """The run in a tracking store, None where it was not tracked; a store is opened only where the user names it."""
+
+    uri: str | None = None
+    run_id: str | None = None
 
 
-def _fill(cfg: DictConfig, values: dict[str, Any]) -> bool:
-    """Set the values of keys that the config has, never one that names code; tell whether they fit."""
-    for key in [key for key in cfg if not str(key).startswith("_") and key in values]:
-        node = cfg._get_node(key)
-        if isinstance(node, DictConfig):
-            if not isinstance(values[key], dict) or not _fill(cfg[key], values[key]):
-                return False
-        elif not _is_alike(values[key], node._value()):  # type: ignore[union-attr]
-            return False
-        else:
-            cfg[key] = values[key]
-    return True
+@dataclass(frozen=True, kw_only=True)
+class CheckpointRecord:
+    """What a checkpoint says of itself.
 
-
-def _is_alike(value: Any, installed: Any) -> bool:
-    """Tell whether a recorded value is of a kind that may stand in the place of an installed one."""
-    if isinstance(value, dict) or value == "???":
-        return False
-    if isinstance(value, list):
-        return (installed is None or isinstance(installed, list)) and not any(isinstance(v, dict | list) for v in value)
-    if value is None or installed is None:
-        return True
-    if isinstance(installed, bool) or isinstance(value, bool):
-        return isinstance(installed, bool) and isinstance(value, bool)
-    return isinstance(value, str) == isinstance(installed, str)
-
-
-def read(path: str | Path) -> Checkpoint:
-    """Read a checkpoint of this program; nothing in it is executed.
-
-    Raises:
-        InputError: It is missing, truncated, of another program, or holds a pickled object.
+    Attributes:
+        version: Of the program that wrote it.
+        net: What the network is built from.
+        preprocessing: What is done to an image.
+        grade_names: Five, grade 0 first.
+        config: The run's config: resolved, plain, without `_target_` entries and without passwords.
+        data: That it was trained on.
+        caveats: What no figure may hide, e.g. phantom data.
+        weights: Where the first weights came from.
+        weights_reason: Why these; None where nothing has to be said.
+        plan: Precision and memory format.
+        tracking: The run that wrote it.
+        loss: Name of the loss; counts only where the installed configs name the same.
+        made_of: Names of optimizer and schedule, for people to read.
+        fitted: What was fitted on the validation split.
+        schema_version: See `FORMAT`.
     """
-    file = user_path(path)
-    if not file.is_file():
-        raise InputError(
-            f"ckpt={path}: " + ("is a folder; name the file" if file.is_dir() else "there is no such file")
-        )
-    try:
-        content = tensors_of(file)
-        changed = zipfile.is_zipfile(file) and zipfile.ZipFile(file).testzip()  # torch does not look
-    except pickle.UnpicklingError as error:
-        raise InputError(f"ckpt={path}: {_why_not(error)}") from None
-    except PermissionError:
-        raise InputError(f"ckpt={path}: no permission to read it") from None
-    except Exception:  # a damaged file makes torch raise nearly anything
-        raise InputError(f"ckpt={path}: not a checkpoint, or cut off while it was written; give another") from None
-    if changed:
-        raise InputError(f"ckpt={path}: damaged: its bytes are not those that were written ({changed}); give another")
-    record = content.get(RECORD) if isinstance(content, dict) else None
-    if not isinstance(record, dict) or "net" not in record:
-        raise InputError(f"ckpt={path}: a checkpoint of another program; give one that koa_lightning.train wrote")
-    if record.get("format") != FORMAT:
-        raise InputError(f"ckpt={path}: format {record.get('format')}, but this version reads {FORMAT}")
-    if wrong := validation.wrong(content, record):
-        raise InputError(f"ckpt={path}: damaged, or changed by another program: {wrong}; give another")
-    state = {k.removeprefix("net."): v for k, v in content["state_dict"].items() if k.startswith("net.")}
-    done = content["epoch"] + 1 if content["global_step"] else 0
-    return Checkpoint(file, record, content["epoch"], done, state, content.get(fitted.TENSORS) or {})
 
+    version: str
+    net: NetSpec
+    preprocessing: Preprocessing
+    grade_names: tuple[str, ...]
+    config: Mapping[str, Any]
+    data: TrainingData
+    caveats: tuple[str, ...]
+    weights: str
+    plan: Plan
+    tracking: TrackedRun = field(default_factory=TrackedRun)
+    loss: str | None = None
+    made_of: Mapping[str, str] | None = None
+    weights_reason: str | None = None
+    fitted: Fitted = field(default_factory=Fitted)
+    schema_version: int = FORMAT
 
-def _why_not(error: Exception) -> str:
-    if "Unsupported global" in str(error) or "Weights only load failed" in str(error):
-        return "refused: it holds a pickled object, or is no checkpoint; loading such a file could run code"
-    return "not a checkpoint; give one that koa_lightning.train wrote"
+    @property
+    def name(self) -> str:
+        """Return what the run was called, else its network."""
+        return str(self.config.get("name") or self.net.name)
+
+    @property
+    def data_settings(self) -> Mapping[str, Any]:
+        """Return the config group `data` of the run, plain."""
+        settings: Mapping[str, Any] = self.config["data"]
+        return settings
+
+    @property
+    def eval_batch_size(self) -> int:
+        """Return how many images a batch of validation had."""
+        return int(self.data_settings.get("eval_batch_size") or 2 * self.data_settings["batch_size"])

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from koa_lightning.checkpoint.record import Checkpoint
+from koa_lightning.checkpoint.reading import Checkpoint
 from koa_lightning.config.compose import plain, without_targets
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.build import data_module
@@ -112,7 +112,7 @@ def seen_in_training(read: Checkpoint) -> pd.DataFrame | None:
             rows = mf.add_hashes(data.rows(parts), parts, data.read)
     except InputError:  # said by the caller, with the names of all such members
         return None
-    return rows if mf.fingerprint(rows, parts) == read.record["data"]["fingerprint"] else None
+    return rows if mf.fingerprint(rows, parts) == read.record.data.fingerprint else None
 
 
 def names_alike(cfg: DictConfig, read: Checkpoint) -> bool:
@@ -124,10 +124,10 @@ def names_alike(cfg: DictConfig, read: Checkpoint) -> bool:
         cfg: The config `eval`.
         read: The checkpoint.
     """
-    given, trained = cfg.get("data"), read.record["config"]["data"]
+    given, trained = cfg.get("data"), read.record.data_settings
     if not given:
         return True
-    if given.name != read.record["data"]["name"]:
+    if given.name != read.record.data.name:
         return False
     return given.name == "chen2018" or without_targets(plain(given))["source"] == trained.get("source")
 

@@ -11,17 +11,17 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
 
-from koa_lightning.checkpoint import fitted
+from koa_lightning.checkpoint import fitted, reference
 from koa_lightning.checkpoint.tensors import CONTROL, SHOWN, shown, wrong_tensors
 from koa_lightning.config import compose
-from koa_lightning.data.cache import Preprocessing
+from koa_lightning.data.preprocessing import Preprocessing
 from koa_lightning.errors import InputError
 from koa_lightning.losses.weights import KINDS
 from koa_lightning.models.net import NetSpec
 from koa_lightning.models.outputs import LINKS, N_GRADES
 from koa_lightning.models.plan import LIGHTNING, Plan
 
-# What `checkpoint.make_record` writes, and what a record must have before anything in it is used.
+# What `koa_lightning.checkpoint.writing` writes, and what a record must have before anything in it is used.
 _RECORD = {
     "version": str, "net": dict, "preprocessing": dict, "grade_names": list, "config": dict, "data": dict,
     "marks": list, "weights": str, "plan": dict, "tracking": dict,
@@ -171,7 +171,7 @@ def wrong(content: dict[str, Any], record: dict[str, Any]) -> str:
 
     Args:
         content: The whole file, as it was loaded.
-        record: What this program keeps in it, see `checkpoint.make_record`.
+        record: What this program keeps in it, plain.
     """
     if misfit := wrong_tensors(content.get("state_dict")):
         return misfit
@@ -180,7 +180,7 @@ def wrong(content: dict[str, Any], record: dict[str, Any]) -> str:
     for key, most in (("epoch", _MOST_EPOCHS), ("global_step", _MOST_STEPS)):
         if misfit := _whole(0, most)(content[key]):
             return f"{key}={shown(content[key])}: {misfit}"
-    return _wrong_record(record) or _wrong_trust(content, record)
+    return _wrong_record(record) or _wrong_fitted(content, record)
 
 
 def _wrong_record(record: dict[str, Any]) -> str:
@@ -233,8 +233,8 @@ def _plain_argument(value: Any) -> str:
     return "" if value is None or isinstance(value, int | float) else "numbers, flags and names are wanted"
 
 
-def _wrong_trust(content: dict[str, Any], record: dict[str, Any]) -> str:
-    misfit = fitted.wrong(record, content.get(fitted.TENSORS))
+def _wrong_fitted(content: dict[str, Any], record: dict[str, Any]) -> str:
+    misfit = fitted.wrong(record, content.get(reference.TENSORS))
     return f"{misfit} of its record" if misfit else ""
 
 
@@ -267,7 +267,7 @@ def _not_plain(node: Any, path: tuple[str, ...] = ()) -> str:
     if node is not None and type(node) not in (str, int, float, bool):
         return where
     # what was fitted after training may tell that a loss was infinite, and is checked by itself
-    is_number = not isinstance(node, float) or math.isfinite(node) or path[0] in fitted.ALL
+    is_number = not isinstance(node, float) or math.isfinite(node) or path[0] in fitted.KEYS.values()
     return "" if is_number else f"{where}={node}"
 
 

@@ -124,14 +124,18 @@ def find(ckpt: str, out: str | None = None) -> Path:
     return waiting[-1].absolute()
 
 
-def check(cfg: DictConfig, record: Mapping[str, Any], folder: Path, epochs_done: int) -> None:
+def check(
+    cfg: DictConfig, folder: Path, epochs_done: int, *, network: str, loss: str | None, config: Mapping[str, Any]
+) -> None:
     """Stop where a resumed run would not be the same run.
 
     Args:
         cfg: The config `train`.
-        record: What the checkpoint carries.
         folder: The run folder.
         epochs_done: By the run that is resumed.
+        network: Its name, of the checkpoint.
+        loss: Its name, of the checkpoint.
+        config: Of the checkpoint, plain.
 
     Raises:
         InputError: Naming the setting that differs.
@@ -145,12 +149,13 @@ def check(cfg: DictConfig, record: Mapping[str, Any], folder: Path, epochs_done:
         raise InputError(
             f"ckpt={cfg.ckpt}: all {epochs_done} epochs are done; raise trainer.max_epochs{limited} to train longer"
         )
-    if record["net"]["name"] != cfg.model.name:
-        then, now = record["net"]["name"], cfg.model.name
-        raise InputError(f"ckpt={cfg.ckpt}: it holds {then}, but model.name={now}; type the same model=...")
-    then, now = _settings(record["config"]), _settings(without_targets(plain(cfg)))
+    if network != cfg.model.name:
+        raise InputError(
+            f"ckpt={cfg.ckpt}: it holds {network}, but model.name={cfg.model.name}; type the same model=..."
+        )
+    then, now = _settings(config), _settings(without_targets(plain(cfg)))
     now["loss"] = cfg.loss._target_
-    then["loss"] = renamed.current(record.get("loss"), [now["loss"]])
+    then["loss"] = renamed.current(loss, [now["loss"]])
     for name in sorted(then.keys() | now.keys()):
         if then.get(name) != now.get(name):
             raise InputError(
@@ -172,13 +177,17 @@ def check_free(folder: Path) -> None:
         raise InputError(f"out={folder}: holds a run already; {go_on}another out=FOLDER for a new one")
 
 
-def check_data(cfg: DictConfig, record: Mapping[str, Any], fingerprint: str) -> None:
+def check_data(cfg: DictConfig, then: str, fingerprint: str) -> None:
     """Stop where the data is not that of the run.
 
+    Args:
+        cfg: The config `train`.
+        then: Fingerprint of the data of the checkpoint.
+        fingerprint: Of the data now.
+
     Raises:
-        InputError: It is not.
+        InputError: They differ.
     """
-    then = record["data"]["fingerprint"]
     if then != fingerprint:
         raise InputError(
             f"ckpt={cfg.ckpt}: it was trained on data {then}, and this is {fingerprint}; resume on the same data"

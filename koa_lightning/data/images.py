@@ -116,6 +116,25 @@ def decode(data: bytes, name: str, dtype: DTypeLike = np.uint8) -> np.ndarray:
         return _gray(image, name, dtype)
 
 
+def gray_of(image: Image.Image, name: str) -> np.ndarray:
+    """Return a PIL image as gray, as `decode` does with a file.
+
+    Args:
+        image: Of any mode.
+        name: What error messages call it.
+
+    Returns:
+        uint8, H x W, 0..255, upright by its EXIF orientation.
+
+    Raises:
+        InputError: Too large or too small, NaN or infinite values, or it cannot be read.
+    """
+    check_size(image.height, image.width, name)
+    with input_errors(name, "truncated or damaged image"):
+        image.load()
+        return _gray(image, name, np.uint8)
+
+
 def is_dicom(data: bytes, name: str) -> bool:
     """Say whether the bytes of a file are to be read as DICOM: by its mark, or by the ending of its name."""
     return data[_MARK] == b"DICM" or name.lower().endswith((".dcm", ".dicom"))

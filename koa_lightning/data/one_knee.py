@@ -55,6 +55,7 @@ class Reader:
         films: `auto` refuses films of both knees; `never` takes every picture for one knee.
         key_file: The secret behind the names of patients, see `koa_lightning.data.prepare.names.find_key`.
         output: Where predictions go, which must not hold the key.
+        names_patients: False: patients of DICOM files stay unknown, and no key is needed.
         said: How many files there are something to say of.
     """
 
@@ -63,6 +64,7 @@ class Reader:
     films: str
     key_file: str | None
     output: Path
+    names_patients: bool = True
     said: Counter[str] = field(default_factory=Counter)
 
     def read(self, path: Path) -> OneKnee:
@@ -95,7 +97,7 @@ class Reader:
             ] += 1
         if side and header.side and side != header.side:
             self.said["have another side in their names than in their headers; that of the header was taken"] += 1
-        if header.patient:
+        if header.patient and self.names_patients:
             patient = find_key(self.key_file, self.output).patient(header.patient)
         image = self._one(np.asarray(decode(data, str(path))), str(path), header.side, header.orientation)
         return OneKnee(image, patient, self.side or header.side or side)

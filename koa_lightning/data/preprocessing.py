@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import xxhash
 
@@ -46,8 +48,33 @@ class Preprocessing:
 
     def band(self, image: np.ndarray) -> np.ndarray:
         """Return the rows of an H x W image that are kept, at least one."""
-        first = min(round(self.top * len(image)), len(image) - 1)
-        return image[first : max(first + 1, round(self.bottom * len(image)))]
+        first, last = self._rows(len(image))
+        return image[first:last]
+
+    def restored(self, heat: np.ndarray, shape: Sequence[int], side: str = "") -> np.ndarray:
+        """Return a map of a fitted image as one of the image before.
+
+        Args:
+            heat: float32, image_size x image_size, in [0, 1].
+            shape: Rows and columns of the image before.
+            side: Of the knee.
+
+        Returns:
+            float32, H x W, in [0, 1]; 0 in the rows that are not kept.
+        """
+        if self.mirrors(side):
+            heat = heat[:, ::-1]
+        height, width = int(shape[0]), int(shape[1])
+        first, last = self._rows(height)
+        inner = framed(heat, (last - first, width)) if self.fit == "letterbox" else heat
+        whole = np.zeros((height, width), dtype=np.float32)
+        resized = cv2.resize(np.ascontiguousarray(inner, dtype=np.float32), (width, last - first))  # bilinear
+        whole[first:last] = np.clip(resized, 0, 1)
+        return whole
+
+    def _rows(self, height: int) -> tuple[int, int]:
+        first = min(round(self.top * height), height - 1)
+        return first, max(first + 1, round(self.bottom * height))
 
     def mirrors(self, side: str) -> bool:
         """Tell whether a knee of this side is mirrored."""

@@ -9,7 +9,7 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning.checkpoint.record import Checkpoint
+from koa_lightning.checkpoint.reading import Checkpoint
 from koa_lightning.config import overrides
 from koa_lightning.config.compose import validate
 from koa_lightning.data.build import data_module
@@ -30,8 +30,7 @@ def data_for(cfg: DictConfig, read: Checkpoint) -> KneeDataModule:
     validate(OmegaConf.create({"data": config}))  # a checkpoint may have been changed
     data = data_module(config, quiet=cfg.quiet)
     data.preprocessing = read.preprocessing
-    trained = read.record["config"]["data"]
-    data.eval_batch_size = int(cfg.batch_size or trained.get("eval_batch_size") or 2 * trained["batch_size"])
+    data.eval_batch_size = int(cfg.batch_size or read.record.eval_batch_size)
     return data
 
 
@@ -61,7 +60,7 @@ def run_of(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[
         data: Prepared, of which `cfg.split` is measured.
         marks: What every figure and the run carry.
     """
-    trained = read.record["tracking"].get("run_id") or ""
+    trained = read.record.tracking.run_id or ""
     plain_own = not cfg.get("data") and cfg.tta == "none" and cfg.split in ("val", "test") and read.path.stem != "last"
     name = f"eval {read.path.stem} on {data.name} {cfg.split}"
     run = open_run(
@@ -69,7 +68,7 @@ def run_of(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[
         Path(cfg.out),
         name,
         run_id=trained if plain_own else None,
-        uri=read.record["tracking"].get("uri") or None,
+        uri=read.record.tracking.uri or None,
         attach=True,
     )
     if run.run_id != trained:

@@ -14,20 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from koa_lightning.checkpoint import find, record, training_overlap
-from koa_lightning.checkpoint.record import Checkpoint
+from koa_lightning.checkpoint import find, reading, training_overlap
+from koa_lightning.checkpoint.reading import Checkpoint
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.datamodule import ALL, KneeDataModule
 from koa_lightning.data.dataset import KneeDataset
-from koa_lightning.errors import InputError
 from koa_lightning.evaluation import results as measured
 from koa_lightning.evaluation.data import data_for
-from koa_lightning.evaluation.grade_split import grade_part
+from koa_lightning.evaluation.grading import Member, average
+from koa_lightning.evaluation.predictor import check_grade_names
 from koa_lightning.evaluation.results import measure_table, say
 from koa_lightning.metrics import intervals
 from koa_lightning.metrics import predictions as table
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 _SHOWN = {
     "accuracy": "accuracy", "quadratic_kappa": "kappa", "mae": "mae", "auroc_oa": "auroc_oa", "ece": "ece",
 }  # fmt: skip
-_TINY = 1e-12  # below it a probability has no logarithm worth writing
 
 
 def evaluate(cfg: DictConfig, files: Sequence[Path]) -> dict[str, Any]:
@@ -55,7 +53,7 @@ def evaluate(cfg: DictConfig, files: Sequence[Path]) -> dict[str, Any]:
         InputError: The members do not fit together, or were trained on all of these knees.
     """
     folder = Path(cfg.out)
-    reads = [record.read(file) for file in files]
+    reads = [reading.read(file) for file in files]
     predictions, tables, facts = grade(cfg, reads)
     run = open_run(cfg.tracking, folder, f"eval ensemble of {len(files)} on {facts['data']} {cfg.split}")
     status = "FAILED"
@@ -130,7 +128,7 @@ def grade(cfg: DictConfig, reads: Sequence[Checkpoint]) -> tuple[pd.DataFrame, d
         InputError: The members do not fit together, or were trained on all of these knees; see also `measured.check`.
     """
     names = find.names([read.path for read in reads])
-    _check_agree(reads)
+    check_grade_names(reads)
     modules = [data_for(cfg, read) for read in reads]
     own = not cfg.get("data")
     knees = (
@@ -145,10 +143,10 @@ def grade(cfg: DictConfig, reads: Sequence[Checkpoint]) -> tuple[pd.DataFrame, d
         if not cfg.quiet:
             print(f"member {number + 1} of {len(reads)}: {name}, {int(knees.allowed[number].sum())} knees", flush=True)
         tables[name] = _grade_one(cfg, read, module, knees.rows, knees.allowed[number])
-        marks += [*read.marks, *module.marks]
+        marks += [*read.caveats, *module.marks]
     facts = {
         "members": [
-            {"name": name, "checkpoint": str(read.path), "run_id": read.record["tracking"].get("run_id") or "",
+            {"name": name, "checkpoint": str(read.path), "run_id": read.record.tracking.run_id or "",
              "n_knees": len(tables[name])}
             for name, read in zip(names, reads, strict=True)
         ],
@@ -158,43 +156,15 @@ def grade(cfg: DictConfig, reads: Sequence[Checkpoint]) -> tuple[pd.DataFrame, d
         "training_unknown": knees.unknown,
         "marks": list(dict.fromkeys(marks)),
         "data": modules[0].name,
-        "split": modules[0].split_name if not own else reads[0].record["data"].get("split", ""),
+        "split": modules[0].split_name if not own else reads[0].record.data.split or "",
         "fingerprint": mf.fingerprint(modules[0].tables[ALL], (ALL,)),
     }  # fmt: skip
     return average(list(tables.values())), tables, facts
 
 
-def average(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return the mean probabilities of each knee over the members that graded it, as a predictions table.
-
-    Its logits are the logarithms of the averaged probabilities (their softmax gives them back); a last column `members`
-    counts who graded the knee. The knees are in the order of their paths.
-
-    Args:
-        tables: Predictions tables; a knee in two of them has the same grade in both.
-
-    Raises:
-        InputError: Two members name two grades for one knee.
-    """
-    every = pd.concat(tables, ignore_index=True)
-    by_knee = every.groupby("path", sort=True)
-    if (grades := by_knee["grade"].nunique(dropna=False)).gt(1).any():
-        raise InputError(f"{grades.idxmax()}: the members' data name different grades for it; give one data=...")
-    mean = by_knee[table.PROBABILITIES].mean()
-    frame = every.drop_duplicates("path").sort_values("path", ignore_index=True)
-    p = mean.to_numpy(dtype=np.float64)
-    p /= p.sum(axis=1, keepdims=True)
-    frame[table.PROBABILITIES] = p
-    frame["predicted"] = p.argmax(axis=1)
-    frame["expected_grade"] = p @ np.arange(p.shape[1])
-    frame[table.LOGITS] = np.log(np.maximum(p, _TINY))
-    frame["members"] = by_knee.size().to_numpy()
-    return frame
-
-
 def _calibrated(cfg: DictConfig, reads: Sequence[Checkpoint]) -> str:
     """Say whether probabilities were calibrated before or after averaging, and why."""
-    fitted = [read.record.get("calibration", {}).get("method", "none") != "none" for read in reads]
+    fitted = [read.record.fitted.method != "none" for read in reads]
     if not cfg.calibrated:
         return "not at all (calibrated=false)"
     if not any(fitted):
@@ -203,17 +173,6 @@ def _calibrated(cfg: DictConfig, reads: Sequence[Checkpoint]) -> str:
         f"before averaging, {sum(fitted)} of {len(fitted)} members by their own checkpoints, each fitted on its own "
         "validation part; for the average no knees are left that no member was trained on"
     )
-
-
-def _check_agree(reads: Sequence[Checkpoint]) -> None:
-    first = reads[0]
-    for read in reads[1:]:
-        if read.record["grade_names"] != first.record["grade_names"]:
-            ours, theirs = (", ".join(map(str, each.record["grade_names"])) for each in (first, read))
-            raise InputError(
-                f"ckpt={read.path}: its grades are {theirs}, those of {first.path} are {ours}; members of an ensemble "
-                "name the same grades"
-            )
 
 
 def _grade_one(
@@ -226,11 +185,7 @@ def _grade_one(
     chosen = np.flatnonzero(knees["path"].isin(rows.loc[allowed, "path"]).to_numpy())
     module.datasets["own"] = KneeDataset(data.images, data.rows[chosen], data.grades[chosen], data.shapes[chosen])
     module.tables["own"] = knees.iloc[chosen].reset_index(drop=True)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    predictions, _, _ = grade_part(
-        read, read.network().to(device), module, "own", flip=cfg.tta == "flip", calibrated=cfg.calibrated
-    )
-    return predictions
+    return Member(read).grade_split(module, "own", flip=cfg.tta == "flip", calibrated=cfg.calibrated).table
 
 
 def write(facts: dict[str, Any], tables: dict[str, pd.DataFrame], metrics: dict[str, Any], folder: Path) -> list[Path]:

@@ -6,20 +6,19 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning.checkpoint import record
+from koa_lightning.checkpoint import reading
 from koa_lightning.config.compose import validate
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation import data as evaluation_data
-from koa_lightning.evaluation import ensemble, predictor
+from koa_lightning.evaluation import ensemble, referral
 from koa_lightning.evaluation import results as measured
 from koa_lightning.evaluation import uncertainty as trusted
 from koa_lightning.evaluation.data import run_of
 from koa_lightning.evaluation.explanations import record_tests
-from koa_lightning.evaluation.grade_split import grade_part
+from koa_lightning.evaluation.grading import Member
 from koa_lightning.evaluation.results import measure_table, say
 from koa_lightning.explain import cam
 from koa_lightning.metrics import predictions as table
@@ -29,13 +28,9 @@ from koa_lightning.reporting.panels import draw_graded
 from koa_lightning.reporting.report import page
 from koa_lightning.tracking.find import find_checkpoints
 from koa_lightning.tracking.none import NoRun
-from koa_lightning.uncertainty import out_of_distribution
 
 if TYPE_CHECKING:
-    import torch
-
-    from koa_lightning.checkpoint.record import Checkpoint
-    from koa_lightning.data.datamodule import KneeDataModule
+    from koa_lightning.checkpoint.reading import Checkpoint
     from koa_lightning.evaluation.results import Measured
 
 
@@ -62,11 +57,11 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     files = find_checkpoints(cfg.ckpt, cfg.tracking.uri)
     if len(files) > 1:
         return ensemble.evaluate(cfg, files)
-    read = record.read(files[0])
-    predictor.settle(cfg, read.record)
+    read = reading.read(files[0])
+    referral.resolve_threshold(cfg, read.record.fitted)
     data = evaluation_data.data_of(cfg, read, cfg.split)
     measured.check(cfg, data.tables[cfg.split])
-    marks = list(dict.fromkeys([*read.marks, *data.marks]))
+    marks = list(dict.fromkeys([*read.caveats, *data.marks]))
     run = run_of(cfg, read, data, marks)
     status = "FAILED"
     try:
@@ -103,29 +98,26 @@ def _measure(
     cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str], run: Any
 ) -> tuple[dict[str, Any], Measured, list[str]]:
     folder = Path(cfg.out)
-    net = read.network()
+    member = Member(read)
+    net = member.net
     if cfg.explain.enabled:
         cam.check(net, read.preprocessing.image_size, "explain=none", **cam.asked(cfg.explain, net))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    flip = cfg.tta == "flip"
-    with out_of_distribution.watching(net) as features:
-        predictions, logits, metrics = grade_part(
-            read, net.to(device), data, cfg.split, flip=flip, calibrated=cfg.calibrated
-        )
-    found = measured.measure(cfg, predictions, folder, read.record.get("thresholds"))  # it clears the folder first
-    files = table.write(predictions, folder)
+    graded = member.grade_split(data, cfg.split, flip=cfg.tta == "flip", calibrated=cfg.calibrated)
+    metrics = measured.measure_split(graded, read.record)
+    found = measured.measure(cfg, graded.table, folder, read.record.fitted.thresholds)  # it clears the folder first
+    files = table.write(graded.table, folder)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    trust = trusted.evaluate(cfg, read, data, logits, features[:: 1 + flip], marks, run)
+    trust = trusted.evaluate(cfg, read, data, graded, marks, run)
     drawn = draw_graded(
         net,
         data.datasets[cfg.split],
-        predictions["path"].tolist(),
-        logits,
+        graded.table["path"].tolist(),
+        graded.logits,
         marks,
         folder,
         title=f"{data.name}, {cfg.split} part",
         n_worst=cfg.explain.n_worst if cfg.explain.enabled else None,
-        probabilities=read.probabilities(logits, cfg.calibrated),
+        probabilities=graded.probabilities,
         maps=cam.asked(cfg.explain, net),
         more_panels=True,
     )
@@ -144,5 +136,5 @@ def _part(cfg: DictConfig, read: Checkpoint) -> str:
     """Return under which name metrics are logged: those of training are raw, so calibrated ones go beside them."""
     if cfg.split not in ("train", "val"):
         return "test"
-    changed = cfg.calibrated and read.record.get("calibration", {}).get("method", "none") != "none"
+    changed = cfg.calibrated and read.record.fitted.method != "none"
     return f"{cfg.split}_calibrated" if changed else str(cfg.split)

@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.checkpoint import record
+from koa_lightning.checkpoint import reading
 from koa_lightning.config.compose import validate
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation import data as evaluation_data
@@ -46,11 +46,11 @@ def explain_tests(cfg: DictConfig) -> dict[str, Any]:
 
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
-    read = record.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
+    read = reading.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
     net = read.network()
     cam.check(net, read.preprocessing.image_size, "koa_lightning.eval", **cam.asked(cfg.explain, net))
     data = evaluation_data.data_of(cfg, read, cfg.split)
-    marks = list(dict.fromkeys([*read.marks, *data.marks]))
+    marks = list(dict.fromkeys([*read.caveats, *data.marks]))
     if cfg.randomised:
         knees = data.datasets[cfg.split]
         some = knees.__getitems__(range(min(len(knees), _FOR_STATISTICS)))["image"].float() / 255

@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from omegaconf import DictConfig
 from PIL import Image, ImageDraw, ImageFont
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.checkpoint import record
+from koa_lightning.checkpoint import reading
 from koa_lightning.config import outcome
 from koa_lightning.config.compose import validate
 from koa_lightning.data import patterns
 from koa_lightning.data.find_images import find_images, readable_name
-from koa_lightning.data.one_knee import DicomError, Reader
+from koa_lightning.data.one_knee import DicomError, OneKnee, Reader
 from koa_lightning.data.prepare.names import find_key
 from koa_lightning.errors import InputError, naming
-from koa_lightning.evaluation import predictor
+from koa_lightning.evaluation import referral
+from koa_lightning.evaluation.grading import Member
+from koa_lightning.evaluation.predictor import Predictor, prepared
 from koa_lightning.explain import cam
 from koa_lightning.explain.cam import asked, heat_maps
 from koa_lightning.metrics import predictions
@@ -33,12 +34,7 @@ from koa_lightning.reporting.heat_maps import overlay
 from koa_lightning.tracking.find import find_checkpoint
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-
-    from koa_lightning.checkpoint.record import Checkpoint
-    from koa_lightning.data.one_knee import Reader
-    from koa_lightning.models.net import KneeNet
+    from koa_lightning.checkpoint.reading import Checkpoint
 
 _LONGEST = 200  # bytes of a file's name, so that something can be added: file systems take 255
 
@@ -63,12 +59,13 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
         raise InputError("batch_size=null: must be a whole number from 1 to 65536")
 
     paths = find_images(str(cfg.input), without=Path(cfg.out))
-    read = record.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
-    predictor.settle(cfg, read.record)
-    pattern = patterns.pattern_of(read.record["config"]["data"])
+    read = reading.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
+    referral.resolve_threshold(cfg, read.record.fitted)
+    pattern = patterns.pattern_of(dict(read.record.data_settings))
     for path in paths:  # a hostile pattern is refused now, before the work
         patterns.named(str(path), pattern)
-    net = read.network()
+    member = Member(read)
+    net = member.net
     if _draws(cfg):
         cam.check(net, read.preprocessing.image_size, "overlays=false", **cam.asked(cfg.explain, net))
     folder = Path(cfg.out)
@@ -82,7 +79,7 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
     try:
         for start in range(0, len(paths), cfg.batch_size):
             some = paths[start : start + cfg.batch_size]
-            for rows in _grade_some(cfg, net, read, some, reader, failed):
+            for rows in _grade_some(cfg, member, some, reader, failed):
                 _append(rows, folder / "predictions.csv", anew=not tables)
                 tables.append(rows)
             if not cfg.quiet and len(paths) > cfg.batch_size:
@@ -106,15 +103,15 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
     rows = pd.concat(tables, ignore_index=True)
     n_left = len(paths) - len(failed) - len(rows)
     _write(rows, read, cfg, folder, n_left)
-    for mark in read.marks:
-        print(f"WARNING: the model carries the mark: {mark}")
+    for caveat in read.caveats:
+        print(f"WARNING: the model carries the mark: {caveat}")
     canonical, n_unknown = read.preprocessing.canonical_side, int((rows["side"] == "").sum())
     if canonical and n_unknown:
         print(
             f"WARNING: the model mirrors knees to {canonical}, the side of {n_unknown} of {len(rows)} is not known: "
             "they stayed as they are; for images of one side type side=L or side=R"
         )
-    for line in [*reader.warnings(), *predictor.warnings(read.record, rows, cfg.refer_below)]:
+    for line in [*reader.warnings(), *referral.warnings(read.record.fitted, rows, cfg.refer_below)]:
         print(f"WARNING: {line}")
     print(DISCLAIMER)
     left = f", {n_left} not graded as it was stopped" if stopped else ""
@@ -125,35 +122,25 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
 
 def _grade_some(
     cfg: DictConfig,
-    net: KneeNet,
-    read: Checkpoint,
+    member: Member,
     paths: list[Path],
     reader: Reader,
     failed: dict[str, InputError],
 ) -> list[pd.DataFrame]:
     """Grade one batch of files; those that cannot be read are added to `failed`."""
-    knees, images = [], []
+    names, knees = [], []
     for path in paths:
         try:
-            knee = reader.read(path)
-            images.append(read.preprocessing.apply(knee.image, knee.side))
-            knees.append((str(path), knee.patient, knee.side))
+            knees.append(reader.read(path))
+            names.append(str(path))
         except InputError as error:
             failed[readable_name(path)] = error
     if not knees:
         return []
-    batch = np.stack(images)
-    tensor = torch.from_numpy(batch).unsqueeze(1)
-    logits, p, judged = predictor.grade(
-        read, net, tensor, flip=cfg.tta == "flip", calibrated=cfg.calibrated, alpha=cfg.alpha,
-        refer_below=cfg.refer_below,
-    )  # fmt: skip
-    rows = predictions.predictions_table(
-        pd.DataFrame(knees, columns=["path", "patient", "side"]), logits, net.spec.link, p
+    rows = Predictor([member]).grade(
+        names, knees, flip=cfg.tta == "flip", calibrated=cfg.calibrated, alpha=cfg.alpha, refer_below=cfg.refer_below
     )
-    rows["name"] = [read.record["grade_names"][grade] for grade in rows["predicted"]]
-    rows = pd.concat([rows, judged], axis=1)
-    rows["overlay"] = _overlays(cfg, net, read, batch, rows, reader.output) if _draws(cfg) else ""
+    rows["overlay"] = _overlays(cfg, member, knees, rows, reader.output) if _draws(cfg) else ""
     return [rows]
 
 
@@ -173,18 +160,17 @@ def _draws(cfg: DictConfig) -> bool:
     return bool(cfg.overlays and cfg.explain.enabled)
 
 
-def _overlays(
-    cfg: DictConfig, net: KneeNet, read: Checkpoint, batch: np.ndarray, rows: pd.DataFrame, folder: Path
-) -> list[str]:
-    grades = rows["predicted"].to_numpy()  # as told, which calibration and flipping may have changed
-    heat = heat_maps(net, net.normalise(torch.from_numpy(batch).unsqueeze(1)), grades, **asked(cfg.explain, net))
+def _overlays(cfg: DictConfig, member: Member, knees: Sequence[OneKnee], rows: pd.DataFrame, folder: Path) -> list[str]:
+    grades = rows["predicted"].to_numpy()  # those in the table, which calibration and flipping may have changed
+    net, images = member.net, prepared(member.checkpoint, knees)
+    heat = heat_maps(net, net.normalise(images.to(member.device)), grades, **asked(cfg.explain, net))
     (folder / "overlays").mkdir(exist_ok=True)
     files = []
-    for image, one, row in zip(batch, heat, rows.to_dict("records"), strict=True):
+    for image, one, row in zip(images[:, 0].numpy(), heat, rows.to_dict("records"), strict=True):
         tag = hashlib.blake2b(row["path"].encode(), digest_size=4).hexdigest()  # two folders may hold the same name
         file = folder / "overlays" / f"{_cut(Path(row['path']).stem)}-{tag}.png"
         grade = f"grade {row['predicted']} ({row['name']})" + (f", set {row['set']}" if row["set"] else "")
-        words = [grade, *([row["refer"]] if row["refer"] else []), *read.marks, DISCLAIMER]
+        words = [grade, *([row["refer"]] if row["refer"] else []), *member.checkpoint.caveats, DISCLAIMER]
         files.append(str(file))
         try:
             with naming(file):
@@ -228,14 +214,14 @@ def _write(rows: pd.DataFrame, read: Checkpoint, cfg: DictConfig, folder: Path, 
             "name": row["name"],
             "expected_grade": round(float(row["expected_grade"]), 4),
             "probabilities": [round(float(row[column]), 6) for column in predictions.PROBABILITIES],
-            **predictor.as_json(row),
+            **referral.as_json(row),
             "overlay": row["overlay"],
         }
         for row in rows.to_dict("records")
     ]
-    method = read.record.get("calibration", {}).get("method", "none") if cfg.calibrated else "none"
+    method = read.record.fitted.method if cfg.calibrated else "none"
     settings = {"calibration": method, "alpha": cfg.alpha, "refer_below": cfg.refer_below}
-    note = {"note": DISCLAIMER, "marks": read.marks, "checkpoint": str(read.path), "not_graded": n_left, **settings}
+    note = {"note": DISCLAIMER, "marks": read.caveats, "checkpoint": str(read.path), "not_graded": n_left, **settings}
     with naming(folder / "predictions.json"):
         (folder / "predictions.json").write_text(json.dumps({**note, "knees": knees}, indent=1))
     for knee in knees[:20]:

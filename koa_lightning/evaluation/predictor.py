@@ -1,185 +1,268 @@
-"""What `predict` says of a knee beside its grade: the set, whether the input is foreign, whether to ask a reader."""
+"""The only way from an image to a grade, for `eval`, `predict`, the served model, training and the Python API."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from omegaconf import DictConfig
-from torch import Tensor
+from PIL import Image
 
-from koa_lightning.checkpoint.fitted import left_out
+from koa_lightning.checkpoint.reading import Checkpoint, read
+from koa_lightning.data import patterns
+from koa_lightning.data.gray import check_size, stretch
+from koa_lightning.data.images import gray_of
+from koa_lightning.data.one_knee import OneKnee, Reader
 from koa_lightning.errors import InputError
-from koa_lightning.models.inference import check_finite, grade_logits
-from koa_lightning.models.net import KneeNet
-from koa_lightning.uncertainty import conformal, out_of_distribution, selective_prediction
+from koa_lightning.evaluation import referral
+from koa_lightning.evaluation.grading import Member, average
+from koa_lightning.explain.cam import heat_maps
+from koa_lightning.metrics import predictions
+from koa_lightning.tracking.find import find_checkpoints
+from koa_lightning.uncertainty.conformal import ALPHA
 
-if TYPE_CHECKING:
-    from koa_lightning.checkpoint.record import Checkpoint
-
-COLUMNS = ["set_low", "set_high", "set", "foreign", "foreign_score", "refer"]
-FOREIGN = {  # the part that says so most, see `out_of_distribution.PARTS`
-    "posture": "turned or inverted",
-    "picture": "not the picture of a knee",
-    "texture": "grain or gray values of another kind",
-    "features": "the network sees something else",
-}
+Picture = str | Path | np.ndarray | Image.Image
+BATCH = 16
+_SIDES = ("", "L", "R")
 
 
-def columns(
-    read: Checkpoint,
-    logits: Tensor,
-    probabilities: np.ndarray,
-    described: Mapping[str, np.ndarray] | None,
-    *,
-    alpha: float,
-    refer_below: float,
-) -> pd.DataFrame:
-    """Return `COLUMNS`, one row a knee; what the checkpoint cannot tell is empty.
+class Predictor:
+    """Grades and explains knees with one checkpoint, or with several as an ensemble.
+
+    An ensemble averages the calibrated probabilities of its members. It has no conformal sets and no check of inputs,
+    as no knees are left to fit these on.
 
     Args:
-        read: The checkpoint.
-        logits: Float, N x K; the sets are those of the probabilities that the checkpoint promises for them.
-        probabilities: Float, N x 5, those that are shown.
-        described: Of `out_of_distribution.describe`; None where the checkpoint holds nothing to compare with.
-        alpha: Share of knees whose set may miss the true grade.
-        refer_below: Knees whose most probable grade is less probable are left to a reader.
-    """
-    table = pd.DataFrame(index=range(len(probabilities)), columns=COLUMNS)
-    table[["set_low", "set_high"]] = table[["set_low", "set_high"]].astype("Int64")
-    entry = read.record.get("conformal", {})
-    if "limits" in entry:
-        low, high = conformal.sets(read.probabilities(logits).numpy(), conformal.chosen(entry, alpha))
-        table["set_low"], table["set_high"] = pd.array(low, dtype="Int64"), pd.array(high, dtype="Int64")
-        table["set"] = [conformal.words(a, b) for a, b in zip(low, high, strict=True)]
-    why = [""] * len(table)
-    if described is not None:
-        score, worst = out_of_distribution.scores(described, read.inputs)
-        table["foreign_score"] = np.round(score, 4)
-        why = [FOREIGN[part] if value > 1 else "" for part, value in zip(worst, score, strict=True)]
-        table["foreign"] = ["yes" if reason else "no" for reason in why]
-    unsure = probabilities.max(1) < refer_below
-    table["refer"] = [_advice(*each) for each in zip(why, unsure, strict=True)]
-    return table.fillna({"set": "", "foreign": ""})
-
-
-def grade(
-    read: Checkpoint,
-    net: KneeNet,
-    image: Tensor,
-    *,
-    flip: bool = False,
-    calibrated: bool = True,
-    alpha: float = conformal.ALPHA,
-    refer_below: float = 0.0,
-) -> tuple[Tensor, Tensor, pd.DataFrame]:
-    """Grade images; return logits (N x K), the probabilities (float32 N x 5) and `columns`, as `predict` shows them.
-
-    Args:
-        read: The checkpoint.
-        net: Its network.
-        image: uint8, N x 1 x H x W, prepared as the checkpoint wants it.
-        flip: Also grade the mirrored image, and average the logits.
-        calibrated: False: the raw probabilities.
-        alpha: See `columns`.
-        refer_below: See `columns`.
+        members: At least one; all name the same grades.
 
     Raises:
-        InputError: The network gives no numbers.
+        InputError: They do not.
     """
-    with torch.no_grad(), out_of_distribution.watching(net) as features:
-        logits = grade_logits(net, image, flip)
-    check_finite(logits, read.path)
-    probabilities = read.probabilities(logits, calibrated)
-    described = out_of_distribution.describe([image], features[:1]) if read.inputs else None
-    judged = columns(read, logits, probabilities.numpy(), described, alpha=alpha, refer_below=refer_below)
-    return logits, probabilities, judged
 
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.members = tuple(members)
+        check_grade_names([member.checkpoint for member in members])
 
-def _advice(foreign_because: str, unsure: bool) -> str:
-    reasons = [f"foreign input ({foreign_because})"] if foreign_because else []
-    reasons += ["unsure"] if unsure else []
-    return f"refer to a reader: {' and '.join(reasons)}" if reasons else ""
+    @classmethod
+    def from_checkpoint(
+        cls, ckpt: str | Path | Sequence[str | Path], *, uri: str | None = None, device: torch.device | None = None
+    ) -> Predictor:
+        """Read one checkpoint or several, and build their networks.
 
+        Args:
+            ckpt: A file, `runs:/ID[/path]`, `models:/NAME@ALIAS`, a pattern, the folder of a cross-validation, or a
+                list of these.
+            uri: Of the tracking store that an address is looked up in; None: the default one.
+            device: That computes; None: the GPU where torch finds one, else the CPU.
 
-def threshold(record: Mapping[str, Any], refer_below: float | None, refer_risk: float | None) -> float:
-    """Return the probability under which a grade is left to a reader; 0 where nothing is asked for.
+        Raises:
+            InputError: There is no such checkpoint, or it cannot be read.
+        """
+        named = str(ckpt) if isinstance(ckpt, str | Path) else [str(each) for each in ckpt]
+        return cls([Member(read(file), device) for file in find_checkpoints(named, uri)])
 
-    Args:
-        record: Of a checkpoint.
-        refer_below: The threshold itself.
-        refer_risk: The share of wrong grades that the knees which are graded may have, on the validation part.
+    @property
+    def checkpoints(self) -> list[Checkpoint]:
+        """Return the checkpoint of each member."""
+        return [member.checkpoint for member in self.members]
 
-    Raises:
-        InputError: Both are given; or the checkpoint cannot tell a threshold for that share.
-    """
-    if refer_below is not None and refer_risk is not None:
-        raise InputError(f"refer_below={refer_below:g} and refer_risk={refer_risk:g}: give one of them")
-    if refer_risk is None:
-        return refer_below or 0.0
-    entry = record.get("abstention") or {}
-    if "curve" not in entry:
-        reason = left_out(entry) or "written by an older version, or before the end of its training"
-        raise InputError(f"refer_risk={refer_risk:g}: the checkpoint has no risk curve ({reason}); type refer_below=")
-    return selective_prediction.threshold_for(entry, refer_risk)
+    @property
+    def caveats(self) -> list[str]:
+        """Return what no result may hide, e.g. phantom data."""
+        return list(dict.fromkeys(caveat for each in self.checkpoints for caveat in each.caveats))
 
+    @property
+    def grade_names(self) -> tuple[str, ...]:
+        """Return the names of grades 0 to 4."""
+        return self.checkpoints[0].record.grade_names
 
-def settle(cfg: DictConfig, record: Mapping[str, Any]) -> None:
-    """Check `alpha`, and put the threshold that `refer_below` or `refer_risk` ask for into `refer_below`.
+    def predict(
+        self,
+        images: Picture | Sequence[Picture],
+        *,
+        side: str = "",
+        flip: bool = False,
+        calibrated: bool = True,
+        alpha: float = ALPHA,
+        refer_below: float = 0.0,
+        batch_size: int = BATCH,
+    ) -> pd.DataFrame:
+        """Grade images of one knee each.
 
-    Args:
-        cfg: Of `eval` or `predict`.
-        record: Of the checkpoint; empty where there is none.
+        Args:
+            images: One or several: paths (PNG, JPEG, TIFF, WebP, BMP, DICOM), arrays H x W (uint8 as they are; uint16
+                and float are stretched from their lowest to their highest value), PIL images.
+            side: L or R, of all images; empty: by DICOM header or file name, else unknown.
+            flip: Also grade the mirrored images, and average the logits.
+            calibrated: False: raw probabilities.
+            alpha: Share of knees whose conformal set may miss the true grade: 0.01, 0.02 ... 0.5.
+            refer_below: Knees whose most probable grade is less probable are referred to a reader.
+            batch_size: Images that are in memory at once; the numbers do not depend on it.
 
-    Raises:
-        InputError: See `threshold`; or alpha is not one of `conformal.ALPHAS`.
-    """
-    conformal.place(cfg.alpha)
-    cfg.refer_below, cfg.refer_risk = threshold(record, cfg.refer_below, cfg.refer_risk), None
+        Returns:
+            One row an image, in their order: `path`, `patient` (of a prepared file's name), `side`, `grade` (empty),
+            `predicted`, `expected_grade`, `p0` to `p4`, `z0` to `z4` (logits), `name` of the grade, and
+            `referral.COLUMNS`; an ensemble's table has a column `members` before `name`.
 
+        Raises:
+            InputError: An image cannot be read, or shows both knees.
+        """
+        names, knees = self._given(images, side)
+        options: dict[str, Any] = {"flip": flip, "calibrated": calibrated, "alpha": alpha, "refer_below": refer_below}
+        steps = range(0, len(knees), max(1, batch_size))
+        tables = [self.grade(names[i : i + batch_size], knees[i : i + batch_size], **options) for i in steps]
+        return pd.concat(tables, ignore_index=True)
 
-def as_json(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return a row of `COLUMNS` as JSON values; what is not known is null.
+    def grade(
+        self,
+        names: Sequence[str],
+        knees: Sequence[OneKnee],
+        *,
+        flip: bool = False,
+        calibrated: bool = True,
+        alpha: float = ALPHA,
+        refer_below: float = 0.0,
+    ) -> pd.DataFrame:
+        """Grade one batch of knees that are read; see `predict`.
 
-    Args:
-        row: Of the table.
-    """
-    known = bool(row["set"])
-    return {
-        "set": row["set"] if known else None,
-        "set_low": int(row["set_low"]) if known else None,
-        "set_high": int(row["set_high"]) if known else None,
-        "foreign": {"yes": True, "no": False}.get(row["foreign"]),
-        "foreign_score": float(row["foreign_score"]) if row["foreign"] else None,
-        "refer": row["refer"],
-    }
+        Args:
+            names: For the column `path`, one a knee.
+            knees: uint8 H x W each, any size.
+            flip: See `predict`.
+            calibrated: See `predict`.
+            alpha: See `predict`.
+            refer_below: See `predict`.
 
-
-def warnings(record: Mapping[str, Any], rows: pd.DataFrame, refer_below: float) -> list[str]:
-    """Return a line on what the checkpoint does not know, on foreign inputs, and on unsure grades.
-
-    Args:
-        record: Of the checkpoint.
-        rows: With `COLUMNS`.
-        refer_below: Probability under which a grade is unsure.
-    """
-    lines = []
-    entry = record.get("calibration")
-    if entry is None:
-        how = "python -m koa_lightning.calibrate ckpt=FILE adds them"
-        lines.append(f"this checkpoint has no calibration, no prediction sets and no check of inputs; {how}")
-    elif reason := left_out(entry):
-        lines.append(f"no calibration, no prediction sets and no check of inputs: {reason}")
-    n_foreign = int((rows["foreign"] == "yes").sum())
-    if n_foreign:
-        lines.append(
-            f"{n_foreign} of {len(rows)} inputs look foreign (no knee, turned, inverted, or of another kind than the "
-            "validation part): their grades mean nothing; column `foreign`"
+        Raises:
+            InputError: A network gives no numbers.
+        """
+        rows = pd.DataFrame(
+            {"path": list(names), "patient": [k.patient for k in knees], "side": [k.side for k in knees]}
         )
-    n_unsure = int(rows["refer"].str.contains("unsure").sum())
-    if n_unsure:
-        lines.append(f"{n_unsure} of {len(rows)} grades are less probable than {refer_below:.3f}: refer to a reader")
-    return lines
+        if len(self.members) == 1:
+            [member] = self.members
+            images = prepared(member.checkpoint, knees)
+            graded = member.grade([{"image": images}], flip=flip, calibrated=calibrated)
+            described = graded.described([images]) if member.checkpoint.reference else None
+            table = predictions.predictions_table(rows, graded.logits, member.link, graded.probabilities)
+            advice = referral.columns(
+                member.checkpoint, graded.logits, graded.probabilities.numpy(), described,
+                alpha=alpha, refer_below=refer_below,
+            )  # fmt: skip
+        else:
+            table = self._averaged(rows, knees, flip, calibrated)
+            advice = referral.of_ensemble(table[predictions.PROBABILITIES].to_numpy(), refer_below)
+        table["name"] = [self.grade_names[grade] for grade in table["predicted"]]
+        return pd.concat([table, advice], axis=1)
+
+    def _averaged(self, rows: pd.DataFrame, knees: Sequence[OneKnee], flip: bool, calibrated: bool) -> pd.DataFrame:
+        numbered = rows.assign(path=[f"{row:09d}" for row in range(len(rows))])  # names may repeat
+        tables = []
+        for member in self.members:
+            graded = member.grade([{"image": prepared(member.checkpoint, knees)}], flip=flip, calibrated=calibrated)
+            table = predictions.predictions_table(numbered, graded.logits, member.link, graded.probabilities)
+            tables.append(table)
+        return average(tables).assign(path=rows["path"])
+
+    def explain(
+        self,
+        images: Picture | Sequence[Picture],
+        *,
+        method: str = "gradcam",
+        target: str = "grade",
+        side: str = "",
+    ) -> Any:
+        """Return where on each image the evidence for its predicted grade lies.
+
+        Args:
+            images: See `predict`.
+            method: A key of `koa_lightning.explain.methods.METHODS`, or `cam`.
+            target: "grade" explains the predicted grade, "expected" the expected grade.
+            side: See `predict`.
+
+        Returns:
+            float32 H x W in [0, 1], of the size of the original image; a list of these where several images were
+            given. 0 outside of the rows that the network sees. Of an ensemble, the mean over its members.
+
+        Raises:
+            InputError: An image cannot be read; or the network has no such maps.
+        """
+        names, knees = self._given(images, side)
+        grades = [
+            grade
+            for i in range(0, len(knees), BATCH)
+            for grade in self.grade(names[i : i + BATCH], knees[i : i + BATCH])["predicted"].tolist()
+        ]
+        maps = [[self._heat(m, knee, g, method, target) for m in self.members] for knee, g in zip(knees, grades)]  # noqa: B905
+        found = [np.mean(each, axis=0, dtype=np.float32) for each in maps]
+        return found[0] if _is_one(images) else found
+
+    @staticmethod
+    def _heat(member: Member, knee: OneKnee, grade: int, method: str, target: str) -> np.ndarray:
+        net, preprocessing = member.net, member.checkpoint.preprocessing
+        image = net.normalise(prepared(member.checkpoint, [knee]).to(member.device))
+        [heat] = heat_maps(net, image, [grade], method=method, target=target, link=member.link)
+        return preprocessing.restored(heat, knee.image.shape, knee.side)
+
+    def _given(self, images: Any, side: str) -> tuple[list[str], list[OneKnee]]:
+        if side not in _SIDES:
+            raise InputError(f"side={side}: must be L, R, or empty where it is not known")
+        several = [images] if _is_one(images) else list(images)
+        if not several:
+            raise InputError("images: there is none; give paths, arrays H x W or PIL images")
+        pattern = patterns.pattern_of(dict(self.checkpoints[0].record.data_settings))
+        reader = Reader(pattern, side, "auto", None, Path(), names_patients=False)
+        names = [str(each) if isinstance(each, str | Path) else f"image {row}" for row, each in enumerate(several)]
+        return names, [_knee(each, name, reader, side) for each, name in zip(several, names, strict=True)]
+
+
+def load_model(
+    ckpt: str | Path | Sequence[str | Path], *, uri: str | None = None, device: torch.device | None = None
+) -> Predictor:
+    """Return a checkpoint, or several as an ensemble, ready to grade; see `Predictor.from_checkpoint`."""
+    return Predictor.from_checkpoint(ckpt, uri=uri, device=device)
+
+
+def check_grade_names(checkpoints: Sequence[Checkpoint]) -> None:
+    """Stop where the members of an ensemble do not name the same grades.
+
+    Raises:
+        InputError: Naming the first that differs.
+    """
+    first = checkpoints[0]
+    for other in checkpoints[1:]:
+        if other.record.grade_names != first.record.grade_names:
+            ours, theirs = (", ".join(each.record.grade_names) for each in (first, other))
+            raise InputError(
+                f"ckpt={other.path}: its grades are {theirs}, those of {first.path} are {ours}; members of an ensemble "
+                "name the same grades"
+            )
+
+
+def prepared(checkpoint: Checkpoint, knees: Sequence[OneKnee]) -> torch.Tensor:
+    """Return knees as a checkpoint wants its images, uint8 N x 1 x S x S."""
+    images = [checkpoint.preprocessing.apply(knee.image, knee.side) for knee in knees]
+    return torch.from_numpy(np.stack(images)).unsqueeze(1)
+
+
+def _is_one(images: Any) -> bool:
+    return isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim == 2)
+
+
+def _knee(image: Any, name: str, reader: Reader, side: str) -> OneKnee:
+    if isinstance(image, str | Path):
+        return reader.read(Path(image))
+    return OneKnee(gray_of(image, name) if isinstance(image, Image.Image) else _gray_array(image, name), "", side)
+
+
+def _gray_array(image: Any, name: str) -> np.ndarray:
+    if not isinstance(image, np.ndarray) or image.ndim != 2 or not (
+        image.dtype in (np.uint8, np.uint16) or image.dtype.kind == "f"
+    ):  # fmt: skip
+        what = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise InputError(f"{name}: {what}; give a path, a PIL image, or an array H x W of uint8, uint16 or float")
+    check_size(image.shape[0], image.shape[1], name)
+    return image if image.dtype == np.uint8 else stretch(image, name)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from torch import Tensor
 
 from koa_lightning import DISCLAIMER
+from koa_lightning.checkpoint.fitted import LeftOut, Thresholds
+from koa_lightning.checkpoint.record import CheckpointRecord
 from koa_lightning.config.places import user_path
 from koa_lightning.data.manifest import n_patients
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation import files as results
+from koa_lightning.evaluation.grading import GradedSplit
+from koa_lightning.losses.build import recorded_loss
 from koa_lightning.metrics import constant, readers, subgroups, thresholds
 from koa_lightning.metrics import intervals as iv
 from koa_lightning.metrics.grade_metrics import measure as measure_grades
@@ -81,7 +87,9 @@ def edges(cfg: DictConfig) -> dict[str, list[float]]:
     return {str(name): value if isinstance(value, list) else [value] for name, value in plain.items()}
 
 
-def measure(cfg: DictConfig, table: pd.DataFrame, folder: Path, recorded: Mapping[str, Any] | None = None) -> Measured:
+def measure(
+    cfg: DictConfig, table: pd.DataFrame, folder: Path, recorded: Thresholds | LeftOut | None = None
+) -> Measured:
     """Measure a predictions table with intervals, and write what came of it.
 
     What an earlier evaluation left in the folder goes, once all is measured and before the first file is written.
@@ -90,7 +98,7 @@ def measure(cfg: DictConfig, table: pd.DataFrame, folder: Path, recorded: Mappin
         cfg: The config `eval`: n_resamples, thresholds, subgroups, edges, readers, split.
         table: The predictions.
         folder: For `intervals.json`, `thresholds.json` (of split=val), `subgroups.*`, `readers.*`.
-        recorded: What `thresholds.tune` found on calibrated probabilities, from a checkpoint; counts where cfg names
+        recorded: Thresholds that were tuned on calibrated probabilities, of a checkpoint; they count where cfg names
             none.
 
     Raises:
@@ -134,16 +142,16 @@ def to_log(measured: Measured) -> dict[str, float]:
 
 
 def _thresholds(
-    cfg: DictConfig, table: pd.DataFrame, recorded: Mapping[str, Any] | None
+    cfg: DictConfig, table: pd.DataFrame, recorded: Thresholds | LeftOut | None
 ) -> tuple[dict[str, Any] | None, list[str]]:
     if cfg.thresholds is not None:
         return thresholds.read(cfg.thresholds, table), []
-    if not isinstance(recorded, Mapping) or recorded.get("left_out"):
+    if not isinstance(recorded, Thresholds):
         return None, []
     if not cfg.calibrated or cfg.split == "all":
         why = "among these knees may be those that they were tuned on" if cfg.calibrated else "for calibrated=true"
         return None, [f"the checkpoint's thresholds are not used: {why}"]
-    found = {**recorded, "thresholds": thresholds.check(recorded.get("thresholds"), "thresholds of the checkpoint")}
+    found = recorded.to_plain()
     if why := thresholds.tuned_on(found, table):
         return None, [f"the checkpoint's thresholds are not used: they were tuned on {why}"]
     return found, []
@@ -171,6 +179,37 @@ def measure_table(predictions: pd.DataFrame) -> dict[str, Any]:
     values = measure_grades(rows[PROBABILITIES].to_numpy(), rows["grade"].to_numpy(dtype="int64"))
     numbers: dict[str, Any] = {name: value if value == value else None for name, value in values.items()}
     return {**numbers, "n_knees": len(rows), "n_patients": n_patients(rows)}
+
+
+def measure_split(graded: GradedSplit, record: CheckpointRecord) -> dict[str, Any]:
+    """Return the mean loss, None where the checkpoint names none, and the metrics of a split that is graded.
+
+    The loss is that of the logits, whether or not the probabilities are calibrated.
+
+    Args:
+        graded: The split.
+        record: Of the checkpoint, for its loss.
+    """
+    counts = record.data.counts.get("train", [])
+    loss = recorded_loss(record.loss, record.config.get("loss", {}), counts)
+    mean = None if loss is None else mean_loss(loss, graded.logits, graded.table["grade"].fillna(-1))
+    return {"loss": mean, **measure_table(graded.table)}
+
+
+def mean_loss(loss: torch.nn.Module, logits: Tensor, grade: pd.Series) -> float:
+    """Return the mean loss of the knees of a known grade, as validation computes it; 0 without any.
+
+    Args:
+        loss: Of logits and grade.
+        logits: float N x K.
+        grade: Of each knee, -1 where unknown.
+    """
+    true = torch.tensor(grade.to_numpy(dtype="int64"))
+    known = true >= 0
+    if not known.any():
+        return 0.0
+    with torch.no_grad():
+        return float(loss(logits[known], true[known]))
 
 
 def say(

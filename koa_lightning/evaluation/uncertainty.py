@@ -1,9 +1,10 @@
-"""A part of the data and a checkpoint: look at the part, fit on it, measure on it, draw and write."""
+"""A split and a checkpoint: fit calibration and the like on the split, evaluate them on it, draw and write."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,15 +13,18 @@ import pandas as pd
 from omegaconf import DictConfig
 from torch import Tensor
 
-from koa_lightning.checkpoint import fitted, training_overlap
-from koa_lightning.checkpoint import record as checkpoint
+from koa_lightning.checkpoint import training_overlap
+from koa_lightning.checkpoint.fitted import Calibration, Fitted, LeftOut, Thresholds
+from koa_lightning.checkpoint.reading import Checkpoint
+from koa_lightning.checkpoint.writing import store_fitted
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.datamodule import KneeDataModule
-from koa_lightning.evaluation import predictor
+from koa_lightning.evaluation import referral
+from koa_lightning.evaluation.grading import Graded
 from koa_lightning.metrics import thresholds
 from koa_lightning.metrics.predictions import predictions_table
 from koa_lightning.reporting import figures, uncertainty_figures
-from koa_lightning.uncertainty import calibration, out_of_distribution, summary
+from koa_lightning.uncertainty import calibration, summary
 from koa_lightning.uncertainty.fit import fit
 
 Measures = dict[str, dict[str, Any]]
@@ -33,44 +37,44 @@ class Written(NamedTuple):
     lines: list[str]
 
 
-def look(data: KneeDataModule, part: str, features: Sequence[Tensor]) -> dict[str, np.ndarray]:
-    """Return the descriptions of a part's images, see `out_of_distribution.describe`.
+def described(graded: Graded, data: KneeDataModule, split: str) -> dict[str, np.ndarray]:
+    """Return the descriptions of a split's images, see `koa_lightning.uncertainty.out_of_distribution.describe`.
 
     Args:
-        data: With that part.
-        part: Its name.
-        features: Of its batches, as `out_of_distribution.watching` collected them.
+        graded: The split.
+        data: With that split.
+        split: Its name.
     """
-    return out_of_distribution.describe((batch["image"] for batch in data.eval_dataloader(part)), features)
+    return graded.described(batch["image"] for batch in data.eval_dataloader(split))
 
 
-def fit_into(
-    read: checkpoint.Checkpoint, data: KneeDataModule, logits: Tensor, features: Sequence[Tensor], method: str
-) -> checkpoint.Checkpoint:
-    """Fit everything on the validation part and write it into the checkpoint's file; return that, read again.
+def fit_into(read: Checkpoint, data: KneeDataModule, graded: Graded, method: str) -> Checkpoint:
+    """Fit everything on the validation split and write it into the checkpoint's file; return the checkpoint with it.
 
     Args:
         read: The checkpoint.
-        data: With the validation part.
-        logits: Of its network on that part, float N x K.
-        features: See `look`.
+        data: With the validation split.
+        graded: That split.
         method: Of recalibration.
     """
-    knees = data.tables["val"]
-    record, tensors = fit(
-        logits, read.record["net"]["link"], _columns(knees), look(data, "val", features), method=method,
+    knees, link = data.tables["val"], read.record.net.link
+    fitted, reference = fit(
+        graded.logits, link, _columns(knees), described(graded, data, "val"), method=method,
         fingerprint=fingerprint(knees),
     )  # fmt: skip
-    record["thresholds"] = _thresholds(knees, logits, read.record["net"]["link"], record["calibration"])
-    fitted.save(read.path, record, tensors)
-    return checkpoint.read(read.path)
+    fitted = replace(fitted, thresholds=_thresholds(knees, graded.logits, link, fitted.calibration))
+    store_fitted(read.path, fitted, reference)
+    return replace(read, record=replace(read.record, fitted=fitted), reference=reference)
 
 
-def _thresholds(knees: pd.DataFrame, logits: Tensor, link: str, entry: dict[str, Any]) -> dict[str, Any]:
-    """Return the thresholds on the expected grade, tuned on the part as it will be graded, or why there are none."""
-    if fitted.left_out(entry):
-        return {"left_out": entry["left_out"]}
-    return thresholds.tune(predictions_table(knees, logits, link, calibration.probabilities(logits, link, entry)))
+def _thresholds(
+    knees: pd.DataFrame, logits: Tensor, link: str, entry: Calibration | LeftOut | None
+) -> Thresholds | LeftOut:
+    """Return the thresholds on the expected grade, tuned on the split as it will be graded, or why there are none."""
+    if isinstance(entry, LeftOut):
+        return entry
+    p = calibration.probabilities(logits, link, entry)
+    return Thresholds.from_plain(thresholds.tune(predictions_table(knees, logits, link, p)))
 
 
 def fingerprint(knees: pd.DataFrame) -> str:
@@ -78,24 +82,24 @@ def fingerprint(knees: pd.DataFrame) -> str:
     return mf.fingerprint(knees, knees["split"].unique().tolist())
 
 
-def measure_part(
-    read: checkpoint.Checkpoint,
+def evaluate_split(
+    read: Checkpoint,
     knees: pd.DataFrame,
     logits: Tensor,
-    described: dict[str, np.ndarray] | None,
+    looks: dict[str, np.ndarray] | None,
     *,
     alpha: float,
     refer_below: float = 0.0,
     seen: bool = False,
 ) -> Measures:
-    """Return what `summary.measure` does, of a part's table; empty without a known grade."""
+    """Return what `summary.evaluate` does, of a split's table; empty without a known grade."""
     if not (knees["grade"] >= 0).any():
         return {}
-    return summary.measure(
+    return summary.evaluate(
         read,
         logits,
         _columns(knees),
-        described,
+        looks,
         fingerprint=fingerprint(knees),
         alpha=alpha,
         refer_below=refer_below,
@@ -105,10 +109,9 @@ def measure_part(
 
 def evaluate(
     cfg: DictConfig,
-    read: checkpoint.Checkpoint,
+    read: Checkpoint,
     data: KneeDataModule,
-    logits: Tensor,
-    features: Sequence[Tensor],
+    graded: Graded,
     marks: Sequence[str],
     run: Any,
 ) -> Written:
@@ -118,15 +121,14 @@ def evaluate(
         cfg: Of `eval`, settled.
         read: The checkpoint.
         data: With the part `cfg.split`.
-        logits: Float, N x K.
-        features: See `look`.
+        graded: That split.
         marks: Printed on the figures.
         run: The tracked run, still open.
     """
-    described = look(data, cfg.split, features) if read.inputs else None
+    looks = described(graded, data, cfg.split) if read.reference else None
     knees, known = data.tables[cfg.split], training_overlap.seen_in_training(read)
     seen = known is not None and bool(knees["hash"].isin(known["hash"]).any())
-    found = measure_part(read, knees, logits, described, alpha=cfg.alpha, refer_below=cfg.refer_below, seen=seen)
+    found = evaluate_split(read, knees, graded.logits, looks, alpha=cfg.alpha, refer_below=cfg.refer_below, seen=seen)
     if found:
         part = cfg.split if cfg.split in ("train", "val") else "test"
         run.log_metrics({f"trust_{part}/{name}": value for name, value in summary.numbers(found).items()}, read.epoch)
@@ -141,7 +143,7 @@ def evaluate_table(cfg: DictConfig, predictions: pd.DataFrame, folder: Path) -> 
         predictions: grade, p0 to p4.
         folder: Where the files go.
     """
-    predictor.settle(cfg, {})
+    referral.resolve_threshold(cfg, Fitted())
     rows = predictions[predictions["grade"].notna()]
     probabilities = rows[[f"p{grade}" for grade in range(5)]].to_numpy(dtype=np.float32)
     found = summary.of_probabilities(probabilities, rows["grade"].to_numpy(dtype=np.int64), cfg.refer_below)
@@ -152,7 +154,7 @@ def write(found: Measures, title: str, marks: Sequence[str], folder: Path) -> Wr
     """Write each measure to `NAME.json` and draw the figures.
 
     Args:
-        found: Of `measure_part`.
+        found: Of `evaluate_split`.
         title: Of the figures.
         marks: Printed on them.
         folder: Where the files go; it is there.

@@ -18,13 +18,18 @@ def loss(cfg: DictConfig, counts: list[int]) -> GradeLoss:
     return made(cfg, "loss", class_weights=class_weights(cfg.class_weights, counts))
 
 
-def recorded_loss(record: Mapping[str, Any]) -> GradeLoss | None:
-    """Return the loss of a checkpoint, None where no config names it.
+def recorded_loss(target: str | None, settings: Mapping[str, Any], counts: list[int]) -> GradeLoss | None:
+    """Return the loss that a checkpoint names.
 
     Its code comes from the installed configs and from the `--config-dir` that was typed, never from the checkpoint.
+
+    Args:
+        target: The name; None, or one that no config has: there is no loss.
+        settings: The config group `loss` of the run, plain and without its name.
+        counts: Knees of each grade in the training split.
     """
     targets = [content.get("_target_") for _, content in folders.contents("loss")]
-    target = renamed.current(record.get("loss"), targets)
+    target = renamed.current(target, targets)
     if target not in targets:
         return None
-    return loss(OmegaConf.create({**record["config"]["loss"], "_target_": target}), record["data"]["counts"]["train"])
+    return loss(OmegaConf.create({**settings, "_target_": target}), counts)

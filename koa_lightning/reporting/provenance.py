@@ -15,8 +15,8 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.checkpoint import training_overlap
-from koa_lightning.checkpoint.record import Checkpoint
+from koa_lightning.checkpoint import training_overlap, writing
+from koa_lightning.checkpoint.reading import Checkpoint
 from koa_lightning.config.addresses import public, without_passwords
 from koa_lightning.data import manifest as mf
 from koa_lightning.tracking.facts import run_facts
@@ -32,14 +32,15 @@ _KEPT = (
 
 def of_model(read: Checkpoint, name: str) -> dict[str, Any]:
     """Return what a checkpoint is: its record, its size and the hash of its file; no path but the file's name."""
+    record = writing.to_plain(read.record)
     return {
         "name": name,
         "file": read.path.name,
         "sha256": hashlib.sha256(read.path.read_bytes()).hexdigest(),
         "epoch": read.epoch,
         "n_parameters": sum(tensor.numel() for key, tensor in read.state.items() if _is_parameter(key)),
-        "run_id": read.record["tracking"].get("run_id") or "",
-        **without_passwords({key: read.record[key] for key in _KEPT if key in read.record}),  # older ones hold them
+        "run_id": read.record.tracking.run_id or "",
+        **without_passwords({key: record[key] for key in _KEPT if key in record}),  # older ones hold them
         "training": of_training(read),
     }
 
@@ -54,7 +55,7 @@ def of_training(read: Checkpoint) -> dict[str, Any]:
     manifest, history = folder / "manifest.parquet", folder / "history.csv"
     if manifest.is_file():
         rows = pd.read_parquet(manifest)
-        if mf.fingerprint(rows, ("train", "val")) == read.record["data"]["fingerprint"]:
+        if mf.fingerprint(rows, ("train", "val")) == read.record.data.fingerprint:
             facts["parts"] = {part: of_knees(own) for part, own in rows.groupby("split", sort=False)}
     if history.is_file():
         facts["epochs"] = int(pd.read_csv(history)["epoch"].max()) + 1
@@ -145,10 +146,9 @@ def of_checkpoint(
         training_overlap.seen_in_training(read),
         training_overlap.names_alike(cfg, read),
     )
-    label = read.record["config"].get("name") or read.record["net"]["name"]
     about = describe(
         kind="checkpoint",
-        models=[of_model(read, str(label))],
+        models=[of_model(read, read.record.name)],
         predictions=knees,
         data={
             "name": data.name,

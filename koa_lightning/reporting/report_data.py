@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from koa_lightning.checkpoint import find
-from koa_lightning.checkpoint import record as checkpoint
+from koa_lightning.checkpoint import find, reading
 from koa_lightning.config.addresses import without_passwords
 from koa_lightning.config.places import read_json, user_path
 from koa_lightning.errors import InputError
@@ -152,7 +151,7 @@ def _of_table(predictions: pd.DataFrame, name: str) -> dict[str, Any]:
 def _of_cross_validation(folder: Path, predictions: pd.DataFrame) -> dict[str, Any]:
     """Return what a cross-validation was, from the checkpoints of its folds."""
     record = read_json(folder / CROSS_VALIDATION, ("settings",))
-    reads = [checkpoint.read(file) for file in find.of_folds(folder)]
+    reads = [reading.read(file) for file in find.of_folds(folder)]
     models = [provenance.of_model(each, f"fold {fold}") for fold, each in enumerate(reads)]
     own = models[0]["data"]
     data = {"name": own["name"], "part": "out of fold", "fingerprint": "", "split": own.get("split", "")}
@@ -161,7 +160,7 @@ def _of_cross_validation(folder: Path, predictions: pd.DataFrame) -> dict[str, A
         models=models,
         predictions=predictions,
         data={**data, "n_trained_on": 0},
-        marks=list(dict.fromkeys(mark for each in reads for mark in each.marks)),
+        marks=list(dict.fromkeys(mark for each in reads for mark in each.record.caveats)),
         settings={"n_folds": len(reads), "tta": "none"},
         tracking={"run_id": record.get("run_id") or "", "uri": record.get("uri") or ""},
     )

@@ -13,30 +13,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.checkpoint import record as checkpoint
+from koa_lightning.checkpoint import reading
 from koa_lightning.data.cache import decode_phantoms
 from koa_lightning.data.gray import check_size
 from koa_lightning.data.images import decode
+from koa_lightning.data.one_knee import OneKnee
 from koa_lightning.data.phantom.manifest import phantom_manifest
 from koa_lightning.errors import InputError
-from koa_lightning.evaluation import predictor
+from koa_lightning.evaluation.grading import Member
+from koa_lightning.evaluation.predictor import BATCH, Predictor
 from koa_lightning.metrics import predictions
 from koa_lightning.models import outputs
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
-    from koa_lightning.checkpoint.record import Checkpoint
+    from koa_lightning.checkpoint.reading import Checkpoint
 
 IMAGE, PIXELS, SIDE = "image", "pixels", "side"
-BATCH = 16
 _NUMBERS = ["expected_grade", *predictions.PROBABILITIES]
-_JUDGED = ("set", "foreign", "refer")
-_WORDS = dict.fromkeys((*_JUDGED, "note"), "string")
+_ADVICE = ("set", "foreign", "refer")
+_WORDS = dict.fromkeys((*_ADVICE, "note"), "string")
 # MLflow answers requests in threads, and the network is watched while it grades: two at once would see each other's.
 # Of the module, not of the model: a lock can be neither pickled nor copied.
 _ONE_AT_A_TIME = threading.Lock()
@@ -79,8 +79,8 @@ class KneeModel:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self._net = checkpoint.network()
-        self._note = ", ".join([DISCLAIMER, *checkpoint.marks])
+        self._predictor = Predictor([Member(checkpoint)])
+        self._note = ", ".join([DISCLAIMER, *checkpoint.caveats])
 
     def predict(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Grade the image of each row.
@@ -89,10 +89,10 @@ class KneeModel:
             rows: See `signature`.
 
         Returns:
-            One row an image: `grade` (0-4), its `name`, `expected_grade`, `p0` to `p4` (as the checkpoint promises
-            them), the prediction `set` in words, `foreign` (yes or no), `refer` (why a reader should be asked), all
-            three empty where the checkpoint cannot tell; and `note` (research use only, and whatever mark the
-            checkpoint carries).
+            One row an image: `grade` (0-4), its `name`, `expected_grade`, `p0` to `p4` (calibrated where the checkpoint
+            is), the conformal `set` in words, `foreign` (yes or no: out of distribution), `refer` (why a reader should
+            be asked), all three empty where the checkpoint does not know; and `note` (research use only, and the
+            caveats of the checkpoint).
 
         Raises:
             MlflowException: A row without an image, or with one that cannot be read; a client of the server gets
@@ -103,13 +103,14 @@ class KneeModel:
         try:
             if not {IMAGE, PIXELS} & set(rows.columns):  # MLflow takes unknown columns away without a word
                 raise InputError(f"there is neither a column {IMAGE} (a file's bytes) nor a column {PIXELS}")
-            images = [self._image(row, number) for number, row in enumerate(rows.to_dict("records"))]
+            knees = [self._knee(row, number) for number, row in enumerate(rows.to_dict("records"))]
         except InputError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
-        graded = [self._grade(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+        graded = [self._grade(knees[start : start + BATCH]) for start in range(0, len(knees), BATCH)]
         return pd.concat(graded, ignore_index=True) if graded else pd.DataFrame(columns=[*_OUTPUTS])
 
-    def _image(self, row: dict[Any, Any], number: int) -> np.ndarray:
+    @staticmethod
+    def _knee(row: dict[Any, Any], number: int) -> OneKnee:
         what = f"image {number}"
         data, pixels, side = (row.get(column) for column in (IMAGE, PIXELS, SIDE))
         side = side if isinstance(side, str) else ""
@@ -118,16 +119,12 @@ class KneeModel:
         if isinstance(data, bytes | bytearray) == isinstance(pixels, list | tuple | np.ndarray):
             raise InputError(f"{what}: give either the column {IMAGE} (a file's bytes) or the column {PIXELS}")
         gray = decode(bytes(data), what) if isinstance(data, bytes | bytearray) else _pixels(pixels, what)
-        return self.checkpoint.preprocessing.apply(gray, side)
+        return OneKnee(np.asarray(gray), "", side)
 
-    def _grade(self, images: list[np.ndarray]) -> pd.DataFrame:
-        images_of_one_channel = torch.from_numpy(np.stack(images)).unsqueeze(1)
+    def _grade(self, knees: list[OneKnee]) -> pd.DataFrame:
         with _ONE_AT_A_TIME:
-            logits, p, judged = predictor.grade(self.checkpoint, self._net, images_of_one_channel)
-        rows = predictions.predictions_table(pd.DataFrame({"path": [""] * len(images)}), logits, self._net.spec.link, p)
-        rows = rows.assign(**{column: judged[column] for column in _JUDGED})
-        names = self.checkpoint.record["grade_names"]
-        rows = rows.assign(grade=rows["predicted"], name=[names[grade] for grade in rows["predicted"]], note=self._note)
+            rows = self._predictor.grade([""] * len(knees), knees)
+        rows = rows.assign(grade=rows["predicted"], note=self._note)
         return rows[[*_OUTPUTS]].astype(dict.fromkeys(_NUMBERS, "float64"))
 
 
@@ -152,4 +149,4 @@ def _load_pyfunc(path: str) -> KneeModel:
     Raises:
         InputError: It cannot be read.
     """
-    return KneeModel(checkpoint.read(Path(path)))
+    return KneeModel(reading.read(Path(path)))

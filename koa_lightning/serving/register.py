@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.checkpoint import record
+from koa_lightning.checkpoint import reading
 from koa_lightning.config.compose import validate
 from koa_lightning.serving import registry
 from koa_lightning.tracking.checkpoints import find_checkpoint
@@ -33,9 +33,9 @@ def register(cfg: DictConfig) -> dict[str, Any]:
 
     store = open_store(cfg.tracking.uri, Path("mlruns"), create=False)
     run = find_run(store, str(cfg.run))
-    read = record.read(find_checkpoint(f"runs:/{run.info.run_id}", cfg.tracking.uri))
+    read = reading.read(find_checkpoint(f"runs:/{run.info.run_id}", cfg.tracking.uri))
     read.network()  # does it fit, before it is stored
-    for mark in read.marks:
+    for mark in read.caveats:
         print(f"WARNING: {mark}; the version carries this mark", file=sys.stderr)
     version, is_new = registry.register(store, run, read, str(cfg.name), cfg.alias)
     address = f"models:/{version.name}@{cfg.alias}" if cfg.alias else f"models:/{version.name}/{version.version}"
@@ -49,6 +49,6 @@ def register(cfg: DictConfig) -> dict[str, Any]:
         "version": int(version.version),
         "alias": cfg.alias,
         "run_id": run.info.run_id,
-        "marks": read.marks,
+        "marks": read.caveats,
         "is_new": is_new,
     }

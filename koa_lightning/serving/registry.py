@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.checkpoint.record import Checkpoint
+from koa_lightning.checkpoint.reading import Checkpoint
 from koa_lightning.serving import mlflow_model
 from koa_lightning.tracking.begin import mark_tags
 from koa_lightning.tracking.registry import CHECKPOINT_TAG
@@ -101,24 +101,24 @@ def _upload(client: MlflowClient, run: Run, read: Checkpoint, folder: str) -> No
             signature=mlflow_model.signature(),
             input_example=mlflow_model.example(),
             pip_requirements=[f"{package}=={installed(package)}" for package in _NEEDS],
-            metadata={"note": DISCLAIMER, **mark_tags(read.marks)},
+            metadata={"note": DISCLAIMER, **mark_tags(read.caveats)},
         )
         client.log_artifacts(run.info.run_id, str(local), folder)
 
 
 def _tags(run: Run, read: Checkpoint) -> dict[str, str]:
     """Return what a reader of the list of versions must know; the marks are those of the checkpoint itself."""
-    data = read.record["data"]
+    data = read.record.data
     numbers = {
         name: f"{value:.4f}" for name, value in sorted(run.data.metrics.items()) if name.startswith(("best/", "test/"))
     }
     return {
-        **mark_tags(read.marks),
-        "network": read.record["net"]["name"],
-        "weights": read.record["weights"],
-        "data": data["name"],
-        "data.fingerprint": data["fingerprint"],
-        "split": data.get("split", "unknown"),
+        **mark_tags(read.caveats),
+        "network": read.record.net.name,
+        "weights": read.record.weights,
+        "data": data.name,
+        "data.fingerprint": data.fingerprint,
+        "split": data.split or "unknown",
         "git.commit": run.data.tags.get("git.commit", "unknown"),
         **{name.replace("/", "."): value for name, value in numbers.items() if name.split("/")[1] in _SHOWN},
     }
@@ -128,8 +128,8 @@ _SHOWN = ("quadratic_kappa", "accuracy", "mae")
 
 
 def _description(run: Run, read: Checkpoint) -> str:
-    marks = f" NOT A RESULT: {', '.join(read.marks)}." if read.marks else ""
-    what = f"{read.record['net']['name']} of run {run.info.run_name}, epoch {read.epoch}"
+    marks = f" NOT A RESULT: {', '.join(read.caveats)}." if read.caveats else ""
+    what = f"{read.record.net.name} of run {run.info.run_name}, epoch {read.epoch}"
     return f"{what}. {DISCLAIMER.capitalize()}.{marks}"
 
 

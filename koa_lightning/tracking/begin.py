@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig
 
+from koa_lightning.checkpoint.record import CheckpointRecord
 from koa_lightning.config import trial, trusted
 from koa_lightning.config.addresses import public, without_passwords
 from koa_lightning.config.run_folder import is_main, recorded
@@ -108,7 +109,7 @@ def mark_tags(marks: Sequence[str]) -> dict[str, str]:
     return {"marks": ", ".join(marks) or "none", **({LEAKY: "true"} if LEAKY in marks else {})}
 
 
-def describe(run: Tracked, config: Mapping[str, Any], record: Mapping[str, Any], source: str, device: str) -> None:
+def describe(run: Tracked, config: Mapping[str, Any], record: CheckpointRecord, source: str, device: str) -> None:
     """Write down what a training run is: parameters, tags, data set, and the resolved config as a file.
 
     Args:
@@ -121,22 +122,22 @@ def describe(run: Tracked, config: Mapping[str, Any], record: Mapping[str, Any],
     config = without_passwords(config)  # a run is open to more people than its server's password
     run.log_params(config)
     run.log_text(yaml.safe_dump(dict(config), sort_keys=False), "config.yaml")
-    data, plan = record["data"], record["plan"]
+    data = record.data
     typed = recorded(Path(config["out"])) if "out" in config else None
     if typed is not None:
         run.log_tags({COMMAND_TAG: shlex.join([*TRAIN, *map(public, typed)])})
     run.log_tags(
         {
-            "data": data["name"],
-            "data.fingerprint": data["fingerprint"],
-            "split": data.get("split", "unknown"),  # a run that began before it was kept
-            "weights": record["weights"],
-            **mark_tags(record["marks"]),
+            "data": data.name,
+            "data.fingerprint": data.fingerprint,
+            "split": data.split or "unknown",  # a run that began before it was kept
+            "weights": record.weights,
+            **mark_tags(record.caveats),
             "device": device,
-            "precision": plan["precision"],
-            "precision.reason": plan["reason"],
+            "precision": record.plan.precision,
+            "precision.reason": record.plan.reason,
             "seed": config["seed"],
         }
     )
-    profile = {f"{part} grade {g}": n for part, counts in data["counts"].items() for g, n in enumerate(counts)}
-    run.log_dataset(data["name"], data["fingerprint"], source, profile, "training")
+    profile = {f"{part} grade {g}": n for part, counts in data.counts.items() for g, n in enumerate(counts)}
+    run.log_dataset(data.name, data.fingerprint, source, profile, "training")

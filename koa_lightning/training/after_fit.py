@@ -14,9 +14,9 @@ import lightning as L
 import numpy as np
 import torch
 from omegaconf import DictConfig
-from torch import Tensor
 
-from koa_lightning.checkpoint import record
+from koa_lightning.checkpoint import reading
+from koa_lightning.checkpoint.reading import Checkpoint
 from koa_lightning.config import trial
 from koa_lightning.config.addresses import public
 from koa_lightning.config.outcome import DONE, INTERRUPTED
@@ -25,15 +25,13 @@ from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.data.dataset import KneeDataset
 from koa_lightning.evaluation import uncertainty as trusted
 from koa_lightning.evaluation.explanations import record_tests
+from koa_lightning.evaluation.grading import Graded, Member
 from koa_lightning.explain.cam import asked
 from koa_lightning.metrics import constant
-from koa_lightning.models import outputs
-from koa_lightning.models.inference import grade_batches
 from koa_lightning.reporting import figures
 from koa_lightning.reporting.panels import draw_graded
 from koa_lightning.training.callbacks import History
 from koa_lightning.training.module import KneeGrader
-from koa_lightning.uncertainty import out_of_distribution
 from koa_lightning.uncertainty.conformal import ALPHA
 from koa_lightning.uncertainty.fit import in_words
 
@@ -55,17 +53,20 @@ def finish(
     best_file = checkpoints / "best.ckpt"
     if not best_file.exists():  # the monitored metric was never a number, as in a smoke test
         shutil.copyfile(checkpoints / "last.ckpt", best_file)
-    read = record.read(best_file)
+    gpu = torch.cuda.is_available() and cfg.trainer.accelerator != "cpu"
+    member = Member(reading.read(best_file), torch.device("cuda" if gpu else "cpu"))
     best = history.best(cfg.monitor, cfg.mode) or history.epochs[-1]
     _log_missing(history, run)
     _draw_curves(cfg, folder, module, history, run)
-    logits, features = _draw_best(cfg, folder, read, data, run)
-    _calibrate(cfg, folder, read, data, logits, features, run)
-    _say_if_no_better(read, data, logits)
+    # once, for all that follows; raw probabilities: those that chose the epoch
+    graded = member.grade_split(data, "val", calibrated=False)
+    _draw_best(cfg, folder, member, data, graded, run)
+    _calibrate(cfg, folder, member.checkpoint, data, graded, run)
+    _say_if_no_better(data, graded)
     for file in (best_file, checkpoints / "last.ckpt", folder / "history.csv", folder / "manifest.parquet"):
         run.log_artifact(file, "checkpoints" if file.suffix == ".ckpt" else None)
     run.log_tags(trial.state_tags(trial.COMPLETE))
-    return {**_logged(best, run), "checkpoint": str(best_file), "marks": list(read.marks)}
+    return {**_logged(best, run), "checkpoint": str(best_file), "marks": member.checkpoint.caveats}
 
 
 def pruned(
@@ -77,7 +78,7 @@ def pruned(
     _draw_curves(cfg, folder, module, history, run)
     run.log_artifact(folder / "history.csv")
     run.log_tags(trial.state_tags(trial.PRUNED))
-    last, marks = folder / "checkpoints" / "last.ckpt", list(module.record["marks"])
+    last, marks = folder / "checkpoints" / "last.ckpt", list(module.record.caveats)
     return {**_logged(best, run), "checkpoint": str(last), "marks": marks, "pruned": True}
 
 
@@ -145,8 +146,8 @@ def _log_missing(history: History, run: Any) -> None:
 
 def _draw_curves(cfg: DictConfig, folder: Path, module: KneeGrader, history: History, run: Any) -> None:
     if history.epochs:
-        marks = module.record["marks"]
-        curves = figures.learning_curves_figure(history.table(), marks, monitor=cfg.monitor, mode=cfg.mode)
+        caveats = module.record.caveats
+        curves = figures.learning_curves_figure(history.table(), caveats, monitor=cfg.monitor, mode=cfg.mode)
         run.log_artifact(figures.save(curves, folder / "figures" / "learning_curves.png"), "figures")
 
 
@@ -158,47 +159,37 @@ def _best_names(best: dict[str, float]) -> dict[str, float]:
 def _calibrate(
     cfg: DictConfig,
     folder: Path,
-    read: record.Checkpoint,
+    read: Checkpoint,
     data: KneeDataModule,
-    logits: Tensor,
-    features: list[Tensor],
+    graded: Graded,
     run: Any,
 ) -> None:
     """Fit what tells how far to trust a grade, write it into the best checkpoint, and draw it."""
-    read = trusted.fit_into(read, data, logits, features, cfg.calibration)
-    print(in_words(read.record), flush=True)
-    measured = trusted.measure_part(read, data.tables["val"], logits, None, alpha=ALPHA)
-    for file in trusted.draw(measured, "validation", read.marks, folder / "figures"):
+    read = trusted.fit_into(read, data, graded, cfg.calibration)
+    print(in_words(read.record.fitted.calibration), flush=True)
+    found = trusted.evaluate_split(read, data.tables["val"], graded.logits, None, alpha=ALPHA)
+    for file in trusted.draw(found, "validation", read.caveats, folder / "figures"):
         run.log_artifact(file, "figures")
 
 
-def _say_if_no_better(read: record.Checkpoint, data: KneeDataModule, logits: Tensor) -> None:
-    """Say where the best checkpoint grades the validation part no better than one grade for all."""
+def _say_if_no_better(data: KneeDataModule, graded: Graded) -> None:
+    """Say where the best checkpoint grades the validation split no better than one grade for all."""
     grade = data.tables["val"]["grade"].to_numpy(dtype=np.int64)
     known = grade >= 0
-    predicted = outputs.probabilities(logits, read.record["net"]["link"]).argmax(1).numpy()
+    predicted = graded.probabilities.argmax(1).numpy()
     if line := constant.no_better(grade[known], predicted[known]):
         print(f"validation: {line}", flush=True)
 
 
-def _draw_best(
-    cfg: DictConfig, folder: Path, read: record.Checkpoint, data: KneeDataModule, run: Any
-) -> tuple[Tensor, list[Tensor]]:
-    """Grade the validation part with the best checkpoint and draw it; return its logits and features.
-
-    Raw probabilities: those that chose the epoch.
-    """
-    net = read.network()
-    device = torch.device("cuda" if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu" else "cpu")
-    net.to(device)
-    with out_of_distribution.watching(net) as features:
-        logits = torch.cat(list(grade_batches(net, data.val_dataloader(), device)))
+def _draw_best(cfg: DictConfig, folder: Path, member: Member, data: KneeDataModule, graded: Graded, run: Any) -> None:
+    """Draw the validation split as the best checkpoint grades it."""
+    net, read = member.net, member.checkpoint
     drawn = draw_graded(
         net,
         data.datasets["val"],
         data.tables["val"]["path"].tolist(),
-        logits,
-        read.marks,
+        graded.logits,
+        read.caveats,
         folder / "figures",
         title="validation",
         n_worst=cfg.explain.n_worst if cfg.explain.enabled else None,
@@ -207,9 +198,8 @@ def _draw_best(
     for file in drawn:
         run.log_artifact(file, cfg.explain.method if file.name.startswith(cfg.explain.method) else "figures")
     if cfg.explain.enabled and cfg.explain.tests:
-        how = {"marks": read.marks, "checkpoint": str(read.path), "epoch": read.epoch, "quiet": cfg.quiet}
+        how = {"marks": read.caveats, "checkpoint": str(read.path), "epoch": read.epoch, "quiet": cfg.quiet}
         record_tests(net, data, "val", cfg.explain, folder / "figures", run, **how)
-    return logits, features
 
 
 def panel_drawer(
@@ -227,7 +217,7 @@ def panel_drawer(
             KneeDataset(part.images, part.rows[rows], part.grades[rows]),
             data.tables["val"]["path"].iloc[rows].tolist(),
             logits,
-            module.record["marks"],
+            module.record.caveats,
             folder / "figures",
             title="validation",
             n_worst=cfg.explain.n_worst,

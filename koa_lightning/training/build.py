@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -14,12 +13,17 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from koa_lightning.checkpoint import record as checkpoint
+from koa_lightning import __version__
+from koa_lightning.checkpoint.reading import Checkpoint
+from koa_lightning.checkpoint.record import CheckpointRecord, TrainingData
 from koa_lightning.config import overrides, trial
+from koa_lightning.config.addresses import without_passwords
+from koa_lightning.config.compose import plain, without_targets
 from koa_lightning.config.instantiate import made
 from koa_lightning.config.places import user_path
 from koa_lightning.data.cache import default_dir
 from koa_lightning.data.datamodule import KneeDataModule
+from koa_lightning.data.manifest import GRADE_NAMES
 from koa_lightning.errors import InputError
 from koa_lightning.losses.build import loss as build_loss
 from koa_lightning.models import net as net_module
@@ -51,13 +55,11 @@ def spec(cfg: DictConfig, link: str) -> net_module.NetSpec:
     )
 
 
-def plan(cfg: DictConfig, net: net_module.KneeNet, record: dict[str, Any] | None) -> Plan:
+def plan(cfg: DictConfig, net: net_module.KneeNet, record: CheckpointRecord | None) -> Plan:
     """Return how to compute; a resumed run computes as it did."""
     cuda = torch.cuda.is_available() and cfg.trainer.accelerator != "cpu"
-    if record is not None and cfg.trainer.precision == "auto":
-        chosen = Plan(**record["plan"])
-    else:
-        chosen = _choose(cfg, net, cuda)
+    before = record.plan if record is not None and cfg.trainer.precision == "auto" else None
+    chosen = before or _choose(cfg, net, cuda)
     reason = chosen.reason.removesuffix(_IMITATED)  # the run may go on elsewhere
     if not cuda and chosen.imitated:
         slow = "this CPU has no bf16 and imitates it, some ten times slower than fp32; type trainer.precision=fp32"
@@ -116,32 +118,15 @@ def steps(cfg: DictConfig, data: KneeDataModule) -> int:
     return max(1, accumulated) * cfg.trainer.max_epochs
 
 
-def grader(cfg: DictConfig, data: KneeDataModule, resumed: checkpoint.Checkpoint | None) -> tuple[KneeGrader, Plan]:
+def grader(cfg: DictConfig, data: KneeDataModule, resumed: Checkpoint | None) -> tuple[KneeGrader, Plan]:
     """Return the Lightning module, ready to train, and how it computes."""
     objective = build_loss(cfg.loss, data.counts["train"])
     net_spec = spec(cfg, objective.link)
-    weights = w.Weights(str(resumed.record["weights"])) if resumed else w.find(cfg.model.name, str(cfg.model.weights))
+    weights = w.Weights(resumed.record.weights) if resumed else w.find(cfg.model.name, str(cfg.model.weights))
     net = net_module.build(net_spec, None if resumed else weights)
     if resumed is None and weights.untrained:
         data.marks.append("untrained weights")
     chosen = plan(cfg, net, resumed.record if resumed else None)
-    record = checkpoint.make_record(
-        cfg=cfg,
-        spec=net.spec,
-        preprocessing=data.preprocessing,
-        data={"name": data.name, "fingerprint": data.fingerprint, "counts": data.counts, "split": data.split_name},
-        marks=list(dict.fromkeys([*resumed.marks, *data.marks])) if resumed else data.marks,
-        weights=weights.origin,
-        plan=asdict(chosen),
-    )
-    record["loss"] = str(cfg.loss._target_)
-    record["made_of"] = {  # for people to read, never to run
-        name: str(node._target_).rsplit(".", 1)[-1]
-        for name, node in (("optimizer", cfg.optimizer.factory), ("scheduler", cfg.scheduler))
-    }
-    reason = resumed.record.get("weights_reason") if resumed else weights.reason
-    if reason:
-        record["weights_reason"] = reason
     optimizer = made(cfg.optimizer.factory, "optimizer.factory")
     if chosen.precision == "fp16" and optimizer.keywords.get("fused"):
         optimizer = functools.partial(optimizer, fused=False)  # gradients are scaled there when they are clipped
@@ -166,13 +151,49 @@ def grader(cfg: DictConfig, data: KneeDataModule, resumed: checkpoint.Checkpoint
         monitor=cfg.monitor,
         mode=cfg.mode,
         seed=cfg.seed,
-        record=record,
+        record=record(cfg, data, net.spec, chosen, weights, resumed),
     )
     try:  # Lightning makes them after the run was begun
         module.configure_optimizers()
     except (TypeError, ValueError) as error:
         raise InputError(f"optimizer, scheduler: {str(error).splitlines()[0]}") from error
     return module, chosen
+
+
+def record(
+    cfg: DictConfig,
+    data: KneeDataModule,
+    net: net_module.NetSpec,
+    chosen: Plan,
+    weights: w.Weights,
+    resumed: Checkpoint | None,
+) -> CheckpointRecord:
+    """Return what every checkpoint of the run carries; nothing in it names code to run, or holds a password.
+
+    Args:
+        cfg: The whole config.
+        data: Prepared.
+        net: Of the network.
+        chosen: How it computes.
+        weights: The first ones.
+        resumed: The checkpoint that the run goes on from.
+    """
+    parts = (("optimizer", cfg.optimizer.factory), ("scheduler", cfg.scheduler))
+    before = resumed.record if resumed else None
+    return CheckpointRecord(
+        version=__version__,
+        net=net,
+        preprocessing=data.preprocessing,
+        grade_names=tuple(GRADE_NAMES),
+        config=without_passwords(without_targets(plain(cfg))),
+        data=TrainingData(str(data.name), data.fingerprint, data.counts, data.split_name),
+        caveats=tuple(dict.fromkeys([*(before.caveats if before else ()), *data.marks])),
+        weights=weights.origin,
+        plan=chosen,
+        loss=str(cfg.loss._target_),
+        made_of={name: str(node._target_).rsplit(".", 1)[-1] for name, node in parts},  # for people to read
+        weights_reason=(before.weights_reason if before else weights.reason) or None,
+    )
 
 
 def run_name(cfg: DictConfig) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning.checkpoint import record as checkpoint
+from koa_lightning.checkpoint import reading
 from koa_lightning.config import outcome
 from koa_lightning.config.compose import plain
 from koa_lightning.config.places import read_json
@@ -22,8 +22,8 @@ from koa_lightning.config.run_folder import DONE_FILE, is_main, remember
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.build import data_module
 from koa_lightning.errors import InputError
-from koa_lightning.evaluation.grade_split import grade_part
-from koa_lightning.evaluation.results import measure_table
+from koa_lightning.evaluation.grading import Member
+from koa_lightning.evaluation.results import measure_split, measure_table
 from koa_lightning.metrics import predictions as table
 from koa_lightning.reporting import figures
 from koa_lightning.training import build
@@ -83,23 +83,23 @@ def is_done(folder: Path) -> bool:
 
 def _grade(cfg: DictConfig, folder: Path) -> None:
     """Grade the validation part with the best checkpoint; write the table, and then what came of the fold."""
-    read = checkpoint.read(folder / "checkpoints" / "best.ckpt")
+    read = reading.read(folder / "checkpoints" / "best.ckpt")
     # both parts, as in training: the cache is then the same one
     data = data_module(cfg.data, cfg.seed, quiet=True).prepare(("train", "val"))
-    if data.fingerprint != read.record["data"]["fingerprint"]:
+    if data.fingerprint != read.record.data.fingerprint:
         raise InputError(f"{folder}: the data has changed since this fold was trained; start anew: fresh=true")
     gpu = torch.cuda.is_available() and cfg.trainer.accelerator != "cpu"
-    net = read.network().to("cuda" if gpu else "cpu")
-    predictions, _, metrics = grade_part(read, net, data, "val")
-    table.write(predictions, folder)
+    member = Member(read, torch.device("cuda" if gpu else "cpu"))
+    graded = member.grade_split(data, "val", calibrated=False)
+    table.write(graded.table, folder)
     done = read_json(folder / DONE_FILE, ("best_epoch", "run_id"), _ANEW)
     record = {
-        "metrics": metrics,
+        "metrics": measure_split(graded, read.record),
         "best_epoch": done["best_epoch"],
         "run_id": done["run_id"],
-        "marks": read.marks,
-        "weights": read.record["weights"],
-        "split": read.record["data"].get("split", "unknown"),
+        "marks": read.caveats,
+        "weights": read.record.weights,
+        "split": read.record.data.split or "unknown",
     }
     part = folder / f"{FOLD_FILE}.part"
     part.write_text(json.dumps(record, indent=1))

@@ -9,6 +9,8 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from koa_lightning.checkpoint.record import RECORD, CheckpointRecord
+from koa_lightning.checkpoint.writing import to_plain
 from koa_lightning.config.compose import nearest
 from koa_lightning.errors import DivergedError, InputError
 from koa_lightning.losses.base import GradeLoss
@@ -45,7 +47,7 @@ class KneeGrader(L.LightningModule):
         total_steps: Optimizer steps of the whole run.
         monitor, mode: The metric that decides, and whether more is better.
         seed: Of the run.
-        record: Plain values that every checkpoint carries under the key `koa_lightning`.
+        record: What every checkpoint carries.
 
     Raises:
         InputError: There is no such metric as `monitor`.
@@ -67,7 +69,7 @@ class KneeGrader(L.LightningModule):
         monitor: str,
         mode: str,
         seed: int,
-        record: dict[str, Any],
+        record: CheckpointRecord,
         unfreeze_every: int = 0,
         frozen_stages: int = 0,
         layer_decay: float = 1.0,
@@ -191,7 +193,7 @@ class KneeGrader(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to build everything again."""
-        checkpoint["koa_lightning"] = self.record
+        checkpoint[RECORD] = to_plain(self.record)
 
     def configure_optimizers(self) -> Any:
         """Return optimizer and schedule; see Lightning."""

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +17,8 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 
-from koa_lightning.checkpoint import record as checkpoint
+from koa_lightning.checkpoint import reading
+from koa_lightning.checkpoint.record import CheckpointRecord, TrackedRun
 from koa_lightning.config import run_folder, trial
 from koa_lightning.config.compose import plain, validate
 from koa_lightning.config.instantiate import made
@@ -35,7 +37,7 @@ from koa_lightning.training.module import check_metric
 if TYPE_CHECKING:
     import lightning as L
 
-    from koa_lightning.checkpoint.record import Checkpoint
+    from koa_lightning.checkpoint.reading import Checkpoint
     from koa_lightning.data.datamodule import KneeDataModule
     from koa_lightning.training.callbacks import History
     from koa_lightning.training.module import KneeGrader
@@ -79,17 +81,19 @@ def _train(
     cfg: DictConfig, folder: Path, manifest: Path, reporter: Callable[[Path], Reporter] | None
 ) -> dict[str, Any]:
     build.check_device(cfg.trainer.accelerator)
-    resumed = checkpoint.read(cfg.ckpt) if cfg.ckpt else None
+    resumed = reading.read(cfg.ckpt) if cfg.ckpt else None
     if resumed is not None:
-        run_folder.check(cfg, resumed.record, folder, resumed.epochs_done)
+        record = resumed.record
+        known: dict[str, Any] = {"network": record.net.name, "loss": record.loss, "config": record.config}
+        run_folder.check(cfg, folder, resumed.epochs_done, **known)
     else:
         run_folder.check_free(folder)
-    check_server(cfg.tracking, resumed.record["tracking"].get("uri") if resumed else None)  # before long work
+    check_server(cfg.tracking, resumed.record.tracking.uri if resumed else None)  # before long work
     L.seed_everything(cfg.seed, verbose=False)
     data = data_module(cfg.data, cfg.seed, cfg.quiet)
     data.prepare(("train", "val"), manifest if run_folder.is_main() else None)
     if resumed is not None:
-        run_folder.check_data(cfg, resumed.record, data.fingerprint)
+        run_folder.check_data(cfg, resumed.record.data.fingerprint, data.fingerprint)
     _hush()
     module, plan = build.grader(cfg, data, resumed)
     if cfg.explain.enabled:
@@ -98,9 +102,9 @@ def _train(
         check_metric(str(cfg.callbacks.early_stopping.monitor), "callbacks.early_stopping.monitor")
     history = callbacks.History(folder / "history.csv")
     report = reporter(folder) if reporter else None
-    before = resumed.record["tracking"] if resumed else {}
-    run = open_run(cfg.tracking, folder, build.run_name(cfg), before.get("run_id") or None, before.get("uri"))
-    module.record["tracking"] = {"uri": run.uri, "run_id": run.run_id} if run.run_id else dict(before)
+    before = resumed.record.tracking if resumed else TrackedRun()
+    run = open_run(cfg.tracking, folder, build.run_name(cfg), before.run_id or None, before.uri)
+    module.record = replace(module.record, tracking=TrackedRun(run.uri, run.run_id) if run.run_id else before)
     status, result = "FAILED", {}
     try:
         if run_folder.is_main():  # the others have the same, and would be in its way
@@ -228,14 +232,14 @@ def _hush() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def _say_start(cfg: DictConfig, record: dict[str, Any], precision: str, resumed: Checkpoint | None) -> None:
+def _say_start(cfg: DictConfig, record: CheckpointRecord, precision: str, resumed: Checkpoint | None) -> None:
     """Say once, loudly, what this run is not; then what it is."""
-    for mark in record["marks"]:
-        why = f" ({record['weights_reason']})" if mark == "untrained weights" and "weights_reason" in record else ""
-        print(f"WARNING: {mark}{why}; every figure and the run carry this mark", file=sys.stderr)
-    counts = ", ".join(f"{part} {sum(n)}" for part, n in record["data"]["counts"].items())
+    for caveat in record.caveats:
+        why = f" ({record.weights_reason})" if caveat == "untrained weights" and record.weights_reason else ""
+        print(f"WARNING: {caveat}{why}; every figure and the run carry this mark", file=sys.stderr)
+    counts = ", ".join(f"{part} {sum(n)}" for part, n in record.data.counts.items())
     print(
-        f"{cfg.model.name} ({record['weights']} weights) on {record['data']['name']}: {counts} knees, "
+        f"{cfg.model.name} ({record.weights} weights) on {record.data.name}: {counts} knees, "
         f"{cfg.data.image_size} px, {precision}",
         flush=True,
     )
@@ -243,7 +247,7 @@ def _say_start(cfg: DictConfig, record: dict[str, Any], precision: str, resumed:
         print(f"going on with {cfg.out} after {resumed.epochs_done} of {cfg.trainer.max_epochs} epochs", flush=True)
 
 
-def _describe(cfg: DictConfig, record: dict[str, Any], run: Any, device: str) -> None:
+def _describe(cfg: DictConfig, record: CheckpointRecord, run: Any, device: str) -> None:
     if device == "cpu" and cfg.trainer.accelerator == "auto":
         print("WARNING: no GPU found, training on the CPU (trainer=cpu says so without this line)", file=sys.stderr)
     source = str(cfg.data.get("table") or cfg.data.get("root") or cfg.data.name)

@@ -1,1 +1,1 @@
-"""What a grade is worth: calibration, prediction sets, abstention, and inputs of a foreign kind; nothing here draws."""
+"""What a grade is worth: calibration, conformal sets, selective prediction, out-of-distribution inputs; no figures."""

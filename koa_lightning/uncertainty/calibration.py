@@ -9,7 +9,6 @@ Cox's (1958) intercept and slope, under proportional odds (McCullagh 1980; for p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,35 +16,30 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from koa_lightning.checkpoint.fitted import HIGHEST, LARGEST_SHIFT, LOWEST, PARAMETERS, POSITIVE, Calibration, LeftOut
 from koa_lightning.models import outputs
 from koa_lightning.uncertainty import patients
 
-PARAMETERS = {"none": (), "temperature": ("temperature",), "ordinal": ("scale", "shift")}
-METHODS = tuple(PARAMETERS)
-LOWEST, HIGHEST = 0.05, 20.0  # of temperature and scale: a part that is graded without a mistake would ask for 0
-_LARGEST_SHIFT = 10.0
-_POSITIVE = ("temperature", "scale")
 
-
-def probabilities(logits: Tensor, link: str, entry: Mapping[str, Any] | None = None) -> Tensor:
+def probabilities(logits: Tensor, link: str, entry: Calibration | LeftOut | None = None) -> Tensor:
     """Return the grade probabilities of logits, recalibrated; plain torch operations, so that it can be exported.
 
     Args:
         logits: Float, N x K.
         link: See `koa_lightning.models.outputs`.
-        entry: `method` and `parameters` as `fit` returns them; None, or `left_out` in it: the raw probabilities.
+        entry: Of `fit`, or what a checkpoint holds; where nothing is fitted the probabilities are raw.
 
     Returns:
         N x 5 float32 in [0, 1], rows sum to 1 up to rounding.
     """
-    if entry is None or entry.get("method", "none") == "none":
+    if not isinstance(entry, Calibration) or entry.method == "none":
         return outputs.probabilities(logits, link)
-    values = [logits.new_tensor(entry["parameters"][name], dtype=torch.float32) for name in _names(entry["method"])]
-    return _log_recalibrated(logits.float(), link, entry["method"], values).exp().clamp(max=1.0)
+    values = [logits.new_tensor(entry.parameters[name], dtype=torch.float32) for name in PARAMETERS[entry.method]]
+    return _log_recalibrated(logits.float(), link, entry.method, values).exp().clamp(max=1.0)
 
 
-def fit(logits: Tensor, link: str, grade: np.ndarray, method: str) -> dict[str, Any]:
-    """Return `method` and `parameters` with the lowest mean log loss; the same for the same input.
+def fit(logits: Tensor, link: str, grade: np.ndarray, method: str) -> Calibration:
+    """Return the parameters with the lowest mean log loss; the same for the same input.
 
     Args:
         logits: Float, N x K.
@@ -53,9 +47,9 @@ def fit(logits: Tensor, link: str, grade: np.ndarray, method: str) -> dict[str, 
         grade: Integer true grade, N, 0 to 4.
         method: `none`, `temperature` or `ordinal`.
     """
-    names = _names(method)
+    names = PARAMETERS[method]
     if not names:
-        return {"method": method, "parameters": {}}
+        return Calibration(method=method)
     exact, true = logits.double(), torch.from_numpy(grade.astype(np.int64))
 
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
@@ -69,7 +63,7 @@ def fit(logits: Tensor, link: str, grade: np.ndarray, method: str) -> dict[str, 
     bounds = [_bounds(name) for name in names]
     found = minimize(loss, np.zeros(len(names)), jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-12})
     values = _bounded(names, torch.from_numpy(found.x))
-    return {"method": method, "parameters": {name: float(v) for name, v in zip(names, values, strict=True)}}
+    return Calibration(method=method, parameters={name: float(v) for name, v in zip(names, values, strict=True)})
 
 
 def cross_fitted(logits: Tensor, link: str, grade: np.ndarray, group: np.ndarray, method: str) -> Tensor:
@@ -90,45 +84,27 @@ def cross_fitted(logits: Tensor, link: str, grade: np.ndarray, group: np.ndarray
     return given
 
 
-def wrong(entry: Any) -> str:
-    """Return what is wrong with an entry that was read from a file, or an empty string."""
-    if not isinstance(entry, dict) or entry.get("method") not in METHODS:
-        return f"method: one of {', '.join(METHODS)} is wanted"
-    names, values = _names(entry["method"]), entry.get("parameters")
-    if not isinstance(values, dict) or set(values) != set(names):
-        return f"parameters: {', '.join(names) or 'none'} wanted"
-    for name, value in values.items():
-        low, high = (LOWEST, HIGHEST) if name in _POSITIVE else (-_LARGEST_SHIFT, _LARGEST_SHIFT)
-        if not isinstance(value, float) or not low * (1 - 1e-6 * np.sign(low)) <= value <= high * (1 + 1e-6):
-            return f"parameters.{name}={value!r}: a number from {low:g} to {high:g} is wanted"
-    return ""
-
-
-def in_words(entry: Mapping[str, Any]) -> str:
+def in_words(method: str, parameters: Mapping[str, float]) -> str:
     """Return method and parameters: `temperature 1.189`, `ordinal (scale 1.015, shift 0.647)`, `none`.
 
     Args:
-        entry: Of `fit`.
+        method: See `fit`.
+        parameters: Of the method, by name.
     """
-    values = entry["parameters"]
-    if len(values) < 2:
-        return " ".join([entry["method"], *(f"{value:.3f}" for value in values.values())])
-    return f"{entry['method']} ({', '.join(f'{name} {value:.3f}' for name, value in values.items())})"
-
-
-def _names(method: str) -> tuple[str, ...]:
-    return PARAMETERS[method]
+    if len(parameters) < 2:
+        return " ".join([method, *(f"{value:.3f}" for value in parameters.values())])
+    return f"{method} ({', '.join(f'{name} {value:.3f}' for name, value in parameters.items())})"
 
 
 def _bounds(name: str) -> tuple[float, float]:
     """Return the bounds of what the optimiser varies: a positive parameter by its logarithm."""
-    if name in _POSITIVE:
+    if name in POSITIVE:
         return float(np.log(LOWEST)), float(np.log(HIGHEST))
-    return -_LARGEST_SHIFT, _LARGEST_SHIFT
+    return -LARGEST_SHIFT, LARGEST_SHIFT
 
 
 def _bounded(names: tuple[str, ...], free: Tensor) -> list[Tensor]:
-    return [free[i].exp() if name in _POSITIVE else free[i] for i, name in enumerate(names)]
+    return [free[i].exp() if name in POSITIVE else free[i] for i, name in enumerate(names)]
 
 
 def _log_recalibrated(logits: Tensor, link: str, method: str, values: list[Tensor]) -> Tensor:

@@ -1,29 +1,28 @@
-"""Sets of neighbouring grades that hold the true one in a promised share of knees: "1 or 2".
+"""Conformal sets of neighbouring grades that hold the true one at a nominal coverage: "1 or 2".
 
 A set grows from the most probable grade to the more probable of its two neighbours, and so on (ordinal adaptive
 prediction sets, Lu, Angelopoulos and Pomerantz 2022); a grade's score is the probability that the set holds before the
-grade joins it, and the set of a knee is every grade with a score up to a limit, so it is contiguous and never empty.
+grade joins it. The set of a knee is every grade with a score up to the conformal quantile, so it is contiguous and
+never empty.
 
-The limit is the quantile of the true grades' scores on the validation part. Two knees of a patient are not exchangeable
-with those of another, only the patients are: each patient weighs the same, as does one more, unknown patient, whose
-score is taken to be the highest (Lee, Barber and Willett 2023, for hierarchical data). The promise holds for a random
-knee of a new patient, on average over validation parts: P(true grade in the set) >= 1 - alpha. It is marginal: not for
+The conformal quantile is that of the true grades' scores on the validation split. Two knees of a patient are not
+exchangeable with those of another, only the patients are: each patient weighs the same, as does one more, unknown
+patient, whose score is taken to be the highest (Lee, Barber and Willett 2023). The coverage holds for a random
+knee of a new patient, on average over validation splits: P(true grade in the set) >= 1 - alpha. It is marginal: not for
 each grade, and not for knees that come from elsewhere.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from koa_lightning.checkpoint.fitted import ALPHAS, EVERYTHING, ConformalSets
 from koa_lightning.errors import InputError
 from koa_lightning.uncertainty import patients
 
-ALPHAS = tuple(step / 100 for step in range(1, 51))
 ALPHA = 0.1
-EVERYTHING = 1.0  # the limit that lets all grades in
 
 
 def scores(probabilities: np.ndarray) -> np.ndarray:
@@ -50,7 +49,7 @@ def scores(probabilities: np.ndarray) -> np.ndarray:
     return score
 
 
-def limit(score: np.ndarray, group: np.ndarray, alpha: float) -> float:
+def quantile(score: np.ndarray, group: np.ndarray, alpha: float) -> float:
     """Return the score up to which grades belong to a set, so that 1 - alpha of the knees of new patients are covered.
 
     Args:
@@ -73,27 +72,28 @@ def sets(probabilities: np.ndarray, up_to: float) -> tuple[np.ndarray, np.ndarra
 
     Args:
         probabilities: Float, N x K.
-        up_to: Of `limit`.
+        up_to: Of `quantile`.
     """
     members = scores(probabilities) <= up_to
     return members.argmax(1), members.shape[1] - 1 - members[:, ::-1].argmax(1)
 
 
-def fit(probabilities: np.ndarray, grade: np.ndarray, group: np.ndarray) -> dict[str, Any]:
-    """Return what a checkpoint keeps: the limit of each alpha in `ALPHAS`, so that a user may choose one later.
+def fit(probabilities: np.ndarray, grade: np.ndarray, group: np.ndarray) -> ConformalSets:
+    """Return what a checkpoint keeps: the quantile of each alpha in `ALPHAS`, so that a user may choose one later.
 
     Args:
-        probabilities: Float, N x 5, of the validation part, as the checkpoint will give them.
+        probabilities: Float, N x 5, of the validation split, as the checkpoint will give them.
         grade: Integer true grade, N.
         group: Of `patients.groups`.
     """
     own = scores(probabilities)[np.arange(len(grade)), grade]
-    return {"limits": [limit(own, group, alpha) for alpha in ALPHAS], "n_patients": len(np.unique(group))}
+    quantiles = tuple(quantile(own, group, alpha) for alpha in ALPHAS)
+    return ConformalSets(quantiles=quantiles, n_patients=len(np.unique(group)))
 
 
-def chosen(entry: dict[str, Any], alpha: float) -> float:
-    """Return the limit of an alpha among `ALPHAS` from what a checkpoint keeps."""
-    return float(entry["limits"][place(alpha)])
+def chosen(entry: ConformalSets, alpha: float) -> float:
+    """Return the quantile of an alpha among `ALPHAS` from what a checkpoint keeps."""
+    return entry.quantiles[place(alpha)]
 
 
 def place(alpha: float) -> int:
@@ -115,25 +115,14 @@ def words(low: int, high: int) -> str:
     return f"{low} or {high}" if high == low + 1 else f"{low} to {high}"
 
 
-def wrong(entry: Any) -> str:
-    """Return what is wrong with an entry that was read from a file, or an empty string."""
-    limits = entry.get("limits") if isinstance(entry, dict) else None
-    if not isinstance(limits, list) or len(limits) != len(ALPHAS):
-        return f"limits: {len(ALPHAS)} numbers are wanted"
-    fits = all(isinstance(value, float) and 0 <= value <= EVERYTHING for value in limits)
-    if not fits or any(a < b for a, b in pairwise(limits)):
-        return "limits: falling numbers from 1 to 0 are wanted"
-    return ""
-
-
-def measure(low: np.ndarray, high: np.ndarray, grade: np.ndarray, alpha: float) -> dict[str, Any]:
+def evaluate(low: np.ndarray, high: np.ndarray, grade: np.ndarray, alpha: float) -> dict[str, Any]:
     """Return coverage and sizes of the sets, over all knees and by true grade; a grade without knees has no coverage.
 
     Args:
         low: Of `sets`.
         high: Of `sets`.
         grade: Integer true grade, N.
-        alpha: What was promised.
+        alpha: One minus the nominal coverage.
     """
     covered, size = (low <= grade) & (grade <= high), high - low + 1
     by_grade = {}

@@ -1,13 +1,15 @@
-"""All that is fitted on the validation part once a network is trained; it is stored in the checkpoint."""
+"""All that is fitted on the validation split once a network is trained; it is stored in the checkpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from koa_lightning.checkpoint.fitted import METHODS, Calibration, Fitted, LeftOut, OutOfDistribution
 from koa_lightning.uncertainty import (
     calibration,
     conformal,
@@ -17,7 +19,7 @@ from koa_lightning.uncertainty import (
     selective_prediction,
 )
 
-MIN_PATIENTS = 50  # fewer, and a limit at 10 % hangs on the five most unusual ones
+MIN_PATIENTS = 50  # fewer, and a quantile at 10 % hangs on the five most unusual ones
 _WORTH_A_WORD = 0.005  # of log loss, by which another method is better
 
 
@@ -29,48 +31,48 @@ def fit(
     *,
     method: str,
     fingerprint: str,
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the entries of the record and the tensors that `stored.save` puts into a checkpoint.
+) -> tuple[Fitted, dict[str, Tensor]]:
+    """Return the entries (without `thresholds`) and the tensors that a checkpoint keeps.
 
     A recalibration is kept only where it lowers the cross-fitted log loss; else there is none.
 
     Args:
-        logits: Float, N x K, of the validation part.
+        logits: Float, N x K, of the validation split.
         link: See `koa_lightning.models.outputs`.
         knees: Columns `grade` (-1: unknown, left out) and `patient`.
         described: Of `out_of_distribution.describe`, the same knees.
         method: Of recalibration, see `calibration.fit`.
-        fingerprint: Of the part, so that `eval` can tell that it measures on it.
+        fingerprint: Of the split, so that `eval` recognises it.
     """
     grade = np.asarray(knees["grade"], dtype=np.int64)
     known = np.flatnonzero(grade >= 0)
     grade, group = grade[known], patients.groups(np.asarray(knees["patient"], dtype=object)[known])
     if reason := too_little(grade, group):
-        return {key: {"left_out": reason} for key in ("calibration", "conformal", "abstention", "inputs")}, {}
+        return replace(Fitted.left_out(reason), thresholds=None), {}
     own = logits[known]
     losses = {
         way: reliability.scores(calibration.cross_fitted(own, link, grade, group, way).numpy(), grade)["log_loss"]
-        for way in calibration.METHODS
+        for way in METHODS
     }
     kept = _winner(method, losses)
     lost = f"{method} does not lower the cross-fitted log loss, {losses['none']:.4f} -> {losses[method]:.4f}"
-    size = {"n_knees": len(grade), "n_patients": len(np.unique(group)), "part": fingerprint}
-    recalibration = {
-        **calibration.fit(own, link, grade, kept),
-        **({"lost": lost} if kept != method else {}),
-        "cross_fitted_log_loss": losses,
+    size: dict[str, Any] = {"n_knees": len(grade), "n_patients": len(np.unique(group)), "part": fingerprint}
+    recalibration = replace(
+        calibration.fit(own, link, grade, kept),
+        lost=lost if kept != method else None,
+        cross_fitted_log_loss=losses,
         **size,
-    }
-    promised = calibration.probabilities(own, link, recalibration).numpy()
+    )
+    p = calibration.probabilities(own, link, recalibration).numpy()
     looks = {name: values[known] for name, values in described.items()}
     ordinary, _ = out_of_distribution.cross_fitted(looks, group)
-    record = {
-        "calibration": recalibration,
-        "conformal": {**conformal.fit(promised, grade, group), **size},
-        "abstention": {**selective_prediction.fit(promised.max(1), promised.argmax(1) != grade), **size},
-        "inputs": {"flagged": float((ordinary > 1).mean()), **size},
-    }
-    return record, out_of_distribution.fit(looks, group)
+    entries = Fitted(
+        calibration=recalibration,
+        conformal=replace(conformal.fit(p, grade, group), **size),
+        selective_prediction=replace(selective_prediction.fit(p.max(1), p.argmax(1) != grade), **size),
+        out_of_distribution=OutOfDistribution(flagged=float((ordinary > 1).mean()), **size),
+    )
+    return entries, out_of_distribution.fit(looks, group)
 
 
 def _winner(method: str, losses: Mapping[str, float]) -> str:
@@ -79,7 +81,7 @@ def _winner(method: str, losses: Mapping[str, float]) -> str:
 
 
 def too_little(grade: np.ndarray, group: np.ndarray) -> str:
-    """Return why a part is too small to fit anything on, or an empty string.
+    """Return why a split is too small to fit anything on, or an empty string.
 
     Args:
         grade: Integer true grade, N.
@@ -93,27 +95,27 @@ def too_little(grade: np.ndarray, group: np.ndarray) -> str:
     return ""
 
 
-def in_words(record: Mapping[str, Any]) -> str:
+def in_words(entry: Calibration | LeftOut | None) -> str:
     """Return one line on what was fitted, or why nothing was.
 
     Args:
-        record: Of `fit`.
+        entry: The calibration, of `fit`.
     """
-    entry = record["calibration"]
-    if "left_out" in entry:
+    if not isinstance(entry, Calibration):
         return (
-            f"not calibrated: {entry['left_out']}; probabilities stay raw, and there are no prediction sets and no "
-            "check of inputs"
+            f"not calibrated: {entry.reason if entry else 'nothing was fitted'}; probabilities stay raw, and there are "
+            "no prediction sets and no check of inputs"
         )
-    loss, method = entry["cross_fitted_log_loss"], entry["method"]
+    loss, method = entry.cross_fitted_log_loss or {}, entry.method
     best = min(loss, key=lambda way: loss[way])
     better = f"; {best} would give {loss[best]:.4f}" if loss[best] < loss[method] - _WORTH_A_WORD else ""
-    if "lost" in entry:
+    if entry.lost is not None:
         return (
-            f"not calibrated: on the validation part ({entry['n_patients']} patients) {entry['lost']}; probabilities "
+            f"not calibrated: on the validation part ({entry.n_patients} patients) {entry.lost}; probabilities "
             f"stay raw{better}"
         )
     return (
-        f"calibrated on the validation part ({entry['n_patients']} patients): {calibration.in_words(entry)}, "
+        f"calibrated on the validation part ({entry.n_patients} patients): "
+        f"{calibration.in_words(method, entry.parameters)}, "
         f"cross-fitted log loss {loss['none']:.4f} -> {loss[method]:.4f}{better}"
     )

@@ -10,13 +10,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-FIELDS = ("mean", "scale", "directions", "variances", "rest")
 _DIRECTIONS = 48
 _TRIMMED = 0.02  # the strangest knees are left out of the fit: one in a hundred of Chen 2018 is inverted
 
 
 def fit(values: np.ndarray) -> dict[str, np.ndarray]:
-    """Return `FIELDS`, fitted twice: the second time without the strangest knees of the first.
+    """Return the fields of `reference.GAUSSIAN`, fitted twice: the second time without the strangest knees.
 
     Args:
         values: Float, N x D, N of some dozens at least.

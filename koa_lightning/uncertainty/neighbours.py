@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-FIELDS = ("prototypes",)
 _PROTOTYPES = 150  # knees that are kept, at most
 _NUMBERS = 230_000  # of all their features, at most
 _K = 5

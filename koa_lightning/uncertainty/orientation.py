@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-FIELDS = ("weights", "offsets")
 _RIDGE = 0.1  # of the mean variance
 ORDINARY = 0.97  # of the knees as they are stay below the limit, however badly the two are told apart
 

@@ -1,10 +1,10 @@
-"""Inputs that are no knee as the network knows them: of another kind, upside down, turned, inverted.
+"""Out-of-distribution inputs, no knee as the network knows them: of another kind, upside down, turned, inverted.
 
-Three descriptions of an image are compared with those of the validation part: the coarse picture (where it is bright)
+Three descriptions of an image are compared with those of the validation split: the coarse picture (where it is bright)
 and its texture (grain at several scales, gray values) by Mahalanobis distances (`gaussian`), and the network's pooled
 features by the angle to those of known knees (`neighbours`); each is divided by a limit that one knee in two hundred
-exceeds, of patients who took no part in the fit. Whether a knee is turned or inverted is asked of the coarse picture by
-discriminants (`posture`). An image is as foreign as the worst of the four says; above 1 it is flagged.
+exceeds, of patients who took no part in the fit. The orientation check asks the coarse picture by
+discriminants whether a knee is turned or inverted. An image's score is the worst of the four; above 1 it is flagged.
 """
 
 from __future__ import annotations
@@ -18,16 +18,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from koa_lightning.checkpoint.reference import COARSE, FIELDS
 from koa_lightning.models.net import KneeNet
 from koa_lightning.uncertainty import gaussian, neighbours, orientation, patients
 
 DISTANT: dict[str, ModuleType] = {"picture": gaussian, "texture": gaussian, "features": neighbours}
-PARTS = ("posture", *DISTANT)
-_BEYOND = 0.005  # share of the validation part's knees that are beyond the limit of one of the distances
-_COARSE = 14  # pixels: the dark joint space and the dark air beside the bone remain
-_FIELDS = {"posture": orientation.FIELDS, **{part: model.FIELDS for part, model in DISTANT.items()}}
-_NAMES = tuple(f"{part}.{field}" for part in PARTS for field in (*_FIELDS[part], "limit"))
-_LARGEST = 250_000  # numbers, 1 MB
+ORIENTATION = "posture"  # files and tables keep this name
+PARTS = (ORIENTATION, *DISTANT)
+_BEYOND = 0.005  # share of the validation split's knees that are beyond the limit of one of the distances
 
 
 @contextmanager
@@ -62,16 +60,16 @@ def describe(images: Iterable[Tensor], features: Iterable[Tensor]) -> dict[str, 
 def _look(batch: Tensor) -> tuple[Tensor, Tensor]:
     """Return coarse picture (n x 196, mean 0, length 1) and texture (n x 18) of images uint8 n x 1 x H x W."""
     image = batch.float() / 255
-    coarse = adaptive_avg_pool2d(image, _COARSE).flatten(1)
+    coarse = adaptive_avg_pool2d(image, COARSE).flatten(1)
     coarse = coarse - coarse.mean(1, keepdim=True)
     length = coarse.norm(dim=1, keepdim=True)
     levels = torch.tensor([0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98])
     gray = torch.quantile(image.flatten(1), levels, dim=1).T
     grain = []
-    for side in (image.shape[-1], image.shape[-1] // 2, image.shape[-1] // 4, image.shape[-1] // 8, _COARSE):
+    for side in (image.shape[-1], image.shape[-1] // 2, image.shape[-1] // 4, image.shape[-1] // 8, COARSE):
         small = adaptive_avg_pool2d(image, max(side, 2))
         grain += [small.diff(dim=dim).abs().mean((1, 2, 3)) for dim in (-1, -2)]
-    rough = torch.stack([*grain, length[:, 0] / _COARSE], dim=1)
+    rough = torch.stack([*grain, length[:, 0] / COARSE], dim=1)
     return coarse / length.clamp(min=1e-3), torch.cat([gray, (rough + 1e-3).log()], dim=1)
 
 
@@ -79,11 +77,11 @@ def fit(described: Mapping[str, np.ndarray], group: np.ndarray) -> dict[str, Ten
     """Return what a checkpoint keeps: plain tensors under the names `PART.FIELD`.
 
     Args:
-        described: Of `describe`, the validation part.
+        described: Of `describe`, the validation split.
         group: Of `patients.groups`.
     """
     _, limits = cross_fitted(described, group)
-    models = {"posture": orientation.fit(described["picture"])}
+    models = {ORIENTATION: orientation.fit(described["picture"])}
     models |= {part: kind.fit(described[part]) for part, kind in DISTANT.items()}
     found = {f"{part}.{field}": values for part, model in models.items() for field, values in model.items()}
     found |= {f"{part}.limit": np.array(limits[part]) for part in PARTS}
@@ -91,7 +89,7 @@ def fit(described: Mapping[str, np.ndarray], group: np.ndarray) -> dict[str, Ten
 
 
 def cross_fitted(described: Mapping[str, np.ndarray], group: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
-    """Return how foreign each knee is, fitted without its patient (float64 N), and the limit of each part.
+    """Return the score of each knee, fitted without its patient (float64 N), and the limit of each part.
 
     Args:
         described: Of `describe`.
@@ -108,13 +106,13 @@ def cross_fitted(described: Mapping[str, np.ndarray], group: np.ndarray) -> tupl
             distances[part][inside] = kind.distance(described[part][inside], model)
     limits = {part: max(float(np.quantile(values, 1 - _BEYOND)), 1e-6) for part, values in distances.items()}
     # few knees are told apart well by chance: then the limit is what most of those left out stay below
-    limits["posture"] = max(1.0, float(np.quantile(upright, orientation.ORDINARY)))
-    ratios = {"posture": upright, **distances}
+    limits[ORIENTATION] = max(1.0, float(np.quantile(upright, orientation.ORDINARY)))
+    ratios = {ORIENTATION: upright, **distances}
     return np.max([values / limits[part] for part, values in ratios.items()], axis=0), limits
 
 
 def scores(described: Mapping[str, np.ndarray], tensors: Mapping[str, Tensor]) -> tuple[np.ndarray, list[str]]:
-    """Return how foreign each image is (float64 N, above 1 is flagged), and the part that says so most.
+    """Return the score of each image (float64 N, above 1 is flagged), and the part that says so most.
 
     Args:
         described: Of `describe`.
@@ -132,38 +130,7 @@ def by_part(described: Mapping[str, np.ndarray], tensors: Mapping[str, Tensor]) 
         tensors: Of `fit`.
     """
     known = {name: tensor.double().numpy() for name, tensor in tensors.items()}
-    models = {part: {field: known[f"{part}.{field}"] for field in fields} for part, fields in _FIELDS.items()}
-    said = {"posture": orientation.ratio(described["picture"], models["posture"])}
+    models = {part: {field: known[f"{part}.{field}"] for field in fields} for part, fields in FIELDS.items()}
+    said = {ORIENTATION: orientation.ratio(described["picture"], models[ORIENTATION])}
     said |= {part: kind.distance(described[part], models[part]) for part, kind in DISTANT.items()}
     return {part: values / float(known[f"{part}.limit"]) for part, values in said.items()}
-
-
-def wrong(tensors: object) -> str:
-    """Return what is wrong with tensors that were read from a file, or an empty string."""
-    if not isinstance(tensors, dict) or set(tensors) != set(_NAMES):
-        return f"other entries than {', '.join(_NAMES)}"
-    if not all(torch.is_tensor(value) and value.dtype == torch.float32 for value in tensors.values()):
-        return "not all float32 tensors"
-    if sum(value.numel() for value in tensors.values()) > _LARGEST:
-        return f"more than {_LARGEST} numbers"
-    if name := next((name for name, value in tensors.items() if not bool(torch.isfinite(value).all())), None):
-        return f"{name} is not finite"
-    shapes = {name: tuple(value.shape) for name, value in tensors.items()}
-    if name := next((name for name in _NAMES if name.endswith(".limit") and shapes[name] != ()), None):
-        return f"{name} is not one number"
-    lowest = {"posture": 1.0, **dict.fromkeys(DISTANT, 1e-9)}
-    if part := next((part for part in PARTS if float(tensors[f"{part}.limit"]) < lowest[part]), None):
-        return f"{part}.limit is too small"
-    size, ways = _COARSE**2, len(orientation.WAYS)
-    if (shapes["posture.weights"], shapes["posture.offsets"]) != ((ways, size), (ways,)):
-        return "posture: shapes that do not fit"
-    if len(shapes["features.prototypes"]) != 2 or 0 in shapes["features.prototypes"]:
-        return "features: shapes that do not fit"
-    for part in ("picture", "texture"):
-        mean, scale, directions, variances, rest = (tensors[f"{part}.{field}"] for field in gaussian.FIELDS)
-        fits = mean.ndim == 1 and scale.shape == mean.shape and directions.shape == (len(variances), len(mean))
-        if not fits or rest.ndim or (part == "picture" and len(mean) != size):
-            return f"{part}: shapes that do not fit"
-        if not all(bool((value > 0).all()) for value in (scale, variances, rest)):
-            return f"{part}: scales that are not positive"
-    return ""

@@ -1,14 +1,11 @@
-"""Which knees to leave to a reader: how the share of wrong grades falls when the unsure ones are not graded."""
+"""Selective prediction: how the share of wrong grades falls when a reader grades the unsure knees."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from koa_lightning.checkpoint.fitted import ROWS, SelectivePrediction
 from koa_lightning.errors import InputError
-
-ROWS = 100  # of the curve that is kept
 
 
 def risks(confidence: np.ndarray, is_wrong: np.ndarray) -> np.ndarray:
@@ -46,7 +43,7 @@ def best_aurc(risk: np.ndarray) -> float:
     return float(np.mean(np.maximum(0, np.arange(1, n + 1) - (n - n_wrong)) / np.arange(1, n + 1)))
 
 
-def curve(confidence: np.ndarray, is_wrong: np.ndarray) -> list[list[float]]:
+def curve(confidence: np.ndarray, is_wrong: np.ndarray) -> list[tuple[float, float, float]]:
     """Return rows of threshold, coverage and risk, at most `ROWS`, the highest threshold first.
 
     Knees of at least the threshold are graded: coverage is their share, risk the share of wrong grades among them
@@ -62,37 +59,26 @@ def curve(confidence: np.ndarray, is_wrong: np.ndarray) -> list[list[float]]:
     rows = []
     for threshold in np.unique(falling[places])[::-1]:
         graded = confidence >= threshold
-        rows.append([float(threshold), float(graded.mean()), float(is_wrong[graded].mean())])
+        rows.append((float(threshold), float(graded.mean()), float(is_wrong[graded].mean())))
     return rows
 
 
-def fit(confidence: np.ndarray, is_wrong: np.ndarray) -> dict[str, Any]:
-    """Return what a checkpoint keeps: the curve of the validation part, from which a threshold can be chosen later."""
-    return {"curve": curve(confidence, is_wrong), "n_knees": len(confidence)}
+def fit(confidence: np.ndarray, is_wrong: np.ndarray) -> SelectivePrediction:
+    """Return what a checkpoint keeps: the curve of the validation split, from which a threshold can be chosen later."""
+    return SelectivePrediction(curve=tuple(curve(confidence, is_wrong)), n_knees=len(confidence))
 
 
-def threshold_for(entry: dict[str, Any], risk: float) -> float:
+def threshold_for(entry: SelectivePrediction, risk: float) -> float:
     """Return the lowest threshold at which the validation part's share of wrong grades is at most `risk`.
 
     Raises:
         InputError: None is.
     """
-    fitting = [row for row in entry["curve"] if row[2] <= risk]
+    fitting = [row for row in entry.curve if row[2] <= risk]
     if not fitting:
-        least = min(entry["curve"], key=lambda row: row[2])
+        least = min(entry.curve, key=lambda row: row[2])
         raise InputError(
             f"refer_risk={risk:g}: no threshold gave that on the validation part; the lowest share of wrong grades was "
             f"{least[2]:.3f}, with {1 - least[1]:.0%} of the knees referred"
         )
     return float(max(fitting, key=lambda row: row[1])[0])
-
-
-def wrong(entry: Any) -> str:
-    """Return what is wrong with an entry that was read from a file, or an empty string."""
-    rows = entry.get("curve") if isinstance(entry, dict) else None
-    if not isinstance(rows, list) or not rows or len(rows) > ROWS:
-        return f"curve: 1 to {ROWS} rows are wanted"
-    for row in rows:
-        if not isinstance(row, list) or len(row) != 3 or not all(isinstance(x, float) and 0 <= x <= 1.001 for x in row):
-            return "curve: rows of threshold, coverage and risk in [0, 1] are wanted"
-    return ""

@@ -1,4 +1,4 @@
-"""What `eval` measures of it on a part: plain dictionaries, one a file, for reports and figures."""
+"""How calibration, conformal sets, selective prediction and the check of inputs do on a split: plain dictionaries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from koa_lightning.checkpoint.fitted import left_out
+from koa_lightning.checkpoint.fitted import Calibration, ConformalSets, LeftOut, OutOfDistribution
 from koa_lightning.models import outputs
 from koa_lightning.uncertainty import (
     calibration,
@@ -20,7 +20,7 @@ from koa_lightning.uncertainty import (
 )
 
 if TYPE_CHECKING:
-    from koa_lightning.checkpoint.record import Checkpoint
+    from koa_lightning.checkpoint.reading import Checkpoint
 
 OA_GRADE = 2  # radiographic osteoarthritis starts here
 CROSS_FITTED = "cross-fitted by patient, as this is the part that it was fitted on"
@@ -28,7 +28,7 @@ APART = "on a part that took no part in the fit"
 SEEN = "too good: among these knees are some that it was trained, chosen or fitted on"
 
 
-def measure(
+def evaluate(
     read: Checkpoint,
     logits: Tensor,
     knees: Mapping[str, Sequence[Any]],
@@ -39,95 +39,101 @@ def measure(
     refer_below: float,
     seen: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """Return `calibration`, `conformal`, `abstention` and `inputs`; one that cannot be measured says `left_out`.
+    """Return `calibration`, `conformal`, `abstention` and `inputs`; one that cannot be computed says `left_out`.
 
-    On the part that it was fitted on, all is fitted anew without the patient that it is measured on (five folds).
+    On the split that it was fitted on, all is fitted anew without the patient that it is evaluated on (five folds).
 
     Args:
         read: The checkpoint.
         logits: Float, N x K.
         knees: Columns `grade` (-1: unknown) and `patient`.
-        described: Of `out_of_distribution.describe`, the same knees; None where the checkpoint has
-            nothing to compare with.
-        fingerprint: Of the part.
+        described: Of `out_of_distribution.describe`, the same knees; None where there is nothing to compare with.
+        fingerprint: Of the split.
         alpha: Share of knees whose set may miss the true grade.
-        refer_below: See `judge.threshold`.
-        seen: Whether knees of the train or validation part are among these, which is said then.
+        refer_below: See `koa_lightning.evaluation.referral.threshold`.
+        seen: Whether knees of the training or validation split are among these, which is said then.
     """
     grade = np.asarray(knees["grade"], dtype=np.int64)
     known = np.flatnonzero(grade >= 0)
     group = patients.groups(np.asarray(knees["patient"], dtype=object)[known])
-    entry = read.record.get("calibration") or {"left_out": "this checkpoint has none"}
-    own = entry.get("part") == fingerprint
+    entry = read.record.fitted.calibration or LeftOut("this checkpoint has none")
+    own = isinstance(entry, Calibration) and entry.part == fingerprint
     how = CROSS_FITTED if own else SEEN if seen else APART
-    part = _Part(read, entry, logits[known], grade[known], group, how)
+    split = _Split(read, entry, logits[known], grade[known], group, how)
     return {
-        "calibration": part.calibrated(),
-        "conformal": part.covered(alpha),
-        "abstention": part.referred(refer_below),
+        "calibration": split.calibrated(),
+        "conformal": split.covered(alpha),
+        "abstention": split.referred(refer_below),
         "inputs": _inputs(read, described, group, how),
     }
 
 
-class _Part:
-    """Knees of known grade with the probabilities that they are promised, honestly: see `measure`."""
+class _Split:
+    """Knees of known grade, with probabilities that took no part in the fit: see `evaluate`."""
 
     def __init__(
-        self, read: Checkpoint, entry: dict[str, Any], logits: Tensor, grade: np.ndarray, group: np.ndarray, how: str
+        self,
+        read: Checkpoint,
+        entry: Calibration | LeftOut,
+        logits: Tensor,
+        grade: np.ndarray,
+        group: np.ndarray,
+        how: str,
     ) -> None:
         self.read, self.entry, self.logits, self.grade, self.group, self.how = read, entry, logits, grade, group, how
-        self.link = read.record["net"]["link"]
+        self.link = read.record.net.link
         self.raw = outputs.probabilities(logits, self.link).numpy()
-        method = entry.get("method", "none")
         if self.how == CROSS_FITTED:
-            self.promised = calibration.cross_fitted(logits, self.link, grade, group, method).numpy()
+            method = read.record.fitted.method
+            self.calibrated_p = calibration.cross_fitted(logits, self.link, grade, group, method).numpy()
         else:
-            self.promised = read.probabilities(logits).numpy()
+            self.calibrated_p = calibration.probabilities(logits, self.link, entry).numpy()
 
     def calibrated(self) -> dict[str, Any]:
         """Return method, parameters, scores and bins before and after."""
-        if reason := left_out(self.entry):
-            settings: dict[str, Any] = {"method": "none", "parameters": {}, "left_out": reason}
+        if isinstance(self.entry, LeftOut):
+            settings: dict[str, Any] = {"method": "none", "parameters": {}, "left_out": self.entry.reason}
         else:
-            settings = {"method": self.entry["method"], "parameters": self.entry["parameters"], "measured": self.how}
-            settings |= {"lost": self.entry["lost"]} if "lost" in self.entry else {}
-        return {**settings, **_before_and_after(self.raw, self.promised, self.grade)}
+            parameters = dict(self.entry.parameters)
+            settings = {"method": self.entry.method, "parameters": parameters, "measured": self.how}
+            settings |= {"lost": self.entry.lost} if self.entry.lost is not None else {}
+        return {**settings, **_before_and_after(self.raw, self.calibrated_p, self.grade)}
 
     def covered(self, alpha: float) -> dict[str, Any]:
         """Return coverage and sizes of the sets."""
-        entry = self.read.record.get("conformal") or self.entry
-        if reason := left_out(entry):
-            return {"alpha": alpha, "left_out": reason}
+        entry = self.read.record.fitted.conformal or self.entry
+        if not isinstance(entry, ConformalSets):
+            return {"alpha": alpha, "left_out": entry.reason if isinstance(entry, LeftOut) else "no quantiles"}
         if self.how == CROSS_FITTED:
             low, high = self._cross_fitted_sets(alpha)
         else:
-            low, high = conformal.sets(self.promised, conformal.chosen(entry, alpha))
-        return {**conformal.measure(low, high, self.grade, alpha), "measured": self.how}
+            low, high = conformal.sets(self.calibrated_p, conformal.chosen(entry, alpha))
+        return {**conformal.evaluate(low, high, self.grade, alpha), "measured": self.how}
 
     def _cross_fitted_sets(self, alpha: float) -> tuple[np.ndarray, np.ndarray]:
         fold, low, high = patients.folds(self.group), np.zeros_like(self.grade), np.zeros_like(self.grade)
         for held_out in np.unique(fold):
             inside = fold == held_out
             logits, grade = self.logits[~inside], self.grade[~inside]
-            recalibration = calibration.fit(logits, self.link, grade, self.entry["method"])
+            recalibration = calibration.fit(logits, self.link, grade, self.read.record.fitted.method)
             p = calibration.probabilities(logits, self.link, recalibration).numpy()
             own = conformal.scores(p)[np.arange(len(p)), grade]
-            limit = conformal.limit(own, self.group[~inside], alpha)
-            low[inside], high[inside] = conformal.sets(self.promised[inside], limit)
+            up_to = conformal.quantile(own, self.group[~inside], alpha)
+            low[inside], high[inside] = conformal.sets(self.calibrated_p[inside], up_to)
         return low, high
 
     def referred(self, refer_below: float) -> dict[str, Any]:
         """Return the risk-coverage curve, its area, and what the threshold does."""
-        return _referred(self.promised, self.grade, refer_below)
+        return _referred(self.calibrated_p, self.grade, refer_below)
 
 
 def of_probabilities(probabilities: np.ndarray, grade: np.ndarray, refer_below: float) -> dict[str, dict[str, Any]]:
-    """Return of what `measure` returns what needs no checkpoint: the rest says `left_out`.
+    """Return of what `evaluate` returns what needs no checkpoint: the rest says `left_out`.
 
     Args:
         probabilities: Float, N x 5.
         grade: Integer true grade, N.
-        refer_below: See `judge.threshold`.
+        refer_below: See `koa_lightning.evaluation.referral.threshold`.
     """
     none = {"left_out": "a table of probabilities brings no checkpoint"}
     scores = _before_and_after(probabilities, probabilities, grade)
@@ -170,56 +176,58 @@ def _inputs(
     read: Checkpoint, described: Mapping[str, np.ndarray] | None, group: np.ndarray, how: str
 ) -> dict[str, Any]:
     """Return how many inputs are flagged; without the patient where it is the part that was fitted on."""
-    if described is None:
-        entry = read.record.get("inputs") or {"left_out": "this checkpoint has no statistics of inputs"}
-        return {"left_out": left_out(entry) or "this checkpoint has no statistics of inputs"}
+    entry = read.record.fitted.out_of_distribution
+    if described is None or not isinstance(entry, OutOfDistribution):
+        reason = entry.reason if isinstance(entry, LeftOut) else "this checkpoint has no statistics of inputs"
+        return {"left_out": reason}
     n = len(described["picture"])
     if how == CROSS_FITTED and len(group) == n:
         score, _ = out_of_distribution.cross_fitted(described, group)
     else:
-        score, _ = out_of_distribution.scores(described, read.inputs)
+        score, _ = out_of_distribution.scores(described, read.reference)
     levels = {str(level): float(np.quantile(score, level / 100)) for level in (1, 25, 50, 75, 99)}
     return {
         "threshold": 1.0,
         "n_flagged": int((score > 1).sum()),
         "n_inputs": n,
-        "expected_share": read.record["inputs"]["flagged"],
+        "expected_share": entry.flagged,
         "percentiles": levels,
         "measured": how,
     }
 
 
-def numbers(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def numbers(found: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Return what is worth a line in a tracked run, by name.
 
     Args:
-        measured: Of `measure`.
+        found: Of `evaluate`.
     """
-    before, after = measured["calibration"]["before"], measured["calibration"]["after"]
+    before, after = found["calibration"]["before"], found["calibration"]["after"]
     values: dict[str, float] = {f"raw/{name}": value for name, value in before.items()}
     values |= {f"calibrated/{name}": value for name, value in after.items()}
-    values["aurc"] = measured["abstention"]["aurc"]
-    if "coverage" in measured["conformal"]:
-        values |= {f"set_{name}": measured["conformal"][name] for name in ("coverage", "mean_size")}
-    if "n_flagged" in measured["inputs"]:
-        values["foreign_share"] = measured["inputs"]["n_flagged"] / measured["inputs"]["n_inputs"]
+    values["aurc"] = found["abstention"]["aurc"]
+    if "coverage" in found["conformal"]:
+        values |= {f"set_{name}": found["conformal"][name] for name in ("coverage", "mean_size")}
+    if "n_flagged" in found["inputs"]:
+        values["foreign_share"] = found["inputs"]["n_flagged"] / found["inputs"]["n_inputs"]
     return values
 
 
-def in_words(measured: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def in_words(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return a line for each of the four.
 
     Args:
-        measured: Of `measure`.
+        found: Of `evaluate`.
     """
-    fitted, sets, graded, inputs = (measured[key] for key in ("calibration", "conformal", "abstention", "inputs"))
+    fitted, sets, graded, inputs = (found[key] for key in ("calibration", "conformal", "abstention", "inputs"))
     before, after = fitted["before"], fitted["after"]
     if "left_out" in fitted:
         lines = [f"calibration: none ({fitted['left_out']}); ece {before['ece']:.3f}"]
     else:
         lines = [
-            f"calibration: {calibration.in_words(fitted)}; ece {before['ece']:.3f} -> {after['ece']:.3f}, log loss "
-            f"{before['log_loss']:.3f} -> {after['log_loss']:.3f}; {fitted['measured']}"
+            f"calibration: {calibration.in_words(fitted['method'], fitted['parameters'])}; "
+            f"ece {before['ece']:.3f} -> {after['ece']:.3f}, log loss {before['log_loss']:.3f} -> "
+            f"{after['log_loss']:.3f}; {fitted['measured']}"
         ]
     if "left_out" in sets:
         lines.append(f"prediction sets: none ({sets['left_out']})")

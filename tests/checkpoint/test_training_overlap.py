@@ -97,7 +97,8 @@ def stratified():
 
 def read_of(*overrides):
     data = compose("train", list(overrides)).data
-    return SimpleNamespace(record={"data": {"name": data.name}, "config": {"data": without_targets(plain(data))}})
+    record = SimpleNamespace(data=SimpleNamespace(name=data.name), data_settings=without_targets(plain(data)), name="x")
+    return SimpleNamespace(record=record)
 
 
 def given(*overrides):
@@ -120,7 +121,6 @@ def test_the_evaluation_of_one_checkpoint_counts_them(stratified, monkeypatch, t
     monkeypatch.setattr(training_overlap, "seen_in_training", lambda read: seen)
     monkeypatch.setattr(provenance, "of_model", lambda read, label: {})
     monkeypatch.setattr(provenance, "describe", lambda **about: about["data"])
-    read.record |= {"net": {"name": "resnet18"}}
     [module] = modules({})
     crops = mf.add_hashes(module.rows((mf.AUTO_TEST,)), (mf.AUTO_TEST,))
     module.tables[mf.AUTO_TEST] = crops

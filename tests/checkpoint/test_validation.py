@@ -5,10 +5,11 @@ import copy
 import pytest
 import torch
 
-from koa_lightning.checkpoint.record import RECORD, read
+from koa_lightning.checkpoint.reading import read
+from koa_lightning.checkpoint.record import RECORD
 from koa_lightning.errors import InputError
+from koa_lightning.losses.build import recorded_loss
 from koa_lightning.models.net import NetSpec, build
-from koa_lightning.training import build as assemble
 
 SPEC = NetSpec("test_efficientnet")
 NAN, INF = float("nan"), float("inf")
@@ -124,18 +125,17 @@ def test_settings_of_the_loss_that_are_no_settings(save):
 
 
 def test_eval_runs_no_code_of_the_loss(save, tmp_path, launch, alone, monkeypatch):
-    from koa_lightning.evaluation import evaluate as evaluation
-
     monkeypatch.chdir(tmp_path)
     file = save({"_target_": "pathlib.Path.touch", "_args_": ["proof"]}, RECORD, "config", "loss", "label_smoothing")
-    ended = launch(evaluation.main, f"ckpt={file}", "tracking=none", "explain=none")
+    ended = launch("eval", f"ckpt={file}", "tracking=none", "explain=none")
     assert (ended.code, len(ended.err)) == (2, 1)
     assert "config.loss.label_smoothing=" in ended.err[0]
     assert not (tmp_path / "proof").exists()
 
 
 def test_the_loss_of_a_checkpoint_that_is_whole(save):
-    found = assemble.recorded_loss(read(save(0.2, RECORD, "config", "loss", "label_smoothing")).record)
+    record = read(save(0.2, RECORD, "config", "loss", "label_smoothing")).record
+    found = recorded_loss(record.loss, record.config["loss"], record.data.counts["train"])
     assert found.label_smoothing == 0.2
 
 

@@ -177,15 +177,12 @@ def check(run):
 
     def call(*overrides, epochs_done=2, began=OLD):
         then = composed(*began)
-        record = {
-            "net": {"name": then.model.name}, "loss": then.loss._target_, "config": without_targets(plain(then)),
-            "data": {"fingerprint": "abc"},
-        }  # fmt: skip
+        known = {"network": then.model.name, "loss": then.loss._target_, "config": without_targets(plain(then))}
         ckpt = f"ckpt={folder}/checkpoints/last.ckpt"
         cfg = compose("train", [*began, ckpt, *overrides])
-        run_folder.check(cfg, record, folder, epochs_done)
-        run_folder.check_data(cfg, record, "abc")
-        return cfg, record
+        run_folder.check(cfg, folder, epochs_done, **known)
+        run_folder.check_data(cfg, "abc", "abc")
+        return cfg, known
 
     return call
 
@@ -200,17 +197,17 @@ def test_what_may_change_on_a_resumed_run(check, override):
 
 
 def test_a_run_of_an_older_version_lacks_younger_settings(check):
-    cfg, record = check()
-    then = record["config"]
+    cfg, known = check()
+    then = known["config"]
     for group, names in {"data": ["fix_polarity", "allow_leakage", "fraction", "top", "bottom"],
                          "optimizer": ["frozen_stages", "unfreeze_every", "layer_decay"]}.items():  # fmt: skip
         for name in names:
             del then[group][name]
     del then["mix"], then["resize"]
-    run_folder.check(cfg, record, Path(cfg.ckpt).parents[1], 2)
+    run_folder.check(cfg, Path(cfg.ckpt).parents[1], 2, **known)
     cfg.data.fix_polarity = True
     with pytest.raises(InputError, match=r"data\.fix_polarity=True: the run began with False"):
-        run_folder.check(cfg, record, Path(cfg.ckpt).parents[1], 2)
+        run_folder.check(cfg, Path(cfg.ckpt).parents[1], 2, **known)
 
 
 @pytest.mark.parametrize(
@@ -246,9 +243,9 @@ def test_another_loss_of_the_same_settings(check):
 
 
 def test_other_data(check):
-    cfg, record = check()
+    cfg, _ = check()
     with pytest.raises(InputError, match="it was trained on data abc, and this is xyz; resume on the same data"):
-        run_folder.check_data(cfg, record, "xyz")
+        run_folder.check_data(cfg, "abc", "xyz")
 
 
 def test_epochs_that_are_done(check):

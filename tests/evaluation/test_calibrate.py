@@ -9,16 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
-from koa_lightning.checkpoint import fitted
-from koa_lightning.checkpoint import record as checkpoint
+from koa_lightning.checkpoint import fitted, reference
+from koa_lightning.checkpoint import reading as checkpoint
 from koa_lightning.config import outcome
 from koa_lightning.config.compose import compose
-from koa_lightning.evaluation import calibrate, predict, predictor
+from koa_lightning.evaluation import calibrate, predict, referral
 from koa_lightning.evaluation.evaluate import evaluate
+from koa_lightning.evaluation.grading import Member
 from koa_lightning.metrics import predictions
 from koa_lightning.uncertainty import fit
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
+ON_DISK = ("calibration", "conformal", "abstention", "inputs")
 
 
 @pytest.fixture
@@ -54,11 +56,8 @@ def measure(tmp_path):
 
 
 def test_training_says_that_its_part_is_too_small(trained, capsys):
-    record = checkpoint.read(trained.best).record
-    assert record["calibration"] == record["conformal"] == record["abstention"] == record["inputs"]
-    assert (
-        "6 patients of known grade in the validation part, at least 50 are needed" in record["calibration"]["left_out"]
-    )
+    reason = "6 patients of known grade in the validation part, at least 50 are needed"
+    assert checkpoint.read(trained.best).record.fitted == fitted.Fitted.left_out(reason)
     assert {path.name for path in (trained.out / "figures").iterdir()} >= {"reliability.png", "risk_coverage.png"}
 
 
@@ -66,12 +65,15 @@ def test_it_is_stored_and_the_rest_stays(trained, calibrated, tmp_path, capsys):
     file, result = calibrated("method=ordinal")
     assert capsys.readouterr().out.splitlines()[0].startswith("calibrated on the validation part (6 patients): ordinal")
     before, after = (torch.load(path, weights_only=True) for path in (trained.best, file))
-    assert set(after) - set(before) == {fitted.TENSORS}
+    assert set(after) - set(before) == {reference.TENSORS}
     read = checkpoint.read(file)
-    assert read.record["calibration"]["parameters"] == {name: result[name] for name in ("scale", "shift")}
+    assert read.record.fitted.calibration.parameters == {name: result[name] for name in ("scale", "shift")}
     assert all(torch.equal(value, after["state_dict"][name]) for name, value in before["state_dict"].items())
-    other = {key: value for key, value in read.record.items() if key not in fitted.ALL}
-    assert other == {key: value for key, value in before["koa_lightning"].items() if key not in fitted.ALL}
+    others = [
+        {key: value for key, value in content["koa_lightning"].items() if key not in fitted.KEYS.values()}
+        for content in (before, after)
+    ]
+    assert others[0] == others[1]
     made = {path.name for path in (tmp_path / "fitted").iterdir()}
     assert made == {
         "calibration.json", "conformal.json", "abstention.json", "inputs.json", "reliability.png", "risk_coverage.png",
@@ -84,7 +86,7 @@ def test_what_loses_by_its_cross_fit_is_not_stored(calibrated, capsys, monkeypat
     file, result = calibrated("method=ordinal")
     said = capsys.readouterr().out.splitlines()[0]
     assert said.startswith("not calibrated: on the validation part (6 patients) ordinal does not lower the cross-")
-    assert result["method"] == checkpoint.read(file).record["calibration"]["method"] == "none"
+    assert result["method"] == checkpoint.read(file).record.fitted.method == "none"
 
 
 @pytest.mark.slow
@@ -107,10 +109,10 @@ def test_eval_gives_the_probabilities_of_the_checkpoint(calibrated, measure):
     for overrides, use in (([], True), (["calibrated=false"], False)):
         _, rows, out = measure(file, "split=test", *overrides)
         logits = torch.tensor(rows[predictions.LOGITS].to_numpy(dtype=np.float32))
-        wanted = read.probabilities(logits, use)
+        wanted = Member(read).probabilities(logits, use)
         assert np.allclose(rows[predictions.PROBABILITIES], wanted, atol=1e-5)
         assert (rows["predicted"] == wanted.argmax(1).numpy()).all()
-    written = {name: json.loads((out / f"{name}.json").read_text()) for name in fitted.KEYS}
+    written = {name: json.loads((out / f"{name}.json").read_text()) for name in ON_DISK}
     assert written["calibration"]["method"] == "ordinal"
     assert 0 <= written["conformal"]["coverage"] <= 1
     assert written["abstention"]["curve"][-1][0] == 1.0
@@ -154,7 +156,7 @@ def test_predict_says_set_and_foreign_and_whom_to_ask(graded, capsys):
     assert result["exit_code"] == outcome.DONE
     read = checkpoint.read(file)
     logits = torch.tensor(rows[predictions.LOGITS].to_numpy(dtype=np.float32))
-    assert np.allclose(rows[predictions.PROBABILITIES], read.probabilities(logits), atol=1e-5)
+    assert np.allclose(rows[predictions.PROBABILITIES], Member(read).probabilities(logits), atol=1e-5)
     noise = rows["path"].str.endswith("noise.png")
     assert rows[noise]["foreign"].tolist() == ["yes"]
     assert rows["foreign_score"][noise].item() > rows["foreign_score"][~noise].max()
@@ -172,13 +174,15 @@ def test_predict_says_set_and_foreign_and_whom_to_ask(graded, capsys):
 def test_predict_raw(graded):
     _, rows, out, file = graded("calibrated=false", "alpha=0.2")
     logits = torch.tensor(rows[predictions.LOGITS].to_numpy(dtype=np.float32))
-    assert np.allclose(rows[predictions.PROBABILITIES], checkpoint.read(file).probabilities(logits, False), atol=1e-5)
+    assert np.allclose(
+        rows[predictions.PROBABILITIES], Member(checkpoint.read(file)).probabilities(logits, False), atol=1e-5
+    )
     assert json.loads((out / "predictions.json").read_text())["calibration"] == "none"
 
 
 def test_an_older_checkpoint_still_grades_and_says_what_is_missing(trained, knees, tmp_path, capsys):
     content = torch.load(trained.best, weights_only=True)
-    for key in fitted.KEYS:
+    for key in ON_DISK:
         content["koa_lightning"].pop(key)
     file = tmp_path / "old.ckpt"
     torch.save(content, file)
@@ -186,7 +190,7 @@ def test_an_older_checkpoint_still_grades_and_says_what_is_missing(trained, knee
     predict.predict(compose("predict", options))
     assert "WARNING: this checkpoint has no calibration" in capsys.readouterr().out
     rows = pd.read_csv(tmp_path / "out/predictions.csv")
-    assert rows[predictor.COLUMNS].isna().all().all()
+    assert rows[referral.COLUMNS].isna().all().all()
 
 
 @pytest.mark.parametrize(

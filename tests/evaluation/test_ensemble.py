@@ -9,11 +9,12 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from koa_lightning.checkpoint import record as checkpoint
+from koa_lightning.checkpoint import reading as checkpoint
 from koa_lightning.checkpoint import training_overlap
+from koa_lightning.checkpoint.fitted import Calibration, Fitted
 from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
-from koa_lightning.evaluation import ensemble
+from koa_lightning.evaluation import ensemble, grading
 from koa_lightning.evaluation.evaluate import evaluate
 from koa_lightning.metrics import predictions
 from koa_lightning.training.run import train
@@ -166,8 +167,12 @@ def test_patients_count_where_the_sources_name_them_alike():
 
 
 def test_calibration_is_said_to_be_before_averaging_and_why():
-    fitted, left_out, without = ({"calibration": {"method": "temperature"}}, {"calibration": {"left_out": "few"}}, {})
-    reads = [SimpleNamespace(record=record) for record in (fitted, left_out, without)]
+    entries = (
+        Fitted(calibration=Calibration(method="temperature")),
+        Fitted.left_out("few"),
+        Fitted(),
+    )
+    reads = [SimpleNamespace(record=SimpleNamespace(fitted=each)) for each in entries]
     said = ensemble._calibrated(SimpleNamespace(calibrated=True), reads)
     assert said.startswith("before averaging, 1 of 3 members by their own checkpoints")
     assert "no knees are left" in said
@@ -194,7 +199,7 @@ def test_two_grades_for_one_knee():
     p = {column: [0.2] for column in predictions.PROBABILITIES}
     one = pd.DataFrame({"path": ["a"], "grade": [1], **p})
     with pytest.raises(InputError, match="a: the members' data name different grades"):
-        ensemble.average([one, one.assign(grade=2)])
+        grading.average([one, one.assign(grade=2)])
 
 
 def test_from_the_command_line_with_a_run_of_its_own(folded, launch, place):

@@ -8,10 +8,11 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from koa_lightning.checkpoint import record as checkpoint
+from koa_lightning.checkpoint import reading as checkpoint
 from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
-from koa_lightning.evaluation.evaluate import evaluate, mean_loss, measure_table
+from koa_lightning.evaluation.evaluate import evaluate
+from koa_lightning.evaluation.results import mean_loss, measure_table
 from koa_lightning.losses.cross_entropy import CrossEntropy
 from koa_lightning.metrics import predictions as table
 from koa_lightning.reporting import report_data

@@ -14,21 +14,21 @@ from PIL import Image
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from koa_lightning.checkpoint import record
+from koa_lightning.checkpoint import reading
 from koa_lightning.config import outcome
 from koa_lightning.config.compose import compose
 from koa_lightning.data.images import MAX_BYTES, read_image
 from koa_lightning.data.phantom.manifest import draw_phantoms
 from koa_lightning.data.prepare import names
 from koa_lightning.errors import InputError
-from koa_lightning.evaluation import predict, predictor
+from koa_lightning.evaluation import predict, referral
 from koa_lightning.metrics import predictions
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
 
 TABLE = [
     "path", "patient", "side", "grade", "predicted", "expected_grade", *predictions.PROBABILITIES, *predictions.LOGITS,
-    "name", *predictor.COLUMNS, "overlay",
+    "name", *referral.COLUMNS, "overlay",
 ]  # fmt: skip
 
 
@@ -160,11 +160,9 @@ def test_an_overlay_a_file_with_words_below(mixed, grade):
 
 
 def test_an_overlay_explains_the_grade_that_is_told(mixed, grade, monkeypatch):
-    from koa_lightning.explain import cam
-
-    asked, heat_maps = [], cam.heat_maps
+    asked, heat_maps = [], predict.heat_maps
     monkeypatch.setattr(
-        cam, "heat_maps", lambda n, i, grades=None, **o: asked.append(grades) or heat_maps(n, i, grades, **o)
+        predict, "heat_maps", lambda n, i, grades=None, **o: asked.append(grades) or heat_maps(n, i, grades, **o)
     )
     _, rows, _ = grade(mixed)
     assert np.concatenate([grades for grades in asked if grades is not None]).tolist() == rows["predicted"].tolist()
@@ -287,7 +285,7 @@ def test_the_same_logits_whatever_the_batch_and_as_the_network_gives(mixed, grad
     _, one_by_one, _ = grade(mixed, "batch_size=1", "overlays=false")
     assert one_by_one["path"].tolist() == rows["path"].tolist()
     np.testing.assert_allclose(logits(rows), logits(one_by_one), atol=1e-5)
-    read = record.read(trained.best)
+    read = reading.read(trained.best)
     image = torch.from_numpy(read.preprocessing.apply(read_image(rows["path"][0]), "").copy())[None, None]
     with torch.no_grad():
         expected = read.network()(read.network().normalise(image))

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from koa_lightning.checkpoint import record as checkpoint
+from koa_lightning.checkpoint import reading as checkpoint
 from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation import report
@@ -194,7 +194,8 @@ def test_no_password_is_published(made, monkeypatch):
 def test_no_password_of_an_old_checkpoint_is_published(trained, tmp_path):
     read = checkpoint.read(trained.best)
     tracking = {"uri": "https://anna:s3cret@host"}
-    old = dataclasses.replace(read, record={**read.record, "config": {**read.record["config"], "tracking": tracking}})
+    record = dataclasses.replace(read.record, config={**read.record.config, "tracking": tracking})
+    old = dataclasses.replace(read, record=record)
     assert provenance.of_model(old, "x")["config"]["tracking"] == {"uri": "https://host"}
 
 

@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image, ImageDraw, ImageFont
 
-from koa_lightning.checkpoint import record
+from koa_lightning.checkpoint import reading
 from koa_lightning.config.compose import compose
 from koa_lightning.config.overrides import quote
 from koa_lightning.data.audit.findings import KINDS
@@ -177,7 +177,7 @@ def test_train_refuses_what_the_audit_found_under_foreign_names(drawn, clean, ti
     with pytest.raises(InputError, match=r"near duplicates, similarity .*, by an earlier audit.*data.allow_leakage"):
         train(compose("train", [*small, *data, "tracking=none"]))
     result = train(compose("train", [*small, *data, "data.allow_leakage=true"]))
-    assert "leaky" in record.read(result["checkpoint"]).marks
+    assert "leaky" in reading.read(result["checkpoint"]).caveats
     run = MlflowClient(f"sqlite:///{place / 'mlruns' / 'mlflow.db'}").get_run(result["run_id"])
     assert run.data.tags["leaky"] == "true"
     assert "leaky" in run.data.tags["marks"]

@@ -15,9 +15,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from PIL import Image
 
-from koa_lightning.checkpoint import record
+from koa_lightning.checkpoint import reading
 from koa_lightning.data.images import decode
-from koa_lightning.evaluation import predictor
 from koa_lightning.models.inference import grade_logits
 from koa_lightning.models.outputs import probabilities
 from koa_lightning.serving import mlflow_model
@@ -48,7 +47,7 @@ def knees():
 
 def test_grades_are_those_of_the_network(model, file, knees):
     rows = model.predict(pd.DataFrame({"image": [png(knee) for knee in knees]}))
-    read = record.read(file)
+    read = reading.read(file)
     images = torch.from_numpy(np.stack([read.preprocessing.apply(knee) for knee in knees])).unsqueeze(1)
     with torch.no_grad():
         expected = probabilities(grade_logits(read.network(), images), "softmax").numpy()
@@ -56,7 +55,7 @@ def test_grades_are_those_of_the_network(model, file, knees):
     np.testing.assert_allclose(shares, expected, atol=1e-7)
     assert rows["grade"].tolist() == expected.argmax(1).tolist()
     np.testing.assert_allclose(rows["expected_grade"], expected @ np.arange(5), atol=1e-5)
-    assert rows["name"].tolist() == [read.record["grade_names"][grade] for grade in rows["grade"]]
+    assert rows["name"].tolist() == [read.record.grade_names[grade] for grade in rows["grade"]]
     assert set(rows["note"]) == {"research use only, not a medical device, phantom data"}
 
 
@@ -100,7 +99,7 @@ def test_more_knees_than_fit_in_a_batch(model, knees, monkeypatch):
 
 
 def test_requests_that_come_at_once_are_graded_one_by_one(model, knees, monkeypatch):
-    grade, both, met = predictor.grade, threading.Barrier(2), []
+    grade, both, met = mlflow_model.Predictor.grade, threading.Barrier(2), []
 
     def watched(*arguments):
         with suppress(threading.BrokenBarrierError):
@@ -109,7 +108,7 @@ def test_requests_that_come_at_once_are_graded_one_by_one(model, knees, monkeypa
 
     rows = [pd.DataFrame({"image": [png(knee)]}) for knee in knees[:2]]
     alone = [model.predict(row) for row in rows]
-    monkeypatch.setattr(predictor, "grade", watched)
+    monkeypatch.setattr(mlflow_model.Predictor, "grade", watched)
     with ThreadPoolExecutor(2) as pool:
         for one, found in zip(alone, pool.map(model.predict, rows), strict=True):
             pd.testing.assert_frame_equal(one, found)

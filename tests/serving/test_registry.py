@@ -1,6 +1,6 @@
 import pytest
 
-from koa_lightning.checkpoint import record
+from koa_lightning.checkpoint import reading
 from koa_lightning.errors import InputError
 from koa_lightning.serving.registry import register
 from koa_lightning.tracking.checkpoints import find_checkpoint
@@ -18,8 +18,8 @@ def here(place):
 def test_a_version_is_stored_once_and_found_again(log_run, here, write_checkpoint, tmp_path):
     file = write_checkpoint(tmp_path / "best.ckpt", marks=["phantom data", "untrained weights"])
     run = find_run(here, log_run("first", checkpoint=file, metrics={"best/quadratic_kappa": 0.71, "best/ece": 0.1}))
-    first = register(here, run, record.read(file), "koa-grader", "champion")
-    again = register(here, run, record.read(file), "koa-grader", "trial")
+    first = register(here, run, reading.read(file), "koa-grader", "champion")
+    again = register(here, run, reading.read(file), "koa-grader", "trial")
     assert (first.is_new, again.is_new) == (True, False)
     assert first.version.version == again.version.version
     tags = first.version.tags
@@ -40,10 +40,10 @@ def test_a_version_is_stored_once_and_found_again(log_run, here, write_checkpoin
 def test_a_run_that_trained_on_leaves_the_old_version_as_it_was(log_run, here, write_checkpoint, tmp_path):
     file = write_checkpoint(tmp_path / "best.ckpt")
     run = find_run(here, log_run("first", checkpoint=file))
-    register(here, run, record.read(file), "koa-grader", "champion")
+    register(here, run, reading.read(file), "koa-grader", "champion")
     old = file.read_bytes()
     write_checkpoint(file, seed=1)
-    second = register(here, run, record.read(file), "koa-grader", "champion")
+    second = register(here, run, reading.read(file), "koa-grader", "champion")
     assert second.is_new and int(second.version.version) == 2
     assert find_checkpoint("models:/koa-grader/1", here.uri).read_bytes() == old
     assert find_checkpoint("models:/koa-grader@champion", here.uri).read_bytes() == file.read_bytes() != old
@@ -54,7 +54,7 @@ def test_what_is_not_there(log_run, here, write_checkpoint, tmp_path):
     run = find_run(here, log_run("first", checkpoint=file))
     with pytest.raises(InputError, match=r"models:/x@y: no model 'x' \(there are: none\)"):
         find_checkpoint("models:/x@y", here.uri)
-    register(here, run, record.read(file), "koa-grader", "champion")
+    register(here, run, reading.read(file), "koa-grader", "champion")
     for address, words in (
         ("models:/koa-grader@best", "no such version; koa-grader has 1, @champion in"),
         ("models:/koa-grader/7", "no such version; koa-grader has 1, @champion in"),
@@ -70,4 +70,4 @@ def test_what_is_not_there(log_run, here, write_checkpoint, tmp_path):
         find_checkpoint("models:/foreign/1", here.uri)
     for name, alias in (("a/b", None), ("koa-grader", "latest"), ("koa-grader", "v1"), ("", None)):
         with pytest.raises(InputError, match=f"name={name}: "):
-            register(here, run, record.read(file), name, alias)
+            register(here, run, reading.read(file), name, alias)

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from koa_lightning.checkpoint.reading import record_of
 from koa_lightning.config import run_folder
 from koa_lightning.errors import InputError
 from koa_lightning.tracking.begin import describe, mark_tags, open_run
@@ -83,14 +84,11 @@ def test_a_leaky_run_has_a_tag_of_its_own():
     assert mark_tags(["phantom data", "leaky"]) == {"marks": "phantom data, leaky", "leaky": "true"}
 
 
-def test_the_command_of_a_run_that_was_typed(begun, tmp_path):
+def test_the_command_of_a_run_that_was_typed(begun, tiny_record, tmp_path):
     run = begun()
     secret = "https://anna:s3cret@host"
     run_folder.remember(tmp_path / "out", ["loss=ce", "data.root='a b'", "out='x'", f"tracking.uri='{secret}'"])
-    record = {
-        "data": {"name": "chen2018", "fingerprint": "abc", "counts": {}}, "plan": {"precision": "fp32", "reason": ""},
-        "weights": "none", "marks": [],
-    }  # fmt: skip
+    record = record_of({**tiny_record(), "data": {"name": "chen2018", "fingerprint": "abc", "counts": {}}, "marks": []})
     config = {"seed": 7, "out": str(tmp_path / "out"), "tracking": {"uri": secret}}
     describe(run, config, record, "/knees", "cpu")
     run.close()
@@ -103,12 +101,14 @@ def test_the_command_of_a_run_that_was_typed(begun, tmp_path):
     assert f"tracking.uri={secret}" in run_folder.recorded(tmp_path / "out")  # a run that goes on needs it
 
 
-def test_describe(begun):
+def test_describe(begun, tiny_record):
     run = begun()
-    record = {
+    changes = {
         "data": {"name": "chen2018", "fingerprint": "abc", "counts": {"train": [5, 4, 3, 2, 1], "val": [1] * 5}},
-        "plan": {"precision": "bf16", "reason": "GPU with bf16"}, "weights": "hub:x", "marks": [],
+        "plan": {"precision": "bf16", "channels_last": True, "reason": "GPU with bf16"},
+        "weights": "hub:x", "marks": [],
     }  # fmt: skip
+    record = record_of({**tiny_record(), **changes})
     describe(run, {"seed": 7, "a": {"b": None, "c": [1, 2]}}, record, "/knees", "cuda")
     client = run._sender._deliver.args[0]
     run.close()

@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,10 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
+from koa_lightning.checkpoint import reading
 from koa_lightning.config import outcome
+from koa_lightning.evaluation.grading import Member
 from koa_lightning.tracking.none import NoRun
 from koa_lightning.training import after_fit
 from koa_lightning.training.callbacks import History
+from koa_lightning.training.run import train
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
 
@@ -79,7 +83,7 @@ def test_conclude(tiny, tmp_path, capsys, monkeypatch):
 
 
 def test_what_is_kept_of_an_interrupted_run(tiny, tmp_path, history, capsys):
-    module, run = SimpleNamespace(record={"marks": ["phantom data"]}), Recorder()
+    module, run = SimpleNamespace(record=SimpleNamespace(caveats=("phantom data",))), Recorder()
     after_fit.keep(tiny.config(), tmp_path, module, history, run)
     assert run.files == [("learning_curves.png", "figures")]
     result = after_fit.interrupted(tiny.config(), tmp_path, history, run)
@@ -95,8 +99,27 @@ def test_what_is_kept_of_an_interrupted_run(tiny, tmp_path, history, capsys):
 def test_a_training_no_better_than_one_grade_for_all_says_so(capsys):
     grade = np.array([0] * 5 + [1, 2, 3, 4] * 2 + [-1])
     data = SimpleNamespace(tables={"val": pd.DataFrame({"grade": grade})})
-    read = SimpleNamespace(record={"net": {"link": "softmax"}})
-    after_fit._say_if_no_better(read, data, torch.tensor([[2.0, 0, 0, 0, 0]]).repeat(14, 1))
+    same, right = torch.tensor([[0.9, 0.1, 0, 0, 0]]).repeat(14, 1), torch.eye(5)[grade.clip(0)]
+    after_fit._say_if_no_better(data, SimpleNamespace(probabilities=same))
     assert capsys.readouterr().out == "validation: no better than always grade 0 (accuracy .385)\n"
-    after_fit._say_if_no_better(read, data, 5 * torch.eye(5)[grade.clip(0)])
+    after_fit._say_if_no_better(data, SimpleNamespace(probabilities=right))
     assert capsys.readouterr().out == ""
+
+
+def test_the_end_of_a_training_reads_the_best_checkpoint_and_grades_once(tiny, tmp_path, alone, monkeypatch):
+    counts, original = Counter(), {"read": reading.read, "grade": Member.grade}
+
+    def read(path):
+        counts["read"] += 1
+        return original["read"](path)
+
+    def grade(self, batches, **options):
+        counts["grade"] += 1
+        return original["grade"](self, batches, **options)
+
+    monkeypatch.setattr(reading, "read", read)
+    monkeypatch.setattr(Member, "grade", grade)
+    result = train(tiny.config(f"out='{tmp_path}/run'", "trainer.max_epochs=1", "tracking=none"))
+    assert counts == {"read": 1, "grade": 1}
+    stored = original["read"](result["checkpoint"]).record.fitted
+    assert stored.calibration is not None and stored.thresholds is not None

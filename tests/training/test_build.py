@@ -11,6 +11,7 @@ from koa_lightning.config.compose import choices_of, compose, plain, without_tar
 from koa_lightning.data import build as data_build
 from koa_lightning.errors import InputError
 from koa_lightning.losses import build as losses_build
+from koa_lightning.models import plan as computing
 from koa_lightning.training import build
 from koa_lightning.training import precision as speed
 
@@ -43,22 +44,19 @@ def test_a_gpu_that_is_not_there(monkeypatch):
 def test_the_loss_of_a_checkpoint_is_that_of_the_run(choice, tiny):
     cfg = compose("train", [f"loss={choice}", "loss.class_weights=sqrt"])
     counts = [10, 5, 6, 3, 1]
-    record = {
-        "loss": cfg.loss._target_, "config": without_targets(plain(cfg)), "data": {"counts": {"train": counts}},
-    }  # fmt: skip
-    loss, rebuilt = losses_build.loss(cfg.loss, counts), losses_build.recorded_loss(record)
+    settings = without_targets(plain(cfg))["loss"]
+    loss, rebuilt = losses_build.loss(cfg.loss, counts), losses_build.recorded_loss(cfg.loss._target_, settings, counts)
     logits = torch.randn(6, 4 if loss.link == "corn" else 5, generator=torch.Generator().manual_seed(0))
     grade = torch.tensor([0, 1, 2, 3, 4, 2])
     assert type(loss) is type(rebuilt)
-    old = record | {"loss": f"koa_lightning.losses.{type(loss).__name__}"}  # as 0.1 wrote it
-    assert type(losses_build.recorded_loss(old)) is type(loss)
+    old = f"koa_lightning.losses.{type(loss).__name__}"  # as 0.1 wrote it
+    assert type(losses_build.recorded_loss(old, settings, counts)) is type(loss)
     assert torch.equal(loss(logits, grade), rebuilt(logits, grade))
 
 
 @pytest.mark.parametrize("target", [None, "os.system", "koa_lightning.losses.Unknown", ["os.system"]])
 def test_code_of_a_checkpoint_s_loss_comes_from_the_configs_alone(target):
-    record = {"loss": target, "config": {"loss": {"command": "x"}}, "data": {"counts": {"train": [1] * 5}}}
-    assert losses_build.recorded_loss(record) is None
+    assert losses_build.recorded_loss(target, {"command": "x"}, [1] * 5) is None
 
 
 def test_class_weights_come_from_the_train_part(prepared):
@@ -102,10 +100,10 @@ def test_fewer_knees_a_device_than_a_batch_are_refused(prepared):
 def test_what_a_checkpoint_carries(prepared):
     cfg, data = prepared("loss=corn")
     module, plan = build.grader(cfg, data, None)
-    assert module.record["loss"] == "koa_lightning.losses.corn.Corn"
-    assert module.record["net"]["link"] == module.net.spec.link == "corn"
-    assert module.record["marks"] == ["phantom data", "untrained weights"]
-    assert module.record["data"]["counts"] == data.counts
+    assert module.record.loss == "koa_lightning.losses.corn.Corn"
+    assert module.record.net.link == module.net.spec.link == "corn"
+    assert module.record.caveats == ("phantom data", "untrained weights")
+    assert module.record.data.counts == data.counts
     assert set(data.counts) == {"train", "val"}
     assert "_target_" not in repr(module.record)
     assert (plan.precision, plan.reason) == ("fp32", "as configured")
@@ -115,18 +113,18 @@ def test_what_a_checkpoint_carries(prepared):
     ("precision", "has", "slow"), [("bf16", False, True), ("bf16", True, False), ("fp32", False, False)]
 )
 def test_bf16_that_a_cpu_has_to_imitate_is_told_and_kept(precision, has, slow, prepared, monkeypatch, capsys):
-    monkeypatch.setattr(speed, "cpu_has_bf16", lambda: has)
+    monkeypatch.setattr(computing, "cpu_has_bf16", lambda: has)
     cfg, data = prepared(f"trainer.precision={precision}")
     module, plan = build.grader(cfg, data, None)
     assert ("WARNING: this CPU has no bf16 and imitates it" in capsys.readouterr().err) == slow
     reason = "as configured, imitated by a CPU without bf16" if slow else "as configured"
-    assert plan.reason == module.record["plan"]["reason"] == reason
+    assert plan.reason == module.record.plan.reason == reason
 
     cfg.trainer.precision = "auto"  # a run that goes on computes as it did, and says so once
     again = build.plan(cfg, module.net, module.record)
     assert ("imitates" in capsys.readouterr().err) == slow
     assert (again.precision, again.reason) == (precision, reason)
-    monkeypatch.setattr(speed, "cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(computing, "cpu_has_bf16", lambda: True)
     assert build.plan(cfg, module.net, module.record).reason == "as configured"  # on another CPU, that has it
 
 

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, RichProgressBar
 from rich.console import Console
 
-from koa_lightning.checkpoint.record import read
+from koa_lightning.checkpoint.reading import read
 from koa_lightning.training import callbacks
 from koa_lightning.training.callbacks import Checkpoints, EveryNEpochs, History, OneLineAnEpoch, WholeFiles, progress
 from koa_lightning.training.ema import WarmEMA

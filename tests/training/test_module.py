@@ -8,7 +8,8 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
 from koa_lightning import losses
-from koa_lightning.checkpoint.record import read
+from koa_lightning.checkpoint.reading import read
+from koa_lightning.checkpoint.writing import to_plain
 from koa_lightning.errors import InputError
 from koa_lightning.losses.corn import Corn
 from koa_lightning.models.inference import grade_batches, grade_logits
@@ -303,7 +304,8 @@ def test_corn_has_four_logits(tmp_path, tiny_grader, tiny_trainer, tiny_data):
 def test_the_record_is_in_the_checkpoint(tmp_path, tiny_grader, tiny_trainer, tiny_data):
     module = tiny_grader()
     tiny_trainer(tmp_path, max_epochs=1, limit_train_batches=1).fit(module, tiny_data())
-    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["koa_lightning"] == module.record
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["koa_lightning"] == to_plain(module.record)
+    assert read(tmp_path / "last.ckpt").record == module.record
 
 
 @pytest.mark.parametrize(("algorithm", "most"), [("norm", 1.0), ("value", 3**0.5), (None, 1.0)])

@@ -14,7 +14,7 @@ import yaml
 from lightning.pytorch.callbacks import Callback
 from mlflow import MlflowClient
 
-from koa_lightning.checkpoint import record as checkpoint
+from koa_lightning.checkpoint import reading as checkpoint
 from koa_lightning.config import outcome, run_folder
 from koa_lightning.config.compose import compose, plain
 from koa_lightning.errors import InputError
@@ -135,7 +135,7 @@ def test_every_resolved_parameter_is_there(trained, client, tiny):
 def test_tags(trained, client):
     tags = client.get_run(trained.result["run_id"]).data.tags
     assert tags["data"] == "phantom"
-    assert tags["data.fingerprint"] == checkpoint.read(trained.best).record["data"]["fingerprint"]
+    assert tags["data.fingerprint"] == checkpoint.read(trained.best).record.data.fingerprint
     assert (tags["weights"], tags["device"], tags["seed"], tags["precision"]) == ("none", "cpu", "42", "fp32")
     assert tags["marks"] == "phantom data, untrained weights"
     assert {"git.commit", "git.dirty", "version.torch", "version.koa_lightning", "machine.cpu"} <= tags.keys()
@@ -143,11 +143,11 @@ def test_tags(trained, client):
 
 def test_the_data_set_is_an_input_with_its_counts(trained, client):
     [entry] = client.get_run(trained.result["run_id"]).inputs.dataset_inputs
-    record = checkpoint.read(trained.best).record["data"]
-    assert (entry.dataset.name, entry.dataset.digest) == ("phantom", record["fingerprint"])
+    data = checkpoint.read(trained.best).record.data
+    assert (entry.dataset.name, entry.dataset.digest) == ("phantom", data.fingerprint)
     profile = json.loads(entry.dataset.profile)
     for part in ("train", "val"):
-        assert [profile[f"{part} grade {grade}"] for grade in range(5)] == record["counts"][part]
+        assert [profile[f"{part} grade {grade}"] for grade in range(5)] == data.counts[part]
     assert not any(key.startswith("test") for key in profile)
 
 
@@ -442,8 +442,8 @@ def test_relative_places_are_written_in_full(place, tiny, knees):
     cfg = compose("train", [*config, "data=folder", "data.root='my knees'", "explain=none", "out=o"])
     train(cfg)
     record = checkpoint.read("o/checkpoints/best.ckpt").record
-    assert record["config"]["data"]["root"] == str(place / "my knees")
-    assert record["marks"] == ["untrained weights"]
+    assert record.data_settings["root"] == str(place / "my knees")
+    assert record.caveats == ("untrained weights",)
     [run] = runs_in(place)
     assert run.data.params["data.root"] == str(place / "my knees")
 

@@ -7,29 +7,30 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_softmax, logit
 
+from koa_lightning.checkpoint.fitted import Calibration, LeftOut
 from koa_lightning.models import outputs
 from koa_lightning.uncertainty import calibration, patients, reliability
 
 LOGITS = arrays(np.float32, (4, 5), elements=st.floats(-30, 30, width=32))
-TEMPERATURE = {"method": "temperature", "parameters": {"temperature": 2.5}}
-ORDINAL = {"method": "ordinal", "parameters": {"scale": 0.6, "shift": -0.4}}
+TEMPERATURE = Calibration(method="temperature", parameters={"temperature": 2.5})
+ORDINAL = Calibration(method="ordinal", parameters={"scale": 0.6, "shift": -0.4})
 
 
 @pytest.mark.parametrize("link", ["softmax", "corn"])
 def test_without_calibration_they_are_the_raw_ones(link):
     logits = torch.randn(20, outputs.n_outputs(link), generator=torch.Generator().manual_seed(0))
     raw = outputs.probabilities(logits, link)
-    for entry in (None, {"left_out": "too small"}, {"method": "none", "parameters": {}}):
+    for entry in (None, LeftOut("too small"), Calibration(method="none")):
         assert torch.equal(calibration.probabilities(logits, link, entry), raw)
     for neutral in (("temperature", {"temperature": 1.0}), ("ordinal", {"scale": 1.0, "shift": 0.0})):
-        entry = {"method": neutral[0], "parameters": neutral[1]}
+        entry = Calibration(method=neutral[0], parameters=neutral[1])
         assert torch.allclose(calibration.probabilities(logits, link, entry), raw, atol=1e-6)
 
 
 @given(LOGITS, st.floats(0.05, 20), st.floats(-10, 10))
 def test_always_probabilities(values, scale, shift):
     for method, parameters in (("temperature", {"temperature": scale}), ("ordinal", {"scale": scale, "shift": shift})):
-        entry = {"method": method, "parameters": parameters}
+        entry = Calibration(method=method, parameters=parameters)
         for logits, link in ((values, "softmax"), (values[:, :4], "corn")):
             p = calibration.probabilities(torch.from_numpy(logits), link, entry)
             assert p.dtype == torch.float32
@@ -75,17 +76,17 @@ def test_the_temperature_is_the_one_that_another_optimiser_finds(simulate):
         return -log_softmax(logits.double().numpy() / np.exp(log_temperature), 1)[np.arange(len(grade)), grade].mean()
 
     found = calibration.fit(logits, "softmax", grade, "temperature")
-    assert found["parameters"]["temperature"] == pytest.approx(np.exp(minimize_scalar(loss).x), rel=1e-4)
+    assert found.parameters["temperature"] == pytest.approx(np.exp(minimize_scalar(loss).x), rel=1e-4)
     assert found == calibration.fit(logits, "softmax", grade, "temperature")
 
 
 def test_what_was_done_to_the_logits_is_found(simulate):
     logits, grade, _ = simulate(4000)
-    temperature = calibration.fit(logits, "softmax", grade, "temperature")["parameters"]["temperature"]
+    temperature = calibration.fit(logits, "softmax", grade, "temperature").parameters["temperature"]
     assert temperature == pytest.approx(2.0, rel=0.06)
-    done = {"method": "ordinal", "parameters": {"scale": 2.0, "shift": 1.0}}
+    done = Calibration(method="ordinal", parameters={"scale": 2.0, "shift": 1.0})
     right = calibration.probabilities(logits / 2, "softmax", done).clamp(min=1e-30).log()
-    found = calibration.fit(right, "softmax", grade, "ordinal")["parameters"]
+    found = calibration.fit(right, "softmax", grade, "ordinal").parameters
     assert found["scale"] == pytest.approx(0.5, rel=0.06)
     assert found["shift"] == pytest.approx(-0.5, abs=0.1)
 
@@ -113,36 +114,13 @@ def test_each_knee_is_recalibrated_without_its_patient(simulate):
 def test_a_part_without_mistakes_has_an_end():
     logits = 5 * torch.eye(5).repeat(20, 1)
     entry = calibration.fit(logits, "softmax", np.arange(100) % 5, "temperature")
-    assert calibration.LOWEST <= entry["parameters"]["temperature"] < 0.5
-    assert calibration.wrong(entry) == ""
-
-
-@pytest.mark.parametrize(
-    ("entry", "words"),
-    [
-        (5, "method"),
-        ({"method": "magic"}, "method: one of none, temperature, ordinal"),
-        ({"method": "temperature", "parameters": {}}, "parameters: temperature wanted"),
-        ({"method": "temperature", "parameters": {"temperature": 0.0}}, "temperature=0.0: a number from 0.05 to 20"),
-        ({"method": "temperature", "parameters": {"temperature": float("nan")}}, "temperature=nan"),
-        ({"method": "temperature", "parameters": {"temperature": "2"}}, "temperature='2'"),
-        ({"method": "ordinal", "parameters": {"scale": 1.0, "shift": 99.0}}, "shift=99.0: a number from -10 to 10"),
-        ({"method": "none", "parameters": {"scale": 1.0}}, "parameters: none wanted"),
-        ({"method": "ordinal", "parameters": [1.0, 2.0]}, "parameters"),
-    ],
-)
-def test_an_entry_that_is_not_ours(entry, words):
-    assert words in calibration.wrong(entry)
+    assert calibration.LOWEST <= entry.parameters["temperature"] < 0.5
+    assert Calibration.wrong(entry.to_plain()) == ""
 
 
 def test_in_words():
-    words = [calibration.in_words(entry) for entry in (TEMPERATURE, ORDINAL, {"method": "none", "parameters": {}})]
+    words = [calibration.in_words(each.method, each.parameters) for each in (TEMPERATURE, ORDINAL, Calibration())]
     assert words == ["temperature 2.500", "ordinal (scale 0.600, shift -0.400)", "none"]
-
-
-def test_our_entries_are_fine():
-    for entry in (TEMPERATURE, ORDINAL, {"method": "none", "parameters": {}}):
-        assert calibration.wrong(entry) == ""
 
 
 @pytest.mark.parametrize(
@@ -156,4 +134,4 @@ def test_our_entries_are_fine():
 )  # fmt: skip
 def test_the_ends_of_what_parameters_may_be(entry, ours):
     method = "temperature" if "temperature" in entry else "ordinal"
-    assert (calibration.wrong({"method": method, "parameters": entry}) == "") == ours
+    assert (Calibration.wrong({"method": method, "parameters": entry}) == "") == ours

@@ -53,19 +53,19 @@ def test_one_knee_a_patient_is_what_crepes_does(simulate, alpha):
     score = hinge(p[fitted], np.arange(5), grade[fitted])
     theirs = ConformalClassifier().fit(score)
     given_sets = theirs.predict_set(hinge(p[rest]), confidence=1 - alpha, smoothing=False)
-    limit = conformal.limit(score, np.arange(400), alpha)
+    limit = conformal.quantile(score, np.arange(400), alpha)
     assert np.array_equal(1 - p[rest] <= limit, np.asarray(given_sets, dtype=bool))
 
 
 def test_the_limit_by_hand():
     score = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
-    assert conformal.limit(score, np.arange(9), 0.1) == 0.9
-    assert conformal.limit(score, np.arange(9), 0.2) == 0.8
-    assert conformal.limit(score, np.arange(9), 0.05) == conformal.EVERYTHING  # too few
+    assert conformal.quantile(score, np.arange(9), 0.1) == 0.9
+    assert conformal.quantile(score, np.arange(9), 0.2) == 0.8
+    assert conformal.quantile(score, np.arange(9), 0.05) == conformal.EVERYTHING  # too few
     # patients weigh alike: the one with eight knees of score 0.1 is one of three
     group, score = np.array([0] * 8 + [1, 2]), np.array([0.1] * 8 + [0.5, 0.9])
-    assert conformal.limit(score, group, 0.5) == 0.5
-    assert conformal.limit(score, group, 0.25) == 0.9
+    assert conformal.quantile(score, group, 0.5) == 0.5
+    assert conformal.quantile(score, group, 0.25) == 0.9
 
 
 @given(st.integers(10, 60), st.randoms())
@@ -74,7 +74,7 @@ def test_at_least_as_many_are_covered_as_promised_on_the_part_itself(n, random):
     group = np.array([random.randrange(n // 3 + 1) for _ in range(n)])
     shares = patients.shares(group)
     for alpha in (0.1, 0.25):
-        assert shares[score <= conformal.limit(score, group, alpha)].sum() >= 1 - alpha - 1e-9
+        assert shares[score <= conformal.quantile(score, group, alpha)].sum() >= 1 - alpha - 1e-9
 
 
 def test_coverage_on_new_patients(simulate):
@@ -93,22 +93,23 @@ def test_what_a_checkpoint_keeps(simulate):
     logits, grade, patient = simulate(60)
     p, group = logits.softmax(1).numpy(), patients.groups(patient)
     entry = conformal.fit(p, grade, group)
-    assert conformal.wrong(entry) == ""
+    plain = entry.to_plain()
+    assert conformal.ConformalSets.wrong(plain) == ""
+    assert conformal.ConformalSets.from_plain(plain) == entry
     own = conformal.scores(p)[np.arange(len(grade)), grade]
-    assert conformal.chosen(entry, 0.1) == conformal.limit(own, group, 0.1)
+    assert conformal.chosen(entry, 0.1) == conformal.quantile(own, group, 0.1)
     assert conformal.chosen(entry, 0.01) == conformal.EVERYTHING  # of 60 patients
     for alpha in (0.005, 0.55, 0.123):
         with pytest.raises(InputError, match=r"alpha=.*: must be one of 0\.01"):
             conformal.chosen(entry, alpha)
     for change in ({"limits": None}, {"limits": [0.5] * 3}, {"limits": [2.0] * 50}, {"limits": ["x"] * 50}):
-        assert "wanted" in conformal.wrong(entry | change)
-    assert "falling" in conformal.wrong(entry | {"limits": entry["limits"][::-1]})
-    assert conformal.wrong([]) != ""
+        assert "wanted" in conformal.ConformalSets.wrong(plain | change)
+    assert "falling" in conformal.ConformalSets.wrong(plain | {"limits": plain["limits"][::-1]})
 
 
 def test_measured_by_grade():
     low, high = np.array([0, 0, 2, 3]), np.array([0, 1, 2, 4])
-    measured = conformal.measure(low, high, np.array([0, 2, 2, 4]), 0.1)
+    measured = conformal.evaluate(low, high, np.array([0, 2, 2, 4]), 0.1)
     assert (measured["coverage"], measured["mean_size"], measured["target"]) == (0.75, 1.5, 0.9)
     assert measured["by_grade"]["2"] == {"n": 2, "coverage": 0.5, "size": 1.5}
     assert measured["by_grade"]["1"] == {"n": 0, "coverage": None, "size": None}

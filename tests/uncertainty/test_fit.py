@@ -7,9 +7,11 @@ import torch
 
 from koa_lightning.checkpoint import fitted as stored
 from koa_lightning.errors import InputError
-from koa_lightning.evaluation import predictor
+from koa_lightning.evaluation import referral
 from koa_lightning.models import outputs
 from koa_lightning.uncertainty import calibration, fit, summary
+
+ON_DISK = ["calibration", "conformal", "abstention", "inputs"]
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +25,14 @@ def looks():
     return make
 
 
-def as_read(record, tensors):
+def as_read(entries, tensors):
     """What `checkpoint.read` gives, without a file."""
-    record = {**record, "net": {"link": "softmax"}}
-    return SimpleNamespace(
-        record=record,
-        inputs=tensors,
-        probabilities=lambda logits: calibration.probabilities(logits, "softmax", record["calibration"]),
-    )
+    record = SimpleNamespace(fitted=entries, net=SimpleNamespace(link="softmax"))
+    return SimpleNamespace(record=record, reference=tensors)
+
+
+def calibrated(read, logits):
+    return calibration.probabilities(logits, "softmax", read.record.fitted.calibration)
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +44,17 @@ def fitted(simulate, looks):
 
 
 def test_everything_is_fitted_and_plain(fitted, simulate, looks):
-    assert stored.wrong(fitted.record, fitted.inputs) == ""
-    kept = {key: fitted.record[key] for key in stored.KEYS}
+    entries = fitted.record.fitted
+    kept = entries.to_plain()
+    assert stored.wrong(kept, fitted.reference) == ""
+    assert stored.Fitted.from_plain(kept) == entries
+    assert list(kept) == ON_DISK
     assert json.loads(json.dumps(kept)) == kept
     entry = kept["calibration"]
     assert entry["parameters"]["temperature"] == pytest.approx(2, abs=0.5)
     assert entry["cross_fitted_log_loss"]["temperature"] < entry["cross_fitted_log_loss"]["none"]
     assert (entry["n_knees"], entry["n_patients"], entry["part"]) == (240, 120, "abc")
-    words = fit.in_words(fitted.record)
+    words = fit.in_words(entries.calibration)
     assert words.startswith("calibrated on the validation part (120 patients): temperature ")
 
 
@@ -61,14 +66,14 @@ def test_a_recalibration_that_loses_by_its_cross_fit_is_not_kept(method, looks):
     logits = shares.repeat(120, 1)  # all that can be known: nothing is left to fit
     record, _ = fit.fit(logits, "softmax", {"grade": grade.tolist(), "patient": patient}, looks(120), method=method,
                         fingerprint="")  # fmt: skip
-    entry = record["calibration"]
-    losses = entry["cross_fitted_log_loss"]
+    entry = record.calibration
+    losses = entry.cross_fitted_log_loss
     assert losses[method] >= losses["none"]
-    assert (entry["method"], entry["parameters"]) == ("none", {})
-    assert calibration.wrong(entry) == ""
+    assert (entry.method, entry.parameters) == ("none", {})
+    assert stored.Calibration.wrong(entry.to_plain()) == ""
     said = f"{method} does not lower the cross-fitted log loss, {losses['none']:.4f} -> {losses[method]:.4f}"
-    assert entry["lost"] == said
-    assert fit.in_words(record).startswith(
+    assert entry.lost == said
+    assert fit.in_words(record.calibration).startswith(
         f"not calibrated: on the validation part (60 patients) {said}; probabilities stay raw"
     )
     assert torch.equal(calibration.probabilities(logits, "softmax", entry), outputs.probabilities(logits, "softmax"))
@@ -78,8 +83,8 @@ def test_none_that_was_asked_for_has_lost_nothing(simulate, looks):
     logits, grade, patient = simulate(60)
     knees = {"grade": grade.tolist(), "patient": patient}
     record, _ = fit.fit(logits, "softmax", knees, looks(120), method="none", fingerprint="")
-    assert "lost" not in record["calibration"]
-    assert fit.in_words(record).startswith("calibrated on the validation part (60 patients): none")
+    assert record.calibration.lost is None
+    assert fit.in_words(record.calibration).startswith("calibrated on the validation part (60 patients): none")
 
 
 def test_the_same_again(simulate, looks):
@@ -95,10 +100,10 @@ def test_a_part_that_is_too_small_says_so(simulate, looks):
     knees = {"grade": grade.tolist(), "patient": patient}
     record, tensors = fit.fit(logits, "softmax", knees, looks(98), method="temperature", fingerprint="")
     reason = "49 patients of known grade in the validation part, at least 50 are needed"
-    assert record == {key: {"left_out": reason} for key in stored.KEYS}
+    assert record.to_plain() == {key: {"left_out": reason} for key in ON_DISK}
     assert tensors == {}
-    assert fit.in_words(record).startswith(f"not calibrated: {reason}; ")
-    assert stored.wrong(record, None) == ""
+    assert fit.in_words(record.calibration).startswith(f"not calibrated: {reason}; ")
+    assert stored.wrong(record.to_plain(), None) == ""
     assert fit.too_little(np.zeros(200, int), np.arange(200)) == "all knees of the validation part have grade 0"
 
 
@@ -122,7 +127,7 @@ def measured(fitted, simulate, looks):
         knees = {"grade": grade.tolist(), "patient": patient}
         read, look = options.pop("read", fitted), looks(240) if described else None
         settings = {"alpha": 0.1, "refer_below": 0.5, **options}
-        return summary.measure(read, logits, knees, look, fingerprint=fingerprint, **settings)
+        return summary.evaluate(read, logits, knees, look, fingerprint=fingerprint, **settings)
 
     return run
 
@@ -130,7 +135,7 @@ def measured(fitted, simulate, looks):
 def test_on_another_part(fitted, simulate, measured):
     found = measured()
     logits, grade, _ = simulate(120, 5)
-    p = fitted.probabilities(logits).numpy()
+    p = calibrated(fitted, logits).numpy()
     assert found["calibration"]["measured"] == summary.APART
     assert found["calibration"]["after"]["log_loss"] == pytest.approx(
         -np.log(p[np.arange(240), grade].astype(float)).mean(), abs=1e-6
@@ -153,19 +158,19 @@ def test_on_its_own_part_it_is_cross_fitted_and_says_so(fitted, simulate, measur
     found = measured(seed=0, fingerprint="abc")
     assert found["calibration"]["measured"] == found["conformal"]["measured"] == summary.CROSS_FITTED
     logits, grade, _ = simulate(120, 0)
-    inside = -np.log(fitted.probabilities(logits).numpy()[np.arange(240), grade]).mean()
+    inside = -np.log(calibrated(fitted, logits).numpy()[np.arange(240), grade]).mean()
     assert found["calibration"]["after"]["log_loss"] > inside  # fitted and measured on the same knees
     assert found["calibration"]["after"]["log_loss"] == pytest.approx(
-        fitted.record["calibration"]["cross_fitted_log_loss"]["temperature"]
+        fitted.record.fitted.calibration.cross_fitted_log_loss["temperature"]
     )
     assert found["conformal"]["coverage"] == pytest.approx(0.9, abs=0.03)
-    assert found["inputs"]["n_flagged"] / 240 == fitted.record["inputs"]["flagged"] < 0.07
+    assert found["inputs"]["n_flagged"] / 240 == fitted.record.fitted.out_of_distribution.flagged < 0.07
 
 
 def test_of_a_checkpoint_that_has_nothing(measured):
-    entry = {key: {"left_out": "6 patients"} for key in stored.KEYS}
-    for record, reason in ((entry, "6 patients"), ({"calibration": None}, "this checkpoint has none")):
-        read = as_read({**record}, {})
+    nothing = stored.Fitted.left_out("6 patients")
+    for entries, reason in ((nothing, "6 patients"), (stored.Fitted(), "this checkpoint has none")):
+        read = as_read(entries, {})
         found = measured(read=read, described=False)
         assert found["calibration"]["left_out"] == reason
         assert found["conformal"]["left_out"] == reason
@@ -179,62 +184,46 @@ def test_of_a_checkpoint_that_has_nothing(measured):
 
 def test_what_predict_says(fitted, simulate, looks):
     logits, _, _ = simulate(10, 9)
-    p = fitted.probabilities(logits).numpy()
+    p = calibrated(fitted, logits).numpy()
     described = looks(20)
     described["picture"][3] += 50
-    rows = predictor.columns(fitted, logits, p, described, alpha=0.1, refer_below=0.5)
-    assert list(rows.columns) == predictor.COLUMNS
+    rows = referral.columns(fitted, logits, p, described, alpha=0.1, refer_below=0.5)
+    assert list(rows.columns) == referral.COLUMNS
     assert rows["foreign"].tolist()[3] == "yes"
     assert rows["refer"][3].startswith("refer to a reader: foreign input (")
     unsure = p.max(1) < 0.5
     assert rows["refer"].str.contains("unsure").tolist() == unsure.tolist()
     assert ((rows["set_low"] <= p.argmax(1)) & (p.argmax(1) <= rows["set_high"])).all()
-    wide = predictor.columns(fitted, logits, p, None, alpha=0.02, refer_below=0.0)
+    wide = referral.columns(fitted, logits, p, None, alpha=0.02, refer_below=0.0)
     assert ((wide["set_low"] <= rows["set_low"]) & (wide["set_high"] >= rows["set_high"])).all()
     assert (wide["foreign"] == "").all() and (wide["refer"] == "").all()
-    values = predictor.as_json(rows.to_dict("records")[3])
+    values = referral.as_json(rows.to_dict("records")[3])
     assert values["foreign"] is True and values["foreign_score"] > 1
-    lines = predictor.warnings(fitted.record, rows, 0.5)
+    lines = referral.warnings(fitted.record.fitted, rows, 0.5)
     assert any("of 20 inputs look foreign" in line for line in lines)
 
 
 def test_what_predict_says_without_calibration(simulate):
     logits, _, _ = simulate(5)
-    read = as_read({"calibration": None}, {})
-    rows = predictor.columns(
+    read = as_read(stored.Fitted(), {})
+    rows = referral.columns(
         read, logits, outputs.probabilities(logits, "softmax").numpy(), None, alpha=0.1, refer_below=0.0
     )
-    assert predictor.as_json(rows.to_dict("records")[0]) == {
+    assert referral.as_json(rows.to_dict("records")[0]) == {
         "set": None, "set_low": None, "set_high": None, "foreign": None, "foreign_score": None, "refer": "",
     }  # fmt: skip
-    assert "koa_lightning.calibrate ckpt=FILE" in predictor.warnings({}, rows, 0.0)[0]
-    assert "6 patients" in predictor.warnings({"calibration": {"left_out": "6 patients"}}, rows, 0.0)[0]
+    assert "koa_lightning.calibrate ckpt=FILE" in referral.warnings(stored.Fitted(), rows, 0.0)[0]
+    assert "6 patients" in referral.warnings(stored.Fitted.left_out("6 patients"), rows, 0.0)[0]
 
 
 def test_thresholds(fitted):
-    assert predictor.threshold(fitted.record, None, None) == 0
-    assert predictor.threshold(fitted.record, 0.6, None) == 0.6
-    assert 0 < predictor.threshold(fitted.record, None, 0.3) < 1
+    assert referral.threshold(fitted.record.fitted, None, None) == 0
+    assert referral.threshold(fitted.record.fitted, 0.6, None) == 0.6
+    assert 0 < referral.threshold(fitted.record.fitted, None, 0.3) < 1
     with pytest.raises(InputError, match=r"refer_below=0\.6 and refer_risk=0\.1: give one of them"):
-        predictor.threshold(fitted.record, 0.6, 0.1)
+        referral.threshold(fitted.record.fitted, 0.6, 0.1)
     with pytest.raises(InputError, match=r"no risk curve \(written by an older version"):
-        predictor.threshold({}, None, 0.1)
-
-
-@pytest.mark.parametrize(
-    ("record", "tensors", "words"),
-    [
-        ({"calibration": 5}, None, "calibration is not a dict"),
-        ({"calibration": {"method": "eval"}}, None, "calibration.method"),
-        ({"conformal": {}}, None, "conformal.limits"),
-        ({"abstention": {"curve": "x"}}, None, "abstention.curve"),
-        ({"inputs": []}, None, "inputs is not a dict"),
-        ({"inputs": {}}, None, "inputs.flagged is not a number"),
-        ({}, {"x": torch.ones(1)}, "koa_lightning_inputs: other entries"),
-    ],
-)
-def test_entries_that_are_not_ours(record, tensors, words):
-    assert words in stored.wrong(record, tensors)
+        referral.threshold(stored.Fitted(), None, 0.1)
 
 
 @pytest.mark.parametrize(("n", "enough"), [(49, False), (50, True)])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from koa_lightning.checkpoint import reference
 from koa_lightning.data.phantom.manifest import draw_phantoms, phantom_manifest
 from koa_lightning.models.net import NetSpec, build
 from koa_lightning.uncertainty import gaussian, orientation, out_of_distribution, patients
@@ -67,7 +68,7 @@ def test_few_of_its_own_kind(net, knees):
     assert (ratios > 1).mean() < 0.05
     for part, limit in limits.items():
         assert float(tensors[f"{part}.limit"]) == pytest.approx(limit, rel=1e-5)
-    assert out_of_distribution.wrong(tensors) == ""
+    assert reference.wrong(tensors) == ""
     assert list(out_of_distribution.by_part(described, tensors)) == list(out_of_distribution.PARTS)
 
 
@@ -120,8 +121,8 @@ def test_pooled_features_of_any_network(name):
 def test_tensors_that_are_not_ours(fitted, change, words):
     tensors = {name: value.clone() for name, value in fitted.items()}
     change(tensors)
-    assert words in out_of_distribution.wrong(tensors)
-    assert out_of_distribution.wrong([]) != ""
+    assert words in reference.wrong(tensors)
+    assert reference.wrong([]) != ""
 
 
 def test_they_are_small(fitted):

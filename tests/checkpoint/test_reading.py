@@ -11,7 +11,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from koa_lightning.checkpoint.record import FORMAT, make_record, read
+from koa_lightning.checkpoint.reading import read
+from koa_lightning.checkpoint.record import FORMAT
 from koa_lightning.config.compose import compose
 from koa_lightning.data.cache import Preprocessing
 from koa_lightning.errors import InputError
@@ -72,7 +73,7 @@ def test_what_was_trained_is_read(spec, tmp_path, tiny_grader, tiny_trainer, tin
     assert torch.equal(grade_logits(net, image), grade_logits(module.net.eval(), image))
     assert (found.epoch, found.epochs_done) == (1, 2)
     assert found.preprocessing == Preprocessing(32, "letterbox", None)
-    assert found.marks == ["phantom data"]
+    assert found.caveats == ["phantom data"]
 
 
 def test_nothing_else_is_needed(save, tmp_path, monkeypatch):
@@ -334,22 +335,3 @@ def test_no_code_that_the_config_names_is_run(source, save, tmp_path):
 def test_a_data_source_that_is_not_here(name, save):
     with pytest.raises(InputError, match=r"type data=\.\.\. for another"):
         read(save(put(name, R, "data", "name"))).data_config()
-
-
-def test_make_record_holds_plain_values_and_no_code(tmp_path):
-    typed = ["data=phantom", "model=efflite0", f"out={tmp_path}", "tracking.uri=https://anna:s3cret@host"]
-    cfg = compose("train", typed)
-    record = make_record(
-        cfg=cfg, spec=SPEC, preprocessing=Preprocessing(), data={"name": "phantom", "fingerprint": "a", "counts": {}},
-        marks=["phantom data"], weights="none", plan={"precision": "fp32", "channels_last": True, "reason": ""},
-    )  # fmt: skip
-    assert "_target_" not in repr(record)
-    assert record["config"]["tracking"]["uri"] == "https://host"
-    assert record["config"]["model"] == OmegaConf.to_container(cfg.model)
-    state = {f"net.{key}": value for key, value in build(SPEC).state_dict().items()}
-    file = tmp_path / "made.ckpt"
-    torch.save({"koa_lightning": record, "state_dict": state, "epoch": 0, "global_step": 0}, file)
-    found = read(file)
-    assert found.record == record
-    assert found.epochs_done == 0
-    assert found.data_config().name == "phantom"

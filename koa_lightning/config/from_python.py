@@ -1,0 +1,48 @@
+"""A config composed for a call from Python: its errors are those of the command line, in one line. No heavy imports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from koa_lightning.config import keys
+from koa_lightning.config.compose import compose, validate
+from koa_lightning.config.outcome import one_line
+from koa_lightning.config.overrides import key, quote_paths
+from koa_lightning.errors import InputError
+
+
+def check_texts(overrides: Sequence[object]) -> None:
+    """Stop where an override is no text.
+
+    Raises:
+        InputError: Naming it.
+    """
+    wrong = [each for each in overrides if not isinstance(each, str)]
+    if wrong:
+        raise InputError(f"{wrong[0]!r}: an override is a text, e.g. 'model=efflite0'")
+
+
+def composed(command: str, overrides: Sequence[str]) -> DictConfig:
+    """Return the config of a command, checked.
+
+    Args:
+        command: E.g. `train`.
+        overrides: As typed; those of Hydra itself, e.g. where its record goes, mean nothing here.
+
+    Raises:
+        InputError: An override is not one, or a key or a value is unknown.
+    """
+    check_texts(overrides)
+    keys.check_choices(overrides)
+    typed = quote_paths([each for each in overrides if not key(each).startswith("hydra.")])
+    try:
+        cfg = compose(command, typed)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(one_line(error, command) or str(error)) from error
+    keys.check(cfg, command, typed)
+    validate(cfg, command)
+    return cfg

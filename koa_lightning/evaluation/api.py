@@ -1,0 +1,87 @@
+"""Evaluation from Python: `koa_lightning.evaluate`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from omegaconf import DictConfig
+
+from koa_lightning.checkpoint import training_overlap
+from koa_lightning.config.from_python import composed
+from koa_lightning.config.overrides import key, quote
+from koa_lightning.config.places import user_path
+from koa_lightning.errors import InputError
+from koa_lightning.evaluation import ensemble
+from koa_lightning.evaluation.data import data_of
+from koa_lightning.evaluation.predictor import Predictor
+from koa_lightning.metrics.intervals import Interval, with_intervals
+from koa_lightning.metrics.predictions import PROBABILITIES
+
+_SETTINGS = ("split", "tta", "calibrated", "batch_size", "n_resamples", "quiet")
+
+
+def evaluate(grader: Predictor | None, data: str | Path | Sequence[str] | pd.DataFrame) -> dict[str, Interval]:
+    """Return the metrics of a grader on knees of known grade, each with its 95 % interval by bootstrap over patients.
+
+    Nothing is written or logged; `python -m koa_lightning.eval` also draws, reports and tracks.
+
+    Args:
+        grader: Of `load_model`; None where `data` is a table of predictions.
+        data: One of
+
+            - a folder `{0..4}/NAME`, or a table with `path` and `grade` (CSV or Parquet): all its knees;
+            - overrides as `koa_lightning.eval` takes them, e.g. `["data=chen2018", "data.root=FOLDER", "split=test"]`:
+              data, data.*, split, tta, calibrated, batch_size, n_resamples. Without `data` it is the checkpoint's own,
+              without `split` the test split;
+            - predictions: a DataFrame with `grade` and `p0` to `p4`, and `patient` where known.
+
+    Returns:
+        Name -> `Interval` (`value`, `low`, `high`, `note`), e.g. of `quadratic_kappa`, `accuracy`, `mae`.
+
+    Raises:
+        InputError: Whatever the user can put right.
+    """
+    if isinstance(data, pd.DataFrame):
+        if lacking := [name for name in ("grade", *PROBABILITIES) if name not in data]:
+            raise InputError(f"predictions: there is no column {lacking[0]}; fill in grade, and p0 to p4")
+        return with_intervals(data)
+    if grader is None:
+        raise InputError("grader=None: only a table of predictions is evaluated without one; give load_model(FILE)")
+    typed = _overrides(data)
+    cfg = composed("eval", ["quiet=true", *typed])
+    return with_intervals(_graded(grader, cfg), n_resamples=cfg.n_resamples)
+
+
+def _graded(grader: Predictor, cfg: DictConfig) -> pd.DataFrame:
+    if len(grader.members) > 1:
+        predictions, _, _ = ensemble.grade(cfg, grader.checkpoints)
+        return predictions
+    [member] = grader.members
+    module = data_of(cfg, member.checkpoint, cfg.split)
+    knees, seen = module.tables[cfg.split], training_overlap.seen_in_training(member.checkpoint)
+    if seen is not None and cfg.split != "val":
+        alike = training_overlap.names_alike(cfg, member.checkpoint)
+        if n := int(training_overlap.was_trained_on(knees, seen, alike).sum()):
+            print(
+                f"WARNING: the model was trained on {n} of these {len(knees)} knees, or their patients", file=sys.stderr
+            )
+    return member.grade_split(module, cfg.split, flip=cfg.tta == "flip", calibrated=cfg.calibrated).table
+
+
+def _overrides(data: str | Path | Sequence[str]) -> list[str]:
+    if isinstance(data, str | Path):
+        place = user_path(data)
+        if not place.exists():
+            raise InputError(f"{data}: there is no such folder or table; a list of overrides names other data")
+        kind, name = ("folder", "root") if place.is_dir() else ("table", "table")
+        return [f"data={kind}", f"data.{name}={quote(str(place))}", "split=all"]
+    typed = [str(each) for each in data]
+    for item in typed:
+        if key(item) not in (*_SETTINGS, "data") and not key(item).startswith("data."):
+            raise InputError(
+                f"{item}: evaluate takes data, data.*, {', '.join(_SETTINGS)}; for more, python -m koa_lightning.eval"
+            )
+    return typed
