@@ -33,6 +33,8 @@ CHECK_SECONDS = 12.0
 """A server that has not answered by then counts as unreachable."""
 _LOCK_SECONDS = 120.0
 _log = logging.getLogger(__name__)
+# MLflow prints the traceback of what it raises as well; whoever catches it says what went wrong in a line.
+logging.getLogger("mlflow.store.db.utils").addFilter(lambda record: not record.exc_info)
 
 
 @dataclass(frozen=True)
@@ -268,7 +270,9 @@ def failing_as_input_error(what: str, advice: str = "put it right, or type track
 
 def first_line(error: Exception) -> str:
     """Return the first line of an error, without SQLAlchemy's class names and without passwords."""
-    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    written = [line for line in str(error).splitlines() if line.strip()]
+    # SQLAlchemy's advice to programmers may come before what went wrong.
+    lines = [line for line in written if not line.startswith("(raised as a result of")] or [type(error).__name__]
     return public(re.sub(r"^\(\w+(\.\w+)*\) ", "", lines[0]).rstrip(" .;"))
 
 
