@@ -113,8 +113,16 @@ def whole(tmp_path_factory, tiny):
     return history(folder)
 
 
-@pytest.mark.parametrize("number", CODES)
-@pytest.mark.parametrize("slurm", [False, True])
+@pytest.mark.parametrize(
+    ("number", "slurm"),
+    [
+        (signal.SIGTERM, False),
+        (signal.SIGHUP, False),
+        (signal.SIGUSR1, False),
+        (signal.SIGTERM, True),
+        (signal.SIGUSR1, True),
+    ],
+)
 def test_a_training(begin, options, whole, number, slurm):
     victim = begin("train", *options, **(SLURM if slurm else {}))
     victim.wait_for_line("epoch 1/3")
@@ -154,9 +162,9 @@ def test_a_training_killed_at_its_start_does_not_run_for_ever(begin, options):
     assert statuses(victim.folder) == ["KILLED"]
 
 
-@pytest.mark.parametrize("number", CODES)
-@pytest.mark.parametrize("more", [["sweep=tpe", "sweep.trials=2"], ["sweep=tpe", "sweep.trials=2", "sweep.n_jobs=2"]])
-def test_a_sweep(begin, options, number, more):
+@pytest.mark.parametrize(("number", "jobs"), [(signal.SIGTERM, 1), (signal.SIGHUP, 2), (signal.SIGUSR1, 2)])
+def test_a_sweep(begin, options, number, jobs):
+    more = ["sweep=tpe", "sweep.trials=2", f"sweep.n_jobs={jobs}"]
     words = ["-m", *options, *more, "optimizer.lr=interval(1e-4,1e-2)", "sweep.name=mine"]
     victim = begin("train", *words)
     victim.wait_for(lambda: list(victim.folder.glob("outputs/*/*/history.csv")))
@@ -170,17 +178,15 @@ def test_a_sweep(begin, options, number, more):
     assert sum(trial.state.name == "COMPLETE" for trial in found.trials) == 2
 
 
-@pytest.mark.parametrize("number", CODES)
-def test_hydras_own_grid(begin, options, number):
+def test_hydras_own_grid(begin, options):
     victim = begin("train", "-m", *options, "seed=1,2", "out=grid")
     victim.wait_for_line("epoch 1/3")
-    victim.killed(number)
+    victim.killed(signal.SIGTERM)
     assert set(statuses(victim.folder)) == {"KILLED"}
     assert not (victim.folder / "grid/1").exists()
 
 
-@pytest.mark.parametrize("number", CODES)
-@pytest.mark.parametrize("parallel", [1, 2])
+@pytest.mark.parametrize(("number", "parallel"), [(signal.SIGTERM, 1), (signal.SIGHUP, 2), (signal.SIGUSR1, 1)])
 def test_a_cross_validation(begin, options, number, parallel):
     victim = begin("cross_validate", *options, "data.folds=2", f"parallel={parallel}")
     victim.wait_for(lambda: list(victim.folder.glob("outputs/*/fold_*/history.csv")))
