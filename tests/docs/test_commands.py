@@ -39,7 +39,7 @@ OTHERS = {
     "scontrol",
     "git",
 }
-OTHERS |= {"cd", "docker", "podman", "exec", "scancel", "nohup"}
+OTHERS |= {"cd", "docker", "podman", "exec", "scancel", "nohup", "printf"}
 
 
 def name(found):
@@ -67,7 +67,7 @@ def settings_of(command, words):
 def check(text, make):
     """Stop where a command is none, or has a key or choice that is none."""
     words = words_of(text)
-    program, rest = words[0], words[1:]
+    program, rest = words[0].lstrip("("), words[1:]
     if program == "make":
         for line in make(*rest):
             check(line, make)
