@@ -121,6 +121,8 @@ def _unread(exception: Exception) -> str | None:
         return "a file of --config-dir, or an override, is nested too deeply to be read; make it flatter"
     if isinstance(exception, ValueError):
         return f"an override cannot be read: {exception}"  # e.g. `=3`
+    if isinstance(exception, TypeError):  # e.g. `scheduler=[1,2]`
+        return f"an override cannot be read ({exception}); a config group takes the name of one choice, as loss=focal"
     return None
 
 
