@@ -1,12 +1,20 @@
 # make          lists the targets
 # Every target makes .venv first if it is missing. PYTHON names the interpreter that makes it.
+# Commands run in the active environment instead, as it is, if koa-lightning is installed there.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+HAS_PACKAGE := from importlib.metadata import version; version("koa-lightning")
+ACTIVE := $(shell active="$${VIRTUAL_ENV:-$$CONDA_PREFIX}"; \
+	test -n "$$active" && ! test "$$active" -ef $(VENV) && "$$active/bin/python" -I -c '$(HAS_PACKAGE)' 2>/dev/null && \
+	printf %s "$$active")
+READY := $(if $(ACTIVE),,$(STAMP))
+PY := "$(if $(ACTIVE),$(ACTIVE)/bin,$(BIN))/python"
 ARGS ?=
 WORKERS ?= 2
 MODEL ?= koa-grader@champion
+PORT_KEY = $(if $(PORT),port="$(PORT)")
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo audit train eval prepare predict sweep ui compare reproduce register serve server prune test test-slow mutation lint docs bench clean
@@ -24,56 +32,53 @@ $(STAMP): pyproject.toml
 need-%:  # before anything is installed
 	@test -n "$($*)" || { echo "error: $* is missing; type $(HOW)" >&2; exit 2; }
 
-demo: $(STAMP)  ## train, evaluate and explain on phantoms in 4 minutes; prints where everything is
-	$(BIN)/python -m koa_lightning.demo
+demo: $(READY)  ## train, evaluate and explain on phantoms in 4 minutes; prints where everything is
+	$(PY) -m koa_lightning.demo
 
 audit: HOW = make audit DATA=FOLDER
-audit: need-DATA $(STAMP)  ## look for leakage and faults in all parts: DATA=FOLDER [ARGS="data=folder near=false"]
-	$(BIN)/python -m koa_lightning.audit data.root="$(DATA)" $(ARGS)
+audit: need-DATA $(READY)  ## look for leakage and faults in all parts: DATA=FOLDER [ARGS="data=folder near=false"]
+	$(PY) -m koa_lightning.audit data.root="$(DATA)" $(ARGS)
 
-train: $(STAMP)  ## train; ARGS="model=effb3 loss=focal data=chen2018 data.root=DIR"
-	$(BIN)/python -m koa_lightning.train $(ARGS)
+train: $(READY)  ## train; ARGS="model=effb3 loss=focal data=chen2018 data.root=DIR"
+	$(PY) -m koa_lightning.train $(ARGS)
 
 eval: HOW = make eval CKPT=FILE
-eval: need-CKPT $(STAMP)  ## measure a checkpoint: CKPT=FILE or CKPT=runs:/ID [ARGS="split=val"]
-	$(BIN)/python -m koa_lightning.eval ckpt="$(CKPT)" $(ARGS)
+eval: need-CKPT $(READY)  ## measure a checkpoint: CKPT=FILE or CKPT=runs:/ID [ARGS="split=val"]
+	$(PY) -m koa_lightning.eval ckpt="$(CKPT)" $(ARGS)
 
 predict: HOW = make predict CKPT=FILE INPUT=FILE
-predict: need-CKPT need-INPUT $(STAMP)  ## grade images: CKPT=FILE INPUT=FILE|FOLDER
-	$(BIN)/python -m koa_lightning.predict ckpt="$(CKPT)" input="$(INPUT)" $(ARGS)
+predict: need-CKPT need-INPUT $(READY)  ## grade images: CKPT=FILE INPUT=FILE|FOLDER
+	$(PY) -m koa_lightning.predict ckpt="$(CKPT)" input="$(INPUT)" $(ARGS)
 
 prepare: HOW = make prepare INPUT=FOLDER OUTPUT=FOLDER
-prepare: need-INPUT need-OUTPUT $(STAMP)  ## DICOM and other images to PNG that name nobody: INPUT=FOLDER OUTPUT=FOLDER [ARGS="spacing=0.2"]
-	$(BIN)/python -m koa_lightning.prepare input="$(INPUT)" output="$(OUTPUT)" $(ARGS)
+prepare: need-INPUT need-OUTPUT $(READY)  ## DICOM and other images to PNG that name nobody: INPUT=FOLDER OUTPUT=FOLDER [ARGS="spacing=0.2"]
+	$(PY) -m koa_lightning.prepare input="$(INPUT)" output="$(OUTPUT)" $(ARGS)
 
-sweep: $(STAMP)  ## two losses by two learning rates on phantoms, or your own ARGS="loss=ce,focal ..."
-	$(BIN)/python -m koa_lightning.train -m $(if $(ARGS),$(ARGS),experiment=sweep loss=ce,focal optimizer.lr=3e-4,1e-3)
+sweep: $(READY)  ## two losses by two learning rates on phantoms, or your own ARGS="loss=ce,focal ..."
+	$(PY) -m koa_lightning.train -m $(if $(ARGS),$(ARGS),experiment=sweep loss=ce,focal optimizer.lr=3e-4,1e-3)
 
-ui: $(STAMP)  ## open the MLflow UI on mlruns/, at http://127.0.0.1:5000
-	@echo 'runs, best first: http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&orderByKey=metrics.%60best%2Fquadratic_kappa%60&orderByAsc=false'
-	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1
+ui: $(READY)  ## open the MLflow UI on mlruns/, at http://127.0.0.1:5000 [PORT=5000]
+	$(PY) -m koa_lightning.tracking.ui $(PORT_KEY)
 
-compare: $(STAMP)  ## what differs between runs, metrics and curves side by side: RUNS="NAME ID ..." (or ARGS=)
-	$(BIN)/python -m koa_lightning.compare $(RUNS) $(ARGS)
+compare: $(READY)  ## what differs between runs, metrics and curves side by side: RUNS="NAME ID ..." (or ARGS=)
+	$(PY) -m koa_lightning.compare $(RUNS) $(ARGS)
 
 reproduce: HOW = make reproduce RUN=ID
-reproduce: need-RUN $(STAMP)  ## train a run once more and compare every metric: RUN=ID [ARGS="run_it=false"]
-	$(BIN)/python -m koa_lightning.reproduce run="$(RUN)" $(ARGS)
+reproduce: need-RUN $(READY)  ## train a run once more and compare every metric: RUN=ID [ARGS="run_it=false"]
+	$(PY) -m koa_lightning.reproduce run="$(RUN)" $(ARGS)
 
 register: HOW = make register RUN=ID
-register: need-RUN $(STAMP)  ## store a run's best checkpoint in the model registry: RUN=ID [ARGS="name=koa-grader alias=champion"]
-	$(BIN)/python -m koa_lightning.register run="$(RUN)" $(ARGS)
+register: need-RUN $(READY)  ## store a run's best checkpoint in the model registry: RUN=ID [ARGS="name=koa-grader alias=champion"]
+	$(PY) -m koa_lightning.register run="$(RUN)" $(ARGS)
 
-serve: $(STAMP)  ## answer over HTTP with a registered model, at http://127.0.0.1:5001: [MODEL=koa-grader@champion]
-	MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///mlruns/mlflow.db}" MLFLOW_DISABLE_TELEMETRY=true \
-	MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false PATH="$(CURDIR)/$(BIN):$$PATH" \
-	$(BIN)/mlflow models serve -m "models:/$(MODEL)" --env-manager local --host 127.0.0.1 --port 5001
+serve: $(READY)  ## answer over HTTP with a registered model, at http://127.0.0.1:5001: [MODEL=koa-grader@champion PORT=5001]
+	$(PY) -m koa_lightning.serving.serve model="$(MODEL)" $(PORT_KEY)
 
-server: $(STAMP)  ## MLflow for several users on PostgreSQL, at http://127.0.0.1:5000 [ARGS="folder=DIR port=5000"]
-	$(BIN)/python -m koa_lightning.server $(ARGS)
+server: $(READY)  ## MLflow for several users on PostgreSQL, at http://127.0.0.1:5000 [PORT=5000 ARGS="folder=DIR"]
+	$(PY) -m koa_lightning.server $(PORT_KEY) $(ARGS)
 
-prune: $(STAMP)  ## which checkpoints of a sweep can go: ARGS="sweep_run=ID keep=3 [yes=true]"
-	$(BIN)/python -m koa_lightning.prune_checkpoints $(ARGS)
+prune: $(READY)  ## which checkpoints of a sweep can go: ARGS="sweep_run=ID keep=3 [yes=true]"
+	$(PY) -m koa_lightning.prune_checkpoints $(ARGS)
 
 # Many processes import the package: it is compiled once, not by each, also where PYTHONDONTWRITEBYTECODE is set.
 test test-slow: export PYTHONDONTWRITEBYTECODE =

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.config import outcome, run_folder
+from koa_lightning.config import outcome, run_folder, signals
 from koa_lightning.config.allocator import tune_allocator
 from koa_lightning.config.compose import compose
 
@@ -61,18 +61,23 @@ def _closing_table(trained: dict[str, object], evaluated: dict[str, object], out
 
 def main() -> None:
     """Entry point of `python -m koa_lightning.demo`."""
+    with signals.installed():
+        code = _code(sys.argv[1:])
+        sys.exit(signals.exit_code() if code == outcome.INTERRUPTED else code)
+
+
+def _code(overrides: list[str]) -> int:
     try:
-        code = int(demo(sys.argv[1:]).get("exit_code", outcome.DONE))  # type: ignore[call-overload]
+        return int(demo(overrides).get("exit_code", outcome.DONE))  # type: ignore[call-overload]
     except KeyboardInterrupt:
         outcome.say_error("interrupted")
-        code = outcome.INTERRUPTED
+        return outcome.INTERRUPTED
     except Exception as exception:
         line = outcome.one_line(exception)
         if line is None:
             raise
         outcome.say_error(line)
-        code = outcome.BAD_INPUT
-    sys.exit(code)
+        return outcome.BAD_INPUT
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
-from koa_lightning.config import folders, keys, overrides, trial
+from koa_lightning.config import cluster, folders, keys, overrides, signals, trial
 from koa_lightning.config import run_folder as resume
 from koa_lightning.config.allocator import tune_allocator
 from koa_lightning.config.commands import COMMANDS
@@ -50,6 +50,15 @@ def start(config_name: str, function: str, before: Callable[[list[str]], list[st
         before: May rewrite the overrides, e.g. to resume a run with those that it was started with; not called for
             several runs at once (`-m`).
     """
+    with signals.installed():
+        code = _start(config_name, function, before)
+        if code == INTERRUPTED:
+            code = signals.exit_code()
+            cluster.requeue_if_asked()
+    sys.exit(code)
+
+
+def _start(config_name: str, function: str, before: Callable[[list[str]], list[str]] | None) -> int:
     # Hydra would print its own report and end with 1; with this set its exceptions reach us.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     codes, jobs = [DONE], []
@@ -90,13 +99,7 @@ def start(config_name: str, function: str, before: Callable[[list[str]], list[st
         _stop_writing()
         codes.append(PARTLY)
     except Exception as exception:
-        line = one_line(exception, config_name)
-        if line is None and isinstance(exception, UnicodeDecodeError) and not composed:
-            line = f"a file of --config-dir is not UTF-8 ({exception}); save it as UTF-8"
-        if line is None and isinstance(exception, RecursionError) and not composed:
-            line = "a file of --config-dir, or an override, is nested too deeply to be read; make it flatter"
-        if line is None and isinstance(exception, ValueError) and not composed:
-            line = f"an override cannot be read: {exception}"  # e.g. `=3`
+        line = one_line(exception, config_name) or (None if composed else _unread(exception))
         if line is None:
             raise
         say_error(line)
@@ -109,7 +112,20 @@ def start(config_name: str, function: str, before: Callable[[list[str]], list[st
         _stop_writing()
     if BAD_INPUT in jobs and {DONE, PARTLY} & set(jobs):  # of the runs of `-m` some were done
         jobs = [PARTLY]
-    sys.exit(max(codes + jobs))
+    return max(codes + jobs)
+
+
+def _unread(exception: Exception) -> str | None:
+    """Return in one line why a command could not be composed, or None where the exception is a fault of the program."""
+    if isinstance(exception, UnicodeDecodeError):
+        return f"a file of --config-dir is not UTF-8 ({exception}); save it as UTF-8"
+    if isinstance(exception, RecursionError):
+        return "a file of --config-dir, or an override, is nested too deeply to be read; make it flatter"
+    if isinstance(exception, ValueError):
+        return f"an override cannot be read: {exception}"  # e.g. `=3`
+    if isinstance(exception, TypeError):  # e.g. `scheduler=[1,2]`
+        return f"an override cannot be read ({exception}); a config group takes the name of one choice, as loss=focal"
+    return None
 
 
 def _function(address: str) -> Callable[[Any], Any]:

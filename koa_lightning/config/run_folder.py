@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning.config import recorded_overrides, renamed, trusted
+from koa_lightning.config import cluster, recorded_overrides, renamed, trusted
 from koa_lightning.config.compose import plain, without_targets
 from koa_lightning.config.overrides import as_typed, key, names_store, quote, value
 from koa_lightning.config.places import user_path
@@ -53,6 +53,9 @@ def with_old_overrides(overrides: list[str]) -> list[str]:
         InputError: There is nothing to resume, or the folder names code to run.
     """
     typed = {key(item): value(item) for item in overrides}
+    if typed.get("ckpt") in (None, "", "null") and (begun := cluster.begun_before(overrides)):
+        overrides = cluster.of_restart(overrides, begun, begun / DONE_FILE)
+        typed = {key(item): value(item) for item in overrides}
     if typed.get("ckpt") in (None, "", "null"):
         there = typed.get("out") and (Path(typed["out"]) / _RECORD).exists()
         return [*overrides, _NO_RECORD] if there else overrides
@@ -215,6 +218,7 @@ def remember(folder: Path, overrides: Sequence[str] | None = None, config: DictC
     kept = [_in_full(str(item), config) for item in overrides if key(item) not in ("ckpt", "out")]
     part.write_text(yaml.safe_dump(kept))
     part.replace(record)
+    cluster.remember(folder, overrides)
 
 
 def _in_full(item: str, config: DictConfig | None) -> str:

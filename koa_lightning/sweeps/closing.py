@@ -103,6 +103,29 @@ def show(study: Study, total: int, program: str) -> None:
         print(f"go on with: {study.user_attrs['koa_command']}")
 
 
+def show_grid(
+    rows: Sequence[tuple[int, float | None, Sequence[str]]], varied: Sequence[str], monitor: str, best_is_highest: bool
+) -> None:
+    """Print the table of a grid without a study, best first.
+
+    Args:
+        rows: The number of each job, its metric (None where it has none) and the values of what varies.
+        varied: The keys that vary.
+        monitor: The name of the metric.
+        best_is_highest: Whether the highest is the best, else the lowest.
+    """
+    sign = -1 if best_is_highest else 1
+    table = Table(title=f"grid of {len(rows)} jobs")
+    for name in ("job", monitor or "metric", *(key.rsplit(".", 1)[-1] for key in varied)):
+        table.add_column(name, justify="right" if name in ("job", monitor) else "left")
+    for job, value, values in sorted(rows, key=lambda row: (row[1] is None, sign * (row[1] or 0.0), row[0])):
+        table.add_row(str(job), number(value) if value is not None else "no result", *values)
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, _LOG_WIDTH)
+    console.print(table)
+
+
 def _names(study: Study) -> list[str]:
     return [str(name) for name in study.user_attrs["koa_metrics"]]
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from optuna import Study
 
 KEY = "storage"  # where `koa_lightning.sweep_report` is told of the database
+COMPARE_GRID = "python -m koa_lightning.compare \"search=tags.`mlflow.parentRunId` = 'ID'\" compares its runs"
 _SHOWN = 5  # studies named in a line
 
 
@@ -33,7 +34,8 @@ def find_study(name: str | None, storage: str | None) -> Study:
     file = Path(address.removeprefix("sqlite:///"))
     if address.startswith("sqlite") and not file.is_file():
         raise InputError(
-            f"{file}: there is no database of sweeps here; name the right one by storage=sqlite:///FILE.db"
+            f"{file}: there is no database of sweeps here; name the right one by storage=sqlite:///FILE.db (a "
+            f"grid typed without sweep= keeps none; {COMPARE_GRID})"
         )
     opened = open_storage(address, key=KEY)
     begun = {each.study_name: each.datetime_start for each in optuna.get_all_study_summaries(opened)}

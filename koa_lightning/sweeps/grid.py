@@ -8,6 +8,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from koa_lightning.config import outcome, overrides, trial
+from koa_lightning.sweeps import closing
 from koa_lightning.sweeps.parent import GridParent
 
 
@@ -37,8 +38,29 @@ def sweep(sweeper: Any, run: Callable[[list[str]], Any], arguments: list[str]) -
         raise
     finally:
         sweeper.parent.ended(status)
-    values = [job.return_value for batch in batches for job in batch]
+    jobs = [job for batch in batches for job in batch]
+    values = [job.return_value for job in jobs]
+    _say(jobs, varied, sweeper.parent.run)
     elsewhere = sweeper.config.hydra.runtime.choices["hydra/launcher"] != "basic"
     if elsewhere and None in values:  # their exit codes stayed in their processes
         raise SystemExit(outcome.BAD_INPUT if set(values) == {None} else outcome.PARTLY)
     return batches
+
+
+def _say(jobs: list[Any], varied: list[str], parent: Any) -> None:
+    """Print a line a job, best first, and what compares their runs.
+
+    Args:
+        jobs: Hydra's `JobReturn` of each.
+        varied: The keys that vary.
+        parent: Their tracked run, or None.
+    """
+    rows = []
+    for number, job in enumerate(jobs):
+        typed = {overrides.key(item): overrides.value(item) for item in job.overrides or []}
+        value = job.return_value if isinstance(job.return_value, int | float) else None
+        rows.append((number, value, [typed.get(overrides.key(name), "") for name in varied]))
+    monitor, mode = (str(jobs[0].cfg.get(name, "")) for name in ("monitor", "mode")) if jobs else ("", "")
+    closing.show_grid(rows, varied, monitor, best_is_highest=mode == "max")
+    if parent is not None and parent.run_id and sum(value is not None for _, value, _ in rows) > 1:
+        print(f"compare: python -m koa_lightning.compare \"search=tags.`mlflow.parentRunId` = '{parent.run_id}'\"")

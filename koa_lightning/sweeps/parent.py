@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning.config import overrides, trial
+from koa_lightning.config import overrides, signals, trial
 from koa_lightning.config.compose import validate
 from koa_lightning.errors import InputError
 from koa_lightning.sweeps import closing, note, report, results, settings, together
@@ -107,6 +107,8 @@ class Parent:
             if study.trials:
                 self.run.log_tags({note.TAG: note.note(results.read(study), self.run.experiment_id)})
                 typed = [*then["koa_fixed"], *(f"{key}={value}" for key, value in then["koa_space"].items())]
+                if signals.received() is not None:  # its sender does not wait for figures
+                    return
                 made = report.report(study, self.folder / "report", run=self.run, typed=typed)
                 report.say(made)
         finally:

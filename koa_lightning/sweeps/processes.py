@@ -16,7 +16,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from koa_lightning.config import folders
+from koa_lightning.config import folders, signals
 from koa_lightning.config.outcome import INTERRUPTED
 
 # A fresh interpreter each time: a fork would inherit the threads and locks of torch and MLflow half-made.
@@ -57,7 +57,7 @@ def run_all(
             returns whether further ones may begin.
 
     Raises:
-        KeyboardInterrupt: On Ctrl-C, once every piece was asked to end and did; a second Ctrl-C kills them.
+        KeyboardInterrupt: On Ctrl-C or a signal, once every piece was asked to end and did; a second one kills them.
     """
     running, codes, more = dict[int, _Running](), dict[int, int](), True
     rest = iter(()) if callable(pieces) else iter(pieces.items())
@@ -85,20 +85,21 @@ def _start(function: str, key: int, piece: Piece, running: dict[int, _Running]) 
     ready, send = _CONTEXT.Pipe(duplex=False)
     process = _CONTEXT.Process(target=_work, args=(function, piece, send, folders.typed()))
     # Ctrl-C in a terminal goes to every process; while it starts, this one passes it on (`_interrupt`).
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        process.start()
-        send.close()
-        running[key] = _Running(process, ready)  # before Ctrl-C can come: it must know of all
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with signals.held():
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            process.start()
+            send.close()
+            running[key] = _Running(process, ready)  # before Ctrl-C can come: it must know of all
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 def _interrupt(running: Mapping[int, _Running]) -> None:
     try:
         for piece in running.values():
             if piece.ready.poll() and piece.process.is_alive():
-                os.kill(piece.process.pid, signal.SIGINT)
+                os.kill(piece.process.pid, signals.received() or signal.SIGINT)
             else:  # it has not begun, so there is nothing to keep
                 piece.process.terminate()
         for piece in running.values():
@@ -115,6 +116,7 @@ def _work(function: str, piece: Piece, ready: connection.Connection, configs: Se
         folders.use(configs)
         os.setpgid(0, 0)  # Ctrl-C reaches it once, through its parent, and not twice
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signals.install()
         threading.Thread(target=_end_with_parent, daemon=True).start()
         if piece.log is not None:
             _print_to(piece.log)

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.git_context import GitRunContext
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from koa_lightning.config import trusted
+from koa_lightning.config import signals, trusted
 from koa_lightning.errors import InputError
-from koa_lightning.tracking import unsent
+from koa_lightning.tracking import owner, unsent
 from koa_lightning.tracking.artifacts import check as check_artifacts
 from koa_lightning.tracking.deliver import deliver
 from koa_lightning.tracking.entries import PARAM_LENGTH, TAG_LENGTH, as_text, flatten, now_ms, pairs, valid_name
@@ -152,7 +152,7 @@ class MlflowRun:
                 self._put({"op": "status", "status": status, "time": now_ms()})
         if self._missing is None:
             try:
-                left = self._sender.close()
+                left = self._sender.close(signals.seconds_left())
             except KeyboardInterrupt:
                 self._say_missing(summary(self._sender.waiting()), summary(self._sender.unwritten))
                 raise
@@ -218,9 +218,9 @@ def start_run(
         if parent and not run_id:
             _check_parent(client, store, parent)
         run = (
-            _resume(client, run_id, name, attach)
+            _resume(client, store, run_id, name, attach)
             if run_id
-            else _create(client, store.experiment_id(experiment), name, tags)
+            else _create(client, store.experiment_id(experiment), name, tags | owner.this().tags())
         )
     check_artifacts(store.uri, run.info.artifact_uri, f"run {run.info.run_id} in {store.name}")
     spool = Spool(run_folder, run.info.run_id, store.uri)
@@ -246,7 +246,7 @@ def _check_parent(client: MlflowClient, store: Store, parent: str) -> None:
             raise
         raise InputError(f"tracking.parent={parent}: no such run in {public(store.uri)}; give the id of one") from None
     if found.info.lifecycle_stage == "deleted":
-        raise InputError(f"tracking.parent={parent}: was deleted; restore it (mlflow runs restore --run-id {parent})")
+        raise InputError(f"tracking.parent={parent}: was deleted; restore it: {store.restore('runs', parent)}")
 
 
 def _check_spool(file: Path, run_id: str | None) -> None:
@@ -267,12 +267,14 @@ def _create(client: MlflowClient, experiment_id: str, name: str | None, tags: Ma
     return client.create_run(experiment_id, tags=resolve_tags(dict(tags), ignore=ignored), run_name=name)
 
 
-def _resume(client: MlflowClient, run_id: str, name: str | None, attach: bool) -> Run:
+def _resume(client: MlflowClient, store: Store, run_id: str, name: str | None, attach: bool) -> Run:
     run = client.get_run(run_id)
     if run.info.lifecycle_stage == "deleted":
-        raise InputError(f"run {run_id} was deleted; restore it (mlflow runs restore --run-id {run_id}) or start anew")
+        raise InputError(f"run {run_id} was deleted; start anew, or restore it: {store.restore('runs', run_id)}")
     if attach:
         return run
+    # First whose it is: a running one whose process is gone would be closed.
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in owner.this().tags().items()])
     client.update_run(run_id, status="RUNNING", name=name)
     return client.get_run(run_id)
 

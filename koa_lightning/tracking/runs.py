@@ -101,7 +101,7 @@ def _by_id(store: Store, run_id: str) -> Run:
             raise InputError(f"run={run_id}: no such run in {store.name}; is tracking.uri right?") from None
         raise
     if run.info.lifecycle_stage == "deleted":
-        raise InputError(f"run={run_id}: was deleted; bring it back: mlflow runs restore --run-id {run_id}")
+        raise InputError(f"run={run_id}: was deleted; bring it back: {store.restore('runs', run_id)}")
     return run
 
 

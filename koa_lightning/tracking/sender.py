@@ -68,17 +68,21 @@ class Sender:
             raise RuntimeError("the run is closed; nothing more can be logged")
         self._queue.put(entry)
 
-    def close(self) -> list[Entry]:
-        """Deliver what waits, try the spool a last time, and return what is still not delivered."""
+    def close(self, seconds: float | None = None) -> list[Entry]:
+        """Deliver what waits, try the spool a last time, and return what is still not delivered.
+
+        Args:
+            seconds: After these no longer; what is under way then waits in the spool too.
+        """
         if not self._closing.is_set():
             self._closing.set()
             self._queue.put(None)
         try:
-            self._thread.join()
+            self._thread.join(seconds)
         except KeyboardInterrupt:  # the thread ends with the process
             self._keep([*self._on_its_way, *self._drain()])  # sending twice does no harm
             raise
-        self._keep(self._drain())
+        self._keep([*(self._on_its_way if self._thread.is_alive() else []), *self._drain()])
         return self.waiting()
 
     def waiting(self) -> list[Entry]:

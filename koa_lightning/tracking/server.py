@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,7 +20,8 @@ from koa_lightning.config import outcome
 from koa_lightning.config.compose import validate
 from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
-from koa_lightning.tracking import postgres
+from koa_lightning.tracking import leftovers, postgres
+from koa_lightning.tracking.ports import check_port
 from koa_lightning.tracking.store import first_line, public, why_unreachable
 
 START_SECONDS = 600  # the first start makes MLflow's tables, half a minute of an idle machine
@@ -42,18 +42,24 @@ def serve(cfg: DictConfig) -> dict[str, Any]:
     """
     validate(cfg)
     folder = user_path(cfg.folder).absolute()
-    _check_port(cfg.host, cfg.port)
+    left = leftovers.end(folder)
+    for leader in left.processes:
+        print(f"ended the MLflow server (process {leader}) that a killed koa-server had left", flush=True)
+    check_port(cfg.host, cfg.port, "type port=NUMBER for another")
     artifacts = folder / "artifacts"
     artifacts.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: PostgreSQL must be stopped
-    with contextlib.nullcontext(str(cfg.database)) if cfg.database else _database(folder) as database:
+    with contextlib.nullcontext(str(cfg.database)) if cfg.database else _database(folder, left.database) as database:
         check_database(database)
         return {"exit_code": _run(cfg, database, artifacts)}
 
 
 @contextlib.contextmanager
-def _database(folder: Path) -> Iterator[str]:
+def _database(folder: Path, is_left: bool) -> Iterator[str]:
     """Run the PostgreSQL server of a folder meanwhile; yield the address of MLflow's database in it.
+
+    Args:
+        folder: That is served.
+        is_left: Whether one that runs already was started by a koa-server that was killed, so that it ends with this.
 
     Raises:
         InputError: It does not start; or another process serves the folder, whose database would end with this one.
@@ -64,7 +70,7 @@ def _database(folder: Path) -> Iterator[str]:
         raise InputError(f"folder={folder}: another koa-server serves it; use that one, or end it") from None
     with held:
         cluster = postgres.make(folder / "postgres")
-        ran_before = cluster.runs()
+        ran_before = cluster.runs() and not is_left
         try:
             cluster.start()
             yield cluster.create("mlflow")
@@ -118,7 +124,9 @@ def _run(cfg: DictConfig, database: str, artifacts: Path) -> int:
     address = f"http://{'127.0.0.1' if cfg.host == '0.0.0.0' else cfg.host}:{cfg.port}"
     # A group of its own, so that Ctrl-C in a terminal ends its workers in order, through us.
     server = subprocess.Popen(command, env={**os.environ, **secret}, start_new_session=True)
+    record = leftovers.record_file(artifacts.parent, cfg.port)
     try:
+        leftovers.write(record, server.pid, database=not cfg.database)
         print("starting (the first time takes half a minute)", flush=True)
         _wait(server, address, why_unreachable)
         print(f"MLflow at {address}; train into it by tracking.uri={address}; Ctrl-C ends it", flush=True)
@@ -130,6 +138,7 @@ def _run(cfg: DictConfig, database: str, artifacts: Path) -> int:
         return outcome.DONE
     finally:
         end(server)
+        record.unlink(missing_ok=True)
 
 
 def _wait(server: subprocess.Popen[bytes], address: str, why_unreachable: Any) -> None:
@@ -153,12 +162,3 @@ def end(server: subprocess.Popen[bytes]) -> None:
                 server.wait(END_SECONDS)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGKILL)  # workers that outlived it
-
-
-def _check_port(host: str, port: int) -> None:
-    with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            tried.bind((host, port))
-        except OSError as error:
-            raise InputError(f"host={host} port={port}: {error.strerror}; type port=NUMBER for another") from error

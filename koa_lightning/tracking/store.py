@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import shlex
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,11 +26,15 @@ from koa_lightning.config.addresses import public
 from koa_lightning.config.places import user_path
 from koa_lightning.config.trusted import is_run_id
 from koa_lightning.errors import InputError
+from koa_lightning.tracking import owner
 from koa_lightning.tracking.artifacts import GuardedClient, check
 
 CHECK_SECONDS = 12.0
 """A server that has not answered by then counts as unreachable."""
 _LOCK_SECONDS = 120.0
+_log = logging.getLogger(__name__)
+# MLflow prints the traceback of what it raises as well; whoever catches it says what went wrong in a line.
+logging.getLogger("mlflow.store.db.utils").addFilter(lambda record: not record.exc_info)
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,16 @@ class Store:
         """What to call it in a message: the URI without a password."""
         return public(self.uri)
 
+    def restore(self, what: str, identity: str) -> str:
+        """Return the command that brings back what was deleted from this store.
+
+        Args:
+            what: `runs` or `experiments`.
+            identity: MLflow's id of it.
+        """
+        option = {"runs": "--run-id", "experiments": "-x"}[what]
+        return f"MLFLOW_TRACKING_URI={shlex.quote(self.name)} mlflow {what} restore {option} {identity}"
+
     def has_run(self, run_id: str) -> bool:
         """Tell whether a run is here and not deleted; the id may be anything that a file holds."""
         if not is_run_id(run_id):
@@ -62,6 +78,24 @@ class Store:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return False
             raise
+
+    def close_orphans(self) -> list[str]:
+        """Mark runs as killed whose process, on this machine, has ended without doing so; return their ids.
+
+        A store that does not take it, e.g. a read-only one, stays as it is.
+        """
+        client, gone = self.client(), list[str]()
+        try:
+            experiments = [found.experiment_id for found in client.search_experiments()]
+            left = f"attributes.status = 'RUNNING' and tags.`{owner.PREFIX}host` = '{owner.host()}'"
+            for run in client.search_runs(experiments, left) if experiments else ():
+                process = owner.of(run.data.tags)
+                if process is not None and owner.is_gone(process):
+                    client.set_terminated(run.info.run_id, "KILLED")
+                    gone.append(run.info.run_id)
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            _log.info("%s: runs of killed processes stay as they are (%s)", self.name, first_line(error))
+        return gone
 
     def why_unreachable(self) -> str:
         """Return why the server does not answer, or an empty string; a database file always answers."""
@@ -87,7 +121,7 @@ class Store:
         if found.lifecycle_stage == "deleted":
             raise InputError(
                 f"experiment {name!r} in {public(self.uri)} was deleted; take another tracking.experiment, "
-                f"or restore it: mlflow experiments restore -x {found.experiment_id}"
+                f"or restore it: {self.restore('experiments', found.experiment_id)}"
             )
         check(self.uri, found.artifact_location, f"experiment {name!r} in {self.name}")
         return str(found.experiment_id)
@@ -113,7 +147,9 @@ def open_store(uri: str | None, folder: Path, create: bool = True) -> Store:
             f"tracking.uri={public(uri)}: must be sqlite:///FILE.db or http(s)://HOST:PORT (MLflow 3 keeps "
             f"no runs in a plain folder); type tracking.uri={default}"
         )
-    return opener(uri, create)
+    store = opener(uri, create)
+    store.close_orphans()
+    return store
 
 
 def _open_sqlite(uri: str, create: bool) -> Store:
@@ -122,6 +158,10 @@ def _open_sqlite(uri: str, create: bool) -> Store:
         raise InputError(f"tracking.uri={uri}: must name a file, sqlite:///FILE.db")
     database = user_path(file).absolute()
     store = Store(f"sqlite:///{database.as_posix()}", database.parent / "artifacts")
+    if database.is_dir():  # MLflow would try for minutes
+        raise InputError(
+            f"tracking.uri={uri}: is a folder; name a file in it: tracking.uri={uri.rstrip('/')}/mlflow.db"
+        )
     if not create and not database.is_file():
         raise InputError(f"{database}: no such tracking database; name the right one by tracking.uri=sqlite:///FILE.db")
     with failing_as_input_error(f"tracking database {database}"):
@@ -230,7 +270,9 @@ def failing_as_input_error(what: str, advice: str = "put it right, or type track
 
 def first_line(error: Exception) -> str:
     """Return the first line of an error, without SQLAlchemy's class names and without passwords."""
-    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    written = [line for line in str(error).splitlines() if line.strip()]
+    # SQLAlchemy's advice to programmers may come before what went wrong.
+    lines = [line for line in written if not line.startswith("(raised as a result of")] or [type(error).__name__]
     return public(re.sub(r"^\(\w+(\.\w+)*\) ", "", lines[0]).rstrip(" .;"))
 
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from koa_lightning.checkpoint import reading
 from koa_lightning.checkpoint.reading import Checkpoint
-from koa_lightning.config import trial
+from koa_lightning.config import signals, trial
 from koa_lightning.config.addresses import public
 from koa_lightning.config.outcome import DONE, INTERRUPTED
 from koa_lightning.config.run_folder import DONE_FILE
@@ -118,7 +118,8 @@ def how_to_look(uri: str | None) -> str:
 
 def keep(cfg: DictConfig, folder: Path, module: KneeGrader, history: History, run: Any) -> None:
     """Store what an interrupted training has so far."""
-    _draw_curves(cfg, folder, module, history, run)
+    if signals.received() is None:  # whoever sent one does not wait for figures
+        _draw_curves(cfg, folder, module, history, run)
     for name in ("best.ckpt", "last.ckpt"):
         if (file := folder / "checkpoints" / name).exists():
             run.log_artifact(file, "checkpoints")

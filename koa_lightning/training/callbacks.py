@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 from rich import get_console
 
 from koa_lightning.checkpoint.files import write_whole
+from koa_lightning.config import signals
 
 
 class History(Callback):
@@ -88,6 +89,35 @@ class SpeedWatch(Callback):
         """Tell the speed."""
         if self._best < float("inf") and trainer.is_global_zero:
             self.heard(self.batch_size / self._best)
+
+
+class EndBetweenBatches(Callback):
+    """Has a signal that ends the training wait for the batch under way.
+
+    Lightning's own handlers, which on a cluster write a checkpoint of their own and train on, are put aside. It comes
+    last among the callbacks, as what follows a batch belongs to it.
+    """
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the signals back: Lightning has just put its handlers in place."""
+        if signals.is_installed():
+            signals.install()
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Let the batch end."""
+        signals.hold()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """End the training if a signal came meanwhile."""
+        signals.release()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Hold nothing any more."""
+        signals.let_go()
 
 
 class EveryNEpochs(Callback):

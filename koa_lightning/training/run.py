@@ -163,7 +163,7 @@ def _trainer(
     callbacks += [made(entry, f"callbacks.{key}") for key, entry in cfg.callbacks.items() if entry is not None]
     callbacks += [history, cb.Checkpoints(folder / "checkpoints", cfg.monitor, cfg.mode)]
     shown = cb.progress(cfg.monitor, cfg.quiet)
-    callbacks.append(shown)
+    callbacks += [shown, cb.EndBetweenBatches()]
     return made(
         {key: value for key, value in plain(cfg.trainer).items() if key not in ("channels_last", "limit_epochs")},
         "trainer",

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from koa_lightning.config import launch as cli
 from koa_lightning.config import outcome, trial
+from koa_lightning.sweeps import closing
 from koa_lightning.sweeps import study as studies
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
@@ -117,6 +118,9 @@ def test_hydras_own_grid_has_one_run_too(job, place):
     ended = job(tracked, "loss=ce,focal", "optimizer.lr=1e-3", "seed=3")
     assert ended.code == outcome.DONE, ended.err
     parent, children = runs(place)
+    assert "grid of 2 jobs" in "\n".join(ended.out)
+    search = f"search=tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    assert ended.out[-1] == f'compare: python -m koa_lightning.compare "{search}"'
     assert parent.info.run_name == "sweep over loss"
     assert (
         parent.data.tags["sweep.fixed"] == "optimizer.lr=1e-3 seed=3 trainer=cpu"[:20]
@@ -125,6 +129,12 @@ def test_hydras_own_grid_has_one_run_too(job, place):
     assert [run.info.run_name for run in children] == ["effb3-ce", "effb3-focal"]
     assert [run.data.tags["sweep.differs"] for run in children] == ["loss=ce", "loss=focal"]
     assert "sweep.trial" not in children[0].data.tags
+
+
+def test_the_table_of_a_grid_has_the_best_first(capsys):
+    closing.show_grid([(0, 0.2, ["ce"]), (1, None, ["emd"]), (2, 0.7, ["focal"])], ["loss"], "val/accuracy", True)
+    rows = [line.split()[1:-1:2] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert [row[0] for row in rows] == ["2", "0", "1"]
 
 
 @pytest.mark.slow

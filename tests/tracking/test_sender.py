@@ -159,5 +159,5 @@ def test_an_interrupt_while_it_closes_keeps_what_was_not_sent(shop, spool, monke
     shop.open.set()
 
 
-def press_ctrl_c():
+def press_ctrl_c(seconds=None):
     raise KeyboardInterrupt

@@ -87,7 +87,6 @@ def served(monkeypatch, place):
     monkeypatch.setattr(postgres_server, "make", lambda folder: Cluster())
     monkeypatch.setattr(server, "check_database", lambda address: None)
     monkeypatch.setattr(server, "_run", lambda cfg, database, artifacts: notes.append(database) or 0)
-    monkeypatch.setattr(server.signal, "signal", lambda *_: None)
 
     def serve(*more):
         return server.serve(compose("server", [f"port={postgres_server.free_port()}", "folder=here", *more]))

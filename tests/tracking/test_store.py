@@ -1,4 +1,5 @@
 import errno
+import shutil
 import socket
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from types import SimpleNamespace
 import pytest
 import requests
 from mlflow.exceptions import MlflowException
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from koa_lightning.errors import InputError
 from koa_lightning.tracking import store as store_module
@@ -173,3 +176,28 @@ def test_processes_that_start_together_share_one_database(tmp_path, with_package
     answers = {job.communicate()[0].strip().splitlines()[-1] for job in jobs}
     assert [job.returncode for job in jobs] == [0, 0, 0]
     assert len(answers) == 1
+
+
+@pytest.mark.parametrize(
+    ("pragma", "line"),
+    [
+        ("query_only = ON", "attempt to write a readonly database"),
+        ("max_page_count = 1", "database or disk is full"),
+    ],
+)
+def test_a_database_that_takes_nothing_is_one_line(ready_database, place, launch, tiny, pragma, line):
+    shutil.copy(ready_database, place / "other.db")
+    limit = ("connect", lambda connection, _: connection.execute(f"PRAGMA {pragma}"))
+    event.listen(Engine, *limit)
+    try:
+        long = f"+tracking.tags.note={'x' * 7900}"  # more than the pages have room for
+        ended = launch("train", *tiny.overrides, "tracking.uri=sqlite:///other.db", long)
+    finally:
+        event.remove(Engine, *limit)
+    assert ended.code == 2, ended.err
+    assert len(ended.err) == 1 and ended.err[0].startswith("error: ") and line in ended.err[0]
+
+
+def test_a_folder_in_place_of_a_database(tmp_path):
+    with pytest.raises(InputError, match=rf"^tracking\.uri=sqlite:///{tmp_path}: is a folder; name a file in it: "):
+        open_store(f"sqlite:///{tmp_path}", tmp_path)

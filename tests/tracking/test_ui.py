@@ -1,19 +1,18 @@
 """MLflow's own pages in a headless browser: a stranger finds the best run of a sweep, and its pictures."""
 
-import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from koa_lightning.reporting import figures
 from koa_lightning.sweeps.note import TAG
+from koa_lightning.tracking import ui
 from koa_lightning.tracking.run import start_run
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium drives the browser")
@@ -86,8 +85,7 @@ def wait(found, seconds=120):
 
 
 def test_the_best_run_is_one_click_away_and_its_pictures_open(server, browser, sweep):
-    (link,) = re.findall(r"runs, best first: (\S+)'", Path("Makefile").read_text())
-    browser.get(link.replace("http://127.0.0.1:5000", server).replace("/1/", f"/{experiment(server)}/"))
+    browser.get(f"{server}/{ui._BEST_FIRST}".replace("/1/", f"/{experiment(server)}/"))
     rows = wait(lambda: browser.find_elements("css selector", "[role=gridcell] a[href*='/runs/']"))
     shown = [row.text for row in rows if row.text in KAPPAS]
     assert shown == sorted(KAPPAS, key=lambda name: -KAPPAS[name])

@@ -1,0 +1,112 @@
+"""What a `koa_lightning.server` that was killed leaves running, and its end. No heavy imports here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from koa_lightning.tracking import owner
+
+_END_SECONDS = 15.0
+
+
+class Left(NamedTuple):
+    """What was found.
+
+    Attributes:
+        processes: Leaders of MLflow servers that were ended.
+        database: Whether the PostgreSQL server of the folder was started by the one that was killed.
+    """
+
+    processes: list[int]
+    database: bool
+
+
+def record_file(folder: Path, port: int) -> Path:
+    """Return the file in which a running server says what it has started.
+
+    Args:
+        folder: That it serves.
+        port: On which it answers.
+    """
+    return folder / f".server-{port}.json"
+
+
+def write(file: Path, server: int, database: bool) -> None:
+    """Write down what this process has started.
+
+    Args:
+        file: From `record_file`.
+        server: The process id of MLflow, the leader of a session.
+        database: Whether PostgreSQL too.
+    """
+    started = owner.started(str(server))
+    record = {"owner": owner.this()._asdict(), "server": [server, started], "database": database}
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(record))
+    part.replace(file)
+
+
+def end(folder: Path) -> Left:
+    """End what servers of a folder whose own process was killed have left running.
+
+    Args:
+        folder: That they served.
+    """
+    left = Left([], False)
+    for file in sorted(folder.glob(".server-*.json")):
+        record = _read(file)
+        if record is None or not owner.is_gone(owner.Process(**record["owner"])):
+            continue
+        leader, started = record["server"]
+        if _end_session(leader, started):
+            left.processes.append(leader)
+        left = left._replace(database=left.database or record["database"] is True)
+        file.unlink()
+    return left
+
+
+def _end_session(leader: int, started: str) -> bool:
+    """End the processes of a session, if it is still the one that was started then; return whether there were any."""
+    if owner.started(str(leader)) not in (owner.UNKNOWN, started):
+        return False
+    found = _members(leader)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in _members(leader):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+        until = time.monotonic() + _END_SECONDS
+        while _members(leader) and time.monotonic() < until:
+            time.sleep(0.1)
+    return bool(found)
+
+
+def _members(leader: int) -> list[int]:
+    """Return the processes of a session of MLflow that run."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, _, session = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[:4]
+            words = (folder / "cmdline").read_bytes()
+        except (OSError, ValueError):  # it has just ended
+            continue
+        if session == str(leader) and state != "Z" and b"mlflow" in words:
+            found.append(int(folder.name))
+    return found
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """Return what a file says; None where no server has written it."""
+    try:
+        record = json.loads(file.read_text())
+        leader, started = record["server"]
+        whole = isinstance(leader, int) and leader > 1 and isinstance(started, str)
+        whole = whole and set(record["owner"]) == set(owner.Process._fields) and "database" in record
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return record if whole else None

@@ -1,0 +1,192 @@
+"""Every command of README.md and docs/ is one that there is, with keys that there are; the slow tests run them.
+
+A block or line that no test can run has `<!-- not run: REASON -->` before it.
+"""
+
+import importlib.util
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+
+import pytest
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from koa_lightning.config import keys, overrides
+from koa_lightning.config import launch as cli
+from koa_lightning.config.commands import COMMANDS
+from koa_lightning.config.compose import compose, validate
+from koa_lightning.errors import InputError
+from koa_lightning.tracking import resend
+from tests.fixtures.pages import ROOT, Found, commands, pages
+
+FOUND = [found for page in pages() for found in commands(page)]
+RUN = [found for found in FOUND if not found.reason]
+# Commands of others: of them only the name is checked, and of pip what it installs.
+OTHERS = {
+    "source",
+    "ssh",
+    "curl",
+    "export",
+    "mlflow",
+    "pip",
+    "apt-get",
+    "pg_dump",
+    "base64",
+    "sbatch",
+    "scontrol",
+    "git",
+}
+OTHERS |= {"cd", "docker", "podman", "exec", "scancel", "nohup", "printf"}
+
+
+def name(found):
+    return f"{found.page}:{found.line}"
+
+
+def words_of(text):
+    """Return the words of a command; of what may be left out and of alternatives the first."""
+    text = re.sub(r"\s\[([^]\s]+?)(\|[^]]*)?\](?=\s|$)", r" \1", text)
+    text = re.sub(r"\$\w+", "0", text)  # a variable of the shell
+    return [word for word in shlex.split(text) if word not in ("...", "srun")]
+
+
+def settings_of(command, words):
+    """Return the settings and flags of a command; what stands beside them in the page is no part of it."""
+    named = command in ("compare", "compare_predictions")
+    before = [None, *words]
+    return [
+        word
+        for word, last in zip(words, before, strict=False)
+        if "=" in word or word.startswith(("-", "+", "~")) or named or last in ("--cfg", "--config-dir")
+    ]
+
+
+def check(text, make):
+    """Stop where a command is none, or has a key or choice that is none."""
+    words = words_of(text)
+    program, rest = words[0].lstrip("("), words[1:]
+    if program == "make":
+        for line in make(*rest):
+            check(line, make)
+    elif program == "python" and rest[:1] == ["-m"]:
+        check_module(rest[1], rest[2:])
+    elif program in ("koa", "koa-lightning"):
+        check_module(f"koa_lightning.{rest[0]}", rest[1:]) if rest else None
+    elif program.startswith("koa-"):
+        assert program in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+        check_module(f"koa_lightning.{program[4:].replace('-', '_')}", rest)
+    elif program == "pip":
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        assert {extra for word in rest for extra in re.findall(r"\[(.+)\]", word)} <= set(extras)
+    else:
+        assert program in OTHERS, f"{program}: no command that this test knows; is it typed right?"
+
+
+def check_module(module, words):
+    command = module.removeprefix("koa_lightning.")
+    if command not in COMMANDS or module == "koa_lightning.demo":
+        found = importlib.util.find_spec(module)
+        assert found is not None, f"there is no module {module}"
+        if command == "tracking.resend":
+            assert resend._address(words[1] if words[1:] else None) is None or words[1].startswith("uri=")
+        return
+    flags, typed = overrides.sort_out(settings_of(command, words))
+    overrides.check_places(typed)
+    if before := COMMANDS[command].before.removeprefix("config.run_folder:with_old_overrides"):
+        typed = cli._function(f"koa_lightning.{before}")(typed)
+    keys.check_choices(typed)
+    if "--config-dir" in flags:  # a file of the user's own
+        typed = [item for item in typed if not item.startswith("+")]
+    check_config(command, typed)
+
+
+def check_config(command, typed):
+    many = [item for item in typed if re.match(r"(interval|range|choice|tag)\(", overrides.value(item))]
+    conditions = re.findall(r"tag\('([^'|\\]+)", " ".join(many))
+    single = [_first(item) for item in typed if item not in many]
+    cfg = compose(command, [*overrides.quote_paths(single), *conditions])
+    keys.check(cfg, command, single, [])
+    missing = [overrides.key(item) for item in many if OmegaConf.select(cfg, overrides.key(item)) is None]
+    assert set(missing) <= {"loss", "model"}, missing
+    validate(cfg, command)
+
+
+def _first(item):
+    """Return an override with the first of several values."""
+    outside = not re.search(r"[\[({\"']", item)
+    return item.split(",")[0] if outside and overrides.key(item) not in ("data.root", "out") else item
+
+
+@pytest.fixture
+def make(tmp_path):
+    """What `make` would run for these words."""
+    python = tmp_path / "env/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\nexit 0\n")
+    python.chmod(0o755)
+
+    def would(*words):
+        environment = {"PATH": "/usr/bin:/bin", "VIRTUAL_ENV": str(tmp_path / "env")}
+        command = ["make", "-n", "-f", str(ROOT / "Makefile"), *words]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
+        needs = re.search(r"(\w+) is missing", done.stdout + done.stderr) if done.returncode else None
+        assert done.returncode == 0 or "No rule to make target 'pyproject.toml'" in done.stderr or needs, done.stderr
+        lines = [line.replace(f'"{python}"', "python") for line in done.stdout.splitlines()]
+        alone = needs or re.search(r'=""', "\n".join(lines))  # `make eval` in a sentence names a target
+        return [] if alone else [line for line in lines if line.startswith("python -m koa_lightning")]
+
+    return would
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize("found", RUN, ids=name)
+def test_a_command_is_one_that_there_is(found, make, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    check(found.text, make)
+
+
+def test_all_pages_are_read():
+    read = {found.page for found in FOUND}
+    assert {"README.md", "sweeps.md", "server.md", "clusters.md", "evaluation.md"} <= read
+    assert len(FOUND) > 80
+    assert all(found.reason.strip() for found in FOUND if found not in RUN)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "python -m koa_lightning.trian",
+        "python -m koa_lightning.train optimzer.lr=3",
+        "python -m koa_lightning.train loss=focl",
+        "python -m koa_lightning.train data.batch_size=0",
+        "python -m koa_lightning.train -m sweep=tpe 'optimizer.rl=interval(1,2)'",
+        "python -m koa_lightning.eval loss=ce",
+        "make evaluate",
+        'make server ARGS="fodler=x"',
+        "koa-trian",
+        "pip install 'koa-lightning[dicm]'",
+        "pyhton x",
+    ],
+)
+def test_a_command_that_has_gone_stale_is_found(text, make, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((InputError, AssertionError, HydraException)):
+        check(text, make)
+
+
+def test_blocks_that_are_not_run(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "<!-- not run: needs a network -->\n```sh\nmake ui\n```\n\n```sh\nmake demo  # quick\nmake \\\n  test\n```\n"
+        "Type `make lint`.\n\n    python -m x a=1     what it does\n\n```python\nmake = 1\n```\n"
+    )
+    assert commands(page) == [
+        Found("page.md", 3, "make ui", "needs a network"),
+        Found("page.md", 7, "make demo", ""),
+        Found("page.md", 8, "make test", ""),
+        Found("page.md", 11, "make lint", ""),
+        Found("page.md", 13, "python -m x a=1", ""),
+    ]
