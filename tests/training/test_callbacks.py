@@ -200,7 +200,7 @@ def test_every_n_epochs_sees_the_averaged_weights(tmp_path, small):
     ("terminal", "quiet", "bar"), [(True, False, True), (True, True, False), (False, False, False)]
 )
 def test_a_bar_where_one_can_be_seen(terminal, quiet, bar, monkeypatch):
-    monkeypatch.setattr("rich.get_console", lambda: Console(force_terminal=terminal))
+    monkeypatch.setattr("koa_lightning.training.callbacks.get_console", lambda: Console(force_terminal=terminal))
     assert type(progress("val/quadratic_kappa", quiet)) is (RichProgressBar if bar else OneLineAnEpoch)
 
 
