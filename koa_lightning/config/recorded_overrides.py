@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 
+from koa_lightning.config.augment import KORNIA
 from koa_lightning.config.compose import config_dir
 from koa_lightning.config.overrides import quote_paths
 from koa_lightning.errors import InputError
@@ -69,12 +70,12 @@ def why_not(items: Sequence[str], typed: Sequence[str] = ()) -> str:
 
 @functools.cache
 def installed_targets() -> frozenset[str]:
-    """Return every `_target_` that the installed configs name."""
+    """Return every `_target_` that the installed configs name, and the operations of Kornia that only compute."""
     import yaml
 
     files = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in sorted(config_dir().rglob("*.yaml"))]
     found = {value for file in files for key, value in _entries(file) if key == TARGET}
-    return frozenset(found)
+    return frozenset(found) | KORNIA
 
 
 def _why_not(item: str, allowed: frozenset[str] | set[str]) -> str:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning.config import recorded_overrides, trusted
+from koa_lightning.config import augment, recorded_overrides, trusted
 from koa_lightning.config.compose import plain, without_targets
 from koa_lightning.config.overrides import as_typed, key, names_store, quote, value
 from koa_lightning.config.places import user_path
@@ -65,6 +65,7 @@ def with_old_overrides(overrides: list[str]) -> list[str]:
     if typed.get("out") and Path(typed["out"]).resolve() != folder.resolve():
         raise InputError(f"out={typed['out']}: a resumed run stays in its folder, {folder}; leave out= away")
     new = [item for item in overrides if key(item) not in ("ckpt", "out")]
+    augment.check_overrides(f"ckpt={typed['ckpt']}", map(key, _read(folder)))
     record = _usable(folder, typed.get("tracking.uri"))
     old = [item for item in record if not _replaced(item, typed, {key(item): value(item) for item in record})]
     return [
@@ -148,6 +149,7 @@ def check(cfg: DictConfig, record: Mapping[str, Any], folder: Path, epochs_done:
     if record["net"]["name"] != cfg.model.name:
         then, now = record["net"]["name"], cfg.model.name
         raise InputError(f"ckpt={cfg.ckpt}: it holds {then}, but model.name={now}; type the same model=...")
+    augment.check_resumable(f"ckpt={cfg.ckpt}", record["config"].get("augment") or {})
     then, now = _settings(record["config"]), _settings(without_targets(plain(cfg)))
     then["loss"], now["loss"] = record.get("loss"), cfg.loss._target_
     for name in sorted(then.keys() | now.keys()):

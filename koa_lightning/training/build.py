@@ -26,6 +26,7 @@ from koa_lightning.models import net as net_module
 from koa_lightning.models import weights as w
 from koa_lightning.models.plan import Plan
 from koa_lightning.training import precision
+from koa_lightning.training.augmentation import augmentation
 from koa_lightning.training.callbacks import SpeedWatch
 from koa_lightning.training.module import KneeGrader
 
@@ -137,7 +138,7 @@ def grader(cfg: DictConfig, data: KneeDataModule, resumed: checkpoint.Checkpoint
     record["loss"] = str(cfg.loss._target_)
     record["made_of"] = {  # for people to read, never to run
         name: str(node._target_).rsplit(".", 1)[-1]
-        for name, node in (("optimizer", cfg.optimizer.factory), ("scheduler", cfg.scheduler))
+        for name, node in {"optimizer": cfg.optimizer.factory, "scheduler": cfg.scheduler, **_operations(cfg)}.items()
     }
     reason = resumed.record.get("weights_reason") if resumed else weights.reason
     if reason:
@@ -150,7 +151,7 @@ def grader(cfg: DictConfig, data: KneeDataModule, resumed: checkpoint.Checkpoint
     module = KneeGrader(
         chosen.prepare(net),  # type: ignore[arg-type]
         objective,
-        made(cfg.augment, "augment"),
+        augmentation(cfg.augment, cfg.data.image_size),
         resize=made(cfg.resize, "resize"),
         mix=made(cfg.mix, "mix"),
         optimizer=optimizer,
@@ -173,6 +174,12 @@ def grader(cfg: DictConfig, data: KneeDataModule, resumed: checkpoint.Checkpoint
     except (TypeError, ValueError) as error:
         raise InputError(f"optimizer, scheduler: {str(error).splitlines()[0]}") from error
     return module, chosen
+
+
+def _operations(cfg: DictConfig) -> dict[str, DictConfig]:
+    """Return the operations of the augmentation that are not left out, each by its key."""
+    ops = cfg.augment.ops or {}
+    return {f"augment.ops.{name}": ops[name] for name in ops if isinstance(ops[name], DictConfig)}
 
 
 def run_name(cfg: DictConfig) -> str:
