@@ -62,6 +62,7 @@ KEYS: dict[str, Kind] = {
     "polarity": Flag(),
     "oof": Place(null=True),
     "n_shown": Whole(0, 1000),
+    "n_knees": Whole(1, 64),
     "runs": Many(Text("a run"), note="as runs=['A','B']"),
     "search": Text('a search, e.g. search="metrics.`best/mae` < 0.6"', null=True),
     "first": Place(),

@@ -83,7 +83,7 @@ def test_collimation_covers_the_edges_and_nothing_else():
     image, operation = torch.rand(20, 1, 40, 60) + 0.01, RandomCollimation((0.0, 0.25), p=1.0)
     changed = operation(image)
     x, y, w, h = (operation._params[name].int() for name in ("xs", "ys", "widths", "heights"))
-    assert 0 <= x.min() and x.max() > 10 and (x + w).max() <= 60 and y.max() > 6 and (y + h).max() <= 40
+    assert x.min() >= 0 and x.max() > 10 and (x + w).max() <= 60 and y.max() > 6 and (y + h).max() <= 40
     for i in range(20):
         window = (slice(None), slice(y[i], y[i] + h[i]), slice(x[i], x[i] + w[i]))
         assert torch.equal(changed[i][window], image[i][window])
