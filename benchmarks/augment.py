@@ -20,7 +20,7 @@ from torch import Tensor
 from koa_lightning.training.augmentation import FusedAugmentation, augmentation
 
 CONF = Path(__file__).parents[1] / "conf" / "augment"
-Operations = dict[str, ka.RigidAffineAugmentationBase2D]
+Operations = dict[str, ka.AugmentationBase2D]
 SHAPE = (64, 1, 224, 224)
 ROUNDS = 15
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from kornia.augmentation import (
+    GeometricAugmentationBase2D,
     RandomAffine,
     RandomHorizontalFlip,
     RandomPerspective,
@@ -86,7 +88,8 @@ class Warp:
         no_pixels = torch.empty(()).expand(tuple(shape))  # Kornia reads its shape; the matrices are made on the CPU
         matrix = torch.eye(3, dtype=torch.float64).expand(n, 3, 3)
         for operation, drawn in zip(operations, params, strict=True):
-            own = operation.generate_transformation_matrix(no_pixels, drawn, operation.flags)
+            warp = cast(GeometricAugmentationBase2D, operation)
+            own = warp.generate_transformation_matrix(no_pixels, drawn, operation.flags)
             matrix = own.double() @ matrix
         self.matrix = matrix
         self.kinds = _kinds(matrix, height, width)

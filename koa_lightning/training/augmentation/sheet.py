@@ -29,6 +29,7 @@ from koa_lightning.training.augmentation.container import FusedAugmentation
 FILE = "augment.png"
 _CELL, _GAP, _LINE = 160, 2, 16  # pixels: the longest side of a knee, between two, and the height of a label
 _TOGETHER = 3  # rows in which all operations are drawn
+_WIDTH = 400  # pixels, at least: the longest label
 
 
 def show_augment(cfg: DictConfig) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def contact_sheet(
     height, width = (max(batch.shape[axis] for _, batch in cells) for axis in (-2, -1))
     step, across = height + _LINE + _GAP, len(knees) * (width + _GAP)
     font = ImageFont.load_default(11)
-    sheet = Image.new("L", (max(across, 640), 2 * _LINE + len(cells) * step), 255)
+    sheet = Image.new("L", (max(across, _WIDTH), 2 * _LINE + len(cells) * step), 255)
     draw = ImageDraw.Draw(sheet)
     draw.text((2, 1), caption, 0, font)
     for column, label in enumerate(labels):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from kornia.augmentation import RigidAffineAugmentationBase2D as Operation
+from kornia.augmentation import AugmentationBase2D as Operation
 from torch import Tensor
 
 __all__ = ["Operation", "Params", "drawn_rows", "moved", "of_rows", "unit"]

@@ -105,6 +105,11 @@ def test_presets_are_fused_to_one_warp_and_one_pass():
         assert [[s.kind for s in run] for run in preset(name).runs] == [["warp", "pixels"]]
 
 
+def test_operations_without_a_matrix_may_be_used():
+    elastic = one(_target_="kornia.augmentation.RandomElasticTransform", kernel_size=[5, 5], sigma=[2.0, 2.0], p=0.5)
+    assert isinstance(elastic, ka.RandomElasticTransform)
+
+
 def test_lists_of_a_config_become_tuples_and_null_leaves_out():
     light = one(_target_="kornia.augmentation.RandomLinearIllumination", gain=[0.1, 0.2], p=1.0)
     assert isinstance(light, ka.RandomLinearIllumination)

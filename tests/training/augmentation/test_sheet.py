@@ -12,7 +12,7 @@ def test_the_sheet_has_a_row_for_each_operation_drawn_for_all():
     knees = torch.full((3, 1, 40, 40), 200, dtype=torch.uint8)
     drawn = np.asarray(sheet.contact_sheet(FusedAugmentation(operations), knees, ["a", "b", "c"], 0, "what it is"))
     step = 40 + sheet._LINE + sheet._GAP
-    assert drawn.shape == (2 * sheet._LINE + (3 + sheet._TOGETHER) * step, 640)
+    assert drawn.shape == (2 * sheet._LINE + (3 + sheet._TOGETHER) * step, sheet._WIDTH)
     rows = [drawn[2 * sheet._LINE + i * step + sheet._LINE :][:40, :40] for i in range(6)]
     assert (rows[0] == 200).all() and (rows[2] == 200).all()
     assert (rows[1] == 0).mean() > 0.9
@@ -23,7 +23,7 @@ def test_the_sheet_has_a_row_for_each_operation_drawn_for_all():
 def test_large_pictures_are_made_smaller():
     knees = torch.zeros(1, 1, 400, 200, dtype=torch.uint8)
     drawn = sheet.contact_sheet(FusedAugmentation({}), knees, [""], 0, "")
-    assert drawn.size == (640, 2 * sheet._LINE + sheet._CELL + sheet._LINE + sheet._GAP)
+    assert drawn.size == (sheet._WIDTH, 2 * sheet._LINE + sheet._CELL + sheet._LINE + sheet._GAP)
 
 
 def test_the_command(launch, place):
@@ -33,7 +33,7 @@ def test_the_command(launch, place):
     blur = "+augment.ops.blur={_target_:kornia.augmentation.RandomGaussianBlur,kernel_size:[3,3],sigma:[0.1,2]}"
     ended = launch(main, "out=here", *small, "~augment.ops.rotation", blur)
     assert ended.code == 0, ended.err
-    assert ended.out == ["here/augment.png: 4 knees under 5 operations"]
+    assert ended.out == [f"{place / 'here' / 'augment.png'}: 4 knees under 5 operations"]
     assert Image.open(place / "here" / "augment.png").mode == "L"
     wrong = launch(main, "out=there", *small, "augment.ops.rotaton.p=1")
     assert wrong.code == 2 and wrong.err == [
