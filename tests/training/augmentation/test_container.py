@@ -13,6 +13,7 @@ from koa_lightning.training.augmentation import (
     RandomMeanContrast,
     RandomMeanErasing,
     container,
+    pixels,
 )
 
 # How much a single interpolation may differ by, and two after one another (Kornia) from one.
@@ -241,3 +242,12 @@ def test_an_empty_batch():
 def test_bad_batches_are_refused(image, message):
     with pytest.raises(InputError, match=message):
         FusedAugmentation({})(image)
+
+
+@pytest.mark.parametrize("name", ["erasing", "mean erasing", "collimation"])
+def test_rectangles_are_the_same_as_on_a_gpu(name, monkeypatch):
+    """A GPU fills by a mask, as Kornia does; the CPU writes slices."""
+    augment = FusedAugmentation({name: ALL[name](p=0.6)})
+    sliced = augment(pictures(), torch.Generator().manual_seed(0))
+    monkeypatch.setattr(pixels, "FILLS", ())
+    torch.testing.assert_close(augment(pictures(), torch.Generator().manual_seed(0)), sliced, atol=1e-6, rtol=0)
