@@ -88,6 +88,24 @@ def check_resumable(where: str, then: Mapping[str, Any]) -> None:
         raise InputError(_begun_before(where))
 
 
+def check_same(where: str, then: Mapping[str, str], ops: Mapping[str, Any]) -> None:
+    """Stop where an operation of a run to be resumed is of another class now; its arguments are compared elsewhere.
+
+    Args:
+        where: What names the run, for the message.
+        then: The classes that the checkpoint says it was made of, by key; those of other keys are passed over.
+        ops: The operations now.
+
+    Raises:
+        InputError: One is.
+    """
+    for name, node in ops.items():
+        key = f"augment.ops.{name}"
+        made = str(node["_target_"]).rsplit(".", 1)[-1] if isinstance(node, Mapping) and "_target_" in node else ""
+        if made and then.get(key, made) != made:
+            raise InputError(f"{where}: {key} is {made} now, and the run began with {then[key]}; type the same one")
+
+
 def check_overrides(where: str, keys: Iterable[str]) -> None:
     """Stop where a run to be resumed was typed with keys of 0.1.
 

@@ -150,6 +150,7 @@ def check(cfg: DictConfig, record: Mapping[str, Any], folder: Path, epochs_done:
         then, now = record["net"]["name"], cfg.model.name
         raise InputError(f"ckpt={cfg.ckpt}: it holds {then}, but model.name={now}; type the same model=...")
     augment.check_resumable(f"ckpt={cfg.ckpt}", record["config"].get("augment") or {})
+    augment.check_same(f"ckpt={cfg.ckpt}", record.get("made_of") or {}, plain(cfg).get("augment", {}).get("ops") or {})
     then, now = _settings(record["config"]), _settings(without_targets(plain(cfg)))
     then["loss"], now["loss"] = record.get("loss"), cfg.loss._target_
     for name in sorted(then.keys() | now.keys()):

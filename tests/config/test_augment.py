@@ -31,6 +31,16 @@ def test_a_run_of_0_1_cannot_go_on_and_is_told_what_to_type():
     augment.check_overrides("ckpt=last", ["augment", "augment.ops.flip.p", "+augment.ops.blur", "mix.mixup"])
 
 
+def test_an_operation_of_a_resumed_run_keeps_its_class():
+    then = {"optimizer": "AdamW", "augment.ops.blur": "RandomBoxBlur"}
+    with pytest.raises(
+        InputError, match=r"augment\.ops\.blur is RandomGaussianBlur now, and the run began with RandomBox"
+    ):
+        augment.check_same("ckpt=a", then, {"blur": {"_target_": "kornia.augmentation.RandomGaussianBlur"}})
+    augment.check_same("ckpt=a", then, {"blur": {"_target_": "kornia.augmentation.RandomBoxBlur"}, "flip": None})
+    augment.check_same("ckpt=a", {}, {"blur": {"_target_": "kornia.augmentation.RandomGaussianBlur"}})
+
+
 @pytest.mark.parametrize(
     ("item", "may"),
     [
