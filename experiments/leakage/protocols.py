@@ -12,16 +12,24 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from kornia.augmentation import RandomAffine, RandomBrightness, RandomHorizontalFlip
 
 from benchmarks.near_duplicates import surrogate
 from koa_lightning.data.fitting import fit
 from koa_lightning.data.images import read_image
 from koa_lightning.data.sources.chen2018 import chen2018 as rows_of_chen2018
-from koa_lightning.training.augmentation import KneeAugment
+from koa_lightning.training.augmentation import FusedAugmentation, RandomMeanContrast
 
 SIZE = 224  # of the pictures that are written
 # What is commonly done to make a data set larger before it is split.
-COPIES = KneeAugment(flip=0.5, rotation=15, translation=0.05, scale=(0.9, 1.1), brightness=0.1, contrast=0.15)
+COPIES = FusedAugmentation(
+    {
+        "flip": RandomHorizontalFlip(p=0.5),
+        "affine": RandomAffine(15.0, translate=(0.05, 0.05), scale=(0.9, 1.1), p=1.0),
+        "brightness": RandomBrightness((0.9, 1.1), clip_output=False),
+        "contrast": RandomMeanContrast((0.85, 1.15)),
+    }
+)
 
 
 @dataclass(frozen=True)

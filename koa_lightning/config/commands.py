@@ -82,6 +82,12 @@ COMMANDS = {
             "turn DICOM and other images into pseudonymous PNG",
             "data.prepare.prepare:prepare",
         ),
+        Command(
+            "show_augment",
+            "look at data",
+            "draw what an augmentation makes of some knees",
+            "training.augmentation.sheet:show_augment",
+        ),
         Command("split", "look at data", "write a split down for others to repeat", "data.write_split:split"),
         Command(
             "compare",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning.config import folders, key_help, overrides, schema
+from koa_lightning.config import augment, folders, key_help, overrides, schema
 from koa_lightning.config.compose import keys, nearest
 from koa_lightning.config.folders import choices_of, groups
 from koa_lightning.errors import InputError
@@ -120,6 +120,8 @@ def unknown(key: str, config_name: str) -> str:
     group, _, rest = key.partition(".")
     if group not in _defaults(config_name)[1]:
         group = rest = ""  # another command has it
+    if moved := augment.now(key):
+        return moved
     if group == "sweep" and rest in _keys_of("sweep/_base"):
         return f"{key}: only a sweep with Optuna has it; type sweep=tpe (random, grid, qmc, multi) too"
     holders = [choice for choice in choices_of(group) if rest in _keys_of(f"{group}/{choice}")] if rest else []

@@ -17,6 +17,7 @@ from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 
 from koa_lightning.config import folders, renamed
+from koa_lightning.config.augment import KORNIA
 from koa_lightning.config.overrides import quote_paths
 from koa_lightning.errors import InputError
 
@@ -68,7 +69,8 @@ def why_not(items: Sequence[str], typed: Sequence[str] = ()) -> str:
 
 
 def installed_targets() -> frozenset[str]:
-    """Return every `_target_` that the installed configs name, and those in the groups of a typed `--config-dir`.
+    """Return every `_target_` that the installed configs name, those in the groups of a typed `--config-dir`, and
+    the operations of Kornia that only compute.
 
     What 0.1 called some of them is there too: a run folder of then is still understood.
     """
@@ -77,7 +79,7 @@ def installed_targets() -> frozenset[str]:
         file for folder in folders.typed() for group in folders.groups() for file in (folder / group).glob("*.yaml")
     ]
     found = {value for file in files for key, value in _entries(folders.plain(file)) if key == TARGET}
-    return frozenset(found | set(renamed.aliases(found)))
+    return frozenset(found | set(renamed.aliases(found))) | KORNIA
 
 
 def _why_not(item: str, allowed: frozenset[str] | set[str]) -> str:

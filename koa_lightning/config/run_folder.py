@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning.config import cluster, recorded_overrides, renamed, trusted
+from koa_lightning.config import augment, cluster, recorded_overrides, renamed, trusted
 from koa_lightning.config.compose import plain, without_targets
 from koa_lightning.config.overrides import as_typed, key, names_store, quote, value
 from koa_lightning.config.places import user_path
@@ -68,6 +68,7 @@ def with_old_overrides(overrides: list[str]) -> list[str]:
     if typed.get("out") and Path(typed["out"]).resolve() != folder.resolve():
         raise InputError(f"out={typed['out']}: a resumed run stays in its folder, {folder}; leave out= away")
     new = [item for item in overrides if key(item) not in ("ckpt", "out")]
+    augment.check_overrides(f"ckpt={typed['ckpt']}", map(key, _read(folder)))
     record = _usable(folder, typed.get("tracking.uri"))
     old = [item for item in record if not _replaced(item, typed, {key(item): value(item) for item in record})]
     return [
@@ -128,7 +129,14 @@ def find(ckpt: str, out: str | None = None) -> Path:
 
 
 def check(
-    cfg: DictConfig, folder: Path, epochs_done: int, *, network: str, loss: str | None, config: Mapping[str, Any]
+    cfg: DictConfig,
+    folder: Path,
+    epochs_done: int,
+    *,
+    network: str,
+    loss: str | None,
+    config: Mapping[str, Any],
+    made_of: Mapping[str, str],
 ) -> None:
     """Stop where a resumed run would not be the same run.
 
@@ -139,6 +147,7 @@ def check(
         network: Its name, of the checkpoint.
         loss: Its name, of the checkpoint.
         config: Of the checkpoint, plain.
+        made_of: Classes by key, of the checkpoint.
 
     Raises:
         InputError: Naming the setting that differs.
@@ -157,6 +166,11 @@ def check(
             f"ckpt={cfg.ckpt}: it holds {network}, but model.name={cfg.model.name}; type the same model=..."
         )
     then, now = _settings(config), _settings(without_targets(plain(cfg)))
+    if augment.began_before_kornia(f"ckpt={cfg.ckpt}", config.get("augment") or {}):
+        then, now = (
+            {key: value for key, value in each.items() if not key.startswith("augment.")} for each in (then, now)
+        )
+    augment.check_same(f"ckpt={cfg.ckpt}", made_of, plain(cfg).get("augment", {}).get("ops") or {})
     now["loss"] = cfg.loss._target_
     then["loss"] = renamed.current(loss, [now["loss"]])
     for name in sorted(then.keys() | now.keys()):

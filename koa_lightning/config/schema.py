@@ -63,6 +63,7 @@ KEYS: dict[str, Kind] = {
     "polarity": Flag(),
     "oof": Place(null=True),
     "n_shown": Whole(0, 1000),
+    "n_knees": Whole(1, 64),
     "runs": Many(Text("a run"), note="as runs=['A','B']"),
     "search": Text('a search, e.g. search="metrics.`best/mae` < 0.6"', null=True),
     "first": Place(),
@@ -117,19 +118,7 @@ KEYS: dict[str, Kind] = {
     "data.source.table": Place(null=True),
     "data.source.pattern": Text(),
     # augment, resize, mix
-    "augment.flip": _SHARE,
-    "augment.rotation": Number(0.0, 180.0),
-    "augment.translation": Number(0.0, 0.5),
-    "augment.scale": Many(Number(0.1, 10.0), length=2, rising=True),
-    "augment.shear": Number(0.0, 60.0),
-    "augment.brightness": _SHARE,
-    "augment.contrast": _SHARE,
-    "augment.gamma": Many(Number(0.1, 10.0), length=2, rising=True),
-    "augment.noise": _SHARE,
-    "augment.erasing": _SHARE,
-    "augment.erasing_area": Many(_SHARE, length=2, rising=True),
-    "augment.erasing_aspect": Many(Number(0.1, 10.0), length=2, rising=True),
-    "augment.padding": OneOf("zeros", "border", "reflection"),
+    "augment.ops": Mapped(note="type e.g. +augment.ops.blur={_target_:kornia.augmentation.NAME,p:0.5}"),
     "resize.first": Number(0.0, 1.0, above=True),
     "resize.last": Number(0.0, 1.0, above=True),
     "resize.until": _SHARE,
@@ -228,7 +217,7 @@ KEYS: dict[str, Kind] = {
 # Where a command wants something else than the others do.
 OF_COMMANDS: dict[str, dict[str, Kind]] = {"register": {"name": Text("a name, e.g. name=koa-grader")}}
 # Below these everyone may add entries; below a `_target_` too, as what is made refuses those that it does not take.
-FREE = ("callbacks", "edges", "sweep.pruner", "sweep.space", "tracking.tags", "sweep.listener")
+FREE = ("augment.ops", "callbacks", "edges", "sweep.pruner", "sweep.space", "tracking.tags", "sweep.listener")
 # Groups of keys that null leaves out.
 BRANCHES_OR_NULL = ("data", "sweep", "callbacks.ema", "callbacks.early_stopping")
 BRANCHES = frozenset(key.rsplit(".", depth)[0] for key in KEYS for depth in range(1, key.count(".") + 1))

@@ -30,6 +30,7 @@ from koa_lightning.models import net as net_module
 from koa_lightning.models import weights as w
 from koa_lightning.models.plan import Plan
 from koa_lightning.training import precision
+from koa_lightning.training.augmentation import augmentation
 from koa_lightning.training.callbacks import SpeedWatch
 from koa_lightning.training.module import KneeGrader
 
@@ -135,7 +136,7 @@ def grader(cfg: DictConfig, data: KneeDataModule, resumed: Checkpoint | None) ->
     module = KneeGrader(
         chosen.prepare(net),  # type: ignore[arg-type]
         objective,
-        made(cfg.augment, "augment"),
+        augmentation(cfg.augment, cfg.data.image_size),
         resize=made(cfg.resize, "resize"),
         mix=made(cfg.mix, "mix"),
         optimizer=optimizer,
@@ -178,7 +179,7 @@ def record(
         weights: The first ones.
         resumed: The checkpoint that the run goes on from.
     """
-    parts = (("optimizer", cfg.optimizer.factory), ("scheduler", cfg.scheduler))
+    parts = {"optimizer": cfg.optimizer.factory, "scheduler": cfg.scheduler, **_operations(cfg)}
     before = resumed.record if resumed else None
     return CheckpointRecord(
         version=__version__,
@@ -191,9 +192,15 @@ def record(
         weights=weights.origin,
         plan=chosen,
         loss=str(cfg.loss._target_),
-        made_of={name: str(node._target_).rsplit(".", 1)[-1] for name, node in parts},  # for people to read
+        made_of={name: str(node._target_).rsplit(".", 1)[-1] for name, node in parts.items()},  # for people to read
         weights_reason=(before.weights_reason if before else weights.reason) or None,
     )
+
+
+def _operations(cfg: DictConfig) -> dict[str, DictConfig]:
+    """Return the operations of the augmentation that are not left out, each by its key."""
+    ops = cfg.augment.ops or {}
+    return {f"augment.ops.{name}": ops[name] for name in ops if isinstance(ops[name], DictConfig)}
 
 
 def run_name(cfg: DictConfig) -> str:

@@ -38,6 +38,9 @@ class Mixed:
 
 
 class Mix(nn.Module):
+    # Kornia's RandomMixUpV2 and RandomCutMixV2 are not used: they mix labels as numbers or one-hot, which only losses
+    # that are linear in the label can take (CORN, EMD and Chen's cannot), and draw a share for each picture, so that
+    # the loss of a batch would no longer be two calls of any loss.
     """Mixup (Zhang et al. 2018) or cutmix (Yun et al. 2019), one share and one kind a batch.
 
     The share is drawn from Beta(alpha, alpha) and folded to [0.5, 1]: a picture keeps most of its own knee, which is

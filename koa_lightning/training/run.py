@@ -84,7 +84,12 @@ def _train(
     resumed = reading.read(cfg.ckpt) if cfg.ckpt else None
     if resumed is not None:
         record = resumed.record
-        known: dict[str, Any] = {"network": record.net.name, "loss": record.loss, "config": record.config}
+        known: dict[str, Any] = {
+            "network": record.net.name,
+            "loss": record.loss,
+            "config": record.config,
+            "made_of": record.made_of,
+        }
         run_folder.check(cfg, folder, resumed.epochs_done, **known)
     else:
         run_folder.check_free(folder)

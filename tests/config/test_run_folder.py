@@ -177,7 +177,12 @@ def check(run):
 
     def call(*overrides, epochs_done=2, began=OLD):
         then = composed(*began)
-        known = {"network": then.model.name, "loss": then.loss._target_, "config": without_targets(plain(then))}
+        known = {
+            "network": then.model.name,
+            "loss": then.loss._target_,
+            "config": without_targets(plain(then)),
+            "made_of": {},
+        }
         ckpt = f"ckpt={folder}/checkpoints/last.ckpt"
         cfg = compose("train", [*began, ckpt, *overrides])
         run_folder.check(cfg, folder, epochs_done, **known)

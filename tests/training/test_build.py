@@ -145,7 +145,7 @@ def test_optimizers_are_fused_where_gradients_are_not_scaled(precision, fused, p
         ("optimizer.frozen_stages=99", r"^optimizer.frozen_stages=99: test_efficientnet has \d stages before its head"),
         ("model.name=resnet81", "model.name=resnet81: timm has no such model"),
         ("monitor=val/kappa", "monitor=val/kappa"),
-        ("augment.scale=[2]", "augment"),
+        ("augment.ops.affine.scale=[2]", "augment.ops.affine"),
     ],
 )
 def test_wrong_settings_are_found_before_a_run_begins(override, line, prepared):
@@ -181,7 +181,7 @@ def named(monkeypatch):
         (["seed=1", "name=mine"], ["seed=1", "name=mine"], "mine"),
         (["-m", "loss=ce,focal", "seed=1"], ["loss=focal", "seed=1"], "effb3-focal"),
         (["-m", "loss=ce,emd", "data.fold=0,1"], ["loss=emd", "data.fold=1"], "effb3-emd fold=1"),
-        (["-m", "seed=range(3)", "augment.scale=[0.9,1.1]"], ["seed=2", "augment.scale=[0.9,1.1]"], "effb3-ce seed=2"),
+        (["-m", "seed=range(3)", "data.top=[0,1]"], ["seed=2", "data.top=[0,1]"], "effb3-ce seed=2"),
         (["seed=1,2", "-m"], ["seed=2"], "effb3-ce seed=2"),
         (["-m", "name=mine", "loss=ce,emd"], ["name=mine", "loss=emd"], "mine loss=emd"),
         (["-m", "experiment=demo", "model=effb0,effb3"], ["experiment=demo", "model=effb0"], "demo model=effb0"),

@@ -16,7 +16,7 @@ from koa_lightning.models.inference import grade_batches, grade_logits
 from koa_lightning.models.net import NetSpec
 from koa_lightning.models.plan import Plan
 from koa_lightning.training import schedules
-from koa_lightning.training.augmentation import KneeAugment
+from koa_lightning.training.augmentation import FusedAugmentation
 from koa_lightning.training.callbacks import History
 from koa_lightning.training.ema import WarmEMA
 from koa_lightning.training.mixup import Mix
@@ -177,7 +177,7 @@ def test_one_seed_gives_one_run(tmp_path, tiny_grader, tiny_trainer, tiny_data):
 
 
 def test_it_learns_a_handful_of_knees_by_heart(tmp_path, tiny_grader, tiny_trainer, tiny_data):
-    module = tiny_grader(PLAIN, augment=KneeAugment(), lr=5e-3, total_steps=60)
+    module = tiny_grader(PLAIN, augment=FusedAugmentation({}), lr=5e-3, total_steps=60)
     data = tiny_data(n_train=10, batch_size=10)
     data.datasets["val"] = data.datasets["train"]
     trainer = tiny_trainer(tmp_path, max_epochs=60, check_val_every_n_epoch=60)

@@ -116,13 +116,20 @@ def _growing(resize: dict[str, Any]) -> str:
 
 def _augmentation(found: Dossier, model: dict[str, Any]) -> str:
     neutral = (None, 0, 0.0, [1.0, 1.0], "zeros")
-    given = {k: v for k, v in model["config"].get("augment", {}).items() if v not in neutral}
+    config = model["config"].get("augment", {})
+    if "ops" in config:  # since version 0.2: operations by name, with Kornia's arguments
+        config = {name: _arguments(ops) for name, ops in (config["ops"] or {}).items() if ops is not None}
+    given = {k: v for k, v in config.items() if v not in neutral}
     if not given.get("erasing"):
         given = {name: value for name, value in given.items() if not name.startswith("erasing")}
     shown = ", ".join(f"{name} {value}" for name, value in given.items() if not isinstance(value, dict))
     mix = model["config"].get("mix", {})
     mixed = "".join(f" {name.capitalize()} with alpha {mix[name]:g}." for name in ("mixup", "cutmix") if mix.get(name))
     return (f"Augmentation: {shown}." if shown else "No augmentation.") + mixed
+
+
+def _arguments(operation: dict[str, Any]) -> str:
+    return f"({', '.join(f'{name} {value}' for name, value in operation.items())})"
 
 
 def _selection(found: Dossier, model: dict[str, Any]) -> str:
