@@ -167,9 +167,9 @@ def check(
         )
     then, now = _settings(config), _settings(without_targets(plain(cfg)))
     if augment.began_before_kornia(f"ckpt={cfg.ckpt}", config.get("augment") or {}):
-        then, now = (
-            {key: value for key, value in each.items() if not key.startswith("augment.")} for each in (then, now)
-        )
+        for settings in (then, now):
+            for name in [each for each in settings if each.startswith("augment.")]:
+                del settings[name]
     augment.check_same(f"ckpt={cfg.ckpt}", made_of, plain(cfg).get("augment", {}).get("ops") or {})
     now["loss"] = cfg.loss._target_
     then["loss"] = renamed.current(loss, [now["loss"]])

@@ -84,13 +84,15 @@ def _train(
     resumed = reading.read(cfg.ckpt) if cfg.ckpt else None
     if resumed is not None:
         record = resumed.record
-        known: dict[str, Any] = {
-            "network": record.net.name,
-            "loss": record.loss,
-            "config": record.config,
-            "made_of": record.made_of,
-        }
-        run_folder.check(cfg, folder, resumed.epochs_done, **known)
+        run_folder.check(
+            cfg,
+            folder,
+            resumed.epochs_done,
+            network=record.net.name,
+            loss=record.loss,
+            config=record.config,
+            made_of=record.made_of,
+        )
     else:
         run_folder.check_free(folder)
     check_server(cfg.tracking, resumed.record.tracking.uri if resumed else None)  # before long work
