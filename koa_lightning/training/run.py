@@ -91,7 +91,7 @@ def _train(
             network=record.net.name,
             loss=record.loss,
             config=record.config,
-            made_of=record.made_of,
+            made_of=record.made_of or {},
         )
     else:
         run_folder.check_free(folder)
