@@ -25,13 +25,14 @@ from koa_lightning.explain import methods
 from koa_lightning.losses import build as losses
 from koa_lightning.metrics.weighted import function
 from koa_lightning.models.net import NetSpec, build
+from koa_lightning.training.augmentation.build import augmentation
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 FILE = re.compile(r"^`(my_\w+/[\w./]+)`:\n\n```\w+\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMANDS = [
     line for block in re.findall(r"^```bash\n(.*?)^```", PAGE.read_text(), re.M | re.S) for line in block.splitlines()
 ]
-OWN = ["loss=expected_error", "model=tiny_knee", "augment=inverted", "callbacks=epochs", "explain=activation",
+OWN = ["loss=expected_error", "model=tiny_knee", "augment=fogged", "callbacks=epochs", "explain=activation",
        "data=archive", "data.root=knees.zip"]  # fmt: skip
 
 
@@ -96,7 +97,7 @@ def test_everything_is_found_and_imported(own):
     assert losses.loss(cfg.loss, [1] * 5).share == 0.5
     assert losses.recorded_loss(cfg.loss._target_, {"share": 2.0, "class_weights": "none"}, [1] * 5).share == 2.0
     assert build(NetSpec("tiny_knee")).net.num_features == 32
-    assert made(cfg.augment, "augment").invert == 0.1
+    assert type(dict(augmentation(cfg.augment, 64).operations)["fog"]).__name__ == "RandomFog"
     assert made(cfg.callbacks.epochs, "callbacks.epochs").file == Path("epochs.txt")
     assert len(made(cfg.data.source, "data.source")()) == 80
     assert methods.function("activation").__name__ == "activation"

@@ -71,7 +71,8 @@ def why_not(items: Sequence[str], typed: Sequence[str] = ()) -> str:
 def installed_targets() -> frozenset[str]:
     """Return every `_target_` that the installed configs name, and those in the groups of a typed `--config-dir`.
 
-    The operations of Kornia that only compute are there too. What 0.1 called some of them is there too: a run folder of then is still understood.
+    So are the operations of Kornia that only compute, and what 0.1 called some classes: a run folder of then is still
+    understood.
     """
     files = sorted(folders.config_dir().rglob("*.yaml"))
     files += [

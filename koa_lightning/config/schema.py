@@ -191,7 +191,7 @@ KEYS: dict[str, Kind] = {
     "tracking.experiment": Text("a name", null=True),
     "tracking.run_name": Text("a name", empty=True, null=True),
     "tracking.system_metrics": Flag(),
-    "tracking.tags": Mapped(note="type e.g. tracking.tags={site:berlin}"),
+    "tracking.tags": Mapped(note="type e.g. ++tracking.tags={site:berlin}"),
     "tracking.parent": Text("the id of a run", null=True),
     # sweep
     "sweep.method": OneOf("tpe", "random", "grid", "qmc"),

@@ -73,14 +73,17 @@ def overrides_of(run: Run, more: Sequence[str] = ()) -> list[str]:
             f"run={run.info.run_id}: holds no command of koa_lightning.train (a sweep's or a cross-validation's "
             "children do; a run started from a program has none); its settings are in its config.yaml"
         )
-    keys = [overrides.key(item) for item in items]
-    kept = [item for item, key in zip(items, keys, strict=True) if key not in _OWN and key.split(".")[0] != "sweep"]
+    kept = [item for item in items if _is_of_the_run(overrides.key(item)) and not overrides.names_store(item)]
     if why := recorded_overrides.why_not(kept, more):
         raise InputError(
             f"run={run.info.run_id}: its command names code to run, or what decides on it: {why}; if you trust it, "
             f"type it yourself: {run.data.tags.get(COMMAND_TAG, '')}"
         )
-    return [item for item in kept if not overrides.names_store(item)]
+    return kept
+
+
+def _is_of_the_run(key: str) -> bool:
+    return key not in _OWN and key.split(".")[0] != "sweep"
 
 
 def _words(run: Run) -> list[str]:

@@ -40,7 +40,7 @@ WORKED_OUT = [
     "name=${oc.env:HOME}",
     "name='${oc.env:HOME}'",
     "name=a${oc.decode:${name}}",
-    "name=$\\{oc.env:HOME\\}",
+    "seed=$\\{oc.env:HOME\\}",
     "+callbacks.x={a: ${oc.env:HOME}}",
     "+callbacks.x=[a, ['${mine:1}']]",
     "data.root=${oc.env:HOME}",
@@ -146,10 +146,9 @@ def test_a_record_that_is_no_list_of_overrides(text, folder):
 
 
 def test_the_command_line_says_it_in_one_line(folder, launch, alone, tmp_path):
-    from koa_lightning.training import run as train
 
     run = folder(yaml.safe_dump([CODE[0].replace("PROOF", str(tmp_path / "proof"))]))
-    ended = launch(train.main, f"ckpt={run}/checkpoints/last.ckpt")
+    ended = launch("train", f"ckpt={run}/checkpoints/last.ckpt")
     assert (ended.code, len(ended.err)) == (2, 1)
     assert "names code to run (pathlib.Path.touch)" in ended.err[0]
     assert not (tmp_path / "proof").exists()

@@ -67,7 +67,7 @@ def test_a_value_of_another_kind_is_refused(command, overrides, line):
         ("train", "trainer.devices=[0,1]"),
         ("train", "callbacks.ema=null"),
         ("train", "optimizer.factory.fused=null"),
-        ("train", "tracking.tags={site:berlin,n:3}"),
+        ("train", "++tracking.tags={site:berlin,n:3}"),
         ("eval", "subgroups=side"),
         ("eval", "edges={age:50,bmi:[20,30.5]}"),
         ("eval", "ckpt=[a.ckpt,b.ckpt]"),

@@ -106,6 +106,6 @@ def test_values_by_name_and_by_place():
 
 
 def test_a_pruner_that_cannot_be_made():
-    assert sweeps_trial.make_pruner(None) is None and trial.make_pruner({}) is None
+    assert sweeps_trial.make_pruner(None) is None and sweeps_trial.make_pruner({}) is None
     with pytest.raises(InputError, match=r"sweep.pruner: "):
         sweeps_trial.make_pruner({"_target_": "optuna.pruners.MedianPruner", "speed": 2})

@@ -202,14 +202,13 @@ def test_a_record_of_anything_but_settings_is_one_line(tmp_path, text):
 
 
 def test_a_train_that_resumes_a_hostile_run(hostile, listener, secrets, launch):
-    from koa_lightning.training import run as train
 
     record = (
         yaml.safe_load((hostile / ".hydra" / "overrides.yaml").read_text()) if (hostile / ".hydra").is_dir() else []
     )
     (hostile / ".hydra").mkdir(exist_ok=True)
     (hostile / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump([*record, f"tracking.uri={listener.address}"]))
-    ended = launch(train.main, f"ckpt={hostile}/checkpoints/last.ckpt")
+    ended = launch("train", f"ckpt={hostile}/checkpoints/last.ckpt")
     assert ended.code == 2  # all epochs are done, or a setting differs: said before, and after, nobody was asked
     assert any("not used (tracking.uri=ADDRESS uses it)" in line for line in ended.err)
     assert listener.seen == []

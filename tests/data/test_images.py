@@ -289,7 +289,7 @@ def test_odd_metadata_is_not_printed(tmp_path):
     """In a process of its own, as pytest replaces the filters of warnings."""
     data = encoded(Image.fromarray(gray()), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\x00" + bytes(30))
     (tmp_path / "knee.jpg").write_bytes(data)
-    code = "import sys; from koa_lightning.data.images import read_image; read_imagesys.argv[1]"
+    code = "import sys; from koa_lightning.data.images import read_image; read_image(sys.argv[1])"
     plain = "import sys; from PIL import Image; Image.open(sys.argv[1]).getexif().get(1)"
     said = [
         subprocess.run(

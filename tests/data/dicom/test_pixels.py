@@ -453,7 +453,7 @@ def test_oddities_are_not_printed(tmp_path):
     path = tmp_path / "knee.dcm"
     path.write_bytes(saved(ds))
     start = "import logging, sys; logging.basicConfig(); "
-    ours = "from koa_lightning.data.images import read_image; read_imagesys.argv[1]"
+    ours = "from koa_lightning.data.images import read_image; read_image(sys.argv[1])"
     plain = "import pydicom; pydicom.dcmread(sys.argv[1]).pixel_array"
     said = [
         subprocess.run(
