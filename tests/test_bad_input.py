@@ -98,7 +98,15 @@ NUMBERS = [
 ]
 OF_TRAIN = (
     *("seed", "data.batch_size", "data.image_size", "trainer.max_epochs", "optimizer.lr", "data.fraction", "data.mean"),
-    *("optimizer.weight_decay", "trainer.precision", "model.name", "loss", "augment.flip", "scheduler", "mix.mixup"),
+    *(
+        "optimizer.weight_decay",
+        "trainer.precision",
+        "model.name",
+        "loss",
+        "augment.ops.flip.p",
+        "scheduler",
+        "mix.mixup",
+    ),
     *("trainer.devices", "callbacks.early_stopping", "explain.n_worst", "monitor"),
 )
 OF_EVAL = ("split", "tta", "alpha", "batch_size", "subgroups", "edges", "readers")

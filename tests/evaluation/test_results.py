@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from koa_lightning.checkpoint.fitted import Thresholds
 from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation import results
@@ -58,9 +59,9 @@ def test_thresholds_of_validation_travel_to_the_test_part(graded_table, table, t
     there = results.measure(config(f"thresholds='{file}'"), table, tmp_path)
     cuts = thresholds.tune(val)["thresholds"]
     assert there.intervals == with_intervals(table, n_resamples=100, thresholds=cuts)
-    recorded = results.measure(config(), table, tmp_path, thresholds.tune(val))
+    recorded = results.measure(config(), table, tmp_path, Thresholds.from_plain(thresholds.tune(val)))
     assert recorded.intervals == there.intervals
-    own = results.measure(config("split=val"), val, tmp_path / "val", thresholds.tune(val))
+    own = results.measure(config("split=val"), val, tmp_path / "val", Thresholds.from_plain(thresholds.tune(val)))
     assert "tuned on the very knees that are measured" in own.remarks[0]
     fewer = results.measure(config(), val.iloc[1:], tmp_path, thresholds.tune(val))
     assert "tuned on 80 of the patients" in fewer.remarks[0] and "accuracy_tuned" not in fewer.intervals

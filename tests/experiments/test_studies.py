@@ -169,9 +169,14 @@ def test_a_training_that_outlives_its_study(program, tmp_path, monkeypatch):
 
 
 def test_a_run_of_the_recipe_that_was_trained_from_elsewhere(tmp_path, monkeypatch):
-    record = {"config": {"trainer": {"max_epochs": 1}, "seed": 1}, "net": {"name": "n"}, "plan": {"precision": "fp32"},
-              "preprocessing": {"image_size": 32}, "data": {"counts": {"train": [1]}, "fingerprint": "f"}}  # fmt: skip
-    monkeypatch.setattr(recipe.checkpoint, "read", lambda file: SimpleNamespace(record=record))
+    record = SimpleNamespace(
+        config={"trainer": {"max_epochs": 1}, "seed": 1},
+        net=SimpleNamespace(name="n"),
+        plan=SimpleNamespace(precision="fp32"),
+        preprocessing=SimpleNamespace(image_size=32),
+        data=SimpleNamespace(counts={"train": [1]}, fingerprint="f"),
+    )
+    monkeypatch.setattr(recipe.reading, "read", lambda file: SimpleNamespace(record=record))
     monkeypatch.setattr(recipe, "measured", lambda facts, *more: [facts])
     (tmp_path / "rank").mkdir()
     (tmp_path / "rank" / "done.json").write_text('{"checkpoint": "x.ckpt", "best_epoch": 1}')

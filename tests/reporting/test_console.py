@@ -1,6 +1,6 @@
+import pandas as pd
 import pytest
 
-from koa_lightning.evaluation.results import Measured
 from koa_lightning.metrics.comparison import compare
 from koa_lightning.metrics.intervals import Interval, with_intervals
 from koa_lightning.metrics.readers import agreement
@@ -30,7 +30,8 @@ def test_all_tables_fit_in_80_columns_and_nothing_is_cut(graded_table, capsys):
     found = with_intervals(table, n_resamples=100, thresholds=[0.5, 1.5, 2.5, 3.5])
     groups = by_subgroup(table, ["side", "site"], n_resamples=100)
     readers = agreement(table, ["reader_1"], n_resamples=100, thresholds=[0.5, 1.5, 2.5, 3.5])
-    console.say(Measured(found, [], ["a remark"], readers, groups), "val: 140 knees", {"loss": 0.5, "other": None})
+    others = {"loss": 0.5, "other": None}
+    console.say(found, "val: 140 knees", others, groups=groups, agreement=readers, remarks=["a remark"])
     text = capsys.readouterr().out
     assert "…" not in text
     assert max(len(line) for line in text.splitlines() if line and line[0] in "┏┃│└") <= 80
@@ -51,7 +52,7 @@ def test_all_tables_fit_in_80_columns_and_nothing_is_cut(graded_table, capsys):
 def test_each_note_is_said_once(graded_table, capsys):
     table = graded_table(70)
     found = with_intervals(table[table["grade"] != 4], n_resamples=100)
-    console.say(Measured(found, [], []), "t", {})
+    console.say(found, "t", {}, groups=pd.DataFrame(), agreement=pd.DataFrame(), remarks=[])
     lines = capsys.readouterr().out.splitlines()
     assert lines.count("f1_4, precision_4, recall_4, f1_4_expected and 2 more: no knee of true grade 4") == 1
 

@@ -46,7 +46,7 @@ def test_more_can_be_typed_after_the_file(tmp_path, monkeypatch, launch):
 
     out = launch(main, *best.use(Path("experiments/s/best.yaml")), "optimizer.lr=5e-4", "--cfg", "job").out
     assert "  lr: 0.0005" in out
-    assert any("losses.Focal" in line for line in out)
+    assert any("losses.focal.Focal" in line for line in out)
 
 
 def test_what_a_file_cannot_say_is_named(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 
 from koa_lightning.config import trial
 from koa_lightning.errors import InputError
+from koa_lightning.sweeps import trial as sweeps_trial
 from koa_lightning.sweeps.callback import ReportToSweep, reporter
 
 
@@ -11,7 +12,7 @@ from koa_lightning.sweeps.callback import ReportToSweep, reporter
 def epochs(monkeypatch):
     """Let a callback see the ends of epochs; the sweep prunes at a value below 0."""
     told = []
-    monkeypatch.setattr(trial, "report", lambda value, step: told.append((step, value)) or value < 0)
+    monkeypatch.setattr(sweeps_trial, "report", lambda value, step: told.append((step, value)) or value < 0)
 
     def see(callback, values, every=1):
         stops = []

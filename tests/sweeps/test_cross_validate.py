@@ -236,7 +236,7 @@ def test_what_is_done_is_not_done_again(copied, runner, capsys):
 
 def test_a_fold_that_was_trained_is_only_graded(copied, runner, monkeypatch):
     (copied / "fold_2" / "fold.json").unlink()
-    monkeypatch.setattr(train, "train", None)
+    monkeypatch.setattr(cross_validation, "train", None)
     cross_validate.cross_validate(config(f"out='{copied}'", "tracking=none"))
     assert runner.begun == [2]
 
@@ -311,11 +311,11 @@ def test_a_fault_of_the_program_ends_its_fold_with_the_traceback(here, monkeypat
     def fails(cfg):
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(train, "train", fails)
+    monkeypatch.setattr(cross_validation, "train", fails)
     config = {"out": str(tmp_path), "data": {"fold": 0}, "ckpt": None}
     assert cross_validation.work({"config": config, "overrides": None}) == outcome.PARTLY
     assert "RuntimeError: broken" in capsys.readouterr().err
-    monkeypatch.setattr(train, "train", lambda cfg: {"exit_code": outcome.INTERRUPTED})
+    monkeypatch.setattr(cross_validation, "train", lambda cfg: {"exit_code": outcome.INTERRUPTED})
     assert cross_validation.work({"config": config, "overrides": None}) == outcome.INTERRUPTED
 
 

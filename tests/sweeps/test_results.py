@@ -25,10 +25,10 @@ def test_states_are_told_apart(made_study):
 
 def test_keys_that_differ_those_that_do_not_and_those_that_some_trials_lack(made_study):
     sweep = results.read(made_study(30))
-    assert sweep.varied == ["model", "loss", "optimizer.lr", "augment.rotation", "loss.gamma"]
+    assert sweep.varied == ["model", "loss", "optimizer.lr", "augment.ops.rotation.degrees", "loss.gamma"]
     assert sweep.constant == {"trainer.max_epochs": 5}
     assert sweep.kinds == {
-        "model": "choice", "loss": "choice", "optimizer.lr": "log", "augment.rotation": "linear",
+        "model": "choice", "loss": "choice", "optimizer.lr": "log", "augment.ops.rotation.degrees": "linear",
         "loss.gamma": "linear", "trainer.max_epochs": "linear",
     }  # fmt: skip
     lacking = [value is None for value in sweep.params["loss.gamma"]]

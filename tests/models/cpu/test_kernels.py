@@ -11,7 +11,7 @@ from koa_lightning.models.cpu import pixels
 
 THREADS = """
 import torch
-from koa_lightning.models import pixels
+from koa_lightning.models.cpu import pixels
 torch.set_num_threads(1)
 pixels.loops()
 print(torch.get_num_threads())

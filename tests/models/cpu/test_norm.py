@@ -9,7 +9,7 @@ import torch
 from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 
-from koa_lightning.models.cpu import norm, pixels
+from koa_lightning.models.cpu import activations, norm, pixels
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the joint layers are for Linux")
 ACTIVATIONS = {"none": nn.Identity, "silu": nn.SiLU, "relu6": nn.ReLU6}
@@ -81,10 +81,10 @@ def test_bf16_is_rounded_as_torch_rounds_it():
     values = torch.cat([values, torch.tensor([0x7FFFFFFF, -1], dtype=torch.int32).view(torch.float32)])  # NaN as well
     one, zero = torch.ones(1).numpy(), torch.zeros(1).numpy()
     found = torch.empty(len(values), dtype=torch.bfloat16)
-    kernels.activate(values.numpy()[:, None], one, zero, pixels.NONE, found.view(torch.uint16).numpy()[:, None])
+    kernels.activate(values.numpy()[:, None], one, zero, activations.NONE, found.view(torch.uint16).numpy()[:, None])
     torch.testing.assert_close(found, values.bfloat16(), rtol=0, atol=0, equal_nan=True)
     back = torch.empty(len(values))
-    kernels.activate(found.view(torch.uint16).numpy()[:, None], one, zero, pixels.NONE, back.numpy()[:, None])
+    kernels.activate(found.view(torch.uint16).numpy()[:, None], one, zero, activations.NONE, back.numpy()[:, None])
     torch.testing.assert_close(back, found.float(), rtol=0, atol=0, equal_nan=True)
 
 
@@ -94,7 +94,7 @@ def test_the_sigmoid_is_exact_to_rounding_and_in_its_tails():
     values = torch.cat([torch.linspace(-100, 100, 20001), torch.linspace(-1e-3, 1e-3, 101), torch.tensor([0.0])])
     rows, out = values.numpy()[:, None], torch.empty(len(values), 1)
     one, zero = torch.ones(1).numpy(), torch.zeros(1).numpy()
-    kernels.activate(rows, one, zero, pixels.SILU, out.numpy())
+    kernels.activate(rows, one, zero, activations.SILU, out.numpy())
     torch.testing.assert_close(out[:, 0].double(), nn.functional.silu(values.double()), rtol=5e-7, atol=1e-8)
 
 
