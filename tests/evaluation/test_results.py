@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from koa_lightning.checkpoint.fitted import Thresholds
+from koa_lightning.checkpoint.fitted import LeftOut, Thresholds
 from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation import results
@@ -63,15 +63,14 @@ def test_thresholds_of_validation_travel_to_the_test_part(graded_table, table, t
     assert recorded.intervals == there.intervals
     own = results.measure(config("split=val"), val, tmp_path / "val", Thresholds.from_plain(thresholds.tune(val)))
     assert "tuned on the very knees that are measured" in own.remarks[0]
-    fewer = results.measure(config(), val.iloc[1:], tmp_path, thresholds.tune(val))
+    fewer = results.measure(config(), val.iloc[1:], tmp_path, Thresholds.from_plain(thresholds.tune(val)))
     assert "tuned on 80 of the patients" in fewer.remarks[0] and "accuracy_tuned" not in fewer.intervals
     assert own.intervals == found.intervals
     for override, why in (("calibrated=false", "for calibrated=true"), ("split=all", "may be those that they were")):
-        apart = results.measure(config(override), table, tmp_path, thresholds.tune(val))
+        apart = results.measure(config(override), table, tmp_path, Thresholds.from_plain(thresholds.tune(val)))
         assert why in apart.remarks[0] and "accuracy_tuned" not in apart.intervals
-    assert "accuracy_tuned" not in results.measure(config(), table, tmp_path, {"left_out": "few"}).intervals
-    with pytest.raises(InputError, match="thresholds of the checkpoint: must hold four rising numbers"):
-        results.measure(config(), table, tmp_path, {"thresholds": [1, 2]})
+    assert "accuracy_tuned" not in results.measure(config(), table, tmp_path, LeftOut("few")).intervals
+    assert "four rising numbers" in Thresholds.wrong({"thresholds": [1, 2]})
 
 
 def test_what_an_earlier_evaluation_left_goes_and_what_is_named_stays(table, tmp_path):

@@ -13,8 +13,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from koa_lightning.config import trial
 from koa_lightning.sweeps import space, study
+from koa_lightning.sweeps import trial as sweeps_trial
 
 CONFIG = """
 x: 0.0
@@ -80,7 +80,7 @@ def program(tmp_path, monkeypatch, capsys):
         finally:
             GlobalHydra.instance().clear()
             HydraConfig.instance().cfg = None
-            trial._study.cache_clear()
+            sweeps_trial._study.cache_clear()
         out, err = capsys.readouterr()
         found = re.match(r"sweep (\S+):", out)
         name = found.group(1) if found else None

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from koa_lightning.config import launch as cli
 from koa_lightning.config import outcome, trial
+from koa_lightning.errors import InputError
 from koa_lightning.sweeps import closing
 from koa_lightning.sweeps import study as studies
 
@@ -140,7 +141,7 @@ def test_the_table_of_a_grid_has_the_best_first(capsys):
 @pytest.mark.slow
 def test_a_sweep_in_which_nothing_began_leaves_no_run(job, place):
     def wrong(cfg):
-        raise trial.InputError("seed=1: not today")
+        raise InputError("seed=1: not today")
 
     assert job(wrong, "seed=1,2").code == outcome.BAD_INPUT
     client = MlflowClient(f"sqlite:///{place}/mlruns/mlflow.db")

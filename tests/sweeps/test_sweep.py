@@ -9,7 +9,9 @@ import pytest
 from optuna.trial import TrialState
 
 from koa_lightning.config import outcome, trial
+from koa_lightning.errors import InputError
 from koa_lightning.sweeps import methods, study
+from koa_lightning.sweeps import trial as sweeps_trial
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
 
@@ -114,7 +116,7 @@ def test_one_failing_job_does_not_end_the_sweep(program):
         2: MemoryError(),
         3: FloatingPointError("overflow"),
         4: ZeroDivisionError("division by zero"),
-        5: trial.InputError("y=5: not today"),
+        5: InputError("y=5: not today"),
     }
 
     def fails(cfg):
@@ -191,7 +193,7 @@ def test_pruning(program):
     def learns(cfg):
         for step in range(5):
             steps[cfg.y] = step
-            if trial.report(cfg.y * step, step):
+            if sweeps_trial.report(cfg.y * step, step):
                 raise trial.Pruned
         return float(cfg.y)
 
@@ -289,7 +291,7 @@ def test_what_is_wrong_in_the_first_trial_is_wrong_in_all(program):
 
     def wrong(cfg):
         calls.append(1)
-        raise trial.InputError("data.root: no such folder")
+        raise InputError("data.root: no such folder")
 
     ended = program(wrong, "y=1,2", "sweep.trials=5")
     assert (ended.code, len(calls)) == (outcome.BAD_INPUT, 1)
@@ -299,7 +301,7 @@ def test_what_is_wrong_in_the_first_trial_is_wrong_in_all(program):
 
 def test_a_sweep_of_which_nothing_came_keeps_no_name(program):
     def wrong(cfg):
-        raise trial.InputError("kind=a: no such kind")
+        raise InputError("kind=a: no such kind")
 
     typed = ["y=1,2", "sweep.method=grid", "sweep.trials=2", "sweep.name=mine"]
     assert program(wrong, *typed, "kind=a").err == ["error: kind=a: no such kind"]
@@ -336,7 +338,7 @@ def test_two_sweeps_with_one_name(program):
     inner = []
 
     def sweeps_itself(cfg):
-        with pytest.raises(trial.InputError) as caught, study.holding(study.url(None), "mine"):
+        with pytest.raises(InputError) as caught, study.holding(study.url(None), "mine"):
             pass
         inner.append(str(caught.value))
         return 1.0

@@ -153,7 +153,7 @@ def test_sizes_and_shares_follow_the_epochs(tmp_path, tiny_grader, tiny_trainer,
 def test_stages_that_timm_does_not_know_cannot_rest(tiny_grader, monkeypatch):
     monkeypatch.setattr("koa_lightning.training.module.Stages", lambda net: SimpleNamespace(known=False))
     for option in ({"frozen_stages": 1}, {"unfreeze_every": 1}, {"layer_decay": 0.9}):
-        with pytest.raises(InputError, match="test_efficientnet: timm does not know its stages; leave away optimizer"):
+        with pytest.raises(InputError, match="test_efficientnet: timm does not know its stages; omit optimizer"):
             tiny_grader(**option)
 
 

@@ -250,17 +250,17 @@ def test_ctrl_c_while_the_run_is_closed_says_how_to_go_on_and_what_was_not_logge
 
     close = Sender.close
 
-    def interrupted(sender):
+    def interrupted(sender, seconds=None):
         monkeypatch.setattr(Sender, "close", close)
         left = threading.Event()
         monkeypatch.setattr(sender, "_deliver", lambda entries: left.set() or threading.Event().wait())  # for ever
 
-        def join():
+        def join(timeout=None):
             assert left.wait(20)
             press_ctrl_c()
 
         sender._thread.join = join
-        return close(sender)
+        return close(sender, seconds)
 
     monkeypatch.setattr(Sender, "close", interrupted)
     result = train(tiny.config("explain=none", "out=o", "trainer.max_epochs=1"))

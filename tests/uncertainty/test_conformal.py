@@ -146,7 +146,7 @@ def test_of_two_grades_as_probable_the_lower_begins():
 @pytest.mark.parametrize(("alpha", "row"), [(0.01, 0), (0.02, 1), (0.1, 9), (0.5, 49)])
 def test_where_an_alpha_stands(alpha, row):
     assert conformal.place(alpha) == row
-    assert conformal.chosen({"limits": [float(n) for n in range(50)]}, alpha) == row
+    assert conformal.chosen(conformal.ConformalSets(quantiles=tuple(float(n) for n in range(50))), alpha) == row
     assert conformal.ALPHAS[row] == alpha and len(conformal.ALPHAS) == 50
 
 
@@ -169,19 +169,19 @@ def test_an_alpha_that_is_none(alpha):
     ],
 )  # fmt: skip
 def test_limits_that_a_checkpoint_may_hold(limits, words):
-    assert conformal.wrong({"limits": limits}) == words
+    assert conformal.ConformalSets.wrong({"limits": limits}) == words
 
 
 def test_the_limit_where_the_promise_is_met_exactly():
     """Of three patients and the unknown one each weighs a quarter."""
     score = np.array([0.3, 0.1, 0.2])
-    limits = [conformal.limit(score, np.arange(3), alpha) for alpha in (0.5, 0.25, 0.24)]
+    limits = [conformal.quantile(score, np.arange(3), alpha) for alpha in (0.5, 0.25, 0.24)]
     assert limits == [0.2, 0.3, conformal.EVERYTHING]
-    assert conformal.fit(np.eye(5)[[0, 1]], np.array([0, 1]), np.array([0, 0]))["n_patients"] == 1
+    assert conformal.fit(np.eye(5)[[0, 1]], np.array([0, 1]), np.array([0, 0])).n_patients == 1
 
 
 def test_a_set_that_ends_at_the_true_grade_holds_it():
-    measured = conformal.measure(np.array([1, 1, 1, 1]), np.array([3, 3, 3, 3]), np.array([0, 1, 3, 4]), 0.25)
+    measured = conformal.evaluate(np.array([1, 1, 1, 1]), np.array([3, 3, 3, 3]), np.array([0, 1, 3, 4]), 0.25)
     by_grade = {grade: entry["coverage"] for grade, entry in measured["by_grade"].items()}
     assert by_grade == {"0": 0.0, "1": 1.0, "2": None, "3": 1.0, "4": 0.0}
     assert (measured["alpha"], measured["target"], measured["n_knees"]) == (0.25, 0.75, 4)
