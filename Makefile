@@ -51,7 +51,7 @@ predict: need-CKPT need-INPUT $(READY)  ## grade images: CKPT=FILE INPUT=FILE|FO
 	$(PY) -m koa_lightning.predict ckpt="$(CKPT)" input="$(INPUT)" $(ARGS)
 
 prepare: HOW = make prepare INPUT=FOLDER OUTPUT=FOLDER
-prepare: need-INPUT need-OUTPUT $(READY)  ## DICOM and other images to PNG that name nobody: INPUT=FOLDER OUTPUT=FOLDER [ARGS="spacing=0.2"]
+prepare: need-INPUT need-OUTPUT $(READY)  ## DICOM and other images to pseudonymous PNG: INPUT=FOLDER OUTPUT=FOLDER [ARGS="spacing=0.2"]
 	$(PY) -m koa_lightning.prepare input="$(INPUT)" output="$(OUTPUT)" $(ARGS)
 
 sweep: $(READY)  ## two losses by two learning rates on phantoms, or your own ARGS="loss=ce,focal ..."

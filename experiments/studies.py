@@ -1,4 +1,4 @@
-"""What the studies share: a training that goes on where it was ended, its measurement, and a table that keeps its rows.
+"""What the studies share: a training that resumes, its measurement, and a table that keeps its rows.
 
 A study is a folder with a page, the command that repeats it, and what the run wrote. Research use only, not a medical
 device.

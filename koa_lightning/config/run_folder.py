@@ -66,7 +66,7 @@ def with_old_overrides(overrides: list[str]) -> list[str]:
             f"ckpt={typed['ckpt']}: not in a run folder (no {folder / _RECORD}); name RUN/checkpoints/FILE"
         )
     if typed.get("out") and Path(typed["out"]).resolve() != folder.resolve():
-        raise InputError(f"out={typed['out']}: a resumed run stays in its folder, {folder}; leave out= away")
+        raise InputError(f"out={typed['out']}: a resumed run stays in its folder, {folder}; omit out=")
     new = [item for item in overrides if key(item) not in ("ckpt", "out")]
     augment.check_overrides(f"ckpt={typed['ckpt']}", map(key, _read(folder)))
     record = _usable(folder, typed.get("tracking.uri"))

@@ -44,7 +44,7 @@ class KneeDataModule(L.LightningDataModule):
         sampler: `none` or `balanced`.
         split: `official`, `stratified`, or `table`.
         split_table: The file of `table`, see `koa_lightning.data.split_table`.
-        base: The folder of the data, from which paths are told; None where there is none.
+        base: The folder of the data, which paths are relative to; None where there is none.
         val_fraction, test_fraction: Shares of the patients for `stratified`.
         split_seed: Of the parts; apart from the run's seed so that runs stay comparable.
         folds, fold: With `folds`, fold `fold` is the validation part of what is not test.

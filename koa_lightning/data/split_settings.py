@@ -20,7 +20,7 @@ class Ways:
     Attributes:
         split: `official`, `stratified`, or `table`.
         table: The file of `table`, see `koa_lightning.data.split_table`.
-        base: The folder of the data, from which paths are told; None where there is none.
+        base: The folder of the data, which paths are relative to; None where there is none.
         shares: `val_fraction` and `test_fraction` of `stratified`.
         folds: `n_folds` (None: none), `fold` (the validation part) and `seed`.
     """

@@ -55,7 +55,7 @@ def write(manifest: pd.DataFrame, base: Path | None, file: Path) -> str:
 
     Args:
         manifest: With all parts, `hash` where it may be known, and `fold` (nullable) where there are folds.
-        base: The folder from which paths are told; None: as they are.
+        base: The folder that paths are relative to; None: as they are.
         file: Where it goes.
 
     Raises:

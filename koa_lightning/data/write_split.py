@@ -42,7 +42,7 @@ def split(cfg: DictConfig) -> dict[str, Any]:
     validate(cfg)
     if cfg.data.fraction != 1:
         raise InputError(
-            f"data.fraction={cfg.data.fraction:g}: a written split has all knees; leave it away here, and type it "
+            f"data.fraction={cfg.data.fraction:g}: a written split has all knees; omit it here, and type it "
             "where you train by data.split=table"
         )
 

@@ -46,7 +46,7 @@ def _check_typed(read: Checkpoint) -> None:
             continue
         own = getattr(read.preprocessing, name)
         if yaml.safe_load(overrides.value(item)) != own:
-            raise InputError(f"{item}: the checkpoint takes its images with data.{name}={own}; leave it away")
+            raise InputError(f"{item}: the checkpoint takes its images with data.{name}={own}; omit the key")
 
 
 def run_of(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str]) -> Any:

@@ -78,7 +78,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
 def _of_table(cfg: DictConfig) -> dict[str, Any]:
     """Measure a predictions table from anywhere, without its model; nothing is logged."""
     if not OmegaConf.is_missing(cfg, "ckpt"):
-        raise InputError("ckpt and table: one of them is measured; leave the other away")
+        raise InputError("ckpt and table are mutually exclusive; type one of them")
     predictions = read_predictions(cfg.table, logits=cfg.logits, where=f"table={cfg.table}")
     measured.check(cfg, predictions)
     metrics = measure_table(predictions)

@@ -37,7 +37,7 @@ def randomisation(subject: Subject, maps: np.ndarray, *, repeats: int = REPEATS,
     Args:
         subject: The network, which is not changed, and its knees.
         maps: The trained network's, float32 N x H x W.
-        repeats: Random networks; the mean is told.
+        repeats: Random networks, of which the mean is given.
         seed: Of the first.
 
     Returns:
@@ -71,7 +71,7 @@ def noise(subject: Subject, maps: np.ndarray, *, repeats: int = REPEATS, seed: i
     Args:
         subject: The network and its knees.
         maps: Without noise, float32 N x H x W.
-        repeats: Draws of noise; the mean is told.
+        repeats: Draws of noise, of which the mean is given.
         seed: Of the noise.
 
     Returns:

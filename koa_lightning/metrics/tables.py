@@ -127,7 +127,7 @@ def _refuse(values: np.ndarray, row: int, n_wrong: int, where: str) -> NoReturn:
 
 def _softmax(values: np.ndarray, where: str) -> np.ndarray:
     if ((values >= 0).all(axis=1) & (np.abs(values.sum(axis=1) - 1) <= TOLERANCE)).all():
-        raise InputError(f"{where}: logits=true, but p0 to p4 are probabilities already (they sum to 1); leave it away")
+        raise InputError(f"{where}: logits=true, but p0 to p4 are probabilities already (they sum to 1); omit logits=")
     shifted = np.exp(values - values.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
 

@@ -69,5 +69,5 @@ def _metrics(cfg: DictConfig) -> list[str]:
             f"metrics={unknown[0]}: no such metric{nearest(unknown[0], known)} (e.g. {', '.join(known[:9])})"
         )
     if not only:
-        raise InputError("metrics=[]: name one at least, or leave it away")
+        raise InputError("metrics=[]: name at least one, or omit the key")
     return only

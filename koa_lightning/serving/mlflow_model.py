@@ -115,7 +115,7 @@ class KneeModel:
         data, pixels, side = (row.get(column) for column in (IMAGE, PIXELS, SIDE))
         side = side if isinstance(side, str) else ""
         if side not in ("", "L", "R"):
-            raise InputError(f"{what}: side={side} must be L or R, or left away")
+            raise InputError(f"{what}: side={side} must be L or R, or omitted")
         if isinstance(data, bytes | bytearray) == isinstance(pixels, list | tuple | np.ndarray):
             raise InputError(f"{what}: give either the column {IMAGE} (a file's bytes) or the column {PIXELS}")
         gray = decode(bytes(data), what) if isinstance(data, bytes | bytearray) else _pixels(pixels, what)

@@ -51,9 +51,7 @@ class Parent:
             right = settings.best_of(metric)
             if not direction.startswith(right):  # it would search for the worst one
                 why = f"the best {metric} is the {right}"
-                raise InputError(
-                    f"sweep.directions={direction[:3]}: {why}; type {right}, or leave sweep.directions away"
-                )
+                raise InputError(f"sweep.directions={direction[:3]}: {why}; type {right}, or omit sweep.directions")
         for cfg in configs:
             validate(cfg)
             if cfg.trainer.devices != 1 or "ddp" in str(cfg.trainer.strategy):

@@ -258,5 +258,5 @@ def _settled(parameter: Parameter, others: list[Parameter], fixed: Mapping[str, 
             add = f"{key}=choice(...), or {key}={values[0]}"
             raise InputError(f"{line}: {key} does not vary and is not typed; add {add}")
         elif overrides.value(str(fixed[key].input_line)) not in values:
-            raise InputError(f"{line}: contradicts {fixed[key].input_line}; leave one of them away")
+            raise InputError(f"{line}: contradicts {fixed[key].input_line}; omit one of them")
     return replace(parameter, when=tuple(left))

@@ -89,7 +89,7 @@ def url(storage: str | None, key: str = KEY) -> str:
         return f"postgresql+psycopg{given[found.end() :]}"
     raise InputError(
         f"{key}={public(given)}: must be sqlite:///FILE.db or postgresql://USER@HOST/DATABASE, "
-        f"or left away for {DEFAULT_FILE}"
+        f"or omitted for {DEFAULT_FILE}"
     )
 
 

@@ -93,7 +93,7 @@ def check_database(address: str) -> None:
 
     shown = f"database={public(address)}"
     if not address.startswith(("postgresql://", "postgresql+psycopg://")):
-        raise InputError(f"{shown}: must be postgresql://USER:PASSWORD@HOST:PORT/NAME, or leave it away")
+        raise InputError(f"{shown}: must be postgresql://USER:PASSWORD@HOST:PORT/NAME, or omit it")
     try:
         engine = sqlalchemy.create_engine(with_driver(address), connect_args={"connect_timeout": 10})
         try:

@@ -65,7 +65,7 @@ def test_another_split_is_not_written_over(written):
 
 @pytest.mark.parametrize("folds", [[], ["data.folds=2"]])
 def test_a_share_of_the_knees_is_no_split(written, folds):
-    with pytest.raises(InputError, match=r"^data\.fraction=0\.5: a written split has all knees; leave it away here"):
+    with pytest.raises(InputError, match=r"^data\.fraction=0\.5: a written split has all knees; omit it here"):
         written("data.fraction=0.5", *folds)
     assert not Path("out").exists()
 

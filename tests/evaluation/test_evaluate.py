@@ -163,7 +163,7 @@ def test_a_folder_holds_the_results_of_one_evaluation(graded_table, place):
     [
         (["table=logits.csv"], "look like logits: if they are, type logits=true"),
         (["table=no.csv"], "table=no.csv: there is no such file"),
-        (["table=logits.csv", "ckpt=x.ckpt"], "ckpt and table: one of them is measured"),
+        (["table=logits.csv", "ckpt=x.ckpt"], "ckpt and table are mutually exclusive"),
         (["ckpt=x.ckpt", "logits=true"], "logits=true: is about a table"),
         ([], "ckpt: must be given"),
     ],
@@ -372,7 +372,7 @@ def test_what_the_checkpoint_brings_along_cannot_be_typed(typed, line, trained, 
     ours = [f"ckpt={trained.best}", "data=phantom", "data.source.n_patients=40", "tracking=none", "explain=none"]
     ended = launch("eval", *ours, typed)
     assert ended.code == 2
-    assert ended.err == [f"error: {line}" + ("" if "batch" in typed else "; leave it away")]
+    assert ended.err == [f"error: {line}" + ("" if "batch" in typed else "; omit the key")]
 
 
 def test_what_the_checkpoint_brings_along_may_be_repeated(trained, launch, place):

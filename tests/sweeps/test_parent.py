@@ -171,7 +171,7 @@ def test_an_untracked_sweep(job, place):
          "error: sweep.repeat=fold: 3 repeats need the folds 1 to 3; type data.folds=4, or more"),
         (["sweep=tpe", "loss=ce,emd", "sweep.repeats=2", "sweep.repeat=sed"], "error: sweep.repeat=sed: must name"),
         (["sweep=tpe", "seed=1,2", "sweep.metrics=[val/mae]", "sweep.directions=[max]"],
-         "error: sweep.directions=max: the best val/mae is the min; type min, or leave sweep.directions away"),
+         "error: sweep.directions=max: the best val/mae is the min; type min, or omit sweep.directions"),
         (["sweep=tpe", "seed=1,2", "sweep.metrics=seconds", "sweep.directions=max"], "error: sweep.directions=max:"),
         (["sweep.trials=3", "seed=1,2"], "error: sweep.trials: only a sweep with Optuna has it; type sweep=tpe"),
         (["sweep=tpe", "sweep/space=loss2"], "error: sweep/space=loss2: no such choice; did you mean 'loss'?"),

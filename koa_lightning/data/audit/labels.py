@@ -61,7 +61,7 @@ def suspicious(rows: pd.DataFrame, oof: pd.DataFrame, where: str = "oof") -> lis
     try:
         from cleanlab.filter import find_label_issues
     except ImportError:
-        raise InputError("oof: needs cleanlab; pip install 'koa-lightning[audit]', or leave oof away") from None
+        raise InputError("oof: needs cleanlab; pip install 'koa-lightning[audit]', or omit oof") from None
     label = rows["grade"].to_numpy(dtype=np.int64)[row]
     # cleanlab wants classes that are there, numbered without gaps
     present = np.unique(label)

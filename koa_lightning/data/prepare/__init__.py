@@ -1,1 +1,1 @@
-"""DICOM files and other images to 16-bit PNG files that name nobody."""
+"""DICOM files and other images to pseudonymous 16-bit PNG files."""

@@ -32,7 +32,7 @@ def resample(image: np.ndarray, spacing: tuple[float, float] | None, wanted: flo
         InputError: The spacing is unknown, or the result has a size that `check_size` refuses.
     """
     if spacing is None:
-        raise InputError(f"{name}: no pixel spacing, so it has no size in mm; leave spacing={wanted:g} away")
+        raise InputError(f"{name}: no pixel spacing, so it has no size in mm; omit spacing={wanted:g}")
     height, width = (round(side * mm / wanted) for side, mm in zip(image.shape, spacing, strict=True))
     check_size(height, width, name)
     if (height, width) == image.shape:

@@ -1,4 +1,4 @@
-"""DICOM and other images to PNG that names nobody: `python -m koa_lightning.prepare input=FOLDER output=FOLDER`."""
+"""DICOM and other images to pseudonymous PNG: `python -m koa_lightning.prepare input=FOLDER output=FOLDER`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All files of a folder, on all cores: read, decoded, written under a name that names nobody."""
+"""All files of a folder, on all cores: read, decoded, written under a pseudonym."""
 
 from __future__ import annotations
 
