@@ -10,7 +10,7 @@ def test_a_sweep_links_its_best_trials(made_study):
     rows = [line for line in text.splitlines() if line.startswith("| [trial ")]
     assert [int(row.split()[2].split("]")[0]) for row in rows] == sweep.ranking[:5]
     head = next(line for line in text.splitlines() if line.startswith("| trial "))
-    assert head == "| trial | val/quadratic_kappa | model | loss | lr | rotation | gamma |"
+    assert head == "| trial | val/quadratic_kappa | model | loss | lr | degrees | gamma |"
     assert len({line.count("|") for line in [head, *rows]}) == 1
     assert "phantom data: not a result" in text
     assert text.endswith("research use only, not a medical device")

@@ -81,7 +81,7 @@ def test_parallel_scales_logarithms_and_sets_unused_keys_apart(made_study):
 def test_slices_have_every_complete_trial_on_the_right_scale(made_study):
     sweep = read(made_study(30))
     panels = {axes.get_xlabel().split("\n")[0]: axes for axes in slices_figure(sweep).axes}
-    assert set(panels) == {"model", "loss", "lr", "rotation", "gamma", ""}
+    assert set(panels) == {"model", "loss", "lr", "degrees", "gamma", ""}
     assert {name: axes.get_xscale() for name, axes in panels.items()}["lr"] == "log"
     points = panels["lr"].collections[0].get_offsets()
     assert len(points) == len(sweep.complete)
