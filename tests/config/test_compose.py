@@ -123,7 +123,7 @@ def test_every_entry_of_ones_config_holds():
         ("monitor", -1, "monitor=-1: must be a name"),
         ("callbacks.early_stopping.patience", 0, "callbacks.early_stopping.patience=0: must be a whole number from 1"),
         ("callbacks.early_stopping.patience", None, "callbacks.early_stopping.patience=null: must be a whole number"),
-        ("tracking.tags", "abc", "tracking.tags=abc: must be names with what belongs to each; type e.g. ++tracking.tags"),
+        ("tracking.tags", "abc", "tracking.tags=abc: must be names with what belongs to each; type e.g. ++tracking"),
         ("data.fraction", 0, "data.fraction=0: must be a number from 0.001 to 1"),
         ("optimizer.layer_decay", 2, "optimizer.layer_decay=2: must be a number from 0.01 to 1"),
         ("data.fold", 5, "data.fold=5: with data.folds=5 it must be 0 to 4"),
