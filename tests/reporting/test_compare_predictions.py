@@ -69,7 +69,7 @@ def test_names_are_put_before_what_was_typed_bare(tables):
         (["eval of A", "no.csv"], "no.csv: there is no such file"),
         (["eval of A", "other.csv"], "eval of A and other.csv are not of the same knees"),
         (["eval of A", "lr=3.csv", "metrics=[quadratic_kapa]"], "no such metric; did you mean 'quadratic_kappa'?"),
-        (["eval of A", "lr=3.csv", "metrics=[]"], "metrics=[]: name one at least"),
+        (["eval of A", "lr=3.csv", "metrics=[]"], "metrics=[]: name at least one"),
         (["eval of A", "lr=3.csv", "n_resamples=3"], "n_resamples=3: must be a whole number from 100"),
         (["eval of A", "lr=3.csv", "third.csv"], "third.csv: two tables are compared at a time"),
     ],
