@@ -18,7 +18,7 @@ FIELDS = {  # `posture` is the orientation check; files keep that name
     "features": ("prototypes",),
 }
 COARSE = 14  # pixels of the coarse picture's side
-N_ORIENTATIONS = 6  # wrong ones that are told from an upright knee
+N_ORIENTATIONS = 6  # wrong ones, distinguished from an upright knee
 _NAMES = tuple(f"{part}.{field}" for part, fields in FIELDS.items() for field in (*fields, "limit"))
 _LARGEST = 250_000  # numbers, 1 MB
 

@@ -34,7 +34,7 @@ class Pruned(Exception):  # noqa: N818  it is no error
 
 @dataclass(frozen=True)
 class Trial:
-    """What a job is told about the sweep that it belongs to.
+    """What a job knows about the sweep that it belongs to.
 
     Attributes:
         sweep: The name of the sweep; empty in a sweep without a study, as Hydra's own grid.

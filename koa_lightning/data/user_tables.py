@@ -15,7 +15,7 @@ from koa_lightning.data.images import one_line
 from koa_lightning.errors import InputError
 
 TEXT = ("path", "patient", "side", "split")  # identifiers stay text: leading zeros are kept
-_KNOWN = {*TEXT, "grade", "p0", "p1", "p2", "p3", "p4"}  # by which the separator is told
+_KNOWN = {*TEXT, "grade", "p0", "p1", "p2", "p3", "p4"}  # which reveal the separator
 _SEPARATORS = (",", ";", "\t", "|")
 _MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>"]
 _COMMA_NUMBER = r"[+-]?\d*,?\d+(?:[eE][+-]?\d+)?"
@@ -46,7 +46,7 @@ def read_table(file: Path, *, as_text: bool = False) -> pd.DataFrame:
         separator = said[1] if said else _separator(text)
         text = text.rstrip(f"{separator} \t\r\n") + "\n"  # rows of nothing at the end, as spreadsheets leave them
         names = _names(text, separator, file)
-        # A patient may be called NA, so what is missing is told column by column. low_memory guesses a column's type
+        # A patient may be called NA, so each column says what counts as missing. low_memory guesses a column's type
         # piece by piece, and a column of two types cannot be written as Parquet. index_col: a row that ends in a
         # separator has a cell more than there are names, and pandas would take the first for an index.
         missing = {name: [""] if name in TEXT else _MISSING for name in names}

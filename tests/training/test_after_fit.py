@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("blank_figures")
 
 
 class Recorder(NoRun):
-    """Remembers what it is told."""
+    """Records every call."""
 
     run_id = "abc"
 

@@ -150,7 +150,7 @@ class Warp:
 
 
 def _kinds(matrix: Tensor, height: int, width: int) -> list[str]:
-    """Return for each row what its matrix N x 3 x 3 is; mirrors are told by their exact numbers."""
+    """Return for each row what its matrix N x 3 x 3 is; exact numbers identify mirrors."""
     n, flat = len(matrix), matrix.flatten(1)
     affine = (flat[:, 6:] == torch.tensor([0.0, 0.0, 1.0], dtype=flat.dtype)).all(1)
     kinds = [_AFFINE if each else _PROJECTIVE for each in affine.tolist()]
