@@ -21,6 +21,7 @@ from koa_lightning.config.allocator import tune_allocator
 from koa_lightning.config.commands import COMMANDS
 from koa_lightning.config.compose import compose, config_dir, validate
 from koa_lightning.config.outcome import BAD_INPUT, DONE, INTERRUPTED, PARTLY, one_line, say_error
+from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
 
 # What the start of a run leaves in its folder before anything is made.
@@ -62,12 +63,12 @@ def _start(config_name: str, function: str, before: Callable[[list[str]], list[s
     # Hydra would print its own report and end with 1; with this set its exceptions reach us.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     codes, jobs = [DONE], []
-    composed = False
+    composed, there = False, frozenset[Path]()
 
     def job(cfg: DictConfig) -> float | dict[str, Any] | None:
         nonlocal composed
         composed = True
-        code, objective = _run_job(cfg, function, config_name)
+        code, objective = _run_job(cfg, function, config_name, there)
         jobs.append(code)
         return objective
 
@@ -88,6 +89,8 @@ def _start(config_name: str, function: str, before: Callable[[list[str]], list[s
             raise InputError(f"{searched}: a sweep has many runs; type -m too")
         else:
             rest = overrides.quote_paths(before(rest) if before else rest)
+        overrides.check_output(rest)
+        there = _empty_folders(rest)
         sys.argv[1:] = [*flags, *rest]
         hydra.main(config_path=str(config_dir()), config_name=config_name, version_base="1.3")(job)()
     except KeyboardInterrupt:
@@ -105,7 +108,7 @@ def _start(config_name: str, function: str, before: Callable[[list[str]], list[s
         say_error(line)
         codes.append(BAD_INPUT)
     if sweep is not None:
-        _remove_if_empty(sweep)
+        _remove_if_empty(sweep, there)
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -152,7 +155,15 @@ def _name_sweep(rest: list[str], config_name: str) -> tuple[list[str], Path | No
     return ([*rest] if typed else [*rest, f"out={overrides.quote(out)}"]), Path(out)
 
 
-def _run_job(cfg: DictConfig, function: str, config_name: str) -> tuple[int, float | dict[str, Any] | None]:
+def _empty_folders(rest: list[str]) -> frozenset[Path]:
+    """Return the folders that results go to, of those that the user has made for them: they are the user's to remove."""
+    folders = {user_path(overrides.value(item)) for item in rest if overrides.key(item) in ("out", "output")}
+    return frozenset(folder.resolve() for folder in folders if folder.is_dir() and not any(folder.iterdir()))
+
+
+def _run_job(
+    cfg: DictConfig, function: str, config_name: str, there: frozenset[Path]
+) -> tuple[int, float | dict[str, Any] | None]:
     run_folder = Path(HydraConfig.get().runtime.output_dir)
     many = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
@@ -168,13 +179,13 @@ def _run_job(cfg: DictConfig, function: str, config_name: str) -> tuple[int, flo
         validate(cfg, config_name)
         result: dict[str, Any] = _function(function)(cfg) or {}
     except KeyboardInterrupt:
-        _remove_if_empty(run_folder)
+        _remove_if_empty(run_folder, there)
         raise
     except Exception as exception:
         line = one_line(exception)
         if line is None:
             raise
-        _remove_if_empty(run_folder)
+        _remove_if_empty(run_folder, there)
         if trial.of_run(run_folder):  # the sweep says it
             raise
         say_error(line)
@@ -188,10 +199,17 @@ def _run_job(cfg: DictConfig, function: str, config_name: str) -> tuple[int, flo
     return code, None if objective is None else float(objective)
 
 
-def _remove_if_empty(folder: Path) -> None:
-    """Take away a run folder in which nothing was made but the records of its start, if no process trains there."""
+def _remove_if_empty(folder: Path, there: frozenset[Path]) -> None:
+    """Take away a run folder in which nothing was made but the records of its start, if no process trains there.
+
+    Args:
+        folder: Of the run.
+        there: Folders that were there, empty, before the command; they stay, empty.
+    """
     if not folder.is_dir() or Path.cwd().is_relative_to(folder.resolve()):
         return
     made = {path.name for path in folder.iterdir()} - _RECORDS or any(folder.glob("checkpoints/*"))
-    if not made and not resume.is_running(folder):
-        shutil.rmtree(folder, ignore_errors=True)
+    if made or resume.is_running(folder):
+        return
+    for path in [folder] if folder.resolve() not in there else list(folder.iterdir()):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

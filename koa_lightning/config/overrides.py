@@ -13,6 +13,8 @@ from koa_lightning.errors import InputError
 
 # A text is taken as it was typed, whatever characters are in it.
 _LITERAL, _PLACES = schema.texts(), schema.places()
+# Images and tables that commands read; a checkpoint's own folder may take what comes of it.
+_INPUTS = {"data.root", "data.table", "data.split_table", "input", "table", "first", "second", "grades", "oof"}
 
 
 def sort_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -75,6 +77,22 @@ def check_places(overrides: Sequence[str]) -> None:
         name, typed = key(item), value(item).strip()
         if name in _PLACES and "=" in item and (not typed or (name == "out" and typed == "null")):
             raise InputError(f"{item}: names nothing; type {name}=... with a name, or omit it")
+
+
+def check_output(overrides: Sequence[str]) -> None:
+    """Stop where results would be written among what is read: over a table, or among images that the next run finds.
+
+    Raises:
+        InputError: Naming both overrides.
+    """
+    typed = {key(item): value(item) for item in overrides if "=" in item}
+    name = next((each for each in ("output", "out") if typed.get(each)), None)
+    if name is None or not (out := user_path(typed[name])).is_dir():
+        return
+    for each in sorted(_INPUTS & typed.keys()):
+        found = user_path(typed[each])
+        if found.exists() and (found if found.is_dir() else found.parent).resolve() == out.resolve():
+            raise InputError(f"{name}={typed[name]}: is the folder that {each}={typed[each]} is read from; name another")
 
 
 def at_home(overrides: Sequence[str]) -> list[str]:

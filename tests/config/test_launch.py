@@ -309,6 +309,44 @@ def test_the_folder_of_a_run_that_has_just_begun_stays(job, place):
     assert not (place / "taken").exists()
 
 
+@pytest.mark.parametrize("command", ["job", "prepare", "predict"])
+def test_an_empty_folder_of_the_user_stays(job, launch, place, command):
+    (place / "mine").mkdir()
+    if command == "job":
+        assert job(lambda cfg: validate_fails(), "out=mine").code == outcome.BAD_INPUT
+    else:
+        words = ["output=mine"] if command == "prepare" else ["ckpt=nosuch", "out=mine"]
+        assert launch(command, "input=nosuch", *words).code == outcome.BAD_INPUT
+    assert list((place / "mine").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("prepare", ["input=mine", "output=mine"]),
+        ("prepare", ["input=more", "output=mine", "grades=mine/table.csv"]),
+        ("predict", ["ckpt=x", "input=mine", "out=mine/"]),
+        ("predict", ["ckpt=x", "input=mine", "out=more/../mine"]),
+        ("train", ["data=folder", "data.root=mine", "out=link"]),
+        ("train", ["-m", "data=folder", "data.root=mine", "out=mine", "seed=1,2"]),
+        ("audit", ["data=folder", "data.root=mine", "out=mine"]),
+        ("split", ["data=table", "data.table=mine/table.csv", "out=mine"]),
+        ("eval", ["table=mine/table.csv", "out=mine"]),
+        ("compare_predictions", ["mine/table.csv", "more/table.csv", "out=mine"]),
+    ],
+)
+def test_results_are_not_written_among_what_is_read(launch, place, command, words):
+    for folder in ("mine", "more"):
+        (place / folder).mkdir()
+        (place / folder / "table.csv").write_text("path\n")
+    (place / "link").symlink_to("mine")
+    ended = launch(command, *words)
+    assert (ended.code, len(ended.err)) == (outcome.BAD_INPUT, 1)
+    assert "is the folder that" in ended.err[0]
+    assert {path.name for path in place.rglob("*")} >= {"mine", "table.csv"}
+    assert [path.name for path in (place / "mine").iterdir()] == ["table.csv"]
+
+
 def test_a_refused_command_leaves_a_run_that_is_there_as_it_is(trained, launch, place, tiny):
     shutil.copytree(trained.out, place / "run")
     run_folder.remember(place / "run", ["seed=3"])
