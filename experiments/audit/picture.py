@@ -39,6 +39,7 @@ def pictures() -> list[tuple[str, str, list[np.ndarray]]]:
         ("blank", "no knee in it", [np.full((SIZE, SIZE), 90, np.uint8)]),
         ("truncated", "the lower part is missing", [cut]),
         ("odd_size", "another aspect than the other files", [second[SIZE // 3 : 2 * SIZE // 3]]),
+        ("both_knees", "a film, which has one grade", [np.hstack([right, left])]),
         ("burnt_in", "words over the joint (best effort)", [np.asarray(words)]),
     ]
 

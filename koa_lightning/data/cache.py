@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +22,7 @@ from platformdirs import user_cache_dir
 from rich.console import Console
 from rich.progress import Progress
 
+from koa_lightning.data import both_knees
 from koa_lightning.data.gray import one_line
 from koa_lightning.data.images import read_image
 from koa_lightning.data.manifest import PHANTOM
@@ -30,7 +31,7 @@ from koa_lightning.data.phantom.manifest import draw_phantoms
 from koa_lightning.data.preprocessing import Preprocessing, hash_pixels
 from koa_lightning.errors import InputError
 
-VERSION = 5  # raise it when decoding, fitting, the phantom or the record changes, so that old files are not taken
+VERSION = 6  # raise it when decoding, fitting, the phantom or the record changes, so that old files are not taken
 CHUNK = 64  # knees a task: large enough for the phantom's vectorised drawing, small enough for a smooth bar
 CHUNK_BYTES = 1 << 23  # ... and so that few large images do not fill the memory
 UNKNOWN_PIXELS = "0" * 32  # in place of a pixel hash: the image could not be read
@@ -49,6 +50,7 @@ class Cache:
             them; `UNKNOWN_PIXELS` where the image could not be read.
         shapes: int64 N x 2, rows and columns of each image before it was fitted; 0 where it could not be read.
         repaired: The rows that were inverted on the way (`Preprocessing.fix_polarity`).
+        films: The rows that show both knees, of which the one grade that a row has says little.
     """
 
     images: np.ndarray
@@ -58,6 +60,7 @@ class Cache:
     pixels: np.ndarray
     shapes: np.ndarray
     repaired: list[int]
+    films: list[int]
 
 
 @dataclass
@@ -68,6 +71,7 @@ class Record:
     pixels: list[str]
     shapes: list[tuple[int, int]]
     repaired: list[int]
+    films: list[int]
 
     def add(self, other: Record) -> None:
         """Append the rows that follow these."""
@@ -75,16 +79,16 @@ class Record:
         self.pixels += other.pixels
         self.shapes += other.shapes
         self.repaired += other.repaired
+        self.films += other.films
 
     def to_json(self) -> str:
         """Return it as text; hashes in one string, which is read ten times as fast as a list of them."""
         flat = [side for shape in self.shapes for side in shape]
-        rows = {"unreadable": self.unreadable, "repaired": self.repaired}
+        rows = {"unreadable": self.unreadable, "repaired": self.repaired, "films": self.films}
         return json.dumps({**rows, "shapes": flat, "pixels": "".join(self.pixels)})
 
 
 _Read = Callable[[int], np.ndarray]
-_Opened = tuple[np.ndarray, dict[int, str], np.ndarray, np.ndarray, list[int]]
 
 
 def default_dir() -> Path:
@@ -145,19 +149,18 @@ def open_cache(
         raise InputError(f"{where}: the cache cannot be written or read ({why}); set data.cache_dir=DIR") from error
     if opened is None:
         raise InputError(f"{final}: was changed while it was built; delete it and try again")
-    images, unreadable, pixels, shapes, repaired = opened
-    return Cache(images, unreadable, final, built, pixels, shapes, repaired)
+    return replace(opened, built=built)
 
 
-def _open(final: Path, shape: tuple[int, int, int], read: _Read) -> _Opened | None:
-    """Return the images and what is recorded of them; None when there is no whole and current cache."""
+def _open(final: Path, shape: tuple[int, int, int], read: _Read) -> Cache | None:
+    """Return the cache; None when there is no whole and current one."""
     try:
         images = np.load(final, mmap_mode="r")
         record = json.loads(final.with_suffix(".json").read_text())
         rows = [int(row) for row in record["unreadable"]]
         pixels = np.frombuffer(record["pixels"].encode("ascii"), dtype="S32")
         shapes = np.array(record["shapes"], dtype=np.int64).reshape(-1, 2)
-        repaired = [int(row) for row in record["repaired"]]
+        repaired, films = ([int(row) for row in record[name]] for name in ("repaired", "films"))
     except FileNotFoundError:
         return None
     except (ValueError, EOFError, KeyError, TypeError, RecursionError):
@@ -166,7 +169,8 @@ def _open(final: Path, shape: tuple[int, int, int], read: _Read) -> _Opened | No
         return None
     faults = {row: _fault(row, read) for row in rows}
     unreadable = {row: fault for row, fault in faults.items() if fault}
-    return (images, unreadable, pixels, shapes, repaired) if len(unreadable) == len(faults) else None
+    whole = Cache(images, unreadable, final, False, pixels, shapes, repaired, films)
+    return whole if len(unreadable) == len(faults) else None
 
 
 def _fault(row: int, read: _Read) -> str:
@@ -211,7 +215,7 @@ def _build(
     needed, free = math.prod(shape), shutil.disk_usage(final.parent).free
     if needed > free:  # said now, not after an hour of decoding
         raise OSError(errno.ENOSPC, f"it needs {needed / 1e6:,.1f} MB and {free / 1e6:,.1f} MB are free")
-    record = Record({}, [], [], [])
+    record = Record({}, [], [], [], [])
     try:
         # Written, not mapped: a full disk is an error here, and would kill the process there (SIGBUS).
         with part.open("wb") as file, ThreadPoolExecutor(1) as disk:
@@ -272,7 +276,7 @@ def _decode_chunk(
     rows: range, paths: Sequence[str], sides: Sequence[str], preprocessing: Preprocessing, read: _Read
 ) -> tuple[np.ndarray, Record]:
     images = np.zeros((len(rows), preprocessing.image_size, preprocessing.image_size), np.uint8)
-    record = Record({}, [UNKNOWN_PIXELS] * len(rows), [(0, 0)] * len(rows), [])
+    record = Record({}, [UNKNOWN_PIXELS] * len(rows), [(0, 0)] * len(rows), [], [])
     drawn = None
     if paths[rows[0]].startswith(PHANTOM):
         drawn = decode_phantoms([paths[row] for row in rows], preprocessing.image_size)
@@ -286,6 +290,8 @@ def _decode_chunk(
         record.pixels[at], record.shapes[at] = hash_pixels(image), image.shape
         if inverted:
             record.repaired.append(row)
+        if drawn is None and both_knees.shown(image, paths[row]):
+            record.films.append(row)
     return images, record
 
 

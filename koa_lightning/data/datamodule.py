@@ -15,9 +15,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from koa_lightning.config.places import user_path
+from koa_lightning.data import both_knees, splits
 from koa_lightning.data import manifest as mf
 from koa_lightning.data import split_table as st
-from koa_lightning.data import splits
 from koa_lightning.data.audit import leakage
 from koa_lightning.data.audit.findings import LEAKY
 from koa_lightning.data.cache import Cache, Preprocessing, open_cache
@@ -133,6 +133,7 @@ class KneeDataModule(L.LightningDataModule):
             known = leakage.known_pairs(rows["hash"], rows["path"])
             self._refuse(leakage.shared_knees(rows, cache.pixels, known, f"data={self.name}"))
         rows = self._with_repairs(rows, cache)
+        self._say_films(rows["path"], cache.films)
         self.fingerprint = mf.fingerprint(rows[readable], parts)
         for part in parts:
             numbers = np.flatnonzero(readable & (rows["split"] == part).to_numpy())
@@ -244,6 +245,11 @@ class KneeDataModule(L.LightningDataModule):
             "(data.fix_polarity=true); the manifest's column `repaired` says which"
         )
         return rows.assign(repaired=repaired)
+
+    def _say_films(self, paths: pd.Series, films: list[int]) -> None:
+        if films:
+            said = both_knees.words(paths.iloc[films].tolist(), len(paths))
+            self._mark(f"{len(films)} films of both knees counted as one knee", f"data={self.name}: {said}")
 
     def _readable(self, rows: pd.DataFrame, unreadable: dict[int, str]) -> np.ndarray:
         readable = np.ones(len(rows), dtype=bool)

@@ -15,13 +15,12 @@ from koa_lightning.data.find_images import check_name
 from koa_lightning.data.images import decode, is_dicom, read_bytes
 from koa_lightning.data.patterns import NamePattern
 from koa_lightning.data.prepare.failures import reason
-from koa_lightning.data.prepare.films import split_film
+from koa_lightning.data.prepare.films import shows_both_knees
 from koa_lightning.data.prepare.names import find_key
 from koa_lightning.errors import InputError
 
 # What `prepare` calls its pictures: a hashed patient, the side (U: unknown), a number.
 _PREPARED = re.compile(r"^(?P<patient>[0-9a-f]{16})-(?P<side>[LRU])-\d+\.png$")
-_WIDE = 1.15  # a film of both knees is at least so much wider than high, see `koa_lightning.data.prepare.films`
 
 
 class DicomError(InputError):
@@ -109,10 +108,7 @@ class Reader:
 
     def _one(self, image: np.ndarray, name: str, side: str, orientation: str = "") -> np.ndarray:
         """Return a picture of one knee, or refuse that of two: a side in the header means one, as for `prepare`."""
-        if side or self.films == "never" or image.shape[1] < _WIDE * image.shape[0]:
-            return image
-
-        if len(split_film(image, split=self.films, orientation=orientation)) == 1:
+        if side or not shows_both_knees(image, split=self.films, orientation=orientation):
             return image
         raise InputError(
             f"{name}: shows both knees, and gets no single grade; type python -m koa_lightning.prepare input=FOLDER "

@@ -209,6 +209,8 @@ def _say(cfg: DictConfig, result: dict[str, Any]) -> None:
     Console().print(shown)
     if result["marks"]:
         Console().print(f"[bold red]{', '.join(result['marks'])}[/]")
+    if line := cross_validation.no_better(Path(cfg.out)):
+        print(f"out of fold: {line}")
     print(DISCLAIMER)
 
 

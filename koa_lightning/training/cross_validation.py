@@ -24,7 +24,9 @@ from koa_lightning.data.build import data_module
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation.grading import Member
 from koa_lightning.evaluation.results import measure_split, measure_table
+from koa_lightning.metrics import constant
 from koa_lightning.metrics import predictions as table
+from koa_lightning.metrics.graded import of_table
 from koa_lightning.reporting import figures
 from koa_lightning.training import build
 from koa_lightning.training.run import train
@@ -170,6 +172,16 @@ def collect(cfg: DictConfig, folder: Path, run: Any) -> dict[str, Any]:
     for file in files:
         run.log_artifact(file, "oof")
     return everything
+
+
+def no_better(folder: Path) -> str:
+    """Return a line where one grade for all knees is as good as the pooled predictions, or an empty string.
+
+    Args:
+        folder: Of the cross-validation, pooled.
+    """
+    knees = of_table(pd.read_parquet(folder / "predictions.parquet"))
+    return constant.no_better(knees.grade, knees.argmax)
 
 
 def pool(tables: list[pd.DataFrame]) -> pd.DataFrame:

@@ -72,14 +72,14 @@ def test_a_header_comes_before_the_name_and_what_differs_is_counted(reader, writ
 def test_from_which_width_on_a_picture_may_show_both_knees(shape, asked, reader, picture, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "koa_lightning.data.one_knee.split_film", lambda image, **how: seen.append(image.shape) or [image]
+        "koa_lightning.data.prepare.films.split_film", lambda image, **how: seen.append(image.shape) or [image]
     )
     reader().read(picture(shape=shape))
     assert seen == ([shape] if asked else [])
 
 
 def test_a_film_of_both_knees_is_refused_unless_told_otherwise(reader, picture, write_dicom, tmp_path, monkeypatch):
-    monkeypatch.setattr("koa_lightning.data.one_knee.split_film", lambda image, **how: [image, image])
+    monkeypatch.setattr("koa_lightning.data.prepare.films.split_film", lambda image, **how: [image, image])
     path = picture(shape=(80, 170))
     with pytest.raises(InputError, match="shows both knees") as caught:
         reader().read(path)

@@ -329,3 +329,22 @@ def test_the_whole_train_part_is_the_manifest_itself():
     assert splits.fraction(frame, 1, 0) is frame
     none = frame.assign(split="val")
     assert splits.fraction(none, 0.5, 0) is none
+
+
+@given(st.lists(GRADES_OF_A_PATIENT, min_size=2, max_size=20), SEEDS, st.data())
+@settings(max_examples=40, deadline=None)
+def test_no_fold_is_empty_however_few_the_patients(patients, seed, data):
+    n = data.draw(st.integers(2, len(patients)))
+    fold = data.draw(st.integers(0, n - 1))
+    assert set(splits.folds(manifest(patients), n=n, fold=fold, seed=seed)) == {"train", "val"}
+
+
+def test_a_part_that_few_patients_leave_empty_is_named(capsys):
+    few = manifest([[0], [1], [2]])
+    made = {tuple(sorted(set(assign(few, seed=seed)["split"]))) for seed in range(5)}
+    lines = capsys.readouterr().err.splitlines()
+    assert ("train", "val") in made  # which the line is about
+    assert lines[0].startswith("WARNING: here: the test part is empty: of 3 patients none is left for ")
+    assert assign(few, val_fraction=0.0, test_fraction=0.0)["split"].eq("train").all()
+    assert set(assign(population(40))["split"]) == PARTS
+    assert capsys.readouterr().err == ""

@@ -74,6 +74,7 @@ def planted(drawn, clean, tmp_path_factory):
         "exposure": [put(root, "train", 1, "9100005L", np.clip(next(new) * 2.5, 0, 255).astype(np.uint8))],
         "inverted": [put(root, "test", 2, "9100006L", 255 - next(new))],
         "odd_size": [put(root, "train", 2, "9100007L", np.kron(next(new), np.ones((3, 3), np.uint8)))],
+        "both_knees": [put(root, "train", 1, "9100013L", np.hstack([next(new), next(new)]))],
         "burnt_in": [put(root, "train", 3, "9100008L", text(next(new)))],
         "same_pixels": [first, put(root, "val", 2, "9100009R", np.asarray(Image.open(first)), "bmp")],
         "patient_in_two_parts": [put(root, part, 0, "9100010L", next(new)) for part in ("train", "val")],

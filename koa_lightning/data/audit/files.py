@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 from scipy import ndimage
 
+from koa_lightning.data import both_knees
 from koa_lightning.data.audit.findings import NOTE, WARNING, Finding
 from koa_lightning.data.fitting import framed
 from koa_lightning.data.parallel import in_order
@@ -191,6 +192,17 @@ def robust(values: pd.Series) -> tuple[float, float]:
     """Return the median and the median absolute deviation scaled to a standard deviation, at least one gray level."""
     middle = float(values.median())
     return middle, max(1.0, 1.4826 * float((values - middle).abs().median()))
+
+
+def films(paths: Sequence[str], rows: Sequence[int]) -> list[Finding]:
+    """Return a finding for each file that shows both knees.
+
+    Args:
+        paths: N files.
+        rows: Of those that do.
+    """
+    words = f"shows both knees, and counts as one; cut it by {both_knees.PREPARE}"
+    return [Finding("both_knees", WARNING, [paths[row]], words, {}, [row]) for row in rows]
 
 
 def sizes(paths: Sequence[str], shapes: np.ndarray) -> list[Finding]:

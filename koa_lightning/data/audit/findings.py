@@ -85,6 +85,11 @@ KINDS: dict[str, Kind] = {
         WARNING,
         "Side length or aspect is far from that of the other files and few share it: perhaps a whole or cropped film.",
     ),
+    "both_knees": Kind(
+        "Film of both knees",
+        WARNING,
+        "The picture shows two knees and has one grade; `prepare` cuts it into knees.",
+    ),
     "burnt_in": Kind(
         "Text or mark over the joint (best effort)",
         NOTE,

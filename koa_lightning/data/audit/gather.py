@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Knees:
         shapes: N x 2, rows and columns; 0 where unreadable.
         unreadable: Reasons by row.
         file: Of the images (`.npy`).
+        films: The rows that show both knees.
     """
 
     rows: pd.DataFrame
@@ -41,6 +42,7 @@ class Knees:
     shapes: np.ndarray
     unreadable: dict[int, str]
     file: Path
+    films: list[int] = field(default_factory=list)
 
     @property
     def readable(self) -> np.ndarray:
@@ -73,7 +75,7 @@ def gather(source: Callable[[], pd.DataFrame], cfg: Any, quiet: bool = False) ->
         quiet,
         row_reader(rows, read),
     )
-    return Knees(rows, cache.images, cache.pixels, cache.shapes, cache.unreadable, cache.path)
+    return Knees(rows, cache.images, cache.pixels, cache.shapes, cache.unreadable, cache.path, cache.films)
 
 
 def _with_parts(manifest: pd.DataFrame, cfg: Any) -> pd.DataFrame:

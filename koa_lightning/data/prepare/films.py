@@ -119,6 +119,19 @@ def split_film(image: np.ndarray, *, split: str = "auto", orientation: str = "")
     return sorted(knees, key=lambda knee: knee.side, reverse=True)
 
 
+def shows_both_knees(image: np.ndarray, *, split: str = "auto", orientation: str = "") -> bool:
+    """Tell whether a film shows both knees; see `split_film`. Narrow pictures cost nothing.
+
+    Args:
+        image: uint8 or uint16 H x W, bone bright, upright.
+        split: As for `split_film`.
+        orientation: As for `split_film`.
+    """
+    if split == "never" or image.shape[1] < _ASPECT * image.shape[0]:
+        return False
+    return len(split_film(image, split=split, orientation=orientation)) == 2
+
+
 def joint_centre(image: np.ndarray) -> tuple[tuple[float, float], float]:
     """Find the middle of the square around the joint of a single knee.
 
