@@ -156,7 +156,7 @@ def _name_sweep(rest: list[str], config_name: str) -> tuple[list[str], Path | No
 
 
 def _empty_folders(rest: list[str]) -> frozenset[Path]:
-    """Return the folders that results go to, of those that the user has made for them: they are the user's to remove."""
+    """Return the folders that the user has made for results: they are the user's to remove."""
     folders = {user_path(overrides.value(item)) for item in rest if overrides.key(item) in ("out", "output")}
     return frozenset(folder.resolve() for folder in folders if folder.is_dir() and not any(folder.iterdir()))
 

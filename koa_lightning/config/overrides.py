@@ -92,7 +92,8 @@ def check_output(overrides: Sequence[str]) -> None:
     for each in sorted(_INPUTS & typed.keys()):
         found = user_path(typed[each])
         if found.exists() and (found if found.is_dir() else found.parent).resolve() == out.resolve():
-            raise InputError(f"{name}={typed[name]}: is the folder that {each}={typed[each]} is read from; name another")
+            what = f"is the folder that {each}={typed[each]} is read from"
+            raise InputError(f"{name}={typed[name]}: {what}; name another")
 
 
 def at_home(overrides: Sequence[str]) -> list[str]:

@@ -234,6 +234,17 @@ def test_what_is_done_is_not_done_again(copied, runner, capsys):
     assert "pooled" in out
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_the_end_says_where_one_grade_for_all_is_as_good(copied, runner, capsys, right):
+    for file in copied.glob("fold_*/predictions.parquet"):
+        rows = pd.read_parquet(file)
+        for grade in range(5):
+            rows[f"p{grade}"] = np.float32(rows["grade"] == grade if right else grade == 1)
+        rows.to_parquet(file)
+    cross_validate.cross_validate(config(f"out='{copied}'", "tracking=none"))
+    assert ("out of fold: no better than always grade " in capsys.readouterr().out) is not right
+
+
 def test_a_fold_that_was_trained_is_only_graded(copied, runner, monkeypatch):
     (copied / "fold_2" / "fold.json").unlink()
     monkeypatch.setattr(cross_validation, "train", None)
