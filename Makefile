@@ -17,10 +17,10 @@ MODEL ?= koa-grader@champion
 PORT_KEY = $(if $(PORT),port="$(PORT)")
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo audit train eval prepare predict sweep ui compare reproduce register serve server prune test test-slow mutation lint docs bench clean
+.PHONY: help install demo audit train eval prepare predict sweep ui compare reproduce register serve serve-mlflow server prune test test-slow mutation lint docs bench clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## make .venv and install everything (about 2 minutes)
 
@@ -71,8 +71,12 @@ register: HOW = make register RUN=ID
 register: need-RUN $(READY)  ## store a run's best checkpoint in the model registry: RUN=ID [ARGS="name=koa-grader alias=champion"]
 	$(PY) -m koa_lightning.register run="$(RUN)" $(ARGS)
 
-serve: $(READY)  ## answer over HTTP with a registered model, at http://127.0.0.1:5001: [MODEL=koa-grader@champion PORT=5001]
-	$(PY) -m koa_lightning.serving.serve model="$(MODEL)" $(PORT_KEY)
+serve: HOW = make serve CKPT=FILE
+serve: need-CKPT $(READY)  ## grade over HTTP, with a page for readers, at http://127.0.0.1:8000: CKPT=FILE [PORT=8000 ARGS="workers=2"]
+	$(PY) -m koa_lightning.serve ckpt="$(CKPT)" $(PORT_KEY) $(ARGS)
+
+serve-mlflow: $(READY)  ## MLflow's own server of a registered model, at http://127.0.0.1:5001: [MODEL=koa-grader@champion PORT=5001]
+	$(PY) -m koa_lightning.serving.mlflow_server model="$(MODEL)" $(PORT_KEY)
 
 server: $(READY)  ## MLflow for several users on PostgreSQL, at http://127.0.0.1:5000 [PORT=5000 ARGS="folder=DIR"]
 	$(PY) -m koa_lightning.server $(PORT_KEY) $(ARGS)

@@ -76,7 +76,11 @@ def test_the_checkouts_own_environment_may_be_active(make, tmp_path):
     [
         (["ui"], "ran: -m koa_lightning.tracking.ui"),
         (["ui", "PORT=7"], "ran: -m koa_lightning.tracking.ui port=7"),
-        (["serve", "MODEL=knees/2", "PORT=7"], "ran: -m koa_lightning.serving.serve model=knees/2 port=7"),
+        (
+            ["serve-mlflow", "MODEL=knees/2", "PORT=7"],
+            "ran: -m koa_lightning.serving.mlflow_server model=knees/2 port=7",
+        ),
+        (["serve", "CKPT=x", "PORT=7", "ARGS=workers=2"], "ran: -m koa_lightning.serve ckpt=x port=7 workers=2"),
         (["server", "PORT=7", "ARGS=folder=here"], "ran: -m koa_lightning.server port=7 folder=here"),
     ],
 )

@@ -111,6 +111,13 @@ COMMANDS = {
             "tracking.prune_checkpoints:prune_checkpoints",
         ),
         Command("predict", "use a model", "grade radiographs", "evaluation.predict:predict", computes=True),
+        Command(
+            "serve",
+            "use a model",
+            "grade radiographs over HTTP, with a page for readers",
+            "serving.service.serve:serve",
+            computes=True,
+        ),
         Command("register", "use a model", "store a checkpoint in the model registry", "serving.register:register"),
         Command("server", "use a model", "MLflow for several users, on PostgreSQL", "tracking.server:serve"),
     )

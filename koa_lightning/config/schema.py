@@ -82,6 +82,14 @@ KEYS: dict[str, Kind] = {
     "host": Text("a name or address of this machine, e.g. 127.0.0.1"),
     "port": Whole(1, 65535),
     "workers": Whole(1, 1024),
+    "token": Text("a secret of at least 16 characters", null=True),
+    "insecure": Flag(),
+    "batch_wait": Number(0.0, 10.0),
+    "max_mb": Whole(1, 100_000),
+    "max_files": Whole(1, 1000),
+    "max_megapixels": Whole(1, 100),
+    "timeout": Number(1.0, 3600.0),
+    "study": Place(null=True),
     "options": Many(Text("an option"), note="as options=['--allowed-hosts=HOST:PORT']"),
     "storage": _ADDRESS,
     "trial": Whole(0, 10_000_000, null=True),
@@ -215,7 +223,10 @@ KEYS: dict[str, Kind] = {
 }
 
 # Where a command wants something else than the others do.
-OF_COMMANDS: dict[str, dict[str, Kind]] = {"register": {"name": Text("a name, e.g. name=koa-grader")}}
+OF_COMMANDS: dict[str, dict[str, Kind]] = {
+    "register": {"name": Text("a name, e.g. name=koa-grader")},
+    "serve": {"keep": Place("the name of a folder", null=True)},
+}
 # Below these everyone may add entries; below a `_target_` too, as what is made refuses those that it does not take.
 FREE = ("augment.ops", "callbacks", "edges", "sweep.pruner", "sweep.space", "tracking.tags", "sweep.listener")
 # Groups of keys that null leaves out.

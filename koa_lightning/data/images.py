@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from koa_lightning.data import png
-from koa_lightning.data.dicom.pixels import read_dicom
+from koa_lightning.data.dicom.pixels import dicom_size, read_dicom
 from koa_lightning.data.gray import MAX_PIXELS, MIN_SIDE, check_size, input_errors, one_line, stretch
 from koa_lightning.errors import InputError
 
@@ -133,6 +133,25 @@ def gray_of(image: Image.Image, name: str) -> np.ndarray:
     with input_errors(name, "truncated or damaged image"):
         image.load()
         return _gray(image, name, np.uint8)
+
+
+def size_of(data: bytes, name: str) -> tuple[int, int]:
+    """Return height and width of an image by its header; no pixel is decoded.
+
+    Args:
+        data: The whole file.
+        name: What error messages call it.
+
+    Raises:
+        InputError: It is not an image, or of a size that `gray.check_size` refuses.
+    """
+    if not data:
+        raise InputError(f"{name}: the file is empty (0 bytes); copy it again")
+    if is_dicom(data, name):
+        return dicom_size(data, name)
+    with input_errors(name, "truncated or damaged image"):
+        image = _open(data, name)
+        return image.height, image.width
 
 
 def is_dicom(data: bytes, name: str) -> bool:

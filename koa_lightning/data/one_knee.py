@@ -74,7 +74,20 @@ class Reader:
             DicomError: The same of a DICOM file, also for a lateral view.
         """
         check_name(path)
-        data, name = read_bytes(path), str(path)
+        return self.of_bytes(read_bytes(path), path)
+
+    def of_bytes(self, data: bytes, path: Path) -> OneKnee:
+        """Read the content of a file that is in memory already.
+
+        Args:
+            data: The whole file.
+            path: What it is called; messages name it, and its name may tell patient and side. It is not opened.
+
+        Raises:
+            InputError: See `read`.
+            DicomError: See `read`.
+        """
+        name = str(path)
         if not is_dicom(data, name):
             patient, side = self._named(path)
             return OneKnee(self._one(np.asarray(decode(data, name)), name, ""), patient, self.side or side)
@@ -87,6 +100,10 @@ class Reader:
         """Return a line for each kind of thing that has to be said of the files read so far."""
         return [f"{n} of the DICOM files {words}" for words, n in self.said.items()]
 
+    def hashed(self, patient: str) -> str:
+        """Return what stands for the patient of a DICOM header."""
+        return find_key(self.key_file, self.output).patient(patient)
+
     def _of_dicom(self, path: Path, data: bytes) -> OneKnee:
         header = read_header(data, str(path), burnt_in=True)
         patient, side = self._named(path)
@@ -97,7 +114,7 @@ class Reader:
         if side and header.side and side != header.side:
             self.said["have another side in their names than in their headers; that of the header was taken"] += 1
         if header.patient and self.names_patients:
-            patient = find_key(self.key_file, self.output).patient(header.patient)
+            patient = self.hashed(header.patient)
         image = self._one(np.asarray(decode(data, str(path))), str(path), header.side, header.orientation)
         return OneKnee(image, patient, self.side or header.side or side)
 

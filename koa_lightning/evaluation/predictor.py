@@ -196,9 +196,28 @@ class Predictor:
             for i in range(0, len(knees), BATCH)
             for grade in self.grade(names[i : i + BATCH], knees[i : i + BATCH])["predicted"].tolist()
         ]
-        maps = [[self._heat(m, knee, g, method, target) for m in self.members] for knee, g in zip(knees, grades)]  # noqa: B905
-        found = [np.mean(each, axis=0, dtype=np.float32) for each in maps]
+        found = [
+            self.heat_map(knee, grade, method=method, target=target) for knee, grade in zip(knees, grades, strict=True)
+        ]
         return found[0] if _is_one(images) else found
+
+    def heat_map(self, knee: OneKnee, grade: int, *, method: str = "gradcam", target: str = "grade") -> np.ndarray:
+        """Return where on a knee that is read the evidence for a grade lies; see `explain`.
+
+        Args:
+            knee: uint8 H x W, any size.
+            grade: That is explained, 0 to 4.
+            method: See `explain`.
+            target: See `explain`.
+
+        Returns:
+            float32 H x W in [0, 1].
+
+        Raises:
+            InputError: The network has no such maps.
+        """
+        maps = [self._heat(member, knee, grade, method, target) for member in self.members]
+        return np.asarray(np.mean(maps, axis=0, dtype=np.float32))
 
     @staticmethod
     def _heat(member: Member, knee: OneKnee, grade: int, method: str, target: str) -> np.ndarray:

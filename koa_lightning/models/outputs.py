@@ -122,6 +122,19 @@ def expected_grade(probabilities: Tensor) -> Tensor:
     return (probabilities * grades).sum(dim=1).clamp(0, N_GRADES - 1)
 
 
+def median_grade(probabilities: Tensor) -> Tensor:
+    """Median grade: the lowest grade that, with those below it, is at least as probable as not.
+
+    Args:
+        probabilities: N x 5 in [0, 1], rows summing to 1.
+
+    Returns:
+        N int64, in 0-4.
+    """
+    below = probabilities.double().cumsum(dim=1) < 0.5 - 1e-6  # float32 rows miss 1 by some 1e-7
+    return below.sum(dim=1).clamp(max=N_GRADES - 1)
+
+
 def round_grade(expected: Tensor) -> Tensor:
     """Nearest grade, halves upwards (torch.round would take them to the even grade).
 

@@ -311,3 +311,16 @@ def test_threads_read_the_same_pixels():
     with ThreadPoolExecutor(8) as pool:
         read = list(pool.map(decode, files, ["knee"] * len(files)))
     assert all(np.array_equal(a, b) for a, b in zip(read, sources, strict=True))
+
+
+def test_the_size_is_told_by_the_header_alone(tmp_path, write_dicom):
+    pixels = np.zeros((40, 30), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    assert images.size_of(data, "a.png") == (40, 30)
+    assert images.size_of(data[:-16], "cut.png") == (40, 30)  # the pixels are not looked at
+    dicom = write_dicom(tmp_path / "a.dcm", pixels.astype(np.uint16)).read_bytes()
+    assert images.size_of(dicom, "a.dcm") == (40, 30)
+    for wrong in (b"", b"no image", b"\0" * 128 + b"DICM", dicom[:200]):
+        with pytest.raises(InputError):
+            images.size_of(wrong, "a.dcm" if b"DICM" in wrong else "a.png")

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import special
 
 from koa_lightning.errors import InputError
-from koa_lightning.models.outputs import LINKS, expected_grade, n_outputs, probabilities, round_grade
+from koa_lightning.models.outputs import LINKS, expected_grade, median_grade, n_outputs, probabilities, round_grade
 
 LOGITS = st.floats(-1e4, 1e4, width=32)
 links = pytest.mark.parametrize("link", LINKS)
@@ -116,3 +116,17 @@ def test_round_grade_takes_halves_up(dtype):
 def test_round_grade_just_below_a_half():
     just_below = torch.nextafter(torch.tensor([0.5]), torch.tensor([0.0]))
     assert round_grade(just_below).item() == 0
+
+
+def test_the_median_grade_is_where_half_of_the_probability_is_reached():
+    shares = torch.tensor(
+        [
+            [0.6, 0.1, 0.1, 0.1, 0.1],
+            [0.5, 0.5, 0, 0, 0],
+            [0.3, 0.1, 0.2, 0.1, 0.3],
+            [0, 0, 0, 0, 1],
+            [0.1] * 3 + [0.2, 0.5],
+        ]
+    )
+    assert median_grade(shares).tolist() == [0, 0, 2, 4, 3]
+    assert median_grade(torch.full((1, 5), 0.2)).tolist() == [2]

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from koa_lightning.serving import serve
+from koa_lightning.serving import mlflow_server
 from koa_lightning.tracking import ui
 
 
@@ -52,7 +52,7 @@ def test_a_model_is_served(became, log_run, write_checkpoint, launch, place):
     assert launch("register", "run=first", "name=knees", "alias=champion").code == 0
     for model in ("knees@champion", "knees/1"):
         port = free()
-        serve.main([f"model={model}", f"port={port}"])
+        mlflow_server.main([f"model={model}", f"port={port}"])
         _, command, environment = became[-1]
         assert command[2:] == [
             *("mlflow", "models", "serve", "-m", f"models:/{model}", "--env-manager", "local"),
@@ -68,24 +68,24 @@ def test_a_model_is_served(became, log_run, write_checkpoint, launch, place):
      "x'; DROP TABLE runs; --@champion", "a" * 3000 + "@b", "runs:/abc"],
 )  # fmt: skip
 def test_no_such_model(model, became, place, capsys):
-    assert "odel=" in fails(serve.main, capsys, f"model={model}", f"port={free()}").lower() and became == []
+    assert "odel=" in fails(mlflow_server.main, capsys, f"model={model}", f"port={free()}").lower() and became == []
 
 
 def test_no_store_to_serve_from(became, place, capsys, monkeypatch):
     (place / "mlruns/mlflow.db").unlink()
-    assert "no such tracking database" in fails(serve.main, capsys, f"port={free()}")
+    assert "no such tracking database" in fails(mlflow_server.main, capsys, f"port={free()}")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    assert "does not answer" in fails(serve.main, capsys, f"port={free()}")
+    assert "does not answer" in fails(mlflow_server.main, capsys, f"port={free()}")
 
 
-@pytest.mark.parametrize("main", [ui.main, serve.main])
+@pytest.mark.parametrize("main", [ui.main, mlflow_server.main])
 def test_a_port_in_use(main, taken, became, place, capsys):
     line = fails(main, capsys, f"port={taken}")
     assert line.startswith(f"error: host=127.0.0.1 port={taken}: Address already in use")
     assert f"process {os.getpid()}" in line and line.endswith("type PORT=NUMBER for another")
 
 
-@pytest.mark.parametrize("main", [ui.main, serve.main])
+@pytest.mark.parametrize("main", [ui.main, mlflow_server.main])
 @pytest.mark.parametrize("typed", ["port=0", "port=x", "port=", "port=-1", "port=99999999999", "port=²", "prot=1", "1"])
 def test_a_bad_port(main, typed, became, place, capsys):
     assert typed in fails(main, capsys, typed)

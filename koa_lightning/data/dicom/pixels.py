@@ -71,6 +71,31 @@ def read_dicom(data: bytes, name: str, dtype: DTypeLike = np.uint8) -> np.ndarra
         return show(dataset, stored, name, np.dtype(dtype))
 
 
+def dicom_size(data: bytes, name: str) -> tuple[int, int]:
+    """Return rows and columns by the header; no pixel is decoded.
+
+    Args:
+        data: The whole file.
+        name: What error messages call it.
+
+    Raises:
+        InputError: It is not DICOM, or of a size that `koa_lightning.data.gray.check_size` refuses.
+    """
+    with input_errors(name, "damaged DICOM file"):
+        check_inflated(data, name)
+        try:
+            dataset = pydicom.dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=["Rows", "Columns"])
+        except InvalidDicomError:
+            raise InputError(
+                f"{name}: not a DICOM file (no DICM mark at byte 128); export it again or correct its ending"
+            ) from None
+        rows, columns = (int(dataset.get(keyword) or 0) for keyword in ("Rows", "Columns"))
+        if not (rows and columns):
+            raise InputError(f"{name}: DICOM without Rows or Columns, or cut short; export it again")
+        check_size(rows, columns, name)
+        return rows, columns
+
+
 def check_inflated(data: bytes, name: str) -> None:
     """Refuse a deflated file that would become larger than any picture; pydicom inflates without a limit.
 

@@ -1,4 +1,4 @@
-"""Answer over HTTP with a registered model: `python -m koa_lightning.serving.serve model=NAME@ALIAS [port=5001]`."""
+"""MLflow's own server of a registered model: `python -m koa_lightning.serving.mlflow_server model=NAME@ALIAS`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,121 @@
+"""The JSON that the service answers with; the OpenAPI page is made of these classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import BaseModel, Field
+
+from koa_lightning import DISCLAIMER
+from koa_lightning.evaluation import referral
+from koa_lightning.metrics.predictions import PROBABILITIES
+from koa_lightning.models import outputs
+
+
+class PredictionSet(BaseModel):
+    """The conformal set: grades low to high."""
+
+    low: int = Field(ge=0, le=4)
+    high: int = Field(ge=0, le=4)
+    words: str = Field(description='E.g. "1 or 2"')
+
+
+class OutOfDistribution(BaseModel):
+    """Whether the image is of another kind than those of the validation split."""
+
+    flagged: bool
+    score: float = Field(description="Flagged above 1")
+
+
+class Fault(BaseModel):
+    """What is wrong."""
+
+    code: str = Field(description="For programs, e.g. `unreadable`")
+    message: str = Field(description="For people, one line")
+
+
+class Knee(BaseModel):
+    """One file: its grade, or why it has none."""
+
+    file: str = Field(description="Name of the uploaded file")
+    error: Fault | None = Field(default=None, description="Why there is no grade; null where there is one")
+    patient: str = Field(default="", description="By the file's name; of a DICOM file hashed anew by each service")
+    side: str = Field(default="", description="L, R or empty")
+    grade: int | None = Field(default=None, description="Kellgren-Lawrence grade, 0 to 4")
+    name: str | None = Field(default=None, description="Of the grade")
+    probabilities: list[float] | None = Field(default=None, description="Of grades 0 to 4")
+    expected_grade: float | None = None
+    median_grade: int | None = None
+    prediction_set: PredictionSet | None = Field(default=None, description="null where the model has none")
+    out_of_distribution: OutOfDistribution | None = Field(default=None, description="null where the model cannot tell")
+    refer: bool | None = Field(default=None, description="Whether a reader should be asked")
+    refer_why: str = ""
+    heatmap: str | None = Field(
+        default=None, description="PNG in base64: colours with transparency, to lie on the picture"
+    )
+    picture: str | None = Field(default=None, description="PNG in base64: the gray values that were graded")
+
+
+class Answer(BaseModel):
+    """The answer to a request: one entry a file, in their order."""
+
+    note: str = DISCLAIMER
+    caveats: list[str] = Field(description="What no result may hide, e.g. phantom data")
+    knees: list[Knee]
+
+
+class Refusal(BaseModel):
+    """The answer to a request that has no grade at all."""
+
+    note: str = DISCLAIMER
+    error: Fault
+    knees: list[Knee] = Field(default=[], description="One entry a file, where the files were looked at")
+
+
+class About(BaseModel):
+    """The model, and what the service takes."""
+
+    note: str = DISCLAIMER
+    version: str
+    models: list[str]
+    caveats: list[str]
+    grade_names: list[str]
+    calibration: str
+    alpha: float
+    refer_below: float
+    methods: dict[str, str] = Field(description="Heat maps that can be asked for, with their titles; may be empty")
+    formats: list[str] = ["PNG", "JPEG", "TIFF", "WebP", "BMP", "DICOM"]
+    max_bytes: int
+    max_files: int
+    max_pixels: int
+    study: bool = Field(description="Whether readings are recorded (study=FOLDER)")
+    token: bool = Field(description="Whether a token is asked for")
+
+
+def of_row(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a row of `Predictor.grade` as the fields of `Knee`, without rounding.
+
+    Args:
+        row: Of the table.
+    """
+    shares = [float(row[column]) for column in PROBABILITIES]
+    advice = referral.as_json(row)
+    known = advice["set"] is not None
+    flagged = advice["foreign"]
+    return {
+        "patient": row["patient"],
+        "side": row["side"],
+        "grade": int(row["predicted"]),
+        "name": row["name"],
+        "probabilities": shares,
+        "expected_grade": float(row["expected_grade"]),
+        "median_grade": int(outputs.median_grade(torch.tensor([shares]))[0]),
+        "prediction_set": {"low": advice["set_low"], "high": advice["set_high"], "words": advice["set"]}
+        if known
+        else None,
+        "out_of_distribution": None if flagged is None else {"flagged": flagged, "score": advice["foreign_score"]},
+        "refer": bool(advice["refer"]),
+        "refer_why": advice["refer"],
+    }

@@ -1,0 +1,142 @@
+"""What stands before every request: its size, time, token and origin; and the headers that every answer carries."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from koa_lightning import DISCLAIMER
+from koa_lightning.serving.service.problems import Problem, place_of
+from koa_lightning.serving.service.settings import LOOPBACK, Access, Limits
+
+OPEN = ("/", "/docs", "/health", "/ready", "/page/")
+"""What is answered without the token: the page itself, which asks for it, and whether the service is alive."""
+_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+        "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-store",  # answers and pictures of knees stay out of the browser's cache on disk
+}
+_ENCODED = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
+_log = logging.getLogger(__name__)
+
+
+def error_response(problem: Problem) -> JSONResponse:
+    """Return a problem as the JSON that every error has."""
+    headers = {"retry-after": "2"} if problem.status_code == 503 else {}
+    if problem.code == "unauthorised":
+        headers["www-authenticate"] = "Bearer"
+    error = {"code": problem.code, "message": problem.message}
+    return JSONResponse({"note": DISCLAIMER, "error": error}, problem.status_code, headers)
+
+
+class Guard:
+    """Refuses requests before they are read; ASGI middleware.
+
+    Args:
+        app: That is guarded.
+        access: To whom it answers.
+        limits: What a request may ask for.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access, limits: Limits) -> None:
+        self.app, self.access, self.limits = app, access, limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; see ASGI."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        has_begun = False
+
+        async def with_headers(message: Message) -> None:
+            nonlocal has_begun
+            if message["type"] == "http.response.start":
+                has_begun = True
+                message["headers"] = [*message["headers"], *_ENCODED]
+            await send(message)
+
+        try:
+            self._check(scope)
+            async with asyncio.timeout(self.limits.seconds):
+                await self.app(scope, self._counted(receive), with_headers)
+            return
+        except Problem as found:
+            problem = found
+        except TimeoutError:
+            problem = Problem("timeout", f"the request took more than {self.limits.seconds:g} s; send fewer images")
+        except Exception as error:
+            _log.error("a request failed: %s", place_of(error))
+            problem = Problem("internal", f"a fault of the service ({type(error).__name__}); it is in its log")
+        if not has_begun:
+            await error_response(problem)(scope, receive, with_headers)
+
+    def _check(self, scope: Scope) -> None:
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        check_origin(headers, self.access)
+        path = scope["path"]
+        is_open = path in OPEN or path.startswith("/page/")
+        if self.access.token and not is_open:
+            kind, _, sent = headers.get("authorization", "").partition(" ")
+            right = hmac.compare_digest(sent.strip().encode("latin-1"), self.access.token.encode())
+            if not (right and kind.lower() == "bearer"):
+                raise Problem("unauthorised", "send the service's token, as the header Authorization: Bearer TOKEN")
+        length = headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > self.limits.n_bytes:
+            raise self._too_large()
+
+    def _counted(self, receive: Receive) -> Receive:
+        n_bytes = 0
+
+        async def counted() -> Message:
+            nonlocal n_bytes
+            message = await receive()
+            n_bytes += len(message.get("body", b""))
+            if n_bytes > self.limits.n_bytes:
+                raise self._too_large()
+            return message
+
+        return counted
+
+    def _too_large(self) -> Problem:
+        return Problem(
+            "too_large", f"more than {self.limits.n_bytes >> 20} MB in one request; send fewer files at once"
+        )
+
+
+def check_origin(headers: Mapping[str, str], access: Access) -> None:
+    """Refuse what another site's page in the user's browser sends, by its `Origin`, or by a name that it bent to us.
+
+    Args:
+        headers: Of the request, names in lower case.
+        access: Where the service listens.
+
+    Raises:
+        Problem: It comes from elsewhere.
+    """
+    host = headers.get("host", "")
+    if access.is_local and _name(host) not in LOOPBACK:
+        raise Problem("forbidden", "this service answers under 127.0.0.1 and localhost alone")
+    origin = headers.get("origin")
+    if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
+        raise Problem("forbidden", "this service answers no page of another site")
+
+
+def _name(host: str) -> str:
+    """Return a Host header without its port."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""

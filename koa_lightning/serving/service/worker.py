@@ -1,0 +1,70 @@
+"""A worker process: one pipe to the service, LitServe's start of a worker behind it. No heavy imports here."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+from koa_lightning.config.allocator import tune_allocator
+
+READY, FAILED = "ready", "failed"
+
+
+class Pipe:
+    """The worker's end of its pipe; to LitServe it is a queue of requests, a transport and a table of states.
+
+    Args:
+        connection: The end.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def get(self) -> Any:
+        """Return the next batch, None where the service has ended."""
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            return None
+
+    def send(self, item: Any, consumer_id: int) -> None:
+        """Send the results of a batch."""
+        self.connection.send(item)
+
+    def __setitem__(self, worker: str, state: Any) -> None:
+        """Tell that the worker is set up, or that it failed; LitServe writes that into a table."""
+        self.connection.send(READY if getattr(state, "value", state) == "ready" else FAILED)
+
+
+class _NoCallbacks:
+    """LitServe's callbacks, of which there are none."""
+
+    def trigger_event(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing."""
+
+
+def start(api: bytes, device: str, number: int) -> tuple[SpawnProcess, Connection]:
+    """Start a worker; it sends `READY` or `FAILED`, then a list of results for each list of jobs.
+
+    Args:
+        api: A pickled `koa_lightning.serving.service.grader.GraderAPI`.
+        device: Of torch, or `auto`.
+        number: Of the worker.
+    """
+    context = multiprocessing.get_context("spawn")  # a fork of a process that has threads may hang
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_run, args=(api, device, number, theirs), name=f"grader-{number}", daemon=True)
+    process.start()
+    theirs.close()  # else the end of the worker would not end the pipe
+    return process, ours
+
+
+def _run(api: bytes, device: str, number: int, connection: Connection) -> None:
+    tune_allocator()  # before torch is imported, which unpickling does
+    from litserve.loops import inference_worker
+
+    pipe = Pipe(connection)
+    inference_worker(pickle.loads(api), device, number, pipe, pipe, pipe, _NoCallbacks(), False)
