@@ -17,6 +17,7 @@ from koa_lightning.config import heat_maps as declared
 from koa_lightning.errors import InputError
 from koa_lightning.explain import methods
 from koa_lightning.explain.evidence import TARGETS, slopes
+from koa_lightning.explain.last_map import Split, split
 from koa_lightning.models.net import KneeNet
 
 Grades = Sequence[int] | Tensor | np.ndarray | None
@@ -34,13 +35,14 @@ def heat_maps(
 ) -> np.ndarray:
     """Heat maps of the evidence for a grade, or for a higher grade, each scaled to its own maximum.
 
-    Computed in float32, outside autocast, in evaluation mode; works inside `torch.no_grad` and
-    `torch.inference_mode`. The model is left as found, also after an error: training flags, gradients and
-    `requires_grad`; hooks never hang on it. Meanwhile its flags differ, so no other thread may use it.
+    Any network with a grid of places has them, see `koa_lightning.explain.last_map`. Computed in float32, outside
+    autocast, in evaluation mode; works inside `torch.no_grad` and `torch.inference_mode`. The model is left as found,
+    also after an error: training flags, gradients and `requires_grad`; no hook stays on it. Meanwhile its flags differ,
+    so no other thread may use it.
 
     Args:
-        model: Network with `features(images)`, which gives its last map N x C x h x w, and `head(features)`, which
-            gives its logits, as `KneeNet`.
+        model: Network with `features(images)`, which gives its last map or tokens, and `head(features)`, which gives
+            its logits, as `KneeNet`.
         images: Float, N x c x H x W, as the model takes them.
         grades: Grade to explain of each image, N, 0 to 4; None for the predicted one. Only checked, not used, where
             the target is "expected".
@@ -55,14 +57,15 @@ def heat_maps(
         probability is 0 or 1 to the last bit and so has no gradient.
 
     Raises:
-        InputError: The model has no such feature map (a transformer) or, for `cam`, no pooled linear head; is not
-            float32, gives values that are not finite; unknown method or target; images and grades do not fit.
+        InputError: No layer of the model has a grid of places or, for `cam`, its head is no pooled linear one; it is
+            not float32, gives values that are not finite; unknown method or target; images and grades do not fit.
     """
     _check_model(model, method, target)
     wanted = _checked_grades(images, grades)
     device = next(model.parameters()).device
     size = (images.shape[-1], images.shape[-2])
     maps = [np.zeros((0, *images.shape[2:]), dtype=np.float32)]
+    parts: Split | None = None
     with (
         _as_found(model),
         torch.inference_mode(False),
@@ -72,7 +75,12 @@ def heat_maps(
         for start in range(0, len(images), batch_size):
             # a clone: a model may work in place, which a tensor made in inference mode does not allow here
             batch = images[start : start + batch_size].detach().clone().to(device, torch.float32)
-            heat = _heat(model, batch, wanted[start : start + batch_size], method, target, link)
+            if parts is None:
+                parts, features = split(model, batch)
+            else:
+                with torch.no_grad():
+                    features = parts.features(batch)
+            heat = _heat(parts, batch, features.float(), wanted[start : start + batch_size], method, target, link)
             maps.append(scale_cam_image(scale_cam_image(heat, size)))  # between the grid's places a maximum gets lost
     return np.clip(np.concatenate(maps), 0, 1, dtype=np.float32)
 
@@ -119,41 +127,41 @@ def check(
         raise InputError(f"{error}; type {switch} to do without maps") from None
 
 
-def _heat(model: nn.Module, batch: Tensor, wanted: list[int | None], method: str, target: str, link: str) -> np.ndarray:
+def _heat(
+    parts: Split, batch: Tensor, features: Tensor, wanted: list[int | None], method: str, target: str, link: str
+) -> np.ndarray:
     """Return the maps of a batch, float N x h x w, on the network's own grid or larger."""
-    with torch.no_grad():
-        features = model.features(batch).float()  # type: ignore[operator]
-    _check_map(features, batch)
     leaf = features.detach().requires_grad_()
-    logits = model.head(leaf)  # type: ignore[operator]
+    logits = parts.head(leaf)
     if not logits.requires_grad:
         raise InputError("the model's output does not depend on its last feature map: head(features) must use it")
     steps = slopes(logits, wanted, target, link)
-    heat = methods.function(method)(model, batch, features, steps, wanted, target, link)
+    heat = methods.function(method)(parts, batch, features, steps, wanted, target, link)
     if not np.isfinite(heat).all():
         raise InputError("class activation maps that are not finite: the weights diverged or the images hold NaN")
     return np.maximum(heat, 0)
 
 
-def closed_form(model: nn.Module, images: Tensor, features: Tensor, steps: Tensor, *_: Any) -> np.ndarray:
+def closed_form(model: Split, images: Tensor, features: Tensor, steps: Tensor, *_: Any) -> np.ndarray:
     """Class activation maps (Zhou 2016): what each place of the last map adds to the logits, N x h x w.
 
     For a head that averages the map and multiplies it with W, Grad-CAM's channel weights are W's rows: no gradient of
     the network is needed. That the head is of this kind is read from its numbers, not from its name.
     """
     with torch.no_grad():
-        logits = model.head(features)  # type: ignore[operator]
+        logits = model.head(features)
+    places = model.grid(features)
     linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == logits.shape[1]]
-    fits = bool(linear) and linear[-1].in_features == features.shape[1]
+    fits = bool(linear) and linear[-1].in_features == places.shape[1]
     if fits and features.isfinite().all():  # else the maps are said to be not finite
-        expected = linear[-1](features.mean((2, 3))).detach()
+        expected = linear[-1](places.mean((2, 3))).detach()
         fits = torch.allclose(expected, logits, rtol=1e-3, atol=1e-3 * float(logits.abs().max().clamp_min(1e-3)))
     if not fits:
         raise InputError(
             "explain.method=cam: this network's head is not an average and one linear layer, so its maps have no "
             "closed form; type explain.method=gradcam"
         )
-    return torch.einsum("nc,nchw->nhw", steps @ linear[-1].weight, features).detach().cpu().numpy()
+    return torch.einsum("nc,nchw->nhw", steps @ linear[-1].weight, places).detach().cpu().numpy()
 
 
 @contextmanager
@@ -183,19 +191,6 @@ def _check_model(model: nn.Module, method: str, target: str) -> None:
         raise InputError(f"{type(model).__name__} has no features() and head(): class activation maps need a KneeNet")
     if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
         raise InputError("class activation maps need float32 weights: call model.float() first")
-
-
-def _check_map(features: Tensor, batch: Tensor) -> None:
-    is_map = features.ndim == 4
-    if is_map:
-        # a map keeps the picture's shape; channels in the last place (N x h x w x C) betray themselves here
-        sides = features.shape[-2] * batch.shape[-1], features.shape[-1] * batch.shape[-2]
-        is_map = max(sides) <= 2 * min(sides)
-    if not is_map:
-        raise InputError(
-            f"the last feature map is {tuple(features.shape)}, not N x C x h x w: class activation maps need a "
-            "convolutional network, not a transformer"
-        )
 
 
 def _checked_grades(images: Tensor, grades: Grades) -> list[int | None]:

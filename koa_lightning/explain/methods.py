@@ -29,6 +29,7 @@ from koa_lightning.config import heat_maps
 from koa_lightning.config.instantiate import located
 from koa_lightning.errors import InputError
 from koa_lightning.explain.evidence import evidence
+from koa_lightning.explain.last_map import Split
 
 _CHANNELS = 64  # of which one pass tries what each is worth
 
@@ -36,20 +37,20 @@ _CHANNELS = 64  # of which one pass tries what each is worth
 class _Rest(nn.Module):
     """What follows the last map; the place where hooks hang is this one's own."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: Split) -> None:
         super().__init__()
         self.net = net
         self.last_map = nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.net.head(self.last_map(features))  # type: ignore[operator]
+        return self.net.head(self.last_map(features))
 
 
 class _Whole(_Rest):
     """The whole network, from the image on."""
 
     def forward(self, image: Tensor) -> Tensor:
-        return super().forward(self.net.features(image))  # type: ignore[operator]
+        return super().forward(self.net.features(image))
 
 
 class _Sloped:
@@ -110,41 +111,65 @@ class _ScoreCAM(ScoreCAM):
 class _Zero(AblationLayer):
     """Sets a channel to 0, as in the paper; the library sets it to -10,000,000 where a map has values below 0."""
 
+    def __init__(self, channel: int) -> None:
+        super().__init__()
+        self.channel = channel
+
+    def set_next_batch(self, input_batch_index: int, activations: Tensor, num_channels_to_ablate: int) -> None:
+        # a class token or another token beside the grid stays whole: it is no part of the map
+        self.activations = torch.stack([activations[input_batch_index]] * num_channels_to_ablate)
+
     def __call__(self, features: Tensor) -> Tensor:
         rows = torch.arange(len(self.activations))
-        self.activations[rows, torch.as_tensor(self.indices[: len(rows)]).long()] = 0
+        self.activations.movedim(self.channel, 1)[rows, torch.as_tensor(self.indices[: len(rows)]).long()] = 0
         return self.activations
+
+
+def _opened(kind: type[BaseCAM], model: Split, size: tuple[int, int] | None, rest: type[_Rest] = _Rest) -> Any:
+    """Return a method of the library on the last map, whatever its layout is.
+
+    Not in a `with`, which would print an IndexError and go on: the layer with its hooks is gone with the method.
+
+    Args:
+        kind: Of method.
+        model: The network.
+        size: Of the maps; None: of the input, which is an image.
+        rest: What of the network the method runs.
+    """
+    part = rest(model)
+    more = {"ablation_layer": _Zero(model.grid.channel), "batch_size": _CHANNELS} if kind is AblationCAM else {}
+    cam: Any = kind(model=part, target_layers=[part.last_map], reshape_transform=model.grid, **more)
+    if size is not None:
+        cam.get_target_width_height = lambda _: size[::-1]  # tokens have no width for the library to read
+    return cam
 
 
 def _by_slopes(kind: type[BaseCAM]) -> Callable[..., np.ndarray]:
     """Return the maps of a method that differentiates at the last map."""
 
-    def heat(model: nn.Module, batch: Tensor, features: Tensor, steps: Tensor, *_: Any) -> np.ndarray:
-        rest = _Rest(model)
-        cam = kind(model=rest, target_layers=[rest.last_map])
+    def heat(model: Split, batch: Tensor, features: Tensor, steps: Tensor, *_: Any) -> np.ndarray:
+        cam = _opened(kind, model, model.grid.size)
         return cam(input_tensor=features.detach().requires_grad_(), targets=[_Sloped(row) for row in steps.detach()])
 
     return heat
 
 
 def ablationcam(
-    model: nn.Module, batch: Tensor, features: Tensor, steps: Tensor, wanted: Any, target: str, link: str
+    model: Split, batch: Tensor, features: Tensor, steps: Tensor, wanted: Any, target: str, link: str
 ) -> np.ndarray:
     """Return the maps of Ablation-CAM (Desai 2020), see `function`."""
-    rest = _Rest(model)
-    cam = AblationCAM(model=rest, target_layers=[rest.last_map], ablation_layer=_Zero(), batch_size=_CHANNELS)
+    cam = _opened(AblationCAM, model, model.grid.size)
     with _no_bars():
         return cam(input_tensor=features, targets=[_Loss(grade, target, link) for grade in wanted])
 
 
 def scorecam(
-    model: nn.Module, batch: Tensor, features: Tensor, steps: Tensor, wanted: Any, target: str, link: str
+    model: Split, batch: Tensor, features: Tensor, steps: Tensor, wanted: Any, target: str, link: str
 ) -> np.ndarray:
     """Return the maps of Score-CAM (Wang 2020): about 1,300 passes through the network an image, see `function`."""
     maps = []
     for image, grade in zip(batch.split(1), wanted, strict=True):  # one has a copy for each channel: 0.3 GB
-        whole = _Whole(model)
-        cam = _ScoreCAM(model=whole, target_layers=[whole.last_map])
+        cam = _opened(_ScoreCAM, model, None, _Whole)
         cam.batch_size = _CHANNELS
         with _no_bars():
             maps.append(cam(input_tensor=image, targets=[_Number(grade, target, link)]))
@@ -168,9 +193,10 @@ def _no_bars() -> Iterator[None]:
 def function(method: str) -> Callable[..., np.ndarray]:
     """Return the function of a method, as `explain/NAME.yaml` of the configs names it.
 
-    It is called as `heat(model, images, features, slopes, grades, target, link)`: the network (`features(images)` gives
-    its last map, `head(features)` its logits), images float N x 1 x H x W, the last map float N x C x h x w, the slopes
-    of the evidence by the logits N x K, the grades asked for (N; None: the predicted one), and how they are explained.
+    It is called as `heat(model, images, features, slopes, grades, target, link)`: the network in two parts
+    (`features(images)`, `head(features)` gives its logits), images float N x 1 x H x W, its features (N x C x h x w of
+    a convolutional network; `model.grid(features)` makes this of tokens too), the slopes of the evidence by the logits
+    N x K, the grades asked for (N; None: the predicted one), and how they are explained.
     It returns float N x h x w on the network's own grid or larger; what is below 0 counts as 0.
 
     Raises:

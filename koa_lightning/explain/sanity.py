@@ -103,11 +103,13 @@ def similarity(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
 def layers_of(net: KneeNet) -> list[tuple[str, list[nn.Module]]]:
     """Return the network's layers with weights, from the classifier down: name and modules.
 
-    The children of timm's model, of which those that hold a sequence of stages (`blocks`, `stages`) are opened.
+    The children of timm's model, of which those that hold a sequence of stages (`blocks`, `stages`, `layers`) are
+    opened; and as one layer, `own`, the parameters that it keeps itself: class token, positions.
     """
-    found: list[tuple[str, list[nn.Module]]] = []
+    own = list(net.net.parameters(recurse=False))
+    found: list[tuple[str, list[nn.Module]]] = [("own", [nn.ParameterList(own)])] if own else []
     for name, child in net.net.named_children():
-        stages = isinstance(child, nn.Sequential) and name in ("blocks", "stages")
+        stages = isinstance(child, nn.Sequential | nn.ModuleList) and name in ("blocks", "stages", "layers")
         parts = [(f"{name}.{n}", each) for n, each in child.named_children()] if stages else [(name, child)]
         found += [(label, [part]) for label, part in parts if any(True for _ in part.parameters())]
     classifier = {id(parameter) for parameter in net.head_parameters()}

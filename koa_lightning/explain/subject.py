@@ -10,6 +10,7 @@ from torch import Tensor
 
 from koa_lightning.config.heat_maps import is_slow
 from koa_lightning.explain.cam import heat_maps
+from koa_lightning.explain.last_map import split
 from koa_lightning.models import outputs
 from koa_lightning.models.inference import grade_logits
 from koa_lightning.models.net import KneeNet
@@ -51,8 +52,8 @@ class Subject:
         """Channels, height and width of the last map."""
         with torch.no_grad():
             device = next(self.net.parameters()).device
-            features = self.net.features(self.net.normalise(self.images[:1].to(device)))
-        return features.shape[1], features.shape[2], features.shape[3]
+            parts, features = split(self.net, self.net.normalise(self.images[:1].to(device)))
+        return parts.grid(features).shape[1], *parts.grid.size
 
     @property
     def passes_a_map(self) -> int:

@@ -179,9 +179,14 @@ def _head_of(net: nn.Module) -> dict[str, nn.Parameter]:
 
 @torch.no_grad()
 def _quieten(head: dict[str, nn.Parameter]) -> None:
-    """Shrink the drawn weights of a new classifier, so that each grade is about as probable as another at first."""
+    """Shrink the drawn weights of a new classifier, so that each grade is about as probable as another at first.
+
+    Some models (MLP-Mixer, Sequencer) start with zeros, of which neither the backbone nor a heat map gets a gradient.
+    """
     for parameter in head.values():
-        if parameter.ndim > 1:
+        if parameter.ndim > 1 and not parameter.any():
+            nn.init.normal_(parameter, std=HEAD_STD)
+        elif parameter.ndim > 1:
             parameter.mul_((HEAD_STD / parameter.std()).clamp(max=1.0))
 
 

@@ -10,16 +10,18 @@ from PIL import Image
 from koa_lightning.checkpoint.reading import read
 from koa_lightning.config.compose import choices_of, compose, plain, without_targets
 from koa_lightning.data.cache import decode_phantoms
+from koa_lightning.data.dataset import KneeDataset
 from koa_lightning.data.phantom.manifest import phantom_manifest
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation import predict, referral
 from koa_lightning.evaluation.evaluate import evaluate
 from koa_lightning.evaluation.grading import Member
 from koa_lightning.evaluation.predictor import Predictor, load_model
-from koa_lightning.explain.cam import heat_maps
+from koa_lightning.explain.cam import asked, heat_maps
 from koa_lightning.metrics import predictions
 from koa_lightning.models.net import NetSpec
 from koa_lightning.models.outputs import probabilities
+from koa_lightning.reporting import panels
 
 PLAIN = ["explain=none", "tracking=none", "report=false", "n_resamples=100", "quiet=true"]
 
@@ -163,6 +165,44 @@ def test_heat_maps_have_the_size_of_the_image(files):
     image = member.net.normalise(torch.from_numpy(square)[None, None])
     grade = grader.predict(square)["predicted"].tolist()
     np.testing.assert_allclose(grader.explain(square), heat_maps(member.net, image, grade)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_mambaout"])
+@pytest.mark.usefixtures("blank_figures")
+def test_python_predict_and_panels_draw_the_same_maps_of_any_network(
+    name, write_checkpoint, folder, tmp_path, monkeypatch
+):
+    net = NetSpec(name, image_size=48).to_dict()
+    file = write_checkpoint(tmp_path / "best.ckpt", net=net, preprocessing={"image_size": 48})
+    panels_, overlays = {}, {}
+    draw, lay = panels.cam_panel, predict.overlay
+
+    def panel(images, maps, *rest, **more):
+        panels_.update({image.tobytes(): heat for image, heat in zip(images, maps, strict=True)})
+        return draw(images, maps, *rest, **more)
+
+    def overlay(image, heat):
+        overlays[image.tobytes()] = heat
+        return lay(image, heat)
+
+    monkeypatch.setattr(panels, "cam_panel", panel)
+    monkeypatch.setattr(predict, "overlay", overlay)
+    cfg = compose("predict", [f"ckpt='{file}'", f"input='{folder}'", "quiet=true", f"out='{tmp_path}/out'"])
+    predict.predict(cfg)
+    grader = load_model(file)
+    paths = sorted(map(str, folder.rglob("*.png")))
+    images = np.stack([np.asarray(Image.open(path)) for path in paths])
+    dataset = KneeDataset(images, np.arange(len(paths)), np.arange(len(paths)) % 5)
+    shares = torch.from_numpy(grader.predict(paths)[predictions.PROBABILITIES].to_numpy())
+    net = grader.members[0].net
+    panels.draw_panels(net, dataset, paths, shares, [], tmp_path, n_worst=2, maps=asked(cfg.explain, net))  # as eval
+    pictures = {np.asarray(Image.open(path)).tobytes(): path for path in sorted(folder.rglob("*.png"))}
+    assert len(panels_) > 3 and panels_.keys() <= overlays.keys() == pictures.keys()
+    maps = dict(zip(pictures, grader.explain(list(pictures.values())), strict=True))
+    assert any(heat.any() for heat in maps.values())
+    for known in (panels_, overlays):
+        for key, heat in known.items():
+            np.testing.assert_allclose(heat, maps[key], atol=1e-4)
 
 
 def test_a_mirrored_knee_is_explained_as_it_was_given(files):

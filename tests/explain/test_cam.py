@@ -291,17 +291,56 @@ def test_a_graph_of_the_caller_can_still_run_backwards():
 
 
 class Tokens(Net):
-    """A transformer's last map: N x T x C."""
+    """A transformer's last map: N x T x C, here behind a class token that nothing depends on."""
+
+    num_prefix_tokens = 1
 
     def features(self, x):
-        return self.body(x).flatten(2).transpose(1, 2)
+        places = self.body(x).flatten(2).transpose(1, 2)
+        return torch.cat([torch.ones_like(places[:, :1]), places], 1)
 
     def head(self, features):
-        return self.linear(features.mean(1))
+        return self.linear(self.dropout(features[:, 1:].mean(1)))
 
 
 class ChannelsLast(Net):
     """A window transformer's last map: N x h x w x C."""
+
+    output_fmt = "NHWC"
+
+    def features(self, x):
+        return self.body(x).permute(0, 2, 3, 1)
+
+    def head(self, features):
+        return self.linear(self.dropout(features.mean((1, 2))))
+
+
+@pytest.mark.parametrize("method", names())
+@pytest.mark.parametrize("kind", [Tokens, ChannelsLast])
+def test_the_layout_of_the_last_map_does_not_matter(kind, method):
+    model, images = make()
+    images = images[..., :32, :]  # tokens lie row by row on an image of the same proportions
+    other = kind()
+    other.load_state_dict(model.state_dict())
+    before = state_of(in_disorder(other))
+    heat = heat_maps(other, images, method=method)
+    assert heat.any()
+    np.testing.assert_allclose(heat, heat_maps(model, images, method=method), atol=1e-4)
+    assert state_of(other) == before
+
+
+class Flat(Net):
+    """Has no places any more."""
+
+    def features(self, x):
+        return self.body(x).mean((2, 3))
+
+    def head(self, features):
+        return self.linear(features)
+
+
+class Undeclared(Net):
+    """Has channels in the last place, and says so nowhere."""
 
     def features(self, x):
         return self.body(x[..., ::4, ::4]).permute(0, 2, 3, 1)
@@ -317,7 +356,7 @@ class Aside(Net):
         return self.linear.bias.expand(len(features), -1)
 
 
-@pytest.mark.parametrize("kind", [Tokens, ChannelsLast, Aside])
+@pytest.mark.parametrize("kind", [Flat, Undeclared, Aside])
 def test_models_without_such_a_map_are_refused(kind):
     model = in_disorder(kind())
     before = state_of(model)
@@ -334,7 +373,7 @@ def test_what_has_no_map_is_refused_before_long_work():
     check(make("corn")[0], 48, "explain=none", link="corn")
     assert state_of(model) == before
     with pytest.raises(InputError, match=r"last feature map.*; type overlays=false to do without maps"):
-        check(Tokens(), 64, "overlays=false")
+        check(Flat(), 64, "overlays=false")
 
 
 def test_bad_input_is_refused():

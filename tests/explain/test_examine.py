@@ -56,6 +56,19 @@ def test_what_comes_of_it(examined):
     }
 
 
+@pytest.mark.parametrize("name", ["test_vit", "test_mambaout"])
+def test_networks_of_other_layouts_are_tested_too(part, name):
+    torch.manual_seed(0)
+    net = build(NetSpec(name, image_size=64)).eval()
+    options = Options("gradcam", n_tested=4, n_road=1, batch_size=8, quiet=True)
+    results, table = examine(net, *part[1:], options)
+    assert results["n"] == len(table) == 4 and results["shortcut"]["n"] == 39
+    assert results["sanity"]["layers"][0]["layer"].startswith("head")
+    assert [row["layer"] for row in results["sanity"]["layers"]].count("own") == (name == "test_vit")
+    assert results["localisation"]["share"]["map"] is not None
+    json.dumps(results, allow_nan=False)
+
+
 def test_the_same_again(part, examined):
     again, table = examine(*part, OPTIONS)
     assert {**again, "seconds": 0} == {**examined[0], "seconds": 0}

@@ -91,9 +91,12 @@ def test_similarity_is_spearmans():
     assert similarity(np.zeros((1, 28, 28), np.float32), a[:1]).tolist() == [0]
 
 
-@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_convnext", "test_byobnet"])
+NAMES = ["efficientnet", "resnet", "convnext", "byobnet", "vit", "vit_relpos", "maxvit"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_weight_is_in_a_layer_and_is_thrown_away(name):
-    net = build(NetSpec(name)).eval()
+    net = build(NetSpec(f"test_{name}", image_size=64)).eval()
     layers = layers_of(net)
     owned = [id(p) for _, parts in layers for part in parts for p in part.parameters()]
     assert sorted(owned) == sorted(id(p) for p in net.parameters())
@@ -106,6 +109,7 @@ def test_every_weight_is_in_a_layer_and_is_thrown_away(name):
         for part in parts:
             randomise(part, number)
     after = net.state_dict()
+    assert {"own"} & {label for label, _ in layers} == ({"own"} if list(net.net.parameters(recurse=False)) else set())
     same = [key for key, p in net.named_parameters() if p.ndim > 1 and torch.equal(before[key], after[key])]
     assert same == []
     images = torch.rand(8, 1, 64, 64)
