@@ -1,8 +1,8 @@
 """Coverage and calibration on simulated knees: `python -m benchmarks.conformal [SPLITS]`.
 
 Patients have two knees of correlated severity; a network sees each with noise and is too sure of itself. Many times a
-validation part of 413 patients is drawn, temperature and the limit of the prediction sets are fitted on that same part,
-as training does, and the sets are counted on 828 patients more. Goal: coverage within one point of the promise.
+validation split of 413 patients is drawn, temperature and the limit of the prediction sets are fitted on that same
+split, as training does, and the sets are counted on 828 patients more. Goal: coverage within one point of the promise.
 Research use only, not a medical device.
 """
 
@@ -54,8 +54,8 @@ def run(splits: int, seed: int = 0) -> dict[str, np.ndarray]:
         raw, p = (calibration.probabilities(logits, "softmax", each).numpy() for each in (None, entry))
         found = {"temperature": entry.parameters["temperature"]}
         for side, each in (("before", raw), ("after", p)):
-            measured = reliability.scores(each, grade)
-            found |= {f"ece {side}": measured["ece"], f"log loss {side}": measured["log_loss"]}
+            found_scores = reliability.scores(each, grade)
+            found |= {f"ece {side}": found_scores["ece"], f"log loss {side}": found_scores["log_loss"]}
         for alpha in ALPHAS:
             low, high = conformal.sets(p, conformal.chosen(sets, alpha))
             found[f"coverage {alpha}"] = float(((low <= grade) & (grade <= high)).mean())

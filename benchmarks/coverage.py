@@ -1,9 +1,9 @@
-"""How often the intervals hold the truth, over simulated studies whose patients have two knees that are alike.
+"""How often the intervals contain the reference value, over simulated studies of two knees a patient.
 
 `python -m benchmarks.coverage [REPEATS]` (default 500): each repeat is a study of 828 patients, as many as the test
-part of Chen 2018 has; the truth is what the same metrics say of 600,000 patients. For each metric it prints the share
-of the 95 % intervals that hold the truth, drawn by patient (as `metrics.intervals` does) and knee by knee (which
-ignores that two of them are of one patient). Exit code 1 where one by patient misses 93 to 97 %, in whole
+part of Chen 2018 has; the reference is what the same metrics say of 600,000 patients. For each metric it prints the
+share of the 95 % intervals that contain the reference value, drawn by patient (as `metrics.intervals` does) and knee by
+knee (which ignores that two of them are of one patient). Exit code 1 where one by patient misses 93 to 97 %, in whole
 percents, as 500 repeats do not tell more; calibration errors are shown, and have no such goal, as chance alone raises
 them.
 """
@@ -58,8 +58,8 @@ def study(n_patients: int, seed: int) -> Graded:
     return Graded(np.searchsorted(cuts, severity), probabilities, np.repeat(np.arange(n_patients), 2), n_patients)
 
 
-def truth(n_patients: int = N_POPULATION, metrics: tuple[str, ...] = METRICS) -> dict[str, float]:
-    """Return the metrics of so many patients that they count as the truth."""
+def reference(n_patients: int = N_POPULATION, metrics: tuple[str, ...] = METRICS) -> dict[str, float]:
+    """Return the metrics of so many patients that they count as the reference."""
     values = WeightedMetrics(study(n_patients, seed=2**31), only=metrics)(np.ones((1, n_patients)))
     return {name: float(value[0]) for name, value in values.items()}
 
@@ -76,7 +76,7 @@ def repeat(
 
 
 def coverage(intervals: list[dict[str, Interval]], true: dict[str, float]) -> dict[str, float]:
-    """Return the share of the intervals of each metric that hold the truth."""
+    """Return the share of the intervals of each metric that contain the reference value."""
     return {name: float(np.mean([holds(each[name], value) for each in intervals])) for name, value in true.items()}
 
 
@@ -88,7 +88,7 @@ def holds(interval: Interval, value: float) -> bool:
 def main(arguments: list[str]) -> int:
     """Print the coverage of each metric; return 1 where an interval by patient misses what it should reach."""
     repeats = int(arguments[0]) if arguments else REPEATS
-    true = truth()
+    true = reference()
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         pairs = list(pool.map(partial(repeat), range(repeats), chunksize=10))
     by_patient, by_knee = (coverage(list(side), true) for side in zip(*pairs, strict=True))
@@ -96,7 +96,7 @@ def main(arguments: list[str]) -> int:
     print(
         f"{repeats} studies of {N_PATIENTS} patients, {N_RESAMPLES} resamples each; goal by patient {LOW} to {HIGH}\n"
     )
-    print(f"{'metric':<26}{'truth':>8}{'width':>8}{'by patient':>12}{'by knee':>10}")
+    print(f"{'metric':<26}{'reference':>10}{'width':>8}{'by patient':>12}{'by knee':>10}")
     for name, value in true.items():
         print(f"{name:<26}{value:>8.4f}{widths[name]:>8.4f}{by_patient[name]:>12.3f}{by_knee[name]:>10.3f}")
     biased = [metric.name for metric in declared() if metric.of == CALIBRATION]

@@ -1,4 +1,4 @@
-"""How well films of both knees are told from single knees, split, and their joints found.
+"""How well films of both knees are distinguished from single knees, split, and their joints found.
 
     python -m benchmarks.films          # phantoms
     python -m benchmarks.films FOLDER   # real knees too, named <patient><side>.jpg, in any subfolders
@@ -33,7 +33,7 @@ def compose_film(
 ) -> tuple[np.ndarray, list[tuple[float, float, int]]]:
     """Lay two knees uint8 S x S on one film, the right knee on the image's left.
 
-    Shafts go on to the film's borders, soft tissue fades to black sideways. Scale 0.8 to 1.2, height of the joints
+    Shafts continue to the film's borders, soft tissue fades to black sideways. Scale 0.8 to 1.2, height of the joints
     +-10 % of the film's, width 1.2 to 2.2 times the height, gamma 0.6 to 1.6, uneven exposure, noise, and in some films
     black margins and letters.
 
@@ -44,19 +44,19 @@ def compose_film(
     sides = [round(right.shape[0] * base * rng.uniform(0.95, 1.05)) for _ in "RL"]
     width = 2 * max(sides) / rng.uniform(0.55, min(0.95, 2 / (1.15 * aspect)))
     height, width = round(width / aspect), round(width)
-    film, truth = np.zeros((height, width), np.float32), []
+    film, centres = np.zeros((height, width), np.float32), []
     for place, (knee, side) in enumerate(zip((right, left), sides, strict=True)):
         room = (width / 2 - side) / 2
         x = width * (0.25 + 0.5 * place) + rng.uniform(-0.8, 0.8) * room
         y = height * (0.5 + rng.uniform(-0.1, 0.1))
         left_edge, top = round(x - side / 2), round(y - side / 2)
         film = np.maximum(film, _leg(knee, side, left_edge, top, film.shape))
-        truth.append((left_edge + (side - 1) / 2, top + (side - 1) / 2, side))
-    return _expose(film, rng), truth
+        centres.append((left_edge + (side - 1) / 2, top + (side - 1) / 2, side))
+    return _expose(film, rng), centres
 
 
 def _leg(knee: np.ndarray, side: int, left: int, top: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a film float32 0..1 with one leg, which goes on above, below and beside the knee."""
+    """Return a film float32 0..1 with one leg, which continues above, below and beside the knee."""
     size = (side, side)
     small = cv2.resize(knee, size, interpolation=cv2.INTER_AREA if side < knee.shape[0] else cv2.INTER_LINEAR)
     image = small.astype(np.float32) / 255
@@ -100,7 +100,7 @@ def measure_films(pairs: Iterable[tuple[np.ndarray, np.ndarray]], seed: int = 0)
     rng = np.random.default_rng(seed)
     from_middle, from_joint, of_film, ratios, seconds, films, wrong = [], [], [], [], 0.0, 0, 0
     for pair in pairs:
-        film, truth = compose_film(*pair, rng)
+        film, centres = compose_film(*pair, rng)
         mirrored = films % 2 == 1  # pixels stay, but the patient's right is said to be on the image's right
         start = time.perf_counter()
         found = split_film(film, orientation=r"R\F" if mirrored else "")
@@ -108,11 +108,11 @@ def measure_films(pairs: Iterable[tuple[np.ndarray, np.ndarray]], seed: int = 0)
         if len(found) < 2:
             continue
         wrong += [knee.side for knee in found] != ["R", "L"] or (found[0].centre[0] > found[1].centre[0]) != mirrored
-        for knee, (x, y, width), alone in zip(sorted(found, key=lambda k: k.centre[0]), truth, pair, strict=True):
-            away = (np.array(knee.centre) - (x, y)) / width
-            from_middle.append(away)
-            of_film.append(away * width / film.shape[1])
-            from_joint.append(away - (np.array(joint_centre(alone)[0]) - (SIZE - 1) / 2) / SIZE)
+        for knee, (x, y, width), alone in zip(sorted(found, key=lambda k: k.centre[0]), centres, pair, strict=True):
+            offset = (np.array(knee.centre) - (x, y)) / width
+            from_middle.append(offset)
+            of_film.append(offset * width / film.shape[1])
+            from_joint.append(offset - (np.array(joint_centre(alone)[0]) - (SIZE - 1) / 2) / SIZE)
             ratios.append(knee.width / width)
     return {
         "films": films,

@@ -1,4 +1,4 @@
-"""All metrics with intervals for the official test part's 1,656 knees, against a plain loop over resamples.
+"""All metrics with intervals for the official test split's 1,656 knees, against a plain loop over resamples.
 
 The plain loop draws patients, puts their knees together and calls scikit-learn, as one would by hand; it has only
 accuracy, kappa, mean error, macro F1, AUROC and average precision, while the other side has all metrics by three rules.
@@ -28,15 +28,15 @@ def by_hand(knees: Graded, n_resamples: int) -> None:
     rows_of = np.split(np.argsort(knees.patient, kind="stable"), np.cumsum(np.bincount(knees.patient))[:-1])
     for _ in range(n_resamples):
         rows = np.concatenate([rows_of[patient] for patient in rng.integers(len(rows_of), size=len(rows_of))])
-        truth, p = knees.grade[rows], knees.probabilities[rows]
+        reference, p = knees.grade[rows], knees.probabilities[rows]
         for grade in (p.argmax(1), np.floor(p @ np.arange(5) + 0.5).astype(int)):
-            sk.accuracy_score(truth, grade)
-            sk.cohen_kappa_score(truth, grade, weights="quadratic")
-            sk.mean_absolute_error(truth, grade)
-            sk.f1_score(truth, grade, average="macro")
+            sk.accuracy_score(reference, grade)
+            sk.cohen_kappa_score(reference, grade, weights="quadratic")
+            sk.mean_absolute_error(reference, grade)
+            sk.f1_score(reference, grade, average="macro")
         for first in (2, 3):
-            sk.roc_auc_score(truth >= first, p[:, first:].sum(1))
-            sk.average_precision_score(truth >= first, p[:, first:].sum(1))
+            sk.roc_auc_score(reference >= first, p[:, first:].sum(1))
+            sk.average_precision_score(reference >= first, p[:, first:].sum(1))
 
 
 def measure() -> list[dict]:

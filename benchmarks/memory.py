@@ -103,7 +103,7 @@ def rows(n: int) -> pd.DataFrame:
 
 
 def lay_out_cache(n: int, size: int, folder: str) -> None:
-    """Make the cache of the parts that training opens: whole in name and length, holes inside."""
+    """Make the cache of the splits that training opens: whole in name and length, holes inside."""
     import numpy as np
 
     from koa_lightning.data import cache

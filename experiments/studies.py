@@ -30,9 +30,9 @@ from koa_lightning.tracking.facts import git_facts
 # seen: the study may die before what it started), and the commit of the first.
 _FILE = "study.json"
 RULES = ("", "_expected", "_median")  # of deciding on a grade: most probable, expected and rounded, median
-MEASURED = ("accuracy", "quadratic_kappa", "mae")
+SHOWN = ("accuracy", "quadratic_kappa", "mae")
 
-# Of eval: plain numbers of the validation part as validation itself takes them.
+# Of eval: plain numbers of the validation split as validation itself takes them.
 PLAIN = ("split=val", "calibrated=false", "report=false", "explain=none", "tracking=none")
 GAINS = ("accuracy", "quadratic_kappa")
 
@@ -40,7 +40,7 @@ _START, _END = "<!-- results -->", "<!-- end of results -->"
 
 
 def train(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """Train in a folder, or go on with what was begun there, or do nothing where it is done.
+    """Train in a folder, or resume what was begun there, or do nothing where it is done.
 
     Args:
         folder: Of the run.
@@ -62,7 +62,7 @@ def train(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def sweep(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """Run the trials of a sweep in a folder, or go on with those that are missing, or do nothing where all are done.
+    """Run the trials of a sweep in a folder, or resume those that are missing, or do nothing where all are done.
 
     Args:
         folder: Of the sweep.
@@ -85,7 +85,7 @@ def sweep(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def evaluate(checkpoints: Sequence[Path], folder: Path, overrides: Sequence[str]) -> pd.DataFrame:
-    """Grade a part, unless it was done already; return the predictions table.
+    """Grade a split, unless it was done already; return the predictions table.
 
     Args:
         checkpoints: One, or those of an ensemble.
@@ -106,11 +106,11 @@ def measure(predictions: pd.DataFrame) -> dict[str, float | None]:
 
     Each by every rule of deciding: of the most probable grade, and with the suffix `_expected` or `_median` of another.
     """
-    measured = with_intervals(predictions, only=[f"{name}{rule}" for name in MEASURED for rule in RULES[:2]])
-    of_median = with_intervals(at_median(predictions), only=MEASURED)
-    measured |= {f"{name}{RULES[2]}": found for name, found in of_median.items()}
+    values = with_intervals(predictions, only=[f"{name}{rule}" for name in SHOWN for rule in RULES[:2]])
+    of_median = with_intervals(at_median(predictions), only=SHOWN)
+    values |= {f"{name}{RULES[2]}": found for name, found in of_median.items()}
     row: dict[str, float | None] = {}
-    for name, found in measured.items():
+    for name, found in values.items():
         row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
     return row
 

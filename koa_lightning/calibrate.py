@@ -1,4 +1,4 @@
-"""Fit a checkpoint's calibration on its validation part: `python -m koa_lightning.calibrate ckpt=FILE`."""
+"""Fit a checkpoint's calibration on its validation split: `python -m koa_lightning.calibrate ckpt=FILE`."""
 
 from koa_lightning.config.launch import run
 

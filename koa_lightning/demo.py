@@ -15,7 +15,7 @@ RUN = "outputs/demo"
 
 
 def demo(overrides: list[str]) -> dict[str, object]:
-    """Train the experiment `demo`, evaluate its best checkpoint on the test part, and print a closing table.
+    """Train the experiment `demo`, evaluate its best checkpoint on the test split, and print a closing table.
 
     Args:
         overrides: Further overrides of the training.

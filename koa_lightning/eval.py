@@ -1,4 +1,4 @@
-"""Measure a checkpoint: `python -m koa_lightning.eval ckpt=FILE split=test`."""
+"""Evaluate a checkpoint: `python -m koa_lightning.eval ckpt=FILE split=test`."""
 
 from koa_lightning.config.launch import run
 

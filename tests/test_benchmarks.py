@@ -65,11 +65,11 @@ def test_run_measures_each_name_in_a_process_and_keeps_the_rows(monkeypatch, tmp
     run = import_module("benchmarks.run")
     asked = []
 
-    def measured(function):
+    def computed(function):
         asked.append(function)
         return ROWS[:1]
 
-    monkeypatch.setattr(run, "in_own_process", measured)
+    monkeypatch.setattr(run, "in_own_process", computed)
     monkeypatch.setattr(run, "RESULTS", tmp_path / "results" / "latest.json")
     assert run.main(["fit", "memory"]) == 0
     assert asked == ["benchmarks.fit:measure", "benchmarks.memory:measure"]
@@ -120,7 +120,7 @@ def test_intervals_hold_the_truth_by_patient_and_too_seldom_by_knee():
     """A small version of `benchmarks.coverage`: of 200 studies 190 are expected, sd 3."""
     coverage = import_module("benchmarks.coverage")
     metrics = ("accuracy", "mae", "rps")
-    true = coverage.truth(60_000, metrics)
+    true = coverage.reference(60_000, metrics)
     pairs = [coverage.repeat(seed, 150, 300, metrics) for seed in range(200)]
     by_patient, by_knee = (coverage.coverage(list(side), true) for side in zip(*pairs, strict=True))
     for name in metrics:

@@ -1,4 +1,4 @@
-"""Runs that are ended from outside, for real, and go on: in the end they are the run that was not ended."""
+"""Runs that are ended from outside, for real, and continue: in the end they are the run that was not ended."""
 
 import json
 import os
@@ -135,7 +135,7 @@ def check_it_ends_as(whole, victim):
     assert steps == {0, 1, 2, 3}
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(start, options, whole):
+def test_a_killed_run_continues_as_if_nothing_had_happened(start, options, whole):
     check_a_killed_run_goes_on(start, options, whole, ["epoch 1/3"])
 
 
@@ -172,7 +172,7 @@ def test_ctrl_c(start, options, whole):
     [run] = runs(folder)
     assert run.info.status == "KILLED"
     last = victim.lines()[-1]
-    assert last.startswith("interrupted; go on with: python -m koa_lightning.train ckpt=")
+    assert last.startswith("interrupted; resume with: python -m koa_lightning.train ckpt=")
     assert not any("Traceback" in line for line in victim.lines())
     resumed = start(*shlex.split(last)[shlex.split(last).index("koa_lightning.train") + 1 :])
     assert resumed.end() == 0, resumed.lines()

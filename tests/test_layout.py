@@ -10,7 +10,7 @@ PACKAGE = TESTS.parent / "koa_lightning"
 # Tests of several modules together, or of what lies outside of the package.
 EXTRA = {
     "test_benchmarks.py",  # benchmarks/
-    "test_kill.py",  # training that is killed at any moment, and goes on
+    "test_kill.py",  # training that is killed at any moment, and continues
     "test_layout.py",
     "test_makefile.py",
     "test_pictures.py",  # all figures of train, eval, report and predict, drawn for real

@@ -34,8 +34,8 @@ def make(tmp_path):
     (tmp_path / "pyproject.toml").touch()
 
     def run(*typed, **environment):
-        gone = ("MAKE", "MFLAGS", "VIRTUAL_ENV", "CONDA_PREFIX", "PORT")
-        alone = {name: value for name, value in os.environ.items() if not name.startswith(gone)}
+        ended = ("MAKE", "MFLAGS", "VIRTUAL_ENV", "CONDA_PREFIX", "PORT")
+        alone = {name: value for name, value in os.environ.items() if not name.startswith(ended)}
         command = ["make", *typed, "PYTHON=false"]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=alone | environment)
 

@@ -1,4 +1,4 @@
-"""Signals that end a command, for real: each run is marked as killed, and goes on as if nothing had happened."""
+"""Signals that end a command, for real: each run is marked as killed, and continues as if nothing had happened."""
 
 import os
 import shlex
@@ -67,9 +67,9 @@ class Command:
         assert not any("Traceback" in line for line in self.lines()), self.lines()
 
     def resume_line(self):
-        """What `go on with:` names, as arguments."""
-        [line] = [line for line in self.lines() if "go on with: " in line][-1:]
-        return shlex.split(line.split("go on with: ")[1])[2:]
+        """What `resume:` names, as arguments."""
+        [line] = [line for line in self.lines() if "resume with: " in line][-1:]
+        return shlex.split(line.split("resume with: ")[1])[2:]
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ def session(pid):
 
 
 @pytest.mark.parametrize("out", [[], ["out=here"]])
-def test_a_slurm_job_is_requeued_and_goes_on(begin, options, whole, out, tmp_path):
+def test_a_slurm_job_is_requeued_and_continues(begin, options, whole, out, tmp_path):
     """Under `--signal=USR1@120` and KOA_REQUEUE=1, with a stand-in for the cluster's programs."""
     programs = tmp_path / "bin"
     programs.mkdir()

@@ -24,7 +24,7 @@ from koa_lightning.reporting.audit import audit
 
 N = 50  # of each kind
 SEED = 0
-PARTS = ("train", "val")
+SPLITS = ("train", "val")
 
 
 class Folder:
@@ -44,30 +44,30 @@ class Folder:
         """Return the pixels of a knee that is not taken, changed so that it is nobody's duplicate: mirrored."""
         return np.asarray(Image.open(self.take()))[:, ::-1]
 
-    def place(self, grade: int | str, part: str = "train", ending: str = "png", name: str = "") -> Path:
+    def place(self, grade: int | str, split: str = "train", ending: str = "png", name: str = "") -> Path:
         """Return where a new file goes."""
         self.number += 1
-        return self.root / part / str(grade) / f"{name or f'{self.number}L'}.{ending}"
+        return self.root / split / str(grade) / f"{name or f'{self.number}L'}.{ending}"
 
-    def put(self, pixels: np.ndarray, grade: int | str = 0, part: str = "train", name: str = "") -> Path:
+    def put(self, pixels: np.ndarray, grade: int | str = 0, split: str = "train", name: str = "") -> Path:
         """Write a new file."""
-        file = self.place(grade, part, name=name)
+        file = self.place(grade, split, name=name)
         Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(file)
         return file
 
 
 def _elsewhere(file: Path) -> str:
-    return PARTS[file.parts[-3] == PARTS[0]]
+    return SPLITS[file.parts[-3] == SPLITS[0]]
 
 
 def near_duplicate(folder: Folder) -> Path:
-    """The same knee as another program would have cut and saved it, under a foreign name in another part."""
+    """The same knee as another program would have cut and saved it, under another name in another split."""
     file = folder.take()
     return folder.put(surrogate(np.asarray(Image.open(file)), folder.rng), file.parent.name, _elsewhere(file))
 
 
 def same_pixels(folder: Folder) -> Path:
-    """The same pixels in another format, under a foreign name in another part."""
+    """The same pixels in another format, under another name in another split."""
     file = folder.take()
     return folder.put(np.asarray(Image.open(file)), file.parent.name, _elsewhere(file))
 
@@ -79,13 +79,13 @@ def two_grades(folder: Folder) -> Path:
 
 
 def patient_in_two_parts(folder: Folder) -> Path:
-    """Another radiograph under the name of a patient and side of another part."""
+    """Another radiograph under the name of a patient and side of another split."""
     file = folder.take()
     return folder.put(folder.knee(), file.parent.name, _elsewhere(file), name=file.stem)
 
 
 def knees_in_two_parts(folder: Folder) -> Path:
-    """A knee moved to the other part; the patient's other knee stays."""
+    """A knee moved to the other split; the patient's other knee stays."""
     file = folder.take()
     moved = folder.root / _elsewhere(file) / file.parent.name / file.name
     return file.rename(moved)

@@ -2,13 +2,13 @@
 
     python -m experiments.chen2018_best.run FOLDER [seeds|networks|views] [--named WORDS] [--with KEY=VALUE ...]
 
-FOLDER is Chen 2018. What was ended goes on; `--named "again"` keeps the rows of a repetition beside those that it
+FOLDER is Chen 2018. Interrupted steps resume; `--named "again"` keeps the rows of a repetition beside those that it
 repeats. A seed is one `python -m koa_lightning.train experiment=chen2018_best seed=N data.root=FOLDER`
 and the ensemble is one `python -m koa_lightning.train -m experiment=chen2018_ensemble data.root=FOLDER`.
 The other view is Lite1 on the whole radiograph instead of the rows about the joint, beside those networks. Writes
-results.csv beside this file: the validation part, each checkpoint with its mirrored images averaged, and each ensemble,
-with the fingerprint of the data; whoever has the test part can measure the same checkpoints there. Research use only,
-not a medical device.
+results.csv beside this file: the validation split, each checkpoint with its mirrored images averaged, and each
+ensemble, with the fingerprint of the data; whoever has the test split can measure the same checkpoints there. Research
+use only, not a medical device.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ COPIES = FusedAugmentation(
 
 @dataclass(frozen=True)
 class Protocol:
-    """How training and test knees are told apart.
+    """How training and test knees are separated.
 
     Attributes:
         name: For files and tables.
@@ -62,7 +62,7 @@ PROTOCOLS = {
 
 
 def draw(folder: Path, n_patients: int, n_test: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Draw patients of the train and val parts who have both knees; the test part is not listed.
+    """Draw patients of the train and val splits who have both knees; the test split is not listed.
 
     Args:
         folder: Of Chen 2018.

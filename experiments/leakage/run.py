@@ -1,8 +1,8 @@
-"""Train and measure the same network under five protocols; what is done is not done again, what was ended goes on.
+"""Train and measure the same network under five protocols; finished steps are skipped, interrupted ones resume.
 
     python -m experiments.leakage.run FOLDER [--seeds 0 1 2] [--with KEY=VALUE ...]   # {train,val}/{0..4}/9001104R.jpg
 
-Only the train and val parts of the folder are read. Writes results.csv, audit.csv and accuracy.png beside this file:
+Only the train and val splits of the folder are read. Writes results.csv, audit.csv and accuracy.png beside this file:
 numbers and a chart, no radiographs. Research use only, not a medical device.
 """
 

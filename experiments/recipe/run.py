@@ -1,11 +1,11 @@
-"""Train and measure what `runs.yaml` lists; what is done is not done again, what was ended goes on.
+"""Train and measure what `runs.yaml` lists; finished steps are skipped, interrupted ones resume.
 
     python -m experiments.recipe.run FOLDER [NAME ...] [--with KEY=VALUE ...]   # {train,val}/{0..4}/9001104R.jpg
 
-Each run trains on the train part; its best epoch, and what is best among the runs, is chosen on the validation part.
-The test part is not opened. Writes results.csv beside this file, in the order of runs.yaml: a row for each run, without
-and with the mirrored image, and for those that `together` of runs.yaml names; and results.png, the figure of the short
-runs. Research use only, not a medical device.
+Each run trains on the train split; its best epoch, and what is best among the runs, is chosen on the validation split.
+The test split is not opened. Writes results.csv beside this file, in the order of runs.yaml: a row for each run,
+without and with the mirrored image, and for those that `together` of runs.yaml names; and results.png, the figure of
+the short runs. Research use only, not a medical device.
 """
 
 from __future__ import annotations
@@ -67,18 +67,18 @@ def rows_of(name: str, run: dict[str, Any], root: Path, out: Path, more: list[st
         "data": record.data.fingerprint,
         "commit": done["commit"],
     }
-    return measured(facts, [best], out / name, out)
+    return evaluated(facts, [best], out / name, out)
 
 
 def rows_together(name: str, members: list[str], out: Path) -> list[dict[str, Any]]:
     """Measure runs together that are done, their probabilities averaged; return the rows of the table."""
     runs = [json.loads((out / member / DONE_FILE).read_text()) for member in members]
     facts = {"name": name, "asks": "together", "overrides": " ".join(members)}
-    return measured(facts, [Path(done["checkpoint"]) for done in runs], out / name, out)
+    return evaluated(facts, [Path(done["checkpoint"]) for done in runs], out / name, out)
 
 
-def measured(facts: dict[str, Any], checkpoints: list[Path], folder: Path, out: Path) -> list[dict[str, Any]]:
-    """Grade the validation part without and with mirrored images; return the rows, with what they gain over what."""
+def evaluated(facts: dict[str, Any], checkpoints: list[Path], folder: Path, out: Path) -> list[dict[str, Any]]:
+    """Grade the validation split without and with mirrored images; return the rows, with what they gain over what."""
     rows = []
     for tta in TTA:
         predictions = studies.evaluate(checkpoints, folder / f"val_{tta}", [*studies.PLAIN, f"tta={tta}"])

@@ -117,7 +117,7 @@ class OptunaConf:
     max_failures: int | None = 5  # more end the sweep; null: never
     folder: str = "outputs/sweep-{name}"  # of the runs
     free: list[str] = field(default_factory=list)  # keys that do not make it another sweep
-    listener: Any = None  # _target_ of an object that is told of the sweep
+    listener: Any = None  # _target_ of an object that receives the sweep's events
     ensemble: bool = False  # in the end the listener measures all complete trials together
     settings: Any = None  # all of these in one node
 

@@ -19,7 +19,7 @@ FIELDS = {  # `posture` is the orientation check; files keep that name
 }
 COARSE = 14  # pixels of the coarse picture's side
 N_ORIENTATIONS = 6  # wrong ones, distinguished from an upright knee
-_NAMES = tuple(f"{part}.{field}" for part, fields in FIELDS.items() for field in (*fields, "limit"))
+_NAMES = tuple(f"{component}.{field}" for component, fields in FIELDS.items() for field in (*fields, "limit"))
 _LARGEST = 250_000  # numbers, 1 MB
 
 
@@ -37,11 +37,11 @@ def wrong(tensors: object) -> str:
 
 
 def _wrong_limits(tensors: dict[str, torch.Tensor]) -> str:
-    for part in FIELDS:
-        if tensors[f"{part}.limit"].shape != ():
-            return f"{part}.limit is not one number"
+    for component in FIELDS:
+        if tensors[f"{component}.limit"].shape != ():
+            return f"{component}.limit is not one number"
     lowest = {**dict.fromkeys(FIELDS, 1e-9), "posture": 1.0}
-    small = [part for part in FIELDS if float(tensors[f"{part}.limit"]) < lowest[part]]
+    small = [component for component in FIELDS if float(tensors[f"{component}.limit"]) < lowest[component]]
     return f"{small[0]}.limit is too small" if small else ""
 
 
@@ -52,11 +52,11 @@ def _wrong_shapes(tensors: dict[str, torch.Tensor]) -> str:
         return "posture: shapes that do not fit"
     if len(shapes["features.prototypes"]) != 2 or 0 in shapes["features.prototypes"]:
         return "features: shapes that do not fit"
-    for part in ("picture", "texture"):
-        mean, scale, directions, variances, rest = (tensors[f"{part}.{field}"] for field in GAUSSIAN)
+    for component in ("picture", "texture"):
+        mean, scale, directions, variances, rest = (tensors[f"{component}.{field}"] for field in GAUSSIAN)
         fits = mean.ndim == 1 and scale.shape == mean.shape and directions.shape == (len(variances), len(mean))
-        if not fits or rest.ndim or (part == "picture" and len(mean) != size):
-            return f"{part}: shapes that do not fit"
+        if not fits or rest.ndim or (component == "picture" and len(mean) != size):
+            return f"{component}: shapes that do not fit"
         if not all(bool((value > 0).all()) for value in (scale, variances, rest)):
-            return f"{part}: scales that are not positive"
+            return f"{component}: scales that are not positive"
     return ""

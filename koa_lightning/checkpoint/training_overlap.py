@@ -1,16 +1,16 @@
-"""Which knees the members of an ensemble may be measured on: those that they were not trained on."""
+"""Which knees the members of an ensemble may be evaluated on: those that they were not trained on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import DictConfig
 
 from koa_lightning.checkpoint.reading import Checkpoint
-from koa_lightning.config.compose import plain, without_targets
+from koa_lightning.config.compose import without_targets
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.build import data_module
 from koa_lightning.data.datamodule import ALL, KneeDataModule
@@ -19,7 +19,7 @@ from koa_lightning.errors import InputError
 
 @dataclass(frozen=True)
 class Knees:
-    """What the members are measured on.
+    """What the members are evaluated on.
 
     Attributes:
         rows: The manifest of these knees.
@@ -34,58 +34,62 @@ class Knees:
     unknown: list[str]
 
 
-def of_their_own(cfg: DictConfig, modules: Sequence[KneeDataModule], names: Sequence[str]) -> Knees:
-    """Return the part as each member's own data have it: the union, less what a member was trained on.
+def of_their_own(split: str, modules: Sequence[KneeDataModule], names: Sequence[str]) -> Knees:
+    """Return the split as each member's own data have it: the union, less what a member was trained on.
 
-    The parts are made anew from each checkpoint's settings; no file is opened.
+    The splits are made again from each checkpoint's settings; no file is opened.
 
     Raises:
-        InputError: A patient is in two parts, the members' data differ, or all were trained on all of these knees.
+        InputError: A patient is in two splits, the members' data differ, or all were trained on all of these knees.
     """
-    manifests = [_with_parts(module, cfg.split).set_index("path") for module in modules]
-    wanted = [m[_in_part(m["split"], cfg.split)] for m in manifests]
+    manifests = [_with_splits(module, split).set_index("path") for module in modules]
+    wanted = [m[_in_split(m["split"], split)] for m in manifests]
     rows = pd.concat(wanted).reset_index().drop_duplicates("path").sort_values("path", ignore_index=True)
     if rows.empty:
-        raise InputError(f"split={cfg.split}: no knee in that part of the members' data")
+        raise InputError(f"split={split}: no knee in that split of the members' data")
     for name, manifest in zip(names, manifests, strict=True):
         missing = rows.loc[~rows["path"].isin(manifest.index), "path"]
         if len(missing):
             raise InputError(
                 f"member {name}: its data lack {missing.iloc[0]} and {len(missing) - 1} more that another member is "
-                "measured on; measure all on the same knees: data=... split=all"
+                "measured on; evaluate all on the same knees: data=... split=all"
             )
         other = rows.loc[manifest.loc[rows["path"], "grade"].to_numpy() != rows["grade"].to_numpy(), "path"]
         if len(other):
             raise InputError(f"{other.iloc[0]}: the members' data name different grades for it; give one data=...")
     trained = [_trained_on(m)[rows["path"]].to_numpy() for m in manifests]
-    return _guarded(cfg, rows, ~np.array(trained), [])
+    return _guarded(split, rows, ~np.array(trained), [])
 
 
-def _with_parts(module: KneeDataModule, part: str) -> pd.DataFrame:
-    """Return a member's manifest, its parts compared with the one that is measured, as for a single checkpoint.
+def _with_splits(module: KneeDataModule, split: str) -> pd.DataFrame:
+    """Return a member's manifest, its splits compared with the one that is measured, as for a single checkpoint.
 
-    A knee that `data.fraction` left out is in no part, but it is there: the member was not trained on it.
+    A knee that `data.fraction` omitted is in no split, but it is there: the member was not trained on it.
     """
-    whole = module.whole(mf.PARTS if part == ALL else (*mf.PARTS, part))
+    whole = module.whole(mf.SPLITS if split == ALL else (*mf.SPLITS, split))
     return whole.assign(split=whole["split"].where(whole.index.isin(module.reduced(whole).index), ""))
 
 
 def _trained_on(manifest: pd.DataFrame) -> pd.Series:
-    """Tell of each knee whether it, or another of its patient, is in the train part."""
+    """Tell of each knee whether it, or another of its patient, is in the train split."""
     train = manifest["split"].eq("train")
     patients = set(manifest.loc[train, "patient"]) - {""}
     return train | manifest["patient"].isin(patients)
 
 
-def _in_part(split: pd.Series, part: str) -> pd.Series:
-    return split.ne(mf.AUTO_TEST) if part == ALL else split.eq(part)
+def _in_split(splits: pd.Series, split: str) -> pd.Series:
+    return splits.ne(mf.AUTO_TEST) if split == ALL else splits.eq(split)
 
 
 def of_other_data(
-    cfg: DictConfig, modules: Sequence[KneeDataModule], reads: Sequence[Checkpoint], names: Sequence[str]
+    split: str,
+    given: Mapping[str, Any],
+    modules: Sequence[KneeDataModule],
+    reads: Sequence[Checkpoint],
+    names: Sequence[str],
 ) -> Knees:
-    """Return the part of the data given, less what a member was trained on: by file content, and then by patient."""
-    rows = mf.add_hashes(modules[0].rows((cfg.split,)), (cfg.split,), modules[0].read)
+    """Return the split of the data given, less what a member was trained on: by file content, and then by patient."""
+    rows = mf.add_hashes(modules[0].rows((split,)), (split,), modules[0].read)
     allowed, unknown = [], []
     for name, read in zip(names, reads, strict=True):
         known = seen_in_training(read)
@@ -93,43 +97,43 @@ def of_other_data(
             unknown.append(name)
             allowed.append(np.ones(len(rows), dtype=bool))
         else:
-            allowed.append(~was_trained_on(rows, known, names_alike(cfg, read)))
-    return _guarded(cfg, rows, np.array(allowed), unknown)
+            allowed.append(~was_trained_on(rows, known, names_alike(given, read)))
+    return _guarded(split, rows, np.array(allowed), unknown)
 
 
 def seen_in_training(read: Checkpoint) -> pd.DataFrame | None:
-    """Return the manifest (hash, patient, split) of a checkpoint's train and validation parts; None if it is lost.
+    """Return the manifest (hash, patient, split) of a checkpoint's train and validation splits; None if it is lost.
 
-    It lies in the run folder; where the checkpoint was taken away from there, it is made anew from the data, if these
+    It lies in the run folder; where the checkpoint was removed from there, it is made again from the data, if these
     are still in their place. Either must have the fingerprint that the checkpoint carries.
     """
-    parts, file = ("train", "val"), read.path.resolve().parent.parent / "manifest.parquet"
+    splits, file = ("train", "val"), read.path.resolve().parent.parent / "manifest.parquet"
     try:
         if file.is_file():
             rows = pd.read_parquet(file)
         else:
             data = data_module(read.data_config(), quiet=True)
-            rows = mf.add_hashes(data.rows(parts), parts, data.read)
+            rows = mf.add_hashes(data.rows(splits), splits, data.read)
     except InputError:  # said by the caller, with the names of all such members
         return None
-    return rows if mf.fingerprint(rows, parts) == read.record.data.fingerprint else None
+    return rows if mf.fingerprint(rows, splits) == read.record.data.fingerprint else None
 
 
-def names_alike(cfg: DictConfig, read: Checkpoint) -> bool:
+def names_alike(given: Mapping[str, Any] | None, read: Checkpoint) -> bool:
     """Tell whether equal names of patients are one patient, whatever the files: in one source, however it is split.
 
-    Chen 2018 names its patients alike in every copy, and its `auto_test` has no file in common with the other parts.
+    Chen 2018 names its patients alike in every copy, and its `auto_test` has no file in common with the other splits.
 
     Args:
-        cfg: The config `eval`.
+        given: The config of the data that is evaluated, plain; empty or None: the checkpoint's own.
         read: The checkpoint.
     """
-    given, trained = cfg.get("data"), read.record.data_settings
     if not given:
         return True
-    if given.name != read.record.data.name:
+    if given["name"] != read.record.data.name:
         return False
-    return given.name == "chen2018" or without_targets(plain(given))["source"] == trained.get("source")
+    same_source = without_targets(given)["source"] == read.record.data_settings.get("source")
+    return given["name"] == "chen2018" or same_source
 
 
 def was_trained_on(rows: pd.DataFrame, seen: pd.DataFrame, alike: bool = False) -> np.ndarray:
@@ -152,13 +156,13 @@ def was_trained_on(rows: pd.DataFrame, seen: pd.DataFrame, alike: bool = False) 
     return hit
 
 
-def _guarded(cfg: DictConfig, rows: pd.DataFrame, allowed: np.ndarray, unknown: list[str]) -> Knees:
+def _guarded(split: str, rows: pd.DataFrame, allowed: np.ndarray, unknown: list[str]) -> Knees:
     """Leave out the knees that every member was trained on, and say in one line what each knee is graded by."""
     n_members = allowed.sum(axis=0)
     kept = n_members > 0
     if not kept.any():
         raise InputError(
-            f"split={cfg.split}: every member was trained on every one of these {len(rows)} knees; measure on others: "
+            f"split={split}: every member was trained on every one of these {len(rows)} knees; evaluate on others: "
             "split=test, or split=val of a cross-validation"
         )
     n, total = n_members[kept], len(allowed)
@@ -174,5 +178,5 @@ def _guarded(cfg: DictConfig, rows: pd.DataFrame, allowed: np.ndarray, unknown: 
         lost = f"what was trained on is not known of {', '.join(unknown)}: no manifest.parquet, no data in their place"
         said = f"{said.replace(', none trained on any of the', ' on')}; {lost}"
     if not kept.all():
-        said += f"; {(~kept).sum()} left out, which all were trained on"
+        said += f"; {(~kept).sum()} omitted, which all were trained on"
     return Knees(rows[kept].reset_index(drop=True), allowed[:, kept], said, unknown)

@@ -31,7 +31,7 @@ _LONGEST_TEXT = 4096
 _DEEPEST = 20
 _RUN_ID = re.compile(r"[\w-]{0,64}")
 _MOST_EPOCHS, _MOST_STEPS, _MOST_KNEES = 1_000_000, 2**53, 10**9
-_PARTS = ("train", "val", "test", "all")
+_SPLITS = ("train", "val", "test", "all")
 
 # A check returns what is wanted in place of a value, or an empty string where the value is right.
 Check = Callable[[Any], str]
@@ -102,12 +102,12 @@ def _setting(key: str) -> Check:
 
 
 def _counts(value: Any) -> str:
-    known = isinstance(value, dict) and all(part in _PARTS for part in value)
+    known = isinstance(value, dict) and all(split in _SPLITS for split in value)
     count = _whole(0, _MOST_KNEES)
     fits = known and all(
         isinstance(each, list) and len(each) == N_GRADES and not any(map(count, each)) for each in value.values()
     )
-    return "" if fits else f"{N_GRADES} numbers of knees for each part are wanted, none below 0"
+    return "" if fits else f"{N_GRADES} numbers of knees for each split are wanted, none below 0"
 
 
 def _texts_by_name(value: Any) -> str:
@@ -213,7 +213,7 @@ def _wrong_loss(record: dict[str, Any]) -> str:
     if not isinstance(settings, dict):
         return f"config.loss={shown(settings)} of its record: settings by name are wanted"
     if "loss" in record and not (settings and "train" in record["data"].get("counts", {})):
-        return "its record has no config.loss, or no data.counts of the train part"
+        return "its record has no config.loss, or no data.counts of the train split"
     for name, value in settings.items():
         if name.startswith("_"):
             return f"config.loss.{shown(name)[1:-1]} of its record: names code, which no record may"

@@ -125,7 +125,7 @@ def check_overrides(where: str, keys: Iterable[str]) -> None:
 
 def _begun_before(where: str) -> str:
     return (
-        f"{where}: the run was begun by version 0.1, whose augmentation drew other random numbers, so it cannot go on "
+        f"{where}: the run was begun by version 0.1, whose augmentation drew other random numbers; it cannot resume "
         "as the same run; type the same command without ckpt= and with augment=light, strong or none for a new one "
         "(eval and predict read its checkpoints)"
     )

@@ -67,7 +67,7 @@ def begun_before(overrides: Sequence[str]) -> Path | None:
 
 
 def of_restart(overrides: Sequence[str], folder: Path, done: Path) -> list[str]:
-    """Return the overrides of a job that Slurm has started again, which go on with the run that it began.
+    """Return the overrides of a job that Slurm has started again, which resume the run that it began.
 
     Args:
         overrides: As typed.

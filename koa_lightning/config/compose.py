@@ -18,7 +18,7 @@ from koa_lightning.config.metrics import best_is as best_is
 from koa_lightning.config.overrides import quote
 from koa_lightning.errors import InputError
 
-_WITHOUT_PARTS = ("phantom", "folder")  # data of these has no official split
+_WITHOUT_SPLITS = ("phantom", "folder")  # data of these has no official split
 
 
 def nearest(word: str, known: list[str]) -> str:
@@ -136,8 +136,8 @@ def _check_together(cfg: DictConfig) -> None:
     if OmegaConf.select(cfg, "data.split_table") and OmegaConf.select(cfg, "data.split") != "table":
         raise InputError(f"data.split_table={cfg.data.split_table}: type data.split=table too")
     name = OmegaConf.select(cfg, "data.name")
-    if name in _WITHOUT_PARTS and OmegaConf.select(cfg, "data.split") == "official":
-        raise InputError(f"data.split=official: data={name} has no parts of its own; type data.split=stratified")
+    if name in _WITHOUT_SPLITS and OmegaConf.select(cfg, "data.split") == "official":
+        raise InputError(f"data.split=official: data={name} has no splits of its own; type data.split=stratified")
     monitor, mode = str(cfg.get("monitor", "")), cfg.get("mode")
     right = best_is(monitor)
     if right and mode != right:

@@ -38,7 +38,7 @@ def _line(key: str, kind: Kind, comment: str) -> str:
 
 
 def _in(text: str) -> Iterator[tuple[str, str]]:
-    """Yield each key of a YAML text with its comment, which may go on in the next lines at its own column."""
+    """Yield each key of a YAML text with its comment, which may continue in the next lines at its own column."""
     path: list[tuple[int, str]] = []
     key, comment, column = "", "", 0
     for line in text.splitlines():

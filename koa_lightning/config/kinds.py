@@ -59,7 +59,7 @@ class Whole(Kind):
 
 @dataclass(frozen=True)
 class Number(Kind):
-    """A number; an end may be left out of the range (`above`, `below`)."""
+    """A number; an end may be omitted (`above`, `below`)."""
 
     low: float
     high: float

@@ -200,7 +200,7 @@ def _run_job(
 
 
 def _remove_if_empty(folder: Path, there: frozenset[Path]) -> None:
-    """Take away a run folder in which nothing was made but the records of its start, if no process trains there.
+    """Remove a run folder in which nothing was made but the records of its start, if no process trains there.
 
     Args:
         folder: Of the run.

@@ -43,7 +43,7 @@ class Declaration:
         title: In the report.
         meaning: In the report, of a metric of probabilities.
         per_grade: Whether there is one for each grade, `NAME_0` to `NAME_4`.
-        mean_over_grades: Whether a grade that no knee has is left out of a mean.
+        mean_over_grades: Whether a grade that no knee has is omitted from a mean.
         rules: Suffixes of the decision rules that it exists for; the empty one alone for a metric of probabilities.
         every_epoch: Suffixes by which training and `metrics.json` have it.
         compared: Suffixes by which two models are compared unless metrics are named.

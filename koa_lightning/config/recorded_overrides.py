@@ -149,7 +149,7 @@ def _entries(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _targets_of(typed: Sequence[str]) -> Iterator[str]:
-    """Yield the targets that overrides of this command line name; one that cannot be read is said later."""
+    """Yield the targets that overrides of this command line name; one that cannot be read is reported later."""
     for item in typed:
         try:
             parsed = _parsed(item)

@@ -1,4 +1,4 @@
-"""Going on with a run: find its checkpoint, and the overrides that it was started with. No heavy imports here."""
+"""To resume a run: find its checkpoint, and the overrides that it was started with. No heavy imports here."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def find(ckpt: str, out: str | None = None) -> Path:
         reason = "no run under outputs/ has a checkpoint"
         if runs:
             reason = "every run under outputs/ has finished" + (" or is running" if unfinished else "")
-        raise InputError(f"ckpt=last: {reason}; nothing to resume (a path goes on with a finished one)")
+        raise InputError(f"ckpt=last: {reason}; nothing to resume (a path resumes a finished one)")
     return waiting[-1].absolute()
 
 
@@ -190,7 +190,7 @@ def check_free(folder: Path) -> None:
     made = [folder / "checkpoints" / "best.ckpt", folder / "history.csv"]
     if is_main() and any(file.exists() for file in made):
         last = folder / "checkpoints" / "last.ckpt"
-        go_on = f"type ckpt={last} to go on with it, or " if last.exists() else "type "
+        go_on = f"type ckpt={last} to resume it, or " if last.exists() else "type "
         raise InputError(f"out={folder}: holds a run already; {go_on}another out=FOLDER for a new one")
 
 
@@ -217,7 +217,8 @@ def remember(folder: Path, overrides: Sequence[str] | None = None, config: DictC
     Args:
         folder: The run folder.
         overrides: None: those of the command line, if there is one.
-        config: What they composed to; written beside them where Hydra, which does so for a new run, was told not to.
+        config: What they composed to; written beside them where Hydra, which does so for a new run, was configured not
+            to.
     """
     (folder / DONE_FILE).unlink(missing_ok=True)
     if overrides is None and HydraConfig.initialized():
@@ -307,7 +308,7 @@ def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def _replaced(item: str, typed: dict[str, str], old: dict[str, str]) -> bool:
-    """Tell whether an old override is typed anew, or is of a group of which another choice is typed now."""
+    """Tell whether an old override is typed again, or is of a group of which another choice is typed now."""
     name = key(item)
     parents = [name[:i] for i, letter in enumerate(name) if letter == "."]
     changed = any(parent in typed and typed[parent] != old.get(parent) for parent in parents)

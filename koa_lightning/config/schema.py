@@ -229,7 +229,7 @@ OF_COMMANDS: dict[str, dict[str, Kind]] = {
 }
 # Below these everyone may add entries; below a `_target_` too, as what is made refuses those that it does not take.
 FREE = ("augment.ops", "callbacks", "edges", "sweep.pruner", "sweep.space", "tracking.tags", "sweep.listener")
-# Groups of keys that null leaves out.
+# Groups of keys that null omits.
 BRANCHES_OR_NULL = ("data", "sweep", "callbacks.ema", "callbacks.early_stopping")
 BRANCHES = frozenset(key.rsplit(".", depth)[0] for key in KEYS for depth in range(1, key.count(".") + 1))
 # What is made by these is known here; what another `_target_` takes is its own affair.

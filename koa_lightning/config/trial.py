@@ -29,7 +29,7 @@ ENSEMBLE_TAG = "sweep.ensemble"
 
 
 class Pruned(Exception):  # noqa: N818  it is no error
-    """Ends a job that does too badly to go on; no failure."""
+    """Ends a job that does too badly to continue; no failure."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ class Trial:
 
 def current() -> Trial | None:
     """Return the trial that this process works on, or None."""
-    told = os.environ.get(VARIABLE)
-    if not told:
+    text = os.environ.get(VARIABLE)
+    if not text:
         return None
-    known = json.loads(told)
+    known = json.loads(text)
     return Trial(**{**known, "varied": tuple(known["varied"]), "metrics": tuple(known["metrics"])})
 
 

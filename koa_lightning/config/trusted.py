@@ -34,7 +34,7 @@ class Place(NamedTuple):
 
 
 def place(configured: str | None, named: Any) -> Place:
-    """Return where to go on with what a file says was in a store.
+    """Return where to resume what a file says was in a store.
 
     The address in the file counts only if it is the one configured here, whose user and password are then taken, or if
     it is a store on this machine. The configured address wins over a store on this machine only where it was typed.

@@ -19,7 +19,7 @@ from koa_lightning.errors import InputError
 SIDES = ("first", "second")
 _SETTING = re.compile(r"~\S+|[+~]*[\w.@/:-]+=.*", re.DOTALL)
 _OF_REPRODUCE = {"run", "run_it", "more", "quiet", "tracking.uri", "out"}
-# What may differ between two calls that go on with the same cross-validation.
+# What may differ between two calls that resume the same cross-validation.
 _FREE = (
     "out", "quiet", "parallel", "fresh", "tracking", "name", "explain", "ckpt", "data.source", "data.cache_dir",
     "calibration",

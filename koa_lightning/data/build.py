@@ -13,6 +13,11 @@ from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.data.split_settings import base_folder
 
 
+def source_of(cfg: DictConfig) -> str:
+    """Return in words where the knees of a data config come from: its table, its folder, or its name."""
+    return str(cfg.get("table") or cfg.get("root") or cfg.name)
+
+
 def data_module(cfg: DictConfig, seed: int = 0, quiet: bool = False) -> KneeDataModule:
     """Return the data module of a data config (`cfg.data`); nothing is read yet."""
     known = inspect.signature(KneeDataModule).parameters

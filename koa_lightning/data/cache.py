@@ -118,7 +118,7 @@ def open_cache(
 
     A file under its final name is always whole: it is written under another and renamed. A lock that the system frees
     when its holder dies lets one run build while others wait. Images that could not be read are tried again each
-    time, as what was missing may be there now; if one can be read, the cache is built anew.
+    time, as what was missing may be there now; if one can be read, the cache is rebuilt.
 
     Args:
         paths: Of the images; names, where `read` gives them.
@@ -205,20 +205,18 @@ def _build(
     read: _Read,
 ) -> None:
     if final.exists():
-        print(
-            f"WARNING: {final}: damaged, or some images can be read now; it is built anew", file=sys.stderr, flush=True
-        )
+        print(f"WARNING: {final}: damaged, or some images can be read now; it is rebuilt", file=sys.stderr, flush=True)
         final.unlink()
     for leftover in final.parent.glob(f"{final.stem}.*.part"):
         leftover.unlink()  # of a build that was killed: we hold the lock, so nobody writes it
-    part = final.parent / f"{final.stem}.{os.getpid()}.part"
+    partial = final.parent / f"{final.stem}.{os.getpid()}.part"
     needed, free = math.prod(shape), shutil.disk_usage(final.parent).free
     if needed > free:  # said now, not after an hour of decoding
         raise OSError(errno.ENOSPC, f"it needs {needed / 1e6:,.1f} MB and {free / 1e6:,.1f} MB are free")
     record = Record({}, [], [], [], [])
     try:
         # Written, not mapped: a full disk is an error here, and would kill the process there (SIGBUS).
-        with part.open("wb") as file, ThreadPoolExecutor(1) as disk:
+        with partial.open("wb") as file, ThreadPoolExecutor(1) as disk:
             _write_header(file, shape)
             sent = disk.submit(_to_disk, file)
             with closing(_decode_all(paths, sides, preprocessing, quiet, read)) as chunks:
@@ -233,9 +231,9 @@ def _build(
         with final.with_suffix(".json").open("wb") as file:
             file.write(record.to_json().encode())
             _to_disk(file)
-        part.replace(final)
+        partial.replace(final)
     finally:
-        part.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:

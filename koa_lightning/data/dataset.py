@@ -1,4 +1,4 @@
-"""A part of the cache as batches, fetched a whole batch at once, and the order in which an epoch draws them."""
+"""A split of the cache as batches, fetched a whole batch at once, and the order in which an epoch draws them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Batch = dict[str, torch.Tensor]
 
 
 class KneeDataset(Dataset[Batch]):
-    """A part of the cache.
+    """A split of the cache.
 
     Args:
         images: uint8 N x H x W, memory-mapped.
-        rows: The rows of `images` that belong to this part.
+        rows: The rows of `images` that belong to this split.
         grades: Grade of each of these rows, -1 where unknown.
         shapes: Height and width of each of these before it was fitted, int N x 2; None: they were square.
     """
@@ -36,7 +36,7 @@ class KneeDataset(Dataset[Batch]):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """Return image uint8 N x 1 x H x W, grade int64 N, index int64 N (row within the part)."""
+        """Return image uint8 N x 1 x H x W, grade int64 N, index int64 N (row within the split)."""
         index = np.asarray(indices, dtype=np.int64)
         image = torch.from_numpy(self.images[self.rows[index]]).unsqueeze(1)
         grade = torch.from_numpy(self.grades[index].astype(np.int64))

@@ -35,7 +35,7 @@ def is_system(name: str) -> bool:
 
 
 def say_skipped(where: str, skipped: Iterable[Path]) -> None:
-    """Say in one line, once a process, which hidden files and folders of the system were left out, if any were.
+    """Say in one line, once a process, which hidden files and folders of the system were omitted, if any were.
 
     Args:
         where: What was searched, for the message.
@@ -56,12 +56,12 @@ def find_images(where: str, without: Path | None = None) -> list[Path]:
     """List the image files of a folder (with its subfolders) or of a glob pattern, sorted.
 
     Images are files with a known ending in any case (`SUFFIXES`), and DICOM files without ending. Hidden
-    files and folders and those of the system (`is_system`) are left out, which is said; linked folders inside a
+    files and folders and those of the system (`is_system`) are omitted, and reported; linked folders inside a
     folder are not followed. A file that is named by itself is taken whatever its ending.
 
     Args:
         where: A file, a folder, or a pattern.
-        without: A folder whose files are left out, such as pictures that an earlier run wrote below the input.
+        without: A folder whose files are omitted, such as pictures that an earlier run wrote below the input.
 
     Raises:
         InputError: Nothing is found, or a folder cannot be read.

@@ -39,7 +39,7 @@ def images_of(folder: Path, skipped: set[Path]) -> list[Path]:
     What is hidden or the system's is added to `skipped`.
 
     Raises:
-        InputError: There are images in a folder within it, which would be left out.
+        InputError: There are images in a folder within it, which would be omitted.
     """
     names = []
     with os.scandir(folder) as entries:  # it tells files from folders without a call for each
@@ -102,28 +102,28 @@ def with_names(rows: pd.DataFrame, pattern: NamePattern, hint: str) -> pd.DataFr
 
 
 def split_folders(folder: Path, where: str, skipped: set[Path]) -> dict[str, Path]:
-    """Return the folders of the parts by part, in the parts' order.
+    """Return the folders of the splits by split, in the splits' order.
 
     Raises:
-        InputError: Two folders are the same part.
+        InputError: Two folders are the same split.
     """
     try:
-        named = [(mf.part_of(path.name), path) for path in _folders(folder, skipped)]
+        named = [(mf.split_of(path.name), path) for path in _folders(folder, skipped)]
     except OSError as error:
         refuse_unreadable(error)
-    parts: dict[str, Path] = {}
-    for part in (*mf.PARTS, mf.AUTO_TEST):
-        paths = [path for own, path in named if own == part]
+    splits: dict[str, Path] = {}
+    for split in (*mf.SPLITS, mf.AUTO_TEST):
+        paths = [path for own, path in named if own == split]
         if len(paths) > 1:
             both = " and ".join(f"'{path.name}'" for path in paths)
-            raise InputError(f"{where}: the folders {both} would both be the {part} part; merge or rename them")
+            raise InputError(f"{where}: the folders {both} would both be the {split} split; merge or rename them")
         if paths:
-            parts[part] = paths[0]
-    return parts
+            splits[split] = paths[0]
+    return splits
 
 
 def say_unread(folder: Path, read: list[Path], where: str) -> None:
-    """Say which folders hold grades and are read for no part: up to two folders deep."""
+    """Say which folders hold grades and are read for no split: up to two folders deep."""
     found: dict[str, int] = {}
     levels = [folder, *(each for each in _folders(folder, set()) if each not in read and each.name not in _GRADES)]
     try:
@@ -137,5 +137,5 @@ def say_unread(folder: Path, read: list[Path], where: str) -> None:
         refuse_unreadable(error)
     if found:
         listed = ", ".join(f"'{name}' ({n} images)" for name, n in found.items())
-        line = f"WARNING: {where}: folders with grades are not read: {listed}; parts are named train, val, test"
+        line = f"WARNING: {where}: folders with grades are not read: {listed}; splits are named train, val, test"
         print(f"{line}, auto_test", file=sys.stderr, flush=True)

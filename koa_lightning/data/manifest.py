@@ -17,11 +17,11 @@ from koa_lightning.errors import InputError
 
 GRADES = (0, 1, 2, 3, 4)
 GRADE_NAMES = ("none", "doubtful", "minimal", "moderate", "severe")
-PARTS = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 COLUMNS = ("path", "grade", "patient", "side", "split", "hash")
 AUTO_TEST = "auto_test"  # the patients of test again, cropped by a detector
 PHANTOM = "phantom://"
-_PART_NAMES = {  # in lower case, without what is no letter -> the part
+_SPLIT_NAMES = {  # in lower case, without what is no letter -> the split
     **dict.fromkeys(("train", "training", "trainset", "trainingset"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "valset", "validset", "validationset", "dev"), "val"),
     **dict.fromkeys(("test", "testing", "testset", "testingset"), "test"),
@@ -29,9 +29,9 @@ _PART_NAMES = {  # in lower case, without what is no letter -> the part
 }
 
 
-def part_of(name: str) -> str:
-    """Return the part that a folder or a cell means by one of the usual names in any case, or an empty string."""
-    return _PART_NAMES.get("".join(letter for letter in name.lower() if letter.isalnum()), "")
+def split_of(name: str) -> str:
+    """Return the split that a folder or a cell means by one of the usual names in any case, or an empty string."""
+    return _SPLIT_NAMES.get("".join(letter for letter in name.lower() if letter.isalnum()), "")
 
 
 def make(rows: pd.DataFrame, where: str) -> pd.DataFrame:
@@ -61,7 +61,7 @@ def make(rows: pd.DataFrame, where: str) -> pd.DataFrame:
     return frame[[*COLUMNS, *extra]]
 
 
-def marks(manifest: pd.DataFrame) -> list[str]:
+def caveats(manifest: pd.DataFrame) -> list[str]:
     """Return what no figure may hide of the knees themselves: that some are drawn, whatever the data's name."""
     return ["phantom data"] if manifest["path"].str.startswith(PHANTOM).any() else []
 
@@ -79,69 +79,69 @@ def relative_paths(paths: pd.Series, base: Path | None) -> list[str]:
     return [p if p.startswith(PHANTOM) else Path(os.path.relpath(p, start)).as_posix() for p in paths]
 
 
-def patients_leak(manifest: pd.DataFrame, where: str, parts: Iterable[str] = PARTS) -> str:
-    """Return in one line which patients are in two parts, or an empty string.
+def patients_leak(manifest: pd.DataFrame, where: str, splits: Iterable[str] = SPLITS) -> str:
+    """Return in one line which patients are in two splits, or an empty string.
 
     Args:
-        manifest: Of all parts; knees of unknown patients are passed over.
+        manifest: Of all splits; knees of unknown patients are passed over.
         where: The source's name for messages.
-        parts: The parts to compare. `auto_test` holds the patients of `test` again, so the two count as one.
+        splits: The splits to compare. `auto_test` holds the patients of `test` again, so the two count as one.
     """
-    known = manifest.loc[manifest["split"].isin(list(parts)) & (manifest["patient"] != ""), ["patient", "split"]]
+    known = manifest.loc[manifest["split"].isin(list(splits)) & (manifest["patient"] != ""), ["patient", "split"]]
     known = known.replace({"split": {AUTO_TEST: "test"}}).drop_duplicates()
     leaking = sorted(known.loc[known.duplicated("patient"), "patient"].unique())
     if not leaking:
         return ""
     names = ", ".join(leaking[:5]) + (f" and {len(leaking) - 5} more" if len(leaking) > 5 else "")
     return (
-        f"{where}: {len(leaking)} patient(s) in two parts: {names}; keep all knees of a patient in one part, "
-        "or let data.split=stratified make the parts"
+        f"{where}: {len(leaking)} patient(s) in two splits: {names}; keep all knees of a patient in one split, "
+        "or let data.split=stratified make the splits"
     )
 
 
-def check_patients(manifest: pd.DataFrame, where: str, parts: Iterable[str] = PARTS) -> None:
-    """Stop when a patient is in two parts; see `patients_leak`.
+def check_patients(manifest: pd.DataFrame, where: str, splits: Iterable[str] = SPLITS) -> None:
+    """Stop when a patient is in two splits; see `patients_leak`.
 
     Raises:
         InputError: With the patients' names.
     """
-    if leak := patients_leak(manifest, where, parts):
+    if leak := patients_leak(manifest, where, splits):
         raise InputError(leak)
 
 
-def check_grades(manifest: pd.DataFrame, part: str, where: str) -> None:
-    """Stop when a part lacks a grade: neither training nor its metrics would mean anything.
+def check_grades(manifest: pd.DataFrame, split: str, where: str) -> None:
+    """Stop when a split lacks a grade: neither training nor its metrics would mean anything.
 
     Raises:
-        InputError: With the part and the grades that are missing.
+        InputError: With the split and the grades that are missing.
     """
-    grades = set(manifest.loc[manifest["split"] == part, "grade"].tolist())
+    grades = set(manifest.loc[manifest["split"] == split, "grade"].tolist())
     if not grades:
-        raise InputError(f"{where}: no knee in the {part} part")
+        raise InputError(f"{where}: no knee in the {split} split")
     missing = [str(grade) for grade in GRADES if grade not in grades]
     if missing:
-        raise InputError(f"{where}: the {part} part has no image of grade {', '.join(missing)}; add some or split anew")
+        raise InputError(f"{where}: the {split} split has no image of grade {', '.join(missing)}; add some or resplit")
 
 
-def check_parts(manifest: pd.DataFrame, parts: Sequence[str], where: str) -> None:
-    """Stop where a part has no knee, or one that is trained on or chosen by lacks a grade.
+def check_splits(manifest: pd.DataFrame, splits: Sequence[str], where: str) -> None:
+    """Stop where a split has no knee, or one that is trained on or chosen by lacks a grade.
 
     Args:
-        manifest: With its parts.
-        parts: Those that will be read.
+        manifest: With its splits.
+        splits: Those that will be read.
         where: The source's name for messages.
 
     Raises:
-        InputError: Naming the part.
+        InputError: Naming the split.
     """
     present = set(manifest["split"].unique())
-    for part in parts:
-        if part not in present:
-            there = ", ".join(p for p in (*PARTS, AUTO_TEST) if p in present) or "none"
-            hint = "data.split=stratified makes parts" if "train" in parts else "type split=PART for another"
-            raise InputError(f"{where}: no knee in the {part} part; parts there: {there}; {hint}")
-        if part in ("train", "val") and "train" in parts:
-            check_grades(manifest, part, where)
+    for split in splits:
+        if split not in present:
+            there = ", ".join(p for p in (*SPLITS, AUTO_TEST) if p in present) or "none"
+            hint = "data.split=stratified makes splits" if "train" in splits else "type split=NAME for another"
+            raise InputError(f"{where}: no knee in the {split} split; splits there: {there}; {hint}")
+        if split in ("train", "val") and "train" in splits:
+            check_grades(manifest, split, where)
 
 
 def hash_file(path: str) -> str:
@@ -166,15 +166,15 @@ def _hash_files(paths: Iterable[str]) -> list[str]:
     return [hash_file(path) for path in paths]
 
 
-def add_hashes(manifest: pd.DataFrame, parts: Iterable[str], read: Read | None = None) -> pd.DataFrame:
-    """Return the manifest with the hash of every picture of these parts; others are not opened.
+def add_hashes(manifest: pd.DataFrame, splits: Iterable[str], read: Read | None = None) -> pd.DataFrame:
+    """Return the manifest with the hash of every picture of these splits; others are not opened.
 
     Args:
         manifest: Checked.
-        parts: E.g. train and val.
+        splits: E.g. train and val.
         read: Gives the pictures of a source that is no folder of files, see `koa_lightning.data.reading`.
     """
-    rows = np.flatnonzero(manifest["split"].isin(list(parts)) & (manifest["hash"] == ""))
+    rows = np.flatnonzero(manifest["split"].isin(list(splits)) & (manifest["hash"] == ""))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         if read is not None:
             hashes = list(pool.map(lambda row: hash_of(row, read), manifest.iloc[rows].to_dict("records")))
@@ -187,15 +187,15 @@ def add_hashes(manifest: pd.DataFrame, parts: Iterable[str], read: Read | None =
     return frame
 
 
-def counts(manifest: pd.DataFrame, part: str) -> list[int]:
-    """Return the number of knees of each grade in a part."""
-    grades = manifest.loc[manifest["split"] == part, "grade"].to_numpy()
+def counts(manifest: pd.DataFrame, split: str) -> list[int]:
+    """Return the number of knees of each grade in a split."""
+    grades = manifest.loc[manifest["split"] == split, "grade"].to_numpy()
     return np.bincount(grades[grades >= 0], minlength=len(GRADES)).tolist()
 
 
-def fingerprint(manifest: pd.DataFrame, parts: Iterable[str]) -> str:
-    """Return 16 hex digits that name exactly these knees, grades and parts, wherever the files lie."""
-    frame = manifest.loc[manifest["split"].isin(list(parts)), ["hash", "grade", "patient", "side", "split"]]
+def fingerprint(manifest: pd.DataFrame, splits: Iterable[str]) -> str:
+    """Return 16 hex digits that name exactly these knees, grades and splits, wherever the files lie."""
+    frame = manifest.loc[manifest["split"].isin(list(splits)), ["hash", "grade", "patient", "side", "split"]]
     lines = frame["hash"] + "," + frame["grade"].astype("str") + "," + frame["patient"] + "," + frame["side"]
     text = "\n".join(sorted(lines + "," + frame["split"]))
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -13,7 +13,7 @@ from koa_lightning.data import polarity
 from koa_lightning.data.fitting import fit as fit_image
 from koa_lightning.data.fitting import framed
 
-_JUDGED_AT = 224  # pixels: the size at which polarity is judged, whatever size a model takes
+_CHECKED_AT = 224  # pixels: the size at which polarity is judged, whatever size a model takes
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ class Preprocessing:
 
 def _is_inverted(image: np.ndarray) -> bool:
     # pixel for pixel what the audit judges, so that it names those that are repaired
-    judged = framed(fit_image(image, _JUDGED_AT, "letterbox"), image.shape)
-    return bool(polarity.inverted(judged[None])[0])
+    shown = framed(fit_image(image, _CHECKED_AT, "letterbox"), image.shape)
+    return bool(polarity.inverted(shown[None])[0])
 
 
 def hash_pixels(image: np.ndarray) -> str:

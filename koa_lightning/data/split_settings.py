@@ -1,4 +1,4 @@
-"""The parts of a manifest, whichever way they are made: by the source, anew, or by a table of somebody else."""
+"""The splits of a manifest, whoever made them: the source, stratification, or somebody else's table."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from typing import Any
 import pandas as pd
 
 from koa_lightning.config.places import user_path
-from koa_lightning.data import split_table, splits
+from koa_lightning.data import split_table
+from koa_lightning.data import splits as splitting
 
 
 @dataclass(frozen=True)
 class Ways:
-    """How parts are made.
+    """How splits are made.
 
     Attributes:
         split: `official`, `stratified`, or `table`.
         table: The file of `table`, see `koa_lightning.data.split_table`.
         base: The folder of the data, which paths are relative to; None where there is none.
         shares: `val_fraction` and `test_fraction` of `stratified`.
-        folds: `n_folds` (None: none), `fold` (the validation part) and `seed`.
+        folds: `n_folds` (None: none), `fold` (the validation split) and `seed`.
     """
 
     split: str
@@ -33,21 +34,21 @@ class Ways:
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What came of it: the manifest with its parts, in words how they were made, and the table if one made them."""
+class Splits:
+    """What came of it: the manifest with its splits, in words how they were made, and the table if one made them."""
 
     manifest: pd.DataFrame
     name: str
     table: split_table.SplitTable | None = None
 
 
-def make(manifest: pd.DataFrame, ways: Ways, parts: set[str], where: str) -> Parts:
-    """Set the part of every knee.
+def make(manifest: pd.DataFrame, ways: Ways, splits: set[str], where: str) -> Splits:
+    """Set the split of every knee.
 
     Args:
         manifest: Of all knees.
         ways: How.
-        parts: Those that will be read.
+        splits: Those that will be read.
         where: The source's name for messages.
 
     Raises:
@@ -56,11 +57,11 @@ def make(manifest: pd.DataFrame, ways: Ways, parts: set[str], where: str) -> Par
     n_folds, seed = ways.folds["n_folds"], ways.folds["seed"]
     if ways.split == "table":
         table = split_table.read(ways.table)
-        made = split_table.assign(manifest, table, ways.base, parts=parts, **ways.folds)
-        return Parts(made, table.name(n_folds, seed), table)
-    name = splits.name(manifest, ways.split, ways.shares, n_folds, seed)
-    made = splits.assign(manifest, split=ways.split, **ways.shares, **ways.folds, where=where, base=ways.base)
-    return Parts(made, name)
+        made = split_table.assign(manifest, table, ways.base, splits=splits, **ways.folds)
+        return Splits(made, table.name(n_folds, seed), table)
+    name = splitting.name(manifest, ways.split, ways.shares, n_folds, seed)
+    made = splitting.assign(manifest, split=ways.split, **ways.shares, **ways.folds, where=where, base=ways.base)
+    return Splits(made, name)
 
 
 def base_folder(root: str | None, table: str | None) -> Path | None:

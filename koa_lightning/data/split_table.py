@@ -1,9 +1,9 @@
-"""A split as a table that others can repeat: which knee is in which part, with a checksum.
+"""A split as a table that others can repeat: which knee is in which split, with a checksum.
 
 The first line of the file names the SHA-256 of all that follows; then CSV with the columns `path` (relative to the
 data's folder, with `/`), `patient`, `side`, `grade`, `split` (train, val, test or auto_test), `fold` (0 ... n-1 where
-the knee is not in the test part; only where folds were made) and `hash` (BLAKE2b of the file; empty for the test part,
-whose files are not opened).
+the knee is not in the test split; only where folds were made) and `hash` (BLAKE2b of the file; empty for the test
+split, whose files are not opened).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pandas as pd
 
 from koa_lightning.config.places import user_path
 from koa_lightning.data import manifest as mf
-from koa_lightning.data import splits
+from koa_lightning.data import splits as splitting
 from koa_lightning.data.user_tables import comparable
 from koa_lightning.errors import InputError
 
@@ -54,7 +54,7 @@ def write(manifest: pd.DataFrame, base: Path | None, file: Path) -> str:
     """Write the split of a manifest; return its checksum. The same split gives the same bytes.
 
     Args:
-        manifest: With all parts, `hash` where it may be known, and `fold` (nullable) where there are folds.
+        manifest: With all splits, `hash` where it may be known, and `fold` (nullable) where there are folds.
         base: The folder that paths are relative to; None: as they are.
         file: Where it goes.
 
@@ -75,7 +75,7 @@ def read(path: str | None) -> SplitTable:
     """Read a table that `write` made.
 
     Raises:
-        InputError: It is missing, changed, or has a patient in two parts or folds.
+        InputError: It is missing, changed, or has a patient in two splits or folds.
     """
     if not path:
         raise InputError("data.split_table must be given with data.split=table; type data.split_table=FILE.csv")
@@ -110,7 +110,7 @@ def _check(rows: pd.DataFrame, where: str) -> None:
         known = rows.loc[rows["fold"].notna() & (rows["patient"] != ""), ["patient", "fold"]].drop_duplicates()
         leaking = known.loc[known["patient"].duplicated(), "patient"]
         if len(leaking):
-            raise InputError(f"{where}: patient {leaking.iloc[0]} is in two folds; make the split anew")
+            raise InputError(f"{where}: patient {leaking.iloc[0]} is in two folds; make the split again")
 
 
 def assign(
@@ -118,12 +118,12 @@ def assign(
     table: SplitTable,
     base: Path | None,
     *,
-    parts: set[str],
+    splits: set[str],
     n_folds: int | None,
     fold: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Return the manifest with the parts of a table; knees are matched by their path below the data's folder.
+    """Return the manifest with the splits of a table; knees are matched by their path below the data's folder.
 
     A table without folds has them made as for any other split. Knees of `auto_test` need not be in the table.
 
@@ -131,9 +131,9 @@ def assign(
         manifest: Of all knees.
         table: From `read`.
         base: The data's folder.
-        parts: Those that will be read: all of their knees in the table must be here.
-        n_folds: As for `splits.assign`, as are the next two.
-        fold: The validation part.
+        splits: Those that will be read: all of their knees in the table must be here.
+        n_folds: As for `splitting.assign`, as are the next two.
+        fold: The validation split.
         seed: Of folds that the table does not hold.
 
     Raises:
@@ -145,7 +145,7 @@ def assign(
     strange = own[~own.isin(listed.index) & (manifest["split"] != mf.AUTO_TEST)]
     if len(strange):
         raise InputError(f"{where}: {len(strange)} knee(s) of the data are not in it, e.g. {strange.iloc[0]}")
-    absent = listed[listed["split"].isin(parts) & ~listed.index.isin(own)]
+    absent = listed[listed["split"].isin(splits) & ~listed.index.isin(own)]
     if len(absent):
         raise InputError(
             f"{where}: {len(absent)} of its knees are not in the data, e.g. {absent.index[0]}; give the data that it "
@@ -166,7 +166,7 @@ def assign(
         return frame
     if table.n_folds is None:
         frame.loc[frame["split"] == "", "split"] = mf.AUTO_TEST
-        return splits.assign(
+        return splitting.assign(
             frame, split="official", val_fraction=0, test_fraction=0, n_folds=n_folds, fold=fold, seed=seed,
             where=where, base=base,
         )  # fmt: skip
@@ -185,7 +185,7 @@ def _as_listed(paths: list[str], table: SplitTable) -> list[str]:
 
 
 def say_changes(rows: pd.DataFrame, table: SplitTable, base: Path | None) -> None:
-    """Say where files have another content than when the table was made; the parts are the same all the same.
+    """Say where files have another content than when the table was made; the splits are the same all the same.
 
     Args:
         rows: Knees with their `hash`.
@@ -198,7 +198,7 @@ def say_changes(rows: pd.DataFrame, table: SplitTable, base: Path | None) -> Non
     if len(other):
         print(
             f"WARNING: {table.where}: {len(other)} file(s) have another content than when it was written, e.g. "
-            f"{other.iloc[0]}; the parts are the same, the data fingerprint is not",
+            f"{other.iloc[0]}; the splits are the same, the data fingerprint is not",
             file=sys.stderr,
             flush=True,
         )

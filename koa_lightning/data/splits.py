@@ -1,14 +1,14 @@
-"""Parts by patient: no patient is in two of them, and every part has its share of each grade.
+"""Splits by patient: no patient is in two of them, and every split has its share of each grade.
 
 The rule: what counts of a patient are the grades of all its knees here, both of them as a rule. Patients are put in
 order by their number of knees of grade 4, then of 3, 2, 1, 0 and of unknown grade (most first), and among equals by a
 keyed hash of their name; then they are dealt out in that order. So the rare grade 4 is spread first, the order of the
-rows does not matter, and the same seed gives the same parts on every machine.
+rows does not matter, and the same seed gives the same splits on every machine.
 
-What that holds to (tested for any manifest): of the patients with the same grades, the number in a part differs by less
-than 2 from the part's share of them, and the number in a fold by less than 1; the same goes for the patients with a
-knee of grade 4. So grade 4 is in every part once there are enough such patients: when the part's share of them is one
-or more (7 patients for a share of 0.15, n patients for n folds).
+What that holds to (tested for any manifest): of the patients with the same grades, the number in a split differs by
+less than 2 from the split's share of them, and the number in a fold by less than 1; the same goes for the patients with
+a knee of grade 4. So grade 4 is in every split once there are enough such patients: when the split's share of them is
+one or more (7 patients for a share of 0.15, n patients for n folds).
 """
 
 from __future__ import annotations
@@ -38,37 +38,37 @@ def _ordered_patients(manifest: pd.DataFrame, seed: int) -> tuple[np.ndarray, np
 
 
 def deal(n: int, shares: list[float], seed: int) -> np.ndarray:
-    """Deal n ordered patients into parts so that each run of neighbours has nearly these shares.
+    """Deal n ordered patients into splits so that each run of neighbours has nearly these shares.
 
-    Each patient goes to the part that is furthest behind its share (largest remainder); a small seeded offset decides
-    which part begins. Returns n part numbers.
+    Each patient goes to the split that is furthest behind its share (largest remainder); a small seeded offset decides
+    which split begins. Returns n split numbers.
     """
     target = [share / sum(shares) for share in shares]
     offset = np.random.default_rng(seed).uniform(0, 0.5, len(target)).tolist()
     behind = [first * share for first, share in zip(offset, target, strict=True)]
-    parts = []
-    for _ in range(n):  # plain numbers: for so few parts an array would cost ten times as much
+    splits = []
+    for _ in range(n):  # plain numbers: for so few splits an array would cost ten times as much
         behind = [gap + share for gap, share in zip(behind, target, strict=True)]
-        part = behind.index(max(behind))
-        behind[part] -= 1
-        parts.append(part)
-    return np.array(parts, dtype=np.int64)
+        split = behind.index(max(behind))
+        behind[split] -= 1
+        splits.append(split)
+    return np.array(splits, dtype=np.int64)
 
 
 def _deal_rows(manifest: pd.DataFrame, shares: list[float], seed: int) -> np.ndarray:
     number, order = _ordered_patients(manifest, seed)
-    part = np.empty(len(order), dtype=np.int64)
-    part[order] = deal(len(order), shares, seed)
-    return part[number]
+    split = np.empty(len(order), dtype=np.int64)
+    split[order] = deal(len(order), shares, seed)
+    return split[number]
 
 
 def stratified(
     manifest: pd.DataFrame, *, val_fraction: float, test_fraction: float, seed: int, where: str = "data"
 ) -> pd.Series:
-    """Return the part of each row: `train`, `val` or `test`, stratified by grade and grouped by patient.
+    """Return the split of each row: `train`, `val` or `test`, stratified by grade and grouped by patient.
 
     Raises:
-        InputError: The fractions leave nothing to train on, or there are fewer patients than parts.
+        InputError: The fractions leave nothing to train on, or there are fewer patients than splits.
     """
     train = 1 - val_fraction - test_fraction
     if train <= 0 or val_fraction < 0 or test_fraction < 0:
@@ -80,14 +80,14 @@ def stratified(
     n_patients = manifest["patient"].nunique()
     if n_patients < len(shares):
         raise InputError(
-            f"{where}: {n_patients} patient(s) cannot be split into {len(shares)} parts by patient; give more"
+            f"{where}: {n_patients} patient(s) cannot be split into {len(shares)} splits by patient; give more"
         )
     rows = _deal_rows(manifest, list(shares.values()), seed)
     return pd.Series(np.array(list(shares))[rows], index=manifest.index, dtype="str")
 
 
 def folds(manifest: pd.DataFrame, *, n: int, fold: int, seed: int, where: str = "data") -> pd.Series:
-    """Return the part of each row when fold `fold` of `n` is `val` and the others are `train`.
+    """Return the split of each row when fold `fold` of `n` is `val` and the others are `train`.
 
     Raises:
         InputError: There are fewer patients than folds, or the fold is not one of them.
@@ -105,10 +105,10 @@ def folds(manifest: pd.DataFrame, *, n: int, fold: int, seed: int, where: str = 
 
 def name(manifest: pd.DataFrame, split: str, shares: Mapping[str, float], n_folds: int | None, seed: int) -> str:
     """Return in words what `assign` does with a manifest, for the record of a run."""
-    anew = split == "stratified" or (manifest["split"] == "").all()
+    makes_splits = split == "stratified" or (manifest["split"] == "").all()
     said = ", ".join(f"{share.removesuffix('_fraction')} {value:g}" for share, value in shares.items())
     folds = "" if n_folds is None else f" in {n_folds} folds (seed {seed})"
-    return (f"stratified ({said}, seed {seed})" if anew else "official") + folds
+    return (f"stratified ({said}, seed {seed})" if makes_splits else "official") + folds
 
 
 def assign(
@@ -123,28 +123,28 @@ def assign(
     where: str,
     base: Path | None = None,
 ) -> pd.DataFrame:
-    """Return the manifest with its parts set: `official` keeps those of the source, `stratified` makes them anew.
+    """Return the manifest with its splits set: `official` keeps those of the source, `stratified` makes new ones.
 
-    A source that has no parts at all is stratified, and that is said. With folds, the test part stays what it is and
-    the rest is dealt into folds. `auto_test` is left alone. Knees of unknown patient are told apart by their path below
-    `base`, the data's folder.
+    A source that has no splits at all is stratified, with a message. With folds, the test split stays what it is and
+    the rest is dealt into folds. `auto_test` is left alone. Knees of unknown patient are distinguished by their path
+    below `base`, the data's folder.
 
     Raises:
-        InputError: Only some knees have an official part, or there are too few patients.
+        InputError: Only some knees have an official split, or there are too few patients.
     """
     frame = manifest.copy()
     unknown = frame["patient"] == ""
     frame["patient"] = _patients(frame, base)
     own = frame["split"] != AUTO_TEST
     absent = frame.loc[own, "split"] == ""
-    anew = own.any() and (split == "stratified" or absent.all())
-    if split == "official" and anew:
+    makes_splits = own.any() and (split == "stratified" or absent.all())
+    if split == "official" and makes_splits:
         print(
-            f"{where}: it has no parts of its own; they are made (data.split=stratified)", file=sys.stderr, flush=True
+            f"{where}: it has no splits of its own; they are made (data.split=stratified)", file=sys.stderr, flush=True
         )
     elif split == "official" and absent.any():
-        raise InputError(f"{where}: {absent.sum()} knee(s) have no official part; type data.split=stratified")
-    if anew:
+        raise InputError(f"{where}: {absent.sum()} knee(s) have no official split; type data.split=stratified")
+    if makes_splits:
         frame.loc[own, "split"] = stratified(
             frame[own], val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, where=where
         )
@@ -175,10 +175,10 @@ def _patients(manifest: pd.DataFrame, base: Path | None) -> pd.Series:
 
 
 def fraction(manifest: pd.DataFrame, share: float, seed: int, base: Path | None = None) -> pd.DataFrame:
-    """Return the manifest with this share of the train part's patients, stratified by grade; other parts are whole.
+    """Return the manifest with this share of the train split's patients, stratified by grade; other splits are whole.
 
     Args:
-        manifest: With its parts.
+        manifest: With its splits.
         share: In (0, 1].
         seed: Of the draw.
         base: The data's folder, see `assign`.
@@ -192,5 +192,5 @@ def fraction(manifest: pd.DataFrame, share: float, seed: int, base: Path | None 
     rows = manifest[train]
     kept = _deal_rows(rows.assign(patient=_patients(rows, base)), [share, 1 - share], seed) == 0
     if not kept.any():
-        raise InputError(f"data.fraction={share}: leaves no patient of the train part; give a larger share")
+        raise InputError(f"data.fraction={share}: leaves no patient of the train split; give a larger share")
     return manifest.drop(index=manifest.index[train][~kept])

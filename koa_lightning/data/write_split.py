@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
     from koa_lightning.data.datamodule import KneeDataModule
 
-PARTS = ("train", "val")  # whose files are opened, for their hash
+SPLITS = ("train", "val")  # whose files are opened, for their hash
 
 
 def split(cfg: DictConfig) -> dict[str, Any]:
-    """Write `split.csv`: the part (and fold) of each knee, with a checksum; files of the test part are not opened.
+    """Write `split.csv`: the split (and fold) of each knee, with a checksum; files of the test split are not opened.
 
     Args:
         cfg: The config `split`, composed.
@@ -47,13 +47,13 @@ def split(cfg: DictConfig) -> dict[str, Any]:
         )
 
     data = data_module(cfg.data)
-    rows = mf.add_hashes(_rows(data), PARTS, data.read)
+    rows = mf.add_hashes(_rows(data), SPLITS, data.read)
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "split.csv"
     checksum = split_table.write(rows, data.base, file)
-    for part in rows["split"].unique():
-        print(f"{part}: {mf.counts(rows, part)} knees of grade 0 to 4, {_patients(rows, part)} patients")
+    for split in rows["split"].unique():
+        print(f"{split}: {mf.counts(rows, split)} knees of grade 0 to 4, {_patients(rows, split)} patients")
     if cfg.data.folds:
         print(f"folds: {rows.groupby('fold').size().tolist()} knees")
     print(DISCLAIMER)
@@ -63,21 +63,21 @@ def split(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _rows(data: KneeDataModule) -> pd.DataFrame:
-    """Return the manifest with its parts, and with `fold` where there are folds; none that `train` would refuse."""
+    """Return the manifest with its splits, and with `fold` where there are folds; none that `train` would refuse."""
     n_folds, data.folds = data.folds, None
     rows = data.manifest()
-    mf.check_parts(rows, PARTS, f"data={data.name}")
+    mf.check_splits(rows, SPLITS, f"data={data.name}")
     if n_folds is None:
         return rows
     rows["fold"] = pd.array([pd.NA] * len(rows), dtype="Int64")
     data.folds = n_folds
     for data.fold in range(n_folds):
         with contextlib.redirect_stderr(io.StringIO()):  # said above
-            parts = data.manifest()
-        mf.check_parts(parts, PARTS, f"data={data.name}")
-        rows.loc[parts["split"] == "val", "fold"] = data.fold
+            splits = data.manifest()
+        mf.check_splits(splits, SPLITS, f"data={data.name}")
+        rows.loc[splits["split"] == "val", "fold"] = data.fold
     return rows
 
 
-def _patients(rows: pd.DataFrame, part: str) -> int:
-    return n_patients(rows[rows["split"] == part])
+def _patients(rows: pd.DataFrame, split: str) -> int:
+    return n_patients(rows[rows["split"] == split])

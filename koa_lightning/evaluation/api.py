@@ -15,8 +15,9 @@ from koa_lightning.config.overrides import key, quote
 from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation import ensemble
-from koa_lightning.evaluation.data import data_of
+from koa_lightning.evaluation.data import data_for
 from koa_lightning.evaluation.predictor import Predictor
+from koa_lightning.evaluation.settings import Settings
 from koa_lightning.metrics.intervals import Interval, with_intervals
 from koa_lightning.metrics.predictions import PROBABILITIES
 
@@ -24,7 +25,7 @@ _SETTINGS = ("split", "tta", "calibrated", "batch_size", "n_resamples", "quiet")
 
 
 def evaluate(grader: Predictor | None, data: str | Path | Sequence[str] | pd.DataFrame) -> dict[str, Interval]:
-    """Return the metrics of a grader on knees of known grade, each with its 95 % interval by bootstrap over patients.
+    """Return the metrics of a grader on labelled knees, each with its 95 % interval by bootstrap over patients.
 
     Nothing is written or logged; `python -m koa_lightning.eval` also draws, reports and tracks.
 
@@ -52,23 +53,24 @@ def evaluate(grader: Predictor | None, data: str | Path | Sequence[str] | pd.Dat
         raise InputError("grader=None: only a table of predictions is evaluated without one; give load_model(FILE)")
     typed = _overrides(data)
     cfg = composed("eval", ["quiet=true", *typed])
-    return with_intervals(_graded(grader, cfg), n_resamples=cfg.n_resamples)
+    return with_intervals(_graded(grader, cfg, typed), n_resamples=cfg.n_resamples)
 
 
-def _graded(grader: Predictor, cfg: DictConfig) -> pd.DataFrame:
+def _graded(grader: Predictor, cfg: DictConfig, typed: Sequence[str]) -> pd.DataFrame:
+    settings, modules = Settings.of(cfg), [data_for(cfg, read, typed) for read in grader.checkpoints]
     if len(grader.members) > 1:
-        predictions, _, _ = ensemble.grade(cfg, grader.checkpoints)
+        predictions, _, _ = ensemble.grade(settings, grader.checkpoints, modules)
         return predictions
     [member] = grader.members
-    module = data_of(cfg, member.checkpoint, cfg.split)
-    knees, seen = module.tables[cfg.split], training_overlap.seen_in_training(member.checkpoint)
-    if seen is not None and cfg.split != "val":
-        alike = training_overlap.names_alike(cfg, member.checkpoint)
+    module, split = modules[0].prepare((settings.split,)), settings.split
+    knees, seen = module.tables[split], training_overlap.seen_in_training(member.checkpoint)
+    if seen is not None and split != "val":
+        alike = training_overlap.names_alike(settings.given, member.checkpoint)
         if n := int(training_overlap.was_trained_on(knees, seen, alike).sum()):
             print(
                 f"WARNING: the model was trained on {n} of these {len(knees)} knees, or their patients", file=sys.stderr
             )
-    return member.grade_split(module, cfg.split, flip=cfg.tta == "flip", calibrated=cfg.calibrated).table
+    return member.grade_split(module, split, flip=settings.flip, calibrated=settings.calibrated).table
 
 
 def _overrides(data: str | Path | Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Fit a checkpoint's calibration on its validation part: `python -m koa_lightning.calibrate ckpt=FILE`."""
+"""Fit a checkpoint's calibration on its validation split: `python -m koa_lightning.calibrate ckpt=FILE`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from koa_lightning.checkpoint import reading
 from koa_lightning.checkpoint.fitted import Calibration
 from koa_lightning.config.compose import validate
 from koa_lightning.evaluation import uncertainty as trusted
-from koa_lightning.evaluation.data import data_of
+from koa_lightning.evaluation.data import data_for
 from koa_lightning.evaluation.grading import Member
 from koa_lightning.uncertainty.fit import in_words
 
@@ -34,17 +34,17 @@ def calibrate(cfg: DictConfig) -> dict[str, Any]:
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
     read = reading.read(str(cfg.ckpt))
-    data = data_of(cfg, read, "val")
+    data = data_for(cfg, read).prepare(("val",))
     graded = Member(read).grade_split(data, "val", calibrated=False)
     read = trusted.fit_into(read, data, graded, cfg.method)
     entry = read.record.fitted.calibration
     print(in_words(entry))
     looks = trusted.described(graded, data, "val") if read.reference else None
     found = trusted.evaluate_split(read, data.tables["val"], graded.logits, looks, alpha=cfg.alpha)
-    caveats = list(dict.fromkeys([*read.caveats, *data.marks]))
-    written = trusted.write(found, f"{data.name}, validation part", caveats, folder)
+    caveats = list(dict.fromkeys([*read.caveats, *data.caveats]))
+    written = trusted.write(found, f"{data.name}, validation split", caveats, folder)
     print("\n".join(written.lines))
     print(DISCLAIMER)
-    print(f"stored in {read.path}; what was measured is in {folder}")
+    print(f"stored in {read.path}; the results are in {folder}")
     parameters = entry.parameters if isinstance(entry, Calibration) else {}
     return {"method": read.record.fitted.method, **parameters, "out": str(folder)}

@@ -1,7 +1,8 @@
-"""The knees that a checkpoint is measured on, prepared as it wants its images."""
+"""The knees that a checkpoint is evaluated on, prepared as it wants its images."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,21 @@ from koa_lightning.config.compose import validate
 from koa_lightning.data.build import data_module
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.errors import InputError
-from koa_lightning.tracking.begin import mark_tags, open_run
+from koa_lightning.tracking.begin import caveat_tags, open_run
 
 
-def data_of(cfg: DictConfig, read: Checkpoint, part: str) -> KneeDataModule:
-    """Return a part of the data that `cfg.data` names, or of the checkpoint's, prepared as it wants its images."""
-    return data_for(cfg, read).prepare((part,))
+def data_for(cfg: DictConfig, read: Checkpoint, typed: Sequence[str] | None = None) -> KneeDataModule:
+    """Return the data to evaluate on, with the preprocessing that the checkpoint wants; nothing is read yet.
 
+    Args:
+        cfg: The config `eval`, or one with its `data`, `batch_size` and `quiet`.
+        read: The checkpoint.
+        typed: The overrides; None: those of this command line.
 
-def data_for(cfg: DictConfig, read: Checkpoint) -> KneeDataModule:
-    """Return the data to evaluate on, with the preprocessing that the checkpoint wants; nothing is read yet."""
-    _check_typed(read)
+    Raises:
+        InputError: A key was typed that the checkpoint brings along.
+    """
+    _check_typed(read, _of_command_line() if typed is None else typed)
     config = cfg.data if cfg.get("data") else read.data_config()
     validate(OmegaConf.create({"data": config}))  # a checkpoint may have been changed
     data = data_module(config, quiet=cfg.quiet)
@@ -34,11 +39,13 @@ def data_for(cfg: DictConfig, read: Checkpoint) -> KneeDataModule:
     return data
 
 
-def _check_typed(read: Checkpoint) -> None:
+def _of_command_line() -> list[str]:
+    return [str(item) for item in HydraConfig.get().overrides.task] if HydraConfig.initialized() else []
+
+
+def _check_typed(read: Checkpoint, typed: Sequence[str]) -> None:
     """Refuse settings of the data that a checkpoint brings along, where others are typed."""
-    if not HydraConfig.initialized():
-        return
-    for item in map(str, HydraConfig.get().overrides.task):
+    for item in typed:
         name = overrides.key(item).removeprefix("data.")
         if overrides.key(item) in ("data.batch_size", "data.eval_batch_size"):
             raise InputError(f"{item}: has no effect here; type batch_size=N")
@@ -49,16 +56,16 @@ def _check_typed(read: Checkpoint) -> None:
             raise InputError(f"{item}: the checkpoint takes its images with data.{name}={own}; omit the key")
 
 
-def run_of(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[str]) -> Any:
-    """Open the run that trained a checkpoint when its own data is measured plainly, else a new one.
+def run_of(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, caveats: list[str]) -> Any:
+    """Open the run that trained a checkpoint when its own data is evaluated plainly, else a new one.
 
-    So it is for `last.ckpt`: the training run has the measures of the one that was chosen.
+    `last.ckpt` gets a new one too: the training run has the metrics of the checkpoint that was chosen.
 
     Args:
         cfg: The config `eval`, or one that builds on it.
         read: The checkpoint.
-        data: Prepared, of which `cfg.split` is measured.
-        marks: What every figure and the run carry.
+        data: Prepared, with the split that is evaluated.
+        caveats: What every figure and the run carry.
     """
     trained = read.record.tracking.run_id or ""
     plain_own = not cfg.get("data") and cfg.tta == "none" and cfg.split in ("val", "test") and read.path.stem != "last"
@@ -73,5 +80,5 @@ def run_of(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: list[
     )
     if run.run_id != trained:
         tags = {"evaluates": trained or str(read.path), "tta": cfg.tta, "split": cfg.split, "data": data.name}
-        run.log_tags({**tags, "data.fingerprint": data.fingerprint, **mark_tags(marks)})
+        run.log_tags({**tags, "data.fingerprint": data.fingerprint, **caveat_tags(caveats)})
     return run

@@ -23,76 +23,77 @@ from koa_lightning.checkpoint.reading import Checkpoint
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.datamodule import ALL, KneeDataModule
 from koa_lightning.data.dataset import KneeDataset
-from koa_lightning.evaluation import results as measured
+from koa_lightning.evaluation import results
 from koa_lightning.evaluation.data import data_for
 from koa_lightning.evaluation.grading import Member, average
 from koa_lightning.evaluation.predictor import check_grade_names
-from koa_lightning.evaluation.results import measure_table, say
+from koa_lightning.evaluation.results import say, table_metrics
+from koa_lightning.evaluation.settings import Settings
 from koa_lightning.metrics import intervals
 from koa_lightning.metrics import predictions as table
 from koa_lightning.reporting import figures, provenance
 from koa_lightning.reporting.report import page
-from koa_lightning.tracking.begin import mark_tags, open_run
+from koa_lightning.tracking.begin import caveat_tags, open_run
 
 if TYPE_CHECKING:
-    from koa_lightning.evaluation.results import Measured
+    from koa_lightning.evaluation.results import Evaluation
 
 _SHOWN = {
     "accuracy": "accuracy", "quadratic_kappa": "kappa", "mae": "mae", "auroc_oa": "auroc_oa", "ece": "ece",
 }  # fmt: skip
 
 
-def evaluate(cfg: DictConfig, files: Sequence[Path]) -> dict[str, Any]:
-    """Measure an ensemble as `koa_lightning.eval` measures a checkpoint; return its metrics and `out`.
+def evaluate(cfg: DictConfig, settings: Settings, files: Sequence[Path]) -> dict[str, Any]:
+    """Evaluate an ensemble as `koa_lightning.eval` evaluates a checkpoint; return its metrics and `out`.
 
     Args:
-        cfg: The config `eval`.
+        cfg: The config `eval`, for the data and the run.
+        settings: The rest of it.
         files: Of the members.
 
     Raises:
         InputError: The members do not fit together, or were trained on all of these knees.
     """
-    folder = Path(cfg.out)
-    reads = [reading.read(file) for file in files]
-    predictions, tables, facts = grade(cfg, reads)
-    run = open_run(cfg.tracking, folder, f"eval ensemble of {len(files)} on {facts['data']} {cfg.split}")
+    reads, place = [reading.read(file) for file in files], f"eval/{settings.split}"
+    predictions, tables, facts = grade(settings, reads, [data_for(cfg, read) for read in reads])
+    run = open_run(cfg.tracking, settings.out, f"eval ensemble of {len(files)} on {facts['data']} {settings.split}")
     status = "FAILED"
     try:
         evaluates = ", ".join(entry["run_id"] or entry["checkpoint"] for entry in facts["members"])
-        tags = {"evaluates": evaluates, "tta": cfg.tta, "split": cfg.split, "data": facts["data"]}
-        run.log_tags({**tags, "data.fingerprint": facts["fingerprint"], **mark_tags(facts["marks"])})
-        metrics, found = _measure(cfg, predictions, tables, facts, run)
-        run.log_artifact(_describe(cfg, reads, predictions, facts, run), f"eval/{cfg.split}")
-        page.at_end(cfg, run, f"eval/{cfg.split}")
+        tags = {"evaluates": evaluates, "tta": settings.tta, "split": settings.split, "data": facts["data"]}
+        run.log_tags({**tags, "data.fingerprint": facts["fingerprint"], **caveat_tags(facts["marks"])})
+        metrics, found = _evaluate(settings, predictions, tables, facts, run)
+        run.log_artifact(_describe(settings, reads, predictions, facts, run), place)
+        if settings.report:
+            page.at_end(settings.out, settings.audit, run, place)
         status = "FINISHED"
     finally:
         run.close(status)
     _say(facts, metrics)
-    say(cfg.split, metrics, found, facts["marks"], folder)
-    return {**metrics, "out": str(folder)}
+    say(settings.split, metrics, found, facts["marks"], settings.out)
+    return {**metrics, "out": str(settings.out)}
 
 
-def _measure(
-    cfg: DictConfig, predictions: pd.DataFrame, tables: dict[str, pd.DataFrame], facts: dict[str, Any], run: Any
-) -> tuple[dict[str, Any], Measured]:
-    folder = Path(cfg.out)
-    metrics = measure_table(predictions)
-    found = measured.measure(cfg, predictions, folder)
+def _evaluate(
+    settings: Settings, predictions: pd.DataFrame, tables: dict[str, pd.DataFrame], facts: dict[str, Any], run: Any
+) -> tuple[dict[str, Any], Evaluation]:
+    folder = settings.out
+    metrics = table_metrics(predictions)
+    found = results.evaluate_table(settings, predictions, folder)
     files = [*table.write(predictions, folder), *write(facts, tables, metrics, folder)]
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    title = f"{facts['data']}, {cfg.split} part, ensemble of {len(tables)}"
+    title = f"{facts['data']}, {settings.split} split, ensemble of {len(tables)}"
     figure = figures.confusion_matrix_figure(table.confusion(predictions), title, facts["marks"])
     files += [folder / "metrics.json", *found.files, figures.save(figure, folder / "confusion_matrix.png")]
-    part = cfg.split if cfg.split in ("train", "val") else "test"
-    numbers = {**measured.to_log(found), **{name: value for name, value in metrics.items() if value is not None}}
-    run.log_metrics({f"{part}/{name}": value for name, value in numbers.items()}, 0)
+    numbers = {**results.to_log(found), **{name: value for name, value in metrics.items() if value is not None}}
+    run.log_metrics({f"{settings.logged_split}/{name}": value for name, value in numbers.items()}, 0)
     for file in files:
-        run.log_artifact(file, f"eval/{cfg.split}")
+        run.log_artifact(file, f"eval/{settings.split}")
     return metrics, found
 
 
 def _describe(
-    cfg: DictConfig, reads: Sequence[Checkpoint], predictions: pd.DataFrame, facts: dict[str, Any], run: Any
+    settings: Settings, reads: Sequence[Checkpoint], predictions: pd.DataFrame, facts: dict[str, Any], run: Any
 ) -> Path:
     """Write down what was evaluated, with which models, for the report; return the file."""
     about = provenance.describe(
@@ -101,49 +102,51 @@ def _describe(
         predictions=predictions,
         data={
             "name": facts["data"],
-            "part": cfg.split,
+            "part": settings.split,
             "fingerprint": facts["fingerprint"],
             "split": facts["split"],
             "n_trained_on": None if facts["training_unknown"] else 0,
         },
-        marks=facts["marks"],
-        settings={"tta": cfg.tta, "calibrated": cfg.calibrated},
+        caveats=facts["marks"],
+        settings={"tta": settings.tta, "calibrated": settings.calibrated},
         tracking={"run_id": run.run_id, "uri": run.uri},
     )
-    return provenance.write(about, Path(cfg.out))
+    return provenance.write(about, settings.out)
 
 
-def grade(cfg: DictConfig, reads: Sequence[Checkpoint]) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], dict[str, Any]]:
-    """Grade the part with every member, and average.
+def grade(
+    settings: Settings, reads: Sequence[Checkpoint], modules: Sequence[KneeDataModule]
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], dict[str, Any]]:
+    """Grade the split with every member, and average.
 
     Args:
-        cfg: The config `eval`.
+        settings: Of the evaluation.
         reads: The members.
+        modules: The data of each, see `data_for`.
 
     Returns:
         The predictions of the ensemble, those of each member by name, and facts: `members` (one mapping each: name,
         checkpoint, run_id, n_knees), `said`, `calibrated`, `out_of_fold`, `marks`, `data`, `fingerprint`.
 
     Raises:
-        InputError: The members do not fit together, or were trained on all of these knees; see also `measured.check`.
+        InputError: The members do not fit together, or were trained on all of these knees; see also `results.check`.
     """
     names = find.names([read.path for read in reads])
     check_grade_names(reads)
-    modules = [data_for(cfg, read) for read in reads]
-    own = not cfg.get("data")
+    split, own = settings.split, settings.given is None
     knees = (
-        training_overlap.of_their_own(cfg, modules, names)
-        if own
-        else training_overlap.of_other_data(cfg, modules, reads, names)
+        training_overlap.of_their_own(split, modules, names)
+        if settings.given is None
+        else training_overlap.of_other_data(split, settings.given, modules, reads, names)
     )
-    measured.check(cfg, knees.rows.take(np.flatnonzero(knees.allowed.any(axis=0))))
+    results.check(settings, knees.rows.take(np.flatnonzero(knees.allowed.any(axis=0))))
     print(knees.said, flush=True)
-    tables, marks = {}, []
+    tables, caveats = {}, []
     for number, (name, read, module) in enumerate(zip(names, reads, modules, strict=True)):
-        if not cfg.quiet:
+        if not settings.quiet:
             print(f"member {number + 1} of {len(reads)}: {name}, {int(knees.allowed[number].sum())} knees", flush=True)
-        tables[name] = _grade_one(cfg, read, module, knees.rows, knees.allowed[number])
-        marks += [*read.caveats, *module.marks]
+        tables[name] = _grade_one(settings, read, module, knees.rows, knees.allowed[number])
+        caveats += [*read.caveats, *module.caveats]
     facts = {
         "members": [
             {"name": name, "checkpoint": str(read.path), "run_id": read.record.tracking.run_id or "",
@@ -151,10 +154,10 @@ def grade(cfg: DictConfig, reads: Sequence[Checkpoint]) -> tuple[pd.DataFrame, d
             for name, read in zip(names, reads, strict=True)
         ],
         "said": knees.said,
-        "calibrated": _calibrated(cfg, reads),
+        "calibrated": _calibrated(settings.calibrated, reads),
         "out_of_fold": bool((knees.allowed.sum(axis=0) == 1).all()),
         "training_unknown": knees.unknown,
-        "marks": list(dict.fromkeys(marks)),
+        "marks": list(dict.fromkeys(caveats)),
         "data": modules[0].name,
         "split": modules[0].split_name if not own else reads[0].record.data.split or "",
         "fingerprint": mf.fingerprint(modules[0].tables[ALL], (ALL,)),
@@ -162,30 +165,30 @@ def grade(cfg: DictConfig, reads: Sequence[Checkpoint]) -> tuple[pd.DataFrame, d
     return average(list(tables.values())), tables, facts
 
 
-def _calibrated(cfg: DictConfig, reads: Sequence[Checkpoint]) -> str:
+def _calibrated(calibrated: bool, reads: Sequence[Checkpoint]) -> str:
     """Say whether probabilities were calibrated before or after averaging, and why."""
     fitted = [read.record.fitted.method != "none" for read in reads]
-    if not cfg.calibrated:
+    if not calibrated:
         return "not at all (calibrated=false)"
     if not any(fitted):
         return "not at all: no member carries a calibration"
     return (
         f"before averaging, {sum(fitted)} of {len(fitted)} members by their own checkpoints, each fitted on its own "
-        "validation part; for the average no knees are left that no member was trained on"
+        "validation split; for the average no knees are left that no member was trained on"
     )
 
 
 def _grade_one(
-    cfg: DictConfig, read: Checkpoint, module: KneeDataModule, rows: pd.DataFrame, allowed: np.ndarray
+    settings: Settings, read: Checkpoint, module: KneeDataModule, rows: pd.DataFrame, allowed: np.ndarray
 ) -> pd.DataFrame:
-    """Return the predictions of one member on the knees it may be measured on, images prepared its own way."""
+    """Return the predictions of one member on the knees it may be evaluated on, images prepared its own way."""
     module.source = lambda: rows.assign(split="")  # one cache for all members of the same preprocessing
     module.prepare((ALL,))
     data, knees = module.datasets[ALL], module.tables[ALL]
     chosen = np.flatnonzero(knees["path"].isin(rows.loc[allowed, "path"]).to_numpy())
     module.datasets["own"] = KneeDataset(data.images, data.rows[chosen], data.grades[chosen], data.shapes[chosen])
     module.tables["own"] = knees.iloc[chosen].reset_index(drop=True)
-    return Member(read).grade_split(module, "own", flip=cfg.tta == "flip", calibrated=cfg.calibrated).table
+    return Member(read).grade_split(module, "own", flip=settings.flip, calibrated=settings.calibrated).table
 
 
 def write(facts: dict[str, Any], tables: dict[str, pd.DataFrame], metrics: dict[str, Any], folder: Path) -> list[Path]:
@@ -200,7 +203,7 @@ def write(facts: dict[str, Any], tables: dict[str, pd.DataFrame], metrics: dict[
     (folder / "members").mkdir(exist_ok=True)
     files = [folder / "ensemble.json", folder / "ensemble.csv", folder / "members"]
     for number, (entry, predictions) in enumerate(zip(facts["members"], tables.values(), strict=True)):
-        entry["metrics"] = measure_table(predictions)
+        entry["metrics"] = table_metrics(predictions)
         entry["intervals"] = intervals.to_json(intervals.with_intervals(predictions, only=tuple(_SHOWN)))
         predictions.to_parquet(folder / "members" / f"{number}.parquet")
     files[0].write_text(json.dumps({**facts, "ensemble": metrics}, indent=1))

@@ -12,8 +12,7 @@ from koa_lightning import DISCLAIMER
 from koa_lightning.checkpoint import reading
 from koa_lightning.config.compose import validate
 from koa_lightning.errors import InputError
-from koa_lightning.evaluation import data as evaluation_data
-from koa_lightning.evaluation.data import run_of
+from koa_lightning.evaluation.data import data_for, run_of
 from koa_lightning.evaluation.explanations import record_tests
 from koa_lightning.explain import cam, sanity
 from koa_lightning.tracking.find import find_checkpoint
@@ -24,7 +23,7 @@ _FOR_STATISTICS = 128  # knees
 
 
 def explain_tests(cfg: DictConfig) -> dict[str, Any]:
-    """Test the explanations of a checkpoint on a part; write, draw, log and say what was found.
+    """Test the explanations of a checkpoint on a split; write, draw, log and say what was found.
 
     Args:
         cfg: The config `explain_tests`, composed.
@@ -38,7 +37,7 @@ def explain_tests(cfg: DictConfig) -> dict[str, Any]:
     validate(cfg)
     if cfg.split not in ("val", "train"):
         raise InputError(
-            f"split={cfg.split}: eval alone opens that part; type python -m koa_lightning.eval ckpt={cfg.ckpt} "
+            f"split={cfg.split}: eval alone opens that split; type python -m koa_lightning.eval ckpt={cfg.ckpt} "
             f"split={cfg.split} explain.tests=true"
         )
     if not cfg.explain.enabled:
@@ -49,24 +48,25 @@ def explain_tests(cfg: DictConfig) -> dict[str, Any]:
     read = reading.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
     net = read.network()
     cam.check(net, read.preprocessing.image_size, "koa_lightning.eval", **cam.asked(cfg.explain, net))
-    data = evaluation_data.data_of(cfg, read, cfg.split)
-    marks = list(dict.fromkeys([*read.caveats, *data.marks]))
+    data = data_for(cfg, read).prepare((cfg.split,))
+    caveats = list(dict.fromkeys([*read.caveats, *data.caveats]))
     if cfg.randomised:
         knees = data.datasets[cfg.split]
         some = knees.__getitems__(range(min(len(knees), _FOR_STATISTICS)))["image"].float() / 255
         sanity.randomise_all(net, some, data.eval_batch_size)
-        marks.append(RANDOMISED)
-    run = NoRun() if cfg.randomised else run_of(cfg, read, data, marks)
+        caveats.append(RANDOMISED)
+    run = NoRun() if cfg.randomised else run_of(cfg, read, data, caveats)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     status = "FAILED"
     try:
-        how = {"marks": marks, "checkpoint": str(read.path), "epoch": read.epoch, "quiet": cfg.quiet}
-        results = record_tests(net.to(device), data, cfg.split, cfg.explain, folder, run, **how)
+        results = record_tests(
+            net.to(device), data, cfg.split, cfg.explain, folder, run, read=read, caveats=caveats, quiet=cfg.quiet
+        )
         status = "FINISHED"
     finally:
         run.close(status)
-    for mark in marks:
-        print(f"WARNING: these results carry the mark: {mark}")
+    for caveat in caveats:
+        print(f"WARNING: these results carry the caveat: {caveat}")
     print(DISCLAIMER)
     print(f"written to {folder}: explanations.json, explanations.csv, explanations.png")
     return {**results, "out": str(folder)}

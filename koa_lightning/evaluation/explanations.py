@@ -11,6 +11,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER
+from koa_lightning.checkpoint.reading import Checkpoint
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.explain.examine import Options, examine
 from koa_lightning.explain.methods import label
@@ -25,28 +26,26 @@ FOLDER = "explanations"  # among the artifacts of the run
 def record_tests(
     net: KneeNet,
     data: KneeDataModule,
-    part: str,
+    split: str,
     explain: DictConfig,
     folder: Path,
     run: Any,
     *,
-    marks: Sequence[str],
-    checkpoint: str,
-    epoch: int,
+    read: Checkpoint,
+    caveats: Sequence[str],
     quiet: bool,
 ) -> dict[str, Any]:
-    """Test the explanations of a network on a part; write explanations.json, .csv and .png, and log them.
+    """Test the explanations of a network on a split; write explanations.json, .csv and .png, and log them.
 
     Args:
         net: In eval mode, on its device.
-        data: With that part.
-        part: Its name.
+        data: With that split.
+        split: Its name.
         explain: The config group `explain`.
         folder: Where the files go.
         run: The tracked run, open.
-        marks: What no figure may hide.
-        checkpoint: Where the network came from.
-        epoch: The step at which metrics are logged.
+        read: The checkpoint that the network came from.
+        caveats: What no figure may hide.
         quiet: No bar and no words.
 
     Returns:
@@ -56,17 +55,17 @@ def record_tests(
         explain.method, explain.target, explain.n_tested, explain.n_road, data.eval_batch_size, quiet=quiet
     )
     folder.mkdir(parents=True, exist_ok=True)
-    knees = data.tables[part]
+    knees = data.tables[split]
     try:
-        results, table = examine(net, data.datasets[part], knees, data.preprocessing, options, folder / FILE)
+        results, table = examine(net, data.datasets[split], knees, data.preprocessing, options, folder / FILE)
     except KeyboardInterrupt:
-        print(f"finished tests are kept in {folder / FILE}; a run into the same folder goes on", flush=True)
+        print(f"finished tests are kept in {folder / FILE}; a run into the same folder continues", flush=True)
         raise
-    about = {"note": DISCLAIMER, "checkpoint": checkpoint, "data": data.name, "part": part, "marks": list(marks)}
+    about = {"note": DISCLAIMER, "checkpoint": str(read.path), "data": data.name, "part": split, "marks": list(caveats)}
     results = {**about, **results}
     for file in _write(results, table, folder):
         run.log_artifact(file, FOLDER)
-    run.log_metrics({f"explain_{part}/{name}": value for name, value in numbers(results).items()}, epoch)
+    run.log_metrics({f"explain_{split}/{name}": value for name, value in numbers(results).items()}, read.epoch)
     run.log_tags({f"explain.{name}": verdict for name, verdict in results["verdicts"].items()})
     if not quiet:
         for line in words(results):
@@ -83,7 +82,7 @@ def _write(results: dict[str, Any], knees: pd.DataFrame, folder: Path) -> list[P
 
 
 def numbers(results: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers that runs can be compared by; one that is undefined is left out."""
+    """Return the numbers that runs can be compared by; one that is undefined is omitted."""
     faithful, layers = results["faithfulness"], results["sanity"]["layers"]
     found = {
         **{f"{test}_difference": faithful[test]["difference"] for test in faithful},

@@ -8,15 +8,15 @@ from koa_lightning.config import heat_maps
 from koa_lightning.config.places import user_path
 
 _TABLES = ("predictions", "subgroups", "readers", "ensemble", "explanations")
-_MEASURES = ("metrics", "intervals", "thresholds", "calibration", "conformal", "abstention", "inputs", "evaluation")
+_METRICS = ("metrics", "intervals", "thresholds", "calibration", "conformal", "abstention", "inputs", "evaluation")
 _PANELS = ("panel_by_grade", "panel_by_mistake", "panel_most_certain", "panel_least_certain")
-# Of a report; those that a training draws into a folder of the same name are written anew by every report.
+# Of a report; those that a training draws into a folder of the same name are rewritten by every report.
 _DRAWN = (
     "roc", "precision_recall", "subgroups", "prediction_sets", "deletion", "insertion", "road", "randomisation",
 )  # fmt: skip
 NAMES = (
     *(f"{name}.{kind}" for name in _TABLES for kind in ("csv", "json", "parquet")),
-    *(f"{name}.json" for name in _MEASURES),
+    *(f"{name}.json" for name in _METRICS),
     *(f"{name}.png" for name in ("confusion_matrix", "reliability", "risk_coverage", "explanations")),
     *(f"{name}.png" for name in _PANELS),
     "report.html",
@@ -24,7 +24,7 @@ NAMES = (
     *(f"figures/{name}.{kind}" for name in _DRAWN for kind in ("png", "svg")),
     "members/[0-9]*.parquet",
 )
-"""Below the folder; tests of explanations that were interrupted are not among them: they go on from their file."""
+"""Below the folder; tests of explanations that were interrupted are not among them: they resume from their file."""
 
 
 def remove(folder: Path, *given: str | None) -> None:

@@ -28,10 +28,11 @@ from koa_lightning.evaluation import referral
 from koa_lightning.evaluation.grading import Member
 from koa_lightning.evaluation.predictor import Predictor, prepared
 from koa_lightning.explain import cam
-from koa_lightning.explain.cam import asked, heat_maps
+from koa_lightning.explain.cam import heat_maps
 from koa_lightning.metrics import predictions
 from koa_lightning.reporting.heat_maps import overlay
 from koa_lightning.tracking.find import find_checkpoint
+from koa_lightning.uncertainty import conformal
 
 if TYPE_CHECKING:
     from koa_lightning.checkpoint.reading import Checkpoint
@@ -60,14 +61,17 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
 
     paths = find_images(str(cfg.input), without=Path(cfg.out))
     read = reading.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
-    referral.resolve_threshold(cfg, read.record.fitted)
+    conformal.place(cfg.alpha)
+    refer_below = referral.threshold(read.record.fitted, cfg.refer_below, cfg.refer_risk)
+    how = {"flip": cfg.tta == "flip", "calibrated": cfg.calibrated, "alpha": cfg.alpha, "refer_below": refer_below}
     pattern = patterns.pattern_of(dict(read.record.data_settings))
     for path in paths:  # a hostile pattern is refused now, before the work
         patterns.named(str(path), pattern)
     member = Member(read)
     net = member.net
-    if _draws(cfg):
-        cam.check(net, read.preprocessing.image_size, "overlays=false", **cam.asked(cfg.explain, net))
+    maps = cam.asked(cfg.explain, net) if cfg.overlays and cfg.explain.enabled else None
+    if maps:
+        cam.check(net, read.preprocessing.image_size, "overlays=false", **maps)
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
     tables: list[pd.DataFrame] = []
@@ -79,8 +83,8 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
     try:
         for start in range(0, len(paths), cfg.batch_size):
             some = paths[start : start + cfg.batch_size]
-            for rows in _grade_some(cfg, member, some, reader, failed):
-                _append(rows, folder / "predictions.csv", anew=not tables)
+            for rows in _grade_some(member, some, reader, failed, how, maps):
+                _append(rows, folder / "predictions.csv", first=not tables)
                 tables.append(rows)
             if not cfg.quiet and len(paths) > cfg.batch_size:
                 print(f"{min(start + cfg.batch_size, len(paths))} of {len(paths)}", flush=True)
@@ -97,21 +101,23 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
         raise InputError(f"input={cfg.input}: no image that can be read: {next(iter(failed.values()))}{more}")
     for error in failed.values():
         outcome.say_error(str(error))
-    told = {name: error.reason if isinstance(error, DicomError) else str(error) for name, error in failed.items()}
+    reasons = {name: error.reason if isinstance(error, DicomError) else str(error) for name, error in failed.items()}
     with naming(folder / "failed.json"):
-        (folder / "failed.json").write_text(json.dumps(told, indent=1))
+        (folder / "failed.json").write_text(json.dumps(reasons, indent=1))
     rows = pd.concat(tables, ignore_index=True)
     n_left = len(paths) - len(failed) - len(rows)
-    _write(rows, read, cfg, folder, n_left)
+    method = read.record.fitted.method if cfg.calibrated else "none"
+    settings = {"calibration": method, "alpha": cfg.alpha, "refer_below": refer_below}
+    _write(rows, read, settings, folder, n_left)
     for caveat in read.caveats:
-        print(f"WARNING: the model carries the mark: {caveat}")
+        print(f"WARNING: the model carries the caveat: {caveat}")
     canonical, n_unknown = read.preprocessing.canonical_side, int((rows["side"] == "").sum())
     if canonical and n_unknown:
         print(
             f"WARNING: the model mirrors knees to {canonical}, the side of {n_unknown} of {len(rows)} is not known: "
             "they stayed as they are; for images of one side type side=L or side=R"
         )
-    for line in [*reader.warnings(), *referral.warnings(read.record.fitted, rows, cfg.refer_below)]:
+    for line in [*reader.warnings(), *referral.warnings(read.record.fitted, rows, refer_below)]:
         print(f"WARNING: {line}")
     print(DISCLAIMER)
     left = f", {n_left} not graded as it was stopped" if stopped else ""
@@ -121,11 +127,12 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _grade_some(
-    cfg: DictConfig,
     member: Member,
     paths: list[Path],
     reader: Reader,
     failed: dict[str, InputError],
+    how: dict[str, Any],
+    maps: dict[str, Any] | None,
 ) -> list[pd.DataFrame]:
     """Grade one batch of files; those that cannot be read are added to `failed`."""
     names, knees = [], []
@@ -137,33 +144,29 @@ def _grade_some(
             failed[readable_name(path)] = error
     if not knees:
         return []
-    rows = Predictor([member]).grade(
-        names, knees, flip=cfg.tta == "flip", calibrated=cfg.calibrated, alpha=cfg.alpha, refer_below=cfg.refer_below
-    )
-    rows["overlay"] = _overlays(cfg, member, knees, rows, reader.output) if _draws(cfg) else ""
+    rows = Predictor([member]).grade(names, knees, **how)
+    rows["overlay"] = _overlays(maps, member, knees, rows, reader.output) if maps else ""
     return [rows]
 
 
-def _append(rows: pd.DataFrame, file: Path, *, anew: bool) -> None:
+def _append(rows: pd.DataFrame, file: Path, *, first: bool) -> None:
     """Add rows to a table, all or none of them, so that it holds what is graded whatever happens next."""
-    size = 0 if anew else file.stat().st_size
+    size = 0 if first else file.stat().st_size
     try:
         with naming(file):
-            rows.to_csv(file, mode="w" if anew else "a", header=anew, index=False)
+            rows.to_csv(file, mode="w" if first else "a", header=first, index=False)
     except OSError:
         if file.is_file():
             os.truncate(file, size)
         raise
 
 
-def _draws(cfg: DictConfig) -> bool:
-    return bool(cfg.overlays and cfg.explain.enabled)
-
-
-def _overlays(cfg: DictConfig, member: Member, knees: Sequence[OneKnee], rows: pd.DataFrame, folder: Path) -> list[str]:
+def _overlays(
+    maps: dict[str, Any], member: Member, knees: Sequence[OneKnee], rows: pd.DataFrame, folder: Path
+) -> list[str]:
     grades = rows["predicted"].to_numpy()  # those in the table, which calibration and flipping may have changed
     net, images = member.net, prepared(member.checkpoint, knees)
-    heat = heat_maps(net, net.normalise(images.to(member.device)), grades, **asked(cfg.explain, net))
+    heat = heat_maps(net, net.normalise(images.to(member.device)), grades, **maps)
     (folder / "overlays").mkdir(exist_ok=True)
     files = []
     for image, one, row in zip(images[:, 0].numpy(), heat, rows.to_dict("records"), strict=True):
@@ -204,7 +207,7 @@ def with_words(picture: np.ndarray, words: Sequence[str]) -> Image.Image:
     return canvas
 
 
-def _write(rows: pd.DataFrame, read: Checkpoint, cfg: DictConfig, folder: Path, n_left: int) -> None:
+def _write(rows: pd.DataFrame, read: Checkpoint, settings: dict[str, Any], folder: Path, n_left: int) -> None:
     with naming(folder):
         predictions.write(rows, folder)
     knees = [
@@ -219,8 +222,6 @@ def _write(rows: pd.DataFrame, read: Checkpoint, cfg: DictConfig, folder: Path, 
         }
         for row in rows.to_dict("records")
     ]
-    method = read.record.fitted.method if cfg.calibrated else "none"
-    settings = {"calibration": method, "alpha": cfg.alpha, "refer_below": cfg.refer_below}
     note = {"note": DISCLAIMER, "marks": read.caveats, "checkpoint": str(read.path), "not_graded": n_left, **settings}
     with naming(folder / "predictions.json"):
         (folder / "predictions.json").write_text(json.dumps({**note, "knees": knees}, indent=1))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import DictConfig
 from torch import Tensor
 
 from koa_lightning.checkpoint.fitted import ConformalSets, Fitted, LeftOut, SelectivePrediction
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from koa_lightning.checkpoint.reading import Checkpoint
 
 COLUMNS = ["set_low", "set_high", "set", "foreign", "foreign_score", "refer"]
-WHY_OUT_OF_DISTRIBUTION = {  # by the part of the check that says so most, see `out_of_distribution.PARTS`
+WHY_OUT_OF_DISTRIBUTION = {  # by the component of the check that says so most, see `out_of_distribution.COMPONENTS`
     out_of_distribution.ORIENTATION: "turned or inverted",
     "picture": "not the picture of a knee",
     "texture": "grain or gray values of another kind",
@@ -56,7 +55,10 @@ def columns(
     if described is not None:
         score, worst = out_of_distribution.scores(described, read.reference)
         table["foreign_score"] = np.round(score, 4)
-        why = [WHY_OUT_OF_DISTRIBUTION[part] if value > 1 else "" for part, value in zip(worst, score, strict=True)]
+        why = [
+            WHY_OUT_OF_DISTRIBUTION[component] if value > 1 else ""
+            for component, value in zip(worst, score, strict=True)
+        ]
         table["foreign"] = ["yes" if reason else "no" for reason in why]
     unsure = probabilities.max(1) < refer_below
     table["refer"] = [_advice(*each) for each in zip(why, unsure, strict=True)]
@@ -82,7 +84,7 @@ def _empty(n: int) -> pd.DataFrame:
 
 
 def _advice(why: str, unsure: bool) -> str:
-    reasons = [f"foreign input ({why})"] if why else []
+    reasons = [f"out-of-distribution input ({why})"] if why else []
     reasons += ["unsure"] if unsure else []
     return f"refer to a reader: {' and '.join(reasons)}" if reasons else ""
 
@@ -93,7 +95,7 @@ def threshold(fitted: Fitted, refer_below: float | None, refer_risk: float | Non
     Args:
         fitted: Of a checkpoint.
         refer_below: The threshold itself.
-        refer_risk: The share of wrong grades that the knees which are graded may have, on the validation part.
+        refer_risk: The share of wrong grades that the knees which are graded may have, on the validation split.
 
     Raises:
         InputError: Both are given; or the checkpoint cannot tell a threshold for that share.
@@ -107,20 +109,6 @@ def threshold(fitted: Fitted, refer_below: float | None, refer_risk: float | Non
         reason = entry.reason if entry else "written by an older version, or before the end of its training"
         raise InputError(f"refer_risk={refer_risk:g}: the checkpoint has no risk curve ({reason}); type refer_below=")
     return selective_prediction.threshold_for(entry, refer_risk)
-
-
-def resolve_threshold(cfg: DictConfig, fitted: Fitted) -> None:
-    """Check `alpha`, and put the threshold that `refer_below` or `refer_risk` ask for into `refer_below`.
-
-    Args:
-        cfg: Of `eval` or `predict`.
-        fitted: Of the checkpoint; empty where there is none.
-
-    Raises:
-        InputError: See `threshold`; or alpha is not one of `conformal.ALPHAS`.
-    """
-    conformal.place(cfg.alpha)
-    cfg.refer_below, cfg.refer_risk = threshold(fitted, cfg.refer_below, cfg.refer_risk), None
 
 
 def as_json(row: Mapping[Any, Any]) -> dict[str, Any]:
@@ -158,8 +146,8 @@ def warnings(fitted: Fitted, rows: pd.DataFrame, refer_below: float) -> list[str
     n_flagged = int((rows["foreign"] == "yes").sum())
     if n_flagged:
         lines.append(
-            f"{n_flagged} of {len(rows)} inputs look foreign (no knee, turned, inverted, or of another kind than the "
-            "validation part): their grades mean nothing; column `foreign`"
+            f"{n_flagged} of {len(rows)} inputs look out-of-distribution (no knee, turned, inverted, or unlike the "
+            "validation split): their grades mean nothing; column `foreign`"
         )
     n_unsure = int(rows["refer"].str.contains("unsure").sum())
     if n_unsure:

@@ -12,15 +12,15 @@ from koa_lightning import DISCLAIMER
 from koa_lightning.config.compose import validate
 from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
-from koa_lightning.evaluation import results as measured
 from koa_lightning.evaluation.evaluate import evaluate
+from koa_lightning.evaluation.settings import Settings
 from koa_lightning.metrics.intervals import N_RESAMPLES
 from koa_lightning.reporting import report_data
 from koa_lightning.reporting.report import page
 from koa_lightning.tracking.begin import open_run
 
 if TYPE_CHECKING:
-    from koa_lightning.reporting.report_data import Dossier
+    from koa_lightning.reporting.report_data import ReportData
 
 
 def report(cfg: DictConfig) -> dict[str, Any]:
@@ -41,15 +41,15 @@ def report(cfg: DictConfig) -> dict[str, Any]:
     if made is None:
         cfg.report = True
         return evaluate(cfg)
-    _check_measured(cfg, made)
+    _check_settings(cfg, made)
 
     folder = Path(cfg.out)
-    columns, grades = measured.names(cfg.subgroups), measured.names(cfg.readers)
-    found = report_data.read(made, cfg.audit, columns, measured.edges(cfg), grades)
+    asked = Settings.of(cfg)
+    found = report_data.read(made, asked.audit, asked.subgroups, asked.edges, asked.readers)
     folder.mkdir(parents=True, exist_ok=True)
     files = page.write(found, folder)
     _log(cfg, found, files)
-    _say(found.marks, folder)
+    _say(found.caveats, folder)
     return {**{name: entry["value"] for name, entry in found.metrics.items()}, "out": str(folder)}
 
 
@@ -70,24 +70,24 @@ def _made(cfg: DictConfig) -> Path | None:
     return folder
 
 
-def _check_measured(cfg: DictConfig, made: Path) -> None:
+def _check_settings(cfg: DictConfig, made: Path) -> None:
     """Refuse settings of what was measured already: beside its numbers, others would be of two kinds."""
     for name, default in (("thresholds", None), ("n_resamples", N_RESAMPLES)):
         if cfg[name] != default:
             typed = f"{name}={cfg[name]}"
             raise InputError(
-                f"{typed}: eval measures with it, and {made} is measured already; type python -m koa_lightning.eval "
+                f"{typed}: eval computes with it, and {made} is evaluated already; type python -m koa_lightning.eval "
                 f"ckpt=FILE {typed}, or table={made} in place of ckpt here"
             )
 
 
-def _log(cfg: DictConfig, found: Dossier, files: list[Path]) -> None:
+def _log(cfg: DictConfig, found: ReportData, files: list[Path]) -> None:
     """Add the report to the run that was evaluated, where there is one."""
-    tracked, part = found.about["tracking"], found.about["data"]["part"]
+    tracked, split = found.about["tracking"], found.about["data"]["part"]
     if not tracked.get("run_id"):
         return
-    place = "oof" if found.kind == "cross-validation" else f"eval/{part}"
-    name = f"report on {found.about['data']['name']} {part}"
+    place = "oof" if found.kind == "cross-validation" else f"eval/{split}"
+    name = f"report on {found.about['data']['name']} {split}"
     run = open_run(cfg.tracking, Path(cfg.out), name, tracked["run_id"], tracked.get("uri") or None, attach=True)
     status = "FAILED"
     try:
@@ -98,8 +98,8 @@ def _log(cfg: DictConfig, found: Dossier, files: list[Path]) -> None:
         run.close(status)
 
 
-def _say(marks: list[str], folder: Path) -> None:
-    if marks:
-        Console().print(f"[bold red]{', '.join(marks)}[/]")
+def _say(caveats: list[str], folder: Path) -> None:
+    if caveats:
+        Console().print(f"[bold red]{', '.join(caveats)}[/]")
     print(DISCLAIMER)
     print(f"report: {folder / 'report.html'}; report.json and figures/ beside it")

@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from torch import Tensor
 
@@ -20,15 +19,16 @@ from koa_lightning.checkpoint.record import CheckpointRecord
 from koa_lightning.config.places import user_path
 from koa_lightning.data.manifest import n_patients
 from koa_lightning.errors import InputError
-from koa_lightning.evaluation import files as results
+from koa_lightning.evaluation import files as result_files
 from koa_lightning.evaluation.grading import GradedSplit
+from koa_lightning.evaluation.settings import Settings
 from koa_lightning.losses.build import recorded_loss
 from koa_lightning.metrics import constant, readers, subgroups, thresholds
 from koa_lightning.metrics import intervals as iv
-from koa_lightning.metrics.grade_metrics import measure as measure_grades
+from koa_lightning.metrics.grade_metrics import compute as grade_metrics
 from koa_lightning.metrics.graded import of_table
 from koa_lightning.metrics.intervals import Interval
-from koa_lightning.metrics.predictions import PROBABILITIES, known
+from koa_lightning.metrics.predictions import PROBABILITIES, labelled
 from koa_lightning.metrics.weighted import is_of_grade
 from koa_lightning.reporting import console, report_data
 
@@ -38,7 +38,7 @@ _TUNED = ("accuracy_tuned", "quadratic_kappa_tuned", "mae_tuned")
 
 
 @dataclass(frozen=True)
-class Measured:
+class Evaluation:
     """What came of a predictions table.
 
     Attributes:
@@ -56,68 +56,56 @@ class Measured:
     groups: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
-def check(cfg: DictConfig, table: pd.DataFrame) -> None:
+def check(settings: Settings, table: pd.DataFrame) -> None:
     """Stop before anything is graded where what is asked for besides cannot be measured or told.
 
     Args:
-        cfg: The config `eval`.
+        settings: `subgroups`, `edges`, `readers`, `thresholds` and `audit` count.
         table: Of knees, with the columns that the predictions table will have besides its own.
 
     Raises:
         InputError: Naming the column of `subgroups` or `readers`, or the file of `thresholds` or `audit`.
     """
-    subgroups.check(table, names(cfg.subgroups), edges(cfg))
-    readers.check(table, names(cfg.readers))
-    if cfg.thresholds is not None:
-        known = table.assign(grade=table["grade"].astype("Int64").mask(table["grade"] < 0))
-        thresholds.read(cfg.thresholds, known)
-    if cfg.audit:
-        report_data.read_audit(user_path(cfg.audit))
+    subgroups.check(table, settings.subgroups, settings.edges)
+    readers.check(table, settings.readers)
+    if settings.thresholds is not None:
+        labelled = table.assign(grade=table["grade"].astype("Int64").mask(table["grade"] < 0))
+        thresholds.read(settings.thresholds, labelled)
+    if settings.audit:
+        report_data.read_audit(user_path(settings.audit))
 
 
-def names(value: Any) -> list[str]:
-    """Return a list of names, of a list or of one name."""
-    return [value] if isinstance(value, str) else [str(each) for each in value or []]
-
-
-def edges(cfg: DictConfig) -> dict[str, list[float]]:
-    """Return where columns of numbers are cut."""
-    plain = OmegaConf.to_container(cfg.edges, resolve=True) if cfg.edges else {}
-    assert isinstance(plain, dict)
-    return {str(name): value if isinstance(value, list) else [value] for name, value in plain.items()}
-
-
-def measure(
-    cfg: DictConfig, table: pd.DataFrame, folder: Path, recorded: Thresholds | LeftOut | None = None
-) -> Measured:
-    """Measure a predictions table with intervals, and write what came of it.
+def evaluate_table(
+    settings: Settings, table: pd.DataFrame, folder: Path, recorded: Thresholds | LeftOut | None = None
+) -> Evaluation:
+    """Evaluate a predictions table with intervals, and write what came of it.
 
     What an earlier evaluation left in the folder goes, once all is measured and before the first file is written.
 
     Args:
-        cfg: The config `eval`: n_resamples, thresholds, subgroups, edges, readers, split.
+        settings: `n_resamples`, `thresholds`, `subgroups`, `edges`, `readers` and `split` count.
         table: The predictions.
         folder: For `intervals.json`, `thresholds.json` (of split=val), `subgroups.*`, `readers.*`.
-        recorded: Thresholds that were tuned on calibrated probabilities, of a checkpoint; they count where cfg names
-            none.
+        recorded: Thresholds that were tuned on calibrated probabilities, of a checkpoint; they count where the
+            settings name none.
 
     Raises:
         InputError: Whatever the user can put right.
     """
-    found, remarks = _thresholds(cfg, table, recorded)
+    found, remarks = _thresholds(settings, table, recorded)
     cuts = found["thresholds"] if found else None
-    how: dict[str, Any] = {"n_resamples": cfg.n_resamples, "thresholds": cuts}
-    measured = iv.with_intervals(table, **how)
+    how: dict[str, Any] = {"n_resamples": settings.n_resamples, "thresholds": cuts}
+    intervals = iv.with_intervals(table, **how)
     by_group, agreement = pd.DataFrame(), pd.DataFrame()
-    if columns := names(cfg.subgroups):
-        by_group = subgroups.by_subgroup(table, columns, edges=edges(cfg), **how)
-    if columns := names(cfg.readers):
-        agreement = readers.agreement(table, columns, **how)
-    results.remove(folder, cfg.thresholds, cfg.table)
-    files = [_write(folder / "intervals.json", iv.to_json(measured))]
-    if cfg.split == "val" and cfg.table is None:
+    if settings.subgroups:
+        by_group = subgroups.by_subgroup(table, settings.subgroups, edges=settings.edges, **how)
+    if settings.readers:
+        agreement = readers.agreement(table, settings.readers, **how)
+    result_files.remove(folder, settings.thresholds, settings.table)
+    files = [_write(folder / "intervals.json", iv.to_json(intervals))]
+    if settings.split == "val" and settings.table is None:
         files.append(_write(folder / "thresholds.json", thresholds.tune(table)))
-        remarks.append(f"thresholds tuned on this part, for others: thresholds={files[-1]}")
+        remarks.append(f"thresholds tuned on this split, for others: thresholds={files[-1]}")
     knees = of_table(table)
     if line := constant.no_better(knees.grade, knees.argmax):
         remarks.append(line)
@@ -126,13 +114,13 @@ def measure(
             files += _write_table(rows, folder, name)
     if "patient" not in table or (table["patient"].fillna("") == "").all():
         remarks.append("no knee has a patient: each counts for itself, and the intervals may be too narrow")
-    return Measured(measured, files, remarks, agreement, by_group)
+    return Evaluation(intervals, files, remarks, agreement, by_group)
 
 
-def to_log(measured: Measured) -> dict[str, float]:
+def to_log(evaluation: Evaluation) -> dict[str, float]:
     """Return the numbers to log besides those of `metrics.json`: name to value, `NAME_low` and `NAME_high` of a few."""
     values = {}
-    for name, each in measured.intervals.items():
+    for name, each in evaluation.intervals.items():
         is_one = name in _TUNED or not (name.endswith(("_expected", "_tuned")) or is_of_grade(name))
         if each.value is not None and is_one:
             values[name] = each.value
@@ -142,14 +130,14 @@ def to_log(measured: Measured) -> dict[str, float]:
 
 
 def _thresholds(
-    cfg: DictConfig, table: pd.DataFrame, recorded: Thresholds | LeftOut | None
+    settings: Settings, table: pd.DataFrame, recorded: Thresholds | LeftOut | None
 ) -> tuple[dict[str, Any] | None, list[str]]:
-    if cfg.thresholds is not None:
-        return thresholds.read(cfg.thresholds, table), []
+    if settings.thresholds is not None:
+        return thresholds.read(settings.thresholds, table), []
     if not isinstance(recorded, Thresholds):
         return None, []
-    if not cfg.calibrated or cfg.split == "all":
-        why = "among these knees may be those that they were tuned on" if cfg.calibrated else "for calibrated=true"
+    if not settings.calibrated or settings.split == "all":
+        why = "among these knees may be those that they were tuned on" if settings.calibrated else "for calibrated=true"
         return None, [f"the checkpoint's thresholds are not used: {why}"]
     found = recorded.to_plain()
     if why := thresholds.tuned_on(found, table):
@@ -171,17 +159,17 @@ def _write_table(table: pd.DataFrame, folder: Path, name: str) -> list[Path]:
     return files
 
 
-def measure_table(predictions: pd.DataFrame) -> dict[str, Any]:
-    """Return the metrics of the rows whose grade is known; one that is undefined is None."""
-    rows = known(predictions)
+def table_metrics(predictions: pd.DataFrame) -> dict[str, Any]:
+    """Return the metrics of the labelled rows; one that is undefined is None."""
+    rows = labelled(predictions)
     if rows.empty:
-        raise InputError("no knee of a known grade; use koa_lightning.predict where grades are unknown")
-    values = measure_grades(rows[PROBABILITIES].to_numpy(), rows["grade"].to_numpy(dtype="int64"))
+        raise InputError("no labelled knee; use koa_lightning.predict where grades are unknown")
+    values = grade_metrics(rows[PROBABILITIES].to_numpy(), rows["grade"].to_numpy(dtype="int64"))
     numbers: dict[str, Any] = {name: value if value == value else None for name, value in values.items()}
     return {**numbers, "n_knees": len(rows), "n_patients": n_patients(rows)}
 
 
-def measure_split(graded: GradedSplit, record: CheckpointRecord) -> dict[str, Any]:
+def split_metrics(graded: GradedSplit, record: CheckpointRecord) -> dict[str, Any]:
     """Return the mean loss, None where the checkpoint names none, and the metrics of a split that is graded.
 
     The loss is that of the logits, whether or not the probabilities are calibrated.
@@ -193,11 +181,11 @@ def measure_split(graded: GradedSplit, record: CheckpointRecord) -> dict[str, An
     counts = record.data.counts.get("train", [])
     loss = recorded_loss(record.loss, record.config.get("loss", {}), counts)
     mean = None if loss is None else mean_loss(loss, graded.logits, graded.table["grade"].fillna(-1))
-    return {"loss": mean, **measure_table(graded.table)}
+    return {"loss": mean, **table_metrics(graded.table)}
 
 
 def mean_loss(loss: torch.nn.Module, logits: Tensor, grade: pd.Series) -> float:
-    """Return the mean loss of the knees of a known grade, as validation computes it; 0 without any.
+    """Return the mean loss of the labelled knees, as validation computes it; 0 without any.
 
     Args:
         loss: Of logits and grade.
@@ -205,18 +193,18 @@ def mean_loss(loss: torch.nn.Module, logits: Tensor, grade: pd.Series) -> float:
         grade: Of each knee, -1 where unknown.
     """
     true = torch.tensor(grade.to_numpy(dtype="int64"))
-    known = true >= 0
-    if not known.any():
+    labelled = true >= 0
+    if not labelled.any():
         return 0.0
     with torch.no_grad():
-        return float(loss(logits[known], true[known]))
+        return float(loss(logits[labelled], true[labelled]))
 
 
 def say(
-    part: str, metrics: dict[str, Any], found: Measured, marks: list[str], folder: Path, lines: Sequence[str] = ()
+    split: str, metrics: dict[str, Any], found: Evaluation, caveats: list[str], folder: Path, lines: Sequence[str] = ()
 ) -> None:
-    """Print the metrics, what marks them, and where everything is."""
-    title = f"{part}: {metrics['n_knees']} knees of {metrics['n_patients']} patients"
+    """Print the metrics, their caveats, and where everything is."""
+    title = f"{split}: {metrics['n_knees']} knees of {metrics['n_patients']} patients"
     console.say(
         found.intervals,
         title,
@@ -226,7 +214,7 @@ def say(
         remarks=found.remarks,
     )
     print("\n".join(lines))
-    if marks:
-        Console().print(f"[bold red]{', '.join(marks)}[/]")
+    if caveats:
+        Console().print(f"[bold red]{', '.join(caveats)}[/]")
     print(DISCLAIMER)
     print(f"written to {folder}")

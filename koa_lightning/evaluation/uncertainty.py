@@ -10,24 +10,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from omegaconf import DictConfig
 from torch import Tensor
 
 from koa_lightning.checkpoint import training_overlap
-from koa_lightning.checkpoint.fitted import Calibration, Fitted, LeftOut, Thresholds
+from koa_lightning.checkpoint.fitted import Calibration, LeftOut, Thresholds
 from koa_lightning.checkpoint.reading import Checkpoint
 from koa_lightning.checkpoint.writing import store_fitted
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.datamodule import KneeDataModule
-from koa_lightning.evaluation import referral
 from koa_lightning.evaluation.grading import Graded
+from koa_lightning.evaluation.settings import Settings
 from koa_lightning.metrics import thresholds
 from koa_lightning.metrics.predictions import predictions_table
 from koa_lightning.reporting import figures, uncertainty_figures
 from koa_lightning.uncertainty import calibration, summary
 from koa_lightning.uncertainty.fit import fit
 
-Measures = dict[str, dict[str, Any]]
+Summaries = dict[str, dict[str, Any]]
 
 
 class Written(NamedTuple):
@@ -78,7 +77,7 @@ def _thresholds(
 
 
 def fingerprint(knees: pd.DataFrame) -> str:
-    """Return what names exactly the knees of a part's table."""
+    """Return what names exactly the knees of a split's table."""
     return mf.fingerprint(knees, knees["split"].unique().tolist())
 
 
@@ -91,7 +90,7 @@ def evaluate_split(
     alpha: float,
     refer_below: float = 0.0,
     seen: bool = False,
-) -> Measures:
+) -> Summaries:
     """Return what `summary.evaluate` does, of a split's table; empty without a known grade."""
     if not (knees["grade"] >= 0).any():
         return {}
@@ -108,70 +107,71 @@ def evaluate_split(
 
 
 def evaluate(
-    cfg: DictConfig,
+    settings: Settings,
     read: Checkpoint,
     data: KneeDataModule,
     graded: Graded,
-    marks: Sequence[str],
+    caveats: Sequence[str],
     run: Any,
 ) -> Written:
-    """Measure the part of `eval`; write, draw and log what is found.
+    """Measure the split of `eval`; write, draw and log what is found.
 
     Args:
-        cfg: Of `eval`, settled.
+        settings: With the threshold, see `Settings.with_threshold`.
         read: The checkpoint.
-        data: With the part `cfg.split`.
+        data: With the split that is evaluated.
         graded: That split.
-        marks: Printed on the figures.
+        caveats: Printed on the figures.
         run: The tracked run, still open.
     """
-    looks = described(graded, data, cfg.split) if read.reference else None
-    knees, known = data.tables[cfg.split], training_overlap.seen_in_training(read)
+    looks = described(graded, data, settings.split) if read.reference else None
+    knees, known = data.tables[settings.split], training_overlap.seen_in_training(read)
     seen = known is not None and bool(knees["hash"].isin(known["hash"]).any())
-    found = evaluate_split(read, knees, graded.logits, looks, alpha=cfg.alpha, refer_below=cfg.refer_below, seen=seen)
+    how: dict[str, Any] = {"alpha": settings.alpha, "refer_below": settings.refer_below}
+    found = evaluate_split(read, knees, graded.logits, looks, **how, seen=seen)
     if found:
-        part = cfg.split if cfg.split in ("train", "val") else "test"
-        run.log_metrics({f"trust_{part}/{name}": value for name, value in summary.numbers(found).items()}, read.epoch)
-    return write(found, f"{data.name}, {cfg.split} part", marks, Path(cfg.out))
+        numbers = summary.numbers(found).items()
+        run.log_metrics({f"trust_{settings.logged_split}/{name}": value for name, value in numbers}, read.epoch)
+    return write(found, f"{data.name}, {settings.split} split", caveats, settings.out)
 
 
-def evaluate_table(cfg: DictConfig, predictions: pd.DataFrame, folder: Path) -> Written:
+def evaluate_table(predictions: pd.DataFrame, name: str, refer_below: float, folder: Path) -> Written:
     """Measure a table from anywhere as far as it goes without a checkpoint; write and draw what is found.
 
     Args:
-        cfg: Of `eval`.
         predictions: grade, p0 to p4.
+        name: Of the table, for the figures.
+        refer_below: Probability under which a grade is referred to a reader.
         folder: Where the files go.
     """
-    referral.resolve_threshold(cfg, Fitted())
     rows = predictions[predictions["grade"].notna()]
     probabilities = rows[[f"p{grade}" for grade in range(5)]].to_numpy(dtype=np.float32)
-    found = summary.of_probabilities(probabilities, rows["grade"].to_numpy(dtype=np.int64), cfg.refer_below)
-    return write(found, Path(cfg.table).name, [], folder)
+    found = summary.of_probabilities(probabilities, rows["grade"].to_numpy(dtype=np.int64), refer_below)
+    return write(found, name, [], folder)
 
 
-def write(found: Measures, title: str, marks: Sequence[str], folder: Path) -> Written:
+def write(found: Summaries, title: str, caveats: Sequence[str], folder: Path) -> Written:
     """Write each measure to `NAME.json` and draw the figures.
 
     Args:
         found: Of `evaluate_split`.
         title: Of the figures.
-        marks: Printed on them.
+        caveats: Printed on them.
         folder: Where the files go; it is there.
     """
-    files = draw(found, title, marks, folder)
+    files = draw(found, title, caveats, folder)
     for name, values in found.items():
         (folder / f"{name}.json").write_text(json.dumps(values, indent=1))
         files.append(folder / f"{name}.json")
     return Written(files, summary.in_words(found) if found else [])
 
 
-def draw(measured: Measures, title: str, marks: Sequence[str], folder: Path) -> list[Path]:
+def draw(found: Summaries, title: str, caveats: Sequence[str], folder: Path) -> list[Path]:
     """Draw the reliability diagram and the risk-coverage curve; return the files."""
-    if not measured:
+    if not found:
         return []
-    reliability = uncertainty_figures.reliability_figure(measured["calibration"], title, marks)
-    risk = uncertainty_figures.risk_coverage_figure(measured["abstention"], title, marks)
+    reliability = uncertainty_figures.reliability_figure(found["calibration"], title, caveats)
+    risk = uncertainty_figures.risk_coverage_figure(found["abstention"], title, caveats)
     return [figures.save(reliability, folder / "reliability.png"), figures.save(risk, folder / "risk_coverage.png")]
 
 

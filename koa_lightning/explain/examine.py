@@ -77,32 +77,32 @@ def examine(
     Args:
         net: In eval mode, on its device; left as found.
         dataset: The knees, in the order of the table.
-        knees: path, patient, side, grade (-1 where unknown: left out).
+        knees: path, patient, side, grade (-1 where unknown: omitted).
         preprocessing: Of the images; the regions go through it too.
         options: What and how much.
-        keep: A file for the tests that are finished, so that an interrupted run goes on; None: nothing is kept.
+        keep: A file for the tests that are finished, so that an interrupted run continues; None: nothing is kept.
 
     Returns:
         What `explanations.json` holds but for part, data, checkpoint, marks and note; and a row a tested knee with
         path, patient, side, grade, predicted, and TEST_MAP for each test and map.
 
     Raises:
-        InputError: No knee of a known grade, or a network that has no such maps.
+        InputError: No labelled knee, or a network that has no such maps.
     """
-    known = np.flatnonzero(dataset.grades >= 0)
-    if not len(known):
-        raise InputError("explanations can be tested on knees of a known grade alone, and there are none")
-    grades = dataset.grades[known].astype(np.int64)
-    chosen = known[choose(grades, options.n_tested, options.seed)]
+    labelled = np.flatnonzero(dataset.grades >= 0)
+    if not len(labelled):
+        raise InputError("explanations can be tested on labelled knees alone, and there are none")
+    grades = dataset.grades[labelled].astype(np.int64)
+    chosen = labelled[choose(grades, options.n_tested, options.seed)]
     subject = _subject(net, dataset, knees, chosen, options)
-    passes = _passes(subject, options, len(known))
+    passes = _passes(subject, options, len(labelled))
     say = (lambda line: None) if options.quiet else _say
     say(
         f"testing {options.method} on {len(chosen)} knees, {min(options.n_road, len(chosen))} of them by ROAD, and the "
-        f"grading of {len(known)} with parts hidden: {sum(passes.values()):,} images through the network "
+        f"grading of {len(labelled)} with parts hidden: {sum(passes.values()):,} images through the network "
         "(explain.n_tested, explain.n_road: fewer)"
     )
-    paths = knees["path"].iloc[known].tolist()
+    paths = knees["path"].iloc[labelled].tolist()
     key = key_of(net, paths, preprocessing, replace(options, quiet=True)) if keep else ""
     stages = Stages(keep, key, say)
     left = sum(n for name, n in passes.items() if name not in stages.done)
@@ -111,8 +111,8 @@ def examine(
         subject = replace(subject, tick=lambda n: progress.advance(task, n))
         region = _regions(knees.iloc[chosen], dataset.shapes[chosen], preprocessing)
         results, columns = _of_maps(subject, *region, options, stages)
-        patients, everyone = knees["patient"].iloc[known].tolist(), dataset.__getitems__(list(known))["image"]
-        bands = localisation.joint_bands(dataset.shapes[known], knees["side"].iloc[known].tolist(), preprocessing)
+        patients, everyone = knees["patient"].iloc[labelled].tolist(), dataset.__getitems__(list(labelled))["image"]
+        bands = localisation.joint_bands(dataset.shapes[labelled], knees["side"].iloc[labelled].tolist(), preprocessing)
         results["shortcut"] = stages(
             "shortcut", lambda: shortcut.shortcut(subject.logits, everyone, grades, patients, bands, net.spec.link)
         )

@@ -20,7 +20,7 @@ from koa_lightning.explain.verdict import against_controls
 
 STEPS = 10  # a tenth of the pixels each
 BLUR = 0.1  # standard deviation as a share of the width: where insertion begins
-ROAD_SHARES = (0.1, 0.3)  # of the pixels that ROAD takes away
+ROAD_SHARES = (0.1, 0.3)  # of the pixels that ROAD removes
 _ROAD_NOISE = 0.01  # of the gray range, on what is filled in
 
 
@@ -101,8 +101,8 @@ def road(subject: Subject, places: np.ndarray, seed: int) -> np.ndarray:
     generator = torch.Generator().manual_seed(seed)
     total = np.zeros(len(subject), np.float32)
     for share in ROAD_SHARES:
-        for sign, gone in ((-1, places < share), (1, places >= 1 - share)):
-            pairs = zip(subject.images, gone, strict=True)
+        for sign, hidden in ((-1, places < share), (1, places >= 1 - share)):
+            pairs = zip(subject.images, hidden, strict=True)
             filled = torch.stack([filled_in(image, hole, generator) for image, hole in pairs])
             total += sign * subject.scores(filled)
     return total / (2 * len(ROAD_SHARES))

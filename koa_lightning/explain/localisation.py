@@ -48,7 +48,7 @@ def joint_bands(shapes: np.ndarray, sides: Sequence[str], preprocessing: Preproc
 
     Returns:
         bool, image_size x image_size, N of them; knees of one shape and side share theirs. Empty where the rows that
-        are kept hold nothing of the joint, or nothing else: no place could be told from the others then.
+        are kept hold nothing of the joint, or nothing else: no place could be distinguished from the others then.
     """
 
     @cache
@@ -85,7 +85,7 @@ def localisation(
 
     Args:
         maps: "map" and its controls; float32 N x H x W each, in [0, 1].
-        masks: bool, N x H x W; a knee without a region is left out.
+        masks: bool, N x H x W; a knee without a region is omitted.
         patients: Of each knee, N.
         region: What it is called.
 

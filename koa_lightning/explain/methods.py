@@ -1,7 +1,7 @@
 """The methods of pytorch-grad-cam, made to work on a network that is opened at its last map.
 
 Hooks hang on a place of our own between `features` and `head`, never on the network, and the backbone runs once. What
-the library would do differently, and why not, is said at each place.
+the library would do differently, and why not, is noted at each place.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,6 +1,6 @@
 """Does the heat depend on what the network has learned, and does it hold still when the image hardly changes?
 
-The model randomisation test (Adebayo 2018): a map that stays as it was while the weights are thrown away shows the
+The model randomisation test (Adebayo 2018): a map that stays as it was while the weights are discarded shows the
 picture, not the network.
 """
 
@@ -48,10 +48,10 @@ def randomisation(subject: Subject, maps: np.ndarray, *, repeats: int = REPEATS,
     for repeat in range(repeats):
         net = copy.deepcopy(subject.net)
         randomised: list[nn.Module] = []
-        for depth, (_, parts) in enumerate(layers_of(net)):
-            for part in parts:
-                randomise(part, seed + 1000 * repeat + depth)
-            randomised += parts
+        for depth, (_, modules) in enumerate(layers_of(net)):
+            for module in modules:
+                randomise(module, seed + 1000 * repeat + depth)
+            randomised += modules
             take_statistics(net, randomised, subject.images, subject.batch_size)
             subject.tick(len(subject))
             alike[repeat, depth] = similarity(maps, subject.maps(net=net))
@@ -110,43 +110,43 @@ def layers_of(net: KneeNet) -> list[tuple[str, list[nn.Module]]]:
     found: list[tuple[str, list[nn.Module]]] = [("own", [nn.ParameterList(own)])] if own else []
     for name, child in net.net.named_children():
         stages = isinstance(child, nn.Sequential | nn.ModuleList) and name in ("blocks", "stages", "layers")
-        parts = [(f"{name}.{n}", each) for n, each in child.named_children()] if stages else [(name, child)]
-        found += [(label, [part]) for label, part in parts if any(True for _ in part.parameters())]
+        modules = [(f"{name}.{n}", each) for n, each in child.named_children()] if stages else [(name, child)]
+        found += [(label, [module]) for label, module in modules if any(True for _ in module.parameters())]
     classifier = {id(parameter) for parameter in net.head_parameters()}
 
     def is_body(layer: tuple[str, list[nn.Module]]) -> bool:
-        return not any(id(parameter) in classifier for part in layer[1] for parameter in part.parameters())
+        return not any(id(parameter) in classifier for module in layer[1] for parameter in module.parameters())
 
     found.reverse()
     return sorted(found, key=is_body)  # which keeps the order of equals
 
 
-def randomise(part: nn.Module, seed: int) -> None:
-    """Draw the weights of a module anew, as before training; those of unknown kind are shuffled."""
+def randomise(module: nn.Module, seed: int) -> None:
+    """Re-initialise the weights of a module, as before training; those of unknown kind are shuffled."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        for module in part.modules():
-            if callable(getattr(module, "reset_parameters", None)):
-                module.reset_parameters()  # type: ignore[operator]
+        for each in module.modules():
+            if callable(getattr(each, "reset_parameters", None)):
+                each.reset_parameters()  # type: ignore[operator]
                 continue
-            for parameter in module.parameters(recurse=False):
+            for parameter in each.parameters(recurse=False):
                 parameter.copy_(parameter.flatten()[torch.randperm(parameter.numel())].view_as(parameter))
 
 
 def randomise_all(net: KneeNet, images: Tensor, batch_size: int, seed: int = 0) -> None:
-    """Draw all weights of a network anew, in place, with statistics of these images (float32, N x 1 x H x W)."""
-    layers = [part for _, parts in layers_of(net) for part in parts]
-    for number, part in enumerate(layers):
-        randomise(part, seed + number)
+    """Re-initialise all weights of a network, in place, with statistics of these images (float32, N x 1 x H x W)."""
+    layers = [module for _, modules in layers_of(net) for module in modules]
+    for number, module in enumerate(layers):
+        randomise(module, seed + number)
     take_statistics(net, layers, images, batch_size)
 
 
-def take_statistics(net: KneeNet, parts: Sequence[nn.Module], images: Tensor, batch_size: int) -> None:
+def take_statistics(net: KneeNet, modules: Sequence[nn.Module], images: Tensor, batch_size: int) -> None:
     """Give the batch normalisations among these modules the statistics that they meet on the images.
 
     With those of training, or none, the values of a random network would fade or grow from layer to layer.
     """
-    norms = [m for part in parts for m in part.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [m for module in modules for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return
     kept = [norm.momentum for norm in norms]

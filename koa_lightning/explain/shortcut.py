@@ -74,9 +74,9 @@ def shortcut(
         results[fill] = {key: value for name, each in numbers.items() for key, value in _limits(name, each).items()}
     first = results[FILLS[0]]
     highest = first["survives_high"]
-    judged = there and enough
-    verdict = UNKNOWN if not judged else PASSED if highest is not None and highest < MOST_SURVIVES else FAILED
-    why = "" if above_chance or not judged else "no better than chance: nothing can be lost"
+    valid = there and enough
+    verdict = UNKNOWN if not valid else PASSED if highest is not None and highest < MOST_SURVIVES else FAILED
+    why = "" if above_chance or not valid else "no better than chance: nothing can be lost"
     if not there:
         why = "the rows that the network sees hold nothing of the joint, or nothing else"
     rest = {"n": len(grades), "fill": FILLS[0], "verdict": verdict, "reason": why, "rule": RULE}

@@ -26,7 +26,7 @@ class Stages:
 
     Args:
         file: Where finished tests are kept until all are; None: nowhere.
-        key: Of network, knees, preprocessing and options; what was kept under another is thrown away.
+        key: Of network, knees, preprocessing and options; what was kept under another is discarded.
         tell: Called with a line, after each test.
     """
 
@@ -35,10 +35,10 @@ class Stages:
         self.done: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         if file is not None and file.is_file():
-            kept = read_json(file, ("key", "done", "seconds"), "remove it, and the tests begin anew")
+            kept = read_json(file, ("key", "done", "seconds"), "remove it, and the tests begin again")
             if kept["key"] == key:
                 self.done, self.seconds = kept["done"], kept["seconds"]
-                tell(f"going on with {file}: {', '.join(self.done)} done")
+                tell(f"resuming {file}: {', '.join(self.done)} done")
 
     def __call__(self, name: str, test: Callable[[], Any]) -> Any:
         """Return what a test returns: plain values, or arrays of numbers, which come back as lists."""
@@ -73,5 +73,5 @@ def key_of(net: KneeNet, paths: Sequence[str], preprocessing: Preprocessing, opt
 
 
 def _plain(node: Any) -> Any:
-    """Return a result as JSON gives it back, so that a run that went on has the same numbers."""
+    """Return a result as JSON gives it back, so that a run that continued has the same numbers."""
     return json.loads(json.dumps(node, default=np.ndarray.tolist))

@@ -72,9 +72,9 @@ def against_controls(
     sign = 1 if more_is_better else -1
     differences = {name: mean_interval(sign * (ours - theirs), patients) for name, theirs in controls.items()}
     means = {name: mean_interval(each, patients)["value"] for name, each in {"map": ours, **controls}.items()}
-    judged = [name for name, each in differences.items() if each["low"] is not None]
-    against = min(judged or list(controls), key=lambda name: differences[name]["low"] or 0.0)
+    valid = [name for name, each in differences.items() if each["low"] is not None]
+    against = min(valid or list(controls), key=lambda name: differences[name]["low"] or 0.0)
     hardest = differences[against]
-    verdict = UNKNOWN if not judged else PASSED if hardest["low"] > 0 else FAILED
+    verdict = UNKNOWN if not valid else PASSED if hardest["low"] > 0 else FAILED
     limits = {"difference": hardest["value"], "low": hardest["low"], "high": hardest["high"]}
     return {**means, **limits, "against": against, "n": hardest["n"], "verdict": verdict, "rule": BETTER}

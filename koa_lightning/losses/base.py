@@ -13,7 +13,7 @@ class GradeLoss(nn.Module):
     With w the class weights, y the grades and l the losses of the knees, the value is
     sum(w[y] * l) / sum(w[y]), as in torch's CrossEntropyLoss: an integer weight equals repeating the knee.
 
-    The buffers are left out of the state dict: they follow from the constructor's arguments, so that a
+    The buffers are omitted from the state dict: they follow from the constructor's arguments, so that a
     checkpoint loads whether or not the loss had weights.
 
     Attributes:

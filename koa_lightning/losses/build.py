@@ -14,7 +14,7 @@ from koa_lightning.losses.weights import class_weights
 
 
 def loss(cfg: DictConfig, counts: list[int]) -> GradeLoss:
-    """Return the loss; its class weights come from the grade counts of the train part."""
+    """Return the loss; its class weights come from the grade counts of the train split."""
     return made(cfg, "loss", class_weights=class_weights(cfg.class_weights, counts))
 
 

@@ -38,7 +38,7 @@ def class_weights(kind: str, counts: Sequence[int], beta: float = 0.999) -> Tens
 
     Args:
         kind: a key of KINDS.
-        counts: knees of grade 0, 1, 2, 3, 4 in the training part.
+        counts: knees of grade 0, 1, 2, 3, 4 in the training split.
         beta: in [0, 1), for "effective_number" only; 0 gives equal weights, towards 1 they become balanced.
 
     Returns:

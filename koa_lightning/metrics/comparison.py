@@ -31,7 +31,7 @@ class Difference:
         difference: First minus second.
         low: Lower end of the difference's interval.
         high: Upper end.
-        p: Two-sided, of the permutation test: how often models that are one and the same differ as much.
+        p: Two-sided, of the permutation test: how often identical models differ as much.
         p_holm: The same, adjusted for the number of metrics compared (Holm 1979).
         note: Empty where nothing has to be said.
     """
@@ -72,19 +72,19 @@ def compare(
         Name to difference, in the order of `only`.
 
     Raises:
-        InputError: No knee of a known grade.
+        InputError: No labelled knee.
     """
     only = chosen("compared") if only is None else only
     one, other = of_table(first), of_table(second)
     both = stack(one, replace(other, patient=one.patient, n_patients=one.n_patients))
-    measure = WeightedMetrics(both, only=only)
+    metrics = WeightedMetrics(both, only=only)
     n, block = one.n_patients, block_size(2 * len(both.grade))
     ones, nothing = np.ones((1, n)), np.zeros((1, n))
-    values = [measure(np.hstack(weights)) for weights in ((ones, nothing), (nothing, ones))]
+    values = [metrics(np.hstack(weights)) for weights in ((ones, nothing), (nothing, ones))]
     drawn, swapped = dict[str, np.ndarray](), dict[str, np.ndarray]()
     if n > 1:
-        drawn = gather(bootstrap_weights(n, n_resamples, seed, block), _between(measure, _side_by_side))
-        swapped = gather(_coins(n, n_resamples, seed, block), _between(measure, _exchanged))
+        drawn = gather(bootstrap_weights(n, n_resamples, seed, block), _between(metrics, _side_by_side))
+        swapped = gather(_coins(n, n_resamples, seed, block), _between(metrics, _exchanged))
     sides = [WeightedMetrics(each, only=only) for each in (one, other)]
     found = {
         name: _difference(name, (float(values[0][name][0]), float(values[1][name][0])), drawn, swapped, level, sides)
@@ -142,7 +142,7 @@ def match(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) -> 
             i = int(np.argmax(differs))
             raise InputError(
                 f"{names[0]} and {names[1]}: {column} of {own[i]} is {a[i]} in one and {b[i]} in the other "
-                f"({int(differs.sum())} such knees); compare predictions of one and the same truth"
+                f"({int(differs.sum())} such knees); compare predictions of the same reference grades"
             )
     first["patient"] = second["patient"] = first["patient"].where(first["patient"] != "", second["patient"])
     return first, second
@@ -174,7 +174,7 @@ def _unmatched(own: list[str], other: list[str], names: tuple[str, str], key: st
     ):
         if left:
             parts.append(f"{len(left)} in {name} alone (e.g. {left[0]})")
-    return f"by {key}, {' and '.join(parts)}; give predictions of one and the same part"
+    return f"by {key}, {' and '.join(parts)}; give predictions of the same split"
 
 
 def _coins(n_patients: int, n: int, seed: int, block: int) -> Iterator[np.ndarray]:
@@ -194,12 +194,12 @@ def _exchanged(kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _between(
-    measure: WeightedMetrics, sides: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+    metrics: WeightedMetrics, sides: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """Return a function of weights of patients that gives each metric's difference between the two models."""
 
     def differences(weights: np.ndarray) -> dict[str, np.ndarray]:
-        first, second = (measure(side) for side in sides(weights))
+        first, second = (metrics(side) for side in sides(weights))
         return {name: first[name] - second[name] for name in first}
 
     return differences

@@ -1,9 +1,9 @@
 """What metrics of a confusion matrix share.
 
-They take counts (... x K x K, rows truth, columns prediction, any number type) and return float64 of the leading shape,
-so that a thousand bootstrap matrices cost one call. A metric that the counts leave undefined (no knee at all, one grade
-only) is NaN, never 0. Of a grade that no knee truly has, recall, precision and F1 are all undefined: nothing can be
-said of how it is graded.
+They take counts (... x K x K, rows reference, columns prediction, any number type) and return float64 of the leading
+shape, so that a thousand bootstrap matrices cost one call. A metric that the counts leave undefined (no knee at all,
+one grade only) is NaN, never 0. Of a grade that no knee truly has, recall, precision and F1 are all undefined: nothing
+can be said of how it is graded.
 """
 
 import torch
@@ -14,7 +14,7 @@ def kappa(confusion: Tensor, power: int) -> Tensor:
     """Return agreement beyond chance with a power of the distance between grades as the weight (Cohen 1968).
 
     Args:
-        confusion: Counts, ... x K x K, rows truth, columns prediction.
+        confusion: Counts, ... x K x K, rows reference, columns prediction.
         power: 1 for linear, 2 for quadratic weights.
     """
     counts = confusion.double()
@@ -25,13 +25,13 @@ def kappa(confusion: Tensor, power: int) -> Tensor:
 
 
 def macro(per_grade: Tensor, confusion: Tensor) -> Tensor:
-    """Return the mean over the grades that occur in truth or prediction; the others must be 0."""
+    """Return the mean over the grades that occur in reference or prediction; the others must be 0."""
     occurs = (confusion.sum(-1) + confusion.sum(-2)) > 0
     return per_grade.sum(-1) / occurs.sum(-1)
 
 
 def where_true(per_grade: Tensor, counts: Tensor) -> Tensor:
-    """Return values of grades, NaN for one that does not occur in the truth."""
+    """Return values of grades, NaN for one that does not occur in the reference."""
     return per_grade.masked_fill(counts.sum(-1) == 0, torch.nan)
 
 

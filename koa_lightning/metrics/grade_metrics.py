@@ -105,7 +105,7 @@ class GradeMetrics(nn.Module):
         return Graded(grade.numpy(), probabilities.numpy(), np.zeros(len(grade), dtype=np.int64), 1)
 
 
-def measure(probabilities: np.ndarray, grade: np.ndarray) -> dict[str, float]:
+def compute(probabilities: np.ndarray, grade: np.ndarray) -> dict[str, float]:
     """All metrics of `GradeMetrics` for arrays.
 
     Args:

@@ -63,7 +63,7 @@ def of_table(table: pd.DataFrame) -> Graded:
     """
     rows = table[table["grade"].notna()]
     if rows.empty:
-        raise InputError("no knee of a known grade: nothing can be measured; give a table with the true grade")
+        raise InputError("no labelled knee: nothing can be computed; give a table with the true grade")
     patient, n_patients = patient_numbers(rows)
     probabilities = np.array(rows[PROBABILITIES], dtype=np.float32, order="C")
     if not ((probabilities >= -TOLERANCE).all() and (np.abs(probabilities.sum(1) - 1) <= TOLERANCE).all()):

@@ -54,10 +54,10 @@ def with_intervals(
 
     Args:
         table: grade, p0 to p4, and patient where known; see `tables.read_predictions`. Rows of unknown grade are
-            left out.
+            omitted.
         n_resamples: Of the patients.
         seed: Of the resamples.
-        level: Share of such intervals that should hold the truth.
+        level: Share of such intervals that should contain the true value.
         thresholds: Four, on the expected grade, tuned on other knees (`thresholds.tune`); they give the metrics with
             the suffix `_tuned`.
         only: Names of the metrics that are wanted; None: all.
@@ -66,7 +66,7 @@ def with_intervals(
         Name to interval; the names are those of `weighted.names`.
 
     Raises:
-        InputError: No knee of a known grade.
+        InputError: No labelled knee.
     """
     return of_graded(of_table(table), n_resamples=n_resamples, seed=seed, level=level, thresholds=thresholds, only=only)
 
@@ -81,16 +81,16 @@ def of_graded(
     only: Collection[str] | None = None,
 ) -> dict[str, Interval]:
     """Return what `with_intervals` does, of arrays."""
-    measure = WeightedMetrics(knees, thresholds, only)
-    values = measure(np.ones((1, knees.n_patients)))
+    metrics = WeightedMetrics(knees, thresholds, only)
+    values = metrics(np.ones((1, knees.n_patients)))
     samples, noise = dict[str, np.ndarray](), dict[str, np.ndarray]()
     if knees.n_patients > 1:
         how = (knees.n_patients, n_resamples, seed, block_size(len(knees.grade)))
-        samples = gather(bootstrap_weights(*how), measure)
-        if measure.biased:
-            noise = gather(bootstrap_weights(*how), measure.calibration_noise)
+        samples = gather(bootstrap_weights(*how), metrics)
+        if metrics.biased:
+            noise = gather(bootstrap_weights(*how), metrics.calibration_noise)
     found = {
-        name: _interval(name, float(value[0]), samples.get(name), measure, level) for name, value in values.items()
+        name: _interval(name, float(value[0]), samples.get(name), metrics, level) for name, value in values.items()
     }
     return found | {name: _corrected(found[name], samples[name], added, level) for name, added in noise.items()}
 
@@ -104,15 +104,15 @@ def to_json(intervals: Mapping[str, Interval]) -> dict[str, dict[str, Any]]:
 
 
 def ends(samples: np.ndarray, level: float) -> tuple[float, float]:
-    """Return the ends of the percentile interval of resampled values, those that are undefined left out."""
+    """Return the ends of the percentile interval of resampled values, those that are undefined omitted."""
     known = samples[np.isfinite(samples)]
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
-def _interval(name: str, value: float, samples: np.ndarray | None, measure: WeightedMetrics, level: float) -> Interval:
+def _interval(name: str, value: float, samples: np.ndarray | None, metrics: WeightedMetrics, level: float) -> Interval:
     if not np.isfinite(value):
-        return Interval(None, None, None, why_undefined(name, measure))
+        return Interval(None, None, None, why_undefined(name, metrics))
     if samples is None:
         return Interval(value, None, None, "one patient alone: no interval")
     undefined = int((~np.isfinite(samples)).sum())
@@ -122,7 +122,7 @@ def _interval(name: str, value: float, samples: np.ndarray | None, measure: Weig
     low, high = ends(samples, level)
     if low == high:  # e.g. a recall of 0: resamples cannot tell what other patients would show
         return Interval(value, None, None, "no interval: it is the same in all resamples")
-    return Interval(value, low, high, _word(name, undefined, len(samples), measure))
+    return Interval(value, low, high, _word(name, undefined, len(samples), metrics))
 
 
 def _corrected(interval: Interval, samples: np.ndarray, noise: np.ndarray, level: float) -> Interval:
@@ -139,23 +139,23 @@ def _corrected(interval: Interval, samples: np.ndarray, noise: np.ndarray, level
     return replace(interval, low=0.0 if by_chance else reflected, high=max(high, 2 * interval.value - low))
 
 
-def _word(name: str, undefined: int, n_resamples: int, measure: WeightedMetrics) -> str:
+def _word(name: str, undefined: int, n_resamples: int, metrics: WeightedMetrics) -> str:
     """Return what has to be said about an interval."""
     words = []
-    absent = np.setdiff1d(np.arange(N_GRADES), measure.knees.grade)
+    absent = np.setdiff1d(np.arange(N_GRADES), metrics.knees.grade)
     metric = declared.of(name)
     if len(absent) and metric is not None and metric.mean_over_grades:
         words.append(f"no knee of true grade {', '.join(map(str, absent))}: not in the mean, unless predicted")
     if undefined:
-        words.append(f"undefined in {undefined} of {n_resamples} resamples, which are left out")
-    if measure.knees.n_patients < FEW_PATIENTS:
-        words.append(f"{measure.knees.n_patients} patients: an interval of so few is too narrow")
+        words.append(f"undefined in {undefined} of {n_resamples} resamples, which are omitted")
+    if metrics.knees.n_patients < FEW_PATIENTS:
+        words.append(f"{metrics.knees.n_patients} patients: an interval of so few is too narrow")
     return "; ".join(words)
 
 
-def why_undefined(name: str, measure: WeightedMetrics) -> str:
+def why_undefined(name: str, metrics: WeightedMetrics) -> str:
     """Return in a few words why a metric of these knees has no value."""
-    grade = measure.knees.grade
+    grade = metrics.knees.grade
     plain = base(name)
     metric = declared.of(name)
     if metric is not None and metric.of == declared.RANKING:

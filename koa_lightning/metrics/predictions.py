@@ -25,7 +25,7 @@ def predictions_table(
             `hash` and `split` are kept at the end.
         logits: float N x K; `corn` has four, and leaves `z4` empty.
         link: How they become probabilities.
-        probabilities: Float N x 5, those that the checkpoint promises; None: the raw ones.
+        probabilities: Float N x 5, those that the checkpoint calibrates; None: the raw ones.
     """
     if probabilities is None:
         probabilities = outputs.probabilities(logits, link)
@@ -53,14 +53,14 @@ def write(table: pd.DataFrame, folder: Path, name: str = "predictions") -> list[
     return files
 
 
-def known(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows whose true grade is known."""
+def labelled(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the labelled rows."""
     return table[table["grade"].notna()]
 
 
 def confusion(table: pd.DataFrame) -> np.ndarray:
-    """Return the counts of true (rows) and predicted (columns) grades, int64, 5 x 5, of the rows of a known grade."""
-    rows = known(table)
+    """Return the counts of true (rows) and predicted (columns) grades, int64, 5 x 5, of the labelled rows."""
+    rows = labelled(table)
     counts = np.zeros((outputs.N_GRADES, outputs.N_GRADES), dtype=np.int64)
     np.add.at(counts, (rows["grade"].to_numpy(dtype=np.int64), rows["predicted"].to_numpy(dtype=np.int64)), 1)
     return counts

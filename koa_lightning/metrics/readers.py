@@ -18,7 +18,7 @@ from koa_lightning.metrics.weighted import WeightedMetrics
 from koa_lightning.models.outputs import N_GRADES
 
 METRICS = ("quadratic_kappa", "linear_kappa", "accuracy")
-TRUTH, MODEL = "truth", "model"
+REFERENCE, MODEL = "truth", "model"  # tables keep these names
 COLUMNS = ["first", "second", "n_knees", "n_patients", "metric", "value", "low", "high", "note"]
 
 
@@ -31,7 +31,7 @@ def agreement(
     level: float = LEVEL,
     thresholds: Sequence[float] | None = None,
 ) -> pd.DataFrame:
-    """Return how far each two of truth, readers and model agree, with intervals by bootstrap over patients.
+    """Return how far each two of reference, readers and model agree, with intervals by bootstrap over patients.
 
     Args:
         table: Predictions, with a column of grades (0 to 4, empty where not read) for each reader.
@@ -50,18 +50,18 @@ def agreement(
         InputError: A column is missing, or holds something else than grades.
     """
     check(table, readers)
-    known = table[table["grade"].notna()].reset_index(drop=True)
-    measure = WeightedMetrics(of_table(known), thresholds, only=())
-    model = {f"{MODEL}{rule}": grade.astype(float) for rule, grade in measure.predicted.items()}
-    numbers = {name: pd.to_numeric(known[name], errors="coerce") for name in readers}  # `check` took blanks for none
+    labelled = table[table["grade"].notna()].reset_index(drop=True)
+    metrics = WeightedMetrics(of_table(labelled), thresholds, only=())
+    model = {f"{MODEL}{rule}": grade.astype(float) for rule, grade in metrics.predicted.items()}
+    numbers = {name: pd.to_numeric(labelled[name], errors="coerce") for name in readers}  # `check` took blanks for none
     read = {name: column.to_numpy(dtype=float, na_value=np.nan) for name, column in numbers.items()}
-    grades = {TRUTH: known["grade"].to_numpy(dtype=float), **read, **model}
+    grades = {REFERENCE: labelled["grade"].to_numpy(dtype=float), **read, **model}
     rows: list[dict[str, Any]] = []
     for first, second in combinations(grades, 2):
         if first in model and second in model:
             continue
         both = np.isfinite(grades[first]) & np.isfinite(grades[second])
-        patient, n_patients = patient_numbers(known[both])
+        patient, n_patients = patient_numbers(labelled[both])
         head = {"first": first, "second": second, "n_knees": int(both.sum()), "n_patients": n_patients}
         if not both.any():
             rows += [{**head, "metric": name, "note": "no knee has both grades"} for name in METRICS]

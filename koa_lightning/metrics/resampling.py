@@ -1,4 +1,4 @@
-"""Patients drawn anew, as weights: how often each is in a resample."""
+"""Resampled patients, as weights: how often each is in a resample."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def block_size(n_knees: int) -> int:
 
 
 def gather(
-    blocks: Iterator[np.ndarray], measure: Callable[[np.ndarray], dict[str, np.ndarray]]
+    blocks: Iterator[np.ndarray], compute: Callable[[np.ndarray], dict[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
     """Return each metric over the resamples of all blocks."""
-    parts = [measure(weights) for weights in blocks]
+    parts = [compute(weights) for weights in blocks]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

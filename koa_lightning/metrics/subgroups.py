@@ -57,13 +57,13 @@ def by_subgroup(
     """
     edges, only = edges or {}, chosen("by_subgroup") if only is None else only
     check(table, columns, edges)
-    known = table[table["grade"].notna()].reset_index(drop=True)
+    labelled = table[table["grade"].notna()].reset_index(drop=True)
     rows: list[dict[str, Any]] = []
-    groups = {ALL: pd.Series("all knees", index=known.index)}
-    groups |= {name: group_of(known[name], edges.get(name)) for name in columns}
+    groups = {ALL: pd.Series("all knees", index=labelled.index)}
+    groups |= {name: group_of(labelled[name], edges.get(name)) for name in columns}
     for column, group in groups.items():
         for name in _in_order(group):
-            own = known[group == name]
+            own = labelled[group == name]
             _, n_patients = patient_numbers(own)
             head = {"column": column, "group": name, "n_knees": len(own), "n_patients": n_patients}
             if n_patients < MIN_PATIENTS:

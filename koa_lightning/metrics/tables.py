@@ -85,7 +85,7 @@ def _grades(grade: pd.Series, where: str) -> pd.Series:
         row = int(np.argmax(wrong))
         raise InputError(f"{where}: line {row + 2}: grade '{text[row]}' is not one of 0, 1, 2, 3, 4 (empty: unknown)")
     if empty.all():
-        raise InputError(f"{where}: the column grade is empty: nothing can be measured without the true grade")
+        raise InputError(f"{where}: the column grade is empty: nothing can be computed without the true grade")
     return numbers.where(~empty).astype("Int64")
 
 
@@ -147,23 +147,23 @@ def _check_twice(rows: pd.DataFrame, where: str) -> None:
 
 
 def _check_swapped(rows: pd.DataFrame, where: str) -> None:
-    """Stop when the truth looks like the prediction, and the prediction does not; say what is odd besides."""
-    known = rows[rows["grade"].notna()]
-    likely = known[PROBABILITIES].to_numpy().argmax(axis=1)
-    as_grade = float((known["grade"].to_numpy(dtype=np.int64) == likely).mean())
+    """Stop when the reference looks like the prediction, and the prediction does not; say what is odd besides."""
+    labelled = rows[rows["grade"].notna()]
+    likely = labelled[PROBABILITIES].to_numpy().argmax(axis=1)
+    as_grade = float((labelled["grade"].to_numpy(dtype=np.int64) == likely).mean())
     if "predicted" not in rows:
-        if as_grade == 1 and len(known) >= _ENOUGH:
-            _warn(where, "grade is the most probable one in every line: is it the truth, and not the prediction?")
+        if as_grade == 1 and len(labelled) >= _ENOUGH:
+            _warn(where, "grade is the most probable one in every line: is it the reference, and not the prediction?")
         return
-    predicted = pd.to_numeric(known["predicted"], errors="coerce").to_numpy(dtype=np.float64)
-    expected = np.floor(known[PROBABILITIES].to_numpy() @ np.arange(N_GRADES) + 0.5)
+    predicted = pd.to_numeric(labelled["predicted"], errors="coerce").to_numpy(dtype=np.float64)
+    expected = np.floor(labelled[PROBABILITIES].to_numpy() @ np.arange(N_GRADES) + 0.5)
     as_predicted = float((predicted == likely).mean())
     if as_predicted == 1 or float((predicted == expected).mean()) == 1:
         return
-    if as_grade >= _SAME and len(known) >= _ENOUGH:
+    if as_grade >= _SAME and len(labelled) >= _ENOUGH:
         raise InputError(
             f"{where}: grade is the most probable one in {as_grade:.0%} of the lines, and predicted in "
-            f"{as_predicted:.0%}: truth and prediction look swapped; rename the two columns"
+            f"{as_predicted:.0%}: reference and prediction look swapped; rename the two columns"
         )
     share = f"{as_predicted:.1%}"
     _warn(where, f"predicted is the most probable grade in {share} of the lines; p0 to p4 alone are measured")

@@ -1,4 +1,4 @@
-"""Thresholds on the expected grade, tuned on the validation part alone: the suffix `_tuned`.
+"""Thresholds on the expected grade, tuned on the validation split alone: the suffix `_tuned`.
 
 Four rising numbers; a knee's grade is how many of them its expected grade reaches, so 0.5, 1.5, 2.5, 3.5 round it.
 They are plain values, `{"thresholds": [...], "objective": ..., ...}`, for a JSON file or a checkpoint's record.
@@ -30,13 +30,13 @@ _GAIN = 1e-9  # smaller ones are rounding
 
 
 def tune(table: pd.DataFrame, objective: str = OBJECTIVE) -> dict[str, Any]:
-    """Find the thresholds that are best on a validation part.
+    """Find the thresholds that are best on a validation split.
 
     Each in turn is moved to the best place between its neighbours, until none moves: from rounding, and from the places
     that give each grade its true share; the better end counts. Never worse there than rounding.
 
     Args:
-        table: Predictions of the validation part.
+        table: Predictions of the validation split.
         objective: A metric of grades, one of `weighted.of_grades()`.
 
     Returns:
@@ -44,7 +44,7 @@ def tune(table: pd.DataFrame, objective: str = OBJECTIVE) -> dict[str, Any]:
         with what was tuned on it: `knees`, a hash of all, and `hashes`, see `hashes_of`.
 
     Raises:
-        InputError: No knee of a known grade, or no such objective.
+        InputError: No labelled knee, or no such objective.
     """
     if objective not in of_grades():
         raise InputError(f"objective={objective}: must be one of {', '.join(of_grades())}")
@@ -93,12 +93,12 @@ def wrong(entry: dict[str, Any]) -> str:
     return ""
 
 
-def read(file: str | Path, measured: pd.DataFrame) -> dict[str, Any]:
-    """Read what `tune` found from a JSON file, or tune on a predictions table of the validation part.
+def read(file: str | Path, evaluated: pd.DataFrame) -> dict[str, Any]:
+    """Read what `tune` found from a JSON file, or tune on a predictions table of the validation split.
 
     Args:
         file: `thresholds.json`, or a predictions table, or the folder of its `eval`.
-        measured: The table that the thresholds are for.
+        evaluated: The table that the thresholds are for.
 
     Raises:
         InputError: It is neither, or was tuned on knees or patients of the measured table.
@@ -109,11 +109,13 @@ def read(file: str | Path, measured: pd.DataFrame) -> dict[str, Any]:
         path = path / "thresholds.json"
     if path.suffix.lower() != ".json":
         own = read_predictions(path, where=where)
-        shared = sorted({name for name in own["patient"] if name} & {str(name) for name in measured.get("patient", [])})
+        shared = sorted(
+            {name for name in own["patient"] if name} & {str(name) for name in evaluated.get("patient", [])}
+        )
         if shared:
             raise InputError(
-                f"{where}: patient {shared[0]} and {len(shared) - 1} more are in what is measured too; "
-                "tune on the validation part, measure another"
+                f"{where}: patient {shared[0]} and {len(shared) - 1} more are in the evaluated table too; "
+                "tune on the validation split, evaluate on another"
             )
         found = tune(own)
     else:
@@ -124,33 +126,33 @@ def read(file: str | Path, measured: pd.DataFrame) -> dict[str, Any]:
         if not isinstance(found, dict):
             found = {"thresholds": found}
         found["thresholds"] = check(found.get("thresholds"), where)
-    if why := tuned_on(found, measured):
-        raise InputError(f"{where}: tuned on {why}; tune on validation, measure others")
+    if why := tuned_on(found, evaluated):
+        raise InputError(f"{where}: tuned on {why}; tune on validation, evaluate on others")
     return found
 
 
-def tuned_on(entry: Mapping[str, Any], measured: pd.DataFrame) -> str:
+def tuned_on(entry: Mapping[str, Any], evaluated: pd.DataFrame) -> str:
     """Return in words which of the measured knees thresholds were tuned on; empty for none that is known of.
 
     Args:
         entry: Of `tune`; one of an older version has no `hashes`, and is known by the whole set alone.
-        measured: The table that the thresholds are for.
+        evaluated: The table that the thresholds are for.
     """
-    if entry.get("knees") == name_of_knees(measured):
-        return "the very knees that are measured"
+    if entry.get("knees") == name_of_knees(evaluated):
+        return "the knees that are evaluated"
     tuned = entry.get("hashes")
-    shared = hashes_of(measured) & {each for each in tuned if isinstance(each, str)} if isinstance(tuned, list) else ()
-    return f"{len(shared)} of the patients (knees, where no patient is known) that are measured" if shared else ""
+    shared = hashes_of(evaluated) & {each for each in tuned if isinstance(each, str)} if isinstance(tuned, list) else ()
+    return f"{len(shared)} of the patients (knees, where no patient is known) that are evaluated" if shared else ""
 
 
 def hashes_of(table: pd.DataFrame) -> set[str]:
-    """Return 12 hex digits for each patient, or each path where no patient is known, of the knees of a known grade.
+    """Return 12 hex digits for each patient, or each path where no patient is known, of the labelled knees.
 
     By the whole path: without patients, files of one name in two folders are different knees more often than not.
     """
-    known = table[table["grade"].notna()]
+    labelled = table[table["grade"].notna()]
     patients, paths = (
-        known[name].fillna("").astype("str").str.strip() if name in known else pd.Series("", known.index)
+        labelled[name].fillna("").astype("str").str.strip() if name in labelled else pd.Series("", labelled.index)
         for name in ("patient", "path")
     )
     names = ("patient " + patients).where(patients != "", "path " + paths)[(patients != "") | (paths != "")]
@@ -187,7 +189,7 @@ def _climb(cuts: np.ndarray, below: np.ndarray, steps: np.ndarray, objective: st
 def _score(cuts: np.ndarray, below: np.ndarray, objective: str) -> np.ndarray:
     """Return the objective, the more the better, of cuts B x 4 into the sorted knees; undefined ones are the worst."""
     ends = np.pad(cuts, ((0, 0), (1, 1)), constant_values=(0, len(below) - 1))
-    confusion = np.diff(below[ends], axis=1).transpose(0, 2, 1)  # rows truth
+    confusion = np.diff(below[ends], axis=1).transpose(0, 2, 1)  # rows reference
     metric = next(each for each in declared.declared() if each.name == objective)
     values = function(metric)(torch.from_numpy(np.ascontiguousarray(confusion))).numpy()
     return np.nan_to_num(-values if metric.best == "min" else values, nan=-np.inf)

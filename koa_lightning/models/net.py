@@ -100,7 +100,7 @@ def check_name(name: str) -> None:
     architecture, dot, tag = name.partition(".")
     known = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
     if dot and tag not in known:
-        raise InputError(f"model.name={name}: no such weights of {architecture}; leave the tag out, or: {known}")
+        raise InputError(f"model.name={name}: no such weights of {architecture}; omit the tag, or: {known}")
 
 
 def _register(name: str) -> None:
@@ -125,7 +125,7 @@ def _register(name: str) -> None:
 
 
 def build(spec: NetSpec, weights: w.Weights | None = None) -> KneeNet:
-    """Build the network, with first weights if any; a dropout that the model does not have is left out, and that said.
+    """Build the network, with its first weights if any; a dropout that the model lacks is omitted with a warning.
 
     Raises:
         InputError: Unknown name, a model that refuses an option, or weights that do not fit.

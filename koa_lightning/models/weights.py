@@ -196,7 +196,7 @@ def _named_tensors(content: Any, levels: int) -> Iterator[tuple[str, torch.Tenso
 
 
 def _without_prefix(tensors: StateDict, own: Collection[str], head: Collection[str], origin: str) -> StateDict:
-    """Return the tensors under the model's names, where all of those stand behind one prefix; it is said.
+    """Return the tensors under the model's names, where all of those stand behind one prefix, with a message.
 
     Args:
         tensors: As the file has them.
@@ -222,7 +222,7 @@ def _without_prefix(tensors: StateDict, own: Collection[str], head: Collection[s
         return tensors
     found = {key.removeprefix(whole[0]): value for key, value in tensors.items() if key.startswith(whole[0])}
     print(
-        f"model.weights: {origin}: the prefix {whole[0]} of {len(found)} names is left out",
+        f"model.weights: {origin}: the prefix {whole[0]} of {len(found)} names is omitted",
         file=sys.stderr,
         flush=True,
     )
@@ -234,11 +234,11 @@ def load_file_weights(
 ) -> None:
     """Load a file's tensors into a model of one gray channel and five grades; stem and head are adapted.
 
-    A three-channel stem is summed over its channels; a head of another size stays as it is drawn, which is said.
+    A three-channel stem is summed over its channels; a head of another size stays as it is drawn, with a message.
 
     Args:
         model: timm's model, changed in place.
-        tensors: Under timm's names, or all behind one prefix; those that the model does not have are left out.
+        tensors: Under timm's names, or all behind one prefix; those that the model does not have are omitted.
         head: Names of the model's head parameters.
         name: Of the model, for messages.
         origin: Of the tensors, for messages.
@@ -268,4 +268,4 @@ def load_file_weights(
     if drawn := [key for key in head if key not in fitting]:
         theirs, own = tensors.get(drawn[0]), len(model.state_dict()[drawn[0]])
         why = "has none" if theirs is None else f"has {len(theirs)} outputs, {own} are needed"
-        print(f"WARNING: model.weights: the head is drawn anew, as {origin} {why}", file=sys.stderr, flush=True)
+        print(f"WARNING: model.weights: the head is re-initialised, as {origin} {why}", file=sys.stderr, flush=True)

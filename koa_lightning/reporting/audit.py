@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from koa_lightning.data.audit import labels, leakage
 from koa_lightning.data.audit.findings import EXIT_CODES, KINDS, NOTE, SEVERITIES, Finding, chosen, exit_code
 from koa_lightning.data.audit.gather import gather
 from koa_lightning.data.audit.run import run
+from koa_lightning.data.build import source_of
 from koa_lightning.errors import InputError
 from koa_lightning.reporting.audit_page import write_page
 
@@ -35,7 +37,7 @@ _FILES = 4  # of each
 
 
 def audit(cfg: DictConfig) -> dict[str, Any]:
-    """Audit all parts of a source, test too: pictures are compared, nothing is learned and no file is changed.
+    """Audit all splits of a source, test too: pictures are compared, nothing is learned and no file is changed.
 
     Args:
         cfg: The config `audit`, composed.
@@ -47,7 +49,7 @@ def audit(cfg: DictConfig) -> dict[str, Any]:
         InputError: The source cannot be read, a setting is wrong; never what the audit looks for.
     """
     validate(cfg)
-    kinds = _kinds(cfg)
+    kinds = _kinds(cfg.checks, near=cfg.near, polarity=cfg.polarity, oof=cfg.oof)
 
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +57,7 @@ def audit(cfg: DictConfig) -> dict[str, Any]:
     knees = gather(instantiate(cfg.data.source), cfg.data, cfg.quiet)
     result = run(knees, kinds, oof, cfg.quiet)
     _remember(knees, result.pairs, kinds)
-    facts = _facts(cfg, knees, kinds, result.found)
+    facts = _facts(str(cfg.data.name), source_of(cfg.data), knees, kinds, result.found)
     _write(folder, facts, result.found)
 
     write_page(folder / "audit.html", facts, knees, result, n_shown=cfg.n_shown)
@@ -71,17 +73,17 @@ def audit(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def _kinds(cfg: DictConfig) -> set[str]:
+def _kinds(checks: Sequence[str] | None, *, near: bool, polarity: bool, oof: str | None) -> set[str]:
     """Return the kinds to look for, by `checks`, `near`, `polarity` and `oof`."""
-    kinds = chosen(None if cfg.checks is None else cfg.checks)
-    if cfg.checks is not None and "suspicious_grade" in kinds and not cfg.oof:
+    kinds = chosen(checks)
+    if checks is not None and "suspicious_grade" in kinds and not oof:
         raise InputError("checks: suspicious_grade needs out-of-fold probabilities; type oof=FILE too")
-    off = {"near_duplicate": not cfg.near, "inverted": not cfg.polarity, "suspicious_grade": not cfg.oof}
+    off = {"near_duplicate": not near, "inverted": not polarity, "suspicious_grade": not oof}
     return kinds - {kind for kind, is_off in off.items() if is_off}
 
 
 def _remember(knees: Knees, pairs: pd.DataFrame, kinds: set[str]) -> None:
-    """Write the duplicates down for `train`; a place that cannot be written is said, and the audit goes on."""
+    """Write the duplicates down for `train`; a place that cannot be written is reported, and the audit continues."""
     try:
         leakage.remember(knees.rows, pairs, kinds & {"near_duplicate"} | {"same_pixels"})
     except OSError as error:
@@ -89,23 +91,23 @@ def _remember(knees: Knees, pairs: pd.DataFrame, kinds: set[str]) -> None:
         print(f"WARNING: {where}: cannot be written, so train will not know of near duplicates", file=sys.stderr)
 
 
-def _facts(cfg: DictConfig, knees: Knees, kinds: set[str], found: list[Finding]) -> dict[str, Any]:
+def _facts(data: str, source: str, knees: Knees, kinds: set[str], found: list[Finding]) -> dict[str, Any]:
     """Return what the reports say of the audit as a whole: plain values."""
     rows = knees.rows
-    parts = [part for part in (*mf.PARTS, mf.AUTO_TEST, "") if (rows["split"] == part).any()]
+    splits = [split for split in (*mf.SPLITS, mf.AUTO_TEST, "") if (rows["split"] == split).any()]
     by_kind = Counter(finding.kind for finding in found)
     by_severity = Counter(finding.severity for finding in found)
     return {
         "note": DISCLAIMER,
         "version": __version__,
-        "data": str(cfg.data.name),
-        "source": str(cfg.data.get("table") or cfg.data.get("root") or cfg.data.name),
-        "marks": mf.marks(rows),
-        "fingerprint": mf.fingerprint(rows, parts),
+        "data": data,
+        "source": source,
+        "marks": mf.caveats(rows),
+        "fingerprint": mf.fingerprint(rows, splits),
         "n_knees": len(rows),
         "n_patients": int(rows.loc[rows["patient"] != "", "patient"].nunique()),
         "n_unreadable": len(knees.unreadable),
-        "parts": {part or "no part": mf.counts(rows, part) for part in parts},
+        "parts": {split or "no split": mf.counts(rows, split) for split in splits},
         "severities": {severity: by_severity.get(severity, 0) for severity in SEVERITIES},
         "kinds": {kind: by_kind.get(kind, 0) for kind in KINDS if kind in kinds},
         "not_looked_for": [kind for kind in KINDS if kind not in kinds],
@@ -149,8 +151,8 @@ def _say(facts: dict[str, Any], found: list[Finding], folder: Path) -> None:
             console.print(f"  and {len(some) - _NAMED} more")
     if facts["not_looked_for"]:
         console.print(f"not looked for: {', '.join(facts['not_looked_for'])}")
-    for mark in facts["marks"]:
-        console.print(f"[bold red]{mark}[/]")
+    for caveat in facts["marks"]:
+        console.print(f"[bold red]{caveat}[/]")
     words = {EXIT_CODES[NOTE]: "clean", 1: "warnings", 3: "leakage"}
     print(f"{words[facts['exit_code']]} (exit code {facts['exit_code']}); {DISCLAIMER}")
     print(f"written to {folder}: audit.html, audit.json, findings.csv")

@@ -36,7 +36,7 @@ section { background: white; border: 1px solid var(--line); border-radius: 10px;
 .badge { display: inline-block; padding: 1px 9px; border-radius: 10px; font-size: 12px; color: white; }
 .badge { vertical-align: 2px; }
 .badge.leakage { background: var(--leakage); } .badge.warning { background: var(--warning); }
-.badge.note { background: var(--note); } .mark { color: var(--leakage); font-weight: 700; }
+.badge.note { background: var(--note); } .caveat { color: var(--leakage); font-weight: 700; }
 table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; padding: 6px 10px 6px 0; vertical-align: top; }
 td + td, th + th { padding-left: 6px; } tr + tr td { border-top: 1px solid var(--line); } td.n { text-align: right; }
@@ -61,9 +61,9 @@ def write_page(file: Path, facts: dict[str, Any], knees: Knees, result: Result, 
         facts: Of the audit as a whole, see `koa_lightning.audit`.
         knees: What was audited.
         result: What was found.
-        n_shown: Findings of each kind with pictures; how many are left out is said.
+        n_shown: Findings of each kind with pictures; how many are omitted is shown.
     """
-    sections = [_summary(facts, result.found), _data(facts, knees, result.measured)]
+    sections = [_summary(facts, result.found), _data(facts, knees, result.statistics)]
     shots = _Shots(knees)
     for kind in KINDS:
         some = [finding for finding in result.found if finding.kind == kind]
@@ -80,10 +80,10 @@ def write_page(file: Path, facts: dict[str, Any], knees: Knees, result: Result, 
 
 
 def _head(title: str, facts: dict[str, Any]) -> str:
-    marks = "".join(f'<p class="mark">{escape(mark)}</p>' for mark in facts["marks"])
+    caveats = "".join(f'<p class="caveat">{escape(caveat)}</p>' for caveat in facts["marks"])
     where = f"{facts['source']} · fingerprint {facts['fingerprint']} · koa-lightning {facts['version']}"
     return (
-        f"<h1>{escape(title)}</h1><p class='quiet'>{escape(where)}</p>{marks}"
+        f"<h1>{escape(title)}</h1><p class='quiet'>{escape(where)}</p>{caveats}"
         f"<p><strong>{escape(facts['note'].capitalize())}.</strong> "
         "Findings are for a reader to look at; no file was changed.</p>"
     )
@@ -95,7 +95,7 @@ def _summary(facts: dict[str, Any], found: Sequence[Finding]) -> str:
     verdict = {
         0: "Clean: no leakage and no warning.",
         1: "Warnings: look at them before you train.",
-        3: "Leakage: two parts share patients or knees, so what is measured on one was learned from the other.",
+        3: "Leakage: two splits share patients or knees, so what is evaluated on one was learned from the other.",
     }[code]
     cards = [("", f"{facts['n_knees']:,}", "knees"), ("", f"{facts['n_patients']:,}", "patients")]
     cards += [(severity, f"{n:,}", severity) for severity, n in facts["severities"].items()]
@@ -121,20 +121,20 @@ def _badges(some: Sequence[Finding]) -> str:
     return " ".join(f'<span class="badge {name}">{name}</span>' for name in names)
 
 
-def _data(facts: dict[str, Any], knees: Knees, measured: pd.DataFrame) -> str:
+def _data(facts: dict[str, Any], knees: Knees, statistics: pd.DataFrame) -> str:
     readable = knees.readable
-    marks = facts["marks"]
+    caveats = facts["marks"]
     plots: list[tuple[Callable[[], Figure], str]] = [
-        (lambda: figures.grades_figure(facts["parts"], marks), "Counts by part and grade"),
-        (lambda: figures.patients_figure(knees.rows, marks), "Patients and sides by part"),
+        (lambda: figures.grades_figure(facts["parts"], caveats), "Counts by split and grade"),
+        (lambda: figures.patients_figure(knees.rows, caveats), "Patients and sides by split"),
     ]
     if readable.any():
-        rows, some = knees.rows[readable], measured[readable]
-        plots.append((lambda: figures.measures_figure(rows, some, marks), "Brightness and sharpness"))
+        rows, some = knees.rows[readable], statistics[readable]
+        plots.append((lambda: figures.statistics_figure(rows, some, caveats), "Brightness and sharpness"))
     shown = "".join(f'<figure class="plot">{_picture(embed.png(draw()), words)}</figure>' for draw, words in plots)
     words = (
-        "Parts are those that training would use. Brightness or sharpness that differs by grade can be learned as a "
-        "shortcut; where it differs by part, what is measured on one part may not hold on the other."
+        "Splits are those that training would use. Brightness or sharpness that differs by grade can be learned as a "
+        "shortcut; where it differs by split, what is evaluated on one split may not hold on the other."
     )
     return f'<section id="data"><h2>The data</h2><p class="quiet">{words}</p>{shown}</section>'
 
@@ -166,7 +166,7 @@ def _finding(finding: Finding, shots: _Shots) -> str:
 
 
 class _Shots:
-    """Thumbnails with part, grade and name; names are cut by the folder that all files share."""
+    """Thumbnails with split, grade and name; names are cut by the folder that all files share."""
 
     def __init__(self, knees: Knees) -> None:
         self.knees = knees
@@ -179,7 +179,7 @@ class _Shots:
         knee = self.knees.rows.iloc[row]
         path = str(knee["path"])
         name = os.path.relpath(path, self.base) if self.base else path
-        about = [str(knee["split"]) or "no part", f"grade {knee['grade']}" if knee["grade"] >= 0 else "grade unknown"]
+        about = [str(knee["split"]) or "no split", f"grade {knee['grade']}" if knee["grade"] >= 0 else "grade unknown"]
         unread = row in self.knees.unreadable
         picture = "" if unread else _picture(embed.jpeg(self.knees.images[row]), name)
         return (

@@ -19,16 +19,16 @@ _STYLES: dict[str, dict[str, Any]] = {
     "val": {"linewidth": 1.8, "marker": "o", "markersize": 3},
     "train": {"linewidth": 1, "linestyle": (0, (2, 2))},
 }
-_PARTS = {"val": "validation", "train": "training"}
+_SPLITS = {"val": "validation", "train": "training"}
 _LEGEND_WIDTH = 2.6  # inches
 
 
-def curves_figure(histories: Mapping[str, pd.DataFrame], marks: Sequence[str] = ()) -> Figure:
+def curves_figure(histories: Mapping[str, pd.DataFrame], caveats: Sequence[str] = ()) -> Figure:
     """Loss, quadratic kappa, accuracy and mae over the epochs, one colour a run.
 
     Args:
         histories: By the run's label; columns epoch, name (PART/NAME, as "val/loss") and value.
-        marks: See `koa_lightning.reporting.figures.stamp`.
+        caveats: See `koa_lightning.reporting.figures.stamp`.
 
     Raises:
         InputError: No run has a curve.
@@ -45,8 +45,8 @@ def curves_figure(histories: Mapping[str, pd.DataFrame], marks: Sequence[str] = 
     colours = dict(zip(histories, palette, strict=True))
     for axes, name in zip(panels, shown, strict=False):
         for label, history in histories.items():
-            for part, style in _STYLES.items():
-                rows_of = history[history["name"] == f"{part}/{name}"].sort_values("epoch")
+            for split, style in _STYLES.items():
+                rows_of = history[history["name"] == f"{split}/{name}"].sort_values("epoch")
                 axes.plot(rows_of["epoch"], rows_of["value"], color=colours[label], **style)
         axes.set_title(CURVES[name], loc="left", fontsize=11, fontweight="bold", color=INK)
         axes.set_xlabel("epoch", color=QUIET)
@@ -55,7 +55,7 @@ def curves_figure(histories: Mapping[str, pd.DataFrame], marks: Sequence[str] = 
     for axes in panels[len(shown) :]:
         axes.remove()
     lines = [Line2D([], [], color=c, linewidth=2, label=textwrap.fill(label, 30)) for label, c in colours.items()]
-    parts = [Line2D([], [], color=QUIET, label=name, **_STYLES[part]) for part, name in _PARTS.items()]
-    figure.legend(handles=[*lines, *parts], loc="outside right upper", frameon=False, fontsize=8)
-    stamp(figure, marks)
+    splits = [Line2D([], [], color=QUIET, label=name, **_STYLES[split]) for split, name in _SPLITS.items()]
+    figure.legend(handles=[*lines, *splits], loc="outside right upper", frameon=False, fontsize=8)
+    stamp(figure, caveats)
     return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def compare_predictions(cfg: DictConfig) -> dict[str, Any]:
     """
     validate(cfg)
 
-    only = _metrics(cfg)
+    only = _metrics(cfg.metrics)
     paths = [str(cfg[side]) for side in SIDES]
     tables = [read_predictions(path, logits=cfg.logits) for path in paths]
     first, second = comparison.match(tables[0], tables[1], (paths[0], paths[1]))
@@ -59,10 +60,10 @@ def compare_predictions(cfg: DictConfig) -> dict[str, Any]:
     return {**result, "out": str(folder)}
 
 
-def _metrics(cfg: DictConfig) -> list[str]:
-    if cfg.metrics is None:
+def _metrics(asked: str | Sequence[str] | None) -> list[str]:
+    if asked is None:
         return chosen("compared")
-    only = [cfg.metrics] if isinstance(cfg.metrics, str) else [str(name) for name in cfg.metrics]
+    only = [asked] if isinstance(asked, str) else [str(name) for name in asked]
     known = weighted.names(("", "_expected"))
     if unknown := [name for name in only if name not in known]:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
         InputError: Fewer than two runs, an unknown one, or a store that fails.
     """
     validate(cfg)
-    words = _words(cfg)
+    words = _words(cfg.runs, cfg.search)
 
     store = open_store(cfg.tracking.uri, Path("mlruns"), create=False)
     with failing_as_input_error(f"runs in {store.name}", ADVICE):
@@ -56,7 +57,7 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
         }
     differ = differences.differing([differences.facts(run) for run in runs], names)
     metrics = differences.metrics(runs, names)
-    marks = differences.marks(runs)
+    caveats = differences.caveats(runs)
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
     table = pd.concat([differ, metrics], ignore_index=True)
@@ -64,8 +65,8 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
     pd.concat([ids, table], ignore_index=True).to_csv(folder / "compare.csv", index=False)
     files = [folder / "compare.csv"]
     if any(len(history) for history in histories.values()):
-        files.append(figures.save(curves_figure(histories, marks), folder / "curves.png"))
-    _say(differ, metrics, names, marks)
+        files.append(figures.save(curves_figure(histories, caveats), folder / "curves.png"))
+    _say(differ, metrics, names, caveats)
     print(f"written: {', '.join(map(str, files))}")
     return {
         "runs": [run.info.run_id for run in runs],
@@ -75,16 +76,16 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def _words(cfg: DictConfig) -> list[str]:
-    if isinstance(cfg.runs, str):
-        raise InputError(f"runs={cfg.runs}: must be a list, runs=[RUN,RUN]; or name the runs as words")
-    words = [str(word) for word in cfg.runs]
-    if not words and not cfg.search:
+def _words(runs: str | Sequence[str], search: str | None) -> list[str]:
+    if isinstance(runs, str):
+        raise InputError(f"runs={runs}: must be a list, runs=[RUN,RUN]; or name the runs as words")
+    words = [str(word) for word in runs]
+    if not words and not search:
         raise InputError('no run is named; type python -m koa_lightning.compare RUN RUN, or search="EXPRESSION"')
     return words
 
 
-def _say(differ: pd.DataFrame, metrics: pd.DataFrame, names: list[str], marks: list[str]) -> None:
+def _say(differ: pd.DataFrame, metrics: pd.DataFrame, names: list[str], caveats: list[str]) -> None:
     console = Console()
     if len(names) <= _SIDE_BY_SIDE:
         console.print(
@@ -93,8 +94,8 @@ def _say(differ: pd.DataFrame, metrics: pd.DataFrame, names: list[str], marks: l
         console.print(_table("metrics", metrics.drop(columns="kind"), names))
     else:
         console.print(_lines(differ, metrics, names))
-    if marks:
-        console.print(f"[bold red]{', '.join(marks)}[/]")
+    if caveats:
+        console.print(f"[bold red]{', '.join(caveats)}[/]")
     print(DISCLAIMER)
 
 

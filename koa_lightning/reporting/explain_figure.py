@@ -11,19 +11,19 @@ from matplotlib.figure import Figure
 from koa_lightning.explain.sanity import MOST_ALIKE
 from koa_lightning.explain.shortcut import MOST_SURVIVES
 from koa_lightning.explain.verdict import FAILED, PASSED
-from koa_lightning.reporting.figures import INK, MARK_COLOUR, QUIET, stamp
+from koa_lightning.reporting.figures import CAVEAT_COLOUR, INK, QUIET, stamp
 
 COLOURS = {"map": "#0b6e99", "random": "#8a96a3", "centre": "#c98b2b"}
-_VERDICTS = {PASSED: "#2e7d4f", FAILED: MARK_COLOUR}
+_VERDICTS = {PASSED: "#2e7d4f", FAILED: CAVEAT_COLOUR}
 
 
-def explanations_figure(results: Mapping[str, Any], label: str, marks: Sequence[str] = ()) -> Figure:
+def explanations_figure(results: Mapping[str, Any], label: str, caveats: Sequence[str] = ()) -> Figure:
     """Draw what the tests of explanations found.
 
     Args:
         results: What `koa_lightning.explain.examine.examine` returns.
         label: Of the method.
-        marks: See `koa_lightning.reporting.figures.stamp`.
+        caveats: See `koa_lightning.reporting.figures.stamp`.
     """
     figure = Figure(figsize=(13, 7.4), layout="constrained")
     places = figure.subplots(2, 3)
@@ -37,7 +37,7 @@ def explanations_figure(results: Mapping[str, Any], label: str, marks: Sequence[
     _shortcut(places[1, 2], results["shortcut"])
     knees = f"{results['n']} knees of {results['n_patients']} patients"
     figure.suptitle(f"Tests of {label} ({knees})", x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK)
-    stamp(figure, marks)
+    stamp(figure, caveats)
     return figure
 
 
@@ -102,7 +102,7 @@ def _layers(axes: Axes, test: Mapping[str, Any], noise: Mapping[str, Any]) -> No
     axes.set_ylabel("rank correlation with the map", fontsize=9, color=QUIET)
     axes.text(0.98, 0.96, f"under noise {noise['similarity']:.2f}: {noise['verdict']}", transform=axes.transAxes,
               ha="right", va="top", fontsize=8.5, color=_VERDICTS.get(noise["verdict"], QUIET))  # fmt: skip
-    _title(axes, "Weights thrown away down to", test["verdict"])
+    _title(axes, "Weights discarded down to", test["verdict"])
 
 
 def _shortcut(axes: Axes, test: Mapping[str, Any]) -> None:

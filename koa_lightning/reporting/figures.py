@@ -28,9 +28,9 @@ from koa_lightning.metrics.definitions.accuracy import accuracy as accuracy_of
 from koa_lightning.metrics.definitions.quadratic_kappa import quadratic_kappa
 
 GRADE_NAMES = ("0 none", "1 doubtful", "2 minimal", "3 moderate", "4 severe")
-MARK_COLOUR = "#b3261e"
+CAVEAT_COLOUR = "#b3261e"
 INK, QUIET = "#22282f", "#6b7580"
-PART_COLOURS = {"train": "#8a96a3", "val": "#0b6e99"}
+SPLIT_COLOURS = {"train": "#8a96a3", "val": "#0b6e99"}
 CURVES = {
     "loss": "loss",
     "quadratic_kappa": "quadratic kappa",
@@ -39,25 +39,25 @@ CURVES = {
 }
 
 
-def stamp(figure: Figure, marks: Sequence[str] = ()) -> None:
-    """Print marks (bold, red) and the research-use sentence along the bottom, in a margin kept free for them.
+def stamp(figure: Figure, caveats: Sequence[str] = ()) -> None:
+    """Print caveats (bold, red) and the research-use sentence along the bottom, in a margin kept free for them.
 
     A second stamp replaces the first. It comes last: from then on every text is shown as it is, formulas included.
 
     Args:
         figure: Any figure; its layout is moved up by the height of the text.
-        marks: Short reasons why the figure is less than it looks, e.g. "phantom data".
+        caveats: Short reasons why the figure is less than it looks, e.g. "phantom data".
     """
     for old in [text for text in figure.texts if text.get_gid() == "stamp"]:
         old.remove()
     width, height = figure.get_size_inches()
     line = 0.17 / height  # one line of 8 point with its leading, in figure shares
-    wrapped = textwrap.wrap("  ·  ".join(marks), width=max(20, int(12 * width)))
+    wrapped = textwrap.wrap("  ·  ".join(caveats), width=max(20, int(12 * width)))
     style: dict[str, Any] = {"ha": "left", "va": "bottom", "fontsize": 8, "gid": "stamp"}
     left, bottom = 0.12 / width, 0.08 / height
     figure.text(left, bottom, DISCLAIMER, color=QUIET, **style)
     for row, text in enumerate(reversed(wrapped), start=1):
-        figure.text(left, bottom + row * line, text, color=MARK_COLOUR, fontweight="bold", **style)
+        figure.text(left, bottom + row * line, text, color=CAVEAT_COLOUR, fontweight="bold", **style)
     top = bottom + (len(wrapped) + 1) * line + 0.06 / height
     engine = figure.get_layout_engine()
     if isinstance(engine, ConstrainedLayoutEngine):
@@ -74,13 +74,13 @@ def _take_literally(figure: Figure) -> None:
         text.set_parse_math(False)
 
 
-def confusion_matrix_figure(confusion: Tensor | np.ndarray, title: str, marks: Sequence[str] = ()) -> Figure:
+def confusion_matrix_figure(confusion: Tensor | np.ndarray, title: str, caveats: Sequence[str] = ()) -> Figure:
     """Counts and row shares of true against predicted grades.
 
     Args:
-        confusion: Integer counts, 5 x 5, rows truth, columns prediction.
-        title: What was measured, e.g. the part; quadratic kappa, accuracy and the number of knees follow it.
-        marks: See `stamp`.
+        confusion: Integer counts, 5 x 5, rows reference, columns prediction.
+        title: What was measured, e.g. the split; quadratic kappa, accuracy and the number of knees follow it.
+        caveats: See `stamp`.
 
     Returns:
         A figure of 6.6 x 6.2 inches.
@@ -114,13 +114,13 @@ def confusion_matrix_figure(confusion: Tensor | np.ndarray, title: str, marks: S
     score = f"quadratic kappa {_number(kappa)}  ·  accuracy {_number(accuracy)}  ·  {int(knees.sum())} knees"
     axes.set_title(textwrap.fill(title, 48), loc="left", pad=26, fontsize=13, fontweight="bold", color=INK)
     axes.text(0, 1.025, score, transform=axes.transAxes, fontsize=10, color=QUIET)
-    stamp(figure, marks)
+    stamp(figure, caveats)
     return figure
 
 
 def learning_curves_figure(
     history: pd.DataFrame,
-    marks: Sequence[str] = (),
+    caveats: Sequence[str] = (),
     *,
     monitor: str = "val/quadratic_kappa",
     mode: str = "max",
@@ -128,10 +128,10 @@ def learning_curves_figure(
     """Loss, quadratic kappa, accuracy and mae over the epochs, the best epoch marked.
 
     Args:
-        history: One value a row: epoch (integer from 0), name (PART/NAME, as "val/loss"; parts train and val)
+        history: One value a row: epoch (integer from 0), name (PART/NAME, as "val/loss"; splits train and val)
             and value. The last of repeated rows counts, as a resumed run logs an epoch again; other names
-            are left out.
-        marks: See `stamp`.
+            are omitted.
+        caveats: See `stamp`.
         monitor: The name whose best value marks the best epoch; no mark if the history lacks it.
         mode: "max" or "min": what is best.
 
@@ -142,7 +142,7 @@ def learning_curves_figure(
         InputError: A column or every known name is missing.
     """
     curves = _curves(history)
-    shown = [name for name in CURVES if {f"{part}/{name}" for part in PART_COLOURS} & set(curves)]
+    shown = [name for name in CURVES if {f"{split}/{name}" for split in SPLIT_COLOURS} & set(curves)]
     if not shown:
         raise InputError(f"history without any of {', '.join(CURVES)}: name them PART/NAME, as val/loss")
     columns = min(2, len(shown))
@@ -156,7 +156,7 @@ def learning_curves_figure(
         axes.set_xlim(history["epoch"].min() - 0.5, history["epoch"].max() + 0.5)
     for axes in panels[len(shown) :]:
         axes.remove()
-    stamp(figure, marks)
+    stamp(figure, caveats)
     return figure
 
 
@@ -217,16 +217,16 @@ def _best_epoch(curves: dict[str, pd.Series], monitor: str, mode: str) -> int | 
 
 
 def _draw_curves(axes: Axes, curves: dict[str, pd.Series], name: str, best: int | None) -> None:
-    for part, colour in PART_COLOURS.items():
-        if f"{part}/{name}" in curves:
-            values = curves[f"{part}/{name}"].dropna()
-            axes.plot(values.index, values, color=colour, marker="o", markersize=3, linewidth=1.8, label=part)
+    for split, colour in SPLIT_COLOURS.items():
+        if f"{split}/{name}" in curves:
+            values = curves[f"{split}/{name}"].dropna()
+            axes.plot(values.index, values, color=colour, marker="o", markersize=3, linewidth=1.8, label=split)
     axes.set_title(CURVES[name], loc="left", fontsize=11, fontweight="bold", color=INK)
     axes.set_xlabel("epoch", color=QUIET)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if best is not None:
         label = f"best epoch: {best}"
-        axes.axvline(best, color=MARK_COLOUR, linewidth=1, linestyle=(0, (4, 3)), zorder=1.5, label=label)
+        axes.axvline(best, color=CAVEAT_COLOUR, linewidth=1, linestyle=(0, (4, 3)), zorder=1.5, label=label)
         _mark_best(axes, curves.get(f"val/{name}", pd.Series(dtype=float)).dropna(), best)
     axes.margins(y=0.14)
     axes.legend(frameon=False, fontsize=8)
@@ -236,7 +236,7 @@ def _draw_curves(axes: Axes, curves: dict[str, pd.Series], name: str, best: int 
 def _mark_best(axes: Axes, values: pd.Series, best: int) -> None:
     if best not in values.index:
         return
-    value, colour = float(values[best]), PART_COLOURS["val"]
+    value, colour = float(values[best]), SPLIT_COLOURS["val"]
     axes.plot(best, value, marker="o", markersize=7, color=colour, markeredgecolor="white")
     axes.annotate(
         f"{value:.3f}", (best, value), xytext=(7, 7), textcoords="offset points", fontsize=9, color=colour,

@@ -11,7 +11,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure, SubFigure
 
 from koa_lightning.errors import InputError
-from koa_lightning.reporting.figures import GRADE_NAMES, INK, MARK_COLOUR, QUIET, stamp
+from koa_lightning.reporting.figures import CAVEAT_COLOUR, GRADE_NAMES, INK, QUIET, stamp
 
 HEAT = colormaps["inferno"]
 STRONGEST = 0.65  # share of colour where the heat is 1: the radiograph stays visible under it
@@ -78,7 +78,7 @@ def cam_panel(
     predicted: Sequence[int] | np.ndarray,
     probabilities: np.ndarray,
     names: Sequence[str],
-    marks: Sequence[str] = (),
+    caveats: Sequence[str] = (),
     notes: Sequence[str] = (),
     label: str = "Grad-CAM",
 ) -> Figure:
@@ -91,7 +91,7 @@ def cam_panel(
         predicted: Predicted grade, N.
         probabilities: Float, N x 5, in [0, 1].
         names: What each knee is called, N.
-        marks: See `koa_lightning.reporting.figures.stamp`.
+        caveats: See `koa_lightning.reporting.figures.stamp`.
         notes: Why each knee is shown, N; none without.
         label: What the maps are.
 
@@ -116,7 +116,7 @@ def cam_panel(
         _draw_knee(cell, pictures, int(grade[index]), int(predicted[index]), probabilities[index], name)
         cell.get_axes()[0].set_xlabel(notes[index], fontsize=8, color=INK, fontweight="bold")
     _draw_scale(scale, label)
-    stamp(figure, marks)
+    stamp(figure, caveats)
     return figure
 
 
@@ -128,7 +128,7 @@ def _draw_knee(
     probabilities: np.ndarray,
     name: str,
 ) -> None:
-    colour = RIGHT_COLOUR if predicted == grade else MARK_COLOUR
+    colour = RIGHT_COLOUR if predicted == grade else CAVEAT_COLOUR
     verdict = "" if predicted == grade else "   ✗ mistake"
     cell.suptitle(
         f"{_short(name)}   true {GRADE_NAMES[grade]}   predicted {GRADE_NAMES[predicted]}{verdict}",
@@ -145,7 +145,7 @@ def _draw_knee(
 
 
 def _short(name: str) -> str:
-    """Return a name with its middle left out where the grades beside it would find no room."""
+    """Return a name with its middle omitted where the grades beside it would find no room."""
     half = (_LONGEST_NAME - 1) // 2
     return name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
 
@@ -157,8 +157,8 @@ def _draw_probabilities(axes: Axes, grade: int, predicted: int, probabilities: n
     axes.set_ylim(0, 1.12)
     axes.set(yticks=[], xticks=range(len(GRADE_NAMES)))
     axes.tick_params(length=0, labelsize=8, colors=QUIET)
-    truth = axes.get_xticklabels()[grade]
-    truth.set(fontweight="bold", color=INK, bbox={"boxstyle": "round,pad=0.25", "fc": "none", "ec": INK, "lw": 1})
+    label = axes.get_xticklabels()[grade]
+    label.set(fontweight="bold", color=INK, bbox={"boxstyle": "round,pad=0.25", "fc": "none", "ec": INK, "lw": 1})
     axes.set_xlabel("probability (true grade framed)", fontsize=7, color=QUIET)
     axes.spines[["top", "left", "right"]].set_visible(False)
 

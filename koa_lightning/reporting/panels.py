@@ -24,7 +24,7 @@ def draw_panels(
     dataset: KneeDataset,
     paths: Sequence[str],
     probabilities: Tensor,
-    marks: Sequence[str],
+    caveats: Sequence[str],
     folder: Path,
     *,
     n_worst: int,
@@ -36,18 +36,18 @@ def draw_panels(
 
     Args:
         net: The network, on its device.
-        dataset: The knees, in the order of the probabilities; those of unknown grade are left out.
+        dataset: The knees, in the order of the probabilities; unlabelled ones are omitted.
         paths: Of the knees.
         probabilities: float N x 5.
-        marks: Printed on the figures.
+        caveats: Printed on the figures.
         folder: Where the files go.
         n_worst: Mistakes in the first panel, besides one knee a grade.
         maps: Keywords of `heat_maps`, see `koa_lightning.explain.cam.asked`.
         more: Also panels by grade, by kind of mistake, and of the most and the least certain.
         suffix: Of the files' names, e.g. an epoch.
     """
-    known = np.flatnonzero(dataset.grades[: len(probabilities)] >= 0)
-    grade, shares = dataset.grades[known].astype(np.int64), probabilities[torch.from_numpy(known)]
+    labelled = np.flatnonzero(dataset.grades[: len(probabilities)] >= 0)
+    grade, shares = dataset.grades[labelled].astype(np.int64), probabilities[torch.from_numpy(labelled)]
     predicted, expected = shares.argmax(1).numpy(), outputs.expected_grade(shares).numpy()
     method = maps["method"]
     chosen: dict[str, choice.Chosen] = {method: (choose_knees(grade, predicted, expected, n_worst), [])}
@@ -58,7 +58,7 @@ def draw_panels(
     rows = np.unique(np.concatenate([places for places, _ in chosen.values()]).astype(np.int64))
     if is_slow(method):
         print(f"{method} of {len(rows)} knees: about 1,300 passes through the network each", flush=True)
-    batch = dataset.__getitems__(known[rows].tolist())
+    batch = dataset.__getitems__(labelled[rows].tolist())
     device = next(net.parameters()).device
     # the grades as told, which calibration and flipping may have changed
     heat = heat_maps(net, net.normalise(batch["image"].to(device)), predicted[rows], **maps)
@@ -73,8 +73,8 @@ def draw_panels(
             grade[places],
             predicted[places],
             shares[places].numpy(),
-            [Path(paths[row]).name for row in known[places]],
-            marks,
+            [Path(paths[row]).name for row in labelled[places]],
+            caveats,
             notes,
             label(method, maps["target"]),
         )
@@ -87,7 +87,7 @@ def draw_graded(
     dataset: KneeDataset,
     paths: Sequence[str],
     logits: Tensor,
-    marks: Sequence[str],
+    caveats: Sequence[str],
     folder: Path,
     *,
     title: str,
@@ -101,30 +101,30 @@ def draw_graded(
 
     Args:
         net: The network, on its device.
-        dataset: The knees, in the order of the logits; those of unknown grade are left out of the matrix.
+        dataset: The knees, in the order of the logits; unlabelled ones are omitted from the matrix.
         paths: Of the knees.
         logits: float N x K.
-        marks: Printed on the figures.
+        caveats: Printed on the figures.
         folder: Where the files go.
-        title: Of the part.
+        title: Of the split.
         n_worst: Mistakes in the panel, besides one knee a grade; None: no panel.
         maps: What the panels show, see `koa_lightning.explain.cam.asked`.
         suffix: Of the panel's file name, e.g. an epoch.
-        probabilities: Float N x 5, those that the checkpoint promises; None: the raw ones.
+        probabilities: Float N x 5, those that the checkpoint calibrates; None: the raw ones.
         more_panels: See `koa_lightning.reporting.panels.draw_panels`.
     """
     if probabilities is None:
         probabilities = outputs.probabilities(logits, net.spec.link)
     predicted = probabilities.argmax(1)
     grade = torch.from_numpy(dataset.grades.astype(np.int64))[: len(logits)]
-    known = grade >= 0
+    labelled = grade >= 0
     files = []
-    if known.any() and not suffix:
-        pairs = grade[known] * outputs.N_GRADES + predicted[known]
+    if labelled.any() and not suffix:
+        pairs = grade[labelled] * outputs.N_GRADES + predicted[labelled]
         confusion = torch.bincount(pairs, minlength=outputs.N_GRADES**2).reshape(outputs.N_GRADES, outputs.N_GRADES)
-        figure = figures.confusion_matrix_figure(confusion, title, marks)
+        figure = figures.confusion_matrix_figure(confusion, title, caveats)
         files.append(figures.save(figure, folder / "confusion_matrix.png"))
-    if n_worst is not None and known.any():
+    if n_worst is not None and labelled.any():
         how: dict[str, Any] = {"n_worst": n_worst, "maps": maps, "more": more_panels, "suffix": suffix}
-        files += draw_panels(net, dataset, paths, probabilities, marks, folder, **how)
+        files += draw_panels(net, dataset, paths, probabilities, caveats, folder, **how)
     return files

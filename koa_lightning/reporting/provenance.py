@@ -6,13 +6,12 @@ import hashlib
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER
 from koa_lightning.checkpoint import training_overlap, writing
@@ -50,13 +49,13 @@ def _is_parameter(key: str) -> bool:
 
 
 def of_training(read: Checkpoint) -> dict[str, Any]:
-    """Return patients and knees of each part, and the epochs trained, as far as the run folder still tells."""
+    """Return patients and knees of each split, and the epochs trained, as far as the run folder still tells."""
     folder, facts = read.path.resolve().parent.parent, dict[str, Any]()
     manifest, history = folder / "manifest.parquet", folder / "history.csv"
     if manifest.is_file():
         rows = pd.read_parquet(manifest)
         if mf.fingerprint(rows, ("train", "val")) == read.record.data.fingerprint:
-            facts["parts"] = {part: of_knees(own) for part, own in rows.groupby("split", sort=False)}
+            facts["parts"] = {split: of_knees(own) for split, own in rows.groupby("split", sort=False)}
     if history.is_file():
         facts["epochs"] = int(pd.read_csv(history)["epoch"].max()) + 1
     return facts
@@ -85,7 +84,7 @@ def describe(
     models: Sequence[dict[str, Any]],
     predictions: pd.DataFrame,
     data: dict[str, Any],
-    marks: Sequence[str],
+    caveats: Sequence[str],
     settings: dict[str, Any],
     tracking: dict[str, str],
 ) -> dict[str, Any]:
@@ -95,9 +94,9 @@ def describe(
         kind: `checkpoint`, `ensemble`, `cross-validation` or `table`.
         models: See `of_model`; empty where they are unknown.
         predictions: The predictions table.
-        data: `name`, `part`, `fingerprint`, `split` (how the parts were made), and `n_trained_on`: how many of the
+        data: `name`, `part`, `fingerprint`, `split` (how the splits were made), and `n_trained_on`: how many of the
             knees a model was trained on that graded them (None: not known).
-        marks: Of models and data.
+        caveats: Of models and data.
         settings: Of the evaluation, e.g. `tta`.
         tracking: `run_id` and `uri`; empty where it was not tracked.
     """
@@ -106,7 +105,7 @@ def describe(
         "kind": kind,
         "models": list(models),
         "data": {**data, **of_knees(predictions)},
-        "marks": list(marks),
+        "marks": list(caveats),
         "settings": settings,
         "tracking": tracking,
         "code": {key: value for key, value in run_facts().items() if not key.startswith("mlflow.")},
@@ -130,52 +129,53 @@ def write(about: dict[str, Any], folder: Path) -> Path:
 
 
 def of_checkpoint(
-    cfg: DictConfig, read: Checkpoint, data: KneeDataModule, marks: Sequence[str], run: Any
+    read: Checkpoint,
+    data: KneeDataModule,
+    split: str,
+    given: Mapping[str, Any] | None,
+    caveats: Sequence[str],
+    settings: dict[str, Any],
+    run: Any,
 ) -> dict[str, Any]:
-    """Write down what an evaluation of one checkpoint was, also into its run; return it.
+    """Return what an evaluation of one checkpoint was.
 
     Args:
-        cfg: The config `eval`.
         read: The checkpoint.
-        data: With the part that was measured.
-        marks: Of both.
+        data: With the split that was evaluated.
+        split: Its name.
+        given: The config of the data where one was typed; None: the checkpoint's own.
+        caveats: Of both.
+        settings: Of the evaluation, e.g. `tta`.
         run: The tracked run, open.
     """
-    knees, seen, alike = (
-        data.tables[cfg.split],
-        training_overlap.seen_in_training(read),
-        training_overlap.names_alike(cfg, read),
-    )
-    about = describe(
+    knees, seen = data.tables[split], training_overlap.seen_in_training(read)
+    alike = training_overlap.names_alike(given, read)
+    return describe(
         kind="checkpoint",
         models=[of_model(read, read.record.name)],
         predictions=knees,
         data={
             "name": data.name,
-            "part": cfg.split,
+            "part": split,
             "fingerprint": data.fingerprint,
             "split": data.split_name,
             "n_trained_on": None if seen is None else int(training_overlap.was_trained_on(knees, seen, alike).sum()),
         },
-        marks=marks,
-        settings={"tta": cfg.tta, "calibrated": cfg.calibrated},
+        caveats=caveats,
+        settings=settings,
         tracking={"run_id": run.run_id, "uri": run.uri},
     )
-    run.log_artifact(write(about, Path(cfg.out)), f"eval/{cfg.split}")
-    return about
 
 
-def of_table(cfg: DictConfig, predictions: pd.DataFrame) -> dict[str, Any]:
-    """Write down that a table was measured, and that its model is not known; return it.
+def of_table(predictions: pd.DataFrame, name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return that a table was evaluated, whose model is not known.
 
     Args:
-        cfg: The config `eval`.
         predictions: The table.
+        name: Of its file.
+        settings: Of the evaluation.
     """
-    data = {"name": Path(cfg.table).name, "part": "", "fingerprint": "", "split": "", "n_trained_on": None}
-    settings = {"logits": cfg.logits}
-    about = describe(
-        kind="table", models=[], predictions=predictions, data=data, marks=[], settings=settings, tracking={}
+    data = {"name": name, "part": "", "fingerprint": "", "split": "", "n_trained_on": None}
+    return describe(
+        kind="table", models=[], predictions=predictions, data=data, caveats=[], settings=settings, tracking={}
     )
-    write(about, Path(cfg.out))
-    return about

@@ -22,7 +22,7 @@ from koa_lightning.reporting import provenance
 from koa_lightning.uncertainty import summary
 
 CROSS_VALIDATION = "cross_validation.json"
-_PARTS = (
+_SECTIONS = (
     "calibration", "conformal", "abstention", "inputs", "explanations", "ensemble", "readers", "thresholds", "metrics",
 )  # fmt: skip
 _OF_AUDIT = ("data", "fingerprint", "n_knees", "parts", "severities", "kinds", "exit_code")
@@ -30,7 +30,7 @@ _MOST_GROUPS = 12  # different values of a column that is taken for groups witho
 
 
 @dataclass
-class Dossier:
+class ReportData:
     """All that is known of an evaluation.
 
     Attributes:
@@ -38,7 +38,7 @@ class Dossier:
         about: See `koa_lightning.reporting.provenance.describe`; empty `models` where they are unknown.
         metrics: Name to {value, low, high[, note]}.
         groups: Rows of `subgroups.by_subgroup`; empty with the reason in `absent`.
-        parts: Contents of further files by name, e.g. `calibration`; those that are not there are missing.
+        sections: Contents of further files by name, e.g. `calibration`; those that are not there are missing.
         absent: Name -> why a part is not there, and what to type to have it.
         folder: Where pictures made by the evaluation lie; None where there is none.
     """
@@ -47,14 +47,14 @@ class Dossier:
     about: dict[str, Any]
     metrics: dict[str, dict[str, Any]]
     groups: list[dict[str, Any]] = field(default_factory=list)
-    parts: dict[str, Any] = field(default_factory=dict)
+    sections: dict[str, Any] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
     folder: Path | None = None
 
     @property
-    def known(self) -> pd.DataFrame:
-        """Return the rows of a known grade."""
-        return table.known(self.table)
+    def labelled(self) -> pd.DataFrame:
+        """Return the labelled rows."""
+        return table.labelled(self.table)
 
     @property
     def kind(self) -> str:
@@ -62,10 +62,10 @@ class Dossier:
         return str(self.about["kind"])
 
     @property
-    def marks(self) -> list[str]:
+    def caveats(self) -> list[str]:
         """Return what no figure may hide."""
         n = self.about["data"].get("n_trained_on")
-        seen = [f"measured on {n} knees that it was trained on"] if n else []
+        seen = [f"evaluated on {n} knees that it was trained on"] if n else []
         return list(dict.fromkeys([*self.about["marks"], *seen]))
 
     @property
@@ -80,7 +80,7 @@ def read(
     columns: Sequence[str] = (),
     edges: Mapping[str, Sequence[float]] | None = None,
     readers: Sequence[str] = (),
-) -> Dossier:
+) -> ReportData:
     """Read the folder of an evaluation or of a cross-validation.
 
     Args:
@@ -96,18 +96,18 @@ def read(
     """
     predictions = tables.read_predictions(folder, where=str(folder))
     _complete(predictions)
-    parts = {name: content for name in _PARTS if (content := _read(folder / f"{name}.json")) is not None}
+    sections = {name: content for name in _SECTIONS if (content := _read(folder / f"{name}.json")) is not None}
     if (folder / CROSS_VALIDATION).is_file():
         about = _of_cross_validation(folder, predictions)
     else:
         about = without_passwords(_read(folder / provenance.FILE)) or _of_table(predictions, folder.name)
-    found = Dossier(predictions, about, _read(folder / "intervals.json") or {}, parts=parts, folder=folder)
+    found = ReportData(predictions, about, _read(folder / "intervals.json") or {}, sections=sections, folder=folder)
     if not found.metrics:
         found.metrics = intervals.to_json(intervals.with_intervals(predictions))
     if audit:
-        parts["audit"] = read_audit(user_path(audit))
+        sections["audit"] = read_audit(user_path(audit))
     if readers:
-        parts["readers"] = _rows(agreement(predictions, readers))
+        sections["readers"] = _rows(agreement(predictions, readers))
     made = None if columns or edges else _read(folder / "subgroups.json")
     found.groups = made or _groups(found, columns, edges or {})
     _measure_what_a_table_tells(found)
@@ -144,7 +144,7 @@ def _of_table(predictions: pd.DataFrame, name: str) -> dict[str, Any]:
     """Return what is known of predictions whose model is not."""
     data = {"name": name, "part": "", "fingerprint": "", "split": "", "n_trained_on": None}
     return provenance.describe(
-        kind="table", models=[], predictions=predictions, data=data, marks=[], settings={}, tracking={}
+        kind="table", models=[], predictions=predictions, data=data, caveats=[], settings={}, tracking={}
     )
 
 
@@ -160,15 +160,15 @@ def _of_cross_validation(folder: Path, predictions: pd.DataFrame) -> dict[str, A
         models=models,
         predictions=predictions,
         data={**data, "n_trained_on": 0},
-        marks=list(dict.fromkeys(mark for each in reads for mark in each.record.caveats)),
+        caveats=list(dict.fromkeys(caveat for each in reads for caveat in each.record.caveats)),
         settings={"n_folds": len(reads), "tta": "none"},
         tracking={"run_id": record.get("run_id") or "", "uri": record.get("uri") or ""},
     )
 
 
-def _groups(found: Dossier, columns: Sequence[str], edges: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+def _groups(found: ReportData, columns: Sequence[str], edges: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
     """Return the metrics by subgroup: of the columns named, else of side and of every column that is one of groups."""
-    chosen = list(columns) or ([] if edges else _columns_of_groups(found.known))
+    chosen = list(columns) or ([] if edges else _columns_of_groups(found.labelled))
     if not chosen and not edges:
         found.absent["groups"] = (
             "No subgroups: the table has no column that tells groups apart (side is the same or unknown for all); add "
@@ -184,37 +184,37 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in listed]
 
 
-def _columns_of_groups(known: pd.DataFrame) -> list[str]:
+def _columns_of_groups(labelled: pd.DataFrame) -> list[str]:
     own = {*table.COLUMNS, "fold", "members", "overlay", "name"} - {"side"}
     return [
         str(name)
-        for name in known.columns
-        if name not in own and 1 < known[name].replace("", None).nunique() <= _MOST_GROUPS
+        for name in labelled.columns
+        if name not in own and 1 < labelled[name].replace("", None).nunique() <= _MOST_GROUPS
     ]
 
 
-def _measure_what_a_table_tells(found: Dossier) -> None:
+def _measure_what_a_table_tells(found: ReportData) -> None:
     """Add reliability and the risk-coverage curve of the probabilities as they are, where the evaluation wrote none."""
-    known = found.known
-    p, grade = known[table.PROBABILITIES].to_numpy(dtype=np.float32), known["grade"].to_numpy(dtype=np.int64)
-    told = summary.of_probabilities(p, grade, 0.0)
-    found.parts.setdefault("calibration", {**told["calibration"], "left_out": _AS_THEY_ARE[found.kind]})
-    found.parts.setdefault("abstention", told["abstention"])
+    labelled = found.labelled
+    p, grade = labelled[table.PROBABILITIES].to_numpy(dtype=np.float32), labelled["grade"].to_numpy(dtype=np.int64)
+    computed = summary.of_probabilities(p, grade, 0.0)
+    found.sections.setdefault("calibration", {**computed["calibration"], "left_out": _AS_THEY_ARE[found.kind]})
+    found.sections.setdefault("abstention", computed["abstention"])
 
 
 _AS_THEY_ARE = {
-    "checkpoint": "the evaluation measured none",
+    "checkpoint": "the evaluation has none",
     "table": "the probabilities of the table, as they are",
     "ensemble": "the averaged probabilities, as they are",
     "cross-validation": "the probabilities of each fold's network, as they are",
 }
 _COMMANDS: Mapping[str, tuple[str, str]] = {
     "conformal": (
-        "No prediction sets: they are calibrated on the validation part of one checkpoint",
+        "No prediction sets: they are calibrated on the validation split of one checkpoint",
         "evaluate one that carries them (python -m koa_lightning.calibrate ckpt=FILE adds them).",
     ),
     "inputs": (
-        "Foreign inputs were not looked for: that takes the images and a checkpoint with statistics of its own",
+        "Out-of-distribution inputs were not looked for: that takes images and a checkpoint with its own statistics",
         "evaluate one that carries them (python -m koa_lightning.calibrate ckpt=FILE adds them).",
     ),
     "explanations": (
@@ -232,10 +232,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def _say_what_is_absent(found: Dossier) -> None:
-    """Write down for each part that is missing why, in one sentence; one that was left out says so itself."""
+def _say_what_is_absent(found: ReportData) -> None:
+    """Write down for each part that is missing why, in one sentence; one that was omitted says so itself."""
     for name, (what, command) in _COMMANDS.items():
-        content = found.parts.get(name)
+        content = found.sections.get(name)
         if content is None:
             found.absent[name] = f"{what}; {command}"
         elif isinstance(content, dict) and content.get("left_out") and name != "calibration":

@@ -16,13 +16,13 @@ COLOUR, SECOND = "#0b6e99", "#c46a1b"
 _TITLES = {"bins": "grade that is given", "bins_oa": "osteoarthritis (grade >= 2)"}
 
 
-def reliability_figure(calibration: Mapping[str, Any], title: str, marks: Sequence[str] = ()) -> Figure:
+def reliability_figure(calibration: Mapping[str, Any], title: str, caveats: Sequence[str] = ()) -> Figure:
     """Reliability diagrams before and after recalibration, with the knees in each bin below.
 
     Args:
         calibration: What `eval` writes to `calibration.json`.
         title: What was measured.
-        marks: See `figures.stamp`.
+        caveats: See `figures.stamp`.
 
     Returns:
         A figure of 8.8 x 8.4 inches; one column of diagrams where nothing was fitted.
@@ -46,17 +46,17 @@ def reliability_figure(calibration: Mapping[str, Any], title: str, marks: Sequen
                     x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK)  # fmt: skip
     if how:
         figure.supxlabel(how, x=0.02, ha="left", fontsize=9, color=QUIET)
-    stamp(figure, marks)
+    stamp(figure, caveats)
     return figure
 
 
-def risk_coverage_figure(abstention: Mapping[str, Any], title: str, marks: Sequence[str] = ()) -> Figure:
+def risk_coverage_figure(abstention: Mapping[str, Any], title: str, caveats: Sequence[str] = ()) -> Figure:
     """Share of wrong grades among the knees that are graded, against the share that is graded.
 
     Args:
         abstention: What `eval` writes to `abstention.json`.
         title: What was measured.
-        marks: See `figures.stamp`.
+        caveats: See `figures.stamp`.
 
     Returns:
         A figure of 6 x 4.6 inches.
@@ -79,7 +79,7 @@ def risk_coverage_figure(abstention: Mapping[str, Any], title: str, marks: Seque
     axes.set_title(f"{title}: {abstention['n_knees']} knees", loc="left", fontsize=12, fontweight="bold", color=INK)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     sns.despine(ax=axes)
-    stamp(figure, marks)
+    stamp(figure, caveats)
     return figure
 
 
@@ -95,7 +95,7 @@ def _diagram(axes: Axes, bins: Sequence[Mapping[str, Any]]) -> None:
         [row["confidence"] for row in filled], [row["share"] for row in filled], s=sizes, color=COLOUR, zorder=3
     )
     axes.set(xlim=(0, 1), ylim=(-0.03, 1.03))
-    axes.set_ylabel("share that was so", color=QUIET)
+    axes.set_ylabel("observed frequency", color=QUIET)
     sns.despine(ax=axes)
 
 

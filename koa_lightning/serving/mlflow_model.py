@@ -101,7 +101,7 @@ class KneeModel:
         from mlflow.exceptions import MlflowException
 
         try:
-            if not {IMAGE, PIXELS} & set(rows.columns):  # MLflow takes unknown columns away without a word
+            if not {IMAGE, PIXELS} & set(rows.columns):  # MLflow removes unknown columns without a word
                 raise InputError(f"there is neither a column {IMAGE} (a file's bytes) nor a column {PIXELS}")
             knees = [self._knee(row, number) for number, row in enumerate(rows.to_dict("records"))]
         except InputError as error:

@@ -26,18 +26,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     known = {"model": "koa-grader@champion", "port": "5001"}
     try:
-        told = typed(sys.argv[1:] if argv is None else argv, known)
-        check_port("127.0.0.1", int(told["port"]), "type PORT=NUMBER for another")
+        options = typed(sys.argv[1:] if argv is None else argv, known)
+        check_port("127.0.0.1", int(options["port"]), "type PORT=NUMBER for another")
         store = open_store(None, Path("mlruns"), create=False)
-        check_model(store, told["model"])
+        check_model(store, options["model"])
     except Exception as error:
         line = one_line(error)
         if line is None:
             raise
         say_error(line)
         return BAD_INPUT
-    command = ["mlflow", "models", "serve", "-m", f"models:/{told['model']}", "--env-manager", "local"]
-    command += ["--host", "127.0.0.1", "--port", told["port"]]
+    command = ["mlflow", "models", "serve", "-m", f"models:/{options['model']}", "--env-manager", "local"]
+    command += ["--host", "127.0.0.1", "--port", options["port"]]
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
     become(command, MLFLOW_TRACKING_URI=store.uri, **quiet)
     return BAD_INPUT

@@ -35,8 +35,8 @@ def register(cfg: DictConfig) -> dict[str, Any]:
     run = find_run(store, str(cfg.run))
     read = reading.read(find_checkpoint(f"runs:/{run.info.run_id}", cfg.tracking.uri))
     read.network()  # does it fit, before it is stored
-    for mark in read.caveats:
-        print(f"WARNING: {mark}; the version carries this mark", file=sys.stderr)
+    for caveat in read.caveats:
+        print(f"WARNING: {caveat}; the version carries this caveat", file=sys.stderr)
     version, is_new = registry.register(store, run, read, str(cfg.name), cfg.alias)
     address = f"models:/{version.name}@{cfg.alias}" if cfg.alias else f"models:/{version.name}/{version.version}"
     was = "registered" if is_new else "is there already (the same checkpoint)"

@@ -19,7 +19,7 @@ from mlflow.models import Model
 from koa_lightning import DISCLAIMER
 from koa_lightning.checkpoint.reading import Checkpoint
 from koa_lightning.serving import mlflow_model
-from koa_lightning.tracking.begin import mark_tags
+from koa_lightning.tracking.begin import caveat_tags
 from koa_lightning.tracking.registry import CHECKPOINT_TAG
 from koa_lightning.tracking.runs import ADVICE
 from koa_lightning.tracking.store import Store, failing_as_input_error
@@ -101,19 +101,19 @@ def _upload(client: MlflowClient, run: Run, read: Checkpoint, folder: str) -> No
             signature=mlflow_model.signature(),
             input_example=mlflow_model.example(),
             pip_requirements=[f"{package}=={installed(package)}" for package in _NEEDS],
-            metadata={"note": DISCLAIMER, **mark_tags(read.caveats)},
+            metadata={"note": DISCLAIMER, **caveat_tags(read.caveats)},
         )
         client.log_artifacts(run.info.run_id, str(local), folder)
 
 
 def _tags(run: Run, read: Checkpoint) -> dict[str, str]:
-    """Return what a reader of the list of versions must know; the marks are those of the checkpoint itself."""
+    """Return what a reader of the list of versions must know; the caveats are those of the checkpoint itself."""
     data = read.record.data
     numbers = {
         name: f"{value:.4f}" for name, value in sorted(run.data.metrics.items()) if name.startswith(("best/", "test/"))
     }
     return {
-        **mark_tags(read.caveats),
+        **caveat_tags(read.caveats),
         "network": read.record.net.name,
         "weights": read.record.weights,
         "data": data.name,
@@ -128,9 +128,9 @@ _SHOWN = ("quadratic_kappa", "accuracy", "mae")
 
 
 def _description(run: Run, read: Checkpoint) -> str:
-    marks = f" NOT A RESULT: {', '.join(read.caveats)}." if read.caveats else ""
+    caveats = f" NOT A RESULT: {', '.join(read.caveats)}." if read.caveats else ""
     what = f"{read.record.net.name} of run {run.info.run_name}, epoch {read.epoch}"
-    return f"{what}. {DISCLAIMER.capitalize()}.{marks}"
+    return f"{what}. {DISCLAIMER.capitalize()}.{caveats}"
 
 
 def _digest(file: Path) -> str:

@@ -47,13 +47,13 @@ def reporter(folder: Path) -> ReportToSweep:
     Raises:
         InputError: The sweep asks for a metric that no training reports.
     """
-    told = of_run(folder)
-    if told is None:
+    settings = of_run(folder)
+    if settings is None:
         return ReportToSweep(None)
-    for name in told.metrics:
+    for name in settings.metrics:
         if name != "seconds":
             check_metric(name, "sweep.metrics")
-    return ReportToSweep(told.metrics[0] if told.metrics[0] != "seconds" and told.repeat == 0 else None)
+    return ReportToSweep(settings.metrics[0] if settings.metrics[0] != "seconds" and settings.repeat == 0 else None)
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:

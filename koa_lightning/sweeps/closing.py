@@ -85,9 +85,9 @@ def show(study: Study, total: int, program: str) -> None:
         console.width = max(console.width, _LOG_WIDTH)
     said = f"{words or 'no trial yet'}; {duration(seconds)} of computing"
     console.print(_table(study, f"sweep {study.study_name}: {said}"))
-    marks = dict.fromkeys(mark for trial in ended(study) for mark in trial.user_attrs.get("marks") or [])
-    if marks:
-        console.print(f"[bold red]{', '.join(marks)}[/]")
+    caveats = dict.fromkeys(caveat for trial in ended(study) for caveat in trial.user_attrs.get("marks") or [])
+    if caveats:
+        console.print(f"[bold red]{', '.join(caveats)}[/]")
     for trial in ended(study):
         if trial.state.name == "FAIL":
             print(f"trial {trial.number} failed, {trial.user_attrs.get('error_kind')}: {trial.user_attrs.get('error')}")
@@ -100,7 +100,7 @@ def show(study: Study, total: int, program: str) -> None:
     if not front:
         print("no trial is complete")
     if sum(n for word, n in found.items() if word != "interrupted") < total:
-        print(f"go on with: {study.user_attrs['koa_command']}")
+        print(f"resume with: {study.user_attrs['koa_command']}")
 
 
 def show_grid(

@@ -1,7 +1,7 @@
-"""Train a network a fold and measure each on the patients it did not see: `python -m koa_lightning.cross_validate`.
+"""Train a network a fold and evaluate each on the patients it did not see: `python -m koa_lightning.cross_validate`.
 
 Each fold is trained by `train`, in a process of its own: one that dies takes no other along, its memory is given back
-(the tuned allocator would keep it), and folds that run at the same time are the same code. The same command goes on
+(the tuned allocator would keep it), and folds that run at the same time are the same code. The same command continues
 with what was interrupted, as the folder's name follows from the settings.
 """
 
@@ -62,7 +62,7 @@ def _check(cfg: DictConfig) -> None:
     if cfg.data.folds is None:
         raise InputError("data.folds must be given; type data.folds=5")
     if cfg.ckpt is not None:
-        raise InputError(f"ckpt={cfg.ckpt}: a cross-validation goes on by itself; type its command again")
+        raise InputError(f"ckpt={cfg.ckpt}: a cross-validation continues by itself; type its command again")
     if cfg.data.fold != 0:
         one = f"python -m koa_lightning.train data.folds={cfg.data.folds} data.fold={cfg.data.fold}"
         raise InputError(f"data.fold={cfg.data.fold}: every fold is trained; one alone: {one}")
@@ -153,7 +153,7 @@ def _train_folds(cfg: DictConfig, left: list[int], name: str, run: Any) -> dict[
 
 
 def _overrides_of_fold(settings: dict[str, Any], n_folds: int) -> list[str] | None:
-    """Return what `train` would be typed with for one fold, so that `train ckpt=` can go on with it too."""
+    """Return what `train` would be typed with for one fold, so that `train ckpt=` can resume it too."""
     if not HydraConfig.initialized():
         return None
     own = ("out", "parallel", "fresh", "ckpt", "name", "tracking.parent", "data.folds", "data.fold")
@@ -173,7 +173,7 @@ def _conclude(
         print(f"written to {folder}", flush=True)
         return {**result, cfg.monitor: result.get(cfg.monitor.split("/")[-1]), "exit_code": outcome.DONE}
     if status == "KILLED":
-        print(f"interrupted; go on with: {_command(cfg)}", flush=True)
+        print(f"interrupted; resume with: {_command(cfg)}", flush=True)
         return {**result, "exit_code": outcome.INTERRUPTED}
 
     left = [str(fold) for fold in range(cfg.data.folds) if not is_done(folder / f"fold_{fold}")]
@@ -184,7 +184,7 @@ def _conclude(
 
 
 def _command(cfg: DictConfig) -> str:
-    """Return the line that goes on with a cross-validation."""
+    """Return the line that resumes a cross-validation."""
     if not HydraConfig.initialized():
         return f"cross_validate with the same settings and out={cfg.out}"
     task = [str(item) for item in HydraConfig.get().overrides.task]

@@ -18,7 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from koa_lightning.config import outcome, overrides, trial
 from koa_lightning.errors import InputError
-from koa_lightning.sweeps import closing, launch, settings, space, study
+from koa_lightning.sweeps import closing, launch, space, study
+from koa_lightning.sweeps import settings as sweep_settings
 from koa_lightning.sweeps.launch import Program
 from koa_lightning.sweeps.methods import Method
 from koa_lightning.sweeps.outcomes import Outcomes, with_values
@@ -36,7 +37,7 @@ class _Open:
     point: dict[str, space.Value]
     values: list[list[float]] = field(default_factory=list)
     run_ids: list[str] = field(default_factory=list)
-    marks: list[str] = field(default_factory=list)
+    caveats: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -46,7 +47,7 @@ class Engine:
     def __init__(
         self,
         program: Program,
-        told: Settings,
+        settings: Settings,
         searched: space.Space,
         fixed: list[str],
         method: Method,
@@ -55,11 +56,11 @@ class Engine:
         config: DictConfig,
         listener: Any,
     ) -> None:
-        self.program, self.told, self.fixed, self.method = program, told, fixed, method
+        self.program, self.settings, self.fixed, self.method = program, settings, fixed, method
         self.study, self.folder, self.config, self.listener = found, folder, config, listener
         self.varied = tuple(searched.typed)
-        points = len(method.points) if told.method == "grid" else told.trials
-        self.total = min(told.trials or points or 0, points or 0)
+        points = len(method.points) if settings.method == "grid" else settings.trials
+        self.total = min(settings.trials or points or 0, points or 0)
         self.open: dict[int, _Open] = {}
         self.jobs: dict[int, tuple[int, int]] = {}  # number of a job -> trial, repeat
         self.waiting: deque[tuple[int, int]] = deque()
@@ -82,16 +83,16 @@ class Engine:
         if done < self.total:
             status = self._search()
             if status == "KILLED":
-                print(f"interrupted; go on with: {self.study.user_attrs['koa_command']}", flush=True)
+                print(f"interrupted; resume with: {self.study.user_attrs['koa_command']}", flush=True)
                 return outcome.INTERRUPTED
         if self.wrong is not None:
             raise InputError(self.wrong)
-        closing.show(self.study, self.total, settings.program())
+        closing.show(self.study, self.total, sweep_settings.program())
         if self._stopped():
             outcome.say_error(
-                f"ended after {self.failures} failed trials (sweep.max_failures={self.told.max_failures})"
+                f"ended after {self.failures} failed trials (sweep.max_failures={self.settings.max_failures})"
             )
-        elif self.told.ensemble and len(study.ended(self.study)) >= self.total:
+        elif self.settings.ensemble and len(study.ended(self.study)) >= self.total:
             self.listener.together(self.study, self.config, self.folder)
         found = closing.counts(self.study)
         whole = len(study.ended(self.study)) >= self.total and not found.get("failed")
@@ -116,17 +117,17 @@ class Engine:
         config = self.program.config
         with open_dict(config):
             config.hydra.sweep.dir = str(self.folder)
-            if self.told.n_jobs > 1 and "n_jobs" in config.hydra.launcher:  # joblib's, and ours
-                config.hydra.launcher.n_jobs = self.told.n_jobs
+            if self.settings.n_jobs > 1 and "n_jobs" in config.hydra.launcher:  # joblib's, and ours
+                config.hydra.launcher.n_jobs = self.settings.n_jobs
         program = self.program._replace(function=trial.Job(self.program.function))
         kind = self._choice("hydra/launcher")
         if kind == "processes":
-            launch.run(program, self.take, self.ended, self.told.n_jobs)
+            launch.run(program, self.take, self.ended, self.settings.n_jobs)
             return
-        if kind == "basic" and self.told.n_jobs > 1:
-            raise InputError(f"sweep.n_jobs={self.told.n_jobs}: hydra/launcher=basic runs one job; type =processes")
+        if kind == "basic" and self.settings.n_jobs > 1:
+            raise InputError(f"sweep.n_jobs={self.settings.n_jobs}: hydra/launcher=basic runs one job; type =processes")
         launcher = Plugins.instance().instantiate_launcher(program.context, program.function, config)
-        while batch := [job for job in (self.take() for _ in range(self.told.n_jobs)) if job is not None]:
+        while batch := [job for job in (self.take() for _ in range(self.settings.n_jobs)) if job is not None]:
             numbers = [number for number, _ in batch]
             for number, job in zip(numbers, _launched(launcher, [job for _, job in batch], numbers[0]), strict=True):
                 self.ended(number, job)
@@ -160,26 +161,26 @@ class Engine:
     def _overrides(self, opened: _Open, repeat: int) -> list[str]:
         """Return the overrides of a job, with what tells it of its trial."""
         number = opened.trial.number
-        subfolder = f"{number}" if self.told.repeats == 1 else f"{number}-{repeat}"
-        told = trial.Trial(
+        subfolder = f"{number}" if self.settings.repeats == 1 else f"{number}-{repeat}"
+        own = trial.Trial(
             sweep=self.study.study_name,
             number=number,
             trial_id=opened.trial._trial_id,
             repeat=repeat,
             folder=str(self.folder / subfolder),
-            varied=(*self.varied, *([self.told.repeat_key] if self.told.repeats > 1 else [])),
-            metrics=tuple(self.told.metrics),
-            pruner=self.told.pruner,
+            varied=(*self.varied, *([self.settings.repeat_key] if self.settings.repeats > 1 else [])),
+            metrics=tuple(self.settings.metrics),
+            pruner=self.settings.pruner,
         )
         items = [*self.fixed, *space.typed(opened.point), *self.more]
-        if self.told.repeats > 1:
-            key = self.told.repeat_key
+        if self.settings.repeats > 1:
+            key = self.settings.repeat_key
             items = [item for item in items if overrides.key(item) != key]
             items.append(f"{key}={OmegaConf.select(self.config, key) + repeat}")
         typed = {overrides.key(str(item)) for item in self.program.config.hydra.overrides.hydra}
         items += [f"{g}={self._choice(g)}" for g in ("hydra/sweeper", "hydra/launcher") if g not in typed]
         items += [f"hydra.sweep.dir={overrides.quote(str(self.folder))}", f"hydra.sweep.subdir='{subfolder}'"]
-        return [*items, f"++hydra.job.env_set.{trial.VARIABLE}={overrides.quote(told.dumps())}"]
+        return [*items, f"++hydra.job.env_set.{trial.VARIABLE}={overrides.quote(own.dumps())}"]
 
     def _choice(self, group: str) -> str:
         return str(self.program.config.hydra.runtime.choices[group])
@@ -195,23 +196,23 @@ class Engine:
         result = outcome.get("result")
         if isinstance(result, Mapping):
             opened.run_ids += [result["run_id"]] if result.get("run_id") else []
-            opened.marks += result.get("marks") or []
+            opened.caveats += result.get("marks") or []
         if outcome["state"] == trial.COMPLETE:
-            outcome = with_values(outcome, self.told.metrics)
+            outcome = with_values(outcome, self.settings.metrics)
             opened.values += [outcome["values"]] if "values" in outcome else []
         if outcome["state"] == trial.FAILED:
             self._fail(opened, outcome)
         elif outcome["state"] == trial.PRUNED:
             self._tell(opened, "PRUNED")
-        elif len(opened.values) == self.told.repeats:
+        elif len(opened.values) == self.settings.repeats:
             means = [statistics.fmean(column) for column in zip(*opened.values, strict=True)]
             self._tell(opened, "COMPLETE", means)
         elif repeat == 0:  # the first was good enough to repeat
-            self.waiting.extend((trial_number, i) for i in range(1, self.told.repeats))
+            self.waiting.extend((trial_number, i) for i in range(1, self.settings.repeats))
         return not self._stopped()
 
     def _fail(self, opened: _Open, outcome: Mapping[str, Any]) -> None:
-        """End a trial that failed; where the very first one was told wrong things, no other would be right."""
+        """End a trial that failed; where the very first one was misconfigured, no other would be right."""
         opened.trial.set_user_attr("error", outcome["error"])
         opened.trial.set_user_attr("error_kind", outcome["error_kind"])
         if outcome["error_kind"] == "bad_input" and not study.ended(self.study):
@@ -225,11 +226,11 @@ class Engine:
         from optuna.trial import TrialState
 
         done, number = opened.trial, opened.trial.number
-        one = len(self.told.metrics) == 1
+        one = len(self.settings.metrics) == 1
         done.set_user_attr("values", [v[0] if one else v for v in opened.values])
         done.set_user_attr("run_ids", opened.run_ids)
         done.set_user_attr("seconds", round(opened.seconds, 3))
-        done.set_user_attr("marks", list(dict.fromkeys(opened.marks)))
+        done.set_user_attr("marks", list(dict.fromkeys(opened.caveats)))
         self.study.tell(number, values, state=TrialState[state])
         del self.open[number]
         if self.wrong is None:
@@ -237,7 +238,7 @@ class Engine:
             print(closing.trial_line(self.study, frozen, self.total), flush=True)
 
     def _stopped(self) -> bool:
-        most = self.told.max_failures
+        most = self.settings.max_failures
         return self.wrong is not None or (most is not None and self.failures > most)
 
 

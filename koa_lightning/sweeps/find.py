@@ -13,7 +13,7 @@ from koa_lightning.sweeps.study import open_storage, public, url
 if TYPE_CHECKING:
     from optuna import Study
 
-KEY = "storage"  # where `koa_lightning.sweep_report` is told of the database
+KEY = "storage"  # where `koa_lightning.sweep_report` finds the database
 COMPARE_GRID = "python -m koa_lightning.compare \"search=tags.`mlflow.parentRunId` = 'ID'\" compares its runs"
 _SHOWN = 5  # studies named in a line
 

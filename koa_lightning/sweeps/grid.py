@@ -26,8 +26,8 @@ def sweep(sweeper: Any, run: Callable[[list[str]], Any], arguments: list[str]) -
     parser = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader)
     parsed = parser.parse_overrides(arguments)
     varied = [str(item.get_key_element()) for item in parsed if item.is_sweep_override()]
-    told = trial.Trial(varied=tuple(varied)).dumps()
-    sweeper.more = [f"++hydra.job.env_set.{trial.VARIABLE}={overrides.quote(told)}"]
+    described = trial.Trial(varied=tuple(varied)).dumps()
+    sweeper.more = [f"++hydra.job.env_set.{trial.VARIABLE}={overrides.quote(described)}"]
     sweeper.parent = GridParent(varied, [str(item.input_line) for item in parsed if not item.is_sweep_override()])
     status = "FAILED"
     try:

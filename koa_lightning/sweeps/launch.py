@@ -57,7 +57,7 @@ def run(
         config = _composed(program, number, overrides)
         folder = _folder(config)
         folder.mkdir(parents=True, exist_ok=True)
-        results[number] = folder.with_name(f".{folder.name}{_RESULT}")  # a job may take its own folder away
+        results[number] = folder.with_name(f".{folder.name}{_RESULT}")  # a job may remove its own folder
         results[number].unlink(missing_ok=True)
         return number, processes.Piece(
             _packed(program, config, results[number]), folder / "log.txt" if n_jobs > 1 else None

@@ -1,7 +1,7 @@
 """How the next trial is chosen.
 
 Each proposal follows from the seed, its place in the sweep, and the trials before it, so that a sweep that was killed
-goes on with the trials that it would have had.
+continues with the trials that it would have had.
 """
 
 from __future__ import annotations

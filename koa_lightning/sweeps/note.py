@@ -29,9 +29,9 @@ def note(sweep: Sweep, experiment_id: str) -> str:
         lines.append(f"| {' | '.join([_link(sweep, number, experiment_id), *values, *used])} |")
     counts = ", ".join(f"{count} {state}" for state, count in sweep.counts().items())
     best = f"**Best: {', '.join(_link(sweep, n, experiment_id) for n in sweep.front)}**" if sweep.front else "None yet"
-    marks = [f"**{', '.join(sweep.marks)}: not a result**"] if sweep.marks else []
+    caveats = [f"**{', '.join(sweep.caveats)}: not a result**"] if sweep.caveats else []
     where = "Figures, trials.csv and best.yaml: tab Artifacts, folder `sweep`"
-    return "\n\n".join([f"{best} ({counts})", "\n".join(lines), where, *marks, DISCLAIMER])
+    return "\n\n".join([f"{best} ({counts})", "\n".join(lines), where, *caveats, DISCLAIMER])
 
 
 def _link(sweep: Sweep, number: int, experiment_id: str) -> str:

@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from koa_lightning.config import overrides, signals, trial
 from koa_lightning.config.compose import validate
 from koa_lightning.errors import InputError
-from koa_lightning.sweeps import closing, note, report, results, settings, together
+from koa_lightning.sweeps import closing, note, report, results, together
+from koa_lightning.sweeps import settings as sweep_settings
 from koa_lightning.sweeps.settings import Settings
 from koa_lightning.sweeps.space import Space
 from koa_lightning.tracking.begin import open_run
@@ -28,11 +29,11 @@ _NEVER_VARIED = (
 class Parent:
     """Told by the sweeper what happens; keeps the MLflow run of the sweep."""
 
-    def check(self, told: Settings, searched: Space, configs: Sequence[DictConfig]) -> None:
+    def check(self, settings: Settings, searched: Space, configs: Sequence[DictConfig]) -> None:
         """Check what a sweep of trainings may be, before anything is made.
 
         Args:
-            told: Its settings.
+            settings: Its settings.
             searched: What varies.
             configs: Of the corners of the space.
 
@@ -42,13 +43,13 @@ class Parent:
         for parameter in searched.parameters:
             key = overrides.key(parameter.key)
             if any(f"{key}.".startswith(f"{name}.") for name in _NEVER_VARIED):
-                why = "trials are compared on one validation part and by one metric"
+                why = "trials are compared on one validation split and by one metric"
                 raise InputError(f"{key}={parameter.typed}: cannot vary in a sweep ({why})")
-        for metric in told.metrics:
+        for metric in settings.metrics:
             if metric != "seconds" and not metric.startswith("val/"):
                 raise InputError(f"sweep.metrics={metric}: a sweep is decided on validation; type val/NAME, or seconds")
-        for metric, direction in zip(told.metrics, settings.directions(told), strict=True):
-            right = settings.best_of(metric)
+        for metric, direction in zip(settings.metrics, sweep_settings.directions(settings), strict=True):
+            right = sweep_settings.best_of(metric)
             if not direction.startswith(right):  # it would search for the worst one
                 why = f"the best {metric} is the {right}"
                 raise InputError(f"sweep.directions={direction[:3]}: {why}; type {right}, or omit sweep.directions")
@@ -56,14 +57,16 @@ class Parent:
             validate(cfg)
             if cfg.trainer.devices != 1 or "ddp" in str(cfg.trainer.strategy):
                 raise InputError("trainer: a job of a sweep takes one device; type trainer=gpu or cpu")
-        if told.repeats > 1 and told.repeat_key == "data.fold":
+        if settings.repeats > 1 and settings.repeat_key == "data.fold":
             first, folds = configs[0].data.fold, configs[0].data.folds
-            if folds is None or folds < first + told.repeats:
-                need = f"{told.repeats} repeats need the folds {first} to {first + told.repeats - 1}"
-                raise InputError(f"sweep.repeat={told.repeat}: {need}; type data.folds={first + told.repeats}, or more")
+            if folds is None or folds < first + settings.repeats:
+                need = f"{settings.repeats} repeats need the folds {first} to {first + settings.repeats - 1}"
+                raise InputError(
+                    f"sweep.repeat={settings.repeat}: {need}; type data.folds={first + settings.repeats}, or more"
+                )
 
     def began(self, study: Study, config: DictConfig, folder: Path) -> list[str]:
-        """Start the MLflow run, or go on with it; return overrides that make jobs its children.
+        """Start the MLflow run, or resume it; return overrides that make jobs its children.
 
         Args:
             study: Of the sweep.
@@ -113,7 +116,7 @@ class Parent:
             _close(self.run, status)
 
     def together(self, study: Study, config: DictConfig, folder: Path) -> None:
-        """Measure all complete trials as one grader; what was measured before is said again.
+        """Evaluate all complete trials as one grader; an earlier result is printed again.
 
         Args:
             study: Of the sweep.

@@ -180,7 +180,7 @@ def _write_best(sweep: Sweep, number: int, file: Path) -> list[str]:
     counts = ", ".join(f"{count} {state}" for state, count in sweep.counts().items())
     notes = [
         f"trial {number} of the sweep {sweep.name} ({counts}): {_reached(sweep, number)}",
-        *([f"{', '.join(sweep.marks)}: not a result"] if sweep.marks else []),
+        *([f"{', '.join(sweep.caveats)}: not a result"] if sweep.caveats else []),
     ]
     return best.write(file, best.of_trial(sweep.attrs[number].get("overrides") or []), notes)
 

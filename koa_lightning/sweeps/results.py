@@ -35,10 +35,10 @@ class Sweep:
         kinds: "log", "linear" or "choice" of each key.
         levels: The choices of each key of kind "choice".
         attrs: What the sweeper wrote down of each trial.
-        curves: The values that a trial reported, by epoch; trials without any are left out.
+        curves: The values that a trial reported, by epoch; trials without any are omitted.
         ranking: Trial numbers, best first.
         front: The best trial, or those on the Pareto front of several objectives; best of the first metric first.
-        marks: Why its results are less than they look, e.g. "phantom data".
+        caveats: Why its results are less than they look, e.g. "phantom data".
     """
 
     study: Study
@@ -52,7 +52,7 @@ class Sweep:
     curves: dict[int, pd.Series]
     ranking: list[int]
     front: list[int]
-    marks: list[str]
+    caveats: list[str]
 
     @property
     def name(self) -> str:
@@ -75,7 +75,7 @@ class Sweep:
         return self.trials[self.trials["state"] == "complete"]
 
     def counts(self) -> dict[str, int]:
-        """Return how many trials are in each state; states without any are left out."""
+        """Return how many trials are in each state; states without any are omitted."""
         found = Counter(self.trials["state"])
         return {state: found[state] for state in STATES if found[state]}
 
@@ -106,7 +106,7 @@ def read(study: Study) -> Sweep:
         curves={t.number: _curve(t) for t in trials if t.intermediate_values},
         ranking=_ranking(table, order, front if len(modes) > 1 else []),
         front=front if len(modes) > 1 else front[:1],  # of equal trials the first
-        marks=list(dict.fromkeys(mark for trial in trials for mark in trial.user_attrs.get("marks") or [])),
+        caveats=list(dict.fromkeys(caveat for trial in trials for caveat in trial.user_attrs.get("marks") or [])),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a sweep was told: its settings checked, and the name that follows from all that makes its values comparable."""
+"""The settings of a sweep, checked, and the name that follows from all that makes its values comparable."""
 
 from __future__ import annotations
 
@@ -129,14 +129,14 @@ def fingerprint(settings: Settings, space: Mapping[str, str], config: DictConfig
     Args:
         settings: Of the sweep.
         space: What varies, as typed.
-        config: Of a job; what `settings.free` names is left out, as are Hydra's own and the sweep's.
+        config: Of a job; what `settings.free` names is omitted, as are Hydra's own and the sweep's.
     """
     plain: Any = OmegaConf.to_container(config, resolve=False)
     for key in ("hydra", "sweep", *settings.free):
         _drop(plain, key.split("."))
     asked = [settings.method, settings.seed, settings.metrics, directions(settings), settings.pruner, settings.repeats]
-    told = json.dumps([plain, dict(sorted(space.items())), asked, settings.repeat_key], sort_keys=True, default=str)
-    return hashlib.blake2b(told.encode(), digest_size=5).hexdigest()
+    plain = json.dumps([plain, dict(sorted(space.items())), asked, settings.repeat_key], sort_keys=True, default=str)
+    return hashlib.blake2b(plain.encode(), digest_size=5).hexdigest()
 
 
 def _drop(node: Any, path: list[str]) -> None:
@@ -147,7 +147,7 @@ def _drop(node: Any, path: list[str]) -> None:
 
 
 def command(config: DictConfig) -> str:
-    """Return the command line that goes on with a sweep, without a password."""
+    """Return the command line that resumes a sweep, without a password."""
     hydra = [str(item) for item in config.hydra.overrides.hydra if overrides.key(str(item)) != "hydra.mode"]
     typed = [public(str(item)) for item in [*hydra, *config.hydra.overrides.task]]
     return f"{program()} {shlex.join(['-m', *typed])}"

@@ -3,7 +3,7 @@
 A sweep is one study of Optuna. What it holds beside Optuna's own:
 
 - `study.user_attrs`: `koa_space` (override key -> distribution as typed), `koa_fixed` (the overrides that all trials
-  share), `koa_command` (the command line that goes on with it), `koa_ensemble` (whether its trials are measured
+  share), `koa_command` (the command line that resumes it), `koa_ensemble` (whether its trials are measured
   together in the end), `koa_metrics` and `koa_directions` (names, and maximize or minimize), `koa_parent_run` (id of
   the MLflow run of the sweep, or ""), `koa_tracking_uri` (or ""), `koa_folder` (of its runs), `koa_trials` (how many
   were asked for last), `koa_fingerprint` (of all that makes its values comparable).
@@ -12,7 +12,7 @@ A sweep is one study of Optuna. What it holds beside Optuna's own:
   repeat; with several metrics a list each), `seconds`, `marks` (e.g. phantom data), `error` (one line) and `error_kind`
   (out_of_memory, diverged, bad_input, error) of a failed trial, `interrupted` (true: its process died; it was
   repeated) and `repeats` (the number of the interrupted trial that it repeats). One without `overrides` died before
-  its last value was drawn: it is not repeated, but its place is taken anew (`koa_lightning.sweeps.methods`).
+  its last value was drawn: it is not repeated, but its place is taken again (`koa_lightning.sweeps.methods`).
 - Intermediate values: the first metric after each epoch.
 """
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 STORAGE_VARIABLE = "KOA_SWEEP_STORAGE"
 DEFAULT_FILE = Path("mlruns") / "sweeps.db"
-KEY = "sweep.storage"  # where a sweep is told of it
+KEY = "sweep.storage"  # where a sweep finds it
 _BUSY_SECONDS = 120  # how long a process waits for its turn to write to a sqlite file
 _CONNECT_SECONDS = 10
 
@@ -244,7 +244,7 @@ def mark_interrupted(study: Study) -> list[int]:
         study.tell(trial.number, state=TrialState.FAIL)
     trials = study.get_trials(deepcopy=False)
     lost = [trial for trial in trials if trial.user_attrs.get("interrupted")]
-    # One killed before its last value was drawn holds a part of a point; its place in the search is taken anew.
+    # One killed before its last value was drawn holds a part of a point; its place in the search is taken again.
     torn = {trial.number for trial in lost if "overrides" not in trial.user_attrs}
     repeated = {trial.user_attrs.get("repeats") for trial in trials if trial.number not in torn}
     # From what the database holds, not from what was marked just now: a kill between the two loses nothing.
@@ -255,10 +255,10 @@ def mark_interrupted(study: Study) -> list[int]:
 
 
 def is_vain(study: Study) -> bool:
-    """Tell whether nothing came of a sweep: all that it began, if anything, was told wrong things."""
+    """Tell whether nothing came of a sweep: all that it began, if anything, was misconfigured."""
     trials = study.get_trials(deepcopy=False)
-    told = [trial.user_attrs for trial in trials if trial.state.name != "WAITING"]
-    return all(attrs.get("interrupted") and "error" in attrs for attrs in told)
+    recorded = [trial.user_attrs for trial in trials if trial.state.name != "WAITING"]
+    return all(attrs.get("interrupted") and "error" in attrs for attrs in recorded)
 
 
 def ended(study: Study) -> list[FrozenTrial]:

@@ -1,4 +1,4 @@
-"""A sweep with Optuna under Hydra's multirun: ask, launch, tell, and go on where it stopped.
+"""A sweep with Optuna under Hydra's multirun: ask, launch, tell, and resume where it stopped.
 
 The process that was started asks and tells; jobs run where the launcher puts them and only report. Whatever moment
 it is killed at, the database knows every trial that had ended, and the one under way is repeated by the same command.
@@ -16,7 +16,8 @@ from hydra.utils import instantiate
 
 from koa_lightning.config import outcome, overrides
 from koa_lightning.errors import InputError
-from koa_lightning.sweeps import settings, space, study
+from koa_lightning.sweeps import settings as sweep_settings
+from koa_lightning.sweeps import space, study
 from koa_lightning.sweeps.engine import Engine
 from koa_lightning.sweeps.launch import Program
 from koa_lightning.sweeps.methods import Method
@@ -50,61 +51,61 @@ def sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str]) 
 def _sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str]) -> int:
     import optuna
 
-    told, from_config = settings.read(given)
+    settings, from_config = sweep_settings.read(given)
     loader = program.context.config_loader
     typed = [item for item in arguments if not (from_config and re.match(r"sweep\b", overrides.key(item)))]
-    searched, fixed = space.read(told.space, typed, OverridesParser.create(config_loader=loader))
-    if told.repeats > 1 and told.repeat_key in searched.typed:
-        raise InputError(f"{told.repeat_key}: varies, so sweep.repeats cannot use it; type another sweep.repeat")
-    method = Method(told.method, searched, told.seed, told.n_jobs > 1, told.startup_trials)
+    searched, fixed = space.read(settings.space, typed, OverridesParser.create(config_loader=loader))
+    if settings.repeats > 1 and settings.repeat_key in searched.typed:
+        raise InputError(f"{settings.repeat_key}: varies, so sweep.repeats cannot use it; type another sweep.repeat")
+    method = Method(settings.method, searched, settings.seed, settings.n_jobs > 1, settings.startup_trials)
     configs = [loader.load_sweep_config(program.config, [*fixed, *space.typed(point)]) for point in searched.corners()]
-    if told.repeats > 1:
-        settings.check_repeat(told, configs[0])
-    listener = instantiate(told.listener) if told.listener else None
+    if settings.repeats > 1:
+        sweep_settings.check_repeat(settings, configs[0])
+    listener = instantiate(settings.listener) if settings.listener else None
     if listener is not None:
-        listener.check(told, searched, configs)
-    pruner = make_pruner(told.pruner)
-    mark = settings.fingerprint(told, searched.typed, configs[0])
-    name = str(told.name or f"{told.method}-{mark}")
-    address = study.url(told.storage)
+        listener.check(settings, searched, configs)
+    pruner = make_pruner(settings.pruner)
+    mark = sweep_settings.fingerprint(settings, searched.typed, configs[0])
+    name = str(settings.name or f"{settings.method}-{mark}")
+    address = study.url(settings.storage)
     os.environ[study.STORAGE_VARIABLE] = address  # for the jobs; not in a file, as it may hold a password
     with study.holding(address, name):
-        found = _opened(address, name, told, pruner)
+        found = _opened(address, name, settings, pruner)
         then = found.user_attrs
         if then.get("koa_fingerprint", mark) != mark and study.is_vain(found):  # it keeps no name
             optuna.delete_study(study_name=name, storage=found._storage)
-            found = _opened(address, name, told, pruner)
+            found = _opened(address, name, settings, pruner)
             then = found.user_attrs
         if then.get("koa_fingerprint", mark) != mark or ("koa_fingerprint" not in then and found.trials):
-            how = settings.difference(then, searched.typed, fixed, told)
+            how = sweep_settings.difference(then, searched.typed, fixed, settings)
             where = study.public(address)
             raise InputError(f"sweep.name={name}: is another sweep in {where} ({how}); take another name")
-        folder = settings.folder(told, name)
+        folder = sweep_settings.folder(settings, name)
         attributes = {
             "koa_space": searched.typed,
             "koa_fixed": fixed,
-            "koa_command": settings.command(program.config),
-            "koa_ensemble": told.ensemble,
-            "koa_metrics": told.metrics,
-            "koa_directions": settings.directions(told),
+            "koa_command": sweep_settings.command(program.config),
+            "koa_ensemble": settings.ensemble,
+            "koa_metrics": settings.metrics,
+            "koa_directions": sweep_settings.directions(settings),
             "koa_folder": str(folder),
             "koa_fingerprint": mark,
         }
         for key, value in attributes.items():
             if then.get(key) != value:
                 found.set_user_attr(key, value)
-        engine = Engine(program, told, searched, fixed, method, found, folder, configs[0], listener)
+        engine = Engine(program, settings, searched, fixed, method, found, folder, configs[0], listener)
         return engine.run()
 
 
-def _opened(address: str, name: str, told: Settings, pruner: Any) -> optuna.Study:
+def _opened(address: str, name: str, settings: Settings, pruner: Any) -> optuna.Study:
     """Return the study of the sweep, a new one if there is none."""
     import optuna
 
     return optuna.create_study(
         storage=study.open_storage(address),
         study_name=name,
-        directions=settings.directions(told),  # type: ignore[arg-type]
+        directions=sweep_settings.directions(settings),  # type: ignore[arg-type]
         pruner=pruner or optuna.pruners.NopPruner(),
         load_if_exists=True,
     )

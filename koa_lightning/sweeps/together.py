@@ -1,4 +1,4 @@
-"""The complete trials of a sweep as one grader, on the validation part with the mirrored images averaged."""
+"""The complete trials of a sweep as one grader, on the validation split with the mirrored images averaged."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def checkpoints(study: Study, folder: Path) -> list[Path]:
 
 
 def measure(study: Study, config: DictConfig, folder: Path) -> None:
-    """Measure them as `koa_lightning.eval` would, and say it; what was measured before is said again.
+    """Evaluate them as `koa_lightning.eval` would, and say it; an earlier result is printed again.
 
     Args:
         study: Of the sweep.
@@ -48,13 +48,13 @@ def measure(study: Study, config: DictConfig, folder: Path) -> None:
     """
     files, out = checkpoints(study, folder), folder / FOLDER
     if len(files) < 2:
-        print("ensemble: takes two complete trials; none was measured", flush=True)
+        print("ensemble: takes two complete trials; none was evaluated", flush=True)
         return
-    metrics = _measured(files, out)
+    metrics = _evaluated_before(files, out)
     if metrics is None:
         metrics = _evaluate(files, config, out, study.user_attrs)
     said = ", ".join(f"{name} {metrics[name]:.3f}" for name in _SHOWN if metrics.get(name) is not None)
-    print(f"ensemble of {len(files)} on the validation part, mirrored images averaged: {said}; in {out}", flush=True)
+    print(f"ensemble of {len(files)} on the validation split, mirrored images averaged: {said}; in {out}", flush=True)
     ckpt = shlex.quote(f"ckpt={_typed(files, folder)}")
     print(f"  python -m koa_lightning.eval {ckpt} split=test tta=flip", flush=True)
 
@@ -65,14 +65,16 @@ def _typed(files: Sequence[Path], folder: Path) -> str:
     return str(Path(glob.escape(str(folder)), "*", find.BEST)) if is_all else find.typed(files)
 
 
-def _measured(files: Sequence[Path], out: Path) -> dict[str, Any] | None:
-    """Return the metrics of these very members, None where they were not measured."""
+def _evaluated_before(files: Sequence[Path], out: Path) -> dict[str, Any] | None:
+    """Return the metrics of these very members, None where they were not evaluated."""
     facts = out / "ensemble.json"
     if not facts.is_file():
         return None
-    told: dict[str, Any] = read_json(facts, ("ensemble", "members"), "remove it, and the members are measured again")
-    metrics: dict[str, Any] = told["ensemble"]
-    return metrics if [member["checkpoint"] for member in told["members"]] == list(map(str, files)) else None
+    recorded: dict[str, Any] = read_json(
+        facts, ("ensemble", "members"), "remove it, and the members are evaluated again"
+    )
+    metrics: dict[str, Any] = recorded["ensemble"]
+    return metrics if [member["checkpoint"] for member in recorded["members"]] == list(map(str, files)) else None
 
 
 def _evaluate(files: Sequence[Path], config: DictConfig, out: Path, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The start of a tracked run: open the store, start or go on, and write down what the run is."""
+"""The start of a tracked run: open the store, start or continue, and write down what the run is."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def open_run(
     uri: str | None = None,
     attach: bool = False,
 ) -> Tracked:
-    """Start the run of a config, or go on with one.
+    """Start the run of a config, or resume one.
 
     Args:
-        cfg: The part `tracking` of a config.
+        cfg: The split `tracking` of a config.
         folder: The run folder, for what cannot be delivered.
         name: Of the run, where the config gives none.
-        run_id: The run to go on with.
+        run_id: The run to resume.
         uri: Where a file says that run is, if the config does not say; used only as `trusted.place` lets it.
         attach: Only add to the run `run_id`, as `eval` does; where it is not in the store, a new one is started.
 
@@ -78,7 +78,7 @@ def check_server(cfg: DictConfig, uri: str | None = None) -> None:
     """Stop where the runs go to a server that does not answer.
 
     Args:
-        cfg: The part `tracking` of a config.
+        cfg: The split `tracking` of a config.
         uri: As for `open_run`.
 
     Raises:
@@ -92,7 +92,7 @@ def check_server(cfg: DictConfig, uri: str | None = None) -> None:
 
 
 def _say_elsewhere(store: str, refused: str | None, missing: str | None) -> None:
-    """Say in one line why a run does not go on where a file says it was."""
+    """Say in one line why a run does not resume where a file says it was."""
     reasons = []
     if refused is not None:
         reasons.append(
@@ -104,9 +104,9 @@ def _say_elsewhere(store: str, refused: str | None, missing: str | None) -> None
     print(f"{'; '.join(reasons)}; logging to {'a new one' if missing else store}", file=sys.stderr)
 
 
-def mark_tags(marks: Sequence[str]) -> dict[str, str]:
+def caveat_tags(caveats: Sequence[str]) -> dict[str, str]:
     """Return the tags that say what a run is not; a leaking one has a tag of its own, to filter by."""
-    return {"marks": ", ".join(marks) or "none", **({LEAKY: "true"} if LEAKY in marks else {})}
+    return {"marks": ", ".join(caveats) or "none", **({LEAKY: "true"} if LEAKY in caveats else {})}
 
 
 def describe(run: Tracked, config: Mapping[str, Any], record: CheckpointRecord, source: str, device: str) -> None:
@@ -132,12 +132,12 @@ def describe(run: Tracked, config: Mapping[str, Any], record: CheckpointRecord, 
             "data.fingerprint": data.fingerprint,
             "split": data.split or "unknown",  # a run that began before it was kept
             "weights": record.weights,
-            **mark_tags(record.caveats),
+            **caveat_tags(record.caveats),
             "device": device,
             "precision": record.plan.precision,
             "precision.reason": record.plan.reason,
             "seed": config["seed"],
         }
     )
-    profile = {f"{part} grade {g}": n for part, counts in data.counts.items() for g, n in enumerate(counts)}
+    profile = {f"{split} grade {g}": n for split, counts in data.counts.items() for g, n in enumerate(counts)}
     run.log_dataset(data.name, data.fingerprint, source, profile, "training")

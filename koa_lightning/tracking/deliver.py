@@ -65,7 +65,7 @@ def deliver(client: MlflowClient, run_id: str, entries: Sequence[Entry]) -> Deli
         group = groups.pop(0)
         try:
             HANDLERS[group[0]["op"]](client, run_id, group)
-        except Exception as error:  # whatever it is, the training goes on and the entry is kept
+        except Exception as error:  # whatever it is, the training continues and the entry is kept
             if _is_outage(error):
                 result.outage = cause(error)
                 result.left += [entry for rest in [group, *groups] for entry in rest]

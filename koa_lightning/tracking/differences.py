@@ -17,7 +17,7 @@ KINDS = ("config", "data", "code", "machine")
 _DATA = {"data", "data.fingerprint", "split", "marks", "weights", "leaky"}
 _CODE = ("git.", "version.")
 _MACHINE = {"device", "precision", "precision.reason", "machine.platform", "machine.cpu", "machine.threads"}
-# Where a run is written and how it looks; no part of what it is.
+# Where a run is written and how it looks; no split of what it is.
 _NOT_SETTINGS = ("out", "quiet", "ckpt", "name", "tracking", "parallel", "fresh", "sweep", "data.cache_dir")
 _CURVE = ("train/", "val/")
 
@@ -90,18 +90,18 @@ def curves(client: MlflowClient, run: Run, shown: Sequence[str]) -> pd.DataFrame
     Args:
         client: Of the store.
         run: Trained.
-        shown: Names without the part, e.g. loss.
+        shown: Names without the split, e.g. loss.
     """
-    wanted = [f"{part}{name}" for part in _CURVE for name in shown if f"{part}{name}" in run.data.metrics]
+    wanted = [f"{split}{name}" for split in _CURVE for name in shown if f"{split}{name}" in run.data.metrics]
     points = [(m.step, name, m.value) for name in wanted for m in client.get_metric_history(run.info.run_id, name)]
     table = pd.DataFrame(points, columns=["epoch", "name", "value"])
     return table.drop_duplicates(["epoch", "name"], keep="last").reset_index(drop=True)
 
 
-def marks(runs: Sequence[Run]) -> list[str]:
-    """Return the marks of all runs, each once."""
-    said = [mark for run in runs for mark in run.data.tags.get("marks", "none").split(", ")]
-    return list(dict.fromkeys(mark for mark in said if mark != "none"))
+def caveats(runs: Sequence[Run]) -> list[str]:
+    """Return the caveats of all runs, each once."""
+    said = [caveat for run in runs for caveat in run.data.tags.get("marks", "none").split(", ")]
+    return list(dict.fromkeys(caveat for caveat in said if caveat != "none"))
 
 
 def _kind(tag: str) -> str | None:

@@ -17,7 +17,7 @@ _GIT_SECONDS = 10
 
 
 def run_facts() -> dict[str, str]:
-    """Return tags for a run: git commit, versions, processor; what cannot be told is "unknown".
+    """Return tags for a run: git commit, versions, processor; what is unavailable is "unknown".
 
     The commit is that of the checkout that the package runs from, else of the working directory's repository.
     It is dirty when files differ from it or are not in it.

@@ -61,7 +61,7 @@ def end(folder: Path) -> Left:
     left = Left([], False)
     for file in sorted(folder.glob(".server-*.json")):
         record = _read(file)
-        if record is None or not owner.is_gone(owner.Process(**record["owner"])):
+        if record is None or not owner.has_ended(owner.Process(**record["owner"])):
             continue
         leader, started = record["server"]
         if _end_session(leader, started):

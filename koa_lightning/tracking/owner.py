@@ -52,13 +52,13 @@ def of(tags: Mapping[str, str]) -> Process | None:
     return Process(**values) if all(value not in ("", UNKNOWN) for value in values.values()) else None
 
 
-def is_gone(process: Process) -> bool:
+def has_ended(process: Process) -> bool:
     """Tell whether a process of this machine has ended; of any other nothing is known, so it is not gone."""
     here = this()
     if process.host != here.host or UNKNOWN in here:
         return False
     if process.boot != here.boot:
-        return is_certain(here.host)  # the machine was started anew since, if it is the same one
+        return is_certain(here.host)  # the machine was rebooted since, if it is the same one
     return process.space == here.space and started(process.pid) != process.started
 
 

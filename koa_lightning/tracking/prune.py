@@ -1,4 +1,4 @@
-"""Which checkpoints of a sweep or an experiment can go, and taking them away."""
+"""Which checkpoints of a sweep or an experiment can go, and removing them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MEMBER = "of an ensemble"
 
 
 @dataclass(frozen=True)
-class Judged:
+class Candidate:
     """A run, and what is to become of its checkpoints.
 
     Attributes:
@@ -53,11 +53,11 @@ class Judged:
         return self.stored + self.local
 
 
-def judge(client: MlflowClient, runs: Sequence[Run], keep: int, metric: str, mode: str) -> list[Judged]:
+def choose(client: MlflowClient, runs: Sequence[Run], keep: int, metric: str, mode: str) -> list[Candidate]:
     """Say of each run whether its checkpoints stay, the best first.
 
-    Those of registered models, of ensembles and of runs that have not finished (and so can go on) stay, whatever their
-    value; the best `keep` are counted among the rest that have checkpoints.
+    Those of registered models, of ensembles and of runs that have not finished (and so can continue) stay, whatever
+    their value; the best `keep` are counted among the rest that have checkpoints.
 
     Args:
         client: Of the store.
@@ -84,7 +84,7 @@ def judge(client: MlflowClient, runs: Sequence[Run], keep: int, metric: str, mod
 
     registered = {version.run_id for version in pages(client.search_model_versions)}
     members = _members(client, runs)
-    judged, n_best = [], 0
+    candidates, n_best = [], 0
     for run in sorted(runs, key=rank):
         stored = sum(file.file_size or 0 for file in client.list_artifacts(run.info.run_id, CHECKPOINT_FOLDER))
         out, folder = _out(run), _folder(run)
@@ -102,22 +102,22 @@ def judge(client: MlflowClient, runs: Sequence[Run], keep: int, metric: str, mod
             kept = BEST
             n_best += 1
         value = run.data.metrics.get(metric, float("nan"))
-        judged.append(Judged(run, value, kept, stored, folder, local))
-    return judged
+        candidates.append(Candidate(run, value, kept, stored, folder, local))
+    return candidates
 
 
-def remove(client: MlflowClient, one: Judged) -> None:
+def remove(client: MlflowClient, one: Candidate) -> None:
     """Delete the checkpoints of a run, in MLflow and in its run folder, and tag the run.
 
     Raises:
         InputError: The store does not let it, or a process trains in the run folder.
     """
     out = _out(one.run)
-    with holding(out) if out else nullcontext():  # nobody goes on with it meanwhile
+    with holding(out) if out else nullcontext():  # nobody resumes it meanwhile
         _remove(client, one)
 
 
-def _remove(client: MlflowClient, one: Judged) -> None:
+def _remove(client: MlflowClient, one: Candidate) -> None:
     run = one.run
     current = client.get_run(run.info.run_id).info.status
     if one.kept or current != "FINISHED":  # it may have been resumed since it was judged
@@ -136,8 +136,8 @@ def _remove(client: MlflowClient, one: Judged) -> None:
 
 def _members(client: MlflowClient, runs: Sequence[Run]) -> set[str]:
     """Return the ids of the runs of ensembles: of those that were measured, and of those that end a sweep."""
-    measured = search(client, "tags.evaluates LIKE '%, %'")  # a single checkpoint has no comma
-    found = {run_id for run in measured for run_id in run.data.tags["evaluates"].split(", ")}
+    ensembles = search(client, "tags.evaluates LIKE '%, %'")  # a single checkpoint has no comma
+    found = {run_id for run in ensembles for run_id in run.data.tags["evaluates"].split(", ")}
     sweeps = {run.info.run_id for run in search(client, f"tags.`{trial.ENSEMBLE_TAG}` = 'true'")}
     trials = [run for run in runs if run.data.tags.get(MLFLOW_PARENT_RUN_ID) in sweeps]
     return found | {run.info.run_id for run in trials if run.data.tags.get(trial.STATE_TAG) != trial.PRUNED}

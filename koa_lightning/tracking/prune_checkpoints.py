@@ -19,12 +19,12 @@ from koa_lightning.tracking.store import failing_as_input_error, open_store
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-    from koa_lightning.tracking.prune import Judged
+    from koa_lightning.tracking.prune import Candidate
     from koa_lightning.tracking.store import Store
 
 
 def prune_checkpoints(cfg: DictConfig) -> dict[str, Any]:
-    """Keep the checkpoints of the best runs of a sweep or an experiment; delete the others', if told to.
+    """Keep the checkpoints of the best runs of a sweep or an experiment; delete the others', if asked to.
 
     Args:
         cfg: The config `prune_checkpoints`, composed.
@@ -40,38 +40,38 @@ def prune_checkpoints(cfg: DictConfig) -> dict[str, Any]:
     store = open_store(cfg.tracking.uri, Path("mlruns"), create=False)
     client = store.client()
     with failing_as_input_error(f"checkpoints in {store.name}", ADVICE):
-        runs, what = _runs(cfg, store)
-        judged = prune.judge(client, runs, cfg.keep, cfg.metric, best_is(cfg.metric))
-        _say(judged, what, cfg.metric)
-        going = [one for one in judged if not one.kept]
+        runs, what = _runs(store, cfg.sweep_run, cfg.tracking.experiment)
+        candidates = prune.choose(client, runs, cfg.keep, cfg.metric, best_is(cfg.metric))
+        _say(candidates, what, cfg.metric)
+        going = [one for one in candidates if not one.kept]
         if cfg.yes:
             for one in going:
                 prune.remove(client, one)
     size = sum(one.size for one in going)
     done = "freed" if cfg.yes else "would be freed"
-    print(f"{_megabytes(size)} {done}: the checkpoints of {len(going)} of {len(judged)} runs", flush=True)
+    print(f"{_megabytes(size)} {done}: the checkpoints of {len(going)} of {len(candidates)} runs", flush=True)
     if going and not cfg.yes:
         print("nothing was deleted; to delete them type the same and yes=true")
-    return {"n_runs": len(judged), "n_kept": len(judged) - len(going), "n_pruned": len(going), "n_bytes": size}
+    return {"n_runs": len(candidates), "n_kept": len(candidates) - len(going), "n_pruned": len(going), "n_bytes": size}
 
 
-def _runs(cfg: DictConfig, store: Store) -> tuple[list[Run], str]:
+def _runs(store: Store, sweep: str | None, name: str | None) -> tuple[list[Run], str]:
     """Return the runs to choose among, and what they are called together."""
     client = store.client()
-    if (cfg.sweep_run is None) == (cfg.tracking.experiment is None):
+    if (sweep is None) == (name is None):
         raise InputError("name either a sweep, sweep_run=ID|NAME, or an experiment, tracking.experiment=NAME")
-    if cfg.sweep_run is not None:
-        parent = find_run(store, str(cfg.sweep_run))
+    if sweep is not None:
+        parent = find_run(store, str(sweep))
         runs = children(client, parent)
         if not runs:
-            raise InputError(f"sweep_run={cfg.sweep_run}: no run belongs to it; name the parent of a sweep")
+            raise InputError(f"sweep_run={sweep}: no run belongs to it; name the parent of a sweep")
         return runs, f"sweep {parent.info.run_name}"
-    experiment = client.get_experiment_by_name(str(cfg.tracking.experiment))
+    experiment = client.get_experiment_by_name(str(name))
     if experiment is None:
-        raise InputError(f"tracking.experiment={cfg.tracking.experiment}: there is none of this name in {store.name}")
+        raise InputError(f"tracking.experiment={name}: there is none of this name in {store.name}")
     runs = list(search(client, "", [experiment.experiment_id]))
     if not runs:
-        raise InputError(f"tracking.experiment={cfg.tracking.experiment}: holds no run")
+        raise InputError(f"tracking.experiment={name}: holds no run")
     # a cross-validation needs all of its folds; named as sweep_run it can be pruned too
     single = [run for run in runs if run.data.params.get("data.folds", "null") == "null"]
     if len(single) < len(runs):
@@ -79,13 +79,13 @@ def _runs(cfg: DictConfig, store: Store) -> tuple[list[Run], str]:
     return single, f"experiment {experiment.name}"
 
 
-def _say(judged: list[Judged], what: str, metric: str) -> None:
+def _say(candidates: list[Candidate], what: str, metric: str) -> None:
     shown = Table(title=escape(f"checkpoints of {what}"))
     shown.add_column("run", overflow="fold")
     shown.add_column(metric, justify="right")
     shown.add_column("size", justify="right")
     shown.add_column("")
-    for one in judged:
+    for one in candidates:
         value = f"{one.value:.4f}" if one.value == one.value else "-"
         fate = f"stays: {one.kept}" if one.kept else "[bold]goes[/]"
         shown.add_row(escape(one.run.info.run_name or one.run.info.run_id), value, _megabytes(one.size), fate)

@@ -147,8 +147,8 @@ def _changed(then: Mapping[str, str | None], now: Mapping[str, str | None]) -> d
 def compare_metrics(client: MlflowClient, old: Run, new: Run) -> Comparison:
     """Compare every value of two runs, epoch by epoch, and what they say of their best epoch by its last value.
 
-    Use of the machine, and metrics that one of them alone has, are left out. Where the old run was cut short, only the
-    epochs that it has are compared: the new one goes on, and may find a better one.
+    Use of the machine, and metrics that one of them alone has, are omitted. Where the old run was cut short, only the
+    epochs that it has are compared: the new one continues, and may find a better one.
 
     Args:
         client: Of the store that holds both.

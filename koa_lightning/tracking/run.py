@@ -94,7 +94,7 @@ class MlflowRun:
             name: Shown in the list of runs.
             digest: The fingerprint; MLflow shows its first 36 characters, the profile holds all.
             source: Where the images lie.
-            profile: Plain numbers and texts, e.g. the number of knees of each grade in each part.
+            profile: Plain numbers and texts, e.g. the number of knees of each grade in each split.
             context: What it was used for, e.g. "training".
         """
         values = {
@@ -192,14 +192,14 @@ def start_run(
     attach: bool = False,
     client: MlflowClient | None = None,
 ) -> MlflowRun:
-    """Start a run, or go on with one.
+    """Start a run, or resume one.
 
     Args:
         store: From `open_store`.
         experiment: The name of the experiment; made if need be.
         name: The name of the run; None lets MLflow make one up, or keeps the name of a resumed run.
         run_folder: Where undelivered entries are kept.
-        run_id: The run to go on with.
+        run_id: The run to resume.
         tags: E.g. `run_facts()` and the user's own.
         parent: The id of the run that this one belongs to, e.g. of a cross-validation.
         system_metrics: Whether the use of the machine is logged.
@@ -207,7 +207,7 @@ def start_run(
         client: In place of the store's own, e.g. in a test.
 
     Raises:
-        InputError: When the run to go on with, or the parent, is unknown or deleted; when its artifacts do not lie with
+        InputError: When the run to resume, or the parent, is unknown or deleted; when its artifacts do not lie with
             its store; when the run folder holds what another run could not log, or what no training leaves; or when the
             store fails.
     """
@@ -224,7 +224,7 @@ def start_run(
         )
     check_artifacts(store.uri, run.info.artifact_uri, f"run {run.info.run_id} in {store.name}")
     spool = Spool(run_folder, run.info.run_id, store.uri)
-    if run_id and not attach and spool:  # it goes on: how an earlier start of it ended is not how it ends
+    if run_id and not attach and spool:  # it continues: how an earlier start of it ended is not how it ends
         spool.replace([entry for entry in spool.read() if entry["op"] != "status"])
     sender = Sender(partial(deliver, client, run.info.run_id), spool, store.why_unreachable)
     past = _past(client, run.info.run_id) if run_id else {}
@@ -262,7 +262,7 @@ def _check_spool(file: Path, run_id: str | None) -> None:
 
 
 def _create(client: MlflowClient, experiment_id: str, name: str | None, tags: Mapping[str, str]) -> Run:
-    # The commit is told by `run_facts`; MLflow would take that of the folder of the main script.
+    # `run_facts` has the commit; MLflow would take that of the folder of the main script.
     ignored: list[Any] = [GitRunContext]
     return client.create_run(experiment_id, tags=resolve_tags(dict(tags), ignore=ignored), run_name=name)
 
@@ -270,7 +270,7 @@ def _create(client: MlflowClient, experiment_id: str, name: str | None, tags: Ma
 def _resume(client: MlflowClient, store: Store, run_id: str, name: str | None, attach: bool) -> Run:
     run = client.get_run(run_id)
     if run.info.lifecycle_stage == "deleted":
-        raise InputError(f"run {run_id} was deleted; start anew, or restore it: {store.restore('runs', run_id)}")
+        raise InputError(f"run {run_id} was deleted; start again, or restore it: {store.restore('runs', run_id)}")
     if attach:
         return run
     # First whose it is: a running one whose process is gone would be closed.

@@ -168,7 +168,7 @@ class Sender:
         if delivery.outage:
             if self._retry_at is None:
                 _log.warning(
-                    "tracking: %s fails (%s); the training goes on, what it logs is kept in %s",
+                    "tracking: %s fails (%s); the training continues, what it logs is kept in %s",
                     *(public(self._spool.uri), delivery.outage, self._spool.path),
                 )
             self._retry_at = time.monotonic() + self._retry

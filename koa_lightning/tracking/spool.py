@@ -79,7 +79,7 @@ class Spool:
                 raise
 
     def read(self) -> list[Entry]:
-        """Return the entries; a line that a crash left unfinished is named in the log and left out."""
+        """Return the entries; a line that a crash left unfinished is named in the log and omitted."""
         if not self:
             return []
         with self.lock:
@@ -90,7 +90,7 @@ class Spool:
             if entry is not None:
                 entries.append(entry)
             elif line.strip():
-                _log.warning("%s, line %d: unfinished, left out", self.path, number)
+                _log.warning("%s, line %d: unfinished, omitted", self.path, number)
         return entries
 
     def replace(self, entries: Sequence[Entry]) -> None:

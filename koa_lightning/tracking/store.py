@@ -84,18 +84,18 @@ class Store:
 
         A store that does not take it, e.g. a read-only one, stays as it is.
         """
-        client, gone = self.client(), list[str]()
+        client, dead = self.client(), list[str]()
         try:
             experiments = [found.experiment_id for found in client.search_experiments()]
             left = f"attributes.status = 'RUNNING' and tags.`{owner.PREFIX}host` = '{owner.host()}'"
             for run in client.search_runs(experiments, left) if experiments else ():
                 process = owner.of(run.data.tags)
-                if process is not None and owner.is_gone(process):
+                if process is not None and owner.has_ended(process):
                     client.set_terminated(run.info.run_id, "KILLED")
-                    gone.append(run.info.run_id)
+                    dead.append(run.info.run_id)
         except (MlflowException, SQLAlchemyError, OSError) as error:
             _log.info("%s: runs of killed processes stay as they are (%s)", self.name, first_line(error))
-        return gone
+        return dead
 
     def why_unreachable(self) -> str:
         """Return why the server does not answer, or an empty string; a database file always answers."""

@@ -22,7 +22,7 @@ class QueuedSystemMetrics(SystemMetricsMonitor):
     Args:
         run_id: MLflow's id of the run.
         uri: MLflow's tracking URI.
-        resumed: Whether the steps go on after those that the run has.
+        resumed: Whether the steps continue after those that the run has.
         publish: Takes the values and their step.
     """
 

@@ -30,6 +30,7 @@ from koa_lightning.explain.cam import asked
 from koa_lightning.metrics import constant
 from koa_lightning.reporting import figures
 from koa_lightning.reporting.panels import draw_graded
+from koa_lightning.training.build import device_for
 from koa_lightning.training.callbacks import History
 from koa_lightning.training.module import KneeGrader
 from koa_lightning.uncertainty.conformal import ALPHA
@@ -45,7 +46,7 @@ def finish(
         cfg: The run's config.
         folder: The run folder.
         module: Trained.
-        data: With the validation part.
+        data: With the validation split.
         history: Of all epochs.
         run: The tracked run, still open.
     """
@@ -53,15 +54,14 @@ def finish(
     best_file = checkpoints / "best.ckpt"
     if not best_file.exists():  # the monitored metric was never a number, as in a smoke test
         shutil.copyfile(checkpoints / "last.ckpt", best_file)
-    gpu = torch.cuda.is_available() and cfg.trainer.accelerator != "cpu"
-    member = Member(reading.read(best_file), torch.device("cuda" if gpu else "cpu"))
-    best = history.best(cfg.monitor, cfg.mode) or history.epochs[-1]
+    member = Member(reading.read(best_file), device_for(cfg.trainer.accelerator))
+    best = history.best() or history.epochs[-1]
     _log_missing(history, run)
-    _draw_curves(cfg, folder, module, history, run)
+    _draw_curves(folder, module, history, run)
     # once, for all that follows; raw probabilities: those that chose the epoch
     graded = member.grade_split(data, "val", calibrated=False)
-    _draw_best(cfg, folder, member, data, graded, run)
-    _calibrate(cfg, folder, member.checkpoint, data, graded, run)
+    _draw_best(cfg.explain, folder, member, data, graded, run, cfg.quiet)
+    _calibrate(cfg.calibration, folder, member.checkpoint, data, graded, run)
     _say_if_no_better(data, graded)
     for file in (best_file, checkpoints / "last.ckpt", folder / "history.csv", folder / "manifest.parquet"):
         run.log_artifact(file, "checkpoints" if file.suffix == ".ckpt" else None)
@@ -69,17 +69,15 @@ def finish(
     return {**_logged(best, run), "checkpoint": str(best_file), "marks": member.checkpoint.caveats}
 
 
-def pruned(
-    cfg: DictConfig, folder: Path, module: KneeGrader, data: KneeDataModule, history: History, run: Any
-) -> dict[str, Any]:
+def pruned(folder: Path, module: KneeGrader, history: History, run: Any) -> dict[str, Any]:
     """Store what a pruned trial of a sweep has: its curves and metrics, without checkpoints and panels."""
-    best = history.best(cfg.monitor, cfg.mode) or history.epochs[-1]
+    best = history.best() or history.epochs[-1]
     _log_missing(history, run)
-    _draw_curves(cfg, folder, module, history, run)
+    _draw_curves(folder, module, history, run)
     run.log_artifact(folder / "history.csv")
     run.log_tags(trial.state_tags(trial.PRUNED))
-    last, marks = folder / "checkpoints" / "last.ckpt", list(module.record.caveats)
-    return {**_logged(best, run), "checkpoint": str(last), "marks": marks, "pruned": True}
+    last, caveats = folder / "checkpoints" / "last.ckpt", list(module.record.caveats)
+    return {**_logged(best, run), "checkpoint": str(last), "marks": caveats, "pruned": True}
 
 
 def _logged(best: dict[str, float], run: Any) -> dict[str, Any]:
@@ -90,13 +88,13 @@ def _logged(best: dict[str, float], run: Any) -> dict[str, Any]:
     return {**metrics, "best_epoch": epoch, "run_id": run.run_id, "exit_code": DONE}
 
 
-def conclude(cfg: DictConfig, folder: Path, result: dict[str, Any]) -> dict[str, Any]:
+def conclude(folder: Path, monitor: str, uri: str | None, result: dict[str, Any]) -> dict[str, Any]:
     """Mark the run as finished, now that everything is stored, and say where it is; return the result."""
     known = {name: value for name, value in result.items() if value == value}
     (folder / DONE_FILE).write_text(json.dumps(known, indent=1))
     if result["run_id"]:
-        print(f"MLflow run {result['run_id']} (look at it: {how_to_look(cfg.tracking.uri)})")
-    shown = f"epoch {result['best_epoch']}, {cfg.monitor} {result.get(cfg.monitor, float('nan')):.4f}"
+        print(f"MLflow run {result['run_id']} (look at it: {how_to_look(uri)})")
+    shown = f"epoch {result['best_epoch']}, {monitor} {result.get(monitor, float('nan')):.4f}"
     what = "pruned; last" if result.get("pruned") else "best"
     print(f"{what} checkpoint: {result['checkpoint']} ({shown})", flush=True)
     return result
@@ -116,22 +114,21 @@ def how_to_look(uri: str | None) -> str:
     return f"mlflow ui --backend-store-uri {shlex.quote(uri or 'sqlite:///mlruns/mlflow.db')}"
 
 
-def keep(cfg: DictConfig, folder: Path, module: KneeGrader, history: History, run: Any) -> None:
+def keep(folder: Path, module: KneeGrader, history: History, run: Any) -> None:
     """Store what an interrupted training has so far."""
     if signals.received() is None:  # whoever sent one does not wait for figures
-        _draw_curves(cfg, folder, module, history, run)
+        _draw_curves(folder, module, history, run)
     for name in ("best.ckpt", "last.ckpt"):
         if (file := folder / "checkpoints" / name).exists():
             run.log_artifact(file, "checkpoints")
 
 
-def interrupted(cfg: DictConfig, folder: Path, history: History, run: Any) -> dict[str, Any]:
-    """Say how to go on with an interrupted training; return its best epoch's metrics so far."""
+def interrupted(folder: Path, history: History, run: Any) -> dict[str, Any]:
+    """Say how to resume an interrupted training; return its best epoch's metrics so far."""
     last = folder / "checkpoints" / "last.ckpt"
-    how = f"go on with: python -m koa_lightning.train {shlex.quote(f'ckpt={last}')}"
+    how = f"resume with: python -m koa_lightning.train {shlex.quote(f'ckpt={last}')}"
     print(f"interrupted; {how if last.exists() else 'no epoch had begun, start again'}", flush=True)
-    best = history.best(cfg.monitor, cfg.mode)
-    return {**best, "exit_code": INTERRUPTED, "run_id": run.run_id}
+    return {**history.best(), "exit_code": INTERRUPTED, "run_id": run.run_id}
 
 
 def _log_missing(history: History, run: Any) -> None:
@@ -145,10 +142,10 @@ def _log_missing(history: History, run: Any) -> None:
             run.log_metrics(missing, epoch)
 
 
-def _draw_curves(cfg: DictConfig, folder: Path, module: KneeGrader, history: History, run: Any) -> None:
+def _draw_curves(folder: Path, module: KneeGrader, history: History, run: Any) -> None:
     if history.epochs:
         caveats = module.record.caveats
-        curves = figures.learning_curves_figure(history.table(), caveats, monitor=cfg.monitor, mode=cfg.mode)
+        curves = figures.learning_curves_figure(history.table(), caveats, monitor=history.monitor, mode=history.mode)
         run.log_artifact(figures.save(curves, folder / "figures" / "learning_curves.png"), "figures")
 
 
@@ -158,7 +155,7 @@ def _best_names(best: dict[str, float]) -> dict[str, float]:
 
 
 def _calibrate(
-    cfg: DictConfig,
+    method: str,
     folder: Path,
     read: Checkpoint,
     data: KneeDataModule,
@@ -166,7 +163,7 @@ def _calibrate(
     run: Any,
 ) -> None:
     """Fit what tells how far to trust a grade, write it into the best checkpoint, and draw it."""
-    read = trusted.fit_into(read, data, graded, cfg.calibration)
+    read = trusted.fit_into(read, data, graded, method)
     print(in_words(read.record.fitted.calibration), flush=True)
     found = trusted.evaluate_split(read, data.tables["val"], graded.logits, None, alpha=ALPHA)
     for file in trusted.draw(found, "validation", read.caveats, folder / "figures"):
@@ -182,7 +179,9 @@ def _say_if_no_better(data: KneeDataModule, graded: Graded) -> None:
         print(f"validation: {line}", flush=True)
 
 
-def _draw_best(cfg: DictConfig, folder: Path, member: Member, data: KneeDataModule, graded: Graded, run: Any) -> None:
+def _draw_best(
+    explain: DictConfig, folder: Path, member: Member, data: KneeDataModule, graded: Graded, run: Any, quiet: bool
+) -> None:
     """Draw the validation split as the best checkpoint grades it."""
     net, read = member.net, member.checkpoint
     drawn = draw_graded(
@@ -193,18 +192,18 @@ def _draw_best(cfg: DictConfig, folder: Path, member: Member, data: KneeDataModu
         read.caveats,
         folder / "figures",
         title="validation",
-        n_worst=cfg.explain.n_worst if cfg.explain.enabled else None,
-        maps=asked(cfg.explain, net),
+        n_worst=explain.n_worst if explain.enabled else None,
+        maps=asked(explain, net),
     )
     for file in drawn:
-        run.log_artifact(file, cfg.explain.method if file.name.startswith(cfg.explain.method) else "figures")
-    if cfg.explain.enabled and cfg.explain.tests:
-        how = {"marks": read.caveats, "checkpoint": str(read.path), "epoch": read.epoch, "quiet": cfg.quiet}
-        record_tests(net, data, "val", cfg.explain, folder / "figures", run, **how)
+        run.log_artifact(file, explain.method if file.name.startswith(explain.method) else "figures")
+    if explain.enabled and explain.tests:
+        place = folder / "figures"
+        record_tests(net, data, "val", explain, place, run, read=read, caveats=read.caveats, quiet=quiet)
 
 
 def panel_drawer(
-    cfg: DictConfig, folder: Path, data: KneeDataModule, run: Any
+    explain: DictConfig, folder: Path, data: KneeDataModule, run: Any
 ) -> Callable[[L.LightningModule, int], None]:
     """Return a function that draws the panel of an epoch from the logits of its validation."""
 
@@ -212,20 +211,20 @@ def panel_drawer(
         assert isinstance(module, KneeGrader)
         # with several processes, this one has graded some of the knees
         graded, logits = (torch.cat(found) for found in zip(*module.val_outputs, strict=True))
-        rows, part = graded.numpy(), data.datasets["val"]
+        rows, val = graded.numpy(), data.datasets["val"]
         drawn = draw_graded(
             module.net,
-            KneeDataset(part.images, part.rows[rows], part.grades[rows]),
+            KneeDataset(val.images, val.rows[rows], val.grades[rows]),
             data.tables["val"]["path"].iloc[rows].tolist(),
             logits,
             module.record.caveats,
             folder / "figures",
             title="validation",
-            n_worst=cfg.explain.n_worst,
-            maps=asked(cfg.explain, module.net),
+            n_worst=explain.n_worst,
+            maps=asked(explain, module.net),
             suffix=f"_epoch_{epoch:03d}",
         )
         for file in drawn:
-            run.log_artifact(file, cfg.explain.method)
+            run.log_artifact(file, explain.method)
 
     return draw_epoch

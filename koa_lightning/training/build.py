@@ -47,6 +47,11 @@ def check_device(accelerator: str) -> None:
         raise InputError(f"trainer.accelerator={accelerator}: torch finds no GPU here; type trainer=cpu, or auto")
 
 
+def device_for(accelerator: str) -> torch.device:
+    """Return the device that grades after a training on this kind of accelerator."""
+    return torch.device("cuda" if torch.cuda.is_available() and accelerator != "cpu" else "cpu")
+
+
 def spec(cfg: DictConfig, link: str) -> net_module.NetSpec:
     """Return what the network is built from (`cfg`: the whole config)."""
     model = cfg.model
@@ -61,7 +66,7 @@ def plan(cfg: DictConfig, net: net_module.KneeNet, record: CheckpointRecord | No
     cuda = torch.cuda.is_available() and cfg.trainer.accelerator != "cpu"
     before = record.plan if record is not None and cfg.trainer.precision == "auto" else None
     chosen = before or _choose(cfg, net, cuda)
-    reason = chosen.reason.removesuffix(_IMITATED)  # the run may go on elsewhere
+    reason = chosen.reason.removesuffix(_IMITATED)  # the run may continue elsewhere
     if not cuda and chosen.imitated:
         slow = "this CPU has no bf16 and imitates it, some ten times slower than fp32; type trainer.precision=fp32"
         print(f"WARNING: {slow}", file=sys.stderr)
@@ -89,8 +94,8 @@ def _memory(cfg: DictConfig) -> Path:
 
 def speed_watch(cfg: DictConfig, plan: Plan) -> SpeedWatch | None:
     """Return what compares the speed of a training with what was measured, None where nothing was or steps differ."""
-    rests = cfg.optimizer.head_only_epochs or cfg.optimizer.unfreeze_every or cfg.optimizer.frozen_stages
-    if cfg.trainer.precision != "auto" or rests or min(cfg.resize.get("first", 1), cfg.resize.get("last", 1)) < 1:
+    frozen = cfg.optimizer.head_only_epochs or cfg.optimizer.unfreeze_every or cfg.optimizer.frozen_stages
+    if cfg.trainer.precision != "auto" or frozen or min(cfg.resize.get("first", 1), cfg.resize.get("last", 1)) < 1:
         return None
     key = precision.key_of(cfg.model.name, cfg.data.image_size, cfg.data.batch_size, cfg.trainer.channels_last)
 
@@ -126,7 +131,7 @@ def grader(cfg: DictConfig, data: KneeDataModule, resumed: Checkpoint | None) ->
     weights = w.Weights(resumed.record.weights) if resumed else w.find(cfg.model.name, str(cfg.model.weights))
     net = net_module.build(net_spec, None if resumed else weights)
     if resumed is None and weights.untrained:
-        data.marks.append("untrained weights")
+        data.caveats.append("untrained weights")
     chosen = plan(cfg, net, resumed.record if resumed else None)
     optimizer = made(cfg.optimizer.factory, "optimizer.factory")
     if chosen.precision == "fp16" and optimizer.keywords.get("fused"):
@@ -177,7 +182,7 @@ def record(
         net: Of the network.
         chosen: How it computes.
         weights: The first ones.
-        resumed: The checkpoint that the run goes on from.
+        resumed: The checkpoint that the run resumes from.
     """
     parts = {"optimizer": cfg.optimizer.factory, "scheduler": cfg.scheduler, **_operations(cfg)}
     before = resumed.record if resumed else None
@@ -188,7 +193,7 @@ def record(
         grade_names=tuple(GRADE_NAMES),
         config=without_passwords(without_targets(plain(cfg))),
         data=TrainingData(str(data.name), data.fingerprint, data.counts, data.split_name),
-        caveats=tuple(dict.fromkeys([*(before.caveats if before else ()), *data.marks])),
+        caveats=tuple(dict.fromkeys([*(before.caveats if before else ()), *data.caveats])),
         weights=weights.origin,
         plan=chosen,
         loss=str(cfg.loss._target_),
@@ -198,7 +203,7 @@ def record(
 
 
 def _operations(cfg: DictConfig) -> dict[str, DictConfig]:
-    """Return the operations of the augmentation that are not left out, each by its key."""
+    """Return the operations of the augmentation that are not omitted, each by its key."""
     ops = cfg.augment.ops or {}
     return {f"augment.ops.{name}": ops[name] for name in ops if isinstance(ops[name], DictConfig)}
 
@@ -210,9 +215,9 @@ def run_name(cfg: DictConfig) -> str:
     name = str(cfg.name or f"{cfg.model.label}-{loss_name}")
     if hydra is None or hydra.mode != RunMode.MULTIRUN:
         return name
-    told = trial.current() or trial.Trial(varied=_typed_to_vary())
+    job = trial.current() or trial.Trial(varied=_typed_to_vary())
     said = set() if cfg.name else {"model", "loss"}
-    shown = [item for item in told.differs(list(hydra.overrides.task)) if overrides.key(item) not in said]
+    shown = [item for item in job.differs(list(hydra.overrides.task)) if overrides.key(item) not in said]
     # The last word of a key says enough, and lists of runs cut long names.
     return " ".join([name, *(f"{overrides.key(item).rsplit('.', 1)[-1]}={_short(item)}" for item in shown)])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,18 +22,20 @@ class History(Callback):
     """Keeps every epoch's metrics, through a resume too, and writes them to `history.csv`.
 
     Args:
-        file: The CSV: epoch, name (`PART/NAME`), value.
+        file: The CSV: epoch, name (`SPLIT/NAME`), value.
+        monitor: The metric that chooses the best epoch.
+        mode: `max` or `min`.
     """
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, file: Path, monitor: str, mode: str) -> None:
+        self.file, self.monitor, self.mode = file, monitor, mode
         self.epochs: list[dict[str, float]] = []
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the epoch's metrics; it runs before the checkpoint is written."""
         known = trainer.callback_metrics.items()
-        parts = ("train/", "val/") if _validated(trainer) else ("train/",)  # else those of an earlier epoch
-        values = {name: float(value) for name, value in known if name.startswith(parts)}
+        splits = ("train/", "val/") if _validated(trainer) else ("train/",)  # else those of an earlier epoch
+        values = {name: float(value) for name, value in known if name.startswith(splits)}
         self.epochs = [row for row in self.epochs if row["epoch"] < trainer.current_epoch]
         self.epochs.append({"epoch": trainer.current_epoch, **values})
         if trainer.is_global_zero:
@@ -45,12 +48,12 @@ class History(Callback):
         ]
         return pd.DataFrame(rows, columns=["epoch", "name", "value"])
 
-    def best(self, monitor: str, mode: str) -> dict[str, float]:
+    def best(self) -> dict[str, float]:
         """Return the metrics of the first best epoch, as the checkpoint was chosen; empty before the first."""
         validated = [row for row in self.epochs if any(name.startswith("val/") for name in row)]
-        known = [row for row in validated if monitor in row and row[monitor] == row[monitor]]  # the last: not NaN
-        sign = 1 if mode == "max" else -1
-        return max(known, key=lambda row: sign * row[monitor], default={})
+        known = [row for row in validated if not math.isnan(row.get(self.monitor, math.nan))]
+        sign = 1 if self.mode == "max" else -1
+        return max(known, key=lambda row: sign * row[self.monitor], default={})
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
@@ -123,7 +126,7 @@ class EndBetweenBatches(Callback):
 class EveryNEpochs(Callback):
     """Calls a function after the validation of every n-th epoch, with the weights that were validated.
 
-    Put it before the weight average among the callbacks: that one takes the averaged weights away again.
+    Put it before the weight average among the callbacks: that one removes the averaged weights again.
     """
 
     def __init__(self, n: int, function: Callable[[L.LightningModule, int], None]) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from koa_lightning.checkpoint import reading
@@ -20,10 +19,10 @@ from koa_lightning.config.compose import plain
 from koa_lightning.config.places import read_json
 from koa_lightning.config.run_folder import DONE_FILE, is_main, remember
 from koa_lightning.data import manifest as mf
-from koa_lightning.data.build import data_module
+from koa_lightning.data.build import data_module, source_of
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation.grading import Member
-from koa_lightning.evaluation.results import measure_split, measure_table
+from koa_lightning.evaluation.results import split_metrics, table_metrics
 from koa_lightning.metrics import constant
 from koa_lightning.metrics import predictions as table
 from koa_lightning.metrics.graded import of_table
@@ -34,14 +33,14 @@ from koa_lightning.training.run import train
 FOLD_FILE = "fold.json"
 BETWEEN = ("mean", "sd", "min", "max")
 
-_ANEW = "start anew: fresh=true"
+_RESTART = "start again: fresh=true"
 
 
 def work(task: dict[str, Any]) -> int:
     """Train and grade one fold, in a process of its own; return its exit code.
 
     Args:
-        task: `config` (that of `train`, plain, with its targets), and `overrides` to go on with it by hand, or None.
+        task: `config` (that of `train`, plain, with its targets), and `overrides` to resume it by hand, or None.
     """
     cfg = OmegaConf.create(task["config"])
     print(f"fold {cfg.data.fold} in {cfg.out}", flush=True)
@@ -57,7 +56,7 @@ def work(task: dict[str, Any]) -> int:
 
 
 def train_fold(cfg: DictConfig, overrides: list[str] | None = None) -> int:
-    """Train one fold, from its last checkpoint if there is one, and grade its validation part; return the exit code.
+    """Train one fold, from its last checkpoint if there is one, and grade its validation split; return the exit code.
 
     Args:
         cfg: The config `train` of this fold; `out` is its folder.
@@ -84,28 +83,27 @@ def is_done(folder: Path) -> bool:
 
 
 def _grade(cfg: DictConfig, folder: Path) -> None:
-    """Grade the validation part with the best checkpoint; write the table, and then what came of the fold."""
+    """Grade the validation split with the best checkpoint; write the table, and then what came of the fold."""
     read = reading.read(folder / "checkpoints" / "best.ckpt")
-    # both parts, as in training: the cache is then the same one
+    # both splits, as in training: the cache is then the same one
     data = data_module(cfg.data, cfg.seed, quiet=True).prepare(("train", "val"))
     if data.fingerprint != read.record.data.fingerprint:
-        raise InputError(f"{folder}: the data has changed since this fold was trained; start anew: fresh=true")
-    gpu = torch.cuda.is_available() and cfg.trainer.accelerator != "cpu"
-    member = Member(read, torch.device("cuda" if gpu else "cpu"))
+        raise InputError(f"{folder}: the data has changed since this fold was trained; start again: fresh=true")
+    member = Member(read, build.device_for(cfg.trainer.accelerator))
     graded = member.grade_split(data, "val", calibrated=False)
     table.write(graded.table, folder)
-    done = read_json(folder / DONE_FILE, ("best_epoch", "run_id"), _ANEW)
+    done = read_json(folder / DONE_FILE, ("best_epoch", "run_id"), _RESTART)
     record = {
-        "metrics": measure_split(graded, read.record),
+        "metrics": split_metrics(graded, read.record),
         "best_epoch": done["best_epoch"],
         "run_id": done["run_id"],
         "marks": read.caveats,
         "weights": read.record.weights,
         "split": read.record.data.split or "unknown",
     }
-    part = folder / f"{FOLD_FILE}.part"
-    part.write_text(json.dumps(record, indent=1))
-    part.replace(folder / FOLD_FILE)
+    partial = folder / f"{FOLD_FILE}.part"
+    partial.write_text(json.dumps(record, indent=1))
+    partial.replace(folder / FOLD_FILE)
 
 
 def check(cfg: DictConfig) -> int:
@@ -158,17 +156,21 @@ def collect(cfg: DictConfig, folder: Path, run: Any) -> dict[str, Any]:
         InputError: The folds were not trained on the same knees.
     """
     places = [folder / f"fold_{fold}" for fold in range(cfg.data.folds)]
-    records = [read_json(place / FOLD_FILE, ("metrics",), _ANEW) for place in places]
+    records = [read_json(place / FOLD_FILE, ("metrics",), _RESTART) for place in places]
     knees = _same_knees(places, cfg.data.fraction == 1)
     pooled = pool([pd.read_parquet(place / "predictions.parquet") for place in places])
     own = [record["metrics"] for record in records]
-    metrics = {"loss": _pooled_loss(own), **measure_table(pooled)}
+    metrics = {"loss": _pooled_loss(own), **table_metrics(pooled)}
     files = table.write(pooled, folder)
-    marks = list(dict.fromkeys(mark for record in records for mark in record["marks"]))
-    everything = {**metrics, "between_folds": between(own), "folds": own, "marks": marks}
+    caveats = list(dict.fromkeys(caveat for record in records for caveat in record["marks"]))
+    everything = {**metrics, "between_folds": between(own), "folds": own, "marks": caveats}
     (folder / "metrics.json").write_text(json.dumps(everything, indent=1))
-    files += [folder / "metrics.json", _draw(cfg, pooled, marks, folder)]
-    _log(cfg, run, {**metrics}, everything["between_folds"], {**records[0], "marks": marks}, knees)
+    files += [
+        folder / "metrics.json",
+        _draw(pooled, f"{cfg.data.name}, out of fold ({cfg.data.folds} folds)", caveats, folder),
+    ]
+    facts = {**records[0], "marks": caveats, "data": str(cfg.data.name), "seed": cfg.seed}
+    _log(run, {**metrics}, everything["between_folds"], facts, knees, source_of(cfg.data))
     for file in files:
         run.log_artifact(file, "oof")
     return everything
@@ -194,7 +196,7 @@ def pool(tables: list[pd.DataFrame]) -> pd.DataFrame:
     pooled.insert(len(pooled.columns) - 1, "fold", pooled.pop("fold"))  # a source may have a column of this name
     twice = pooled.loc[pooled["path"].duplicated(), "path"]
     if len(twice):
-        raise InputError(f"{twice.iloc[0]}: in two folds; the data has changed between them, start anew: fresh=true")
+        raise InputError(f"{twice.iloc[0]}: in two folds; the data has changed between them; start again: fresh=true")
     return pooled.sort_values("path", ignore_index=True)
 
 
@@ -220,7 +222,7 @@ def _same_knees(folders: list[Path], whole: bool) -> pd.DataFrame:
 
     Args:
         folders: Of the folds.
-        whole: Each fold has every knee; else a share of its train part (`data.fraction`), another one each time.
+        whole: Each fold has every knee; else a share of its train split (`data.fraction`), another one each time.
     """
     columns = ["path", "hash", "grade", "patient", "side"]
     seen, parts = pd.DataFrame(), []
@@ -230,7 +232,7 @@ def _same_knees(folders: list[Path], whole: bool) -> pd.DataFrame:
         changed = bool(both["path"].duplicated().any())
         if changed or (whole and fold and not len(seen) == len(both) == len(rows)):
             raise InputError(
-                f"{folder}: other knees than those of the folds before; the data has changed: fresh=true starts anew"
+                f"{folder}: other knees than those of the folds before; the data has changed: fresh=true starts again"
             )
         seen = both
         parts.append(rows.loc[rows["split"] == "val", columns].assign(split=f"fold_{fold}"))
@@ -243,27 +245,26 @@ def _pooled_loss(folds: list[dict[str, Any]]) -> float | None:
     return float(np.average([fold["loss"] for fold in folds], weights=[fold["n_knees"] for fold in folds]))
 
 
-def _draw(cfg: DictConfig, pooled: pd.DataFrame, marks: list[str], folder: Path) -> Path:
-    title = f"{cfg.data.name}, out of fold ({cfg.data.folds} folds)"
-    figure = figures.confusion_matrix_figure(table.confusion(pooled), title, marks)
+def _draw(pooled: pd.DataFrame, title: str, caveats: list[str], folder: Path) -> Path:
+    figure = figures.confusion_matrix_figure(table.confusion(pooled), title, caveats)
     return figures.save(figure, folder / "confusion_matrix.png")
 
 
 def _log(
-    cfg: DictConfig,
     run: Any,
     metrics: dict[str, Any],
     spread: dict[str, dict[str, float | None]],
     record: dict[str, Any],
     knees: pd.DataFrame,
+    source: str,
 ) -> None:
     values = {f"oof/{name}": value for name, value in metrics.items()}
     values |= {f"oof/{name}_sd": spread[name]["sd"] for name in metrics if name not in ("n_knees", "n_patients")}
     run.log_metrics({name: value for name, value in values.items() if value is not None}, 0)
-    parts = sorted(knees["split"].unique())
-    fingerprint = mf.fingerprint(knees, parts)
-    tags = {"marks": ", ".join(record["marks"]) or "none", "weights": record["weights"], "split": record["split"]}
-    run.log_tags({**tags, "data": cfg.data.name, "data.fingerprint": fingerprint, "seed": cfg.seed})
-    counts = {f"{part} grade {grade}": n for part in parts for grade, n in enumerate(mf.counts(knees, part))}
-    source = str(cfg.data.get("table") or cfg.data.get("root") or cfg.data.name)
-    run.log_dataset(cfg.data.name, fingerprint, source, counts, "cross-validation")
+    splits = sorted(knees["split"].unique())
+    fingerprint = mf.fingerprint(knees, splits)
+    data = record["data"]
+    tags = {name: record[name] for name in ("weights", "split", "data", "seed")}
+    run.log_tags({**tags, "marks": ", ".join(record["marks"]) or "none", "data.fingerprint": fingerprint})
+    counts = {f"{split} grade {grade}": n for split in splits for grade, n in enumerate(mf.counts(knees, split))}
+    run.log_dataset(data, fingerprint, source, counts, "cross-validation")

@@ -28,12 +28,12 @@ Batch = dict[str, Tensor]
 class KneeGrader(L.LightningModule):
     """Trains a `KneeNet`.
 
-    Everything random in an epoch follows from seed, epoch and batch, so a run resumed at an epoch's end goes on with
+    Everything random in an epoch follows from seed, epoch and batch, so a run resumed at an epoch's end resumes
     the numbers that it would have had.
 
     Args:
         net: Network; its link must be the loss's.
-        loss: Of logits and grade; its `sums` are what the validation part's mean is made of.
+        loss: Of logits and grade; its `sums` are what the validation split's mean is made of.
         augment: uint8 images, or float in [0, 1], to float images in [0, 1], drawing from torch's own generator.
         optimizer: Makes an optimizer of parameter groups.
         scheduler: Makes Lightning's scheduler entry, see `koa_lightning.training.schedules`.
@@ -118,7 +118,7 @@ class KneeGrader(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Resize, augment, mix, grade, and return the loss; a mixed picture counts for its larger knee."""
-        # Each batch anew: what draws between batches, as a loader's iterator does, is not the same in a resumed run.
+        # Each batch again: what draws between batches, as a loader's iterator does, is not the same in a resumed run.
         torch.manual_seed(self._seed_of(self.current_epoch) + batch_idx)
         progress = self.current_epoch / (self.trainer.max_epochs or 1)
         mixed = self.mix(self.augment(self.resize(batch["image"], progress)), progress)
@@ -233,6 +233,6 @@ def check_metric(name: str, key: str = "monitor") -> None:
     """
     metrics = GradeMetrics()
     metrics.update(torch.eye(links.N_GRADES), torch.arange(links.N_GRADES))
-    names = [f"{part}/{known}" for part in ("val", "train") for known in ("loss", *metrics.compute())]
+    names = [f"{split}/{known}" for split in ("val", "train") for known in ("loss", *metrics.compute())]
     if name not in names:
         raise InputError(f"{key}={name}: no such metric{nearest(name, names)} (there are {', '.join(names)})")

@@ -81,7 +81,7 @@ def choose(
     if known and not known.get("contradicted"):
         return Plan(known["precision"], channels_last, f"remembered: {known['reason']}")
     if known:
-        print(f"precision: {known['contradicted']}; measuring anew", file=sys.stderr)
+        print(f"precision: {known['contradicted']}; measuring again", file=sys.stderr)
     elif not quiet:
         print("measuring fp32, bf16 and bf16-hybrid for a few steps, once per machine and model", file=sys.stderr)
     seconds = _seconds_a_step(net, [Plan(p, channels_last, "") for p in list(LIGHTNING)[:3]], image_size, batch_size)
@@ -116,13 +116,13 @@ def heard(file: Path, key: str, precision: str, speed: float) -> str:
     known = _remembered(file).get(key)
     if known is None or known["precision"] != precision or not isinstance(known.get("speed"), int | float):
         return ""
-    measured = known["speed"]
-    if (1 - _CONTRADICTED) * measured <= speed <= measured / (1 - _CONTRADICTED):
+    expected = known["speed"]
+    if (1 - _CONTRADICTED) * expected <= speed <= expected / (1 - _CONTRADICTED):
         line = ""
     else:
         line = f"training in {precision} has {speed:.1f} img/s ({load()}), but measured were {known['reason']}"
     _remember(file, key, {**known, "trained": speed, "contradicted": line})
-    return line and f"{line}; the next run measures anew"
+    return line and f"{line}; the next run measures again"
 
 
 def _seconds_a_step(net: nn.Module, plans: Sequence[Plan], image_size: int, batch_size: int) -> dict[str, float]:

@@ -18,13 +18,13 @@ from koa_lightning.config import folders, outcome, overrides
 from koa_lightning.config.compose import compose, plain, validate
 from koa_lightning.config.places import read_json
 from koa_lightning.config.run_folder import DONE_FILE
+from koa_lightning.config.typed import name_places
 from koa_lightning.data.build import data_module
 from koa_lightning.errors import InputError
 from koa_lightning.tracking import repeat
 from koa_lightning.tracking.facts import run_facts
 from koa_lightning.tracking.runs import find_run
 from koa_lightning.tracking.store import open_store
-from koa_lightning.training.run import name_places
 
 if TYPE_CHECKING:
     from koa_lightning.tracking.repeat import Comparison
@@ -53,7 +53,8 @@ def reproduce(cfg: DictConfig) -> dict[str, Any]:
     old = repeat.overrides_of(run, more)
     items = [*old, *more]
     config = compose("train", overrides.quote_paths(items))
-    changed = repeat.changed_settings(store.client(), run, _resolved(config))
+    name_places(config)
+    changed = repeat.changed_settings(store.client(), run, plain(config))
     changed |= repeat.changed_facts(run, _facts_now(config))
     own = [f"tracking.uri={cfg.tracking.uri}"] if cfg.tracking.uri else []
     folder = Path(cfg.out)
@@ -85,7 +86,7 @@ def run_command(arguments: list[str]) -> int:
     """Run Python with these arguments in a process of its own; return its exit code.
 
     Raises:
-        KeyboardInterrupt: On Ctrl-C, which reaches the process too; it ends first, and says how to go on.
+        KeyboardInterrupt: On Ctrl-C, which reaches the process too; it ends first, and says how to continue.
     """
     process = subprocess.Popen([sys.executable, *arguments])
     try:
@@ -93,11 +94,6 @@ def run_command(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         process.wait()
         raise
-
-
-def _resolved(config: DictConfig) -> dict[str, Any]:
-    name_places(config)
-    return plain(config)
 
 
 def _facts_now(config: DictConfig) -> dict[str, str]:

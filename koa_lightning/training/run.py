@@ -23,7 +23,7 @@ from koa_lightning.config import run_folder, trial
 from koa_lightning.config.compose import plain, validate
 from koa_lightning.config.instantiate import made
 from koa_lightning.config.typed import name_places
-from koa_lightning.data.build import data_module
+from koa_lightning.data.build import data_module, source_of
 from koa_lightning.data.gray import one_line
 from koa_lightning.errors import InputError
 from koa_lightning.explain import cam
@@ -107,7 +107,7 @@ def _train(
         cam.check(module.net, cfg.data.image_size, "explain=none", **cam.asked(cfg.explain, module.net))
     if cfg.callbacks.get("early_stopping"):
         check_metric(str(cfg.callbacks.early_stopping.monitor), "callbacks.early_stopping.monitor")
-    history = callbacks.History(folder / "history.csv")
+    history = callbacks.History(folder / "history.csv", cfg.monitor, cfg.mode)
     report = reporter(folder) if reporter else None
     before = resumed.record.tracking if resumed else TrackedRun()
     run = open_run(cfg.tracking, folder, build.run_name(cfg), before.run_id or None, before.uri)
@@ -117,9 +117,11 @@ def _train(
         if run_folder.is_main():  # the others have the same, and would be in its way
             run_folder.remember(folder, config=cfg)
             manifest.replace(folder / "manifest.parquet")
-            if resumed is None:  # of an earlier run in this folder, which cannot go on any more
+            if resumed is None:  # of an earlier run in this folder, which cannot continue any more
                 (folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
-            _say_start(cfg, module.record, f"{plan.precision} ({plan.reason})", resumed)
+            _say_start(module.record, f"{plan.precision} ({plan.reason})")
+            if resumed is not None:
+                print(f"resuming {folder} after {resumed.epochs_done} of {cfg.trainer.max_epochs} epochs", flush=True)
         trainer = _trainer(cfg, folder, data, run, history, plan.lightning)
         if report is not None:
             trainer.callbacks.append(report)  # type: ignore[attr-defined]
@@ -128,10 +130,12 @@ def _train(
         _describe(cfg, module.record, run, trainer.strategy.root_device.type)
         ending = _fit(trainer, module, data, resumed)
         if not run_folder.is_main():  # the first process does the rest
-            return history.best(cfg.monitor, cfg.mode)
+            return history.best()
         if ending == "FINISHED":
-            end = after_fit.pruned if report is not None and report.pruned else after_fit.finish
-            result = end(cfg, folder, module, data, history, run)
+            if report is not None and report.pruned:
+                result = after_fit.pruned(folder, module, history, run)
+            else:
+                result = after_fit.finish(cfg, folder, module, data, history, run)
         status = ending
     except KeyboardInterrupt:
         status = "KILLED"
@@ -141,14 +145,12 @@ def _train(
     finally:
         try:
             if status == "KILLED":
-                after_fit.keep(cfg, folder, module, history, run)
+                after_fit.keep(folder, module, history, run)
         finally:  # the disk may be full
             status = _close(run, status)
-    return (
-        after_fit.interrupted(cfg, folder, history, run)
-        if status == "KILLED"
-        else after_fit.conclude(cfg, folder, result)
-    )
+    if status == "KILLED":
+        return after_fit.interrupted(folder, history, run)
+    return after_fit.conclude(folder, cfg.monitor, cfg.tracking.uri, result)
 
 
 def _close(run: Any, status: str) -> str:
@@ -165,7 +167,7 @@ def _trainer(
 ) -> L.Trainer:
     callbacks: list[Any] = []
     if cfg.explain.enabled and cfg.explain.every_n_epochs:
-        draw = after_fit.panel_drawer(cfg, folder, data, run)
+        draw = after_fit.panel_drawer(cfg.explain, folder, data, run)
         callbacks.append(cb.EveryNEpochs(cfg.explain.every_n_epochs, draw))
     callbacks += [made(entry, f"callbacks.{key}") for key, entry in cfg.callbacks.items() if entry is not None]
     callbacks += [history, cb.Checkpoints(folder / "checkpoints", cfg.monitor, cfg.mode)]
@@ -222,7 +224,7 @@ def _taking_over(trainer: L.Trainer, resumed: Checkpoint | None) -> Iterator[Non
         if resumed is None or begun or trial.kind_of(error) == "out_of_memory":
             raise
         raise InputError(
-            f"ckpt={resumed.path}: damaged, or changed by another program ({one_line(error)}); a run cannot go on from "
+            f"ckpt={resumed.path}: damaged, or changed by another program ({one_line(error)}); no run resumes from "
             "it: give another, or start a new run"
         ) from error
 
@@ -239,23 +241,20 @@ def _hush() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def _say_start(cfg: DictConfig, record: CheckpointRecord, precision: str, resumed: Checkpoint | None) -> None:
+def _say_start(record: CheckpointRecord, precision: str) -> None:
     """Say once, loudly, what this run is not; then what it is."""
     for caveat in record.caveats:
         why = f" ({record.weights_reason})" if caveat == "untrained weights" and record.weights_reason else ""
-        print(f"WARNING: {caveat}{why}; every figure and the run carry this mark", file=sys.stderr)
-    counts = ", ".join(f"{part} {sum(n)}" for part, n in record.data.counts.items())
+        print(f"WARNING: {caveat}{why}; every figure and the run carry this caveat", file=sys.stderr)
+    counts = ", ".join(f"{split} {sum(n)}" for split, n in record.data.counts.items())
     print(
-        f"{cfg.model.name} ({record.weights} weights) on {record.data.name}: {counts} knees, "
-        f"{cfg.data.image_size} px, {precision}",
+        f"{record.net.name} ({record.weights} weights) on {record.data.name}: {counts} knees, "
+        f"{record.preprocessing.image_size} px, {precision}",
         flush=True,
     )
-    if resumed is not None:
-        print(f"going on with {cfg.out} after {resumed.epochs_done} of {cfg.trainer.max_epochs} epochs", flush=True)
 
 
 def _describe(cfg: DictConfig, record: CheckpointRecord, run: Any, device: str) -> None:
     if device == "cpu" and cfg.trainer.accelerator == "auto":
         print("WARNING: no GPU found, training on the CPU (trainer=cpu says so without this line)", file=sys.stderr)
-    source = str(cfg.data.get("table") or cfg.data.get("root") or cfg.data.name)
-    describe(run, plain(cfg), record, source, device)
+    describe(run, plain(cfg), record, source_of(cfg.data), device)

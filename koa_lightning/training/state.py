@@ -1,6 +1,6 @@
-"""Tensors and counters of a checkpoint: those that a network needs, and those that a resumed training goes on from.
+"""Tensors and counters of a checkpoint: those that a network needs, and those that a resumed training starts from.
 
-What a training goes on from is compared with what a new one of the same settings would write: the same names, kinds
+What a training resumes from is compared with what a new one of the same settings would write: the same names, kinds
 and shapes. Nothing is taken over that a new optimizer, schedule, loop or callback does not have.
 """
 
@@ -27,7 +27,7 @@ _VERSION = re.compile(r"\d+(\.\w+)*([+-][\w.]+)?")
 
 
 def check(file: Path, content: Mapping[str, Any], module: KneeGrader, trainer: L.Trainer) -> None:
-    """Stop where a training cannot go on from a checkpoint, before anything of it is loaded.
+    """Stop where a training cannot resume from a checkpoint, before anything of it is loaded.
 
     Args:
         file: The checkpoint, for messages.
@@ -56,7 +56,7 @@ def check(file: Path, content: Mapping[str, Any], module: KneeGrader, trainer: L
     )
     if misfit:
         raise InputError(
-            f"ckpt={file}: damaged, or changed by another program: {misfit}; a run cannot go on from it: give another, "
+            f"ckpt={file}: damaged, or changed by another program: {misfit}; no run resumes from it: give another, "
             "or start a new run"
         )
 

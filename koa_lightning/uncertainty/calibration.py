@@ -1,4 +1,4 @@
-"""Recalibration of grade probabilities with one or two parameters, fitted on the validation part alone.
+"""Recalibration of grade probabilities with one or two parameters, fitted on the validation split alone.
 
 `temperature` divides the logits by one number (Guo et al. 2017); the most probable grade of a softmax stays. `ordinal`
 scales and shifts the cumulative logits log P(y > k) / P(y <= k) of all four thresholds alike, which keeps their order:

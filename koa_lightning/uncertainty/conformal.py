@@ -1,4 +1,4 @@
-"""Conformal sets of neighbouring grades that hold the true one at a nominal coverage: "1 or 2".
+"""Conformal sets of neighbouring grades that contain the true one at a nominal coverage: "1 or 2".
 
 A set grows from the most probable grade to the more probable of its two neighbours, and so on (ordinal adaptive
 prediction sets, Lu, Angelopoulos and Pomerantz 2022); a grade's score is the probability that the set holds before the

@@ -39,17 +39,17 @@ def fit(
     Args:
         logits: Float, N x K, of the validation split.
         link: See `koa_lightning.models.outputs`.
-        knees: Columns `grade` (-1: unknown, left out) and `patient`.
+        knees: Columns `grade` (-1: unknown, omitted) and `patient`.
         described: Of `out_of_distribution.describe`, the same knees.
         method: Of recalibration, see `calibration.fit`.
         fingerprint: Of the split, so that `eval` recognises it.
     """
     grade = np.asarray(knees["grade"], dtype=np.int64)
-    known = np.flatnonzero(grade >= 0)
-    grade, group = grade[known], patients.groups(np.asarray(knees["patient"], dtype=object)[known])
+    labelled = np.flatnonzero(grade >= 0)
+    grade, group = grade[labelled], patients.groups(np.asarray(knees["patient"], dtype=object)[labelled])
     if reason := too_little(grade, group):
         return replace(Fitted.left_out(reason), thresholds=None), {}
-    own = logits[known]
+    own = logits[labelled]
     losses = {
         way: reliability.scores(calibration.cross_fitted(own, link, grade, group, way).numpy(), grade)["log_loss"]
         for way in METHODS
@@ -64,7 +64,7 @@ def fit(
         **size,
     )
     p = calibration.probabilities(own, link, recalibration).numpy()
-    looks = {name: values[known] for name, values in described.items()}
+    looks = {name: values[labelled] for name, values in described.items()}
     ordinary, _ = out_of_distribution.cross_fitted(looks, group)
     entries = Fitted(
         calibration=recalibration,
@@ -89,9 +89,9 @@ def too_little(grade: np.ndarray, group: np.ndarray) -> str:
     """
     n_patients = len(np.unique(group))
     if n_patients < MIN_PATIENTS:
-        return f"{n_patients} patients of known grade in the validation part, at least {MIN_PATIENTS} are needed"
+        return f"{n_patients} patients with labelled knees in the validation split, at least {MIN_PATIENTS} are needed"
     if len(np.unique(grade)) < 2:
-        return f"all knees of the validation part have grade {grade[0]}"
+        return f"all knees of the validation split have grade {grade[0]}"
     return ""
 
 
@@ -111,11 +111,11 @@ def in_words(entry: Calibration | LeftOut | None) -> str:
     better = f"; {best} would give {loss[best]:.4f}" if loss[best] < loss[method] - _WORTH_A_WORD else ""
     if entry.lost is not None:
         return (
-            f"not calibrated: on the validation part ({entry.n_patients} patients) {entry.lost}; probabilities "
+            f"not calibrated: on the validation split ({entry.n_patients} patients) {entry.lost}; probabilities "
             f"stay raw{better}"
         )
     return (
-        f"calibrated on the validation part ({entry.n_patients} patients): "
+        f"calibrated on the validation split ({entry.n_patients} patients): "
         f"{calibration.in_words(method, entry.parameters)}, "
         f"cross-fitted log loss {loss['none']:.4f} -> {loss[method]:.4f}{better}"
     )

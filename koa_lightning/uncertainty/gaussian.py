@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 _DIRECTIONS = 48
-_TRIMMED = 0.02  # the strangest knees are left out of the fit: one in a hundred of Chen 2018 is inverted
+_TRIMMED = 0.02  # the strangest knees are omitted from the fit: one in a hundred of Chen 2018 is inverted
 
 
 def fit(values: np.ndarray) -> dict[str, np.ndarray]:

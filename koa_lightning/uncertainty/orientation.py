@@ -1,6 +1,6 @@
-"""Knees that are inverted, upside down or turned: told from upright ones by what the same knees look like turned.
+"""The orientation check: inverted, upside-down or turned knees, learned from the upright ones.
 
-The coarse pictures of the validation part, inverted and turned by hand, are the examples of what is wrong; a linear
+The coarse pictures of the validation split, inverted and turned by hand, are the examples of what is wrong; a linear
 discriminant (Fisher 1936) a way tells them from the pictures as they are. Nothing but upright knees is needed, and
 a few that are inverted already do no harm.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 _RIDGE = 0.1  # of the mean variance
-ORDINARY = 0.97  # of the knees as they are stay below the limit, however badly the two are told apart
+ORDINARY = 0.97  # of the knees as they are stay below the limit, however badly the two are distinguished
 
 WAYS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "inverted": lambda picture: -picture,

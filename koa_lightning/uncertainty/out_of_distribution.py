@@ -24,7 +24,7 @@ from koa_lightning.uncertainty import gaussian, neighbours, orientation, patient
 
 DISTANT: dict[str, ModuleType] = {"picture": gaussian, "texture": gaussian, "features": neighbours}
 ORIENTATION = "posture"  # files and tables keep this name
-PARTS = (ORIENTATION, *DISTANT)
+COMPONENTS = (ORIENTATION, *DISTANT)
 _BEYOND = 0.005  # share of the validation split's knees that are beyond the limit of one of the distances
 
 
@@ -82,55 +82,57 @@ def fit(described: Mapping[str, np.ndarray], group: np.ndarray) -> dict[str, Ten
     """
     _, limits = cross_fitted(described, group)
     models = {ORIENTATION: orientation.fit(described["picture"])}
-    models |= {part: kind.fit(described[part]) for part, kind in DISTANT.items()}
-    found = {f"{part}.{field}": values for part, model in models.items() for field, values in model.items()}
-    found |= {f"{part}.limit": np.array(limits[part]) for part in PARTS}
+    models |= {component: kind.fit(described[component]) for component, kind in DISTANT.items()}
+    found = {f"{component}.{field}": values for component, model in models.items() for field, values in model.items()}
+    found |= {f"{component}.limit": np.array(limits[component]) for component in COMPONENTS}
     return {name: torch.from_numpy(np.array(values)).float() for name, values in found.items()}
 
 
 def cross_fitted(described: Mapping[str, np.ndarray], group: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
-    """Return the score of each knee, fitted without its patient (float64 N), and the limit of each part.
+    """Return the score of each knee, fitted without its patient (float64 N), and the limit of each component.
 
     Args:
         described: Of `describe`.
         group: Of `patients.groups`.
     """
     fold, n = patients.folds(group), len(group)
-    upright, distances = np.empty(n), {part: np.empty(n) for part in DISTANT}
+    upright, distances = np.empty(n), {component: np.empty(n) for component in DISTANT}
     for held_out in np.unique(fold):
         inside = fold == held_out
         pictures = described["picture"]
         upright[inside] = orientation.ratio(pictures[inside], orientation.fit(pictures[~inside]))
-        for part, kind in DISTANT.items():
-            model = kind.fit(described[part][~inside])
-            distances[part][inside] = kind.distance(described[part][inside], model)
-    limits = {part: max(float(np.quantile(values, 1 - _BEYOND)), 1e-6) for part, values in distances.items()}
-    # few knees are told apart well by chance: then the limit is what most of those left out stay below
+        for component, kind in DISTANT.items():
+            model = kind.fit(described[component][~inside])
+            distances[component][inside] = kind.distance(described[component][inside], model)
+    limits = {component: max(float(np.quantile(values, 1 - _BEYOND)), 1e-6) for component, values in distances.items()}
+    # few knees are distinguished well by chance: then the limit is what most of those omitted stay below
     limits[ORIENTATION] = max(1.0, float(np.quantile(upright, orientation.ORDINARY)))
     ratios = {ORIENTATION: upright, **distances}
-    return np.max([values / limits[part] for part, values in ratios.items()], axis=0), limits
+    return np.max([values / limits[component] for component, values in ratios.items()], axis=0), limits
 
 
 def scores(described: Mapping[str, np.ndarray], tensors: Mapping[str, Tensor]) -> tuple[np.ndarray, list[str]]:
-    """Return the score of each image (float64 N, above 1 is flagged), and the part that says so most.
+    """Return the score of each image (float64 N, above 1 is flagged), and the component that says so most.
 
     Args:
         described: Of `describe`.
         tensors: Of `fit`.
     """
-    ratios = np.array(list(by_part(described, tensors).values()))
-    return ratios.max(0), [PARTS[row] for row in ratios.argmax(0)]
+    ratios = np.array(list(by_component(described, tensors).values()))
+    return ratios.max(0), [COMPONENTS[row] for row in ratios.argmax(0)]
 
 
-def by_part(described: Mapping[str, np.ndarray], tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    """Return what each of `PARTS` says, float64 N: 1 is its limit.
+def by_component(described: Mapping[str, np.ndarray], tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Return what each of `COMPONENTS` says, float64 N: 1 is its limit.
 
     Args:
         described: Of `describe`.
         tensors: Of `fit`.
     """
     known = {name: tensor.double().numpy() for name, tensor in tensors.items()}
-    models = {part: {field: known[f"{part}.{field}"] for field in fields} for part, fields in FIELDS.items()}
+    models = {
+        component: {field: known[f"{component}.{field}"] for field in fields} for component, fields in FIELDS.items()
+    }
     said = {ORIENTATION: orientation.ratio(described["picture"], models[ORIENTATION])}
-    said |= {part: kind.distance(described[part], models[part]) for part, kind in DISTANT.items()}
-    return {part: values / float(known[f"{part}.limit"]) for part, values in said.items()}
+    said |= {component: kind.distance(described[component], models[component]) for component, kind in DISTANT.items()}
+    return {component: values / float(known[f"{component}.limit"]) for component, values in said.items()}

@@ -69,7 +69,7 @@ def fit(confidence: np.ndarray, is_wrong: np.ndarray) -> SelectivePrediction:
 
 
 def threshold_for(entry: SelectivePrediction, risk: float) -> float:
-    """Return the lowest threshold at which the validation part's share of wrong grades is at most `risk`.
+    """Return the lowest threshold at which the validation split's share of wrong grades is at most `risk`.
 
     Raises:
         InputError: None is.
@@ -78,7 +78,7 @@ def threshold_for(entry: SelectivePrediction, risk: float) -> float:
     if not fitting:
         least = min(entry.curve, key=lambda row: row[2])
         raise InputError(
-            f"refer_risk={risk:g}: no threshold gave that on the validation part; the lowest share of wrong grades was "
+            f"refer_risk={risk:g}: no threshold reaches it on the validation split; the lowest error rate was "
             f"{least[2]:.3f}, with {1 - least[1]:.0%} of the knees referred"
         )
     return float(max(fitting, key=lambda row: row[1])[0])

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from koa_lightning.checkpoint.reading import Checkpoint
 
 OA_GRADE = 2  # radiographic osteoarthritis starts here
-CROSS_FITTED = "cross-fitted by patient, as this is the part that it was fitted on"
-APART = "on a part that took no part in the fit"
+CROSS_FITTED = "cross-fitted by patient, because it was fitted on this split"
+APART = "on a split that was not used in the fit"
 SEEN = "too good: among these knees are some that it was trained, chosen or fitted on"
 
 
@@ -41,7 +41,7 @@ def evaluate(
 ) -> dict[str, dict[str, Any]]:
     """Return `calibration`, `conformal`, `abstention` and `inputs`; one that cannot be computed says `left_out`.
 
-    On the split that it was fitted on, all is fitted anew without the patient that it is evaluated on (five folds).
+    On the split that it was fitted on, all is fitted again without the patient that it is evaluated on (five folds).
 
     Args:
         read: The checkpoint.
@@ -51,15 +51,15 @@ def evaluate(
         fingerprint: Of the split.
         alpha: Share of knees whose set may miss the true grade.
         refer_below: See `koa_lightning.evaluation.referral.threshold`.
-        seen: Whether knees of the training or validation split are among these, which is said then.
+        seen: Whether knees of the training or validation split are among these, which is reported then.
     """
     grade = np.asarray(knees["grade"], dtype=np.int64)
-    known = np.flatnonzero(grade >= 0)
-    group = patients.groups(np.asarray(knees["patient"], dtype=object)[known])
+    labelled = np.flatnonzero(grade >= 0)
+    group = patients.groups(np.asarray(knees["patient"], dtype=object)[labelled])
     entry = read.record.fitted.calibration or LeftOut("this checkpoint has none")
     own = isinstance(entry, Calibration) and entry.part == fingerprint
     how = CROSS_FITTED if own else SEEN if seen else APART
-    split = _Split(read, entry, logits[known], grade[known], group, how)
+    split = _Split(read, entry, logits[labelled], grade[labelled], group, how)
     return {
         "calibration": split.calibrated(),
         "conformal": split.covered(alpha),
@@ -69,7 +69,7 @@ def evaluate(
 
 
 class _Split:
-    """Knees of known grade, with probabilities that took no part in the fit: see `evaluate`."""
+    """Labelled knees, with probabilities that were not used in the fit: see `evaluate`."""
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ def _referred(probabilities: np.ndarray, grade: np.ndarray, refer_below: float) 
 def _inputs(
     read: Checkpoint, described: Mapping[str, np.ndarray] | None, group: np.ndarray, how: str
 ) -> dict[str, Any]:
-    """Return how many inputs are flagged; without the patient where it is the part that was fitted on."""
+    """Return how many inputs are flagged; without the patient where it was fitted on this split."""
     entry = read.record.fitted.out_of_distribution
     if described is None or not isinstance(entry, OutOfDistribution):
         reason = entry.reason if isinstance(entry, LeftOut) else "this checkpoint has no statistics of inputs"
@@ -233,7 +233,7 @@ def in_words(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
         lines.append(f"prediction sets: none ({sets['left_out']})")
     else:
         lines.append(
-            f"prediction sets: {sets['coverage']:.1%} hold the true grade (promised {sets['target']:.0%}), "
+            f"prediction sets: coverage {sets['coverage']:.1%} (nominal {sets['target']:.0%}), "
             f"{sets['mean_size']:.2f} grades on average"
         )
     lines.append(
@@ -245,7 +245,7 @@ def in_words(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
         said = "nothing is graded" if risk is None else f"{risk:.1%} of the rest are wrong"
         lines[-1] += f"; below {graded['threshold']:.3f} {1 - graded['coverage_at_threshold']:.1%} are referred, {said}"
     if "left_out" in inputs:
-        lines.append(f"foreign inputs: not looked for ({inputs['left_out']})")
+        lines.append(f"out-of-distribution inputs: not looked for ({inputs['left_out']})")
     else:
-        lines.append(f"foreign inputs: {inputs['n_flagged']} of {inputs['n_inputs']} look foreign")
+        lines.append(f"out-of-distribution inputs: {inputs['n_flagged']} of {inputs['n_inputs']} flagged")
     return lines

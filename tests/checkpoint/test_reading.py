@@ -141,7 +141,7 @@ def test_no_permission(save):
 
 
 @pytest.mark.parametrize(
-    "foreign",
+    "content",
     [
         {"state_dict": {"net.a": torch.ones(1)}, "epoch": 1, "global_step": 1, "pytorch-lightning_version": "2.6.6"},
         OrderedDict(weight=torch.ones(2)),
@@ -151,8 +151,8 @@ def test_no_permission(save):
         {"koa_lightning": {"format": FORMAT}},
     ],
 )
-def test_of_another_program(foreign, tmp_path):
-    torch.save(foreign, tmp_path / "x.ckpt")
+def test_of_another_program(content, tmp_path):
+    torch.save(content, tmp_path / "x.ckpt")
     refused(tmp_path / "x.ckpt", "of another program")
 
 

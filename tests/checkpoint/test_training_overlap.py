@@ -1,4 +1,4 @@
-"""Which knees an ensemble may be measured on, by data modules alone: nothing is trained, no image is drawn."""
+"""Which knees an ensemble may be evaluated on, by data modules alone: nothing is trained, no image is drawn."""
 
 from types import SimpleNamespace
 
@@ -12,6 +12,7 @@ from koa_lightning.data import manifest as mf
 from koa_lightning.data.cache import Preprocessing
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.errors import InputError
+from koa_lightning.evaluation.settings import Settings
 from koa_lightning.reporting import provenance
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
@@ -21,11 +22,11 @@ N = 20  # patients of two knees
 
 
 def like_chen():
-    """Return the layout of Chen 2018: the last five patients are the test part, and `auto_test` once more."""
-    part = np.repeat(["train", "val", "test"], [20, 10, 10])
-    knees = pd.DataFrame({"patient": [f"{knee // 2:02d}" for knee in range(2 * N)], "split": part})
+    """Return the layout of Chen 2018: the last five patients are the test split, and `auto_test` once more."""
+    split = np.repeat(["train", "val", "test"], [20, 10, 10])
+    knees = pd.DataFrame({"patient": [f"{knee // 2:02d}" for knee in range(2 * N)], "split": split})
     knees["grade"] = np.arange(2 * N) % 5
-    crops = knees[part == "test"].assign(split=mf.AUTO_TEST)
+    crops = knees[split == "test"].assign(split=mf.AUTO_TEST)
     rows = pd.concat([knees, crops], ignore_index=True)
     return mf.make(rows.assign(path=[f"{mf.PHANTOM}{row}" for row in range(len(rows))]), "data=chen2018")
 
@@ -36,8 +37,8 @@ def modules(*each, **options):
     return [KneeDataModule(like_chen, **usual, **own) for own in each]
 
 
-def measured(part, members):
-    return training_overlap.of_their_own(SimpleNamespace(split=part), members, NAMES[: len(members)])
+def computed(split, members):
+    return training_overlap.of_their_own(split, members, NAMES[: len(members)])
 
 
 def trained_on(module):
@@ -51,35 +52,35 @@ def trained_on(module):
 def test_auto_test_is_refused_as_for_one_checkpoint_where_its_patients_were_trained_on():
     with pytest.raises(InputError) as alone:
         modules({}, split="stratified")[0].rows((mf.AUTO_TEST,))
-    with pytest.raises(InputError, match=r"patient\(s\) in two parts") as together:
-        measured(mf.AUTO_TEST, modules({}, {}, split="stratified"))
+    with pytest.raises(InputError, match=r"patient\(s\) in two splits") as together:
+        computed(mf.AUTO_TEST, modules({}, {}, split="stratified"))
     assert str(together.value) == str(alone.value)
 
 
 def test_a_leak_that_is_allowed_leaves_out_the_patients_that_were_trained_on():
     members = modules({"split_seed": 0}, {"split_seed": 1}, split="stratified", allow_leakage=True)
-    knees = measured(mf.AUTO_TEST, members)
+    knees = computed(mf.AUTO_TEST, members)
     assert 0 < len(knees.rows) < 10
     for member, allowed in zip(members, knees.allowed, strict=True):
         assert (knees.rows["patient"].isin(trained_on(member)["patient"]) == ~allowed).all()
-        assert "leaky" in member.marks
+        assert "leaky" in member.caveats
 
 
-def test_auto_test_by_the_official_parts_is_measured_by_all():
-    knees = measured(mf.AUTO_TEST, modules({}, {}))
+def test_auto_test_by_the_official_splits_is_measured_by_all():
+    knees = computed(mf.AUTO_TEST, modules({}, {}))
     assert knees.said == "2 members, none trained on any of the 10 knees"
     assert knees.allowed.all()
 
 
-@pytest.mark.parametrize("part", ["val", "train", "all"])
-def test_folds_of_a_share_of_the_patients_are_measured_on_what_each_did_not_see(part):
+@pytest.mark.parametrize("split", ["val", "train", "all"])
+def test_folds_of_a_share_of_the_patients_are_measured_on_what_each_did_not_see(split):
     members = modules({"fold": 0}, {"fold": 1}, folds=2, fraction=0.5)
-    knees = measured(part, members)
+    knees = computed(split, members)
     for member, allowed in zip(members, knees.allowed, strict=True):
         assert (knees.rows["path"].isin(trained_on(member)["path"]) == ~allowed).all()
     trained = pd.concat(map(trained_on, members))["path"]
     assert set(knees.rows["path"]) >= set(trained)
-    assert len(knees.rows) == {"val": 30, "train": len(trained), "all": 40}[part]
+    assert len(knees.rows) == {"val": 30, "train": len(trained), "all": 40}[split]
     assert knees.allowed.any(axis=0).all() and len(trained) < 30
 
 
@@ -88,10 +89,10 @@ def test_folds_of_a_share_of_the_patients_are_measured_on_what_each_did_not_see(
 
 @pytest.fixture
 def stratified():
-    """A checkpoint of the same knees in parts made anew, as `unseen` sees it; and what it was trained on."""
+    """A checkpoint of the same knees in new splits, and what it was trained on."""
     [module] = modules({}, split="stratified")
     rows = module.manifest()
-    seen = mf.add_hashes(rows, mf.PARTS)
+    seen = mf.add_hashes(rows, mf.SPLITS)
     return read_of("data=chen2018", "data.root=there"), seen[seen["split"].isin(["train", "val"])]
 
 
@@ -102,21 +103,21 @@ def read_of(*overrides):
 
 
 def given(*overrides):
-    return compose("eval", ["ckpt=x", "split=auto_test", *overrides])
+    return Settings.of(compose("eval", ["ckpt=x", *overrides])).given
 
 
-def test_of_chen_2018_split_otherwise_the_patients_that_were_trained_on_are_left_out(stratified, monkeypatch):
-    """A crop of `auto_test` has no file in common with the train part."""
+def test_of_chen_2018_split_otherwise_the_patients_that_were_trained_on_are_omitted(stratified, monkeypatch):
+    """A crop of `auto_test` has no file in common with the train split."""
     read, seen = stratified
     monkeypatch.setattr(training_overlap, "seen_in_training", lambda read: seen)
-    cfg = given("data=chen2018", "data.root=elsewhere")
-    knees = training_overlap.of_other_data(cfg, modules({}, {}), [read, read], NAMES)
+    elsewhere = given("data=chen2018", "data.root=elsewhere")
+    knees = training_overlap.of_other_data(mf.AUTO_TEST, elsewhere, modules({}, {}), [read, read], NAMES)
     patients = set(seen.loc[seen["split"] == "train", "patient"])
     assert 0 < len(knees.rows) < 10
     assert not set(knees.rows["patient"]) & patients
 
 
-def test_the_evaluation_of_one_checkpoint_counts_them(stratified, monkeypatch, tmp_path):
+def test_the_evaluation_of_one_checkpoint_counts_them(stratified, monkeypatch):
     read, seen = stratified
     monkeypatch.setattr(training_overlap, "seen_in_training", lambda read: seen)
     monkeypatch.setattr(provenance, "of_model", lambda read, label: {})
@@ -124,8 +125,8 @@ def test_the_evaluation_of_one_checkpoint_counts_them(stratified, monkeypatch, t
     [module] = modules({})
     crops = mf.add_hashes(module.rows((mf.AUTO_TEST,)), (mf.AUTO_TEST,))
     module.tables[mf.AUTO_TEST] = crops
-    run = SimpleNamespace(run_id="", uri="", log_artifact=lambda file, folder: None)
-    about = provenance.of_checkpoint(given("data=chen2018", "data.root=r", f"out='{tmp_path}'"), read, module, [], run)
+    run = SimpleNamespace(run_id="", uri="")
+    about = provenance.of_checkpoint(read, module, mf.AUTO_TEST, given("data=chen2018", "data.root=r"), [], {}, run)
     assert about["n_trained_on"] == crops["patient"].isin(seen.loc[seen["split"] == "train", "patient"]).sum() > 0
 
 

@@ -172,7 +172,7 @@ def test_a_record_that_is_too_deep(value, save):
 
 @pytest.mark.parametrize("key", ["calibration", "conformal", "abstention", "inputs", "thresholds"])
 @pytest.mark.parametrize("entry", [{"left_out": "x", "limits": "x", "curve": 1, "method": "y"}, {"left_out": 5}, {}, 5])
-def test_what_was_fitted_is_left_out_or_whole(key, entry, save):
+def test_what_was_fitted_is_omitted_or_whole(key, entry, save):
     refused(save(entry, RECORD, key), key)
 
 

@@ -4,7 +4,7 @@ from koa_lightning.config.addresses import public, without_passwords
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "given"),
     [
         ("http://me:secret@host:5000/x", "http://host:5000/x"),
         ("tracking.uri='https://me:p@ss@host'", "tracking.uri='https://host'"),
@@ -13,8 +13,8 @@ from koa_lightning.config.addresses import public, without_passwords
         ("models:/knees@best", "models:/knees@best"),
     ],
 )
-def test_no_password_is_told(text, told):
-    assert public(text) == told
+def test_no_password_is_told(text, given):
+    assert public(text) == given
 
 
 def test_plain_values_keep_all_else():

@@ -16,7 +16,7 @@ def test_other_keys_are_not(key):
     assert augment.now(key) == ""
 
 
-def test_a_run_of_0_1_goes_on_with_other_random_numbers(capsys):
+def test_a_run_of_0_1_continues_with_other_random_numbers(capsys):
     assert augment.began_before_kornia("ckpt=last", {"flip": 0.5, "rotation": 10.0})
     assert "begun by version 0.1" in capsys.readouterr().err
     assert not augment.began_before_kornia("ckpt=last", {"ops": {}})

@@ -45,7 +45,7 @@ def test_outside_of_a_job_nothing_is_written(tmp_path):
 
 
 @pytest.mark.parametrize("typed", [["seed=1"], ["seed=1", "out=outputs/a"], ["name=a b", "data.root='x, y'"]])
-def test_a_requeued_command_goes_on_with_its_run(slurm, tmp_path, typed):
+def test_a_requeued_command_continues_with_its_run(slurm, tmp_path, typed):
     slurm()
     assert run_folder.with_old_overrides(typed) == typed
     begin(tmp_path / "outputs/a", *cli.overrides.quote_paths(typed))

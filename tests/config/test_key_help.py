@@ -34,14 +34,14 @@ def test_every_key_is_shown_with_what_it_may_be(name, helps):
         ("server", "workers: a whole number from 1 to 1024  # processes that answer"),
         ("prune_checkpoints", "yes: one of true, false  # true: delete; else only say what would go"),
         ("register", "name: a name, e.g. name=koa-grader  # of the registered model; made if need be"),
-        ("cross_validate", "fresh: one of true, false  # true: start anew in a new folder"),
+        ("cross_validate", "fresh: one of true, false  # true: start again in a new folder"),
     ],
 )  # fmt: skip
 def test_lines(name, line, helps):
     assert line in helps[name].splitlines()
 
 
-def test_a_comment_that_goes_on(helps):
+def test_a_comment_that_continues(helps):
     line = next(line for line in helps["eval"].splitlines() if line.startswith("ckpt: "))
     assert "or models:/NAME@ALIAS; or an ensemble: [A,B,C], a pattern, " in line
 

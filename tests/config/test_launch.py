@@ -398,7 +398,7 @@ def validate_fails():
     raise InputError("no")
 
 
-def test_a_sweep_goes_on_after_a_job_that_fails(job, place):
+def test_a_sweep_continues_after_a_job_that_fails(job, place):
     seen = []
 
     def some_fail(cfg):
@@ -416,7 +416,7 @@ def test_a_sweep_goes_on_after_a_job_that_fails(job, place):
 
 
 @pytest.mark.slow
-def test_a_sweep_goes_on_after_a_fault_but_says_it(job):
+def test_a_sweep_continues_after_a_fault_but_says_it(job):
     seen = []
 
     def one_breaks(cfg):

@@ -57,8 +57,8 @@ def test_a_broken_json_file_is_one_line(content, reason, tmp_path):
     file = tmp_path / "x.json"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError) as caught:
-        read_json(file, ("run_id",), "start anew")
-    assert str(caught.value).startswith(f"{file}: {reason}") and str(caught.value).endswith("; start anew")
+        read_json(file, ("run_id",), "start again")
+    assert str(caught.value).startswith(f"{file}: {reason}") and str(caught.value).endswith("; start again")
     assert "\n" not in str(caught.value)
 
 

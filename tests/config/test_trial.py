@@ -10,7 +10,7 @@ from koa_lightning.sweeps.outcomes import with_values
 
 
 @pytest.fixture
-def told(monkeypatch):
+def given(monkeypatch):
     def tell(**known):
         one = trial.Trial(**known)
         monkeypatch.setenv(trial.VARIABLE, one.dumps())
@@ -19,32 +19,32 @@ def told(monkeypatch):
     return tell
 
 
-def test_what_a_job_is_told_comes_back(told, monkeypatch):
-    one = told(sweep="a 'b'", number=3, varied=("loss", "+x"), metrics=("val/m",), pruner={"_target_": "p"})
+def test_what_a_job_is_told_comes_back(given, monkeypatch):
+    one = given(sweep="a 'b'", number=3, varied=("loss", "+x"), metrics=("val/m",), pruner={"_target_": "p"})
     assert trial.current() == one
     monkeypatch.delenv(trial.VARIABLE)
     assert trial.current() is None
 
 
-def test_only_its_own_run_is_the_trial(told, tmp_path):
-    told(sweep="mine", folder=str(tmp_path / "3"))
+def test_only_its_own_run_is_the_trial(given, tmp_path):
+    given(sweep="mine", folder=str(tmp_path / "3"))
     assert trial.of_run(tmp_path / "3") is not None
     assert trial.of_run(tmp_path / "3" / "fold_0") is None
-    told(varied=("loss",))  # Hydra's grid has no trials
+    given(varied=("loss",))  # Hydra's grid has no trials
     assert trial.of_run(tmp_path) is None
 
 
-def test_what_differs(told):
-    one = told(varied=("loss", "+optimizer.lr"))
+def test_what_differs(given):
+    one = given(varied=("loss", "+optimizer.lr"))
     assert one.differs(["loss=ce", "seed=1", "optimizer.lr=3"]) == ["loss=ce", "optimizer.lr=3"]
 
 
-def test_reporting_outside_of_a_sweep_does_nothing(told, monkeypatch):
+def test_reporting_outside_of_a_sweep_does_nothing(given, monkeypatch):
     monkeypatch.delenv(trial.VARIABLE, raising=False)
     assert sweeps_trial.report(1.0, 0) is False
-    told(sweep="mine", repeat=1)
+    given(sweep="mine", repeat=1)
     assert sweeps_trial.report(1.0, 0) is False
-    told(sweep="mine")
+    given(sweep="mine")
     assert sweeps_trial.report(math.nan, 0) is False
 
 
@@ -81,10 +81,10 @@ def test_kinds_of_errors(error, kind, capsys):
     assert trial.kind_of(wrapped) == (kind if kind in ("out_of_memory", "diverged") else trial.kind_of(wrapped))
 
 
-def test_tags_of_an_error(told, monkeypatch):
+def test_tags_of_an_error(given, monkeypatch):
     monkeypatch.delenv(trial.VARIABLE, raising=False)
     assert trial.error_tags(InputError("x: no")) == {"error": "x: no", "error_kind": "bad_input"}
-    told(sweep="mine")
+    given(sweep="mine")
     assert trial.error_tags(InputError("x: no"))["sweep.state"] == "failed"
     assert trial.state_tags(trial.PRUNED) == {"sweep.state": "pruned"}
 

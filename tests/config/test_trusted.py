@@ -110,7 +110,7 @@ def test_the_listener_would_have_seen_it(alone, place, listener, secrets):
     assert any(authorization for _, _, authorization in listener.seen)
 
 
-def test_a_run_that_is_in_the_own_store_goes_on_there(alone, place, listener, capsys):
+def test_a_run_that_is_in_the_own_store_continues_there(alone, place, listener, capsys):
     first = open_run(tracking(), Path("run"), "named")
     first.close()
     again = open_run(tracking(), Path("run"), "named", first.run_id, listener.address)
@@ -195,10 +195,10 @@ def test_a_record_of_anything_but_settings_is_one_line(tmp_path, text):
     (tmp_path / ".hydra").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()
     (tmp_path / ".hydra" / "overrides.yaml").write_text(text)
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as said:
         run_folder.with_old_overrides([f"ckpt={tmp_path}/checkpoints/last.ckpt"])
-    assert str(told.value).startswith(f"{tmp_path}/.hydra/overrides.yaml: ")
-    assert "\n" not in str(told.value)
+    assert str(said.value).startswith(f"{tmp_path}/.hydra/overrides.yaml: ")
+    assert "\n" not in str(said.value)
 
 
 def test_a_train_that_resumes_a_hostile_run(hostile, listener, secrets, launch):

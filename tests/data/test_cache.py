@@ -201,8 +201,8 @@ def test_repaired_rows_are_recorded(knees, tmp_path, monkeypatch):
     paths, hashes, sides = knees(70)
     monkeypatch.setattr(polarity, "inverted", lambda images: images[:, images.shape[1] // 2, 0] > 128)
     images = [read_image(path) for path in paths]
-    judged = [framed(fit(image, 224, "letterbox"), image.shape) for image in images]
-    bright = [row for row, image in enumerate(judged) if image[len(image) // 2, 0] > 128]
+    checked = [framed(fit(image, 224, "letterbox"), image.shape) for image in images]
+    bright = [row for row, image in enumerate(checked) if image[len(image) // 2, 0] > 128]
     for _ in range(2):
         done = opened((paths, hashes, sides), tmp_path, Preprocessing(SIZE, fix_polarity=True))
         assert done.repaired == bright != []
@@ -265,7 +265,7 @@ def test_what_can_be_read_now_is_read(knees, tmp_path, monkeypatch, capsys):
     assert done.built
     assert done.unreadable == {}
     assert np.array_equal(done.images, expected(made[0]))
-    assert "it is built anew" in capsys.readouterr().err
+    assert "it is rebuilt" in capsys.readouterr().err
 
 
 # --- builds that end badly
@@ -373,7 +373,7 @@ def test_two_processes_build_it_once(knees, tmp_path, child):
     second = child(halt_at=-1)
     assert second.stderr.readline().startswith("another run is building this cache")
     assert not list((tmp_path / "cache").glob("*.npy"))
-    out_first, _ = first.communicate("go on\n")
+    out_first, _ = first.communicate("continue\n")
     out_second, _ = second.communicate()
     total = str(expected(made[0]).sum())
     assert out_first.split() == ["True", total]

@@ -24,20 +24,20 @@ from koa_lightning.data.sources.table import table as rows_of_table
 from koa_lightning.errors import InputError
 
 SIZE = 16
-PARTS = ("train", "val")
+SPLITS = ("train", "val")
 
 
 def knee(seed):
     return np.random.default_rng(seed).integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
 
 
-def chen(root, parts=("train", "val", "test", "auto_test"), patients=10):
-    """Write the layout of Chen 2018: two knees a patient, each grade in each part; return the folder."""
+def chen(root, splits=("train", "val", "test", "auto_test"), patients=10):
+    """Write the layout of Chen 2018: two knees a patient, each grade in each split; return the folder."""
     numbers = {"train": 9_000_000, "val": 9_100_000, "test": 9_200_000, "auto_test": 9_200_000}
-    for part in parts:
+    for split in splits:
         for i in range(patients):
-            for side in ("_1", "_2") if part == "auto_test" else "LR":
-                file = root / part / str((i + (side == "R")) % 5) / f"{numbers[part] + i}{side}.png"
+            for side in ("_1", "_2") if split == "auto_test" else "LR":
+                file = root / split / str((i + (side == "R")) % 5) / f"{numbers[split] + i}{side}.png"
                 file.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(knee(len(list(root.rglob("*.png"))))).save(file)
     return root
@@ -50,7 +50,7 @@ def module(root, source=rows_of_chen2018, tmp=None, **options):
 
 
 def as_folder(root):
-    """Pour all parts together."""
+    """Pour all splits together."""
     return mf.make(rows_of_chen2018(str(root)).assign(split=""), "folder")
 
 
@@ -82,19 +82,19 @@ def opened(watched):
 # --- what is opened
 
 
-def test_training_opens_no_file_of_the_test_parts(root, opened):
-    module(root).prepare(PARTS, root.parent / "manifest.parquet")
+def test_training_opens_no_file_of_the_test_splits(root, opened):
+    module(root).prepare(SPLITS, root.parent / "manifest.parquet")
     images = Counter(path for path in opened if path.startswith(str(root)) and path.endswith(".png"))
     assert {Path(path).parts[-3] for path in images} == {"train", "val"}
     assert len(images) == 40
     assert max(images.values()) == 2  # hashed once, decoded once
     opened.clear()
-    module(root).prepare(PARTS)
+    module(root).prepare(SPLITS)
     assert Counter(path for path in opened if path.endswith(".png")) == dict.fromkeys(images, 1)  # hashed, not decoded
 
 
 def test_training_does_not_notice_what_happens_to_the_test_files(root, opened):
-    before = module(root).prepare(PARTS)
+    before = module(root).prepare(SPLITS)
     for i, file in enumerate([*root.glob("test/*/*"), *root.glob("auto_test/*/*")]):
         file.unlink()
         if i % 3 == 0:
@@ -102,7 +102,7 @@ def test_training_does_not_notice_what_happens_to_the_test_files(root, opened):
         elif i % 3 == 1:
             file.symlink_to(root / "nowhere")
     opened.clear()
-    after = module(root).prepare(PARTS)
+    after = module(root).prepare(SPLITS)
     assert after.fingerprint == before.fingerprint
     assert after.counts == before.counts
     assert not any("test/" in path for path in opened if path.startswith(str(root)))
@@ -110,8 +110,8 @@ def test_training_does_not_notice_what_happens_to_the_test_files(root, opened):
 
 
 @pytest.mark.parametrize("options", [{"split": "stratified"}, {"folds": 3, "fold": 1}])
-def test_made_parts_keep_their_test_files_closed(root, opened, options):
-    data = module(root, **options).prepare(PARTS)
+def test_made_splits_keep_their_test_files_closed(root, opened, options):
+    data = module(root, **options).prepare(SPLITS)
     images = {path for path in opened if path.startswith(str(root)) and path.endswith(".png")}
     assert len(images) == len(data.datasets["train"]) + len(data.datasets["val"])
     opened.clear()
@@ -124,15 +124,15 @@ def test_made_parts_keep_their_test_files_closed(root, opened, options):
 def test_a_table_whose_test_files_are_missing_can_be_trained_on(root, opened):
     rows = rows_of_chen2018(str(root))
     rows.to_csv(root / "knees.csv")
-    for part in ("test", "auto_test"):
-        (root / part).rename(root / f"gone_{part}")
-    data = module(root / "knees.csv", rows_of_table, root.parent / "c", name="table").prepare(PARTS)
+    for split in ("test", "auto_test"):
+        (root / split).rename(root / f"gone_{split}")
+    data = module(root / "knees.csv", rows_of_table, root.parent / "c", name="table").prepare(SPLITS)
     assert data.counts == {"train": [4] * 5, "val": [4] * 5}
     with pytest.raises(InputError, match="the file is missing"):
         module(root / "knees.csv", rows_of_table, root.parent / "c", name="table").prepare(("test",))
 
 
-def test_the_test_parts_are_opened_when_they_are_asked_for(root):
+def test_the_test_splits_are_opened_when_they_are_asked_for(root):
     assert len(module(root).prepare(("test",)).datasets["test"]) == 20
     data = module(root).prepare(("auto_test",))
     assert data.tables["auto_test"]["split"].eq("auto_test").all()
@@ -140,9 +140,9 @@ def test_the_test_parts_are_opened_when_they_are_asked_for(root):
 
 
 def test_auto_test_is_refused_where_its_patients_were_trained_on(root):
-    with pytest.raises(InputError, match=r"in two parts: 92"):
+    with pytest.raises(InputError, match=r"in two splits: 92"):
         module(root, split="stratified").prepare(("auto_test",))
-    module(root, split="stratified").prepare(PARTS)
+    module(root, split="stratified").prepare(SPLITS)
 
 
 def test_all_is_every_knee_but_those_of_auto_test(root):
@@ -151,30 +151,30 @@ def test_all_is_every_knee_but_those_of_auto_test(root):
     assert not data.tables["all"]["path"].str.contains("auto_test").any()
     one = as_folder(root)
     one = one[one["patient"] == one["patient"][0]].reset_index(drop=True)
-    alone = module(root, source=lambda _: one, split="stratified").prepare(("all",))  # no parts are made of one patient
+    alone = module(root, source=lambda _: one, split="stratified").prepare(("all",))  # one patient: no splits
     assert len(alone.datasets["all"]) == len(one)
 
 
 # --- bad input
 
 
-def refuses(match, data, parts=PARTS):
+def refuses(match, data, splits=SPLITS):
     with pytest.raises(InputError, match=match) as caught:
-        data.prepare(parts)
+        data.prepare(splits)
     assert "\n" not in str(caught.value)
 
 
-def test_a_part_without_a_grade_stops(root):
+def test_a_split_without_a_grade_stops(root):
     for file in root.glob("val/3/*"):
         file.unlink()
-    refuses("data=chen2018: the val part has no image of grade 3; add some", module(root))
+    refuses("data=chen2018: the val split has no image of grade 3; add some", module(root))
     module(root).prepare(("val",))  # to evaluate is possible
 
 
-def test_a_missing_part_stops(tmp_path):
-    root = chen(tmp_path / "chen", parts=("train", "test"))
-    refuses("no knee in the val part; parts there: train, test; data.split=stratified makes parts", module(root))
-    refuses("no knee in the val part; parts there: train, test; type split=PART", module(root), ("val",))
+def test_a_missing_split_stops(tmp_path):
+    root = chen(tmp_path / "chen", splits=("train", "test"))
+    refuses("no knee in the val split; splits there: train, test; data.split=stratified makes splits", module(root))
+    refuses("no knee in the val split; splits there: train, test; type split=NAME", module(root), ("val",))
 
 
 def test_one_patient_and_too_few_for_the_folds_stop(root):
@@ -186,7 +186,7 @@ def test_one_patient_and_too_few_for_the_folds_stop(root):
 
 @pytest.fixture
 def pair(root, alone):
-    """A knee of the train part and another of the val part."""
+    """A knee of the train split and another of the val split."""
     return sorted((root / "train").rglob("*.png"))[3], sorted((root / "val").rglob("*.png"))[5]
 
 
@@ -199,7 +199,7 @@ def leaks(root, pair, tmp_path, monkeypatch):
     def make(kind):
         if kind == "patient":
             first.rename(first.with_name(second.name.replace("L", "X").replace("R", "L").replace("X", "R")))
-            return "1 patient.s. in two parts: 9100"
+            return "1 patient.s. in two splits: 9100"
         if kind == "bytes":
             second.write_bytes(first.read_bytes())
         elif kind == "pixels":
@@ -213,7 +213,7 @@ def leaks(root, pair, tmp_path, monkeypatch):
             leakage.remember(rows, leakage.as_pairs([], near), {"near_duplicate"})
             return "near duplicates, similarity 0.93, by an earlier audit"
         return (
-            f"1 pair.s. of files in two parts show the same knee: {first} .train. and {second} .val.: the same pixels"
+            f"1 pair.s. of files in two splits show the same knee: {first} .train. and {second} .val.: the same pixels"
         )
 
     return make
@@ -221,17 +221,17 @@ def leaks(root, pair, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["patient", "bytes", "pixels", "near"])
 def test_parts_that_share_a_patient_or_a_knee_stop(root, leaks, kind):
-    module(root).prepare(PARTS)
+    module(root).prepare(SPLITS)
     words = leaks(kind)
-    refuses(f"{words}.*; data.allow_leakage=true goes on", module(root))
+    refuses(f"{words}.*; data.allow_leakage=true continues", module(root))
 
 
 @pytest.mark.parametrize("kind", ["patient", "pixels", "near"])
 def test_a_leak_that_is_allowed_is_said_and_marked(root, leaks, kind, capsys):
     words = leaks(kind)
-    data = module(root, allow_leakage=True).prepare(PARTS)
-    data.prepare(PARTS)
-    assert data.marks == ["leaky"]
+    data = module(root, allow_leakage=True).prepare(SPLITS)
+    data.prepare(SPLITS)
+    assert data.caveats == ["leaky"]
     said = capsys.readouterr().err
     assert re.search(f"WARNING: leaky: data=chen2018: .*{words}", said)
     assert said.count("WARNING") == 1
@@ -239,36 +239,36 @@ def test_a_leak_that_is_allowed_is_said_and_marked(root, leaks, kind, capsys):
 
 def test_both_leaks_are_said(root, leaks, capsys):
     words = [leaks("near"), leaks("pixels"), leaks("patient")]
-    data = module(root, allow_leakage=True).prepare(PARTS)
-    assert data.marks == ["leaky"]
+    data = module(root, allow_leakage=True).prepare(SPLITS)
+    assert data.caveats == ["leaky"]
     assert capsys.readouterr().err.count("WARNING: leaky") == 2 == len(words) - 1  # files in one line, patients in one
 
 
-def test_duplicates_within_a_part_and_in_a_part_that_is_not_opened_do_not_stop(root, pair, tmp_path, monkeypatch):
+def test_duplicates_within_a_split_and_in_a_split_that_is_not_opened_do_not_stop(root, pair, tmp_path, monkeypatch):
     monkeypatch.setenv("KOA_CACHE", str(tmp_path / "cache"))
     first, _ = pair
-    for part in ("train", "test"):
-        sorted((root / part).rglob("*.png"))[7].write_bytes(first.read_bytes())
-    assert module(root).prepare(PARTS).marks == []
-    assert module(root).prepare(("test",)).marks == []
+    for split in ("train", "test"):
+        sorted((root / split).rglob("*.png"))[7].write_bytes(first.read_bytes())
+    assert module(root).prepare(SPLITS).caveats == []
+    assert module(root).prepare(("test",)).caveats == []
 
 
 def test_repaired_knees_are_said_and_written_to_the_manifest(root, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(polarity, "inverted", lambda images: images[:, 100, 100] > 128)
     file = tmp_path / "manifest.parquet"
-    data = module(root, preprocessing=Preprocessing(SIZE, fix_polarity=True)).prepare(PARTS, file)
+    data = module(root, preprocessing=Preprocessing(SIZE, fix_polarity=True)).prepare(SPLITS, file)
     rows = pd.read_parquet(file)
     n = int(rows["repaired"].sum())
     assert 0 < n < len(rows)
     assert f"{n} of 40 images were inverted (bone dark) and are repaired" in capsys.readouterr().err
     assert data.tables["val"]["repaired"].equals(rows.loc[rows["split"] == "val", "repaired"].reset_index(drop=True))
-    module(root).prepare(PARTS, file)
+    module(root).prepare(SPLITS, file)
     assert "repaired" not in pd.read_parquet(file)
 
 
-def test_a_patient_in_two_official_parts_is_named(root):
+def test_a_patient_in_two_official_splits_is_named(root):
     (root / "train" / "0" / "9000000L.png").rename(root / "val" / "0" / "9000000L.png")
-    refuses(r"1 patient\(s\) in two parts: 9000000; keep all knees", module(root))
+    refuses(r"1 patient\(s\) in two splits: 9000000; keep all knees", module(root))
 
 
 def damage(root):
@@ -287,12 +287,12 @@ def test_unreadable_images_stop_and_are_named(root):
     rows = mf.make(pd.concat([rows, missing], ignore_index=True), "x")
     data = module(root, lambda _: rows)
     with pytest.raises(InputError) as caught:
-        data.prepare(PARTS)
+        data.prepare(SPLITS)
     for file in (empty, cut, folder):
         assert str(file) in str(caught.value)
     assert str(caught.value).startswith("3 image(s) cannot be read: ")
     assert str(caught.value).endswith("mend them, or data.on_unreadable=skip")
-    assert data.marks == []
+    assert data.caveats == []
 
 
 def test_many_unreadable_images_are_counted(root):
@@ -302,11 +302,11 @@ def test_many_unreadable_images_are_counted(root):
 
 
 def test_unreadable_images_can_be_skipped(root, capsys):
-    whole = module(root).prepare(PARTS)
+    whole = module(root).prepare(SPLITS)
     damage(root)  # the folder is no file, so it is not listed
-    skipping = module(root, on_unreadable="skip").prepare(PARTS)
+    skipping = module(root, on_unreadable="skip").prepare(SPLITS)
     assert skipping.counts == {"train": [4, 4, 1, 4, 4], "val": [4] * 5}
-    assert skipping.marks == ["2 unreadable images skipped"]
+    assert skipping.caveats == ["2 unreadable images skipped"]
     assert "WARNING: 2 image(s) skipped: " in capsys.readouterr().err
     assert skipping.fingerprint != whole.fingerprint
     batch = skipping.datasets["train"].__getitems__(list(range(17)))
@@ -316,10 +316,10 @@ def test_unreadable_images_can_be_skipped(root, capsys):
 def test_skipping_must_leave_every_grade(root):
     for file in root.glob("val/1/*"):
         file.write_bytes(b"")
-    refuses("the val part has no image of grade 1", module(root, on_unreadable="skip"))
+    refuses("the val split has no image of grade 1", module(root, on_unreadable="skip"))
     for file in root.glob("val/*/*"):
         file.write_bytes(b"")
-    refuses("no knee in the val part", module(root, on_unreadable="skip"), ("val",))
+    refuses("no knee in the val split", module(root, on_unreadable="skip"), ("val",))
 
 
 # --- marks
@@ -331,7 +331,7 @@ def test_marks_are_given_once(root, capsys):
     data = module(root, lambda _: rows, name="folder", split="stratified", on_unreadable="skip")
     for _ in range(2):
         data.prepare(("train", "val", "test"))
-    assert data.marks == ["patients unknown", "1 unreadable images skipped"]
+    assert data.caveats == ["patients unknown", "1 unreadable images skipped"]
     assert capsys.readouterr().err.count("WARNING: data=folder: patients are unknown") == 1
 
 
@@ -339,16 +339,16 @@ def test_phantoms_are_marked(tmp_path):
     data = KneeDataModule(
         lambda: rows_of_phantom(40, 0), name="phantom", preprocessing=Preprocessing(32), batch_size=4,
         split="stratified", cache_dir=str(tmp_path), quiet=True,
-    ).prepare(PARTS)  # fmt: skip
-    assert data.marks == ["phantom data"]
-    assert module(chen(tmp_path / "chen")).marks == []
+    ).prepare(SPLITS)  # fmt: skip
+    assert data.caveats == ["phantom data"]
+    assert module(chen(tmp_path / "chen")).caveats == []
 
 
-# --- parts, tables, fingerprint, memory
+# --- splits, tables, fingerprint, memory
 
 
 def test_the_table_is_in_the_order_of_the_batches(root):
-    data = module(root, eval_batch_size=7).prepare(PARTS)
+    data = module(root, eval_batch_size=7).prepare(SPLITS)
     batches = list(data.val_dataloader())
     assert [len(batch["image"]) for batch in batches] == [7, 7, 6]
     merged = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
@@ -375,7 +375,7 @@ def test_training_batches_are_the_images_of_their_rows(root):
 
 
 def test_batches_may_be_written_to(root):
-    data = module(root).prepare(PARTS)
+    data = module(root).prepare(SPLITS)
     batch = data.datasets["val"].__getitems__([0, 0, 1])
     batch["image"].zero_()
     batch["grade"].fill_(9)
@@ -386,31 +386,31 @@ def test_batches_may_be_written_to(root):
 
 
 def test_counts_and_manifest_file(root, tmp_path):
-    data = module(root).prepare(PARTS, tmp_path / "manifest.parquet")
+    data = module(root).prepare(SPLITS, tmp_path / "manifest.parquet")
     assert data.counts == {"train": [4] * 5, "val": [4] * 5}
     rows = pd.read_parquet(tmp_path / "manifest.parquet")
     assert set(rows["split"]) == {"train", "val"}
-    assert mf.fingerprint(rows, PARTS) == data.fingerprint
+    assert mf.fingerprint(rows, SPLITS) == data.fingerprint
     assert rows["hash"].str.len().eq(32).all()
 
 
 def test_the_fingerprint_does_not_depend_on_where_the_files_lie(root, tmp_path):
-    before = module(root).prepare(PARTS).fingerprint
+    before = module(root).prepare(SPLITS).fingerprint
     moved = root.rename(tmp_path / "elsewhere")
-    data = module(moved).prepare(PARTS)
+    data = module(moved).prepare(SPLITS)
     assert data.fingerprint == before
     Image.fromarray(knee(999)).save(next(moved.glob("val/0/*")))
-    assert module(moved).prepare(PARTS).fingerprint != before
+    assert module(moved).prepare(SPLITS).fingerprint != before
 
 
-def test_only_arrays_of_the_train_part_stay(root):
+def test_only_arrays_of_the_train_split_stay(root):
     held = []
 
     def source(path):
         held.append(rows_of_chen2018(path))
         return held[-1]
 
-    data = module(root, source).prepare(PARTS)
+    data = module(root, source).prepare(SPLITS)
     assert set(data.tables) == {"val"}
     assert len(data.tables["val"]) == 20
     reference = weakref.ref(held.pop())
@@ -423,10 +423,10 @@ def test_only_arrays_of_the_train_part_stay(root):
     assert len(pickle.dumps(train.rows)) + len(pickle.dumps(train.grades)) < 1000
 
 
-def test_the_cache_is_built_once_for_both_parts(root, monkeypatch):
-    first = module(root).prepare(PARTS)
+def test_the_cache_is_built_once_for_both_splits(root, monkeypatch):
+    first = module(root).prepare(SPLITS)
     monkeypatch.setattr(cache, "_build", None)
-    second = module(root).prepare(PARTS)
+    second = module(root).prepare(SPLITS)
     assert np.array_equal(first.datasets["val"].images, second.datasets["val"].images)
     assert first.datasets["train"].images is first.datasets["val"].images
 
@@ -450,7 +450,7 @@ def test_the_data_module_balances_where_it_should(root):
 @pytest.mark.parametrize(
     ("batch_size", "sizes"), [(4, [4] * 5), (6, [6] * 3), (19, [19]), (20, [20]), (21, [20]), (500, [20])]
 )
-def test_a_last_batch_that_is_not_full_is_left_out_if_there_is_another(root, batch_size, sizes):
+def test_a_last_batch_that_is_not_full_is_omitted_if_there_is_another(root, batch_size, sizes):
     data = module(root, batch_size=batch_size).prepare(("train",))
     loader = data.train_dataloader()
     assert [len(batch["image"]) for batch in loader] == sizes
@@ -493,25 +493,25 @@ def test_lightning_sets_the_epoch_also_of_a_resumed_run(root, tmp_path):
 # --- the configs
 
 
-def test_a_part_knows_the_shapes_that_its_images_had(root):
+def test_a_split_knows_the_shapes_that_its_images_had(root):
     wide = sorted(root.glob("val/*/*.png"))[3]
     Image.fromarray(knee(1)[:10]).save(wide)
-    data = module(root).prepare(PARTS)
+    data = module(root).prepare(SPLITS)
     shapes = dict(zip(data.tables["val"]["path"], data.datasets["val"].shapes.tolist(), strict=True))
     assert shapes.pop(str(wide)) == [10, SIZE]
     assert set(map(tuple, shapes.values())) == {(SIZE, SIZE)}
 
 
-def test_a_fraction_of_the_train_part_is_said_and_marked(root, capsys):
-    whole = module(root).prepare(PARTS)
-    half = module(root, fraction=0.5).prepare(PARTS)
+def test_a_fraction_of_the_train_split_is_said_and_marked(root, capsys):
+    whole = module(root).prepare(SPLITS)
+    half = module(root, fraction=0.5).prepare(SPLITS)
     assert len(half.datasets["train"]) == len(whole.datasets["train"]) / 2
     assert len(half.datasets["val"]) == len(whole.datasets["val"])
-    assert half.marks == ["50 % of the train part"]
+    assert half.caveats == ["50 % of the train split"]
     assert (
-        "WARNING: data.fraction=0.5: 50 % of the train part's patients are trained on, 10 knees"
+        "WARNING: data.fraction=0.5: 50 % of the train split's patients are trained on, 10 knees"
         in capsys.readouterr().err
     )
     assert half.fingerprint != whole.fingerprint
     val = module(root, fraction=0.5).prepare(("val",))  # as eval does
-    assert val.marks == []
+    assert val.caveats == []

@@ -45,7 +45,7 @@ def test_a_pipe_is_no_image_and_a_link_to_nothing_is_one(tmp_path):
     assert [file.name for file in find_images(str(tmp_path))] == ["knee.png", "lost.png"]
 
 
-def test_what_an_earlier_run_wrote_is_left_out(folder):
+def test_what_an_earlier_run_wrote_is_omitted(folder):
     everything = find_images(str(folder))
     assert find_images(str(folder), without=folder / "dicom") == everything[:2]
     assert find_images(f"{folder}/**/*", without=folder / "dicom") == everything[:2]

@@ -47,37 +47,37 @@ def test_no_row_and_a_path_twice_stop():
         mf.make(pd.DataFrame({"path": ["b.png", "a.png", "b.png", "b.png"]}), "here")
 
 
-def test_a_patient_in_two_parts_is_named():
+def test_a_patient_in_two_splits_is_named():
     frame = knees(("P2", "train", 0), ("P2", "val", 0), ("P1", "val", 0), ("P1", "test", 1), ("P3", "val", 1))
-    with pytest.raises(InputError, match=r"here: 2 patient\(s\) in two parts: P1, P2;"):
+    with pytest.raises(InputError, match=r"here: 2 patient\(s\) in two splits: P1, P2;"):
         mf.check_patients(frame, "here")
 
 
-def test_many_patients_in_two_parts_are_counted():
-    frame = knees(*((f"P{i}", part, 0) for i in range(8) for part in ("train", "test")))
-    with pytest.raises(InputError, match=r"8 patient\(s\) in two parts: P0, P1, P2, P3, P4 and 3 more;"):
+def test_many_patients_in_two_splits_are_counted():
+    frame = knees(*((f"P{i}", split, 0) for i in range(8) for split in ("train", "test")))
+    with pytest.raises(InputError, match=r"8 patient\(s\) in two splits: P0, P1, P2, P3, P4 and 3 more;"):
         mf.check_patients(frame, "here")
 
 
-def test_unknown_patients_and_rows_without_a_part_are_passed_over():
+def test_unknown_patients_and_rows_without_a_split_are_passed_over():
     mf.check_patients(knees(("", "train", 0), ("", "val", 0), ("P1", "train", 0), ("P1", "", 0)), "here")
 
 
-def test_auto_test_holds_test_patients_but_none_of_the_other_parts():
-    parts = {*mf.PARTS, mf.AUTO_TEST}
+def test_auto_test_holds_test_patients_but_none_of_the_other_splits():
+    splits = {*mf.SPLITS, mf.AUTO_TEST}
     again = knees(("P1", "test", 0), ("P1", "auto_test", 0), ("P2", "train", 0))
-    mf.check_patients(again, "here", parts)
+    mf.check_patients(again, "here", splits)
     leaking = knees(("P1", "train", 0), ("P1", "auto_test", 0))
     mf.check_patients(leaking, "here")  # nobody asked for auto_test
-    with pytest.raises(InputError, match="in two parts: P1;"):
-        mf.check_patients(leaking, "here", parts)
+    with pytest.raises(InputError, match="in two splits: P1;"):
+        mf.check_patients(leaking, "here", splits)
 
 
-def test_a_part_must_hold_every_grade():
+def test_a_split_must_hold_every_grade():
     frame = knees(*(("P", "train", grade) for grade in (0, 2, 3)), ("Q", "val", 0))
-    with pytest.raises(InputError, match=r"here: the train part has no image of grade 1, 4; add some"):
+    with pytest.raises(InputError, match=r"here: the train split has no image of grade 1, 4; add some"):
         mf.check_grades(frame, "train", "here")
-    with pytest.raises(InputError, match=r"here: no knee in the test part"):
+    with pytest.raises(InputError, match=r"here: no knee in the test split"):
         mf.check_grades(frame, "test", "here")
     mf.check_grades(knees(*(("P", "train", grade) for grade in mf.GRADES)), "train", "here")
 
@@ -110,7 +110,7 @@ def test_a_forbidden_file_has_no_hash(tmp_path):
     assert mf.hash_file(str(tmp_path / "a.png")) == ""
 
 
-def test_only_the_files_of_these_parts_are_hashed(tmp_path, monkeypatch):
+def test_only_the_files_of_these_splits_are_hashed(tmp_path, monkeypatch):
     files = [tmp_path / f"{i:04d}" for i in range(600)]  # more than two tasks
     for file in files:
         file.write_bytes(file.name.encode())
@@ -120,8 +120,8 @@ def test_only_the_files_of_these_parts_are_hashed(tmp_path, monkeypatch):
     monkeypatch.setattr(mf, "hash_file", lambda path: asked.append(path) or hash_file(path))
     manifest = mf.make(rows, "here")
     hashed = mf.add_hashes(manifest, ("train", "val"))
-    for path, part, content in zip(hashed["path"], hashed["split"], hashed["hash"], strict=True):
-        assert content == ("" if part == "test" else hash_file(path))
+    for path, split, content in zip(hashed["path"], hashed["split"], hashed["hash"], strict=True):
+        assert content == ("" if split == "test" else hash_file(path))
     assert len(asked) == 400
     assert (manifest["hash"] == "").all()
     assert mf.add_hashes(hashed, ("train", "val")).equals(hashed)

@@ -23,16 +23,16 @@ def graded():
 
 
 def test_eval_of_a_table_says_that_its_patients_are_grades(graded, tmp_path, capsys):
-    def measured(patient):
+    def computed(patient):
         graded.assign(patient=patient).to_csv(tmp_path / "t.csv", index=False)
         options = [f"table='{tmp_path}/t.csv'", f"out='{tmp_path}/out'", "n_resamples=100"]
         evaluate(compose("eval", options))
         return capsys.readouterr().err
 
-    assert "60 knees, 5 patients by the column patient, e.g. 'G0' from 'knee00.png'" in measured(
+    assert "60 knees, 5 patients by the column patient, e.g. 'G0' from 'knee00.png'" in computed(
         "G" + graded["grade"].astype(str)
     )
-    assert "by the column patient" not in measured([f"P{n // 2}" for n in range(60)])
+    assert "by the column patient" not in computed([f"P{n // 2}" for n in range(60)])
 
 
 def test_training_and_audit_of_a_table_say_it_too(graded, tmp_path, capsys):

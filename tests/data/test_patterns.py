@@ -40,10 +40,10 @@ def test_no_pattern_takes_long(pattern):
 def test_a_pattern_that_takes_too_long_is_named(tmp_path, pattern):
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / NAME).touch()
-    told = re.escape(f"data.pattern={pattern}: takes too long to read the name")
-    with pytest.raises(InputError, match=told):
+    said = re.escape(f"data.pattern={pattern}: takes too long to read the name")
+    with pytest.raises(InputError, match=said):
         rows_of_folder(str(tmp_path), pattern)  # typed, or of a checkpoint's own data
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=said):
         patterns.named(f"any/{NAME}", patterns.pattern_of({"pattern": pattern}))  # of a checkpoint
 
 

@@ -67,7 +67,7 @@ def test_a_truncated_file_is_not_plain(cut):
     assert png.size(encoded(noise())[:-cut]) is None
 
 
-def test_without_a_part_of_its_pixels_it_is_refused_by_pil_too():
+def test_without_a_split_of_its_pixels_it_is_refused_by_pil_too():
     with pytest.raises(InputError, match=r"a.png: truncated or damaged image"):
         images.decode(encoded(noise())[:-100], "a.png")
 

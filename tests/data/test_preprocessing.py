@@ -11,7 +11,7 @@ from koa_lightning.data.preprocessing import Preprocessing, hash_pixels
 
 
 @pytest.fixture
-def judged(monkeypatch):
+def checked(monkeypatch):
     """Call images inverted whose first pixel is bright; collect the shapes that were judged."""
     shapes = []
 
@@ -28,23 +28,23 @@ def image(bright, shape=(60, 60)):
     return 255 - pixels if bright else pixels
 
 
-def test_polarity_is_not_looked_at_unless_it_is_to_be_fixed(judged):
+def test_polarity_is_not_looked_at_unless_it_is_to_be_fixed(checked):
     assert np.array_equal(Preprocessing(32).apply(image(True)), fit(image(True), 32, "letterbox"))
-    assert judged == []
+    assert checked == []
 
 
 @pytest.mark.parametrize("size", [32, 224])
-def test_inverted_images_are_inverted_back_and_others_left(judged, size):
+def test_inverted_images_are_inverted_back_and_others_left(checked, size):
     repairing = Preprocessing(size, fix_polarity=True)
     for bright in (False, True):
         fitted, repaired = repairing.repaired(image(bright))
         assert repaired is bright
         assert np.array_equal(fitted, fit(image(False), size, "letterbox"))
         assert np.array_equal(repairing.apply(image(bright)), fitted)
-    assert set(judged) == {(1, 224, 224)}
+    assert set(checked) == {(1, 224, 224)}
 
 
-def test_what_pads_stays_black_and_the_side_is_mirrored(judged):
+def test_what_pads_stays_black_and_the_side_is_mirrored(checked):
     wide = image(True, (30, 60))
     fitted = Preprocessing(60, canonical_side="L", fix_polarity=True).apply(wide, "R")
     assert not fitted[:15].any() and not fitted[45:].any()
@@ -64,10 +64,10 @@ def test_films_of_any_shape_are_inverted_back_and_upright_ones_left(size):
 
 
 @pytest.mark.parametrize("shape", [(90, 60), (60, 97), (300, 211)])
-def test_the_pixels_that_are_judged_are_those_that_the_audit_judges(judged, shape):
+def test_the_pixels_that_are_judged_are_those_that_the_audit_judges(checked, shape):
     Preprocessing(32, fix_polarity=True).apply(image(False, shape))
     whole = fit(image(False, shape), SIZE, "letterbox")
-    assert judged == [(1, *framed(whole, shape).shape)]
+    assert checked == [(1, *framed(whole, shape).shape)]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_band_of_rows_is_kept_and_seen_larger(top, bottom, rows):
     assert np.array_equal(band.apply(whole, "R"), fit(whole[slice(*rows)], 50, "stretch")[:, ::-1])
 
 
-def test_polarity_is_judged_on_the_whole_image(judged):
+def test_polarity_is_judged_on_the_whole_image(checked):
     band = Preprocessing(32, fix_polarity=True, top=0.6)
     fitted, repaired = band.repaired(image(True))
     assert repaired

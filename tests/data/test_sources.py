@@ -45,7 +45,7 @@ def facts(rows):
 # --- chen2018
 
 
-def test_chen2018_reads_patient_side_grade_and_part_from_names(tmp_path):
+def test_chen2018_reads_patient_side_grade_and_split_from_names(tmp_path):
     touch(tmp_path, "train/0/9001104R.jpg", "train/4/9001104L.png", "val/2/9002817R.png", "test/1/9003126L.PNG")
     touch(tmp_path, "auto_test/1/9003126_1.png", "auto_test/3/9003126_2.png")
     rows = rows_of_chen2018(str(tmp_path))
@@ -146,13 +146,13 @@ def test_parts_go_by_their_usual_names(tmp_path, capsys, train, val, test):
     rows = rows_of_chen2018(str(tmp_path))
     assert sorted(rows["split"]) == ["test", "train", "val"]
     assert all(Path(path).is_file() for path in rows["path"])
-    refuses("it has parts, so type data=chen2018", rows_of_folder, str(tmp_path), default_pattern())
+    refuses("it has splits, so type data=chen2018", rows_of_folder, str(tmp_path), default_pattern())
     assert capsys.readouterr().err == ""
 
 
-def test_two_folders_of_one_part_are_refused(tmp_path):
+def test_two_folders_of_one_split_are_refused(tmp_path):
     touch(tmp_path, "train/0/9001104R.png", "val/1/9001105R.png", "Validation/1/9001106R.png")
-    refuses("the folders 'Validation' and 'val' would both be the val part", rows_of_chen2018, str(tmp_path))
+    refuses("the folders 'Validation' and 'val' would both be the val split", rows_of_chen2018, str(tmp_path))
 
 
 def test_a_folder_with_grades_that_is_not_read_is_named(tmp_path, capsys):
@@ -299,7 +299,7 @@ def test_folder_says_what_it_looked_for(tmp_path):
     touch(tmp_path, "0/notes.txt", "17.png")
     refuses(rf"{looked_for}; found 0, 17.png", rows_of_folder, str(tmp_path), default_pattern())
     touch(tmp_path, "train/0/17.png", "val/0/18.png")
-    refuses(rf"{looked_for}; it has parts, so type data=chen2018", rows_of_folder, str(tmp_path), default_pattern())
+    refuses(rf"{looked_for}; it has splits, so type data=chen2018", rows_of_folder, str(tmp_path), default_pattern())
 
 
 # --- table
@@ -400,7 +400,7 @@ def test_a_table_that_is_not_there_or_no_table_stops(tmp_path):
     refuses("not a readable CSV or Parquet table", rows_of_table, str(tmp_path / "binary.csv"))
 
 
-def test_files_of_the_test_parts_are_not_looked_for(tmp_path):
+def test_files_of_the_test_splits_are_not_looked_for(tmp_path):
     text = "path,grade,split\na.png,0,train\ngone.png,0,test\ngone_1.png,0,auto_test\n"
     assert len(rows_of_table(write(tmp_path, text))) == 3
     refuses("gone.png is missing", rows_of_table, write(tmp_path, text.replace(",test", ",val")))
@@ -438,7 +438,7 @@ def test_further_columns_are_kept_but_a_hash_is_not_believed(tmp_path):
     assert rows["view"].fillna("").tolist() == ["PA", ""]
 
 
-def test_images_below_a_grades_folder_are_not_left_out_in_silence(tmp_path):
+def test_images_below_a_grades_folder_are_not_omitted_in_silence(tmp_path):
     touch(tmp_path, "0/1000001L.png", "0/deep/er/1000002L.png", "0/.thumbs/1.png", "1/notes/readme.txt")
     refuses(r"0/deep/er: holds 1 image\(s\) below a grade's folder", rows_of_folder, str(tmp_path), default_pattern())
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from koa_lightning.config.compose import compose
 from koa_lightning.data import build as data_build
 from koa_lightning.data import manifest as mf
-from koa_lightning.data import split_table, splits
+from koa_lightning.data import split_table
+from koa_lightning.data import splits as splitting
 from koa_lightning.data import write_split as entry
 from koa_lightning.errors import InputError
 
@@ -65,15 +66,15 @@ def imported(file, *more):
 
 
 @pytest.mark.parametrize("folds", [[], ["data.folds=3", "data.fold=1"]])
-def test_written_and_read_again_it_gives_the_same_parts_fingerprint_and_cache(data, written, folds):
+def test_written_and_read_again_it_gives_the_same_splits_fingerprint_and_cache(data, written, folds):
     file = written("data.split_seed=3", "data.val_fraction=0.3", *folds[:1])
     one = data("data.split_seed=3", "data.val_fraction=0.3", *folds).prepare(("train", "val"))
     other = data(*imported(file), *folds).prepare(("train", "val"))
     assert other.fingerprint == one.fingerprint
-    for part in ("train", "val"):
-        assert np.array_equal(other.datasets[part].rows, one.datasets[part].rows)
-        assert np.array_equal(other.datasets[part].images, one.datasets[part].images)
-        assert other.datasets[part].images.filename == one.datasets[part].images.filename
+    for split in ("train", "val"):
+        assert np.array_equal(other.datasets[split].rows, one.datasets[split].rows)
+        assert np.array_equal(other.datasets[split].images, one.datasets[split].images)
+        assert other.datasets[split].images.filename == one.datasets[split].images.filename
     assert (
         data(*imported(file), *folds)
         .manifest()
@@ -96,7 +97,7 @@ def test_what_it_holds(written, folder):
     assert first == f"# koa-lightning split, sha256 of what follows: {split_table.read(str(file)).checksum}"
 
 
-def test_files_of_the_test_part_are_not_opened(written, folder):
+def test_files_of_the_test_split_are_not_opened(written, folder):
     test = [folder / path for path in table_of(written())["path"][lambda p: p.index >= 0]]
     rows = table_of(written())
     closed = [folder / path for path in rows.loc[rows["split"] == "test", "path"]]
@@ -176,7 +177,7 @@ def other_fold(rows):
         ),
         (swap_grade, r"0/P\w+.png has grade 1 in it and 0 in the data"),
         (lambda rows: rows.assign(patient=rows["patient"] + "x"), "has patient P[0-9]+x in it and P[0-9]+ in the data"),
-        (lambda rows: rows.assign(split=np.where(rows.index % 2, "train", "val")), r"patient\(s\) in two parts"),
+        (lambda rows: rows.assign(split=np.where(rows.index % 2, "train", "val")), r"patient\(s\) in two splits"),
         (other_fold, "is in two folds"),
     ],
 )
@@ -212,7 +213,7 @@ def test_folds_of_another_number_stop(data, written):
         data(*imported(file), "data.folds=3").rows(("train", "val"))
 
 
-def test_the_test_part_may_be_elsewhere_until_it_is_measured(data, written, folder):
+def test_the_test_split_may_be_elsewhere_until_it_is_measured(data, written, folder):
     file = written()
     rows = table_of(file)
     for path in rows.loc[rows["split"] == "test", "path"]:
@@ -234,13 +235,13 @@ def test_another_content_is_said(data, written, folder, capsys):
     assert f"1 file(s) have another content than when it was written, e.g. {other.relative_to(folder)}" in line
 
 
-def test_auto_test_keeps_its_part(tmp_path):
+def test_auto_test_keeps_its_split(tmp_path):
     frame = pd.DataFrame({"path": ["/x/a", "/x/b", "/x/c"], "grade": 0, "patient": ["1", "2", "3"]})
     whole = mf.make(frame.assign(split=["train", "val", "auto_test"]), "here")
     split_table.write(whole[:2], tmp_path, tmp_path / "split.csv")
     table = split_table.read(str(tmp_path / "split.csv"))
     for folds in (None, 2):
-        made = split_table.assign(whole, table, tmp_path, parts={"train"}, n_folds=folds, fold=0, seed=0)
+        made = split_table.assign(whole, table, tmp_path, splits={"train"}, n_folds=folds, fold=0, seed=0)
         assert made["split"].iloc[2] == "auto_test"
 
 
@@ -257,7 +258,7 @@ def test_any_split_survives_the_file(tmp_path_factory, patients, n, seed):
     whole = mf.make(pd.DataFrame(rows, columns=["patient", "grade", "path"]), "here")
 
     def make(fold, folds):
-        return splits.assign(
+        return splitting.assign(
             whole,
             split="stratified",
             val_fraction=0.2,
@@ -276,5 +277,5 @@ def test_any_split_survives_the_file(tmp_path_factory, patients, n, seed):
     split_table.write(made, folder, folder / "split.csv")
     table = split_table.read(str(folder / "split.csv"))
     for fold in range(n or 1):
-        back = split_table.assign(whole, table, folder, parts=set(mf.PARTS), n_folds=n, fold=fold, seed=0)
+        back = split_table.assign(whole, table, folder, splits=set(mf.SPLITS), n_folds=n, fold=fold, seed=0)
         assert back["split"].tolist() == make(fold, n)["split"].tolist()

@@ -95,7 +95,7 @@ def test_a_table_that_is_not_utf_8_names_the_line(file):
         read_table(file("path,grade\nknöchel.png,0\n", "latin-1"))
 
 
-def test_an_index_that_pandas_wrote_has_no_name_and_is_left_out(file):
+def test_an_index_that_pandas_wrote_has_no_name_and_is_omitted(file):
     assert read_table(file(",path,grade\n0,k0.png,0\n1,k1.png,1\n")).columns.tolist() == ["path", "grade"]
 
 

@@ -92,8 +92,8 @@ def test_from_the_command_line(launch, folder):
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["data.val_fraction=0"], "data=folder: no knee in the val part; parts there: train, test"),
-        (["data.folds=9"], "data=folder: the val part has no image of grade"),
+        (["data.val_fraction=0"], "data=folder: no knee in the val split; splits there: train, test"),
+        (["data.folds=9"], "data=folder: the val split has no image of grade"),
     ],
 )
 def test_a_split_that_train_would_refuse_is_not_written(overrides, line, written, folder):

@@ -47,7 +47,7 @@ def name(found):
 
 
 def words_of(text):
-    """Return the words of a command; of what may be left out and of alternatives the first."""
+    """Return the words of a command; of what may be omitted and of alternatives the first."""
     text = re.sub(r"\s\[([^]\s]+?)(\|[^]]*)?\](?=\s|$)", r" \1", text)
     text = re.sub(r"\$\w+", "0", text)  # a variable of the shell
     return [word for word in shlex.split(text) if word not in ("...", "srun")]

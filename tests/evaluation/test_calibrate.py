@@ -55,15 +55,16 @@ def measure(tmp_path):
     return run
 
 
-def test_training_says_that_its_part_is_too_small(trained, capsys):
-    reason = "6 patients of known grade in the validation part, at least 50 are needed"
+def test_training_says_that_its_split_is_too_small(trained, capsys):
+    reason = "6 patients with labelled knees in the validation split, at least 50 are needed"
     assert checkpoint.read(trained.best).record.fitted == fitted.Fitted.left_out(reason)
     assert {path.name for path in (trained.out / "figures").iterdir()} >= {"reliability.png", "risk_coverage.png"}
 
 
 def test_it_is_stored_and_the_rest_stays(trained, calibrated, tmp_path, capsys):
     file, result = calibrated("method=ordinal")
-    assert capsys.readouterr().out.splitlines()[0].startswith("calibrated on the validation part (6 patients): ordinal")
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("calibrated on the validation split (6 patients): ordinal")
     before, after = (torch.load(path, weights_only=True) for path in (trained.best, file))
     assert set(after) - set(before) == {reference.TENSORS}
     read = checkpoint.read(file)
@@ -85,7 +86,7 @@ def test_what_loses_by_its_cross_fit_is_not_stored(calibrated, capsys, monkeypat
     monkeypatch.setattr(fit, "_winner", lambda method, losses: "none")
     file, result = calibrated("method=ordinal")
     said = capsys.readouterr().out.splitlines()[0]
-    assert said.startswith("not calibrated: on the validation part (6 patients) ordinal does not lower the cross-")
+    assert said.startswith("not calibrated: on the validation split (6 patients) ordinal does not lower the cross-")
     assert result["method"] == checkpoint.read(file).record.fitted.method == "none"
 
 
@@ -96,10 +97,10 @@ def test_eval_raw_is_the_epoch_that_chose_the_checkpoint(trained, calibrated, me
     for name, value in trained.result.items():
         if name.startswith("val/"):
             assert raw[name.removeprefix("val/")] == pytest.approx(value, abs=1e-5), name
-    promised, _, _ = measure(file, "split=val")
+    nominal, _, _ = measure(file, "split=val")
     for name in ("accuracy", "quadratic_kappa", "mae", "f1_macro", "loss"):  # temperature leaves the grade
-        assert promised[name] == pytest.approx(raw[name], abs=1e-6)
-    assert promised["ece"] != pytest.approx(raw["ece"], abs=1e-4)
+        assert nominal[name] == pytest.approx(raw[name], abs=1e-6)
+    assert nominal["ece"] != pytest.approx(raw["ece"], abs=1e-4)
 
 
 @pytest.mark.slow
@@ -120,7 +121,7 @@ def test_eval_gives_the_probabilities_of_the_checkpoint(calibrated, measure):
 
 
 @pytest.mark.slow
-def test_eval_of_its_own_part_is_said_to_be_cross_fitted(calibrated, measure, capsys):
+def test_eval_of_its_own_split_is_said_to_be_cross_fitted(calibrated, measure, capsys):
     file, _ = calibrated()
     capsys.readouterr()
     _, _, out = measure(file, "split=val")
@@ -129,10 +130,10 @@ def test_eval_of_its_own_part_is_said_to_be_cross_fitted(calibrated, measure, ca
     _, _, out = measure(file, "split=test", "tta=flip", "refer_below=0.3")
     assert json.loads((out / "abstention.json").read_text())["threshold"] == 0.3
     assert "took no part" in json.loads((out / "calibration.json").read_text())["measured"]
-    for part in ("split=all", "split=train"):
-        _, _, out = measure(file, part)
+    for split in ("split=all", "split=train"):
+        _, _, out = measure(file, split)
         for name in ("calibration", "conformal", "inputs"):
-            assert json.loads((out / f"{name}.json").read_text())["measured"].startswith("too good: "), (part, name)
+            assert json.loads((out / f"{name}.json").read_text())["measured"].startswith("too good: "), (split, name)
 
 
 @pytest.fixture
@@ -166,9 +167,9 @@ def test_predict_says_set_and_foreign_and_whom_to_ask(graded, capsys):
     written = json.loads((out / "predictions.json").read_text())
     assert (written["calibration"], written["alpha"], written["refer_below"]) == ("temperature", 0.1, 0.99)
     knee = next(knee for knee in written["knees"] if knee["path"].endswith("noise.png"))
-    assert knee["foreign"] is True and "foreign input" in knee["refer"] and knee["set"]
+    assert knee["foreign"] is True and "out-of-distribution input" in knee["refer"] and knee["set"]
     printed = capsys.readouterr().out
-    assert "inputs look foreign" in printed and "refer to a reader" in printed and "; set " in printed
+    assert "inputs look out-of-distribution" in printed and "refer to a reader" in printed and "; set " in printed
 
 
 def test_predict_raw(graded):

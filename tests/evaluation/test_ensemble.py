@@ -62,7 +62,7 @@ def read(folder):
     return pd.read_parquet(folder / "predictions.parquet")
 
 
-def test_the_mean_of_the_members_probabilities_on_the_test_part(folded, measure, capsys):
+def test_the_mean_of_the_members_probabilities_on_the_test_split(folded, measure, capsys):
     result, folder = measure([str(folded.best[0]), str(folded.best[2])])
     alone = [read(measure(str(folded.best[number]), out=f"alone{number}")[1]) for number in (0, 2)]
     together = read(folder)
@@ -124,13 +124,13 @@ def test_nothing_is_measured_on_what_all_were_trained_on(folded, measure):
 
 
 @pytest.mark.slow
-def test_knees_that_all_were_trained_on_are_left_out_and_counted(folded, measure, capsys):
+def test_knees_that_all_were_trained_on_are_omitted_and_counted(folded, measure, capsys):
     last = str(folded.best[2]).replace("best", "last")
     result, _ = measure([str(folded.best[2]), last], "split=all")
     manifest = pd.read_parquet(folded.place / "other/manifest.parquet")
     trained = int((manifest["split"] == "train").sum())
     assert result["n_knees"] == 80 - trained
-    assert f"{trained} left out, which all were trained on" in capsys.readouterr().out
+    assert f"{trained} omitted, which all were trained on" in capsys.readouterr().out
 
 
 def test_a_member_whose_training_is_lost_is_named(folded, measure, knees, capsys, monkeypatch):
@@ -173,10 +173,10 @@ def test_calibration_is_said_to_be_before_averaging_and_why():
         Fitted(),
     )
     reads = [SimpleNamespace(record=SimpleNamespace(fitted=each)) for each in entries]
-    said = ensemble._calibrated(SimpleNamespace(calibrated=True), reads)
+    said = ensemble._calibrated(True, reads)
     assert said.startswith("before averaging, 1 of 3 members by their own checkpoints")
     assert "no knees are left" in said
-    assert ensemble._calibrated(SimpleNamespace(calibrated=False), reads) == "not at all (calibrated=false)"
+    assert ensemble._calibrated(False, reads) == "not at all (calibrated=false)"
 
 
 def test_members_must_name_the_same_grades(folded, measure):

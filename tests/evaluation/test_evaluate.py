@@ -12,7 +12,7 @@ from koa_lightning.checkpoint import reading as checkpoint
 from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation.evaluate import evaluate
-from koa_lightning.evaluation.results import mean_loss, measure_table
+from koa_lightning.evaluation.results import mean_loss, table_metrics
 from koa_lightning.losses.cross_entropy import CrossEntropy
 from koa_lightning.metrics import predictions as table
 from koa_lightning.reporting import report_data
@@ -27,7 +27,7 @@ COLUMNS = [
 
 
 @pytest.fixture
-def measure(trained, tmp_path):
+def compute(trained, tmp_path):
     """Evaluate the trained run; returns the result and the folder."""
 
     def run(*overrides, ckpt=trained.best):
@@ -54,24 +54,24 @@ def altered(trained, tmp_path, change):
     return tmp_path / "altered.ckpt"
 
 
-def test_the_same_numbers_as_the_validation_that_chose_the_checkpoint(trained, measure):
-    result, _ = measure("split=val", "tracking=none")
+def test_the_same_numbers_as_the_validation_that_chose_the_checkpoint(trained, compute):
+    result, _ = compute("split=val", "tracking=none")
     chosen = {name.removeprefix("val/"): v for name, v in trained.result.items() if name.startswith("val/")}
     assert len(chosen) == 23
     for name, value in chosen.items():
         assert result[name] == pytest.approx(value, abs=1e-5), name
 
 
-def test_the_same_logits_whatever_the_batch(trained, measure):
-    _, folder = measure("split=val", "tracking=none")
+def test_the_same_logits_whatever_the_batch(trained, compute):
+    _, folder = compute("split=val", "tracking=none")
     one = pd.read_parquet(folder / "predictions.parquet")
-    _, folder = measure("split=val", "tracking=none", "batch_size=1")
+    _, folder = compute("split=val", "tracking=none", "batch_size=1")
     other = pd.read_parquet(folder / "predictions.parquet")
     np.testing.assert_allclose(one[table.LOGITS], other[table.LOGITS], atol=1e-5)
 
 
-def test_the_predictions_table(measure):
-    _, folder = measure("tracking=none")
+def test_the_predictions_table(compute):
+    _, folder = compute("tracking=none")
     parquet, csv = pd.read_parquet(folder / "predictions.parquet"), pd.read_csv(folder / "predictions.csv")
     assert list(parquet.columns) == list(csv.columns) == COLUMNS
     assert csv["path"].tolist() == parquet["path"].tolist()
@@ -80,8 +80,8 @@ def test_the_predictions_table(measure):
     assert set(csv["side"]) <= {"L", "R"}
 
 
-def test_metrics_json(trained, measure):
-    result, folder = measure("tracking=none")
+def test_metrics_json(trained, compute):
+    result, folder = compute("tracking=none")
     metrics = json.loads((folder / "metrics.json").read_text())
     names = {name.removeprefix("val/") for name in trained.result if name.startswith("val/")}
     assert set(metrics) == names | {"n_knees", "n_patients"}
@@ -92,8 +92,8 @@ def test_metrics_json(trained, measure):
     assert result == {**metrics, "out": str(folder)}
 
 
-def test_intervals_beside_the_metrics_and_of_the_same_values(measure):
-    result, folder = measure("tracking=none", "n_resamples=200")
+def test_intervals_beside_the_metrics_and_of_the_same_values(compute):
+    result, folder = compute("tracking=none", "n_resamples=200")
     intervals = json.loads((folder / "intervals.json").read_text())
     own = set(result) - {"loss", "n_knees", "n_patients", "out"}
     assert own <= set(intervals)
@@ -104,11 +104,11 @@ def test_intervals_beside_the_metrics_and_of_the_same_values(measure):
 
 
 @pytest.mark.slow
-def test_thresholds_of_validation_subgroups_and_readers(trained, measure, launch, tmp_path):
-    _, folder = measure("split=val", "tracking=none", "n_resamples=200", "subgroups=side")
+def test_thresholds_of_validation_subgroups_and_readers(trained, compute, launch, tmp_path):
+    _, folder = compute("split=val", "tracking=none", "n_resamples=200", "subgroups=side")
     assert {"L", "R"} < set(pd.read_csv(folder / "subgroups.csv")["group"])
     (folder / "thresholds.json").rename(tmp_path / "tuned.json")
-    _, folder = measure("tracking=none", f"thresholds={tmp_path}/tuned.json", "n_resamples=200")
+    _, folder = compute("tracking=none", f"thresholds={tmp_path}/tuned.json", "n_resamples=200")
     assert "accuracy_tuned" in json.loads((folder / "intervals.json").read_text())
     for asked in ("subgroups=[sit]", "readers=[reader_1]", "edges={side:[1]}"):
         ended = launch("eval", f"ckpt={trained.best}", f"out={tmp_path}/bad", "tracking=none", "report=false", asked)
@@ -155,7 +155,7 @@ def test_a_folder_holds_the_results_of_one_evaluation(graded_table, place):
     assert "explanations.part.json" in left
     found = report_data.read(Path("made"))
     assert found.metrics["accuracy"]["value"] == pytest.approx(result["accuracy"])
-    assert (found.groups, "readers" in found.parts, "explanations" in found.parts) == ([], False, False)
+    assert (found.groups, "readers" in found.sections, "explanations" in found.sections) == ([], False, False)
 
 
 @pytest.mark.parametrize(
@@ -176,16 +176,16 @@ def test_bad_tables_are_one_line(arguments, line, graded_table, launch, place):
     assert len(ended.err) == 1 and line in ended.err[0]
 
 
-def test_no_patient_of_the_test_part_was_trained_on(trained, measure):
-    _, folder = measure("tracking=none")
+def test_no_patient_of_the_test_split_was_trained_on(trained, compute):
+    _, folder = compute("tracking=none")
     tested = set(pd.read_csv(folder / "predictions.csv")["patient"].astype(str))
     assert not tested & set(pd.read_parquet(trained.out / "manifest.parquet")["patient"])
 
 
-def test_it_is_logged_to_the_run_that_trained_it_which_stays_as_it_was(trained, measure, client):
+def test_it_is_logged_to_the_run_that_trained_it_which_stays_as_it_was(trained, compute, client):
     run_id = trained.result["run_id"]
     before = client.get_run(run_id)
-    result, _ = measure("explain=gradcam", "explain.n_worst=0")
+    result, _ = compute("explain=gradcam", "explain.n_worst=0")
     after = client.get_run(run_id)
     assert after.data.metrics["test/quadratic_kappa"] == result["quadratic_kappa"]
     assert after.data.metrics["test/loss"] == pytest.approx(result["loss"])
@@ -207,76 +207,76 @@ def test_it_is_logged_to_the_run_that_trained_it_which_stays_as_it_was(trained, 
 
 
 @pytest.mark.parametrize("overrides", [["tta=flip"], ["split=train"], ["split=all"], ["data=phantom"]])
-def test_what_is_measured_otherwise_goes_to_a_run_of_its_own(overrides, trained, measure, client):
-    result, _ = measure(*overrides, "data.source.n_patients=20" if overrides == ["data=phantom"] else "quiet=true")
+def test_what_is_measured_otherwise_goes_to_a_run_of_its_own(overrides, trained, compute, client):
+    result, _ = compute(*overrides, "data.source.n_patients=20" if overrides == ["data=phantom"] else "quiet=true")
     run = newest(client)
     assert run.info.run_id != trained.result["run_id"]
     assert run.info.status == "FINISHED"
     assert run.data.tags["evaluates"] == trained.result["run_id"]
     assert run.data.tags["marks"] == "phantom data, untrained weights"
-    part = "train" if overrides == ["split=train"] else "test"
-    assert run.data.metrics[f"{part}/accuracy"] == result["accuracy"]
+    split = "train" if overrides == ["split=train"] else "test"
+    assert run.data.metrics[f"{split}/accuracy"] == result["accuracy"]
 
 
-def test_from_another_folder_the_run_is_found_where_it_was(measure, client, tmp_path):
+def test_from_another_folder_the_run_is_found_where_it_was(compute, client, tmp_path):
     n_runs = len(client.search_runs([newest(client).info.experiment_id]))
-    measure()
+    compute()
     assert not (tmp_path / "mlruns").exists()
     assert len(client.search_runs([newest(client).info.experiment_id])) == n_runs
 
 
 @pytest.mark.slow
-def test_where_its_store_is_not_there_a_new_run_is_begun_and_said(trained, place, measure, tmp_path, capsys):
+def test_where_its_store_is_not_there_a_new_run_is_begun_and_said(trained, place, compute, tmp_path, capsys):
     def move(record):
         record["tracking"]["uri"] = "sqlite:////no/where/mlflow.db"
 
-    measure(ckpt=altered(trained, tmp_path, move))
+    compute(ckpt=altered(trained, tmp_path, move))
     assert f"the run that trained this, {trained.result['run_id']}, is not in sqlite:///" in capsys.readouterr().err
     client = MlflowClient(f"sqlite:///{place}/mlruns/mlflow.db")
     assert newest(client).data.tags["evaluates"] == trained.result["run_id"]
     assert not Path("/no/where").exists()
 
 
-def test_tracking_none_logs_nothing(trained, measure, client):
+def test_tracking_none_logs_nothing(trained, compute, client):
     before = client.get_run(trained.result["run_id"]).data.metrics
-    measure("tracking=none", "split=val")
+    compute("tracking=none", "split=val")
     assert client.get_run(trained.result["run_id"]).data.metrics == before
 
 
-def test_by_its_run(trained, measure, monkeypatch):
+def test_by_its_run(trained, compute, monkeypatch):
     monkeypatch.chdir(trained.place)
     run_id = trained.result["run_id"]
-    by_path, _ = measure("tracking=none")
-    by_run, _ = measure("tracking=none", ckpt=f"runs:/{run_id}")
-    by_file, _ = measure("tracking=none", ckpt=f"runs:/{run_id}/checkpoints/best.ckpt")
+    by_path, _ = compute("tracking=none")
+    by_run, _ = compute("tracking=none", ckpt=f"runs:/{run_id}")
+    by_file, _ = compute("tracking=none", ckpt=f"runs:/{run_id}/checkpoints/best.ckpt")
     assert by_run == by_file == by_path
 
 
-def test_flip_averages_the_logits_of_both_views(trained, measure):
-    _, folder = measure("tracking=none", "split=val")
+def test_flip_averages_the_logits_of_both_views(trained, compute):
+    _, folder = compute("tracking=none", "split=val")
     one = pd.read_parquet(folder / "predictions.parquet")[table.LOGITS].to_numpy()
-    _, folder = measure("tracking=none", "split=val", "tta=flip")
+    _, folder = compute("tracking=none", "split=val", "tta=flip")
     both = pd.read_parquet(folder / "predictions.parquet")[table.LOGITS].to_numpy()
     assert np.abs(one - both).max() > 1e-4
     net = checkpoint.read(trained.best).network()
     assert net.training is False
 
 
-def test_other_data_without_that_of_the_training(trained, place, measure, knees):
+def test_other_data_without_that_of_the_training(trained, place, compute, knees):
     """From a folder in which nothing of the training is left, not even its store."""
     shutil.copy(trained.best, "model.ckpt")
-    result, folder = measure("data=folder", f"data.root='{knees}'", "split=all", ckpt="model.ckpt")
+    result, folder = compute("data=folder", f"data.root='{knees}'", "split=all", ckpt="model.ckpt")
     assert result["n_knees"] == 80
     assert result["n_patients"] == 40
     predictions = pd.read_csv(folder / "predictions.csv")
     assert predictions["path"].str.startswith(str(knees)).all()
     assert predictions["grade"].tolist() == [int(Path(path).parent.name) for path in predictions["path"]]
-    part, _ = measure("data=folder", f"data.root='{knees}'", "tracking=none", ckpt="model.ckpt")
-    assert 0 < part["n_patients"] < 40
+    split, _ = compute("data=folder", f"data.root='{knees}'", "tracking=none", ckpt="model.ckpt")
+    assert 0 < split["n_patients"] < 40
 
 
 @pytest.mark.slow
-def test_a_part_of_the_same_knees_at_another_place_is_the_same_part(place, tiny, knees):
+def test_a_split_of_the_same_knees_at_another_place_is_the_same_split(place, tiny, knees):
     overrides = [item for item in tiny.overrides if not item.startswith("data.source")]
     shutil.copytree(knees, "first")
     train(compose("train", [*overrides, "data=folder", "data.root=first", "explain=none", "out=o"]))
@@ -298,19 +298,19 @@ def test_a_part_of_the_same_knees_at_another_place_is_the_same_part(place, tiny,
     {"n_patients": {"_target_": "os.mkdir", "path": "ran"}, "seed": 2018, "grade_shares": None},
     {"n_patients": "${oc.create:'{_target_: os.mkdir, path: ran}'}", "seed": 2018, "grade_shares": None},
 ])  # fmt: skip
-def test_nothing_that_a_checkpoint_names_is_run(source, trained, place, measure, tmp_path):
+def test_nothing_that_a_checkpoint_names_is_run(source, trained, place, compute, tmp_path):
     def plant(record):
         record["config"]["data"]["source"] = source
 
     try:
-        measure("tracking=none", ckpt=altered(trained, tmp_path, plant))
+        compute("tracking=none", ckpt=altered(trained, tmp_path, plant))
     except InputError as error:
         assert "\n" not in str(error)
     assert not (place / "ran").exists()
 
 
-def test_a_loss_that_no_config_names_is_left_out(trained, place, measure, tmp_path):
-    result, folder = measure(
+def test_a_loss_that_no_config_names_is_omitted(trained, place, compute, tmp_path):
+    result, folder = compute(
         "tracking=none", ckpt=altered(trained, tmp_path, lambda record: record.update(loss="os.system"))
     )
     assert result["loss"] is None
@@ -335,12 +335,12 @@ def test_bad_checkpoints(content, line, trained, launch, place):
     assert list((place / "outputs").iterdir()) == []
 
 
-def test_a_network_that_gives_no_numbers_is_refused(trained, measure, tmp_path):
+def test_a_network_that_gives_no_numbers_is_refused(trained, compute, tmp_path):
     content = torch.load(trained.best, weights_only=True)
     content["state_dict"][list(content["state_dict"])[-1]][:] = float("nan")
     torch.save(content, tmp_path / "nan.ckpt")
     with pytest.raises(InputError, match=r"nan.ckpt: its network gives NaN or infinite logits: its weights are dam"):
-        measure(f"ckpt={tmp_path / 'nan.ckpt'}", "explain=none", "tracking=none")
+        compute(f"ckpt={tmp_path / 'nan.ckpt'}", "explain=none", "tracking=none")
 
 
 def test_a_checkpoint_that_was_cut_off(trained, launch, place):
@@ -383,23 +383,23 @@ def test_what_the_checkpoint_brings_along_may_be_repeated(trained, launch, place
 def test_grades_that_are_unknown_are_not_measured():
     knees = pd.DataFrame({"path": ["a", "b", "c"], "patient": ["1", "1", "2"], "side": "", "grade": [0, -1, 1]})
     logits = torch.tensor([[9.0, 0, 0, 0, 0], [0, 0, 0, 0, 9.0], [9.0, 0, 0, 0, 0]])
-    metrics = measure_table(table.predictions_table(knees, logits, "softmax"))
+    metrics = table_metrics(table.predictions_table(knees, logits, "softmax"))
     assert (metrics["n_knees"], metrics["n_patients"], metrics["accuracy"]) == (2, 2, 0.5)
     assert metrics["auroc_oa"] is None
     expected = torch.nn.functional.cross_entropy(logits[[0, 2]], torch.tensor([0, 1])).item()
     assert mean_loss(CrossEntropy(), logits, knees["grade"]) == pytest.approx(expected)
-    with pytest.raises(InputError, match="no knee of a known grade"):
-        measure_table(table.predictions_table(knees.assign(grade=-1), logits, "softmax"))
+    with pytest.raises(InputError, match="no labelled knee"):
+        table_metrics(table.predictions_table(knees.assign(grade=-1), logits, "softmax"))
 
 
-def test_further_columns_of_a_table_are_kept(measure, knees, tmp_path):
+def test_further_columns_of_a_table_are_kept(compute, knees, tmp_path):
     files = sorted(knees.glob("*/*.png"))[::4]
     rows = pd.DataFrame({"path": map(str, files), "grade": [int(file.parent.name) for file in files]})
     rows["patient"] = [file.stem[:-1] for file in files]
     rows["age"], rows["site"] = np.arange(len(rows)) + 50.5, "Ulm"
     rows.loc[3, ["age", "site"]] = None
     rows.to_csv(tmp_path / "knees.csv", index=False)
-    _, folder = measure("data=table", f"data.table='{tmp_path}/knees.csv'", "split=all", "tracking=none")
+    _, folder = compute("data=table", f"data.table='{tmp_path}/knees.csv'", "split=all", "tracking=none")
     for made in (pd.read_csv(folder / "predictions.csv"), pd.read_parquet(folder / "predictions.parquet")):
         assert list(made.columns) == [*COLUMNS, "age", "site"]
         assert made["age"].fillna(0).tolist() == rows["age"].fillna(0).tolist()

@@ -18,7 +18,7 @@ def test_the_entry_point_writes_and_logs(trained, launch, tmp_path):
     ended = launch("explain_tests", f"ckpt={trained.best}", "split=train", f"out={tmp_path}/a b", store, *FEW)
     assert (ended.code, ended.err) == (0, [])
     assert any("not a medical device" in line for line in ended.out)
-    assert "WARNING: these results carry the mark: phantom data" in ended.out
+    assert "WARNING: these results carry the caveat: phantom data" in ended.out
     written = json.loads((tmp_path / "a b/explanations.json").read_text())
     assert list(written["verdicts"]) == VERDICTS
     assert (written["part"], written["data"], written["n"]) == ("train", "phantom", 10)
@@ -55,10 +55,10 @@ def test_the_control_throws_the_weights_away_and_is_marked_and_not_logged(traine
     assert not (tmp_path / "mlruns").exists()
 
 
-@pytest.mark.parametrize("part", ["test", "auto_test", "all"])
-def test_the_test_part_is_left_to_eval(part, tmp_path):
-    cfg = compose("explain_tests", ["ckpt=x.ckpt", f"split={part}", f"out='{tmp_path}/o'"])
-    with pytest.raises(InputError, match=rf"^split={part}: eval alone .* split={part} explain\.tests=true$"):
+@pytest.mark.parametrize("split", ["test", "auto_test", "all"])
+def test_the_test_split_is_left_to_eval(split, tmp_path):
+    cfg = compose("explain_tests", ["ckpt=x.ckpt", f"split={split}", f"out='{tmp_path}/o'"])
+    with pytest.raises(InputError, match=rf"^split={split}: eval alone .* split={split} explain\.tests=true$"):
         module.explain_tests(cfg)
     assert not (tmp_path / "o").exists()
 

@@ -102,7 +102,7 @@ def test_every_kind_of_file_and_one_that_is_broken(mixed, grade, capsys):
     printed = capsys.readouterr()
     assert printed.err.splitlines()[-1].startswith(f"error: {mixed}/cut off.png: truncated or damaged image")
     assert list(json.loads((out / "failed.json").read_text())) == [f"{mixed}/cut off.png"]
-    assert "WARNING: the model carries the mark: phantom data" in printed.out
+    assert "WARNING: the model carries the caveat: phantom data" in printed.out
     assert printed.out.splitlines()[-1] == f"9 graded, 1 not readable; written to {out}"
 
 
@@ -225,7 +225,7 @@ def test_what_is_graded_is_kept_when_the_disk_is_full(mixed, grade, stops_at_the
 
 def test_a_table_on_a_full_disk_keeps_whole_rows(tmp_path, monkeypatch):
     file, rows = tmp_path / "a.csv", pd.DataFrame({"path": ["x"], "p0": [0.5]})
-    predict._append(rows, file, anew=True)
+    predict._append(rows, file, first=True)
     before = file.read_text()
 
     def full(self, file, **_):
@@ -236,16 +236,16 @@ def test_a_table_on_a_full_disk_keeps_whole_rows(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(pd.DataFrame, "to_csv", full)
         with pytest.raises(OSError, match=str(file)):
-            predict._append(rows, file, anew=False)
+            predict._append(rows, file, first=False)
     assert file.read_text() == before
-    predict._append(rows, file, anew=False)
+    predict._append(rows, file, first=False)
     assert len(pd.read_csv(file)) == 2
 
 
 def test_a_table_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "a.csv").mkdir()
     with pytest.raises(IsADirectoryError, match=r"a\.csv"):
-        predict._append(pd.DataFrame({"path": ["x"]}), tmp_path / "a.csv", anew=True)
+        predict._append(pd.DataFrame({"path": ["x"]}), tmp_path / "a.csv", first=True)
 
 
 def test_interrupted_before_anything_is_graded(mixed, grade, monkeypatch):
@@ -336,16 +336,16 @@ def test_patient_and_side_are_read_from_names_like_those_trained_on(trained, gra
     one = sorted((knees / "0").iterdir())[0]
     for name in ("9001104L", "9001104R", "other"):
         shutil.copy(one, place / "films" / f"{name}{one.suffix}")
-    _, told, _ = grade("films", "overlays=false", ckpt="left.ckpt")
-    assert told["patient"].fillna(0).tolist() == [9001104, 9001104, 0]
-    assert told["side"].fillna("").tolist() == ["L", "R", ""]
+    _, given, _ = grade("films", "overlays=false", ckpt="left.ckpt")
+    assert given["patient"].fillna(0).tolist() == [9001104, 9001104, 0]
+    assert given["side"].fillna("").tolist() == ["L", "R", ""]
     warned = [line for line in capsys.readouterr().out.splitlines() if "mirrors" in line]
     assert len(warned) == 1 and "the side of 1 of 3 is not known" in warned[0]
     _, right, _ = grade("films", "overlays=false", "side=R", ckpt="left.ckpt")
     assert right["side"].tolist() == ["R"] * 3 and "mirrors" not in capsys.readouterr().out
-    np.testing.assert_allclose(logits(told)[1], logits(right)[1], atol=1e-6)
-    np.testing.assert_allclose(logits(told)[0], logits(told)[2], atol=1e-6)
-    assert np.abs(logits(told)[0] - logits(told)[1]).max() > 1e-4
+    np.testing.assert_allclose(logits(given)[1], logits(right)[1], atol=1e-6)
+    np.testing.assert_allclose(logits(given)[0], logits(given)[2], atol=1e-6)
+    assert np.abs(logits(given)[0] - logits(given)[1]).max() > 1e-4
 
 
 def test_nothing_that_can_be_read(mixed, place, trained, launch):
@@ -422,8 +422,8 @@ def test_a_message_that_quotes_a_header_goes_to_the_terminal_alone(tmp_path, gra
     result, _, out = grade(folder, "overlays=false")
     assert (result["n_graded"], result["n_failed"]) == (1, 2)
     assert "WindowCenter is no number (could not convert string to float: 'Anna')" in capsys.readouterr().err
-    told = json.loads((out / "failed.json").read_text())
-    assert list(told.values()) == [
+    given = json.loads((out / "failed.json").read_text())
+    assert list(given.values()) == [
         f"{folder}/b.dcm: a lateral view", f"{folder}/c.dcm: window or table that cannot be applied",
     ]  # fmt: skip
 

@@ -217,8 +217,8 @@ def test_how_many_images_pass_at_once_is_always_the_same(files, monkeypatch):
     member = Member(read(files[0]))
     images = torch.randint(0, 256, (9, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     whole = member.grade([{"image": images}])
-    parts = member.grade([{"image": part} for part in images.split([1, 6, 2])])
-    for one, other in ((whole.logits, parts.logits), (whole.features, parts.features)):
+    splits = member.grade([{"image": split} for split in images.split([1, 6, 2])])
+    for one, other in ((whole.logits, splits.logits), (whole.features, splits.features)):
         assert torch.equal(one, other) and len(one) == 9
     flipped = member.grade([{"image": images}], flip=True)
     assert torch.equal(flipped.features, whole.features)  # of the images as they are

@@ -71,7 +71,7 @@ def test_knees_that_were_trained_on_are_said(trained, tmp_path):
     options = [f"ckpt='{trained.best}'", f"out='{tmp_path}/o'", "explain=none", "tracking=none", "report=false"]
     evaluate(compose("eval", [*options, "split=train", "n_resamples=100"]))
     found = report_data.read(tmp_path / "o")
-    assert found.marks[-1] == f"measured on {len(found.table)} knees that it was trained on"
+    assert found.caveats[-1] == f"evaluated on {len(found.table)} knees that it was trained on"
 
 
 def test_of_a_table_from_anywhere(predictions, alone, quick, launch, tmp_path, monkeypatch):
@@ -102,7 +102,7 @@ def test_of_a_cross_validation(tmp_path, alone, quick, trained):
     result = report.report(compose("report", [f"ckpt='{folder}'", f"out='{tmp_path}/made'"]))
     assert result["accuracy"] == pytest.approx((rows["grade"] == rows["predicted"]).mean())
     text = (tmp_path / "made/report.html").read_text()
-    assert "every knee of phantom outside its test part, out of fold" in text
+    assert "every knee of phantom outside its test split, out of fold" in text
     assert "Cross-validation of 2 folds" in text
     assert "sd between folds" in text
     client = MlflowClient(record["uri"])
@@ -170,7 +170,10 @@ def test_subgroups_and_readers_of_what_was_evaluated(made, tmp_path, quick):
         ("subgroups=sid", "subgroups=sid: no such column; did you mean 'side'?"),
         ("edges={age:[60]}", "edges.age: name it in subgroups too"),
         ("readers=reader_2", "readers=reader_2: no such column"),
-        ("thresholds=x.json", "thresholds=x.json: eval measures with it, and .*/made is measured already; type python"),
+        (
+            "thresholds=x.json",
+            "thresholds=x.json: eval computes with it, and .*/made is evaluated already; type python",
+        ),
         ("n_resamples=100", "ckpt=FILE n_resamples=100, or table=.*/made in place of ckpt"),
     ],
 )

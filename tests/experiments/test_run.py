@@ -23,15 +23,15 @@ TINY = ["model.name=test_efficientnet", "model.weights=none", "trainer.precision
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Chen's layout: 20 patients to train on, 8 to validate on, and no test part."""
+    """Chen's layout: 20 patients to train on, 8 to validate on, and no test split."""
     root = tmp_path_factory.mktemp("chen")
-    for part, first, n in (("train", 9_000_000, 20), ("val", 9_100_000, 8)):
+    for split, first, n in (("train", 9_000_000, 20), ("val", 9_100_000, 8)):
         patients = [str(first + i) for i in range(n) for _ in "LR"]
         sides, grades = ["L", "R"] * n, [i % 5 for i in range(n) for _ in "LR"]
         for image, patient, side, grade in zip(
             draw_phantoms(patients, sides, grades, seed=1, size=64), patients, sides, grades, strict=True
         ):
-            file = root / part / str(grade) / f"{patient}{side}.png"
+            file = root / split / str(grade) / f"{patient}{side}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(file)
     return root
@@ -55,13 +55,13 @@ def test_one_knee_of_each_tested_patient(folder, knees):
 @pytest.mark.parametrize("name", [name for name, protocol in PROTOCOLS.items() if not protocol.trains_as])
 def test_protocols_differ_in_what_leaks_alone(name, knees, tmp_path):
     rows = table(name, 0, knees, tmp_path)
-    train, val = (rows[rows["split"] == part] for part in ("train", "val"))
+    train, val = (rows[rows["split"] == split] for split in ("train", "val"))
     assert len(train) == 36
     assert set(val["path"]) == set(knees[0]["path"])
     assert not set(train["path"]) & set(val["path"])
-    foreign = ~train["path"].isin(knees[2]["path"])
-    assert foreign.sum() == val["twin"].sum()
-    assert bool(foreign.any()) == (name != "by_patient")
+    outside = ~train["path"].isin(knees[2]["path"])
+    assert outside.sum() == val["twin"].sum()
+    assert bool(outside.any()) == (name != "by_patient")
     names = set(train["patient"]) & set(val["patient"])
     assert bool(names) == (name in ("at_random", "augmented"))
     assert table(name, 0, knees, tmp_path).equals(rows)

@@ -106,7 +106,7 @@ def test_numbers_with_their_intervals(right):
     row = studies.measure(right)
     assert row["accuracy"] == 0.8
     assert 0.5 < row["accuracy_low"] < 0.8 < row["accuracy_high"] < 1
-    names = [f"{name}{rule}" for name in studies.MEASURED for rule in studies.RULES]
+    names = [f"{name}{rule}" for name in studies.SHOWN for rule in studies.RULES]
     assert set(row) == {f"{name}{end}" for name in names for end in ("", "_low", "_high")}
 
 
@@ -190,8 +190,8 @@ def trials(folder, numbers, members):
         (folder / name).mkdir(parents=True)
     for number in numbers:
         (folder / str(number) / "done.json").write_text(json.dumps({"checkpoint": f"of {number}"}))
-    told = [{"checkpoint": str(folder / str(number) / "checkpoints" / "best.ckpt")} for number in members]
-    (folder / "ensemble" / "ensemble.json").write_text(json.dumps({"members": told}))
+    given = [{"checkpoint": str(folder / str(number) / "checkpoints" / "best.ckpt")} for number in members]
+    (folder / "ensemble" / "ensemble.json").write_text(json.dumps({"members": given}))
 
 
 def test_the_networks_are_the_members_of_the_ensemble(tmp_path):

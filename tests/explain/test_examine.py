@@ -22,7 +22,7 @@ OPTIONS = Options("cam", n_tested=12, n_road=2, batch_size=8, quiet=True)
 
 
 @pytest.fixture(scope="module")
-def part():
+def split():
     """A network, 40 phantoms of 20 patients, and their table; the grade of one is unknown."""
     rows = phantom_manifest(20, 7, (0.2,) * 5)
     rows.loc[3, "grade"] = -1
@@ -33,8 +33,8 @@ def part():
 
 
 @pytest.fixture(scope="module")
-def examined(part):
-    return examine(*part, OPTIONS)
+def examined(split):
+    return examine(*split, OPTIONS)
 
 
 def test_what_comes_of_it(examined):
@@ -57,11 +57,11 @@ def test_what_comes_of_it(examined):
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_mambaout"])
-def test_networks_of_other_layouts_are_tested_too(part, name):
+def test_networks_of_other_layouts_are_tested_too(split, name):
     torch.manual_seed(0)
     net = build(NetSpec(name, image_size=64)).eval()
     options = Options("gradcam", n_tested=4, n_road=1, batch_size=8, quiet=True)
-    results, table = examine(net, *part[1:], options)
+    results, table = examine(net, *split[1:], options)
     assert results["n"] == len(table) == 4 and results["shortcut"]["n"] == 39
     assert results["sanity"]["layers"][0]["layer"].startswith("head")
     assert [row["layer"] for row in results["sanity"]["layers"]].count("own") == (name == "test_vit")
@@ -69,37 +69,37 @@ def test_networks_of_other_layouts_are_tested_too(part, name):
     json.dumps(results, allow_nan=False)
 
 
-def test_the_same_again(part, examined):
-    again, table = examine(*part, OPTIONS)
+def test_the_same_again(split, examined):
+    again, table = examine(*split, OPTIONS)
     assert {**again, "seconds": 0} == {**examined[0], "seconds": 0}
     assert table.equals(examined[1])
 
 
-def test_an_interrupted_run_goes_on_to_the_same_numbers(part, examined, tmp_path, monkeypatch, capsys):
+def test_an_interrupted_run_continues_to_the_same_numbers(split, examined, tmp_path, monkeypatch, capsys):
     file = tmp_path / "explanations.part.json"
     real = module.sanity.noise
     monkeypatch.setattr(module.sanity, "noise", lambda *args, **rest: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        examine(*part, OPTIONS, file)
+        examine(*split, OPTIONS, file)
     assert file.is_file()
     monkeypatch.setattr(module.sanity, "noise", real)
     monkeypatch.setattr(module.faithfulness, "faithfulness", None)  # is not asked again
-    again, table = examine(*part, replace(OPTIONS, quiet=False), file)
-    assert f"going on with {file}: faithfulness, sanity done" in capsys.readouterr().out
+    again, table = examine(*split, replace(OPTIONS, quiet=False), file)
+    assert f"resuming {file}: faithfulness, sanity done" in capsys.readouterr().out
     assert {**again, "seconds": 0} == {**examined[0], "seconds": 0}
     pd.testing.assert_frame_equal(table, examined[1])
     assert not file.exists()
 
 
-def test_the_network_is_left_as_it_was(part, examined):
-    net = part[0]
+def test_the_network_is_left_as_it_was(split, examined):
+    net = split[0]
     torch.manual_seed(0)
     torch.testing.assert_close(net.state_dict(), build(NetSpec("test_efficientnet")).state_dict())
     assert not any(each.training for each in net.modules())
     assert all(each.grad is None and each.requires_grad for each in net.parameters())
 
 
-def test_images_through_the_network_are_counted_right(part, monkeypatch):
+def test_images_through_the_network_are_counted_right(split, monkeypatch):
     seen = []
     real = module.Progress
 
@@ -112,27 +112,27 @@ def test_images_through_the_network_are_counted_right(part, monkeypatch):
             return super().add_task(*args, total=total, **rest)
 
     monkeypatch.setattr(module, "Progress", Counting)
-    examine(*part, OPTIONS)
+    examine(*split, OPTIONS)
     assert sum(seen) == 0
 
 
-def test_the_cost_is_said_first(part, capsys):
-    examine(*part, Options("cam", n_tested=3, n_road=1, batch_size=8))
+def test_the_cost_is_said_first(split, capsys):
+    examine(*split, Options("cam", n_tested=3, n_road=1, batch_size=8))
     assert capsys.readouterr().out.startswith(
         "testing cam on 3 knees, 1 of them by ROAD, and the grading of 39 with parts hidden: "
     )
 
 
-def test_the_expected_grade_is_tested_in_grades(part):
-    results, _ = examine(*part, Options("cam", "expected", n_tested=10, n_road=1, batch_size=8, quiet=True))
+def test_the_expected_grade_is_tested_in_grades(split):
+    results, _ = examine(*split, Options("cam", "expected", n_tested=10, n_road=1, batch_size=8, quiet=True))
     assert 0 < results["faithfulness"]["deletion"]["map"] < 4
     assert results["target"] == "expected"
 
 
-def test_knees_of_unknown_grade_alone_cannot_be_tested(part):
-    net, dataset, rows, preprocessing = part
+def test_knees_of_unknown_grade_alone_cannot_be_tested(split):
+    net, dataset, rows, preprocessing = split
     unknown = KneeDataset(dataset.images, dataset.rows, np.full(40, -1))
-    with pytest.raises(InputError, match="known grade alone"):
+    with pytest.raises(InputError, match="labelled knees alone"):
         examine(net, unknown, rows, preprocessing, OPTIONS)
 
 
@@ -146,8 +146,8 @@ def test_choice_is_by_grade_in_turn():
     assert sorted(choose(grades, 1000, 0).tolist()) == list(range(72))
 
 
-def test_real_knees_have_a_joint_band(part):
-    net, dataset, rows, preprocessing = part
+def test_real_knees_have_a_joint_band(split):
+    net, dataset, rows, preprocessing = split
     named = rows.assign(path=[f"a/{n}.png" for n in range(40)])
     results, _ = examine(net, dataset, named, preprocessing, Options("cam", n_tested=4, n_road=1, quiet=True))
     assert results["localisation"]["region"] == "joint band"
@@ -161,7 +161,7 @@ def test_real_knees_have_a_joint_band(part):
         (Preprocessing(64), (100, 200), (29, 38)),
     ],
 )
-def test_the_joint_is_looked_for_and_hidden_where_the_network_sees_it(part, monkeypatch, seen, shape, expected):
+def test_the_joint_is_looked_for_and_hidden_where_the_network_sees_it(split, monkeypatch, seen, shape, expected):
     given = {}
 
     def shortcut(logits, images, grades, patients, regions, link):
@@ -174,7 +174,7 @@ def test_the_joint_is_looked_for_and_hidden_where_the_network_sees_it(part, monk
 
     monkeypatch.setattr(module.shortcut, "shortcut", shortcut)
     monkeypatch.setattr(module.localisation, "localisation", localised)
-    net, dataset, rows, _ = part
+    net, dataset, rows, _ = split
     dataset = KneeDataset(dataset.images, dataset.rows, dataset.grades, np.array([shape] * 40))
     named = rows.assign(path=[f"a/{n}.png" for n in range(40)])
     examine(net, dataset, named, seen, Options("cam", n_tested=4, n_road=1, quiet=True))
@@ -196,15 +196,15 @@ class Recorder(NoRun):
         self.tags |= tags
 
 
-def test_files_metrics_and_words(part, examined, tmp_path, monkeypatch, capsys):
+def test_files_metrics_and_words(split, examined, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(explanations, "examine", lambda *args: examined)
-    net, dataset, rows, preprocessing = part
+    net, dataset, rows, preprocessing = split
     data = SimpleNamespace(
         eval_batch_size=8, datasets={"val": dataset}, tables={"val": rows}, preprocessing=preprocessing, name="phantom"
     )
     explain = SimpleNamespace(method="cam", target="grade", n_tested=12, n_road=2)
     run = Recorder()
-    how = {"marks": ["phantom data"], "checkpoint": "best.ckpt", "epoch": 3, "quiet": False}
+    how = {"caveats": ["phantom data"], "read": SimpleNamespace(path="best.ckpt", epoch=3), "quiet": False}
     results = explanations.record_tests(net, data, "val", explain, tmp_path / "out", run, **how)
     written = json.loads((tmp_path / "out/explanations.json").read_text())
     assert written == results

@@ -49,14 +49,14 @@ def test_a_map_of_anything_else_fails(window_subject, maps):
 def test_curves_by_hand(window_subject, window_mask):
     """The window is 1/16 of the picture: it is gone at the first step, and the answer with it."""
     places = controls.ranks(np.repeat(window_mask[None].astype(np.float32), 24, 0), 0)
-    gone = curve(window_subject, places, "deletion")
+    ended = curve(window_subject, places, "deletion")
     means = window_subject.images.mean((2, 3))[:, 0]
     logit = torch.stack([3 + 0 * means, 0 * means, 0 * means, 0 * means, 100 * means / 16], 1)
-    np.testing.assert_allclose(gone[:, 1], logit.softmax(1)[:, 4], rtol=1e-4)
-    np.testing.assert_allclose(gone[:, -1], gone[:, 1], rtol=1e-5)
-    assert (gone[:, 0] > gone[:, 1]).all()
+    np.testing.assert_allclose(ended[:, 1], logit.softmax(1)[:, 4], rtol=1e-4)
+    np.testing.assert_allclose(ended[:, -1], ended[:, 1], rtol=1e-5)
+    assert (ended[:, 0] > ended[:, 1]).all()
     back = curve(window_subject, places, "insertion")
-    np.testing.assert_allclose(back[:, 1], gone[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(back[:, 1], ended[:, 0], rtol=1e-5)
     assert (back[:, 0] < back[:, 1]).all()
 
 

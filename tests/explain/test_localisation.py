@@ -40,7 +40,7 @@ def test_heat_in_the_mask_passes_and_heat_beside_it_fails():
     assert set(knees) == {f"{test}_{name}" for test in ("share", "pointing") for name in ("map", "random", "centre")}
 
 
-def test_knees_without_signs_are_left_out():
+def test_knees_without_signs_are_omitted():
     masks = np.zeros((30, 32, 32), bool)
     masks[:20, 4:12] = True
     found, knees = localisation(maps_with(masks.astype(np.float32)), masks, PATIENTS, "here")

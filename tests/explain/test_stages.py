@@ -45,7 +45,7 @@ def test_a_test_that_is_done_is_not_run_again(tmp_path):
     assert one("first", lambda: pytest.fail("it was run again")) == {"curve": [1.0, 2.0]}
     assert lines == ["first: 0 s"]
     other = Stages(file, "key", lines.append)  # after an interruption
-    assert lines[1] == f"going on with {file}: first done"
+    assert lines[1] == f"resuming {file}: first done"
     assert other("first", lambda: pytest.fail("it was run again")) == {"curve": [1.0, 2.0]}
     assert other("second", lambda: 3) == 3
     assert list(other.total()) == ["first", "second", "total"]

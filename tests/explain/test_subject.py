@@ -8,24 +8,24 @@ from koa_lightning.models.net import NetSpec, build
 
 
 @pytest.fixture
-def told():
+def given():
     """How many images went through the network, pass by pass."""
     return []
 
 
 @pytest.fixture
-def subject(told):
+def subject(given):
     torch.manual_seed(0)
     net = build(NetSpec("test_efficientnet")).eval()
     images = torch.rand(7, 1, 48, 40, generator=torch.Generator().manual_seed(0))
     grades = np.array([0, 1, 2, 3, 4, 0, 1])
-    return Subject(net, images, grades, tuple("aabbccd"), batch_size=3, tick=told.append)
+    return Subject(net, images, grades, tuple("aabbccd"), batch_size=3, tick=given.append)
 
 
-def test_what_is_said_of_changed_images(subject, told):
+def test_what_is_said_of_changed_images(subject, given):
     changed = 1 - subject.images
     logits = subject.logits(changed)
-    assert told == [3, 3, 1]
+    assert given == [3, 3, 1]
     shares = outputs.probabilities(logits, "softmax")
     assert np.array_equal(subject.scores(changed), shares.numpy()[np.arange(7), subject.grades])
     expected = Subject(subject.net, subject.images, subject.grades, subject.patients, target="expected")
@@ -46,10 +46,10 @@ def test_what_a_map_costs(method, per_map, subject):
     assert own.passes_a_map == per_map
 
 
-def test_maps_of_the_knees_of_others_and_of_another_network(subject, told):
+def test_maps_of_the_knees_of_others_and_of_another_network(subject, given):
     own = subject.maps()
     assert (own.shape, own.dtype) == ((7, 48, 40), np.float32)
-    assert told == [3, 3, 1]
+    assert given == [3, 3, 1]
     np.testing.assert_array_equal(own, subject.maps(subject.images))
     assert (own != subject.maps(1 - subject.images)).any()
     torch.manual_seed(1)

@@ -40,7 +40,7 @@ def test_the_mean_lies_in_its_interval(values):
     assert found["low"] - 1e-9 <= found["value"] <= found["high"] + 1e-9
 
 
-def test_knees_without_a_number_are_left_out():
+def test_knees_without_a_number_are_omitted():
     values = np.array([1.0, np.nan] * 20)
     found = mean_interval(values, [str(n) for n in range(40)])
     assert (found["value"], found["n"], found["n_patients"]) == (1.0, 20, 20)

@@ -154,9 +154,9 @@ def test_descending_it_finds_the_grade_through_its_link(name):
 @pytest.mark.parametrize("name", ["soft_ordinal", "chen_ordinal", "emd"])
 def test_ordinal_loss_punishes_far_mistakes_more(name):
     loss = build(name)
-    for truth in GRADES:
-        cost = loss.per_knee(logits_for(loss.link, GRADES, 4.0), truth.expand(5))
-        by_distance = [cost[(GRADES - truth).abs() == d] for d in range(5)]
+    for reference in GRADES:
+        cost = loss.per_knee(logits_for(loss.link, GRADES, 4.0), reference.expand(5))
+        by_distance = [cost[(GRADES - reference).abs() == d] for d in range(5)]
         for near, far in pairwise(by_distance):
             if len(far):
                 assert near.max() < far.min()

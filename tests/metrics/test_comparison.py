@@ -35,9 +35,9 @@ def test_values_are_those_of_each_alone(graded_table):
 
 def test_a_better_model_is_told_from_chance_and_a_like_one_is_not(graded_table):
     good = graded_table(150)
-    truth = np.eye(5)[good["grade"].to_numpy(dtype=int)]
+    true = np.eye(5)[good["grade"].to_numpy(dtype=int)]
     better = good.copy()
-    better[PROBABILITIES] = 0.7 * good[PROBABILITIES] + 0.3 * truth
+    better[PROBABILITIES] = 0.7 * good[PROBABILITIES] + 0.3 * true
     found = compare(better, good, n_resamples=300)["rps"]
     assert found.low <= found.difference <= found.high < 0 and found.p == pytest.approx(1 / 301)
     alike = compare(good, graded_table(150, seed=1), n_resamples=300)["rps"]
@@ -139,7 +139,7 @@ def test_tables_of_another_truth(graded_table):
         match(first, second, NAMES)
     second = graded_table(20)
     second.loc[3, "grade"] = pd.NA
-    with pytest.raises(InputError, match="one and the same truth"):
+    with pytest.raises(InputError, match="the same reference grades"):
         match(first, second, NAMES)
     first.loc[3, "grade"] = pd.NA
     assert match(first, second, NAMES)[0]["grade"].isna().sum() == 1

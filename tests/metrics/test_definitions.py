@@ -18,8 +18,8 @@ knees = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, ma
 
 def confusion_of(pairs):
     counts = torch.zeros(5, 5, dtype=torch.long)
-    for truth, prediction in pairs:
-        counts[truth, prediction] += 1
+    for reference, prediction in pairs:
+        counts[reference, prediction] += 1
     return counts
 
 
@@ -30,8 +30,8 @@ def of_true(per_grade, pairs):
 
 
 def sklearn_values(pairs):
-    truth, prediction = np.array(pairs).T
-    both = {"y_true": truth, "y_pred": prediction}
+    reference, prediction = np.array(pairs).T
+    both = {"y_true": reference, "y_pred": prediction}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of grades that do not occur
         return {
@@ -43,8 +43,8 @@ def sklearn_values(pairs):
             "precision": of_true(sk.precision_score(**both, labels=GRADES, average=None, zero_division=np.nan), pairs),
             "recall": sk.recall_score(**both, labels=GRADES, average=None, zero_division=np.nan),
             "f1": of_true(sk.f1_score(**both, labels=GRADES, average=None, zero_division=0), pairs),
-            "quadratic_kappa": sk.cohen_kappa_score(truth, prediction, labels=GRADES, weights="quadratic"),
-            "linear_kappa": sk.cohen_kappa_score(truth, prediction, labels=GRADES, weights="linear"),
+            "quadratic_kappa": sk.cohen_kappa_score(reference, prediction, labels=GRADES, weights="quadratic"),
+            "linear_kappa": sk.cohen_kappa_score(reference, prediction, labels=GRADES, weights="linear"),
             "mae": sk.mean_absolute_error(**both),
         }
 

@@ -10,7 +10,7 @@ from sklearn import metrics as sk
 
 from koa_lightning.config.metrics import chosen
 from koa_lightning.errors import InputError
-from koa_lightning.metrics.grade_metrics import GradeMetrics, measure
+from koa_lightning.metrics.grade_metrics import GradeMetrics, compute
 from koa_lightning.metrics.intervals import with_intervals
 
 
@@ -36,7 +36,7 @@ def ece_by_hand(probabilities, grade):
 @given(st.integers(0, 10_000), st.integers(5, 80))
 def test_equal_to_scikit_learn(seed, n):
     probabilities, grade = knees(seed, n)
-    values = measure(probabilities, grade)
+    values = compute(probabilities, grade)
     assert list(values) == chosen("every_epoch")
     expected_grade = np.floor((probabilities * np.arange(5)).sum(1) + 0.5).astype(int)
     with warnings.catch_warnings():
@@ -61,10 +61,10 @@ def test_equal_to_scikit_learn(seed, n):
 def test_a_grade_that_no_knee_has_is_undefined_as_in_the_intervals():
     probabilities, grade = knees(0, 60)
     probabilities, grade = probabilities[grade != 4], grade[grade != 4]
-    assert np.isnan(measure(probabilities, grade)["f1_4"])
+    assert np.isnan(compute(probabilities, grade)["f1_4"])
     table = pd.DataFrame(probabilities, columns=[f"p{each}" for each in range(5)]).assign(grade=grade)
     intervals = with_intervals(table, n_resamples=100)
-    values = measure(probabilities, grade)
+    values = compute(probabilities, grade)
     undefined = {name for name, value in values.items() if np.isnan(value)}
     assert undefined == {name for name in values if intervals[name].value is None} >= {"f1_4", "f1_4_expected"}
 
@@ -77,12 +77,12 @@ def test_batches_are_one_go(seed, cuts):
     for batch in np.split(np.arange(60), sorted(cuts)):
         metrics.update(torch.tensor(probabilities[batch]), torch.tensor(grade[batch]))
     in_batches = {name: value.item() for name, value in metrics.compute().items()}
-    assert in_batches == pytest.approx(measure(probabilities, grade), abs=1e-6, nan_ok=True)
+    assert in_batches == pytest.approx(compute(probabilities, grade), abs=1e-6, nan_ok=True)
 
 
 def test_by_hand():
     probabilities = np.array([[0.5, 0, 0, 0, 0.5], [0, 1, 0, 0, 0], [0.4, 0, 0, 0.6, 0], [0, 0, 0, 0, 1]])
-    values = measure(probabilities, np.array([2, 1, 3, 4]))
+    values = compute(probabilities, np.array([2, 1, 3, 4]))
     assert values["accuracy"] == 0.75  # the arg-max of a tie is the lower grade
     assert values["accuracy_expected"] == 0.75  # 2, 1, 1.8 -> 2, 4
     assert values["mae"] == 0.5
@@ -107,14 +107,14 @@ def test_confusion_and_reset():
 @pytest.mark.parametrize("only", [0, 1, 2, 4])
 def test_auroc_of_one_class_is_nan(only):
     probabilities, _ = knees(2, 6)
-    assert np.isnan(measure(probabilities, np.full(6, only))["auroc_oa"])
+    assert np.isnan(compute(probabilities, np.full(6, only))["auroc_oa"])
 
 
 def test_rounding_above_1_does_not_turn_probabilities_into_logits():
     probabilities, grade = (torch.tensor(each) for each in knees(3))
     probabilities[0] = torch.eye(5)[0]
     probabilities[1] = torch.tensor([0, 0, 0.5, 0.25, 0.25])
-    expected = measure(probabilities.numpy(), grade.numpy())
+    expected = compute(probabilities.numpy(), grade.numpy())
     probabilities[0] *= 1 + 2e-7
     probabilities[1, 3] += 2e-7  # each within [0, 1], but p(grade >= 2) above 1
     metrics = GradeMetrics()
@@ -128,7 +128,7 @@ def test_unchecked_measures_the_same_and_takes_what_is_no_number():
     probabilities, grade = knees(4)
     metrics = GradeMetrics(checked=False)
     metrics.update(torch.tensor(probabilities), torch.tensor(grade))
-    assert {name: value.item() for name, value in metrics.compute().items()} == measure(probabilities, grade)
+    assert {name: value.item() for name, value in metrics.compute().items()} == compute(probabilities, grade)
     metrics.update(torch.full((3, 5), torch.nan), torch.tensor([0, 1, 2]))
     assert metrics.confusion().sum() == len(grade) + 3
 
@@ -156,13 +156,13 @@ BAD_PROBABILITIES = {
 @pytest.mark.parametrize("bad", BAD_PROBABILITIES.values(), ids=BAD_PROBABILITIES)
 def test_what_are_no_probabilities_is_refused(bad):
     with pytest.raises(InputError, match="probabilities"):
-        measure(np.array(bad), np.array([0]))
+        compute(np.array(bad), np.array([0]))
 
 
 @pytest.mark.parametrize("bad", [5, -1, 1.0])
 def test_what_are_no_grades_is_refused(bad):
     with pytest.raises(InputError, match="grades"):
-        measure(np.eye(5)[:1], np.array([bad]))
+        compute(np.eye(5)[:1], np.array([bad]))
 
 
 @pytest.mark.parametrize("checked", [True, False])

@@ -33,7 +33,7 @@ def test_only_knees_of_a_known_grade(graded_table):
     graded = of_table(rows)
     assert len(graded.grade) == 18 and graded.n_patients == 10
     np.testing.assert_array_equal(graded.probabilities, rows.drop([0, 5])[PROBABILITIES].to_numpy())
-    with pytest.raises(InputError, match="no knee of a known grade"):
+    with pytest.raises(InputError, match="no labelled knee"):
         of_table(rows.assign(grade=pd.array([pd.NA] * 20, dtype="Int64")))
 
 

@@ -84,7 +84,7 @@ def test_what_is_never_predicted_and_one_class_are_said(graded_table):
     assert above["ap_ge3"].note == "all knees are at or above grade 3: nothing to tell apart"
     one = table[table["grade"] == 0].assign(p0=1.0, p1=0.0, p2=0.0, p3=0.0, p4=0.0)
     assert with_intervals(one, n_resamples=100)["linear_kappa"].note == (
-        "truth and prediction are one and the same single grade"
+        "reference and prediction are the same single grade"
     )
 
 
@@ -98,7 +98,7 @@ def test_a_grade_of_few_patients_has_no_interval_or_a_word(graded_table):
     table.loc[2 * np.arange(1, 5), "grade"] = 4
     table.loc[[0, 2], PROBABILITIES] = [0.0, 0, 0, 0, 1]
     few = with_intervals(table, n_resamples=500)["recall_4"]
-    assert few.low is not None and "resamples, which are left out" in few.note
+    assert few.low is not None and "resamples, which are omitted" in few.note
     table.loc[2 * np.arange(5), PROBABILITIES] = [1.0, 0, 0, 0, 0]
     never = with_intervals(table, n_resamples=500)["recall_4"]
     assert never == Interval(0, None, None, "no interval: it is the same in all resamples")
@@ -117,12 +117,12 @@ def test_few_patients_are_said(graded_table):
     assert "8 patients" in with_intervals(graded_table(8), n_resamples=100)["accuracy"].note
 
 
-def test_knees_of_unknown_grade_are_left_out(graded_table):
+def test_knees_of_unknown_grade_are_omitted(graded_table):
     table = graded_table(40)
     expected = with_intervals(table.iloc[:60], n_resamples=100)
     table.loc[60:, "grade"] = pd.NA
     assert with_intervals(table, n_resamples=100) == expected
-    with pytest.raises(InputError, match="no knee of a known grade"):
+    with pytest.raises(InputError, match="no labelled knee"):
         with_intervals(table.iloc[60:])
 
 

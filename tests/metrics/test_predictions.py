@@ -55,7 +55,7 @@ def test_an_unknown_grade_is_empty():
     made = predictions.predictions_table(knees(), logits(), "softmax")
     assert made["grade"].isna().tolist() == [False, True, False]
     assert made["grade"].dropna().tolist() == [0, 4]
-    assert predictions.known(made)["path"].tolist() == ["/x/a.png", "/x/c.png"]
+    assert predictions.labelled(made)["path"].tolist() == ["/x/a.png", "/x/c.png"]
 
 
 def test_paths_alone_are_enough():

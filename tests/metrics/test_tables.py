@@ -63,7 +63,7 @@ def test_what_is_missing(graded_table, tmp_path):
         read_predictions(tmp_path / "bad.parquet")
 
 
-def test_logits_are_told_apart_and_taken_when_asked(graded_table):
+def test_logits_are_distinguished_and_taken_when_asked(graded_table):
     table = graded_table(20)
     p = table[PROBABILITIES].to_numpy(dtype=float)
     for logits in (3 + 2 * np.log(p), np.log(p)):
@@ -90,7 +90,7 @@ def test_other_numbers_than_probabilities_are_named(graded_table):
 def test_truth_and_prediction_swapped(graded_table, capsys):
     table = graded_table(20)
     swapped = table.rename(columns={"grade": "predicted", "predicted": "grade"})
-    assert "truth and prediction look swapped" in refused(swapped)
+    assert "reference and prediction look swapped" in refused(swapped)
     assert capsys.readouterr().err == ""
     assert len(check_predictions(swapped.drop(columns="predicted"), "T")) == 40
     assert "WARNING: T: grade is the most probable one in every line" in capsys.readouterr().err
@@ -133,10 +133,10 @@ def test_from_how_many_knees_on_an_agreement_is_odd(n_patients, is_said, graded_
     table = graded_table(n_patients)  # two knees each
     perfect = with_values(table, np.eye(5)[table["grade"].to_numpy(dtype=int)]).drop(columns="predicted")
     check_predictions(perfect, "T")
-    assert ("is it the truth, and not the prediction?" in capsys.readouterr().err) == is_said
+    assert ("is it the reference, and not the prediction?" in capsys.readouterr().err) == is_said
     swapped = perfect.assign(predicted=(table["grade"].astype(int) + 1) % 5)
     if is_said:
-        assert "truth and prediction look swapped" in refused(swapped)
+        assert "reference and prediction look swapped" in refused(swapped)
     else:
         check_predictions(swapped, "T")
 
@@ -148,6 +148,6 @@ def test_how_much_agreement_looks_swapped(n_other, looks_swapped, graded_table):
     likely[:n_other] = (likely[:n_other] + 1) % 5
     swapped = with_values(table, np.eye(5)[likely]).assign(predicted=(likely + 1) % 5)
     if looks_swapped:
-        assert "truth and prediction look swapped" in refused(swapped)
+        assert "reference and prediction look swapped" in refused(swapped)
     else:
         check_predictions(swapped, "T")

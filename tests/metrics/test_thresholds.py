@@ -16,9 +16,9 @@ def value(table, cuts, objective="quadratic_kappa"):
     return with_intervals(table, n_resamples=1, thresholds=cuts)[f"{objective}_tuned"].value
 
 
-def quadratic_kappa(truth, grade):
-    by_chance = np.square(truth[:, None] - grade[None]).mean()
-    return 1 - np.square(truth - grade).mean() / by_chance
+def quadratic_kappa(reference, grade):
+    by_chance = np.square(reference[:, None] - grade[None]).mean()
+    return 1 - np.square(reference - grade).mean() / by_chance
 
 
 @pytest.mark.parametrize("objective", sorted(of_grades()))
@@ -37,7 +37,7 @@ def test_never_worse_than_rounding_where_they_were_tuned(graded_table, objective
 def test_close_to_the_best_of_all(graded_table):
     """By trying every cut of a few knees."""
     for seed in range(4):
-        table = graded_table(6, seed=seed, truth=seed)
+        table = graded_table(6, seed=seed, reference=seed)
         graded = of_table(table)
         order = np.sort(graded.expected)
         places = [*(order[:-1] + order[1:]) / 2, -1, 5]
@@ -71,7 +71,7 @@ def test_plain_values_that_name_the_knees(graded_table):
 
 
 def test_read_from_json_or_a_table(graded_table, tmp_path):
-    val, test = graded_table(40), graded_table(30, truth=1)
+    val, test = graded_table(40), graded_table(30, reference=1)
     test["patient"], test["path"] = "t" + test["patient"], "/test" + test["path"]
     found = thresholds.tune(val)
     (tmp_path / "thresholds.json").write_text(json.dumps(found))
@@ -85,20 +85,20 @@ def test_read_from_json_or_a_table(graded_table, tmp_path):
 def test_what_was_tuned_on_what_is_measured_is_refused(graded_table, tmp_path):
     table = graded_table(40)
     (tmp_path / "own.json").write_text(json.dumps(thresholds.tune(table)))
-    with pytest.raises(InputError, match="tuned on the very knees"):
+    with pytest.raises(InputError, match="tuned on the knees"):
         thresholds.read(tmp_path / "own.json", table)
     table.head(10).to_csv(tmp_path / "own.csv", index=False)
-    with pytest.raises(InputError, match="patient 0000 and 4 more are in what is measured too"):
+    with pytest.raises(InputError, match="patient 0000 and 4 more are in the evaluated table too"):
         thresholds.read(tmp_path / "own.csv", table)
 
 
 def test_one_knee_that_was_tuned_on_is_enough(graded_table, tmp_path):
-    val, test = graded_table(40), graded_table(30, truth=1)
+    val, test = graded_table(40), graded_table(30, reference=1)
     test["patient"], test["path"] = "t" + test["patient"], "/test" + test["path"]
     (tmp_path / "val.json").write_text(json.dumps(thresholds.tune(val)))
-    for measured, n in ((val.iloc[1:], 40), (pd.concat([test, val]), 40), (pd.concat([test, val.tail(1)]), 1)):
+    for computed, n in ((val.iloc[1:], 40), (pd.concat([test, val]), 40), (pd.concat([test, val.tail(1)]), 1)):
         with pytest.raises(InputError, match=rf"tuned on {n} of the patients \(knees, where no patient is known\)"):
-            thresholds.read(tmp_path / "val.json", measured)
+            thresholds.read(tmp_path / "val.json", computed)
     val.assign(patient="").to_csv(tmp_path / "nobody.csv", index=False)
     with pytest.raises(InputError, match="tuned on 79 of the patients"):
         thresholds.read(tmp_path / "nobody.csv", val.assign(patient="").iloc[1:])
@@ -118,7 +118,7 @@ def test_hashes_name_patients_or_paths_of_known_grade():
 def test_entries_without_hashes_are_known_by_the_whole_set(hashes, graded_table):
     table = graded_table(20)
     old = {**thresholds.tune(table), "hashes": hashes}
-    assert thresholds.tuned_on(old, table) == "the very knees that are measured"
+    assert thresholds.tuned_on(old, table) == "the knees that are evaluated"
     assert thresholds.tuned_on(old, table.iloc[1:]) == ""
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from koa_lightning.metrics.grade_metrics import measure
+from koa_lightning.metrics.grade_metrics import compute
 from koa_lightning.metrics.graded import Graded, stack
 from koa_lightning.metrics.weighted import RULES, WeightedMetrics, base, is_of_grade, names
 
@@ -40,13 +40,13 @@ def ece(confidence, hit):
 
 
 def by_scikit_learn(graded):
-    truth, p = graded.grade, graded.probabilities.astype(float)
+    true, p = graded.grade, graded.probabilities.astype(float)
     p = p / p.sum(1, keepdims=True)
     expected = graded.probabilities @ np.arange(5)
     predicted = {"": p.argmax(1), "_expected": np.floor(expected + 0.5), "_tuned": np.digitize(expected, THRESHOLDS)}
     found = {}
     for rule, grade in predicted.items():
-        both = {"y_true": truth, "y_pred": grade.astype(int)}
+        both = {"y_true": true, "y_pred": grade.astype(int)}
         per_grade = {"labels": list(GRADES), "average": None, "zero_division": np.nan}
         found |= {
             f"accuracy{rule}": sk.accuracy_score(**both),
@@ -54,22 +54,22 @@ def by_scikit_learn(graded):
             f"f1_macro{rule}": sk.f1_score(**both, average="macro", zero_division=0),
             f"precision_macro{rule}": sk.precision_score(**both, average="macro", zero_division=0),
             f"recall_macro{rule}": sk.recall_score(**both, average="macro", zero_division=0),
-            f"quadratic_kappa{rule}": sk.cohen_kappa_score(truth, grade, labels=GRADES, weights="quadratic"),
-            f"linear_kappa{rule}": sk.cohen_kappa_score(truth, grade, labels=GRADES, weights="linear"),
+            f"quadratic_kappa{rule}": sk.cohen_kappa_score(true, grade, labels=GRADES, weights="quadratic"),
+            f"linear_kappa{rule}": sk.cohen_kappa_score(true, grade, labels=GRADES, weights="linear"),
             f"mae{rule}": sk.mean_absolute_error(**both),
         }
         each = (("f1", sk.f1_score), ("precision", sk.precision_score), ("recall", sk.recall_score))
         found |= {f"{name}_{k}{rule}": v for name, f in each for k, v in enumerate(f(**both, **per_grade))}
     for name, grade in (("oa", 2), ("ge3", 3)):
         score = graded.reaches(grade)
-        found[f"auroc_{name}"] = sk.roc_auc_score(truth >= grade, score)
-        found[f"ap_{name}"] = sk.average_precision_score(truth >= grade, score)
-    one_hot = np.eye(5)[truth]
+        found[f"auroc_{name}"] = sk.roc_auc_score(true >= grade, score)
+        found[f"ap_{name}"] = sk.average_precision_score(true >= grade, score)
+    one_hot = np.eye(5)[true]
     found |= {
-        "brier": sk.brier_score_loss(truth, p, scale_by_half=False, labels=list(GRADES)),
-        "log_loss": sk.log_loss(truth, np.clip(p, 1e-7, 1), labels=list(GRADES)),
-        "rps": np.mean([sum((p[i, : k + 1].sum() - (truth[i] <= k)) ** 2 for k in range(4)) for i in range(len(p))]),
-        "ece": ece(graded.probabilities.max(1), predicted[""] == truth),
+        "brier": sk.brier_score_loss(true, p, scale_by_half=False, labels=list(GRADES)),
+        "log_loss": sk.log_loss(true, np.clip(p, 1e-7, 1), labels=list(GRADES)),
+        "rps": np.mean([sum((p[i, : k + 1].sum() - (true[i] <= k)) ** 2 for k in range(4)) for i in range(len(p))]),
+        "ece": ece(graded.probabilities.max(1), predicted[""] == true),
         "ece_classwise": np.mean([ece(graded.probabilities[:, k], one_hot[:, k]) for k in GRADES]),
     }
     return found
@@ -86,7 +86,7 @@ def test_every_metric_equals_scikit_learn(seed, n, grid):
     assert list(found) == names()
     assert set(found) == set(expected)
     for name, value in found.items():
-        # scikit-learn has F1 of a grade that is not in the truth, which is left out here
+        # scikit-learn has F1 of a grade that is not in the reference, which is omitted here
         other = np.nan if is_of_grade(name) and int(base(name)[-1]) not in graded.grade else expected[name]
         np.testing.assert_allclose(value, [other], atol=2e-6, equal_nan=True, err_msg=name)
 
@@ -114,7 +114,7 @@ def test_they_are_what_metrics_json_holds(seed):
     probabilities[4] = [0.2, 0.6, 0.2, 0, 0]  # on the edges of bins
     graded = Graded(graded.grade, probabilities, graded.patient, graded.n_patients)
     found = values(graded)
-    for name, value in measure(probabilities, graded.grade).items():
+    for name, value in compute(probabilities, graded.grade).items():
         assert found[name][0] == pytest.approx(value, abs=2e-6, nan_ok=True), name
 
 

@@ -69,7 +69,7 @@ def test_a_model_of_one_size_is_made_for_that_of_the_images(image):
         ("efficientnet_b33", "did you mean efficientnet_b3"),
         ("resnet-18", "did you mean resnet18"),
         ("qqqqqqqqqq", "lists them"),
-        ("resnet18.nothing_in1k", "no such weights of resnet18; leave the tag out, or: .*'a1_in1k'"),
+        ("resnet18.nothing_in1k", "no such weights of resnet18; omit the tag, or: .*'a1_in1k'"),
         ("hf-hub:timm/resnet18.a1_in1k", "timm has no such model"),
         ("local-dir:/tmp/x", "timm has no such model"),
         ("", "timm has no such model"),

@@ -169,7 +169,7 @@ def test_none_is_none():
     assert (found.origin, found.untrained, found.reason) == ("none", True, "")
 
 
-def test_imagenet_that_cannot_be_had_is_one_line_and_auto_goes_on(hub):
+def test_imagenet_that_cannot_be_had_is_one_line_and_auto_continues(hub):
     with pytest.raises(
         InputError, match=f"model.weights=imagenet: no ImageNet weights of {SMALL}: .*cannot be reached"
     ):
@@ -285,11 +285,11 @@ def test_a_file_of_five_grades_keeps_its_head(loaded):
     assert all(torch.equal(own[key], value) for key, value in trained.items())
 
 
-def test_a_head_of_another_link_is_drawn_anew_and_said(loaded, capsys):
+def test_a_head_of_another_link_is_re_initialised_and_said(loaded, capsys):
     trained = build(NetSpec(SMALL, "corn")).net.state_dict()
     net = loaded(trained, "ours")
     assert [p.shape[0] for p in net.head_parameters()] == [5, 5]
-    line = "WARNING: model.weights: the head is drawn anew, as file:weights.pth has 4 outputs, 5 are needed\n"
+    line = "WARNING: model.weights: the head is re-initialised, as file:weights.pth has 4 outputs, 5 are needed\n"
     assert capsys.readouterr().err == line
 
 
@@ -328,12 +328,12 @@ PREFIXES = ["module.", "_orig_mod.", "model.", "backbone.", "module._orig_mod.mo
 
 @pytest.mark.parametrize("form", ["plain", "safetensors", "checkpoint"])
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_a_prefix_of_all_names_is_left_out_and_said(loaded, capsys, prefix, form):
+def test_a_prefix_of_all_names_is_omitted_and_said(loaded, capsys, prefix, form):
     state = state_of()
     assert same_but_for_head(loaded({prefix + key: value for key, value in state.items()}, form), state)
     said = [line for line in capsys.readouterr().err.splitlines() if "head" not in line]
     assert said == [
-        f"model.weights: file:weights.pth: the prefix {prefix} of {len(state)} names is left out".replace(
+        f"model.weights: file:weights.pth: the prefix {prefix} of {len(state)} names is omitted".replace(
             "weights.pth", "weights.safetensors" if form == "safetensors" else "weights.pth"
         )
     ]
@@ -354,7 +354,7 @@ def test_a_state_dict_one_or_two_levels_deeper(loaded, capsys, outer, prefix):
         }
     assert same_but_for_head(loaded(content), state)
     end = ".".join(name for name in outer if name != "state_dict") + "." + prefix
-    assert f"the prefix {end} of {len(state)} names is left out" in capsys.readouterr().err
+    assert f"the prefix {end} of {len(state)} names is omitted" in capsys.readouterr().err
 
 
 def test_a_head_outside_the_prefix_is_drawn_and_said(loaded, capsys):

@@ -79,7 +79,7 @@ def about(model):
 
 
 @pytest.fixture(scope="session")
-def measured():
+def computed():
     """What else an evaluation writes: calibration, sets, tests of explanations, an audit."""
     bins = [{"low": 0.0, "high": 0.5, "n": 40, "confidence": 0.4, "share": 0.5},
             {"low": 0.5, "high": 1.0, "n": 80, "confidence": 0.8, "share": 0.7}]  # fmt: skip
@@ -125,12 +125,12 @@ def audited(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def evaluated(tmp_path_factory, made_up, about, measured):
+def evaluated(tmp_path_factory, made_up, about, computed):
     """The folder of an evaluation with everything in it; do not change it."""
     folder = tmp_path_factory.mktemp("evaluated")
     made_up.to_parquet(folder / "predictions.parquet")
     (folder / "evaluation.json").write_text(json.dumps(about))
-    for name, content in measured.items():
+    for name, content in computed.items():
         (folder / f"{name}.json").write_text(json.dumps(content))
     return folder
 

@@ -35,8 +35,8 @@ def drawn():
     )
 
 
-def put(root, part, grade, name, image, suffix="png"):
-    folder = root / part / str(grade)
+def put(root, split, grade, name, image, suffix="png"):
+    folder = root / split / str(grade)
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.ascontiguousarray(image)).save(folder / f"{name}.{suffix}")
     return folder / f"{name}.{suffix}"
@@ -46,9 +46,9 @@ def put(root, part, grade, name, image, suffix="png"):
 def clean(drawn, tmp_path_factory):
     root = tmp_path_factory.mktemp("clean")
     rows, images = drawn
-    for part, patients in CLEAN.items():
+    for split, patients in CLEAN.items():
         for i in [row for patient in patients for row in (2 * patient, 2 * patient + 1)]:
-            put(root, part, rows["grade"][i], f"{9_000_000 + i // 2}{'LR'[i % 2]}", images[i])
+            put(root, split, rows["grade"][i], f"{9_000_000 + i // 2}{'LR'[i % 2]}", images[i])
     return root
 
 
@@ -77,7 +77,7 @@ def planted(drawn, clean, tmp_path_factory):
         "both_knees": [put(root, "train", 1, "9100013L", np.hstack([next(new), next(new)]))],
         "burnt_in": [put(root, "train", 3, "9100008L", text(next(new)))],
         "same_pixels": [first, put(root, "val", 2, "9100009R", np.asarray(Image.open(first)), "bmp")],
-        "patient_in_two_parts": [put(root, part, 0, "9100010L", next(new)) for part in ("train", "val")],
+        "patient_in_two_parts": [put(root, split, 0, "9100010L", next(new)) for split in ("train", "val")],
         "knees_in_two_parts": [
             put(root, "train", 0, "9100011L", next(new)),
             put(root, "val", 0, "9100011R", next(new)),
@@ -227,19 +227,19 @@ def test_parts_that_cannot_be_made_do_not_stop_it(clean, quick, tmp_path, capsys
     result = entry.audit(compose("audit", [*cfg, f"out={tmp_path / 'out'}", "quiet=true"]))
     assert result["counts"].keys() <= {"burnt_in"}
     facts = json.loads((tmp_path / "out" / "audit.json").read_text())
-    assert facts["parts"] == {"no part": [4, 0, 0, 0, 0]}
-    assert "the audit goes on with the parts as they are" in capsys.readouterr().err
+    assert facts["parts"] == {"no split": [4, 0, 0, 0, 0]}
+    assert "the audit continues with the splits as they are" in capsys.readouterr().err
 
 
 def test_a_file_that_went_away_is_a_finding(clean, quick, tmp_path, monkeypatch):
     from koa_lightning.data.sources.chen2018 import chen2018 as rows_of_chen2018
 
     rows = rows_of_chen2018(str(clean))
-    gone = str(clean / "val" / "0" / "gone.png")
-    rows.loc[3, "path"] = gone
+    ended = str(clean / "val" / "0" / "gone.png")
+    rows.loc[3, "path"] = ended
     monkeypatch.setattr("koa_lightning.data.sources.chen2018.chen2018", lambda root: rows)
     done = audited(clean, tmp_path / "out", "near=false")
-    assert found_files(done.facts, "unreadable") == [[gone]]
+    assert found_files(done.facts, "unreadable") == [[ended]]
 
 
 def test_a_record_that_cannot_be_written_is_said(clean, quick, tmp_path, monkeypatch, capsys):
@@ -333,7 +333,7 @@ def test_the_page_is_whole_and_needs_nothing_else(dirty):
     assert set(links.anchors) <= set(links.ids)
     assert {finding["kind"] for finding in dirty.facts["findings"]} <= set(links.anchors)
     assert "Research use only, not a medical device." in page
-    assert "Leakage: two parts share patients or knees" in page
+    assert "Leakage: two splits share patients or knees" in page
     for kind in KINDS.values():
         assert html.escape(kind.explanation) in page
 
@@ -364,5 +364,5 @@ def test_phantoms_are_marked(alone, tmp_path, capsys):
     cfg = ["data=phantom", "data.source.n_patients=12", "near=false", "polarity=false", f"out={tmp_path / 'out'}"]
     result = entry.audit(compose("audit", [*cfg, "quiet=true"]))
     assert result["n_knees"] == 24
-    assert '<p class="mark">phantom data</p>' in (tmp_path / "out" / "audit.html").read_text()
+    assert '<p class="caveat">phantom data</p>' in (tmp_path / "out" / "audit.html").read_text()
     assert "phantom data" in capsys.readouterr().out

@@ -17,19 +17,19 @@ def rows():
     return pd.DataFrame(knees, columns=["patient", "side", "split", "grade"])
 
 
-def test_counts_by_part_and_grade():
-    shown = words(audit_figures.grades_figure({"train": [1500, 500, 0, 0, 0], "no part": [0] * 5}, ["phantom data"]))
+def test_counts_by_split_and_grade():
+    shown = words(audit_figures.grades_figure({"train": [1500, 500, 0, 0, 0], "no split": [0] * 5}, ["phantom data"]))
     assert {"1,500\n75%", "500\n25%", "0\n0%", "train\n2,000 knees", "phantom data", DISCLAIMER} <= set(shown)
 
 
-def test_patients_and_sides_by_part(rows):
+def test_patients_and_sides_by_split(rows):
     shown = words(audit_figures.patients_figure(rows))
-    assert {"two knees", "one knee", "L", "R", "unknown", "train", "val", "no part", DISCLAIMER} <= set(shown)
+    assert {"two knees", "one knee", "L", "R", "unknown", "train", "val", "no split", DISCLAIMER} <= set(shown)
     assert "more" not in shown
 
 
-def test_measures_of_parts_with_one_knee_or_one_value(rows):
-    measured = pd.DataFrame({"brightness": [100.0, 120.0, 90.0, 90.0], "sharpness": [5.0, 5.0, 5.0, 5.0]})
-    shown = words(audit_figures.measures_figure(rows, measured, ["phantom data"]))
-    assert {"train (2)", "val (1)", "no part (1)", "phantom data", "Sharpness by grade"} <= set(shown)
-    audit_figures.measures_figure(rows.assign(grade=-1), measured)
+def test_measures_of_splits_with_one_knee_or_one_value(rows):
+    statistics = pd.DataFrame({"brightness": [100.0, 120.0, 90.0, 90.0], "sharpness": [5.0, 5.0, 5.0, 5.0]})
+    shown = words(audit_figures.statistics_figure(rows, statistics, ["phantom data"]))
+    assert {"train (2)", "val (1)", "no split (1)", "phantom data", "Sharpness by grade"} <= set(shown)
+    audit_figures.statistics_figure(rows.assign(grade=-1), statistics)

@@ -40,7 +40,7 @@ def knees(tmp_path):
 
 @pytest.fixture
 def page(knees, tmp_path, monkeypatch):
-    for name in ("grades_figure", "patients_figure", "measures_figure"):
+    for name in ("grades_figure", "patients_figure", "statistics_figure"):
         monkeypatch.setattr(audit_page.figures, name, lambda *args: Figure(figsize=(1, 1)))
 
     def write(*found, facts=FACTS, **options):
@@ -62,7 +62,7 @@ def test_words_of_others_are_text_and_the_page_asks_for_nothing(page):
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [(0, "Clean: no leakage"), (1, "Warnings: look"), (3, "Leakage: two parts")]
+    ("code", "words"), [(0, "Clean: no leakage"), (1, "Warnings: look"), (3, "Leakage: two splits")]
 )
 def test_the_verdict_follows_the_exit_code(code, words, page):
     assert f'<section class="verdict c{code}" id="summary"><h2>{words}' in page(facts={**FACTS, "exit_code": code})
@@ -79,7 +79,7 @@ def test_pictures_are_those_of_the_knees_and_an_unreadable_one_has_none(page, kn
     shots = re.findall(r'<div class="shot".*?</div>', gallery, re.DOTALL)
     assert [len(re.findall("<img", shot)) for shot in shots] == [1, 1, 0]
     assert "train · grade 0<br>a/&lt;1&gt;.png" in shots[0]  # below the folder that all share
-    assert "no part · grade unknown<br>b/3.png" in shots[2]
+    assert "no split · grade unknown<br>b/3.png" in shots[2]
     content = re.search(r"base64,([^\"]+)", shots[1])[1]
     shown = np.asarray(Image.open(BytesIO(base64.b64decode(content)))).astype(float)
     assert np.corrcoef(shown.ravel(), knees.images[1].ravel())[0, 1] > 0.9
@@ -93,7 +93,7 @@ def test_of_a_large_group_six_pictures_are_shown_and_the_rest_is_counted(n, left
 
 
 @pytest.mark.parametrize(("n", "left"), [(2, False), (3, True)])
-def test_findings_that_are_left_out_are_counted(n, left, page):
+def test_findings_that_are_omitted_are_counted(n, left, page):
     text = page(*[finding()] * n, n_shown=2)
     assert text.count("<figcaption>") == 2
     assert ("The first 2 of 3 are shown" in text) == left

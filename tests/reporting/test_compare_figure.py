@@ -15,7 +15,7 @@ def history(**curves):
     return pd.DataFrame(rows, columns=["epoch", "name", "value"])
 
 
-def test_a_colour_a_run_and_a_line_style_a_part():
+def test_a_colour_a_run_and_a_line_style_a_split():
     figure = curves_figure({"a": history(val=[3, 2], train=[4, 3]), "b": history(val=[3, 1])}, ["phantom data"])
     (panel,) = figure.axes
     drawn = {

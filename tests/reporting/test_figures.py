@@ -20,17 +20,17 @@ def words(figure):
 
 def history(epochs=4, names=tuple(figures.CURVES)):
     rows = [
-        (epoch, f"{part}/{name}", 0.1 * epoch + 0.01 * len(part))
+        (epoch, f"{split}/{name}", 0.1 * epoch + 0.01 * len(split))
         for epoch in range(epochs)
-        for part in ("train", "val")
+        for split in ("train", "val")
         for name in names
     ]
     return pd.DataFrame(rows, columns=["epoch", "name", "value"])
 
 
 FIGURES = {
-    "confusion": lambda marks: confusion_matrix_figure(CONFUSION, "val", marks),
-    "curves": lambda marks: learning_curves_figure(history(), marks),
+    "confusion": lambda caveats: confusion_matrix_figure(CONFUSION, "val", caveats),
+    "curves": lambda caveats: learning_curves_figure(history(), caveats),
 }
 
 
@@ -72,12 +72,12 @@ def test_long_marks_are_wrapped_and_a_second_stamp_replaces_the_first():
     axes = figure.subplots()
     axes.set_xlabel("x")
     stamp(figure, ("an old mark",))
-    marks = ("phantom data", "untrained weights", "half of the knees left out")
-    stamp(figure, marks)
-    lines = [text for text in figure.texts if text.get_color() == figures.MARK_COLOUR]
+    caveats = ("phantom data", "untrained weights", "half of the knees omitted")
+    stamp(figure, caveats)
+    lines = [text for text in figure.texts if text.get_color() == figures.CAVEAT_COLOUR]
     assert len(lines) > 1
     written = " ".join(text.get_text() for text in reversed(lines))
-    assert written.split() == "  ·  ".join(marks).split()
+    assert written.split() == "  ·  ".join(caveats).split()
     figure.draw_without_rendering()
     assert all(line.get_window_extent().x1 <= figure.bbox.x1 for line in lines)
     assert max(line.get_window_extent().y1 for line in lines) < axes.get_tightbbox().y0
@@ -85,8 +85,8 @@ def test_long_marks_are_wrapped_and_a_second_stamp_replaces_the_first():
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
 def test_confusion_figure_says_counts_shares_and_scores(kind):
-    text = words(confusion_matrix_figure(kind(CONFUSION), "Validation part"))
-    assert "Validation part" in text
+    text = words(confusion_matrix_figure(kind(CONFUSION), "Validation split"))
+    assert "Validation split" in text
     assert "8\n80%" in text
     assert "0 none\nn = 10" in text
     assert any("accuracy 0.708" in each and "24 knees" in each for each in text)

@@ -6,7 +6,7 @@ from matplotlib import pyplot as plt
 from matplotlib.text import Text
 
 from koa_lightning.errors import InputError
-from koa_lightning.reporting.figures import DISCLAIMER, MARK_COLOUR, save
+from koa_lightning.reporting.figures import CAVEAT_COLOUR, DISCLAIMER, save
 from koa_lightning.reporting.heat_maps import cam_panel, choose_knees, overlay
 
 
@@ -75,14 +75,14 @@ def test_overlay_refuses_what_does_not_fit(image, heat):
         overlay(image, heat)
 
 
-def panel(n, marks=(), prefix="knee-"):
+def panel(n, caveats=(), prefix="knee-"):
     rng = np.random.default_rng(0)
     grade = np.arange(n) % 5
     predicted = np.where(np.arange(n) == 1, 3, grade)
     shares = np.eye(5)[predicted] * 0.6 + 0.08
     images = rng.integers(0, 256, (n, 24, 24), dtype=np.uint8)
     names = [f"{prefix}{knee}" for knee in range(n)]
-    return cam_panel(images, rng.random((n, 24, 24)), grade, predicted, shares, names, marks)
+    return cam_panel(images, rng.random((n, 24, 24)), grade, predicted, shares, names, caveats)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -95,7 +95,7 @@ def test_panel_shows_each_knee_and_the_marks(n, tmp_path):
     for knee in range(n):
         (title,) = [text for text in texts if text.startswith(f"knee-{knee} ")]
         assert ("mistake" in title) == (knee == 1)
-        assert (texts[title].get_color() == MARK_COLOUR) == (knee == 1)
+        assert (texts[title].get_color() == CAVEAT_COLOUR) == (knee == 1)
     assert "68%" in texts
     assert any("Grad-CAM" in text for text in texts)
     assert plt.get_fignums() == []

@@ -4,12 +4,12 @@ from koa_lightning.reporting import figures, uncertainty_figures
 
 
 @pytest.fixture(params=["fitted", "not fitted"])
-def found(request, measured):
+def found(request, computed):
     """What an evaluation measured, of a checkpoint with a calibration and of one without."""
     if request.param == "fitted":
-        return measured
-    calibration = {**measured["calibration"], "method": "none", "left_out": "none was asked for"}
-    return {**measured, "calibration": {key: value for key, value in calibration.items() if key != "measured"}}
+        return computed
+    calibration = {**computed["calibration"], "method": "none", "left_out": "none was asked for"}
+    return {**computed, "calibration": {key: value for key, value in calibration.items() if key != "measured"}}
 
 
 def words_of(figure):
@@ -40,9 +40,9 @@ def test_a_second_column_only_where_something_was_fitted(found):
     assert "ECE 0.080" in words
 
 
-def test_bins_without_knees_have_no_dot(measured):
+def test_bins_without_knees_have_no_dot(computed):
     empty = {"low": 0.0, "high": 0.1, "n": 0, "confidence": None, "share": None}
-    calibration = {**measured["calibration"]}
+    calibration = {**computed["calibration"]}
     calibration["bins"] = {side: [empty, *bins] for side, bins in calibration["bins"].items()}
     panel = uncertainty_figures.reliability_figure(calibration, "a part").axes[0]
     [dots] = panel.collections
@@ -53,8 +53,8 @@ def test_bins_without_knees_have_no_dot(measured):
 @pytest.mark.parametrize(
     ("change", "shown"), [({}, True), ({"threshold": 0}, False), ({"risk_at_threshold": None}, False)]
 )
-def test_the_threshold_is_drawn_where_it_leaves_knees_to_grade(change, shown, measured):
-    axes = uncertainty_figures.risk_coverage_figure({**measured["abstention"], **change}, "a part").axes[0]
+def test_the_threshold_is_drawn_where_it_leaves_knees_to_grade(change, shown, computed):
+    axes = uncertainty_figures.risk_coverage_figure({**computed["abstention"], **change}, "a part").axes[0]
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert ("threshold 0.60: 80% graded, 22.0% of them wrong" in labels) == shown
-    assert axes.lines[0].get_xydata().tolist() == measured["abstention"]["curve"]
+    assert axes.lines[0].get_xydata().tolist() == computed["abstention"]["curve"]

@@ -24,7 +24,7 @@ def test_from_a_run_to_predictions(launch, log_run, write_checkpoint, knees, pla
     run_id = log_run("first", checkpoint=file)
     ended = launch("register", "run=first", "name=koa-grader", "alias=champion")
     assert ended.code == 0, ended.err
-    assert ended.err == ["WARNING: phantom data; the version carries this mark"]
+    assert ended.err == ["WARNING: phantom data; the version carries this caveat"]
     assert ended.out[0] == f"koa-grader version 1: registered, from run first ({run_id})"
     assert "ckpt=models:/koa-grader@champion" in ended.out[1]
     assert not (place / "outputs").exists()
@@ -104,7 +104,7 @@ def test_a_png_over_http(launch, log_run, write_checkpoint, knees, place, with_p
                 refused = ask(row)
                 assert refused.status_code == 400, refused.text
                 assert words in refused.json()["message"]
-            assert ask({"image": image}).json()["predictions"] == [graded]  # and goes on
+            assert ask({"image": image}).json()["predictions"] == [graded]  # and continues
         finally:
             end(server)
     done = launch("predict", f"ckpt={file}", f"input={picture}", "overlays=false", "quiet=true", "out=p")

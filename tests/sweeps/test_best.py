@@ -89,7 +89,7 @@ def test_only_yaml_is_written(tmp_path):
         best.write(tmp_path / "best.txt", [], [])
 
 
-def test_what_placed_a_trial_in_its_sweep_is_left_out():
+def test_what_placed_a_trial_in_its_sweep_is_omitted():
     typed = [
         "model=effb3", "out=x", "hydra.sweeper.n=3", "hydra/launcher=joblib", "sweep=tpe", "sweep.trials=3",
         "tracking.parent=1", "tracking.experiment=mine", "+sweep.x=1", "outer=1",

@@ -11,8 +11,8 @@ from koa_lightning.sweeps.callback import ReportToSweep, reporter
 @pytest.fixture
 def epochs(monkeypatch):
     """Let a callback see the ends of epochs; the sweep prunes at a value below 0."""
-    told = []
-    monkeypatch.setattr(sweeps_trial, "report", lambda value, step: told.append((step, value)) or value < 0)
+    settings = []
+    monkeypatch.setattr(sweeps_trial, "report", lambda value, step: settings.append((step, value)) or value < 0)
 
     def see(callback, values, every=1):
         stops = []
@@ -23,14 +23,14 @@ def epochs(monkeypatch):
             )  # fmt: skip
             callback.on_train_epoch_end(trainer, None)
             stops.append(trainer.should_stop)
-        return told, stops
+        return settings, stops
 
     return see
 
 
 def test_each_validated_epoch_is_reported(epochs):
-    told, stops = epochs(ReportToSweep("val/m"), [1.0, 2.0, 3.0, 4.0], every=2)
-    assert told == [(1, 2.0), (3, 4.0)] and not any(stops)
+    settings, stops = epochs(ReportToSweep("val/m"), [1.0, 2.0, 3.0, 4.0], every=2)
+    assert settings == [(1, 2.0), (3, 4.0)] and not any(stops)
 
 
 def test_a_pruned_trial_stops_but_not_after_its_last_epoch(epochs):

@@ -47,7 +47,7 @@ def test_a_sweep_that_is_not_done(study, capsys):
     assert "trial 2 failed, out_of_memory: no memory" in out
     assert "1 interrupted (repeated)" in " ".join(out.split())
     assert "1.414" in out
-    assert out.endswith("go on with: again\n")
+    assert out.endswith("resume with: again\n")
     assert closing.counts(study) == {"complete": 2, "pruned": 2, "failed": 1, "interrupted": 1}
 
 

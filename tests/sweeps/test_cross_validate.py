@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from koa_lightning.config import outcome, overrides, run_folder
 from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
-from koa_lightning.evaluation.evaluate import measure_table
+from koa_lightning.evaluation.evaluate import table_metrics
 from koa_lightning.metrics import predictions
 from koa_lightning.sweeps import cross_validate, processes
 from koa_lightning.training import cross_validation
@@ -62,7 +62,7 @@ def runner(monkeypatch):
 
 
 def make_table(knees, folder):
-    """A table of all knees with further columns; the files of its test part are no images."""
+    """A table of all knees with further columns; the files of its test split are no images."""
     files = sorted(knees.glob("*/*.png"))
     rows = pd.DataFrame(
         {"path": [f"open/{f.parent.name}/{f.name}" for f in files], "grade": [f.parent.name for f in files]}
@@ -170,10 +170,10 @@ def test_further_columns_are_in_the_manifest_of_the_run(crossed):
 def test_the_metrics_are_those_of_the_pooled_table_and_their_spread(crossed):
     metrics = json.loads((crossed.out / "metrics.json").read_text())
     pooled = pd.read_parquet(crossed.out / "predictions.parquet")
-    assert {name: metrics[name] for name in measure_table(pooled)} == measure_table(pooled)
+    assert {name: metrics[name] for name in table_metrics(pooled)} == table_metrics(pooled)
     for fold, own in enumerate(metrics["folds"]):
-        measured = measure_table(pooled[pooled["fold"] == fold])
-        assert {name: own[name] for name in measured} == measured
+        computed = table_metrics(pooled[pooled["fold"] == fold])
+        assert {name: own[name] for name in computed} == computed
     kappas = [own["quadratic_kappa"] for own in metrics["folds"]]
     assert metrics["between_folds"]["quadratic_kappa"] == pytest.approx(
         {"mean": np.mean(kappas), "sd": np.std(kappas, ddof=1), "min": min(kappas), "max": max(kappas)}
@@ -252,12 +252,12 @@ def test_a_fold_that_was_trained_is_only_graded(copied, runner, monkeypatch):
     assert runner.begun == [2]
 
 
-def test_a_fold_that_was_killed_goes_on_from_its_last_checkpoint(copied, runner, capsys):
+def test_a_fold_that_was_killed_continues_from_its_last_checkpoint(copied, runner, capsys):
     before = (copied / "fold_0" / "history.csv").read_text()
     (copied / "fold_0" / "done.json").unlink()
     result = cross_validate.cross_validate(config(f"out='{copied}'", "tracking=none"))
     assert result["exit_code"] == outcome.DONE
-    assert "going on with" in capsys.readouterr().out
+    assert "resuming" in capsys.readouterr().out
     assert (copied / "fold_0" / "history.csv").read_text() == before
 
 
@@ -296,11 +296,11 @@ def test_data_that_changed_stops(copied, runner, capsys):
     ("more", "said"),
     [
         (["data.folds=null"], "data.folds must be given"),
-        (["ckpt=last"], "ckpt=last: a cross-validation goes on by itself"),
+        (["ckpt=last"], "ckpt=last: a cross-validation continues by itself"),
         (["data.fold=2"], "data.fold=2: every fold is trained; one alone: .* data.folds=3 data.fold=2"),
         (["trainer=ddp"], "a fold takes one device"),
         (["parallel=0"], "parallel=0: must be"),
-        (["data.folds=20"], r"fold \d+ of 20: data=table: the val part has no image of grade"),
+        (["data.folds=20"], r"fold \d+ of 20: data=table: the val split has no image of grade"),
         (["data.table=none.csv"], "fold 0 of 3: data.table=.*none.csv: there is no such file"),
     ],
 )
@@ -339,7 +339,7 @@ def test_ctrl_c(here, runner, launch, place):
     assert ended.code == outcome.INTERRUPTED
     assert ended.err[-1] == "error: fold 0: was killed by signal 9"
     again = f"python -m koa_lightning.cross_validate data=table 'data.table=my knees.csv' data.root={here.place} "
-    assert ended.out[-1] == f"interrupted; go on with: {again}{' '.join(TINY)}"
+    assert ended.out[-1] == f"interrupted; resume with: {again}{' '.join(TINY)}"
     client = MlflowClient(f"sqlite:///{place}/mlruns/mlflow.db")
     [parent] = client.search_runs([client.get_experiment_by_name("koa-lightning").experiment_id])
     assert parent.info.status == "KILLED"
@@ -455,5 +455,5 @@ def test_ctrl_c_for_real(place, knees, with_package):
     text = Path("log").read_text()
     assert "Traceback" not in text
     assert text.splitlines()[-1].startswith(
-        "interrupted; go on with: python -m koa_lightning.cross_validate data=table"
+        "interrupted; resume with: python -m koa_lightning.cross_validate data=table"
     )

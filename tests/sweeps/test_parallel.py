@@ -79,13 +79,13 @@ def test_killed_again_and_again(launcher, process, tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_prints_the_line_that_goes_on(process, tmp_path):
+def test_ctrl_c_prints_the_line_that_continues(process, tmp_path):
     victim = process(*SPACE, "sweep.trials=3", "hydra/launcher=processes", NAP="0.5")
     wait_for(victim, lambda: lines_of(tmp_path / "began.txt"))
     victim.send_signal(signal.SIGINT)
     assert victim.wait(SECONDS) == 130
     line = victim.lines()[-1]
-    assert line.startswith("interrupted; go on with: python program.py -m hydra/")
+    assert line.startswith("interrupted; resume with: python program.py -m hydra/")
     assert not any("Traceback" in line for line in victim.lines())
 
 

@@ -98,7 +98,7 @@ def test_a_sweep_is_one_run_with_a_child_a_trial(job, place):
 
 
 @pytest.mark.slow
-def test_an_interrupted_sweep_goes_on_in_its_run(job, place):
+def test_an_interrupted_sweep_continues_in_its_run(job, place):
     typed = ["sweep=grid", BASIC, "optimizer.lr=choice(1e-3,2e-3)", "out=here"]
 
     def stopped(cfg):

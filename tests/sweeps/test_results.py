@@ -13,14 +13,14 @@ from koa_lightning.sweeps import results
 KAPPA = "val/quadratic_kappa"
 
 
-def test_states_are_told_apart(made_study):
+def test_states_are_distinguished(made_study):
     sweep = results.read(made_study(30))
     assert sweep.counts() == {"complete": 17, "pruned": 7, "interrupted": 3, "failed": 3}
     assert sweep.trials.loc[3, ["state", "error_kind"]].tolist() == ["failed", "diverged"]
     assert sweep.trials.loc[5, "state"] == "interrupted"
     assert np.isnan(sweep.trials.loc[2, KAPPA])
     assert sweep.trials.loc[2, "last"] == sweep.curves[2].iloc[-1]
-    assert sweep.marks == ["phantom data"]
+    assert sweep.caveats == ["phantom data"]
 
 
 def test_keys_that_differ_those_that_do_not_and_those_that_some_trials_lack(made_study):
@@ -92,7 +92,7 @@ def test_a_study_made_by_hand_has_fewer_facts():
     study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING))
     study.enqueue_trial({"x": 3})
     sweep = results.read(study)
-    assert (sweep.metrics, sweep.modes, sweep.marks) == (["value"], ["min"], [])
+    assert (sweep.metrics, sweep.modes, sweep.caveats) == (["value"], ["min"], [])
     assert sweep.counts() == {"complete": 3, "running": 1, "waiting": 1}
     assert sweep.params.loc[3, "x"] is None
     assert (sweep.trials["duration"].iloc[:3] >= 0).all()

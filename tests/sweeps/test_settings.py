@@ -17,7 +17,7 @@ GIVEN = {
 }  # fmt: skip
 
 
-def told(**more):
+def given(**more):
     return settings.read({**GIVEN, **more})[0]
 
 
@@ -26,7 +26,7 @@ def test_settings_of_one_node_win():
     assert (one.trials, one.metrics, one.method, from_config) == (7, ["other"], "tpe", True)
     assert settings.read(GIVEN)[1] is False
     with pytest.raises(InputError, match=r"sweep.trails: no such setting; did you mean 'trials'"):
-        told(settings={"trails": 7})
+        given(settings={"trails": 7})
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,12 @@ def test_settings_of_one_node_win():
 )
 def test_settings_that_cannot_be(more, line):
     with pytest.raises(InputError, match=line):
-        told(**more)
+        given(**more)
 
 
 def test_what_a_repeat_varies():
-    assert told().repeat_key == "data.fold"
-    assert told(repeat="part.seed").repeat_key == "part.seed"
+    assert given().repeat_key == "data.fold"
+    assert given(repeat="part.seed").repeat_key == "part.seed"
 
 
 @pytest.mark.parametrize(
@@ -70,39 +70,39 @@ def test_what_a_repeat_varies():
     ],
 )
 def test_a_direction_follows_from_its_metric(typed, directions):
-    assert told(settings=compose("train", typed).sweep).directions == directions
+    assert given(settings=compose("train", typed).sweep).directions == directions
 
 
 @pytest.mark.parametrize("repeat", ["part.sede", "part", "flag", "share", "part.sede.x"])
 def test_repeats_count_on_from_a_whole_number(repeat):
     config = OmegaConf.create({"part": {"seed": 3}, "flag": True, "share": 0.5})
-    settings.check_repeat(told(repeats=2, repeat="part.seed"), config)
+    settings.check_repeat(given(repeats=2, repeat="part.seed"), config)
     with pytest.raises(InputError, match=rf"^sweep.repeat={repeat}: must name a key with a whole number, such as seed"):
-        settings.check_repeat(told(repeats=2, repeat=repeat), config)
+        settings.check_repeat(given(repeats=2, repeat=repeat), config)
     with pytest.raises(InputError, match=r"did you mean 'part.seed'\?$"):
-        settings.check_repeat(told(repeats=2, repeat="part.sede"), config)
+        settings.check_repeat(given(repeats=2, repeat="part.sede"), config)
 
 
 def test_what_makes_a_sweep_another_one():
     config = OmegaConf.create({"a": "${now:%S}", "part": {"free": 1, "kept": 2}, "hydra": {"x": 1}, "sweep": {"y": 1}})
-    base = settings.fingerprint(told(), {"x": "interval(0,1)"}, config)
+    base = settings.fingerprint(given(), {"x": "interval(0,1)"}, config)
     same = [
-        settings.fingerprint(told(trials=9, n_jobs=2, name="n", max_failures=1), {"x": "interval(0,1)"}, config),
+        settings.fingerprint(given(trials=9, n_jobs=2, name="n", max_failures=1), {"x": "interval(0,1)"}, config),
         settings.fingerprint(
-            told(), {"x": "interval(0,1)"}, OmegaConf.merge(config, {"part": {"free": 5}, "hydra": {"x": 2}})
+            given(), {"x": "interval(0,1)"}, OmegaConf.merge(config, {"part": {"free": 5}, "hydra": {"x": 2}})
         ),
     ]
     assert same == [base] * 2
     others = [
-        settings.fingerprint(told(), {"x": "interval(0,2)"}, config),
-        settings.fingerprint(told(), {"x": "interval(0,1)"}, OmegaConf.merge(config, {"part": {"kept": 3}})),
-        *(settings.fingerprint(told(**more), {"x": "interval(0,1)"}, config)
+        settings.fingerprint(given(), {"x": "interval(0,2)"}, config),
+        settings.fingerprint(given(), {"x": "interval(0,1)"}, OmegaConf.merge(config, {"part": {"kept": 3}})),
+        *(settings.fingerprint(given(**more), {"x": "interval(0,1)"}, config)
           for more in ({"seed": 2}, {"method": "qmc"}, {"repeats": 2}, {"directions": ["min"]}, {"pruner": {"a": 1}})),
     ]  # fmt: skip
     assert len({base, *others}) == len(others) + 1
 
 
-def test_the_command_that_goes_on(monkeypatch):
+def test_the_command_that_continues(monkeypatch):
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", SimpleNamespace(name="koa_lightning.train"))
     typed = {"hydra": ["hydra.mode=MULTIRUN", "hydra/launcher=ray"], "task": ["x=tag('a=1',choice(1,2))"]}
     typed["task"].append("sweep.storage=postgresql://me:secret@host/db")
@@ -113,4 +113,4 @@ def test_the_command_that_goes_on(monkeypatch):
 
 def test_the_folder_of_the_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert settings.folder(told(), "a/../b c") == tmp_path / "runs" / "a_.._b_c"
+    assert settings.folder(given(), "a/../b c") == tmp_path / "runs" / "a_.._b_c"

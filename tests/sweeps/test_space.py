@@ -22,7 +22,7 @@ def test_hydras_syntax_as_parameters(read):
     assert (known["a"].low, known["a"].high, known["a"].whole) == (1.0, 2.0, False)
     assert known["b"].log and not known["a"].log
     assert (known["c"].low, known["c"].high, known["c"].whole) == (2, 9, True)
-    assert known["d"].values() == [1, 4, 7]  # as Hydra, the stop is left out
+    assert known["d"].values() == [1, 4, 7]  # as Hydra, the stop is omitted
     assert known["e"].values() == pytest.approx([0, 0.25, 0.5, 0.75])
     assert known["f"].choices == ("x", "y\\ z", "3", "[1,2]")
     assert known["g"].choices == ("u", "v")

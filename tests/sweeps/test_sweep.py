@@ -82,7 +82,7 @@ def test_an_interrupted_sweep_has_the_trials_of_a_whole_one(method, program):
 
     codes = [program(dies, *typed, "sweep.name=cut") for _ in range(3)]
     assert [found.code for found in codes] == [outcome.INTERRUPTED, outcome.INTERRUPTED, outcome.DONE]
-    assert codes[0].out[-1].startswith("interrupted; go on with: python ")
+    assert codes[0].out[-1].startswith("interrupted; resume with: python ")
     cut = [t for t in codes[2].study.trials if not t.user_attrs.get("interrupted")]
     assert [t.params for t in cut] == [t.params for t in whole.study.trials]
     assert [t.values for t in cut] == [t.values for t in whole.study.trials]
@@ -146,8 +146,8 @@ def test_too_many_failures_end_it(program):
     assert ended.code == outcome.PARTLY
     assert len(ended.study.trials) == 3
     assert ended.err[-1] == "error: ended after 2 failed trials (sweep.max_failures=1)"
-    assert any(line.startswith("go on with: ") for line in ended.out)
-    assert len(program(lambda cfg: 1.0, *typed).study.trials) == 7  # failures are counted anew
+    assert any(line.startswith("resume with: ") for line in ended.out)
+    assert len(program(lambda cfg: 1.0, *typed).study.trials) == 7  # failures are counted again
 
 
 def test_a_value_that_is_no_number(program):
@@ -347,7 +347,7 @@ def test_two_sweeps_with_one_name(program):
     assert inner == ["sweep.name=mine: is running already, in another process; wait for it, or end it"]
 
 
-def test_what_may_differ_when_it_goes_on(program):
+def test_what_may_differ_when_it_continues(program):
     typed = ["x=interval(-3,3)", "sweep.free=[kind,part.size]", "sweep.trials=1"]
     first = program(parabola, *typed, "kind=a", "part.size=1")
     assert program(parabola, *typed, "kind=b", "part.size=2").name == first.name

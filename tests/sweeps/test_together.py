@@ -50,7 +50,7 @@ def test_the_end_of_a_sweep_measures_its_trials_together(sweep, place):
     mean = sum(one.loc[both.index, predictions.PROBABILITIES] for one in each) / 2
     pd.testing.assert_frame_equal(mean, both[predictions.PROBABILITIES], atol=1e-6, check_dtype=False)
     said, line = ended.out[-2:]
-    assert said.startswith("ensemble of 2 on the validation part, mirrored images averaged: accuracy ")
+    assert said.startswith("ensemble of 2 on the validation split, mirrored images averaged: accuracy ")
     assert f"accuracy {facts['ensemble']['accuracy']:.3f}" in said and said.endswith(f"in {folder}")
     assert named_by(line) == files
     assert "*" in line
@@ -91,5 +91,5 @@ def test_the_files_are_named_in_a_folder_of_any_name(others, tmp_path):
 
 def test_one_trial_is_no_ensemble(made_study, tmp_path, capsys):
     together.measure(made_study(1), compose("train", []), tmp_path)
-    assert capsys.readouterr().out == "ensemble: takes two complete trials; none was measured\n"
+    assert capsys.readouterr().out == "ensemble: takes two complete trials; none was evaluated\n"
     assert not (Path(tmp_path) / together.FOLDER).exists()

@@ -44,9 +44,9 @@ def test_own_places(store, location):
     ],
 )  # fmt: skip
 def test_other_places(store, location):
-    with pytest.raises(InputError, match=r"^run 7: its artifacts lie in .*; nothing is read or written there") as told:
+    with pytest.raises(InputError, match=r"^run 7: its artifacts lie in .*; nothing is read or written there") as given:
         check(store, location, "run 7")
-    assert "pw" not in str(told.value)
+    assert "pw" not in str(given.value)
 
 
 @pytest.mark.parametrize("path", ["..", "../x", "a/../../x", "/etc/passwd", "", "C:/x", "C:\\x", "\\\\evil\\x", "a\n"])
@@ -118,7 +118,7 @@ def test_no_run_is_made_where_an_experiment_says_so(store, run_id, redirect, lis
 
 
 def test_nothing_is_deleted_where_a_database_says(store, run_id, redirect, tmp_path):
-    from koa_lightning.tracking.prune import Judged, remove
+    from koa_lightning.tracking.prune import Candidate, remove
 
     client = store.client()
     client.set_terminated(run_id)
@@ -127,7 +127,7 @@ def test_nothing_is_deleted_where_a_database_says(store, run_id, redirect, tmp_p
     kept.touch()
     redirect((tmp_path / "elsewhere").as_uri())
     with pytest.raises(InputError, match="its artifacts lie in"):
-        remove(client, Judged(client.get_run(run_id), 0.5, "", 1, None, 0))
+        remove(client, Candidate(client.get_run(run_id), 0.5, "", 1, None, 0))
     assert kept.exists()
 
 

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from koa_lightning.checkpoint.reading import record_of
 from koa_lightning.config import run_folder
 from koa_lightning.errors import InputError
-from koa_lightning.tracking.begin import describe, mark_tags, open_run
+from koa_lightning.tracking.begin import caveat_tags, describe, open_run
 from koa_lightning.tracking.none import NoRun
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
@@ -55,7 +55,7 @@ def test_a_new_run(begun, place):
     assert begun(run_name="given").name == "given"
 
 
-def test_a_run_goes_on_where_it_was(begun, place, monkeypatch, tmp_path_factory):
+def test_a_run_continues_where_it_was(begun, place, monkeypatch, tmp_path_factory):
     first = ended(begun())
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     again = begun(run_id=first.run_id, uri=first.uri)
@@ -79,9 +79,9 @@ def test_attached_to_a_run_that_is_not_there(begun, capsys):
 
 
 def test_a_leaky_run_has_a_tag_of_its_own():
-    assert mark_tags([]) == {"marks": "none"}
-    assert mark_tags(["phantom data"]) == {"marks": "phantom data"}
-    assert mark_tags(["phantom data", "leaky"]) == {"marks": "phantom data, leaky", "leaky": "true"}
+    assert caveat_tags([]) == {"marks": "none"}
+    assert caveat_tags(["phantom data"]) == {"marks": "phantom data"}
+    assert caveat_tags(["phantom data", "leaky"]) == {"marks": "phantom data, leaky", "leaky": "true"}
 
 
 def test_the_command_of_a_run_that_was_typed(begun, tiny_record, tmp_path):
@@ -94,11 +94,11 @@ def test_the_command_of_a_run_that_was_typed(begun, tiny_record, tmp_path):
     run.close()
     client = run._sender._deliver.args[0]
     data = client.get_run(run.run_id).data
-    told = ["loss=ce", "data.root=a b", "tracking.uri=https://host"]
-    assert shlex.split(data.tags["command"]) == ["python", "-m", "koa_lightning.train", *told]
+    said = ["loss=ce", "data.root=a b", "tracking.uri=https://host"]
+    assert shlex.split(data.tags["command"]) == ["python", "-m", "koa_lightning.train", *said]
     assert data.params["tracking.uri"] == "https://host"
     assert "s3cret" not in Path(client.download_artifacts(run.run_id, "config.yaml", str(tmp_path))).read_text()
-    assert f"tracking.uri={secret}" in run_folder.recorded(tmp_path / "out")  # a run that goes on needs it
+    assert f"tracking.uri={secret}" in run_folder.recorded(tmp_path / "out")  # a run that continues needs it
 
 
 def test_describe(begun, tiny_record):

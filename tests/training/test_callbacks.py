@@ -126,9 +126,9 @@ def test_a_run_that_had_stopped_early_does_not_go_on(tmp_path, small):
 def test_history_holds_each_epoch_once_with_its_own_numbers(tmp_path, small, tiny_grader):
     module = tiny_grader()
     computed = {"train": [], "val": []}
-    for part, metrics in (("train", module.train_metrics), ("val", module.val_metrics)):
+    for split, metrics in (("train", module.train_metrics), ("val", module.val_metrics)):
 
-        def compute(kept=computed[part], original=metrics.compute):
+        def compute(kept=computed[split], original=metrics.compute):
             values = original()
             kept.append({name: float(value) for name, value in values.items()})
             return values
@@ -136,10 +136,10 @@ def test_history_holds_each_epoch_once_with_its_own_numbers(tmp_path, small, tin
         metrics.compute = compute
     history = one_of(small(tmp_path, module=module, limit_train_batches=5, limit_val_batches=2), History)
     assert [row["epoch"] for row in history.epochs] == [0, 1, 2, 3]
-    for part, epochs in computed.items():
+    for split, epochs in computed.items():
         assert len({str(values) for values in epochs}) == 4  # else a metric of the wrong epoch would not be seen
         for row, values in zip(history.epochs, epochs, strict=True):
-            assert {name: row[f"{part}/{name}"] for name in values} == pytest.approx(values, nan_ok=True)
+            assert {name: row[f"{split}/{name}"] for name in values} == pytest.approx(values, nan_ok=True)
     table = history.table()
     assert list(table.columns) == ["epoch", "name", "value"]
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "history.csv"), table)
@@ -150,8 +150,8 @@ def test_history_holds_each_epoch_once_with_its_own_numbers(tmp_path, small, tin
 def test_history_through_a_resume(tmp_path, small):
     whole = one_of(small(tmp_path / "whole"), History).epochs
     small(tmp_path / "parts", max_epochs=2)
-    parts = one_of(small(tmp_path / "parts", ckpt_path=tmp_path / "parts" / "last.ckpt"), History)
-    assert parts.epochs == exactly(whole)
+    splits = one_of(small(tmp_path / "parts", ckpt_path=tmp_path / "parts" / "last.ckpt"), History)
+    assert splits.epochs == exactly(whole)
     assert len(pd.read_csv(tmp_path / "parts" / "history.csv")["epoch"].unique()) == 4
 
 
@@ -166,16 +166,17 @@ def test_an_epoch_without_validation_has_no_validation_metrics(tmp_path, small):
     [("max", [0.1, 0.3, 0.3], 1), ("min", [0.3, 0.1, 0.1], 1), ("max", [float("nan"), None, -1.0], 2)],
 )
 def test_best_of_a_history(mode, values, best, tmp_path):
-    history = History(tmp_path / "h.csv")
+    history, other = (History(tmp_path / "h.csv", name, mode) for name in ("val/mae", "val/other"))
     history.epochs = [{"epoch": i, **({} if v is None else {"val/mae": v})} for i, v in enumerate(values)]
-    assert history.best("val/mae", mode)["epoch"] == best
-    assert history.best("val/other", mode) == {}
+    other.epochs = history.epochs
+    assert history.best()["epoch"] == best
+    assert other.best() == {}
 
 
 def test_an_epoch_without_validation_is_not_the_best(tmp_path):
-    history = History(tmp_path / "h.csv")
+    history = History(tmp_path / "h.csv", "train/loss", "min")
     history.epochs = [{"epoch": 0, "train/loss": 0.5}, {"epoch": 1, "train/loss": 0.9, "val/loss": 1.0}]
-    assert history.best("train/loss", "min")["epoch"] == 1
+    assert history.best()["epoch"] == 1
 
 
 def test_the_best_of_an_earlier_run_in_the_folder_is_not_this_runs(tmp_path, small):

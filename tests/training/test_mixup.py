@@ -40,11 +40,11 @@ def test_cutmix_pastes_one_rectangle_of_the_area_that_its_share_says(seed, side)
     for row, partner in enumerate(found.partner.tolist()):
         if partner == row:
             continue
-        foreign = found.image[row, 0] == image[partner, 0, 0, 0]
-        assert math.isclose(1 - foreign.float().mean(), found.share, abs_tol=1e-6)
-        rows, columns = foreign.any(1).sum(), foreign.any(0).sum()
-        assert foreign.sum() == rows * columns  # a rectangle, whole
-        assert ((found.image[row, 0] == image[row, 0, 0, 0]) | foreign).all()
+        from_partner = found.image[row, 0] == image[partner, 0, 0, 0]
+        assert math.isclose(1 - from_partner.float().mean(), found.share, abs_tol=1e-6)
+        rows, columns = from_partner.any(1).sum(), from_partner.any(0).sum()
+        assert from_partner.sum() == rows * columns  # a rectangle, whole
+        assert ((found.image[row, 0] == image[row, 0, 0, 0]) | from_partner).all()
 
 
 def test_the_input_stays_and_a_seed_repeats():

@@ -82,11 +82,11 @@ def busy(net, tmp_path, monkeypatch, bf16_cpu):
 def test_a_choice_that_training_contradicts_is_measured_anew_and_that_is_said(has, busy, net, tmp_path, capsys):
     line = busy(has)
     assert line.startswith(f"training in bf16-hybrid has {has:.1f} img/s (load ")
-    assert "bf16-hybrid 16.0 img/s (load " in line and line.endswith("; the next run measures anew")
+    assert "bf16-hybrid 16.0 img/s (load " in line and line.endswith("; the next run measures again")
     capsys.readouterr()
     assert ask(net, tmp_path, quiet=True).precision == "bf16"
     said = capsys.readouterr().err
-    assert said.startswith("precision: training in bf16-hybrid has ") and said.endswith("; measuring anew\n")
+    assert said.startswith("precision: training in bf16-hybrid has ") and said.endswith("; measuring again\n")
     assert ask(net, tmp_path).reason.startswith("remembered: fp32 20.0 img/s, bf16 40.0 img/s")
 
 

@@ -48,12 +48,12 @@ def press_ctrl_c():
     signal.raise_signal(signal.SIGINT)
 
 
-class Gone(BaseException):
+class Unreachable(BaseException):
     """Like a power failure: nothing catches it."""
 
 
 def pull_the_plug():
-    raise Gone
+    raise Unreachable
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_what_is_in_the_run_folder(trained):
     assert checkpoint.read(trained.out / "checkpoints/last.ckpt").epochs_done == 3
 
 
-def test_the_manifest_holds_no_knee_of_the_test_part(trained):
+def test_the_manifest_holds_no_knee_of_the_test_split(trained):
     manifest = pd.read_parquet(trained.out / "manifest.parquet")
     assert set(manifest["split"]) == {"train", "val"}
     assert not set(manifest["patient"][manifest["split"] == "train"]) & set(
@@ -146,8 +146,8 @@ def test_the_data_set_is_an_input_with_its_counts(trained, client):
     data = checkpoint.read(trained.best).record.data
     assert (entry.dataset.name, entry.dataset.digest) == ("phantom", data.fingerprint)
     profile = json.loads(entry.dataset.profile)
-    for part in ("train", "val"):
-        assert [profile[f"{part} grade {grade}"] for grade in range(5)] == data.counts[part]
+    for split in ("train", "val"):
+        assert [profile[f"{split} grade {grade}"] for grade in range(5)] == data.counts[split]
     assert not any(key.startswith("test") for key in profile)
 
 
@@ -188,8 +188,8 @@ def test_the_last_line_names_the_best_checkpoint(place, tiny, launch):
     assert ended.code == outcome.DONE
     assert ended.out[-1].startswith(f"best checkpoint: {place}/o/checkpoints/best.ckpt (epoch 0, val/quadratic_kappa ")
     assert any(line.startswith("epoch 0/0  train/loss ") for line in ended.out)
-    assert "WARNING: phantom data; every figure and the run carry this mark" in ended.err
-    assert "WARNING: untrained weights; every figure and the run carry this mark" in ended.err
+    assert "WARNING: phantom data; every figure and the run carry this caveat" in ended.err
+    assert "WARNING: untrained weights; every figure and the run carry this caveat" in ended.err
     history = pd.read_csv("o/history.csv")
     assert set(history["epoch"]) == {0}
     assert not (place / "o/figures/gradcam.png").exists()
@@ -235,7 +235,7 @@ def test_ctrl_c_keeps_the_checkpoints_and_says_how_to_go_on(place, tiny, at, cap
     assert result["exit_code"] == outcome.INTERRUPTED
     assert signal.getsignal(signal.SIGINT) is before
     out = capsys.readouterr().out.splitlines()
-    assert out[-1] == "interrupted; go on with: python -m koa_lightning.train 'ckpt=a b/checkpoints/last.ckpt'"
+    assert out[-1] == "interrupted; resume with: python -m koa_lightning.train 'ckpt=a b/checkpoints/last.ckpt'"
     [run] = runs_in(place)
     assert run.info.status == "KILLED"
     client = MlflowClient(f"sqlite:///{place}/mlruns/mlflow.db")
@@ -265,7 +265,7 @@ def test_ctrl_c_while_the_run_is_closed_says_how_to_go_on_and_what_was_not_logge
     monkeypatch.setattr(Sender, "close", interrupted)
     result = train(tiny.config("explain=none", "out=o", "trainer.max_epochs=1"))
     assert result["exit_code"] == outcome.INTERRUPTED
-    assert "go on with: python -m koa_lightning.train ckpt=o/checkpoints/last.ckpt" in capsys.readouterr().out
+    assert "resume with: python -m koa_lightning.train ckpt=o/checkpoints/last.ckpt" in capsys.readouterr().out
     assert "NOT LOGGED" in caplog.text and "1 status" in caplog.text
     assert "python -m koa_lightning.tracking.resend" in caplog.text
 
@@ -289,7 +289,7 @@ def test_a_folder_that_holds_a_run_is_left_as_it_is(trained, tiny):
     last = trained.out / "checkpoints/last.ckpt"
     with pytest.raises(InputError) as caught:
         train(tiny.config("explain=none", "tracking=none", f"out={trained.out}"))
-    go_on = f"type ckpt={last} to go on with it, or another out=FOLDER for a new one"
+    go_on = f"type ckpt={last} to resume it, or another out=FOLDER for a new one"
     assert str(caught.value) == f"out={trained.out}: holds a run already; {go_on}"
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
@@ -329,7 +329,7 @@ def test_ctrl_c_while_the_end_is_drawn(place, tiny, monkeypatch, capsys):
     assert result["exit_code"] == outcome.DONE
     assert [run.info.status for run in runs_in(place)] == ["FINISHED"]
     assert (place / "o/done.json").exists()
-    assert "going on with o after 2 of 2 epochs" in capsys.readouterr().out
+    assert "resuming o after 2 of 2 epochs" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
@@ -343,10 +343,10 @@ def whole(trained_once, tiny):
 
 
 @pytest.mark.parametrize("epoch", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
-def test_a_run_that_died_goes_on_with_the_same_numbers(epoch, whole, place, tiny, at):
+def test_a_run_that_died_continues_with_the_same_numbers(epoch, whole, place, tiny, at):
     options, history, last = whole
     at(epoch, pull_the_plug)
-    with pytest.raises(Gone):
+    with pytest.raises(Unreachable):
         train(tiny.config(*options, "out=o"))
     at(99, pull_the_plug)
     train(tiny.config(*options, "out=o", "ckpt=o/checkpoints/last.ckpt"))
@@ -361,7 +361,7 @@ def test_what_a_dead_process_could_not_log_is_logged_at_the_end(place, tiny, at,
     at(1, pull_the_plug)
     with monkeypatch.context() as patch:
         patch.setattr("koa_lightning.tracking.sender.Sender._send", lambda self, entries: None)
-        with pytest.raises(Gone):
+        with pytest.raises(Unreachable):
             train(tiny.config("explain=none", "out=o"))
     at(99, pull_the_plug)
     train(tiny.config("explain=none", "out=o", "ckpt=o/checkpoints/last.ckpt"))
@@ -394,7 +394,7 @@ def test_a_run_that_stopped_early_and_died_does_not_train_on(place, tiny, monkey
     )
     with monkeypatch.context() as patch:
         patch.setattr(after_fit, "finish", lambda *args: pull_the_plug())
-        with pytest.raises(Gone):
+        with pytest.raises(Unreachable):
             train(tiny.config(*options))
     epochs = pd.read_csv("o/history.csv")["epoch"].max()
     assert epochs == 1

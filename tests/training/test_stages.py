@@ -77,7 +77,7 @@ def test_released_one_by_one():
 
 
 @given(st.integers(1, 12), st.integers(0, 3), st.integers(0, 3), st.integers(0, 14))
-def test_fewer_rest_as_time_goes_on(n, head, every, frozen):
+def test_fewer_rest_as_time_continues(n, head, every, frozen):
     found = [n_resting(n, e, head_only_epochs=head, unfreeze_every=every, frozen=frozen) for e in range(50)]
     assert found == sorted(found, reverse=True)
     assert found[-1] == min(frozen, n)

@@ -1,4 +1,4 @@
-"""What a training goes on from: whole, it is taken; damaged, one line names the entry, before anything is loaded."""
+"""What a training resumes from: whole, it is taken; damaged, one line names the entry, before anything is loaded."""
 
 import copy
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("blank_figures")
 
 @pytest.fixture(scope="module")
 def going_on(tmp_path_factory, tiny_grader, tiny_trainer, tiny_data):
-    """What a training of two epochs wrote, and a grader and trainer that would go on with it."""
+    """What a training of two epochs wrote, and a grader and trainer that would resume it."""
     folder = tmp_path_factory.mktemp("run")
     tiny_trainer(folder, WarmEMA(0.9), max_epochs=2, limit_train_batches=2).fit(tiny_grader(), tiny_data())
     content = torch.load(folder / "last.ckpt", weights_only=True)
@@ -109,6 +109,6 @@ def test_what_only_loading_tells_is_one_line_too(tiny, place, monkeypatch):
     content = torch.load(last, weights_only=True)
     content["state_dict"]["net.more"] = torch.ones(1)
     torch.save(content, last)
-    with pytest.raises(InputError, match=r"last\.ckpt: damaged.*; a run cannot go on from it") as error:
+    with pytest.raises(InputError, match=r"last\.ckpt: damaged.*; no run resumes from it") as error:
         train(tiny.config(*options, f"ckpt={last}", "trainer.max_epochs=3"))
     assert "\n" not in str(error.value)

@@ -69,7 +69,7 @@ def test_the_limit_by_hand():
 
 
 @given(st.integers(10, 60), st.randoms())
-def test_at_least_as_many_are_covered_as_promised_on_the_part_itself(n, random):
+def test_at_least_as_many_are_covered_as_promised_on_the_split_itself(n, random):
     score = np.array([random.random() for _ in range(n)])
     group = np.array([random.randrange(n // 3 + 1) for _ in range(n)])
     shares = patients.shares(group)
@@ -78,7 +78,7 @@ def test_at_least_as_many_are_covered_as_promised_on_the_part_itself(n, random):
 
 
 def test_coverage_on_new_patients(simulate):
-    """On average over validation parts; the full simulation is `python -m benchmarks.conformal`."""
+    """On average over validation splits; the full simulation is `python -m benchmarks.conformal`."""
     covered = []
     for seed in range(40):
         logits, grade, patient = simulate(400, seed)
@@ -109,11 +109,11 @@ def test_what_a_checkpoint_keeps(simulate):
 
 def test_measured_by_grade():
     low, high = np.array([0, 0, 2, 3]), np.array([0, 1, 2, 4])
-    measured = conformal.evaluate(low, high, np.array([0, 2, 2, 4]), 0.1)
-    assert (measured["coverage"], measured["mean_size"], measured["target"]) == (0.75, 1.5, 0.9)
-    assert measured["by_grade"]["2"] == {"n": 2, "coverage": 0.5, "size": 1.5}
-    assert measured["by_grade"]["1"] == {"n": 0, "coverage": None, "size": None}
-    assert measured["sizes"] == {"1": 2, "2": 2, "3": 0, "4": 0, "5": 0}
+    computed = conformal.evaluate(low, high, np.array([0, 2, 2, 4]), 0.1)
+    assert (computed["coverage"], computed["mean_size"], computed["target"]) == (0.75, 1.5, 0.9)
+    assert computed["by_grade"]["2"] == {"n": 2, "coverage": 0.5, "size": 1.5}
+    assert computed["by_grade"]["1"] == {"n": 0, "coverage": None, "size": None}
+    assert computed["sizes"] == {"1": 2, "2": 2, "3": 0, "4": 0, "5": 0}
 
 
 def test_float32_probabilities_of_a_checkpoint_give_its_sets():
@@ -181,11 +181,11 @@ def test_the_limit_where_the_promise_is_met_exactly():
 
 
 def test_a_set_that_ends_at_the_true_grade_holds_it():
-    measured = conformal.evaluate(np.array([1, 1, 1, 1]), np.array([3, 3, 3, 3]), np.array([0, 1, 3, 4]), 0.25)
-    by_grade = {grade: entry["coverage"] for grade, entry in measured["by_grade"].items()}
+    computed = conformal.evaluate(np.array([1, 1, 1, 1]), np.array([3, 3, 3, 3]), np.array([0, 1, 3, 4]), 0.25)
+    by_grade = {grade: entry["coverage"] for grade, entry in computed["by_grade"].items()}
     assert by_grade == {"0": 0.0, "1": 1.0, "2": None, "3": 1.0, "4": 0.0}
-    assert (measured["alpha"], measured["target"], measured["n_knees"]) == (0.25, 0.75, 4)
-    assert measured["sizes"] == {"1": 0, "2": 0, "3": 4, "4": 0, "5": 0}
+    assert (computed["alpha"], computed["target"], computed["n_knees"]) == (0.25, 0.75, 4)
+    assert computed["sizes"] == {"1": 0, "2": 0, "3": 4, "4": 0, "5": 0}
 
 
 @pytest.mark.parametrize(("low", "high", "words"), [(0, 0, "0"), (0, 1, "0 or 1"), (0, 2, "0 to 2"), (3, 4, "3 or 4")])

@@ -20,7 +20,7 @@ def looks():
 
     def make(n, seed=0):
         rng = np.random.default_rng(seed)
-        return {part: rng.normal(size=(n, size)) for part, size in sizes.items()}
+        return {split: rng.normal(size=(n, size)) for split, size in sizes.items()}
 
     return make
 
@@ -55,7 +55,7 @@ def test_everything_is_fitted_and_plain(fitted, simulate, looks):
     assert entry["cross_fitted_log_loss"]["temperature"] < entry["cross_fitted_log_loss"]["none"]
     assert (entry["n_knees"], entry["n_patients"], entry["part"]) == (240, 120, "abc")
     words = fit.in_words(entries.calibration)
-    assert words.startswith("calibrated on the validation part (120 patients): temperature ")
+    assert words.startswith("calibrated on the validation split (120 patients): temperature ")
 
 
 @pytest.mark.parametrize("method", ["temperature", "ordinal"])
@@ -74,7 +74,7 @@ def test_a_recalibration_that_loses_by_its_cross_fit_is_not_kept(method, looks):
     said = f"{method} does not lower the cross-fitted log loss, {losses['none']:.4f} -> {losses[method]:.4f}"
     assert entry.lost == said
     assert fit.in_words(record.calibration).startswith(
-        f"not calibrated: on the validation part (60 patients) {said}; probabilities stay raw"
+        f"not calibrated: on the validation split (60 patients) {said}; probabilities stay raw"
     )
     assert torch.equal(calibration.probabilities(logits, "softmax", entry), outputs.probabilities(logits, "softmax"))
 
@@ -84,7 +84,7 @@ def test_none_that_was_asked_for_has_lost_nothing(simulate, looks):
     knees = {"grade": grade.tolist(), "patient": patient}
     record, _ = fit.fit(logits, "softmax", knees, looks(120), method="none", fingerprint="")
     assert record.calibration.lost is None
-    assert fit.in_words(record.calibration).startswith("calibrated on the validation part (60 patients): none")
+    assert fit.in_words(record.calibration).startswith("calibrated on the validation split (60 patients): none")
 
 
 def test_the_same_again(simulate, looks):
@@ -95,19 +95,19 @@ def test_the_same_again(simulate, looks):
     assert all(torch.equal(value, runs[1][1][name]) for name, value in runs[0][1].items())
 
 
-def test_a_part_that_is_too_small_says_so(simulate, looks):
+def test_a_split_that_is_too_small_says_so(simulate, looks):
     logits, grade, patient = simulate(49)
     knees = {"grade": grade.tolist(), "patient": patient}
     record, tensors = fit.fit(logits, "softmax", knees, looks(98), method="temperature", fingerprint="")
-    reason = "49 patients of known grade in the validation part, at least 50 are needed"
+    reason = "49 patients with labelled knees in the validation split, at least 50 are needed"
     assert record.to_plain() == {key: {"left_out": reason} for key in ON_DISK}
     assert tensors == {}
     assert fit.in_words(record.calibration).startswith(f"not calibrated: {reason}; ")
     assert stored.wrong(record.to_plain(), None) == ""
-    assert fit.too_little(np.zeros(200, int), np.arange(200)) == "all knees of the validation part have grade 0"
+    assert fit.too_little(np.zeros(200, int), np.arange(200)) == "all knees of the validation split have grade 0"
 
 
-def test_knees_of_unknown_grade_are_left_out(simulate, looks):
+def test_knees_of_unknown_grade_are_omitted(simulate, looks):
     logits, grade, patient = simulate(60)
     hidden = np.append(grade, [-1, -1])
     more = torch.cat([logits, torch.full((2, 5), 9.0)])
@@ -121,7 +121,7 @@ def test_knees_of_unknown_grade_are_left_out(simulate, looks):
 
 
 @pytest.fixture(scope="module")
-def measured(fitted, simulate, looks):
+def computed(fitted, simulate, looks):
     def run(seed=5, fingerprint="other", described=True, **options):
         logits, grade, patient = simulate(120, seed)
         knees = {"grade": grade.tolist(), "patient": patient}
@@ -132,8 +132,8 @@ def measured(fitted, simulate, looks):
     return run
 
 
-def test_on_another_part(fitted, simulate, measured):
-    found = measured()
+def test_on_another_split(fitted, simulate, computed):
+    found = computed()
     logits, grade, _ = simulate(120, 5)
     p = calibrated(fitted, logits).numpy()
     assert found["calibration"]["measured"] == summary.APART
@@ -154,12 +154,12 @@ def test_on_another_part(fitted, simulate, measured):
     assert len(lines) == 4 and "below 0.500" in lines[2]
 
 
-def test_on_its_own_part_it_is_cross_fitted_and_says_so(fitted, simulate, measured):
-    found = measured(seed=0, fingerprint="abc")
+def test_on_its_own_split_it_is_cross_fitted_and_says_so(fitted, simulate, computed):
+    found = computed(seed=0, fingerprint="abc")
     assert found["calibration"]["measured"] == found["conformal"]["measured"] == summary.CROSS_FITTED
     logits, grade, _ = simulate(120, 0)
     inside = -np.log(calibrated(fitted, logits).numpy()[np.arange(240), grade]).mean()
-    assert found["calibration"]["after"]["log_loss"] > inside  # fitted and measured on the same knees
+    assert found["calibration"]["after"]["log_loss"] > inside  # fitted and evaluated on the same knees
     assert found["calibration"]["after"]["log_loss"] == pytest.approx(
         fitted.record.fitted.calibration.cross_fitted_log_loss["temperature"]
     )
@@ -167,11 +167,11 @@ def test_on_its_own_part_it_is_cross_fitted_and_says_so(fitted, simulate, measur
     assert found["inputs"]["n_flagged"] / 240 == fitted.record.fitted.out_of_distribution.flagged < 0.07
 
 
-def test_of_a_checkpoint_that_has_nothing(measured):
+def test_of_a_checkpoint_that_has_nothing(computed):
     nothing = stored.Fitted.left_out("6 patients")
     for entries, reason in ((nothing, "6 patients"), (stored.Fitted(), "this checkpoint has none")):
         read = as_read(entries, {})
-        found = measured(read=read, described=False)
+        found = computed(read=read, described=False)
         assert found["calibration"]["left_out"] == reason
         assert found["conformal"]["left_out"] == reason
         assert found["calibration"]["before"] == found["calibration"]["after"]
@@ -190,7 +190,7 @@ def test_what_predict_says(fitted, simulate, looks):
     rows = referral.columns(fitted, logits, p, described, alpha=0.1, refer_below=0.5)
     assert list(rows.columns) == referral.COLUMNS
     assert rows["foreign"].tolist()[3] == "yes"
-    assert rows["refer"][3].startswith("refer to a reader: foreign input (")
+    assert rows["refer"][3].startswith("refer to a reader: out-of-distribution input (")
     unsure = p.max(1) < 0.5
     assert rows["refer"].str.contains("unsure").tolist() == unsure.tolist()
     assert ((rows["set_low"] <= p.argmax(1)) & (p.argmax(1) <= rows["set_high"])).all()
@@ -200,7 +200,7 @@ def test_what_predict_says(fitted, simulate, looks):
     values = referral.as_json(rows.to_dict("records")[3])
     assert values["foreign"] is True and values["foreign_score"] > 1
     lines = referral.warnings(fitted.record.fitted, rows, 0.5)
-    assert any("of 20 inputs look foreign" in line for line in lines)
+    assert any("of 20 inputs look out-of-distribution" in line for line in lines)
 
 
 def test_what_predict_says_without_calibration(simulate):

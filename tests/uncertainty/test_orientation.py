@@ -33,7 +33,7 @@ def test_the_middle_of_the_upright_ones_is_0_and_the_limit_is_1(pictures):
         assert np.median(turned) == pytest.approx(2, abs=1e-6)  # the limit is half-way
 
 
-def test_where_the_two_cannot_be_told_apart_few_ordinary_ones_are_over_the_limit():
+def test_where_the_two_cannot_be_distinguished_few_ordinary_ones_are_over_the_limit():
     noise = np.random.default_rng(1).normal(size=(400, SIDE * SIDE))
     model = orientation.fit(noise)
     for weights, offset in zip(model["weights"], model["offsets"], strict=True):

@@ -45,7 +45,7 @@ def fitted(net, knees):
 def benchmark():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).parents[2]))
-        yield import_module("benchmarks.foreign")
+        yield import_module("benchmarks.out_of_distribution")
 
 
 def test_what_is_no_knee_is_flagged_and_what_is_turned(net, knees, fitted, benchmark):
@@ -55,9 +55,9 @@ def test_what_is_no_knee_is_flagged_and_what_is_turned(net, knees, fitted, bench
     assert (familiar > 1).mean() < 0.1
     for kind, pictures in {**benchmark.strangers(20, SIZE), **benchmark.turned(rest)}.items():
         score, worst = out_of_distribution.scores(look(net, pictures), fitted)
-        truth = np.repeat([0, 1], [len(rest), len(pictures)])
-        assert roc_auc_score(truth, np.concatenate([familiar, score])) >= 0.95, kind
-        assert set(worst) <= set(out_of_distribution.PARTS)
+        is_strange = np.repeat([0, 1], [len(rest), len(pictures)])
+        assert roc_auc_score(is_strange, np.concatenate([familiar, score])) >= 0.95, kind
+        assert set(worst) <= set(out_of_distribution.COMPONENTS)
 
 
 def test_few_of_its_own_kind(net, knees):
@@ -66,10 +66,10 @@ def test_few_of_its_own_kind(net, knees):
     tensors = out_of_distribution.fit(described, group)
     ratios, limits = out_of_distribution.cross_fitted(described, group)
     assert (ratios > 1).mean() < 0.05
-    for part, limit in limits.items():
-        assert float(tensors[f"{part}.limit"]) == pytest.approx(limit, rel=1e-5)
+    for component, limit in limits.items():
+        assert float(tensors[f"{component}.limit"]) == pytest.approx(limit, rel=1e-5)
     assert reference.wrong(tensors) == ""
-    assert list(out_of_distribution.by_part(described, tensors)) == list(out_of_distribution.PARTS)
+    assert list(out_of_distribution.by_component(described, tensors)) == list(out_of_distribution.COMPONENTS)
 
 
 def test_some_inverted_knees_in_the_fit_do_no_harm(net, knees):
@@ -88,7 +88,10 @@ def test_constant_descriptions_are_no_division_by_zero():
     distance = gaussian.distance(values, gaussian.fit(values))
     assert np.isfinite(distance).all()
     blank = torch.zeros(3, 1, 16, 16, dtype=torch.uint8)
-    assert all(np.isfinite(part).all() for part in out_of_distribution.describe([blank], [torch.zeros(3, 2)]).values())
+    assert all(
+        np.isfinite(component).all()
+        for component in out_of_distribution.describe([blank], [torch.zeros(3, 2)]).values()
+    )
 
 
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_convnext", "test_vit"])
@@ -132,8 +135,8 @@ def test_they_are_small(fitted):
 def test_pictures_that_have_no_posture_are_not_said_to_be_turned():
     rng = np.random.default_rng(0)
     parts = {"picture": 196, "texture": 18, "features": 30}
-    described = {part: rng.normal(size=(200, size)) for part, size in parts.items()}
-    more = {part: rng.normal(size=(200, size)) for part, size in parts.items()}
-    said = out_of_distribution.by_part(more, out_of_distribution.fit(described, np.arange(200) // 2))
+    described = {component: rng.normal(size=(200, size)) for component, size in parts.items()}
+    more = {component: rng.normal(size=(200, size)) for component, size in parts.items()}
+    said = out_of_distribution.by_component(more, out_of_distribution.fit(described, np.arange(200) // 2))
     assert (said["posture"] > 1).mean() < 0.1
     assert np.isfinite(orientation.ratio(np.zeros((2, 196)), orientation.fit(np.zeros((60, 196))))).all()

@@ -56,7 +56,7 @@ def test_a_threshold_for_a_risk():
     assert is_wrong[graded].mean() <= 0.2
     assert graded.mean() == pytest.approx(0.4, abs=0.06)
     assert selective_prediction.threshold_for(entry, 1.0) == pytest.approx(confidence.min())
-    with pytest.raises(InputError, match=r"refer_risk=0\.1: no threshold gave that on the validation part"):
+    with pytest.raises(InputError, match=r"refer_risk=0\.1: no threshold reaches it on the validation split"):
         selective_prediction.threshold_for(selective_prediction.fit(confidence, np.ones(2000, bool)), 0.1)
 
 

@@ -1,4 +1,4 @@
-"""Small marks of a radiograph that survive cropping, scaling, exposure and encoding: upright SIFT on even contrast."""
+"""Keypoints of a radiograph that survive cropping, scaling, exposure and encoding: upright SIFT on even contrast."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Features:
 
 
 def extract(image: np.ndarray, n: int = POINTS) -> Features:
-    """Return the strongest marks of an image.
+    """Return the strongest keypoints of an image.
 
-    SIFT (Lowe 2004) with every mark upright, since knees are not turned, as the root of descriptors that sum to one
+    SIFT (Lowe 2004) with every keypoint upright, since knees are not turned, as the root of descriptors that sum to one
     (RootSIFT, Arandjelovic 2012), after contrast-limited equalisation, so that exposure hardly matters.
 
     Args:
@@ -37,17 +37,17 @@ def extract(image: np.ndarray, n: int = POINTS) -> Features:
     """
     sift, equaliser = _tools()
     even = equaliser.apply(np.ascontiguousarray(image))
-    marks = _upright(sift.detect(even, None), n)
-    if not marks:
+    keypoints = _upright(sift.detect(even, None), n)
+    if not keypoints:
         return Features(np.zeros((0, 3), np.float32), np.zeros((0, 128), np.float32))
-    kept, found = sift.compute(even, marks)
+    kept, found = sift.compute(even, keypoints)
     shares = found / np.maximum(found.sum(1, keepdims=True), 1e-6)
-    points = np.array([(*mark.pt, mark.size) for mark in kept], dtype=np.float32)
+    points = np.array([(*keypoint.pt, keypoint.size) for keypoint in kept], dtype=np.float32)
     return Features(points, np.sqrt(shares, dtype=np.float32))
 
 
 def extract_all(images: np.ndarray, n: int = POINTS) -> Iterator[Features]:
-    """Yield the marks of images uint8 N x H x W in order, found on all cores."""
+    """Yield the keypoints of images uint8 N x H x W in order, found on all cores."""
     starts = range(0, len(images), _TASK)
     found = in_order(lambda start: [extract(image, n) for image in images[start : start + _TASK]], starts)
     with closing(found) as chunks:
@@ -64,12 +64,12 @@ def _tools() -> tuple[cv2.SIFT, cv2.CLAHE]:
     return _local.tools
 
 
-def _upright(marks: Sequence[cv2.KeyPoint], n: int) -> list[cv2.KeyPoint]:
-    """Return the strongest marks, turned upright; SIFT lists a mark once for each of its directions."""
+def _upright(keypoints: Sequence[cv2.KeyPoint], n: int) -> list[cv2.KeyPoint]:
+    """Return the strongest keypoints, turned upright; SIFT lists a keypoint once for each of its directions."""
     chosen: dict[tuple[float, float, float], cv2.KeyPoint] = {}
-    for mark in sorted(marks, key=lambda mark: -mark.response):
-        mark.angle = 0.0
-        chosen.setdefault((round(mark.pt[0], 1), round(mark.pt[1], 1), round(mark.size, 1)), mark)
+    for keypoint in sorted(keypoints, key=lambda keypoint: -keypoint.response):
+        keypoint.angle = 0.0
+        chosen.setdefault((round(keypoint.pt[0], 1), round(keypoint.pt[1], 1), round(keypoint.size, 1)), keypoint)
         if len(chosen) == n:
             break
     return list(chosen.values())

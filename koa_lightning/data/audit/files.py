@@ -16,7 +16,7 @@ from koa_lightning.data.audit.findings import NOTE, WARNING, Finding
 from koa_lightning.data.fitting import framed
 from koa_lightning.data.parallel import in_order
 
-MEASURES = ("brightness", "contrast", "sharpness", "one_value", "dark", "light", "flat_rows", "marks")
+STATISTICS = ("brightness", "contrast", "sharpness", "one_value", "dark", "light", "flat_rows", "marks")
 _CHUNK = 64  # images a task
 _DAMAGED = "truncated or damaged image"  # how `images.decode` begins to say it
 
@@ -33,7 +33,7 @@ _RARE = 0.02  # a size that more than so many share is not unusual
 _SIDE, _ASPECT = 1.6, 1.2  # factors from the median within which a size is never unusual
 
 
-def measure(images: np.ndarray, shapes: np.ndarray, quiet: bool = False) -> pd.DataFrame:
+def image_statistics(images: np.ndarray, shapes: np.ndarray, quiet: bool = False) -> pd.DataFrame:
     """Return what is measured of each image inside its own frame, without what pads it to the square.
 
     Args:
@@ -53,7 +53,7 @@ def measure(images: np.ndarray, shapes: np.ndarray, quiet: bool = False) -> pd.D
         for some in results:
             rows += some
             bar.advance(shown, len(some))
-    return pd.DataFrame(rows, columns=list(MEASURES), dtype=float)
+    return pd.DataFrame(rows, columns=list(STATISTICS), dtype=float)
 
 
 def _bar(quiet: bool) -> Progress:
@@ -152,16 +152,16 @@ def unreadable(paths: Sequence[str], faults: dict[int, str]) -> list[Finding]:
     return found
 
 
-def pictures(paths: Sequence[str], measured: pd.DataFrame, faults: dict[int, str]) -> list[Finding]:
+def pictures(paths: Sequence[str], statistics: pd.DataFrame, faults: dict[int, str]) -> list[Finding]:
     """Return what is wrong with the pictures by their measures: cut off, blank, exposure, marks."""
-    readable = ~np.isin(np.arange(len(measured)), list(faults))
-    blank = readable & (measured["one_value"] >= _ONE_VALUE).to_numpy()
-    usual = measured[readable & ~blank]
+    readable = ~np.isin(np.arange(len(statistics)), list(faults))
+    blank = readable & (statistics["one_value"] >= _ONE_VALUE).to_numpy()
+    usual = statistics[readable & ~blank]
     normal = {name: robust(usual[name]) for name in ("brightness", "contrast")} if len(usual) >= _FEW else {}
     found = []
-    values = measured[list(MEASURES)].to_numpy(dtype=float).round(4).tolist()
+    values = statistics[list(STATISTICS)].to_numpy(dtype=float).round(4).tolist()
     for row in np.flatnonzero(readable).tolist():
-        one = dict(zip(MEASURES, values[row], strict=True))
+        one = dict(zip(STATISTICS, values[row], strict=True))
         kind, words, severity = "", "", WARNING
         if blank[row]:
             kind, words = "blank", f"{one['one_value']:.1%} of the pixels have one value"

@@ -9,7 +9,7 @@ from typing import Any
 from koa_lightning.config.compose import nearest
 from koa_lightning.errors import InputError
 
-LEAKY = "leaky"  # the mark of a run whose parts share patients or knees
+LEAKY = "leaky"  # the caveat of a run whose splits share patients or knees
 LEAKAGE, WARNING, NOTE = "leakage", "warning", "note"
 SEVERITIES = (LEAKAGE, WARNING, NOTE)
 EXIT_CODES = {LEAKAGE: 3, WARNING: 1, NOTE: 0}
@@ -21,9 +21,9 @@ class Kind:
 
     Attributes:
         title: For people.
-        severity: The usual one; of duplicates that of a pair within a part.
+        severity: The usual one; of duplicates that of a pair within a split.
         explanation: One line: what was seen, by which rule, and what it may do.
-        across: The severity of a pair of files from two parts, where that is another.
+        across: The severity of a pair of files from two splits, where that is another.
     """
 
     title: str
@@ -34,14 +34,14 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "patient_in_two_parts": Kind(
-        "Patient in two parts",
+        "Patient in two splits",
         LEAKAGE,
-        "Knees of one patient, by the manifest's names, are in two parts: what is tested was trained on.",
+        "Knees of one patient, by the manifest's names, are in two splits: what is tested was trained on.",
     ),
     "knees_in_two_parts": Kind(
-        "The two knees of a patient in two parts",
+        "The two knees of a patient in two splits",
         LEAKAGE,
-        "The left knee is in one part and the right one in another; the two resemble each other in shape and grade.",
+        "The left knee is in one split and the right one in another; the two resemble each other in shape and grade.",
     ),
     "same_pixels": Kind(
         "Same pixels",
@@ -104,7 +104,7 @@ KINDS: dict[str, Kind] = {
     "no_patient": Kind(
         "Patient unknown",
         NOTE,
-        "Files without a patient: whether the two knees of one patient are in two parts cannot be told for them.",
+        "Files without a patient: whether the two knees of one patient are in two splits cannot be told for them.",
     ),
 }
 
@@ -161,7 +161,7 @@ def in_order(found: Iterable[Finding]) -> list[Finding]:
 
 def severity_words(kind: Kind) -> str:
     """Return how severe findings of a kind are, in words."""
-    return f"{kind.across} across parts, else {kind.severity}" if kind.across else kind.severity
+    return f"{kind.across} across splits, else {kind.severity}" if kind.across else kind.severity
 
 
 def markdown_table() -> str:

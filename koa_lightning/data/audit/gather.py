@@ -1,4 +1,4 @@
-"""All knees of a source with what the checks need of them: parts, hashes, pixels. Nothing that is wrong stops it."""
+"""All knees of a source with what the checks need of them: splits, hashes, pixels. Nothing that is wrong stops it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Knees:
     """What is audited; row i of each belongs to the same file.
 
     Attributes:
-        rows: The manifest of all parts, with hashes (empty where a file is missing or locked).
+        rows: The manifest of all splits, with hashes (empty where a file is missing or locked).
         images: uint8 N x 224 x 224, letterboxed; black where unreadable.
         pixels: N hashes of the pixels, see `koa_lightning.data.cache.Cache`.
         shapes: N x 2, rows and columns; 0 where unreadable.
@@ -51,7 +51,7 @@ class Knees:
 
 
 def gather(source: Callable[[], pd.DataFrame], cfg: Any, quiet: bool = False) -> Knees:
-    """Read every knee of a source, test parts too, in the parts that `train` would use.
+    """Read every knee of a source, test splits too, in the splits that `train` would use.
 
     Args:
         source: Returns the manifest.
@@ -63,9 +63,9 @@ def gather(source: Callable[[], pd.DataFrame], cfg: Any, quiet: bool = False) ->
     """
     manifest = source()
     if why := implausible(manifest, "the source"):
-        print(f"WARNING: data={cfg.name}: {why}: parts by these patients mean nothing", file=sys.stderr, flush=True)
+        print(f"WARNING: data={cfg.name}: {why}: splits by these patients mean nothing", file=sys.stderr, flush=True)
     read = reader_of(source)
-    rows = _with_hashes(_with_parts(manifest, cfg), read)
+    rows = _with_hashes(_with_splits(manifest, cfg), read)
     cache = open_cache(
         rows["path"].tolist(),
         rows["hash"].tolist(),
@@ -78,15 +78,15 @@ def gather(source: Callable[[], pd.DataFrame], cfg: Any, quiet: bool = False) ->
     return Knees(rows, cache.images, cache.pixels, cache.shapes, cache.unreadable, cache.path, cache.films)
 
 
-def _with_parts(manifest: pd.DataFrame, cfg: Any) -> pd.DataFrame:
+def _with_splits(manifest: pd.DataFrame, cfg: Any) -> pd.DataFrame:
     try:
         base = base_folder(cfg.get("root"), cfg.get("table"))
         shares = {"val_fraction": cfg.val_fraction, "test_fraction": cfg.test_fraction}
         folds = {"n_folds": cfg.folds, "fold": cfg.fold, "seed": cfg.split_seed}
         ways = Ways(cfg.split, cfg.split_table, base, shares, folds)
-        return make(manifest, ways, set(mf.PARTS), f"data={cfg.name}").manifest
+        return make(manifest, ways, set(mf.SPLITS), f"data={cfg.name}").manifest
     except InputError as error:
-        print(f"WARNING: {error}; the audit goes on with the parts as they are", file=sys.stderr, flush=True)
+        print(f"WARNING: {error}; the audit continues with the splits as they are", file=sys.stderr, flush=True)
         return manifest
 
 

@@ -112,7 +112,7 @@ def _refuse_alike(paths: list[str], others: list[str], where: str) -> None:
     if alike:
         end = "/".join(alike[0])
         raise InputError(
-            f"{where}: its paths are not those of the data, and by their ends files cannot be told apart: several end "
+            f"{where}: its paths are not those of the data, and their ends are ambiguous: several files end "
             f"in {end}; give the paths as the data has them"
         )
 

@@ -1,4 +1,4 @@
-"""What two parts share: patients by name, knees by their pixels, and near duplicates that an audit found before."""
+"""What two splits share: patients by name, knees by their pixels, and near duplicates that an audit found before."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ _COLUMNS = ("hash_a", "hash_b", "path_a", "path_b", "kind", "similarity", "found
 
 
 def sides_of_the_wall(split: pd.Series) -> np.ndarray:
-    """Return the part of each row for comparing; `auto_test` holds the patients of `test` again, so it is `test`."""
+    """Return the split of each row for comparing; `auto_test` holds the patients of `test` again, so it is `test`."""
     return split.replace({AUTO_TEST: "test"}).to_numpy(dtype=object)
 
 
-def crosses(parts: Sequence[str]) -> bool:
-    """Tell whether files of these parts must not show the same knee; rows without a part do not count."""
-    return len({part for part in parts if part}) > 1
+def crosses(splits: Sequence[str]) -> bool:
+    """Tell whether files of these splits must not show the same knee; rows without a split do not count."""
+    return len({split for split in splits if split}) > 1
 
 
 def patients(rows: pd.DataFrame) -> list[Finding]:
-    """Return a finding for each patient in two parts: the same knee (or unknown sides), or one knee in each."""
-    frame = rows.assign(part=sides_of_the_wall(rows["split"]))[lambda f: (f["patient"] != "") & (f["part"] != "")]
-    parts = frame.groupby("patient")["part"].nunique()
-    leaking = frame[frame["patient"].isin(parts.index[parts > 1])]
+    """Return a finding for each patient in two splits: the same knee (or unknown sides), or one knee in each."""
+    frame = rows.assign(wall=sides_of_the_wall(rows["split"]))[lambda f: (f["patient"] != "") & (f["wall"] != "")]
+    splits = frame.groupby("patient")["wall"].nunique()
+    leaking = frame[frame["patient"].isin(splits.index[splits > 1])]
     return [_patient(str(name), knees) for name, knees in leaking.groupby("patient", sort=True)]
 
 
 def _patient(name: str, knees: pd.DataFrame) -> Finding:
     sided = (knees["side"] != "").all()
-    apart = sided and not knees[["side", "part"]].drop_duplicates()["side"].duplicated().any()
-    by_part = {str(p): sorted(g["side"].tolist()) for p, g in knees.groupby("split")}
+    apart = sided and not knees[["side", "wall"]].drop_duplicates()["side"].duplicated().any()
+    by_split = {str(p): sorted(g["side"].tolist()) for p, g in knees.groupby("split")}
     where = "; ".join(
-        f"{part}: {' '.join(s or 'side unknown' for s in _distinct(sides))}" for part, sides in by_part.items()
+        f"{split}: {' '.join(s or 'side unknown' for s in _distinct(sides))}" for split, sides in by_split.items()
     )
     return Finding(
         "knees_in_two_parts" if apart else "patient_in_two_parts",
         LEAKAGE,
         knees["path"].tolist(),
-        f"patient {name}: {len(knees)} files in {' and '.join(by_part)} ({where})",
-        {"patient": name, "n_files": len(knees), "parts": list(by_part)},
+        f"patient {name}: {len(knees)} files in {' and '.join(by_split)} ({where})",
+        {"patient": name, "n_files": len(knees), "parts": list(by_split)},
         knees.index.tolist(),
     )
 
@@ -61,7 +61,7 @@ def _distinct(values: Iterable[str]) -> list[str]:
 
 
 def same_pixels(rows: pd.DataFrame, pixels: np.ndarray) -> list[list[int]]:
-    """Return the groups of rows whose pixels are equal; those that could not be read are left out."""
+    """Return the groups of rows whose pixels are equal; those that could not be read are omitted."""
     known = np.flatnonzero(pixels != UNKNOWN_PIXELS.encode())
     _, group, size = np.unique(pixels[known], return_inverse=True, return_counts=True)
     shared = known[size[group] > 1]
@@ -74,12 +74,12 @@ def exact(rows: pd.DataFrame, groups: Sequence[Sequence[int]]) -> list[Finding]:
     found = []
     for group in groups:
         knees = rows.iloc[list(group)]
-        parts, grades = _distinct(knees["split"]), sorted(set(knees["grade"]) - {-1})
+        splits, grades = _distinct(knees["split"]), sorted(set(knees["grade"]) - {-1})
         leaks = crosses(sides_of_the_wall(knees["split"]).tolist())
         bytes_too = len(set(knees["hash"])) == 1
         how = "the same bytes" if bytes_too else "the same pixels in different files"
-        numbers = {"n_files": len(knees), "parts": parts, "grades": [int(g) for g in grades], "same_bytes": bytes_too}
-        files, where = knees["path"].tolist(), " and ".join(p for p in parts if p) or "no part"
+        numbers = {"n_files": len(knees), "parts": splits, "grades": [int(g) for g in grades], "same_bytes": bytes_too}
+        files, where = knees["path"].tolist(), " and ".join(p for p in splits if p) or "no split"
         kind = KINDS["same_pixels"]
         severity = kind.across if leaks else kind.severity
         found.append(Finding("same_pixels", severity, files, f"{len(files)} files, {how}; {where}", numbers, [*group]))
@@ -100,14 +100,14 @@ def near(rows: pd.DataFrame, pairs: pd.DataFrame) -> list[Finding]:
     for pair in pairs.sort_values("similarity", ascending=False, kind="stable").to_dict("records"):
         both = [int(pair["row_a"]), int(pair["row_b"])]
         knees = rows.iloc[both]
-        parts = knees["split"].tolist()
+        splits = knees["split"].tolist()
         leaks = crosses(sides_of_the_wall(knees["split"]).tolist())
-        where = " and ".join(_distinct([part or "no part" for part in parts]))
+        where = " and ".join(_distinct([split or "no split" for split in splits]))
         words = (
             f"similarity {pair['similarity']:.3f}; scaled by {pair['scale']:.2f}, shifted by {pair['dx']:+.0%} "
             f"across and {pair['dy']:+.0%} down; {where}{_names(knees)}"
         )
-        numbers = {key: round(float(pair[key]), 4) for key in ("similarity", "scale", "dx", "dy")} | {"parts": parts}
+        numbers = {key: round(float(pair[key]), 4) for key in ("similarity", "scale", "dx", "dy")} | {"parts": splits}
         severity = kind.across if leaks else kind.severity
         found.append(Finding("near_duplicate", severity, knees["path"].tolist(), words, numbers, both))
     return found
@@ -122,25 +122,25 @@ def _names(knees: pd.DataFrame) -> str:
 
 
 def shared_knees(rows: pd.DataFrame, pixels: np.ndarray, known: pd.DataFrame, where: str) -> str:
-    """Return in one line which knees are in two parts, or an empty string: the cheap part of the audit.
+    """Return in one line which knees are in two splits, or an empty string: the cheap split of the audit.
 
     Equal bytes are equal pixels, so the pixels alone are compared.
 
     Args:
-        rows: The manifest of the parts that were opened.
+        rows: The manifest of the splits that were opened.
         pixels: Hash of each row's pixels (`koa_lightning.data.cache.Cache`).
         known: Pairs that an earlier audit found (`known_pairs`).
         where: The source's name for messages.
     """
-    part, path = sides_of_the_wall(rows["split"]), rows["path"].to_numpy()
+    split, path = sides_of_the_wall(rows["split"]), rows["path"].to_numpy()
     pairs: dict[tuple[int, int], str] = {}
     for group in same_pixels(rows, pixels):
-        other = next((row for row in group if crosses([part[row], part[group[0]]])), None)
+        other = next((row for row in group if crosses([split[row], split[group[0]]])), None)
         if other is not None:
             pairs[group[0], other] = "the same pixels"
     for pair in known.to_dict("records"):
         a, b = int(pair["row_a"]), int(pair["row_b"])
-        if crosses([part[a], part[b]]):
+        if crosses([split[a], split[b]]):
             pairs.setdefault((a, b), f"near duplicates, similarity {pair['similarity']:.2f}, by an earlier audit")
     if not pairs:
         return ""
@@ -150,8 +150,8 @@ def shared_knees(rows: pd.DataFrame, pixels: np.ndarray, known: pd.DataFrame, wh
     ]
     more = f"; and {len(pairs) - _NAMED} more" if len(pairs) > _NAMED else ""
     return (
-        f"{where}: {len(pairs)} pair(s) of files in two parts show the same knee: {'; '.join(named)}{more}; take one "
-        "file of each pair away, or put both into one part (python -m koa_lightning.audit with the same data=... "
+        f"{where}: {len(pairs)} pair(s) of files in two splits show the same knee: {'; '.join(named)}{more}; take one "
+        "file of each pair away, or put both into one split (python -m koa_lightning.audit with the same data=... "
         "shows them all)"
     )
 
@@ -206,12 +206,12 @@ def remember(rows: pd.DataFrame, pairs: pd.DataFrame, looked_for: set[str], file
             ends = _matched(old, hashes, paths)
             kept = ~((ends >= 0).all(axis=0) & old["kind"].isin(looked_for).to_numpy())
             new = pd.concat([old[kept], new], ignore_index=True) if kept.any() else new
-        part = target.with_suffix(f".{os.getpid()}.part")
+        partial = target.with_suffix(f".{os.getpid()}.part")
         try:
-            new.to_parquet(part)
-            part.replace(target)
+            new.to_parquet(partial)
+            partial.replace(target)
         finally:
-            part.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
     return target
 
 

@@ -2,15 +2,15 @@
 
 By content alone, in three steps, none of which compares all pairs:
 
-1. *Marks.* Up to 150 upright SIFT marks an image (see `features`). Knees look alike as a whole; the fine texture of
-   the bone does not.
+1. *Keypoints.* Up to 150 upright SIFT keypoints an image (see `features`). Knees look alike as a whole; the fine
+   texture of the bone does not.
 2. *Index.* Descriptors are reduced to 32 numbers and put into an inverted file (faiss) of about 4 sqrt(n) cells. Each
-   mark asks a few cells for the marks nearest to it; two images that share `MIN_VOTES` are a candidate. The work
-   grows with n sqrt(n).
-3. *Proof.* The marks that a candidate shares must agree on one scale and shift (RANSAC), and then the fine structure
-   of the two pictures, one laid upon the other, must correlate.
+   keypoint asks a few cells for the keypoints nearest to it; two images that share `MIN_VOTES` are a candidate. The
+   work grows with n sqrt(n).
+3. *Proof.* The keypoints that a candidate shares must agree on one scale and shift (RANSAC), and then the fine
+   structure of the two pictures, one laid upon the other, must correlate.
 
-A mirrored knee is no duplicate: marks know left from right.
+A mirrored knee is no duplicate: keypoints know left from right.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from koa_lightning.data.audit import features
 from koa_lightning.data.parallel import in_order
 
 DIMENSIONS = 32  # of a reduced descriptor: about 85 % of the variance on knees
-NEIGHBOURS = 8  # marks that each mark votes for
+NEIGHBOURS = 8  # keypoints that each keypoint votes for
 MAX_DISTANCE = 0.06  # between two reduced descriptors, squared
 CELLS_ASKED = 4
 MIN_VOTES = 6
-MIN_INLIERS = 6  # marks of a pair that agree on one scale and shift
+MIN_INLIERS = 6  # keypoints of a pair that agree on one scale and shift
 MIN_CORRELATION = 0.4  # true pairs of real knees reach 0.63 and more, others 0.24 and less
 SCALES = (0.55, 1.8)  # of one picture to the other
 MAX_TURN = 10.0  # degrees
 MIN_OVERLAP = 0.15  # of the first picture
-MOST_MARKS = 6_000_000  # in all, for the memory; with more than 40,000 images each gets fewer than 150
+MOST_KEYPOINTS = 6_000_000  # in all, for the memory; with more than 40,000 images each gets fewer than 150
 COLUMNS = ("row_a", "row_b", "similarity", "scale", "dx", "dy")
-_CHUNK = 100_000  # marks a step
+_CHUNK = 100_000  # keypoints a step
 _SAMPLE = 500  # images from which the reduction is learned
 _FINE = 3.0  # pixels: structure much larger than this is the same in all knees
 
@@ -67,7 +67,7 @@ class Match:
 class _Candidate:
     row_a: int
     row_b: int
-    points_a: np.ndarray  # float32 n x 2, of the shared marks
+    points_a: np.ndarray  # float32 n x 2, of the shared keypoints
     points_b: np.ndarray
 
 
@@ -83,7 +83,7 @@ def find_duplicates(images: np.ndarray, *, quiet: bool = False) -> pd.DataFrame:
     """
     found = []
     with Progress(console=Console(stderr=True), disable=quiet) as bar:
-        candidates = _Marks.of(images, bar).candidates(bar)
+        candidates = _Keypoints.of(images, bar).candidates(bar)
         task = bar.add_task("proving pairs", total=len(candidates))
         with closing(in_order(lambda each: _prove(images, each), candidates)) as matches:
             for candidate, match in zip(candidates, matches, strict=True):
@@ -94,21 +94,21 @@ def find_duplicates(images: np.ndarray, *, quiet: bool = False) -> pd.DataFrame:
     return frame.sort_values(["similarity", "row_a", "row_b"], ascending=[False, True, True], ignore_index=True)
 
 
-class _Marks:
-    """The marks of all images: reduced descriptors float16 n x 32, points float32 n x 3, and the image of each."""
+class _Keypoints:
+    """The keypoints of all images: reduced descriptors float16 n x 32, points float32 n x 3, and the image of each."""
 
     def __init__(self, reduced: np.ndarray, points: np.ndarray, owner: np.ndarray, n_images: int) -> None:
         self.reduced, self.points, self.owner, self.n_images = reduced, points, owner, n_images
 
     @classmethod
-    def of(cls, images: np.ndarray, bar: Progress) -> _Marks:
-        """Find the marks of images uint8 N x S x S."""
-        n = min(features.POINTS, max(16, MOST_MARKS // max(1, len(images))))
+    def of(cls, images: np.ndarray, bar: Progress) -> _Keypoints:
+        """Find the keypoints of images uint8 N x S x S."""
+        n = min(features.POINTS, max(16, MOST_KEYPOINTS // max(1, len(images))))
         sample = images[np.unique(np.linspace(0, len(images) - 1, _SAMPLE).astype(int))] if len(images) else images
         reduce = _principal_components([each.descriptors for each in features.extract_all(sample, n)])
         reduced, points = [np.zeros((0, DIMENSIONS), np.float16)], [np.zeros((0, 3), np.float32)]
         counts = []
-        task = bar.add_task("looking for marks", total=len(images))
+        task = bar.add_task("looking for keypoints", total=len(images))
         for each in features.extract_all(images, n):
             reduced.append(reduce(each.descriptors).astype(np.float16))
             points.append(each.points)
@@ -118,7 +118,7 @@ class _Marks:
         return cls(np.concatenate(reduced), np.concatenate(points), owner, len(images))
 
     def candidates(self, bar: Progress) -> list[_Candidate]:
-        """Return the pairs of images that share at least `MIN_VOTES` marks."""
+        """Return the pairs of images that share at least `MIN_VOTES` keypoints."""
         mine, other = self._votes(bar)
         swap = self.owner[mine] > self.owner[other]
         mine, other = np.where(swap, other, mine), np.where(swap, mine, other)
@@ -133,18 +133,18 @@ class _Marks:
         return found
 
     def _votes(self, bar: Progress) -> tuple[np.ndarray, np.ndarray]:
-        """Return the two marks of each vote, as their numbers."""
-        task = bar.add_task("comparing marks", total=len(self.owner))
+        """Return the two keypoints of each vote, as their numbers."""
+        task = bar.add_task("comparing keypoints", total=len(self.owner))
         votes = [np.zeros((2, 0), np.int32)]
         index = self._index() if len(self.owner) else None
         for start in range(0, len(self.owner), _CHUNK):
             some = self.reduced[start : start + _CHUNK].astype(np.float32)
             distance, near = index.search(some, NEIGHBOURS)  # type: ignore[union-attr]
-            mark, other = np.repeat(np.arange(start, start + len(some)), NEIGHBOURS), near.ravel()
-            size = np.abs(np.log(self.points[mark, 2] / self.points[other, 2]))
+            keypoint, other = np.repeat(np.arange(start, start + len(some)), NEIGHBOURS), near.ravel()
+            size = np.abs(np.log(self.points[keypoint, 2] / self.points[other, 2]))
             keep = (other >= 0) & (distance.ravel() < MAX_DISTANCE) & (size < np.log(SCALES[1]))
-            keep &= self.owner[mark] != self.owner[other]
-            votes.append(np.stack([mark[keep], other[keep]]).astype(np.int32))
+            keep &= self.owner[keypoint] != self.owner[other]
+            votes.append(np.stack([keypoint[keep], other[keep]]).astype(np.int32))
             bar.advance(task, len(some))
         both = np.concatenate(votes, axis=1)
         return both[0], both[1]
@@ -184,7 +184,7 @@ def prove(first: np.ndarray, second: np.ndarray, points_a: np.ndarray, points_b:
     Args:
         first: uint8 S x S.
         second: The same.
-        points_a: float32 n x 2 (x, y in pixels): where the marks that both have lie on the first.
+        points_a: float32 n x 2 (x, y in pixels): where the keypoints that both have lie on the first.
         points_b: ... and on the second, row by row.
     """
     placed, inliers = cv2.estimateAffinePartial2D(points_b, points_a, ransacReprojThreshold=3.0)

@@ -20,12 +20,12 @@ class Result:
 
     Attributes:
         found: Findings, worst first.
-        measured: See `koa_lightning.data.audit.files.measure`; a row a knee.
+        statistics: See `koa_lightning.data.audit.files.image_statistics`; a row a knee.
         pairs: All duplicates, see `koa_lightning.data.audit.leakage.as_pairs`.
     """
 
     found: list[Finding]
-    measured: pd.DataFrame
+    statistics: pd.DataFrame
     pairs: pd.DataFrame
 
 
@@ -39,8 +39,8 @@ def run(knees: Knees, kinds: set[str], oof: pd.DataFrame | None = None, quiet: b
         quiet: No progress bar.
     """
     paths = knees.rows["path"].tolist()
-    measured = files.measure(knees.images, knees.shapes, quiet)
-    found = files.unreadable(paths, knees.unreadable) + files.pictures(paths, measured, knees.unreadable)
+    statistics = files.image_statistics(knees.images, knees.shapes, quiet)
+    found = files.unreadable(paths, knees.unreadable) + files.pictures(paths, statistics, knees.unreadable)
     odd = [finding for finding in files.sizes(paths, knees.shapes) if finding.rows[0] not in knees.films]
     found += odd + files.films(paths, knees.films) + leakage.patients(knees.rows) + _without_patient(knees.rows)
     groups = leakage.same_pixels(knees.rows, knees.pixels)
@@ -56,7 +56,7 @@ def run(knees: Knees, kinds: set[str], oof: pd.DataFrame | None = None, quiet: b
     if "suspicious_grade" in kinds and oof is not None:
         found += labels.suspicious(knees.rows, oof)
     kept = [finding for finding in found if finding.kind in kinds]
-    return Result(in_order(kept), measured, leakage.as_pairs(groups, near_pairs))
+    return Result(in_order(kept), statistics, leakage.as_pairs(groups, near_pairs))
 
 
 def _near(knees: Knees, inverted: np.ndarray, empty: np.ndarray, quiet: bool) -> pd.DataFrame:

@@ -64,9 +64,11 @@ def read_dicom(data: bytes, name: str, dtype: DTypeLike = np.uint8) -> np.ndarra
         show = _SHOW[dataset.PhotometricInterpretation]
     with input_errors(name, "truncated or damaged pixel data"):
         stored = pixel_array(dataset)
-        told = (dataset.Rows, dataset.Columns)
-        if stored.shape[:2] != told:
-            raise InputError(f"{name}: its pixels are {stored.shape[:2]}, and its header says {told}; export it again")
+        expected = (dataset.Rows, dataset.Columns)
+        if stored.shape[:2] != expected:
+            raise InputError(
+                f"{name}: its pixels are {stored.shape[:2]}, and its header says {expected}; export it again"
+            )
     with input_errors(name, "its grayscale or colour tables cannot be applied"):
         return show(dataset, stored, name, np.dtype(dtype))
 

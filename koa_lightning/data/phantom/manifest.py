@@ -35,7 +35,7 @@ from koa_lightning.data.phantom.anatomy import (
 from koa_lightning.errors import InputError
 
 GRADE_SHARES: tuple[float, ...] = (0.40, 0.18, 0.26, 0.13, 0.03)
-"""Shares of the grades 0 to 4 in the train part of Chen 2018."""
+"""Shares of the grades 0 to 4 in the train split of Chen 2018."""
 
 _SIZES = range(32, 1025)
 _THREADS = 2

@@ -1,4 +1,4 @@
-"""Why a file was left out, in words of our own: a message of a decoder may quote the header, which may hold a name."""
+"""Why a file was omitted, in words of our own: a message of a decoder may quote the header, which may hold a name."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Radiographs of both knees: found, split into right and left, and each joint cropped to a square.
 
 Nothing is learned from patients: joints are found by multi-scale normalised cross-correlation with the mean phantom
-knee, a method that is told in `joint_centre` and measured by `python -m benchmarks.films`. Research use only, not a
+knee, a method described in `joint_centre` and measured by `python -m benchmarks.films`. Research use only, not a
 medical device.
 """
 
@@ -25,7 +25,7 @@ _FINE = 4  # the film is first shrunk so that its short side is so many template
 _LINE = 9  # template's pixels: dark structures lower than this are the joint space
 _INSIDE = 0.35  # of a knee's width: so far inside the film is its middle
 _FLAT = 0.01  # standard deviation, of grays from 0 to 1, below which a window shows nothing
-_CROP = 0.91  # real knees fill the crops of Chen 2018 more than phantoms do: median ratio of widths, train part
+_CROP = 0.91  # real knees fill the crops of Chen 2018 more than phantoms do: median ratio of widths, train split
 _PATIENTS = 32  # phantoms in the mean
 
 _ASPECT = 1.15  # a film of both knees is at least so much wider than high

@@ -36,7 +36,7 @@ def prepare(cfg: DictConfig) -> dict[str, Any]:
         cfg: The config `prepare`, composed.
 
     Returns:
-        `exit_code` (1 where a file was left out), `n_made`, `n_there`, `n_failed`, `n_knees`, `out`.
+        `exit_code` (1 where a file was omitted), `n_made`, `n_there`, `n_failed`, `n_knees`, `out`.
 
     Raises:
         InputError: No image at all, none that can be read, or a wrong key, grade table or folder.
@@ -51,7 +51,8 @@ def prepare(cfg: DictConfig) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
-            return _prepare(cfg, paths, folder, key, grades)
+            settings = Settings(cfg.spacing, cfg.films, cfg.crop, cfg.burnt_in)
+            return _prepare(str(cfg.input), paths, folder, key, settings, grades, cfg.quiet)
     except Timeout:
         raise InputError(f"output={folder}: another run is writing to it; wait for it, or name another") from None
 
@@ -63,15 +64,20 @@ def _check_folders(where: str, folder: Path) -> None:
 
 
 def _prepare(
-    cfg: DictConfig, paths: list[Path], folder: Path, key: Key, grades: dict[tuple[str, str], int] | None
+    where: str,
+    paths: list[Path],
+    folder: Path,
+    key: Key,
+    settings: Settings,
+    grades: dict[tuple[str, str], int] | None,
+    quiet: bool,
 ) -> dict[str, Any]:
     record = Record(folder, key.mark)
-    settings = Settings(cfg.spacing, cfg.films, cfg.crop, cfg.burnt_in)
     outcome = Outcome()
     try:
-        prepare_files(paths, record, key, settings, outcome, cfg.quiet)
+        prepare_files(paths, record, key, settings, outcome, quiet)
     except KeyboardInterrupt:
-        print(f"{outcome.made} pictures are made; the same command goes on", file=sys.stderr)
+        print(f"{outcome.made} pictures are made; the same command continues", file=sys.stderr)
         raise
     finally:  # what is done is kept, and can be used
         for line in outcome.messages:
@@ -82,7 +88,7 @@ def _prepare(
         (folder / "failed.json").write_text(json.dumps(outcome.failed, indent=1))
     if not record.rows:
         more = f" (and {len(outcome.messages) - 1} more)" if len(outcome.messages) > 1 else ""
-        raise InputError(f"input={cfg.input}: no image that can be taken; see above{more}")
+        raise InputError(f"input={where}: no image that can be taken; see above{more}")
     _say(folder, record, outcome, counts, key, grades is not None)
     return {
         "exit_code": PARTLY if outcome.failed else DONE,
@@ -99,7 +105,7 @@ def _say(folder: Path, record: Record, outcome: Outcome, counts: Counter[str], k
     for n, words in (
         (outcome.twins, "files hold the same as another and were taken once"),
         (outcome.strangers, "pictures in the output are of files that are not in this input; they stay"),
-        (outcome.removed, "pictures of a run before were deleted, as their files are left out now"),
+        (outcome.removed, "pictures of a run before were deleted, as their files are omitted now"),
         (sum(row.patient_from == "content" for row in rows), "pictures tell no patient: each counts as one of its own"),
         (sum(row.side == "" for row in rows), "pictures tell no side"),
         (sum(row.spacing_mm is None for row in rows), "pictures tell no pixel spacing"),
@@ -111,7 +117,7 @@ def _say(folder: Path, record: Record, outcome: Outcome, counts: Counter[str], k
         n = len(outcome.notes)
         print(f"WARNING: {n} elements cannot be read and are taken for empty, e.g. {outcome.notes[0]}", file=sys.stderr)
     patients = len({row.patient for row in rows})
-    print(f"{outcome.made} made, {outcome.there} there already, {len(outcome.failed)} left out")
+    print(f"{outcome.made} made, {outcome.there} there already, {len(outcome.failed)} omitted")
     print(f"{len(rows)} pictures of {patients} patients, named by the key {key.origin}")
     table = shlex.quote(f"data.table={folder / 'knees.csv'}")
     print("train on them: data=table " + table if graded else f"grade them: input={shlex.quote(str(folder))}")

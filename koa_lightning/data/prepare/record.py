@@ -136,7 +136,7 @@ class Record:
         return len(there)
 
     def close(self) -> None:
-        """Write the record anew, sorted, with one line for each picture."""
+        """Write the record again, sorted, with one line for each picture."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None

@@ -55,9 +55,9 @@ class Outcome:
         there: Files whose pictures were there already.
         twins: Files with the content of another, which was taken once.
         strangers: Pictures of files that are not in the input (any more).
-        removed: Pictures of a run before, of files that are left out now.
+        removed: Pictures of a run before, of files that are omitted now.
         notes: Elements that could not be read and were taken for empty, with the file's name: for the terminal alone.
-        messages: Of the files that were left out, with their names: for the terminal alone.
+        messages: Of the files that were omitted, with their names: for the terminal alone.
         failed: The same for the output: the number in the sorted order from 1, the source, the reason.
     """
 
@@ -95,7 +95,7 @@ def prepare_files(
 
     A picture is written under a passing name, and gets its own once its row is in the record; a row without its
     picture is made again by the next run. Pictures that a run before made of the same file are deleted first, also
-    where the file is left out now.
+    where the file is omitted now.
 
     Args:
         paths: Sorted; numbers of pictures are given in this order.

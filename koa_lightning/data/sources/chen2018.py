@@ -18,24 +18,24 @@ _HINT = "Chen 2018 names them 9001104R.png; for other names take data=folder or 
 def chen2018(root: str | None) -> pd.DataFrame:
     """Return the rows of Chen 2018 in the layout of Mendeley and Kaggle: `{train,val,test,auto_test}/{0..4}/NAME`.
 
-    Only names are read. Patient and side come from them; `auto_test` keeps its own name as a part. Other usual names of
-    the parts (`valid`, `Training`) are taken too, see `koa_lightning.data.manifest.part_of`; another folder with grades
-    in it is named.
+    Only names are read. Patient and side come from them; `auto_test` keeps its own name as a split. Other usual names
+    of the splits (`valid`, `Training`) are taken too, see `koa_lightning.data.manifest.split_of`; another folder with
+    grades in it is named.
 
     Raises:
-        InputError: The folder is missing, empty, or has another layout, or two folders are the same part.
+        InputError: The folder is missing, empty, or has another layout, or two folders are the same split.
     """
     folder, where = data_folder(root, "data.root"), f"data.root={root}"
     looked_for = "looked for {train,val,test}/{0,1,2,3,4}/NAME.png or .jpg"
     skipped = set[Path]()
-    parts = split_folders(folder, where, skipped)
-    if not parts:
+    splits = split_folders(folder, where, skipped)
+    if not splits:
         raise InputError(f"{where}: {looked_for}; found {names_found(folder)} (data=folder takes {{0..4}}/NAME)")
-    say_unread(folder, [*parts.values()], where)
-    frames = [graded(path, skipped).assign(split=part) for part, path in parts.items()]
+    say_unread(folder, [*splits.values()], where)
+    frames = [graded(path, skipped).assign(split=split) for split, path in splits.items()]
     say_skipped(where, skipped)
     filled = [frame for frame in frames if len(frame)]
     if not filled:
-        raise InputError(f"data.root={root}: no image in {', '.join(parts)}; {looked_for}")
+        raise InputError(f"data.root={root}: no image in {', '.join(splits)}; {looked_for}")
     rows = pd.concat(filled, ignore_index=True)
     return mf.make(with_names(rows, NamePattern(CHEN_NAME), _HINT), f"data.root={root}")

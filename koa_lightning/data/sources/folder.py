@@ -23,11 +23,11 @@ def folder(root: str | None, pattern: str | None) -> pd.DataFrame:
     """
     where, compiled = data_folder(root, "data.root"), _given(pattern)
     skipped: set[Path] = set()
-    parts = split_folders(where, f"data.root={root}", skipped)
-    if len(parts) > 1:
-        found = ", ".join(path.name for path in parts.values())
+    splits = split_folders(where, f"data.root={root}", skipped)
+    if len(splits) > 1:
+        found = ", ".join(path.name for path in splits.values())
         raise InputError(
-            f"data.root={root}: looked for {{0,1,2,3,4}}/NAME; it has parts, so type data=chen2018 (found {found})"
+            f"data.root={root}: looked for {{0,1,2,3,4}}/NAME; it has splits, so type data=chen2018 (found {found})"
         )
     rows = graded(where, skipped)
     say_skipped(f"data.root={root}", skipped)

@@ -24,7 +24,7 @@ def table(table: str | None, root: str | None = None) -> pd.DataFrame:
     every knee counts as a patient of its own, which `KneeDataModule` says aloud.
 
     Raises:
-        InputError: The table or a file is missing, a column is missing, or a grade or part is not one.
+        InputError: The table or a file is missing, a column is missing, or a grade or split is not one.
     """
     if not table:
         raise InputError("data.table must be given; type data.table=FILE.csv")
@@ -54,9 +54,9 @@ def table(table: str | None, root: str | None = None) -> pd.DataFrame:
         _refuse(rows, "side", where, ~sides.isin(_SIDES), "is not L or R (or empty)")
         rows["side"] = sides.map(_SIDES)
     if "split" in rows:
-        parts = rows["split"].map(mf.part_of).astype("str")
-        _refuse(rows, "split", where, parts == "", "is not one of train, val, test")
-        rows["split"] = parts
+        splits = rows["split"].map(mf.split_of).astype("str")
+        _refuse(rows, "split", where, splits == "", "is not one of train, val, test")
+        rows["split"] = splits
     _check_files(rows, where)
     return mf.make(rows, where)
 
@@ -68,7 +68,7 @@ def _refuse(rows: pd.DataFrame, column: str, where: str, wrong: pd.Series | None
 
 
 def _check_files(rows: pd.DataFrame, where: str) -> None:
-    """Stop when a file is missing; those of the test part are not looked at before they are evaluated."""
+    """Stop when a file is missing; those of the test split are not looked at before they are evaluated."""
     own = ~rows["split"].isin(["test", mf.AUTO_TEST]) if "split" in rows else np.ones(len(rows), dtype=bool)
     missing = [path for path in rows["path"][own] if not Path(path).is_file()]
     if missing:

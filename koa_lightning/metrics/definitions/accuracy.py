@@ -9,7 +9,7 @@ def accuracy(confusion: Tensor) -> Tensor:
     """Share of knees whose predicted grade is the true one.
 
     Args:
-        confusion: Counts, ... x K x K, rows truth, columns prediction.
+        confusion: Counts, ... x K x K, rows reference, columns prediction.
 
     Returns:
         float64 of the leading shape, in [0, 1]; NaN without any knee.

@@ -8,7 +8,7 @@ SMALLEST = 1e-7  # float32 has no finer probabilities near 1
 def log_loss(probabilities: np.ndarray, grade: np.ndarray) -> np.ndarray:
     """Negative logarithm of the probability of the true grade.
 
-    A probability below 1e-7 counts as 1e-7, so that an impossible truth costs 16 and not infinity.
+    A probability below 1e-7 counts as 1e-7, so that an impossible grade costs 16 and not infinity.
 
     Args:
         probabilities: float64 N x 5, rows sum to 1.

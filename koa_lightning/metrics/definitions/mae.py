@@ -9,7 +9,7 @@ def mae(confusion: Tensor) -> Tensor:
     """Mean absolute error in grades.
 
     Args:
-        confusion: Counts, ... x K x K, rows truth, columns prediction.
+        confusion: Counts, ... x K x K, rows reference, columns prediction.
 
     Returns:
         float64 of the leading shape, in [0, K - 1]; NaN without any knee.

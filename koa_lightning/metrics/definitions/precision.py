@@ -9,10 +9,10 @@ def precision(confusion: Tensor) -> Tensor:
     """Share of the knees predicted as each grade that are of it.
 
     Args:
-        confusion: Counts, ... x K x K, rows truth, columns prediction.
+        confusion: Counts, ... x K x K, rows reference, columns prediction.
 
     Returns:
-        float64 ... x K, in [0, 1]; NaN for a grade that is never predicted, or does not occur in the truth.
+        float64 ... x K, in [0, 1]; NaN for a grade that is never predicted, or does not occur in the reference.
     """
     counts = confusion.double()
     return where_true(diagonal(counts) / counts.sum(-2), counts)

@@ -1,4 +1,4 @@
-"""Mean precision over the grades that occur in truth or prediction, 0 for one that is never predicted."""
+"""Mean precision over the grades that occur in reference or prediction, 0 for one that is never predicted."""
 
 from torch import Tensor
 
@@ -7,10 +7,10 @@ from koa_lightning.metrics.definitions.precision import precision
 
 
 def precision_macro(confusion: Tensor) -> Tensor:
-    """Mean precision over the grades that occur in truth or prediction, 0 for one that is never predicted.
+    """Mean precision over the grades that occur in reference or prediction, 0 for one that is never predicted.
 
     Args:
-        confusion: Counts, ... x K x K, rows truth, columns prediction.
+        confusion: Counts, ... x K x K, rows reference, columns prediction.
 
     Returns:
         float64 of the leading shape, in [0, 1]; NaN without any knee.

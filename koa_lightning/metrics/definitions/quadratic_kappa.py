@@ -9,9 +9,10 @@ def quadratic_kappa(confusion: Tensor) -> Tensor:
     """Agreement beyond chance, weighted by the squared distance between grades (Cohen 1968).
 
     Args:
-        confusion: Counts, ... x K x K, rows truth, columns prediction.
+        confusion: Counts, ... x K x K, rows reference, columns prediction.
 
     Returns:
-        float64 of the leading shape, at most 1 (0 is chance); NaN when truth and prediction are one and the same grade.
+        float64 of the leading shape, at most 1 (0 is chance); NaN when reference and prediction are the same
+        grade.
     """
     return kappa(confusion, power=2)

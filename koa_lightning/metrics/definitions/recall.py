@@ -9,10 +9,10 @@ def recall(confusion: Tensor) -> Tensor:
     """Share of the knees of each true grade that are predicted so.
 
     Args:
-        confusion: Counts, ... x K x K, rows truth, columns prediction.
+        confusion: Counts, ... x K x K, rows reference, columns prediction.
 
     Returns:
-        float64 ... x K, in [0, 1]; NaN for a grade that does not occur in the truth.
+        float64 ... x K, in [0, 1]; NaN for a grade that does not occur in the reference.
     """
     counts = confusion.double()
     return diagonal(counts) / counts.sum(-1)

@@ -1,4 +1,4 @@
-"""Mean recall over the grades that occur in truth or prediction, 0 for one that is in the prediction alone."""
+"""Mean recall over the grades that occur in reference or prediction, 0 for one that is in the prediction alone."""
 
 from torch import Tensor
 
@@ -7,12 +7,12 @@ from koa_lightning.metrics.definitions.recall import recall
 
 
 def recall_macro(confusion: Tensor) -> Tensor:
-    """Mean recall over the grades that occur in truth or prediction, 0 for one that is in the prediction alone.
+    """Mean recall over the grades that occur in reference or prediction, 0 for one that is in the prediction alone.
 
-    Equal to `balanced_accuracy` where every predicted grade occurs in the truth.
+    Equal to `balanced_accuracy` where every predicted grade occur in the reference.
 
     Args:
-        confusion: Counts, ... x K x K, rows truth, columns prediction.
+        confusion: Counts, ... x K x K, rows reference, columns prediction.
 
     Returns:
         float64 of the leading shape, in [0, 1]; NaN without any knee.

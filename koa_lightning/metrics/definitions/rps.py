@@ -15,5 +15,5 @@ def rps(probabilities: np.ndarray, grade: np.ndarray) -> np.ndarray:
     Returns:
         float64 N, in [0, 4]; the metric is the mean over knees.
     """
-    truth = np.eye(probabilities.shape[1])[grade]
-    return np.square((probabilities - truth).cumsum(1)[:, :-1]).sum(1)
+    reference = np.eye(probabilities.shape[1])[grade]
+    return np.square((probabilities - reference).cumsum(1)[:, :-1]).sum(1)

@@ -93,7 +93,7 @@ def _products(gradient: Tensor, image: Tensor) -> Tensor:
 def spare_activations(net: nn.Module) -> int:
     """Let activations that work in place do so without the copy that autograd takes of what they overwrite.
 
-    The gradient of ReLU6 can be told from its output; SiLU needs its input, which is kept
+    The gradient of ReLU6 can be distinguished from its output; SiLU needs its input, which is kept
     anyway, so it writes elsewhere.
 
     Returns:

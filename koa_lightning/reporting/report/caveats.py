@@ -7,13 +7,13 @@ from collections.abc import Callable
 from koa_lightning.reporting.report import model as of_model
 from koa_lightning.reporting.report.blocks import count, percent, sentence, with_interval
 from koa_lightning.reporting.report.limits import limits
-from koa_lightning.reporting.report.model import PARTS
-from koa_lightning.reporting.report_data import Dossier
+from koa_lightning.reporting.report.model import SPLIT_NAMES
+from koa_lightning.reporting.report_data import ReportData
 
-FEW = 30  # knees of a grade, below which nothing is said about it
+FEW = 30  # knees of a grade, below which nothing is reported about it
 
 
-def phrases(found: Dossier) -> dict[str, str]:
+def phrases(found: ReportData) -> dict[str, str]:
     """Return what is known, by key; what is not known has no key.
 
     Args:
@@ -23,69 +23,69 @@ def phrases(found: Dossier) -> dict[str, str]:
     return said | of_model.phrases(found, found.model) if found.model else said
 
 
-def part_in_words(found: Dossier) -> str:
-    """Return what was measured on, e.g. `the validation part of chen2018`."""
+def split_in_words(found: ReportData) -> str:
+    """Return what was measured on, e.g. `the validation split of chen2018`."""
     data = found.about["data"]
     if found.kind == "table":
         return f"the knees of {data['name']}"
     if data["part"] == "out of fold":
-        return f"every knee of {data['name']} outside its test part, out of fold"
-    part = PARTS.get(data["part"], data["part"])
-    return f"all knees of {data['name']}" if data["part"] == "all" else f"the {part} part of {data['name']}"
+        return f"every knee of {data['name']} outside its test split, out of fold"
+    split = SPLIT_NAMES.get(data["part"], data["part"])
+    return f"all knees of {data['name']}" if data["part"] == "all" else f"the {split} split of {data['name']}"
 
 
-def title_of_part(found: Dossier) -> str:
+def title_of_split(found: ReportData) -> str:
     """Return a short title of what was measured on, for figures."""
     data = found.about["data"]
-    return f"{data['name']} {PARTS.get(data['part'], data['part'])}".strip()
+    return f"{data['name']} {SPLIT_NAMES.get(data['part'], data['part'])}".strip()
 
 
-def size(found: Dossier) -> str:
+def size(found: ReportData) -> str:
     """Return the number of knees and patients."""
     data = found.about["data"]
     return f"{count(data['n_knees'], 'knee')} of {count(data['n_patients'], 'patient')}"
 
 
-def _goal(found: Dossier) -> str:
+def _goal(found: ReportData) -> str:
     how = {"cross-validation": "developed and internally validated by cross-validation"}.get(found.kind, "evaluated")
     return f"A model that grades knee osteoarthritis (Kellgren-Lawrence 0 to 4) on radiographs is {how} here."
 
 
-def _summary(found: Dossier) -> str:
+def _summary(found: ReportData) -> str:
     kappa = with_interval(found.metrics.get("quadratic_kappa"))
     accuracy = with_interval(found.metrics.get("accuracy"))
-    return f"On {part_in_words(found)} ({size(found)}): quadratic kappa {kappa}, accuracy {accuracy}."
+    return f"On {split_in_words(found)} ({size(found)}): quadratic kappa {kappa}, accuracy {accuracy}."
 
 
-def _use(found: Dossier) -> str:
+def _use(found: ReportData) -> str:
     return "Research use only; not a medical device, and not for decisions on patients."
 
 
-def _source(found: Dossier) -> str:
+def _source(found: ReportData) -> str:
     data, model = found.about["data"], found.model
     trained = f"Trained on {model['data']['name']} (fingerprint {model['data']['fingerprint']}). " if model else ""
     name = f" (fingerprint {data['fingerprint']})" if data["fingerprint"] else ""
-    return f"{trained}Measured on {part_in_words(found)}{name}."
+    return f"{trained}Evaluated on {split_in_words(found)}{name}."
 
 
-def _subset(found: Dossier) -> str:
-    skipped = [mark for mark in found.marks if "skipped" in mark]
+def _subset(found: ReportData) -> str:
+    skipped = [caveat for caveat in found.caveats if "skipped" in caveat]
     return f"{sentence(skipped[0])}." if skipped else ""
 
 
-def _grades(found: Dossier) -> str:
+def _grades(found: ReportData) -> str:
     names = found.model.get("grade_names") or ("none", "doubtful", "minimal", "moderate", "severe")
     return f"Kellgren-Lawrence grade: {', '.join(f'{grade} {name}' for grade, name in enumerate(names))}."
 
 
-def _missing(found: Dossier) -> str:
+def _missing(found: ReportData) -> str:
     n = found.about["data"]["n_unknown"]
-    left = f"{count(n, 'knee')} of unknown grade {'is' if n == 1 else 'are'} left out of all measures." if n else ""
-    return left or "Every knee measured has a grade; an image is the only input, so none is imputed."
+    left = f"{count(n, 'unlabelled knee')} {'is' if n == 1 else 'are'} omitted from all metrics." if n else ""
+    return left or "Every evaluated knee has a grade; an image is the only input, so none is imputed."
 
 
-def _readers(found: Dossier) -> str:
-    rows = found.parts.get("readers")
+def _readers(found: ReportData) -> str:
+    rows = found.sections.get("readers")
     if not rows:
         return ""
     between = [
@@ -95,29 +95,29 @@ def _readers(found: Dossier) -> str:
     return " ".join(f"Quadratic kappa of {r['first']} and {r['second']}: {with_interval(r)}." for r in between)
 
 
-def _size(found: Dossier) -> str:
+def _size(found: ReportData) -> str:
     grades = found.about["data"]["grades"]
     return f"{sentence(size(found))}; by grade 0 to 4: {', '.join(f'{n:,}' for n in grades)}."
 
 
-def _output(found: Dossier) -> str:
+def _output(found: ReportData) -> str:
     text = "Five probabilities; the grade is the most probable one, or the expected grade, rounded."
-    tuned = found.parts.get("thresholds")
+    tuned = found.sections.get("thresholds")
     if "quadratic_kappa_tuned" in found.metrics:
-        text += " Also by thresholds on the expected grade, tuned on the validation part."
+        text += " Also by thresholds on the expected grade, tuned on the validation split."
     elif tuned:
-        text += " Thresholds were tuned on this part for use on others; nothing here is measured with them."
+        text += " Thresholds were tuned on this split for use on others; nothing here is computed with them."
     return text
 
 
-def _software(found: Dossier) -> str:
+def _software(found: ReportData) -> str:
     code = found.about["code"]
     names = ("koa_lightning", "python", "torch", "lightning", "timm", "kornia", "torchmetrics")
     return "; ".join(f"{name} {code[f'version.{name}']}" for name in names if f"version.{name}" in code) + "."
 
 
-def _ensembling(found: Dossier) -> str:
-    ensemble = found.parts.get("ensemble")
+def _ensembling(found: ReportData) -> str:
+    ensemble = found.sections.get("ensemble")
     if ensemble:
         return f"Probabilities averaged: {ensemble['said']}. Calibration: {ensemble['calibrated']}."
     tta = found.about["settings"].get("tta", "none")
@@ -126,81 +126,81 @@ def _ensembling(found: Dossier) -> str:
     return none.get(found.kind, f"No ensemble: one network.{view}")
 
 
-def _metrics(found: Dossier) -> str:
+def _metrics(found: ReportData) -> str:
     return (
         "Accuracy, balanced accuracy, F1, precision, recall, quadratic and linear kappa, mean absolute error, AUROC "
         "and average precision for grade ≥ 2 and ≥ 3, ranked probability score, Brier score, log loss, ECE."
     )
 
 
-def _uncertainty(found: Dossier) -> str:
+def _uncertainty(found: ReportData) -> str:
     return "95 % intervals by bootstrap over patients, both knees together; no correction for several comparisons."
 
 
-def _robustness(found: Dossier) -> str:
+def _robustness(found: ReportData) -> str:
     columns = _grouped_by(found)
-    noise = found.parts.get("explanations", {}).get("noise")
+    noise = found.sections.get("explanations", {}).get("noise")
     said = [f"Subgroups: {', '.join(columns)}." if columns else ""]
     said.append(f"Heat maps under input noise: {noise['verdict']}." if noise else "")
     return " ".join(item for item in said if item)
 
 
-def _grouped_by(found: Dossier) -> list[str]:
+def _grouped_by(found: ReportData) -> list[str]:
     """Return the columns by which knees were grouped, each once."""
     return list(dict.fromkeys(row["column"] for row in found.groups if row["column"] != "all"))
 
 
-def _explanations(found: Dossier) -> str:
-    tested = found.parts.get("explanations")
+def _explanations(found: ReportData) -> str:
+    tested = found.sections.get("explanations")
     if not tested:
         return ""
     verdicts = ", ".join(f"{name} {verdict}" for name, verdict in tested["verdicts"].items())
     return f"Class activation maps ({tested['method']}), tested on {count(tested['n'], 'knee')}: {verdicts}."
 
 
-def _flow(found: Dossier) -> str:
+def _flow(found: ReportData) -> str:
     data = found.about["data"]
     reach = sum(data["grades"][2:])
     share = percent(reach / max(1, sum(data["grades"])))
     return f"{sentence(size(found))} measured; {count(reach, 'knee')} ({share}) of grade 2 or more."
 
 
-def _characteristics(found: Dossier) -> str:
+def _characteristics(found: ReportData) -> str:
     columns = _grouped_by(found)
     sides = ", ".join(f"{side} {n:,}" for side, n in found.about["data"]["sides"].items())
     further = f" Further columns: {', '.join(c for c in columns if c != 'side')}." if set(columns) - {"side"} else ""
-    return f"Grades and sides of each part are in this report (sides measured: {sides}).{further}"
+    return f"Grades and sides of each split are in this report (sides evaluated: {sides}).{further}"
 
 
-def _failures(found: Dossier) -> str:
-    known = found.known
-    off = (known["predicted"] - known["grade"].astype("int64")).abs()
+def _failures(found: ReportData) -> str:
+    labelled = found.labelled
+    off = (labelled["predicted"] - labelled["grade"].astype("int64")).abs()
     return (
         f"{count(int((off > 0).sum()), 'knee')} graded wrongly ({percent((off > 0).mean())}), "
         f"{int((off > 1).sum())} of them by two grades or more; the worst are shown."
     )
 
 
-def _limits(found: Dossier) -> str:
+def _limits(found: ReportData) -> str:
     return f"{len(limits(found))} limits follow from the run and are listed in this report."
 
 
-def _code(found: Dossier) -> str:
+def _code(found: ReportData) -> str:
     code = found.about["code"]
     commit = code.get("git.commit", "unknown")
     state = " with uncommitted changes" if code.get("git.dirty") == "true" else ""
     return f"koa-lightning {code.get('version.koa_lightning', '')}, commit {commit[:12]}{state} (of this evaluation)."
 
 
-def _quality(found: Dossier) -> str:
-    audit = found.parts.get("audit")
+def _quality(found: ReportData) -> str:
+    audit = found.sections.get("audit")
     if not audit:
         return ""
     counts = ", ".join(f"{name} {n}" for name, n in audit["severities"].items())
     return f"Audit of {audit['data']} ({audit['n_knees']:,} knees): {counts}."
 
 
-def _fairness(found: Dossier) -> str:
+def _fairness(found: ReportData) -> str:
     columns = _grouped_by(found)
     return (
         f"Performance by {', '.join(columns)} is given with intervals; nothing was done to even it out."
@@ -209,32 +209,32 @@ def _fairness(found: Dossier) -> str:
     )
 
 
-def _clusters(found: Dossier) -> str:
+def _clusters(found: ReportData) -> str:
     columns = {row["column"] for row in found.groups} & {"site", "centre", "center", "hospital", "scanner"}
     return f"Performance by {', '.join(sorted(columns))} is given in this report." if columns else ""
 
 
-def _calibration(found: Dossier) -> str:
-    fitted = found.parts["calibration"]
+def _calibration(found: ReportData) -> str:
+    fitted = found.sections["calibration"]
     if fitted["method"] == "none":
         return f"No recalibration ({fitted.get('left_out') or fitted.get('lost', 'none was asked for')})."
     before, after = fitted["before"]["ece"], fitted["after"]["ece"]
-    how = f"Recalibrated by {fitted['method']} on the validation part"
+    how = f"Recalibrated by {fitted['method']} on the validation split"
     return f"{how}: calibration error {before:.3f} before, {after:.3f} after."
 
 
-def _calculated(found: Dossier) -> str:
+def _calculated(found: ReportData) -> str:
     command = found.about.get("command") or ""
     return f"By the program itself, from the checkpoint: {command}" if command and found.model else ""
 
 
-def _input(found: Dossier) -> str:
-    inputs = found.parts.get("inputs") or {}
-    flagged = "" if "n_flagged" not in inputs else "Inputs that look foreign are flagged; "
+def _input(found: ReportData) -> str:
+    inputs = found.sections.get("inputs") or {}
+    flagged = "" if "n_flagged" not in inputs else "Out-of-distribution inputs are flagged; "
     return f"{flagged}a file that cannot be read is named and not graded." if flagged else ""
 
 
-_PHRASES: dict[str, Callable[[Dossier], str]] = {
+_PHRASES: dict[str, Callable[[ReportData], str]] = {
     "goal": _goal, "summary": _summary, "use": _use, "source": _source, "subset": _subset, "grades": _grades,
     "missing": _missing, "readers": _readers, "size": _size, "output": _output, "software": _software,
     "ensembling": _ensembling, "metrics": _metrics, "uncertainty": _uncertainty, "robustness": _robustness,

@@ -8,10 +8,10 @@ from koa_lightning.reporting.report import caveats, data, explanations, results,
 from koa_lightning.reporting.report.blocks import Checklist, Facts, Section, Text
 from koa_lightning.reporting.report.checklists import CLAIM, TRIPOD_AI, Answer, fill
 from koa_lightning.reporting.report.limits import limits
-from koa_lightning.reporting.report_data import Dossier
+from koa_lightning.reporting.report_data import ReportData
 
 
-def sections(found: Dossier) -> list[Section]:
+def sections(found: ReportData) -> list[Section]:
     """Return all sections of the report.
 
     Args:
@@ -52,7 +52,7 @@ def _checklist(name: str, title: str, what: str, answers: list[Answer]) -> Secti
     return Section(name, title, [Text(words), Checklist(answers)])
 
 
-def _made_with(found: Dossier) -> Section:
+def _made_with(found: ReportData) -> Section:
     about, code = found.about, found.about["code"]
     commit = code.get("git.commit", "unknown")
     rows = [
@@ -69,26 +69,26 @@ def _made_with(found: Dossier) -> Section:
     return Section("made", "How this was made", [Facts([*rows, ("Settings", settings or "none")])])
 
 
-def title(found: Dossier) -> str:
+def title(found: ReportData) -> str:
     """Return the title of the page."""
-    return f"Knee osteoarthritis grading: {caveats.part_in_words(found)}"
+    return f"Knee osteoarthritis grading: {caveats.split_in_words(found)}"
 
 
-def subtitle(found: Dossier) -> str:
+def subtitle(found: ReportData) -> str:
     """Return in one line what graded the knees."""
     if not found.model:
         return f"Predictions from a table, {caveats.size(found)}"
     return f"{data.name(found)}, {data.network(found.model)}; {caveats.size(found)}"
 
 
-def as_json(found: Dossier) -> dict[str, Any]:
+def as_json(found: ReportData) -> dict[str, Any]:
     """Return `report.json`: each metric by its name as {value, low, high[, note]}, and `about` for all else."""
     said = caveats.phrases(found)
     lists = {
         name: [{"item": a.number, "status": a.status, "known": a.known, "author": a.author} for a in fill(items, said)]
         for name, items in (("claim", CLAIM), ("tripod_ai", TRIPOD_AI))
     }
-    parts = {name: found.parts[name] for name in ("calibration", "conformal", "abstention", "inputs", "explanations",
-                                                  "ensemble", "audit", "readers") if name in found.parts}  # fmt: skip
-    about = {**found.about, "marks": found.marks, "subgroups": found.groups, "limits": limits(found)}
-    return {**found.metrics, "about": {**about, "absent": found.absent, "checklists": lists, **parts}}
+    of_files = ("calibration", "conformal", "abstention", "inputs", "explanations", "ensemble", "audit", "readers")
+    sections = {name: found.sections[name] for name in of_files if name in found.sections}
+    about = {**found.about, "marks": found.caveats, "subgroups": found.groups, "limits": limits(found)}
+    return {**found.metrics, "about": {**about, "absent": found.absent, "checklists": lists, **sections}}

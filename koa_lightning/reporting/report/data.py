@@ -23,7 +23,7 @@ from koa_lightning.reporting.report.blocks import (
 )
 from koa_lightning.reporting.report.limits import limits
 from koa_lightning.reporting.report.model import network
-from koa_lightning.reporting.report_data import Dossier
+from koa_lightning.reporting.report_data import ReportData
 
 _GRADES = ("0", "1", "2", "3", "4")
 _SHOWN = {
@@ -32,7 +32,7 @@ _SHOWN = {
 }  # fmt: skip
 
 
-def model_card(found: Dossier, said: Mapping[str, str]) -> Section:
+def model_card(found: ReportData, said: Mapping[str, str]) -> Section:
     """Return the model card (Mitchell 2019), filled as far as the run knows."""
     if not found.model:
         words = "No model card: the predictions came as a table, and what made them is not known to this program."
@@ -53,7 +53,7 @@ def model_card(found: Dossier, said: Mapping[str, str]) -> Section:
         ("Training data", join("source", "partition", "disjoint", "quality", "imbalance")),
         ("Training", join("training", "augmentation", "selection")),
         ("Preprocessing", join("preprocessing", "input")),
-        ("Evaluation data", f"{sentence(caveats.part_in_words(found))}: {caveats.size(found)}. {join('external')}"),
+        ("Evaluation data", f"{sentence(caveats.split_in_words(found))}: {caveats.size(found)}. {join('external')}"),
         ("Result", join("summary", "calibration", "explanations")),
         ("Ethical considerations", f"{DISCLAIMER.capitalize()}. Radiographs are data of persons: heed consent and "
                                    "licence. A wrong grade harms if it is believed."),
@@ -63,7 +63,7 @@ def model_card(found: Dossier, said: Mapping[str, str]) -> Section:
     return Section("card", "Model card", [Facts(rows)])
 
 
-def name(found: Dossier) -> str:
+def name(found: ReportData) -> str:
     """Return what the model is called."""
     config, n = found.model["config"], len(found.about["models"])
     label = config.get("name") or config.get("model", {}).get("label") or found.model["net"]["name"]
@@ -71,46 +71,48 @@ def name(found: Dossier) -> str:
     return f"{several[found.kind]}: {label}" if found.kind in several else str(label)
 
 
-def data(found: Dossier, said: Mapping[str, str]) -> Section:
-    """Return the section on parts, fingerprints, splits and the audit."""
-    model, measured = found.model, found.about["data"]
+def data(found: ReportData, said: Mapping[str, str]) -> Section:
+    """Return the section on splits, fingerprints and the audit."""
+    model, evaluated = found.model, found.about["data"]
     rows = []
     if model and found.kind != "cross-validation":
-        parts = model["training"].get("parts", {})
-        for part, grades in model["data"]["counts"].items():
-            own = parts.get(part, {})
+        of_splits = model["training"].get("parts", {})
+        for split, grades in model["data"]["counts"].items():
+            own = of_splits.get(split, {})
             patients = f"{own['n_patients']:,}" if own else NOTHING
-            rows.append([caveats.PARTS.get(part, part), f"{sum(grades):,}", patients, *(f"{n:,}" for n in grades)])
-    row = [f"{measured['n_knees']:,}", f"{measured['n_patients']:,}", *(f"{n:,}" for n in measured["grades"])]
-    rows.append([f"measured: {caveats.PARTS.get(measured['part'], measured['part']) or 'the table'}", *row])
-    prints = [("Measured on", f"{measured['name']}, fingerprint {measured['fingerprint'] or 'not taken'}")]
+            rows.append(
+                [caveats.SPLIT_NAMES.get(split, split), f"{sum(grades):,}", patients, *(f"{n:,}" for n in grades)]
+            )
+    row = [f"{evaluated['n_knees']:,}", f"{evaluated['n_patients']:,}", *(f"{n:,}" for n in evaluated["grades"])]
+    rows.append([f"evaluated: {caveats.SPLIT_NAMES.get(evaluated['part'], evaluated['part']) or 'the table'}", *row])
+    prints = [("Evaluated on", f"{evaluated['name']}, fingerprint {evaluated['fingerprint'] or 'not taken'}")]
     if model:
         own = {each["data"]["fingerprint"]: each["data"]["name"] for each in found.about["models"]}
         trained = ", ".join(f"{name}, fingerprint {fingerprint}" for fingerprint, name in own.items())
         prints = [("Trained on", trained), ("Split", model["data"].get("split") or "not recorded"), *prints]
-        prints.append(("Parts apart", said["disjoint"]))
+        prints.append(("Disjoint by", said["disjoint"]))
     blocks: list[Block] = [
-        Table("Knees by part and grade", ["part", "knees", "patients", *(f"grade {g}" for g in _GRADES)], rows,
-              note="A fingerprint names exactly these knees, grades and parts, wherever the files lie."),
+        Table("Knees by split and grade", ["split", "knees", "patients", *(f"grade {g}" for g in _GRADES)], rows,
+              note="A fingerprint names exactly these knees, grades and splits, wherever the files lie."),
         Facts(prints),
         *_audit(found),
     ]  # fmt: skip
-    return Section("data", "What was trained and measured on what", blocks)
+    return Section("data", "Training and evaluation data", blocks)
 
 
-def _audit(found: Dossier) -> list[Block]:
-    audit = found.parts.get("audit")
+def _audit(found: ReportData) -> list[Block]:
+    audit = found.sections.get("audit")
     if audit is None:
         return [Absent(found.absent["audit"])]
     verdict = {0: "clean", 1: "warnings", 3: "LEAKAGE"}[audit["exit_code"]]
-    n = {part: sum(grades) for part, grades in audit["parts"].items()}
+    n = {split: sum(grades) for split, grades in audit["parts"].items()}
     words = f"Audit of {audit['data']} ({audit['n_knees']:,} knees, fingerprint {audit['fingerprint']}): {verdict}."
     blocks: list[Block] = [Text(words, "loud" if audit["exit_code"] == 3 else "")]
     rows = [[kind.replace("_", " "), f"{found_:,}"] for kind, found_ in audit["kinds"].items() if found_]
     if rows:
         blocks.append(Table("Findings of the audit", ["kind", "findings"], rows))
     counts = found.model.get("data", {}).get("counts", {}) if found.kind == "checkpoint" else {}
-    other = [part for part, grades in counts.items() if part in n and n[part] != sum(grades)]
+    other = [split for split, grades in counts.items() if split in n and n[split] != sum(grades)]
     if other:
         words = (
             f"The audit saw {n[other[0]]:,} knees in {other[0]}, the training {sum(counts[other[0]]):,}: other data."
@@ -119,15 +121,15 @@ def _audit(found: Dossier) -> list[Block]:
     return blocks
 
 
-def members(found: Dossier) -> Section | None:
+def members(found: ReportData) -> Section | None:
     """Return the members of an ensemble or the folds of a cross-validation beside the whole; None for one model."""
     if found.kind == "ensemble":
         return _of_ensemble(found)
     return _of_folds(found) if found.kind == "cross-validation" else None
 
 
-def _of_ensemble(found: Dossier) -> Section:
-    ensemble = found.parts["ensemble"]
+def _of_ensemble(found: ReportData) -> Section:
+    ensemble = found.sections["ensemble"]
     rows = [
         [entry["name"], f"{entry['n_knees']:,}", *(with_interval(entry["intervals"].get(name)) for name in _SHOWN)]
         for entry in ensemble["members"]
@@ -145,8 +147,8 @@ def _of_ensemble(found: Dossier) -> Section:
     return Section("members", "Members of the ensemble", blocks)
 
 
-def _of_folds(found: Dossier) -> Section:
-    metrics = found.parts.get("metrics", {})
+def _of_folds(found: ReportData) -> Section:
+    metrics = found.sections.get("metrics", {})
     folds, spread = metrics.get("folds", []), metrics.get("between_folds", {})
     rows = [_row(f"fold {fold}", own["n_knees"], own) for fold, own in enumerate(folds)]
     if spread:
@@ -160,7 +162,7 @@ def _of_folds(found: Dossier) -> Section:
     entries = [(f"fold {fold}", {"value": own["quadratic_kappa"]}) for fold, own in enumerate(folds)]
     whole = found.metrics.get("quadratic_kappa", {})
     drawing = figures.forest_figure([*entries, ("pooled", whole)], "Quadratic kappa of the folds", "quadratic kappa",
-                                    found.marks, reference=whole.get("value"))  # fmt: skip
+                                    found.caveats, reference=whole.get("value"))  # fmt: skip
     caption = "Quadratic kappa of each fold, and pooled with its 95 % interval by patient."
     return Section("members", "Folds", [table, Drawing("folds", drawing, caption)])
 
@@ -169,7 +171,7 @@ def _row(name: str, n: int, metrics: Mapping[str, Any]) -> list[str]:
     return [name, f"{n:,}", *(number(metrics.get(key)) for key in _SHOWN)]
 
 
-def summary(found: Dossier) -> list[tuple[str, str, str]]:
+def summary(found: ReportData) -> list[tuple[str, str, str]]:
     """Return the few figures that a reader looks for first: name, value, interval."""
     shown = {"quadratic_kappa": "quadratic kappa", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy",
              "mae": "mean absolute error", "auroc_oa": "AUROC, grade ≥ 2"}  # fmt: skip
@@ -179,5 +181,5 @@ def summary(found: Dossier) -> list[tuple[str, str, str]]:
         low, high = entry.get("low"), entry.get("high")
         ends = f"{low:.3f} to {high:.3f}" if low is not None and high is not None else ""
         cards.append((words, number(entry.get("value")), ends))
-    measured = found.about["data"]
-    return [*cards, ("knees", f"{measured['n_knees']:,}", count(measured["n_patients"], "patient"))]
+    evaluated = found.about["data"]
+    return [*cards, ("knees", f"{evaluated['n_knees']:,}", count(evaluated["n_patients"], "patient"))]

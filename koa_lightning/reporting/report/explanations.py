@@ -21,14 +21,14 @@ from koa_lightning.reporting.report.blocks import (
     number,
     percent,
 )
-from koa_lightning.reporting.report_data import Dossier
+from koa_lightning.reporting.report_data import ReportData
 
 N_WORST = 12
 _TESTS = {
-    "deletion": ("Deletion", "the answer falls as the hottest pixels are taken away; lower is better"),
+    "deletion": ("Deletion", "the answer falls as the hottest pixels are removed; lower is better"),
     "insertion": ("Insertion", "the answer rises as the hottest pixels are put in; higher is better"),
     "road": ("ROAD", "the same, with pixels replaced so that the hole itself tells nothing"),
-    "sanity": ("Model randomisation", "the map changes when the network's weights are thrown away"),
+    "sanity": ("Model randomisation", "the map changes when the network's weights are discarded"),
     "noise": ("Input noise", "the map stays when the image changes by less than one can see"),
     "localisation": ("Localisation", "the heat lies where the signs of the disease are"),
     "shortcut": ("Shortcut", "the grade is lost when the joint is hidden, and kept when all else is"),
@@ -41,10 +41,10 @@ _PANELS = {
 }
 
 
-def explanations(found: Dossier) -> Section:
+def explanations(found: ReportData) -> Section:
     """Return the panels, and the tests of the maps with their verdicts."""
     blocks: list[Block] = []
-    tested = found.parts.get("explanations")
+    tested = found.sections.get("explanations")
     if tested is None:
         blocks.append(Absent(found.absent["explanations"]))
     else:
@@ -59,7 +59,7 @@ def explanations(found: Dossier) -> Section:
     return Section("explanations", "Explanations and their tests", blocks)
 
 
-def _panels(found: Dossier) -> list[tuple[str, str]]:
+def _panels(found: ReportData) -> list[tuple[str, str]]:
     """Return address and words of each panel that the evaluation drew."""
     if found.folder is None:
         return []
@@ -69,7 +69,7 @@ def _panels(found: Dossier) -> list[tuple[str, str]]:
     return [(thumbnails.of_file(file), words) for words, file in files.items() if file.is_file()]
 
 
-def _tests(found: Dossier, tested: dict[str, Any]) -> list[Block]:
+def _tests(found: ReportData, tested: dict[str, Any]) -> list[Block]:
     flat = {**tested.get("faithfulness", {}), **{name: tested[name] for name in _TESTS if name in tested}}
     rows = [[words, meaning, _numbers(name, flat[name]), tested["verdicts"].get(name, "not judged")]
             for name, (words, meaning) in _TESTS.items() if name in flat]  # fmt: skip
@@ -87,10 +87,10 @@ def _tests(found: Dossier, tested: dict[str, Any]) -> list[Block]:
     )
     for name in ("deletion", "insertion"):
         if flat.get(name, {}).get("curve"):
-            drawing = figures.answers_figure(flat[name], f"{_TESTS[name][0]} by the heat", found.marks)
+            drawing = figures.answers_figure(flat[name], f"{_TESTS[name][0]} by the heat", found.caveats)
             blocks.append(Drawing(name, drawing, f"{_TESTS[name][0]}: {_TESTS[name][1]}.", "half"))
     if flat.get("sanity", {}).get("layers"):
-        drawing = figures.layers_figure(flat["sanity"]["layers"], found.marks)
+        drawing = figures.layers_figure(flat["sanity"]["layers"], found.caveats)
         blocks.append(
             Drawing("randomisation", drawing, "Rank correlation of the maps with those of the trained network.")
         )
@@ -125,12 +125,12 @@ def _ends(test: dict[str, Any], digits: int = 3) -> str:
     return f" ({test['low']:.{digits}f} to {test['high']:.{digits}f})"
 
 
-def failures(found: Dossier) -> Section:
+def failures(found: ReportData) -> Section:
     """Return the worst mistakes, by a fixed rule: the largest distance of the expected from the true grade."""
-    known = found.known
-    distance = (known["expected_grade"] - known["grade"].astype("float64")).abs()
-    wrong = known["predicted"].to_numpy() != known["grade"].to_numpy(dtype="int64")
-    worst = known[wrong].assign(distance=distance[wrong]).sort_values(["distance", "path"], ascending=[False, True])
+    labelled = found.labelled
+    distance = (labelled["expected_grade"] - labelled["grade"].astype("float64")).abs()
+    wrong = labelled["predicted"].to_numpy() != labelled["grade"].to_numpy(dtype="int64")
+    worst = labelled[wrong].assign(distance=distance[wrong]).sort_values(["distance", "path"], ascending=[False, True])
     if worst.empty:
         words = "No failure to show: every grade was right, which asks for a second look."
         return Section("failures", "Failures", [Absent(words)])
@@ -144,8 +144,8 @@ def failures(found: Dossier) -> Section:
         for row in shown.to_dict("records")
     ]  # fmt: skip
     words = (
-        f"{count(len(worst), 'knee')} of {len(known):,} graded wrongly; shown are the {len(shown)} of largest distance "
-        "between the expected and the true grade, so that nobody picks them. In some a reader may find the label wrong."
+        f"{count(len(worst), 'knee')} of {len(labelled):,} graded wrongly; the {len(shown)} shown have the largest "
+        "distance between the expected and the true grade, so that nobody picks them. In some the label may be wrong."
     )
     table = Table("The worst mistakes", heads, rows, words=(0, 1))
     return Section("failures", "Failures", [Text(words), *_pictures(found, shown), table])
@@ -156,7 +156,7 @@ def _given(row: Mapping[Any, Any]) -> float:
     return float(row[f"p{row['predicted']}"])
 
 
-def _pictures(found: Dossier, shown: pd.DataFrame) -> list[Block]:
+def _pictures(found: ReportData, shown: pd.DataFrame) -> list[Block]:
     pictures = thumbnails.of_knees(found, shown)
     words = [
         f"true {int(row['grade'])}, graded {row['predicted']} ({percent(_given(row))})"
@@ -167,8 +167,8 @@ def _pictures(found: Dossier, shown: pd.DataFrame) -> list[Block]:
         return [Absent("No pictures of them: their files are not in the place that the table names.")]
     left = len(shown) - len(items)
     more = f" {count(left, 'file')} not found." if left else ""
-    marks = f" {'; '.join(found.marks)}." if found.marks else ""
-    return [Pictures(items, f"The worst mistakes, as the network sees them.{more}{marks}")]
+    caveats = f" {'; '.join(found.caveats)}." if found.caveats else ""
+    return [Pictures(items, f"The worst mistakes, as the network sees them.{more}{caveats}")]
 
 
 def _file(path: str) -> str:

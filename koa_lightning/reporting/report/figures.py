@@ -44,21 +44,21 @@ def _axes(size: tuple[float, float] = _SIZE, grid: str = "both") -> tuple[Figure
     return figure, axes
 
 
-def _finish(figure: Figure, axes: Axes, title: str, x: str, y: str, marks: Sequence[str]) -> Figure:
+def _finish(figure: Figure, axes: Axes, title: str, x: str, y: str, caveats: Sequence[str]) -> Figure:
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
     axes.set_xlabel(x, color=QUIET)
     axes.set_ylabel(y, color=QUIET)
     sns.despine(ax=axes)
-    stamp(figure, marks)
+    stamp(figure, caveats)
     return figure
 
 
-def roc_figure(curves: Mapping[int, Curve], marks: Sequence[str] = ()) -> Figure:
+def roc_figure(curves: Mapping[int, Curve], caveats: Sequence[str] = ()) -> Figure:
     """ROC of each grade against the rest.
 
     Args:
         curves: Grade -> false positive rate, true positive rate, area.
-        marks: See `koa_lightning.reporting.figures.stamp`.
+        caveats: See `koa_lightning.reporting.figures.stamp`.
     """
     figure, axes = _axes()
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=(0, (4, 3)))
@@ -66,18 +66,18 @@ def roc_figure(curves: Mapping[int, Curve], marks: Sequence[str] = ()) -> Figure
         axes.plot(x, y, color=GRADE_COLOURS[grade], linewidth=1.6, label=f"{GRADE_NAMES[grade]}: {area:.3f}")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axes.legend(frameon=False, fontsize=8, loc="lower right", title="area", title_fontsize=8)
-    return _finish(figure, axes, "ROC, each grade against the rest", "false positive rate", "sensitivity", marks)
+    return _finish(figure, axes, "ROC, each grade against the rest", "false positive rate", "sensitivity", caveats)
 
 
 def precision_recall_figure(
-    curves: Mapping[int, Curve], shares: Mapping[int, float], marks: Sequence[str] = ()
+    curves: Mapping[int, Curve], shares: Mapping[int, float], caveats: Sequence[str] = ()
 ) -> Figure:
     """Precision-recall of each grade against the rest, with short lines at what chance would reach.
 
     Args:
         curves: Grade -> recall, precision, average precision.
         shares: Grade -> its share of the knees.
-        marks: See `koa_lightning.reporting.figures.stamp`.
+        caveats: See `koa_lightning.reporting.figures.stamp`.
     """
     figure, axes = _axes()
     for grade, (x, y, area) in curves.items():
@@ -88,11 +88,11 @@ def precision_recall_figure(
     axes.legend(
         framealpha=0.85, edgecolor="none", fontsize=8, loc="lower left", title="average precision", title_fontsize=8
     )
-    return _finish(figure, axes, "Precision-recall, each grade against the rest", "recall", "precision", marks)
+    return _finish(figure, axes, "Precision-recall, each grade against the rest", "recall", "precision", caveats)
 
 
 def forest_figure(
-    rows: Sequence[tuple[str, Mapping[str, Any]]], title: str, label: str, marks: Sequence[str] = (), *,
+    rows: Sequence[tuple[str, Mapping[str, Any]]], title: str, label: str, caveats: Sequence[str] = (), *,
     reference: float | None = None,
 ) -> Figure:  # fmt: skip
     """Values with their intervals below each other.
@@ -101,7 +101,7 @@ def forest_figure(
         rows: Name and {value, low, high} each; one without a value is left empty.
         title: Of the figure.
         label: What is measured.
-        marks: See `koa_lightning.reporting.figures.stamp`.
+        caveats: See `koa_lightning.reporting.figures.stamp`.
         reference: A value to compare with, e.g. that of all knees.
     """
     figure, axes = _axes((6.6, 1.5 + 0.3 * len(rows)), grid="x")
@@ -115,41 +115,41 @@ def forest_figure(
     axes.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=9)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
-    return _finish(figure, axes, title, label, "", marks)
+    return _finish(figure, axes, title, label, "", caveats)
 
 
-def coverage_figure(conformal: Mapping[str, Any], marks: Sequence[str] = ()) -> Figure:
-    """Share of knees whose set holds the true grade, by grade, against what was promised.
+def coverage_figure(conformal: Mapping[str, Any], caveats: Sequence[str] = ()) -> Figure:
+    """Coverage of the prediction sets by grade, against the nominal coverage.
 
     Args:
         conformal: What `eval` writes to `conformal.json`.
-        marks: See `koa_lightning.reporting.figures.stamp`.
+        caveats: See `koa_lightning.reporting.figures.stamp`.
     """
     figure, axes = _axes(grid="y")
     for grade, entry in _by_grade(conformal).items():
         if entry["coverage"] is not None:
             axes.bar(grade, entry["coverage"], color=GRADE_COLOURS[grade], width=0.62)
             axes.text(grade, 0.02, f"n = {entry['n']}", ha="center", va="bottom", fontsize=8, color="white")
-    axes.axhline(1 - conformal["alpha"], color=INK, linewidth=1.2, linestyle=(0, (4, 3)), label="promised")
+    axes.axhline(1 - conformal["alpha"], color=INK, linewidth=1.2, linestyle=(0, (4, 3)), label="nominal coverage")
     axes.axhline(conformal["coverage"], color=SECOND, linewidth=1.2, label=f"all grades: {conformal['coverage']:.1%}")
     axes.set(ylim=(0, 1.12), xticks=range(5))
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
-    return _finish(figure, axes, "Prediction sets: coverage by grade", "true grade", "sets that hold it", marks)
+    return _finish(figure, axes, "Prediction sets: coverage by grade", "true grade", "coverage", caveats)
 
 
 def _by_grade(conformal: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
     return {int(grade): entry for grade, entry in conformal["by_grade"].items()}
 
 
-def answers_figure(test: Mapping[str, Any], title: str, marks: Sequence[str] = ()) -> Figure:
+def answers_figure(test: Mapping[str, Any], title: str, caveats: Sequence[str] = ()) -> Figure:
     """The answer of the network while pixels are deleted, or inserted, in the order of each map.
 
     Args:
         test: Of `explanations.json`: `curve` with `map` and the controls.
         title: Of the figure.
-        marks: See `koa_lightning.reporting.figures.stamp`.
+        caveats: See `koa_lightning.reporting.figures.stamp`.
     """
     figure, axes = _axes(grid="y")
     for (name, label), style in zip(_TESTS.items(), ("-", (0, (4, 2)), (0, (1, 1.5))), strict=True):
@@ -161,16 +161,16 @@ def answers_figure(test: Mapping[str, Any], title: str, marks: Sequence[str] = (
             )
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.legend(frameon=False, fontsize=8)
-    return _finish(figure, axes, title, "pixels, the hottest first", "answer of the network", marks)
+    return _finish(figure, axes, title, "pixels, the hottest first", "answer of the network", caveats)
 
 
-def layers_figure(layers: Sequence[Mapping[str, Any]], marks: Sequence[str] = ()) -> Figure:
+def layers_figure(layers: Sequence[Mapping[str, Any]], caveats: Sequence[str] = ()) -> Figure:
     """Likeness of the maps to those of the trained network while its layers are randomised from the top.
 
     Args:
         layers: layer, similarity, low, high each.
-        marks: See `koa_lightning.reporting.figures.stamp`.
+        caveats: See `koa_lightning.reporting.figures.stamp`.
     """
     rows = [(str(entry["layer"]), {**entry, "value": entry["similarity"]}) for entry in layers]
     title = "Model randomisation, layer by layer from the head"
-    return forest_figure(rows, title, "likeness to the maps of the trained network", marks, reference=0.0)
+    return forest_figure(rows, title, "likeness to the maps of the trained network", caveats, reference=0.0)

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from koa_lightning.reporting.report.blocks import count, sentence
 from koa_lightning.reporting.report.model import is_external
-from koa_lightning.reporting.report_data import Dossier
+from koa_lightning.reporting.report_data import ReportData
 
 FEW = 30  # knees of a grade, below which its figures say little
-_MARKS = {
+_CAVEATS = {
     "phantom data": "The knees are synthetic (phantoms): nothing here says anything about real radiographs.",
     "untrained weights": "The network began from random weights, where pretrained ones are usual.",
-    "leaky": "Parts of the data share patients or knees: the figures are too good.",
-    "patients unknown": "Patients are unknown: both knees of one may be in two parts, and intervals may be too narrow.",
+    "leaky": "Splits of the data share patients or knees: the figures are too good.",
+    "patients unknown": "Patients are unknown: two splits may share one, and intervals may be too narrow.",
 }
 
 
-def limits(found: Dossier) -> list[str]:
+def limits(found: ReportData) -> list[str]:
     """Return what limits the results, a sentence or two each, what weighs most first.
 
     Args:
         found: All that the report knows.
     """
-    said = [_MARKS.get(mark, f"{sentence(mark)}.") for mark in found.marks]
+    said = [_CAVEATS.get(caveat, f"{sentence(caveat)}.") for caveat in found.caveats]
     return [*said, *_of_the_knees(found), *_of_the_methods(found), *_of_the_field(found)]
 
 
-def _of_the_knees(found: Dossier) -> list[str]:
+def _of_the_knees(found: ReportData) -> list[str]:
     data, said = found.about["data"], []
     if data["part"] == "val":
         said.append(
-            "The validation part was measured, which chose the epoch and, where fitted, calibration and thresholds, so "
-            "its figures flatter. A part that chose nothing (test, or other data) is the fair one."
+            "The model was evaluated on the validation split, which chose the epoch and fitted the calibration, so "
+            "its figures are optimistic. Only a split that chose nothing (test, or other data) is a fair test."
         )
     if data["part"] == "out of fold":
         said.append("Out of fold, each fold's own knees chose its epoch, so the figures flatter a little.")
@@ -49,25 +49,25 @@ def _of_the_knees(found: Dossier) -> list[str]:
     return said
 
 
-def _of_the_methods(found: Dossier) -> list[str]:
+def _of_the_methods(found: ReportData) -> list[str]:
     said = []
-    if found.parts["calibration"]["method"] == "none":
+    if found.sections["calibration"]["method"] == "none":
         said.append("The probabilities were not recalibrated: read them with the reliability diagram.")
-    tested = found.parts.get("explanations")
+    tested = found.sections.get("explanations")
     if tested is None:
         said.append("The heat maps were not tested here: they may be pretty and wrong.")
     else:
         failed = [name for name, verdict in tested["verdicts"].items() if verdict == "failed"]
         if failed:
             said.append(f"The explanations failed {count(len(failed), 'test')}: {', '.join(failed)}.")
-    if "audit" not in found.parts:
+    if "audit" not in found.sections:
         said.append("No audit was given: duplicates, mislabelled and damaged files are not ruled out.")
     return said
 
 
-def _of_the_field(found: Dossier) -> list[str]:
+def _of_the_field(found: ReportData) -> list[str]:
     return [
         "Grades are opinions of readers, who differ themselves (quadratic kappa between readers .56 to .97 in the "
-        "literature): no figure here is agreement with a truth.",
+        "literature): no figure here is agreement with a ground truth.",
         "Intervals are for the knees of this sample, drawn by patient; another training would give other figures.",
     ]

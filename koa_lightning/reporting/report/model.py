@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from koa_lightning.reporting.report.blocks import sentence
-from koa_lightning.reporting.report_data import Dossier
+from koa_lightning.reporting.report_data import ReportData
 
-PARTS = {"train": "training", "val": "validation", "test": "test", "auto_test": "auto_test", "all": "all knees"}
+SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test", "auto_test": "auto_test", "all": "all knees"}
 
 
-def phrases(found: Dossier, model: dict[str, Any]) -> dict[str, str]:
+def phrases(found: ReportData, model: dict[str, Any]) -> dict[str, str]:
     """Return what is known of a model and its training, by key; what is not known has no key.
 
     Args:
@@ -26,12 +26,12 @@ def network(model: dict[str, Any]) -> str:
     return f"{model['net']['name']} (timm, {model['n_parameters'] / 1e6:.1f} million parameters)"
 
 
-def _technology(found: Dossier, model: dict[str, Any]) -> str:
+def _technology(found: ReportData, model: dict[str, Any]) -> str:
     several = f"An ensemble of {len(found.about['models'])} convolutional networks" if found.kind == "ensemble" else ""
     return f"{several or 'A convolutional network'}, {network(model)}, graded by deep learning."
 
 
-def _preprocessing(found: Dossier, model: dict[str, Any]) -> str:
+def _preprocessing(found: ReportData, model: dict[str, Any]) -> str:
     how, net = model["preprocessing"], model["net"]
     fit = "letterboxed" if how["fit"] == "letterbox" else "stretched"
     side = how.get("canonical_side")
@@ -45,35 +45,35 @@ def _preprocessing(found: Dossier, model: dict[str, Any]) -> str:
     )
 
 
-def _partition(found: Dossier, model: dict[str, Any]) -> str:
-    counts = {part: sum(grades) for part, grades in model["data"]["counts"].items()}
-    parts = ", ".join(f"{PARTS.get(part, part)} {n:,}" for part, n in counts.items())
-    return f"Split: {model['data'].get('split') or 'not recorded'}; knees: {parts}."
+def _partition(found: ReportData, model: dict[str, Any]) -> str:
+    counts = {split: sum(grades) for split, grades in model["data"]["counts"].items()}
+    sizes = ", ".join(f"{SPLIT_NAMES.get(split, split)} {n:,}" for split, n in counts.items())
+    return f"Split: {model['data'].get('split') or 'not recorded'}; knees: {sizes}."
 
 
-def _disjoint(found: Dossier, model: dict[str, Any]) -> str:
-    if "leaky" in found.marks:
-        return "The parts of the training SHARE patients or knees (mark: leaky)."
-    if "patients unknown" in found.marks:
-        return "Patients are unknown, so both knees of one may be in two parts."
+def _disjoint(found: ReportData, model: dict[str, Any]) -> str:
+    if "leaky" in found.caveats:
+        return "The splits of the training data SHARE patients or knees (caveat: leaky)."
+    if "patients unknown" in found.caveats:
+        return "Patients are unknown, so both knees of one may be in two splits."
     n = found.about["data"].get("n_trained_on")
-    own = "By patient: training stops where two parts share a patient or the pixels of a knee."
+    own = "By patient: training stops where two splits share a patient or the pixels of a knee."
     if n is None:
-        return f"{own} Whether knees measured here were trained on is not known: the training's manifest is lost."
-    return f"{own} Knees measured here that the grading model was trained on: {n} (by file content and patient)."
+        return f"{own} Whether knees evaluated here were trained on is not known: the training's manifest is lost."
+    return f"{own} Knees evaluated here that the grading model was trained on: {n} (by file content and patient)."
 
 
-def _model(found: Dossier, model: dict[str, Any]) -> str:
+def _model(found: ReportData, model: dict[str, Any]) -> str:
     head = "cumulative logits (CORN)" if model["net"]["link"] == "corn" else "softmax over five grades"
     return f"Input: one knee. Network: {network(model)}. Head: pooled features, one linear layer, {head}."
 
 
-def _weights(found: Dossier, model: dict[str, Any]) -> str:
+def _weights(found: ReportData, model: dict[str, Any]) -> str:
     origin = model["weights"]
     return "Random: no pretrained weights." if origin in ("none", "") else f"Pretrained weights: {origin}."
 
 
-def _training(found: Dossier, model: dict[str, Any]) -> str:
+def _training(found: ReportData, model: dict[str, Any]) -> str:
     config, made = model["config"], model.get("made_of", {})
     optimizer, data = config.get("optimizer", {}), config["data"]
     loss = str(model.get("loss", "")).rsplit(".", 1)[-1]
@@ -98,13 +98,13 @@ def _training(found: Dossier, model: dict[str, Any]) -> str:
 
 def _held_back(optimizer: dict[str, Any]) -> list[str]:
     """Return what of the network trains later, slower or never."""
-    first, every, rests, decay = (
+    first, every, n_frozen, decay = (
         optimizer.get(name) for name in ("head_only_epochs", "unfreeze_every", "frozen_stages", "layer_decay")
     )
     return [
         f"the classifier alone for {first} epochs" if first else "",
         f"one more stage each {every} epochs" if every else "",
-        f"the first {rests} stages at rest" if rests else "",
+        f"the first {n_frozen} stages frozen" if n_frozen else "",
         f"learning rate times {decay:g} a stage" if decay not in (None, 1.0) else "",
     ]
 
@@ -114,7 +114,7 @@ def _growing(resize: dict[str, Any]) -> str:
     return f"pictures from {first:.0%} of their size on" if first != 1.0 else ""
 
 
-def _augmentation(found: Dossier, model: dict[str, Any]) -> str:
+def _augmentation(found: ReportData, model: dict[str, Any]) -> str:
     neutral = (None, 0, 0.0, [1.0, 1.0], "zeros")
     config = model["config"].get("augment", {})
     if "ops" in config:  # since version 0.2: operations by name, with Kornia's arguments
@@ -132,25 +132,25 @@ def _arguments(operation: dict[str, Any]) -> str:
     return f"({', '.join(f'{name} {value}' for name, value in operation.items())})"
 
 
-def _selection(found: Dossier, model: dict[str, Any]) -> str:
+def _selection(found: ReportData, model: dict[str, Any]) -> str:
     monitor = model["config"].get("monitor", "")
     which = "each fold's" if found.kind == "cross-validation" else "the"
     return f"The checkpoint of {which} best {monitor or 'validation metric'} (epoch {model['epoch']}, counted from 0)."
 
 
-def is_external(found: Dossier) -> bool:
+def is_external(found: ReportData) -> bool:
     """Tell whether the data measured on is another source than that of the training, as far as the names tell."""
     return bool(found.model) and found.about["data"]["name"] != found.model["data"]["name"]
 
 
-def _external(found: Dossier, model: dict[str, Any]) -> str:
+def _external(found: ReportData, model: dict[str, Any]) -> str:
     own, other = model["data"]["name"], found.about["data"]["name"]
     if is_external(found):
-        return f"Trained on {own}, measured on {other}: another source by its name."
-    return f"No external data: what was measured comes from the same source as the training ({own})."
+        return f"Trained on {own}, evaluated on {other}: another source by its name."
+    return f"No external data: the evaluated data comes from the same source as the training ({own})."
 
 
-def _imbalance(found: Dossier, model: dict[str, Any]) -> str:
+def _imbalance(found: ReportData, model: dict[str, Any]) -> str:
     sampler = model["config"]["data"].get("sampler", "none")
     weights = model["config"].get("loss", {}).get("class_weights", "none")
     how = [f"balanced sampling ({sampler})" if sampler != "none" else "", f"class weights {weights}"]
@@ -158,16 +158,16 @@ def _imbalance(found: Dossier, model: dict[str, Any]) -> str:
     return f"Class imbalance met by {met}." if met else "Class imbalance left as it is: no class weights or balancing."
 
 
-def _compared(found: Dossier, model: dict[str, Any]) -> str:
-    return "Grades of the training, validation and measured knees stand side by side in this report."
+def _compared(found: ReportData, model: dict[str, Any]) -> str:
+    return "Grades of the training, validation and evaluated knees stand side by side in this report."
 
 
-def _specification(found: Dossier, model: dict[str, Any]) -> str:
+def _specification(found: ReportData, model: dict[str, Any]) -> str:
     hashes = ", ".join(each["sha256"][:16] for each in found.about["models"])
     return f"The checkpoint holds weights, preprocessing and settings (SHA-256 begins {hashes})."
 
 
-_PHRASES: dict[str, Callable[[Dossier, dict[str, Any]], str]] = {
+_PHRASES: dict[str, Callable[[ReportData, dict[str, Any]], str]] = {
     "technology": _technology, "preprocessing": _preprocessing, "partition": _partition, "disjoint": _disjoint,
     "model": _model, "weights": _weights, "training": _training, "augmentation": _augmentation,
     "selection": _selection, "external": _external, "imbalance": _imbalance, "compared": _compared,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER, __version__
 from koa_lightning.errors import InputError
@@ -15,12 +14,12 @@ from koa_lightning.reporting import embed, report_data
 from koa_lightning.reporting.report import contents, data
 from koa_lightning.reporting.report.blocks import Drawing, Pictures, Section
 from koa_lightning.reporting.report.figures import save_both
-from koa_lightning.reporting.report_data import Dossier
+from koa_lightning.reporting.report_data import ReportData
 
 LARGEST = 5_000_000  # bytes of the page
 
 
-def write(found: Dossier, folder: Path) -> list[Path]:
+def write(found: ReportData, folder: Path) -> list[Path]:
     """Write report.html, report.json and figures/NAME.png and .svg; return what was written.
 
     Args:
@@ -52,7 +51,7 @@ def _without_large_pictures(section: Section) -> Section:
     return Section(section.name, section.title, kept)
 
 
-def render(found: Dossier, sections: list[Section], drawn: dict[str, str]) -> str:
+def render(found: ReportData, sections: list[Section], drawn: dict[str, str]) -> str:
     """Return the page.
 
     Args:
@@ -72,7 +71,7 @@ def render(found: Dossier, sections: list[Section], drawn: dict[str, str]) -> st
         "subtitle": contents.subtitle(found),
         "disclaimer": DISCLAIMER,
         "version": __version__,
-        "marks": found.marks,
+        "caveats": found.caveats,
         "cards": data.summary(found),
         "time": found.about["time"],
         "sections": sections,
@@ -81,18 +80,15 @@ def render(found: Dossier, sections: list[Section], drawn: dict[str, str]) -> st
     return environment.get_template("report.html.j2").render(values)
 
 
-def at_end(cfg: DictConfig, run: Any, place: str) -> None:
-    """Write the report of an evaluation into its folder, and log it: the end of `eval`, if `report` is true.
+def at_end(folder: Path, audit: str | None, run: Any, place: str) -> None:
+    """Write the report of an evaluation into its folder, and log it: the end of `eval`.
 
     Args:
-        cfg: The config `eval`.
+        folder: Of the evaluation.
+        audit: Of its data, if there is one.
         run: The tracked run, still open.
         place: The folder among its artifacts.
     """
-    if not cfg.report:
-        return
-
-    folder = Path(cfg.out)
-    for file in write(report_data.read(folder, cfg.audit), folder):
+    for file in write(report_data.read(folder, audit), folder):
         run.log_artifact(file, place)
     print(f"report: {folder / 'report.html'}", flush=True)

@@ -22,7 +22,7 @@ from koa_lightning.reporting.report.blocks import (
     sentence,
     with_interval,
 )
-from koa_lightning.reporting.report_data import Dossier
+from koa_lightning.reporting.report_data import ReportData
 
 _RULES = {"": "arg-max", "_expected": "expected grade, rounded", "_tuned": "tuned thresholds"}
 _GROUP_METRICS = {
@@ -33,7 +33,7 @@ _GROUP_METRICS = {
 }
 
 
-def results(found: Dossier) -> Section:
+def results(found: ReportData) -> Section:
     """Return the tables of all metrics with their intervals."""
     rules = {rule: words for rule, words in _RULES.items() if f"accuracy{rule}" in found.metrics}
     rows = [
@@ -44,7 +44,7 @@ def results(found: Dossier) -> Section:
     shown = [metric for metric in declared() if metric.of != CONFUSION and metric.name in found.metrics]
     of_p = [[metric.title, with_interval(found.metrics[metric.name]), metric.meaning] for metric in shown]
     blocks: list[Block] = [
-        Text(f"Measured on {caveats.part_in_words(found)}: {caveats.size(found)}. In brackets: 95 % intervals by "
+        Text(f"Evaluated on {caveats.split_in_words(found)}: {caveats.size(found)}. In brackets: 95 % intervals by "
              "bootstrap over patients, both knees together."),
         Table("Agreement of grades", ["metric", *rules.values()], rows),
         Table("Quality of the probabilities", ["metric", "value", "meaning"], of_p, words=(0, 2)),
@@ -55,7 +55,7 @@ def results(found: Dossier) -> Section:
     return Section("results", "Results", blocks)
 
 
-def _per_grade(found: Dossier) -> Table:
+def _per_grade(found: ReportData) -> Table:
     rows, each = [], [metric for metric in declared() if metric.per_grade]
     for grade, n in enumerate(found.about["data"]["grades"]):
         entries = [found.metrics.get(f"{metric.name}_{grade}") for metric in each]
@@ -69,28 +69,28 @@ def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _scores(found: Dossier) -> tuple[np.ndarray, np.ndarray]:
-    rows = found.known
+def _scores(found: ReportData) -> tuple[np.ndarray, np.ndarray]:
+    rows = found.labelled
     return rows["grade"].to_numpy(dtype=np.int64), rows[predictions.PROBABILITIES].to_numpy(dtype=np.float64)
 
 
-def _rocs(found: Dossier) -> dict[int, figures.Curve]:
+def _rocs(found: ReportData) -> dict[int, figures.Curve]:
     grade, p = _scores(found)
     made = {each: curves.roc(grade == each, p[:, each]) for each in range(5)}
     return {each: curve for each, curve in made.items() if len(curve[0])}
 
 
-def _prs(found: Dossier) -> dict[int, figures.Curve]:
+def _prs(found: ReportData) -> dict[int, figures.Curve]:
     grade, p = _scores(found)
     made = {each: curves.precision_recall(grade == each, p[:, each]) for each in range(5)}
     return {each: curve for each, curve in made.items() if len(curve[0])}
 
 
-def confusion(found: Dossier) -> Section:
+def confusion(found: ReportData) -> Section:
     """Return the confusion matrix, and how far off the grades are."""
     counts = predictions.confusion(found.table)
-    figure = common.confusion_matrix_figure(counts, caveats.title_of_part(found), found.marks)
-    off = np.subtract.outer(np.arange(5), np.arange(5))  # truth less prediction
+    figure = common.confusion_matrix_figure(counts, caveats.title_of_split(found), found.caveats)
+    off = np.subtract.outer(np.arange(5), np.arange(5))  # reference less prediction
     n = max(1, int(counts.sum()))
     rows = []
     for distance, words in ((0, "right"), (1, "one grade off"), (2, "two grades off"), (3, "three or four off")):
@@ -112,7 +112,7 @@ def confusion(found: Dossier) -> Section:
     return Section("confusion", "Confusion matrix", [Drawing("confusion_matrix", figure, caption), table_])
 
 
-def roc(found: Dossier) -> Section:
+def roc(found: ReportData) -> Section:
     """Return ROC and precision-recall curves of each grade."""
     rocs, prs = _rocs(found), _prs(found)
     if not rocs:
@@ -120,7 +120,7 @@ def roc(found: Dossier) -> Section:
     grade, _ = _scores(found)
     shares = {each: float((grade == each).mean()) for each in prs}
     words = "Precision against recall; the ticks at the right edge are what chance would reach."
-    drawn = figures.roc_figure(rocs, found.marks), figures.precision_recall_figure(prs, shares, found.marks)
+    drawn = figures.roc_figure(rocs, found.caveats), figures.precision_recall_figure(prs, shares, found.caveats)
     blocks: list[Block] = [
         Drawing("roc", drawn[0], "ROC of each grade against the rest, by its probability.", "half"),
         Drawing("precision_recall", drawn[1], words, "half"),
@@ -131,7 +131,7 @@ def roc(found: Dossier) -> Section:
     return Section("roc", "ROC and precision-recall", blocks)
 
 
-def subgroups(found: Dossier) -> Section:
+def subgroups(found: ReportData) -> Section:
     """Return the metrics by subgroup."""
     if not found.groups:
         return Section("groups", "Subgroups", [Absent(found.absent["groups"])])
@@ -149,7 +149,7 @@ def subgroups(found: Dossier) -> Section:
     kappas = [(row[0], own.get("quadratic_kappa", {})) for row, own in zip(rows, by_group.values(), strict=True)]
     whole = kappas[0][1].get("value") if kappas[0][0] == "all knees" else None
     drawing = figures.forest_figure(kappas, "Quadratic kappa by subgroup", "quadratic kappa, 95 % interval by patient",
-                                    found.marks, reference=whole)  # fmt: skip
+                                    found.caveats, reference=whole)  # fmt: skip
     heads = ["group", "knees", "patients", *_GROUP_METRICS.values()]
     note = "; ".join([*notes, "differences between groups are not corrected for several comparisons"])
     caption = "Quadratic kappa of each group; the broken line is that of all knees."
@@ -157,9 +157,9 @@ def subgroups(found: Dossier) -> Section:
     return Section("groups", "Subgroups", [table_, Drawing("subgroups", drawing, caption)])
 
 
-def readers(found: Dossier) -> Section:
-    """Return agreement between readers, truth and model."""
-    agreement = found.parts.get("readers")
+def readers(found: ReportData) -> Section:
+    """Return agreement between readers, reference and model."""
+    agreement = found.sections.get("readers")
     if not agreement:
         return Section("readers", "Readers", [Absent(found.absent["readers"])])
     pairs: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
@@ -170,4 +170,6 @@ def readers(found: Dossier) -> Section:
         shown = [with_interval(metrics.get(name)) for name in ("quadratic_kappa", "linear_kappa", "accuracy")]
         rows.append([first, second, f"{next(iter(metrics.values()))['n_knees']:,}", *shown])
     heads = ["one", "other", "knees", "quadratic kappa", "linear kappa", "same grade"]
-    return Section("readers", "Readers", [Table("Agreement of truth, readers and model", heads, rows, words=(0, 1))])
+    return Section(
+        "readers", "Readers", [Table("Agreement of reference, readers and model", heads, rows, words=(0, 1))]
+    )

@@ -13,13 +13,13 @@ from koa_lightning.data.images import read_image
 from koa_lightning.data.preprocessing import Preprocessing
 from koa_lightning.errors import InputError
 from koa_lightning.reporting.embed import jpeg, uri
-from koa_lightning.reporting.report_data import Dossier
+from koa_lightning.reporting.report_data import ReportData
 
 SIDE = 224  # pixels
 _WIDEST = 1500  # pixels of a panel
 
 
-def of_knees(found: Dossier, rows: pd.DataFrame) -> list[str]:
+def of_knees(found: ReportData, rows: pd.DataFrame) -> list[str]:
     """Return the address of each knee's picture; empty where its file cannot be read any more.
 
     Args:

@@ -1,26 +1,26 @@
-"""Sections on how far to trust a grade: calibration, abstention, prediction sets, foreign inputs."""
+"""Sections on how far to trust a grade: calibration, abstention, prediction sets, out-of-distribution inputs."""
 
 from __future__ import annotations
 
 from koa_lightning.reporting import uncertainty_figures
 from koa_lightning.reporting.report import caveats, figures
 from koa_lightning.reporting.report.blocks import Absent, Block, Drawing, Section, Table, Text, number, percent
-from koa_lightning.reporting.report_data import Dossier
+from koa_lightning.reporting.report_data import ReportData
 
 _SCORES = {"ece": "expected calibration error", "ece_classwise": "class-wise calibration error", "log_loss": "log loss",
            "brier": "Brier score", "rps": "ranked probability score"}  # fmt: skip
 
 
-def calibration(found: Dossier) -> Section:
+def calibration(found: ReportData) -> Section:
     """Return the reliability diagrams, before and after where something was fitted."""
-    fitted = found.parts["calibration"]
+    fitted = found.sections["calibration"]
     sides = [side for side in ("before", "after") if side in fitted]
     if fitted["method"] == "none":
         sides = sides[:1]
         words = Text(f"Not recalibrated: {fitted.get('left_out') or fitted.get('lost', 'none was asked for')}.")
     else:
         values = ", ".join(f"{name} {value:.3f}" for name, value in fitted["parameters"].items())
-        words = Text(f"Recalibrated by {fitted['method']} ({values}), fitted on the validation part; measured "
+        words = Text(f"Recalibrated by {fitted['method']} ({values}), fitted on the validation split; measured "
                      f"{fitted['measured']}.")  # fmt: skip
     heads = {"before": "as the network gives them" if len(sides) > 1 else "value", "after": "after recalibration"}
     rows = [
@@ -29,18 +29,18 @@ def calibration(found: Dossier) -> Section:
         if key in fitted[sides[0]]
     ]
     bare = {key: value for key, value in fitted.items() if key not in ("measured", "left_out", "lost")}  # said in words
-    figure = uncertainty_figures.reliability_figure(bare, caveats.title_of_part(found), found.marks)
+    figure = uncertainty_figures.reliability_figure(bare, caveats.title_of_split(found), found.caveats)
     caption = "Share of knees for which it was so, against the probability stated; knees in each bin below."
     table = Table("Scores of the probabilities", ["score", *(heads[side] for side in sides)], rows)
     return Section("calibration", "Calibration", [words, Drawing("reliability", figure, caption), table])
 
 
-def abstention(found: Dossier) -> Section:
+def abstention(found: ReportData) -> Section:
     """Return the risk-coverage curve, and what a threshold does."""
-    curve = found.parts["abstention"]
+    curve = found.sections["abstention"]
     if "curve" not in curve:
         return Section("abstention", "Abstention", [Absent(f"No risk-coverage curve: {curve['left_out']}.")])
-    figure = uncertainty_figures.risk_coverage_figure(curve, caveats.title_of_part(found), found.marks)
+    figure = uncertainty_figures.risk_coverage_figure(curve, caveats.title_of_split(found), found.caveats)
     caption = "Wrong grades among the knees that are graded, the most certain first."
     drawing = Drawing("risk_coverage", figure, caption)
     others = f"at best {curve['best_aurc']:.3f}; in no order {curve['risk']:.3f}"
@@ -64,25 +64,25 @@ def _risk_at(curve: list[list[float]], coverage: float) -> float | None:
     return min(reached)[1] if reached else None
 
 
-def conformal(found: Dossier) -> Section:
+def conformal(found: ReportData) -> Section:
     """Return coverage and sizes of the prediction sets."""
     if "conformal" in found.absent:
         return Section("conformal", "Prediction sets", [Absent(found.absent["conformal"])])
-    sets = found.parts["conformal"]
+    sets = found.sections["conformal"]
     by_grade = {int(grade): entry for grade, entry in sets["by_grade"].items()}
     rows = [[str(g), f"{e['n']:,}", percent(e["coverage"], 1), number(e["size"], 2)] for g, e in by_grade.items()]
     n = sum(entry["n"] for entry in by_grade.values())
     rows.append(["all", f"{n:,}", percent(sets["coverage"], 1), number(sets["mean_size"], 2)])
-    how = f", measured {sets['measured']}" if "measured" in sets else ""
-    promised, kept = percent(1 - sets["alpha"]), percent(sets["coverage"], 1)
+    how = f", evaluated {sets['measured']}" if "measured" in sets else ""
+    nominal, kept = percent(1 - sets["alpha"]), percent(sets["coverage"], 1)
     words = (
-        f"Sets of neighbouring grades that are to hold the true grade of {promised} of the knees; they hold it for "
-        f"{kept}{how}. The promise is for all knees together, not for each grade."
+        f"Sets of neighbouring grades. Nominal coverage {nominal}, observed coverage {kept}{how}. "
+        "The guarantee is for all knees together, not for each grade."
     )
     blocks: list[Block] = [
         Text(words),
-        Drawing("prediction_sets", figures.coverage_figure(sets, found.marks),
-                "Sets that hold the true grade, by true grade, against what was promised."),
+        Drawing("prediction_sets", figures.coverage_figure(sets, found.caveats),
+                "Coverage by true grade, against the nominal coverage."),
         Table("Prediction sets by true grade", ["true grade", "knees", "coverage", "mean size"], rows, last=True),
     ]  # fmt: skip
     if "sizes" in sets:
@@ -91,14 +91,14 @@ def conformal(found: Dossier) -> Section:
     return Section("conformal", "Prediction sets", blocks)
 
 
-def inputs(found: Dossier) -> Section:
-    """Return how many inputs look foreign."""
+def inputs(found: ReportData) -> Section:
+    """Return how many inputs look out-of-distribution."""
     if "inputs" in found.absent:
-        return Section("inputs", "Foreign inputs", [Absent(found.absent["inputs"])])
-    seen = found.parts["inputs"]
+        return Section("inputs", "Out-of-distribution inputs", [Absent(found.absent["inputs"])])
+    seen = found.sections["inputs"]
     share = seen["n_flagged"] / max(1, seen["n_inputs"])
     words = (
-        f"{seen['n_flagged']:,} of {seen['n_inputs']:,} images ({share:.1%}) look foreign to the training; "
+        f"{seen['n_flagged']:,} of {seen['n_inputs']:,} images ({share:.1%}) look out-of-distribution; "
         f"{seen['expected_share']:.1%} of ordinary knees are expected to. Measured {seen['measured']}."
     )
-    return Section("inputs", "Foreign inputs", [Text(words)])
+    return Section("inputs", "Out-of-distribution inputs", [Text(words)])

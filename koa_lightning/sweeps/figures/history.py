@@ -15,11 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from koa_lightning.reporting.figures import INK, MARK_COLOUR, QUIET, stamp
+from koa_lightning.reporting.figures import CAVEAT_COLOUR, INK, QUIET, stamp
 from koa_lightning.sweeps.results import Sweep
 
 COLOURS = {
-    "complete": "#0b6e99", "pruned": "#d9822b", "failed": MARK_COLOUR, "interrupted": "#6b7580", "running": "#7fb7cf",
+    "complete": "#0b6e99", "pruned": "#d9822b", "failed": CAVEAT_COLOUR, "interrupted": "#6b7580", "running": "#7fb7cf",
     "waiting": "#d5dade",
 }  # fmt: skip
 GRID = {"axes.grid": True, "axes.grid.axis": "y", "grid.color": "#e8ebee"}
@@ -45,7 +45,7 @@ def history_figure(sweep: Sweep) -> Figure:
     legend(panels[0])
     title(panels[0], "Trials in order", pad=26)
     panels[-1].set_xlabel("trial", color=QUIET)
-    stamp(figure, sweep.marks)
+    stamp(figure, sweep.caveats)
     return figure
 
 
@@ -112,7 +112,7 @@ def curves_figure(sweep: Sweep) -> Figure:
     legend(axes)
     title(axes, "Learning curves of the trials", pad=26)
     sns.despine(ax=axes)
-    stamp(figure, sweep.marks)
+    stamp(figure, sweep.caveats)
     return figure
 
 
@@ -134,7 +134,7 @@ def pareto_figure(sweep: Sweep) -> Figure:
         axes.remove()
     title(panels[0], f"Pareto front: {len(sweep.front)} of {len(sweep.complete)} complete trials", pad=24)
     legend(panels[0])
-    stamp(figure, sweep.marks)
+    stamp(figure, sweep.caveats)
     return figure
 
 
@@ -225,4 +225,4 @@ def limit_bad_side(axes: Axes, values: pd.Series, mode: str) -> None:
     axes.set_ylim((low, high) if mode == "min" else (-high, -low))
     edge, va = (0.98, "top") if mode == "min" else (0.02, "bottom")
     words = f"{n_cut} value{'s' if n_cut > 1 else ''} beyond this edge, the worst {sign * signed.max():.3g}"
-    axes.text(0.99, edge, words, transform=axes.transAxes, ha="right", va=va, fontsize=8, color=MARK_COLOUR)
+    axes.text(0.99, edge, words, transform=axes.transAxes, ha="right", va=va, fontsize=8, color=CAVEAT_COLOUR)

@@ -47,7 +47,7 @@ def importance_figure(sweep: Sweep) -> Figure:
         axes.set_xlabel(f"importance for {sweep.metrics[i]}", color=QUIET)
     legend(panels[0], columns=1)
     title(panels[0], f"Importance over {len(done)} complete trials", pad=36)
-    stamp(figure, sweep.marks)
+    stamp(figure, sweep.caveats)
     return figure
 
 

@@ -1,6 +1,6 @@
 """Figures of a sweep's search space: parallel coordinates and slices. Research use only.
 
-Keys that were the same in all trials are left out; a trial that did not use a key stands beside its scale.
+Keys that were the same in all trials are omitted; a trial that did not use a key stands beside its scale.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def parallel_figure(sweep: Sweep) -> Figure:
     bar.outline.set_visible(False)
     black = "black: the best trial" if len(sweep.metrics) == 1 else "black: the Pareto front"
     title(axes, f"{len(done)} complete trials, {black}", pad=26)
-    stamp(figure, sweep.marks)
+    stamp(figure, sweep.caveats)
     return figure
 
 
@@ -88,7 +88,7 @@ class _Scale:
         at = [self._place(value) for value in values]
         if not self.levels:
             return np.array(at)
-        # equal choices side by side, so that their lines can be told apart
+        # equal choices side by side, so that their lines can be distinguished
         width = min(0.06, 0.3 / len(self.levels))
         ranks = pd.Series(at).groupby(at).rank(method="first") / pd.Series(at).groupby(at).transform("count").add(1)
         return np.array(at) + width * (ranks.to_numpy() - 0.5)
@@ -151,7 +151,7 @@ def slices_figure(sweep: Sweep) -> Figure:
     bar.locator = MaxNLocator(5, integer=True)
     bar.update_ticks()
     bar.outline.set_visible(False)
-    stamp(figure, sweep.marks)
+    stamp(figure, sweep.caveats)
     return figure
 
 

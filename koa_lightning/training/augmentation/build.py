@@ -1,4 +1,4 @@
-"""From a config to the augmentation of a run; what is wrong with an operation is said before the run begins."""
+"""From a config to the augmentation of a run; what is wrong with an operation is reported before the run begins."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class FusedAugmentation(nn.Module):
         """Return the operations as Kornia shows them."""
         return "\n".join(f"({name}): {operation}" for name, operation in self.operations.items())
 
-    # Which rows are drawn is known on the CPU, and a graph would be made anew for each batch. `torch.compiler.disable`
+    # Which rows are drawn is known on the CPU, and a graph would be made again for each batch. `torch.compiler.disable`
     # does the same, but loads the compiler, seconds, when this module is imported.
     @torch._disable_dynamo
     @torch.no_grad()

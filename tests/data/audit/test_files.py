@@ -21,9 +21,9 @@ def phantoms():
 
 def found(images, shapes=None, faults=None):
     shapes = np.full((len(images), 2), SIZE) if shapes is None else shapes
-    measured = files.measure(images, shapes, quiet=True)
+    statistics = files.image_statistics(images, shapes, quiet=True)
     paths = [f"{row}.png" for row in range(len(images))]
-    return files.pictures(paths, measured, faults or {})
+    return files.pictures(paths, statistics, faults or {})
 
 
 def planted(phantoms, change, rows=(1, 5, 17)):
@@ -105,7 +105,7 @@ def test_with_few_files_exposure_is_judged_by_its_own_pixels_alone(phantoms):
     assert found(dim) == []
 
 
-def test_rows_that_cannot_be_read_are_left_out_of_the_pictures(phantoms):
+def test_rows_that_cannot_be_read_are_omitted_of_the_pictures(phantoms):
     images = planted(phantoms, np.zeros_like, rows=[2])
     shapes = np.full((len(images), 2), SIZE)
     shapes[2] = 0
@@ -135,7 +135,7 @@ def test_marks_at_the_edge_do_not_count(phantoms, place):
     assert files.marks_over_joint(marked) == 0
 
 
-def test_unreadable_and_damaged_files_are_told_apart():
+def test_unreadable_and_damaged_files_are_distinguished():
     faults = {1: "b.jpg: truncated or damaged image (3 bytes)", 0: "a.jpg: no such file; check the path"}
     findings = files.unreadable(["a.jpg", "b.jpg"], faults)
     assert [(finding.kind, finding.evidence) for finding in findings] == [
@@ -168,8 +168,8 @@ def test_sizes_that_many_share_and_small_differences_are_usual():
 
 
 def test_measures_are_a_row_an_image(phantoms):
-    measured = files.measure(phantoms, np.full((len(phantoms), 2), SIZE), quiet=True)
-    assert list(measured.columns) == list(files.MEASURES)
-    assert np.allclose(measured["brightness"], phantoms.mean(axis=(1, 2)))
-    assert np.allclose(measured["contrast"], phantoms.std(axis=(1, 2)))
+    statistics = files.image_statistics(phantoms, np.full((len(phantoms), 2), SIZE), quiet=True)
+    assert list(statistics.columns) == list(files.STATISTICS)
+    assert np.allclose(statistics["brightness"], phantoms.mean(axis=(1, 2)))
+    assert np.allclose(statistics["contrast"], phantoms.std(axis=(1, 2)))
     assert files.robust(pd.Series([1.0, 1.0, 9.0])) == (1.0, 1.0)

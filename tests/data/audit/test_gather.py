@@ -18,7 +18,7 @@ def knees():
     return rows_of_phantom(30, 1)
 
 
-def test_the_audit_looks_at_the_parts_that_training_would_use(knees, tmp_path):
+def test_the_audit_looks_at_the_splits_that_training_would_use(knees, tmp_path):
     ways = Ways("stratified", shares={"val_fraction": 0.2, "test_fraction": 0.2}, folds=NO_FOLDS)
     made, file = make(knees, ways, {"train", "val", "test"}, "x").manifest, tmp_path / "split.csv"
     split_table.write(made, None, file)
@@ -43,8 +43,8 @@ def test_nothing_that_is_wrong_with_the_files_stops_it(tmp_path, capsys):
     assert found.shapes.tolist() == [[300, 200], [0, 0], [0, 0]]
 
 
-def test_a_split_that_cannot_be_made_is_said_and_the_parts_stay(knees, tmp_path, capsys):
+def test_a_split_that_cannot_be_made_is_said_and_the_splits_stay(knees, tmp_path, capsys):
     asked = ["data=phantom", "data.folds=500", f"data.cache_dir={tmp_path}"]
     found = gather(lambda: knees, compose("audit", asked).data, quiet=True)
-    assert "fewer than data.folds=500; the audit goes on with the parts as they are" in capsys.readouterr().err
+    assert "fewer than data.folds=500; the audit continues with the splits as they are" in capsys.readouterr().err
     assert found.rows["split"].tolist() == knees["split"].tolist()

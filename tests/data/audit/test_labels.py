@@ -73,10 +73,10 @@ def test_files_of_a_moved_folder_that_end_alike_are_refused(knees, moved):
     rows, oof, wrong = knees
     old = [f"/old/{site}{path}" for site in "ab" for path in rows["path"]]
     two = pd.concat([rows, rows], ignore_index=True).assign(path=old), pd.concat([oof, oof]).assign(path=old)
-    assert {finding.rows[0] for finding in labels.suspicious(*two)} >= wrong  # the same paths tell them apart
+    assert {finding.rows[0] for finding in labels.suspicious(*two)} >= wrong  # the same paths distinguish them
     elsewhere = two[0].assign(path=[path.replace("/old/", "/new/") for path in old])
     given = (elsewhere if moved != "oof" else rows, two[1] if moved != "rows" else oof.assign(path=old[:N]))
-    with pytest.raises(InputError, match=r"oof: .* cannot be told apart: several end in train/0/\d+\.png; give the"):
+    with pytest.raises(InputError, match=r"oof: .* are ambiguous: several files end in train/0/\d+\.png; give the"):
         labels.suspicious(*given)
 
 

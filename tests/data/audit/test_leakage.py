@@ -28,7 +28,7 @@ def record(tmp_path):
 CLEAN = manifest(("a", "L", "train", 0), ("a", "R", "train", 1), ("b", "L", "val", 0), ("c", "R", "test", 2))
 
 
-def test_clean_parts_have_no_finding():
+def test_clean_splits_have_no_finding():
     assert leakage.patients(CLEAN) == []
     assert leakage.same_pixels(CLEAN, pixels("1", "2", "3", "4")) == []
     assert leakage.shared_knees(CLEAN, pixels("1", "2", "3", "4"), NONE, "data=x") == ""
@@ -43,7 +43,7 @@ def test_clean_parts_have_no_finding():
         ([("a", "", "train", 0), ("a", "R", "auto_test", 0)], "patient_in_two_parts"),
     ],
 )
-def test_a_patient_in_two_parts_is_leakage(knees, kind):
+def test_a_patient_in_two_splits_is_leakage(knees, kind):
     (finding,) = leakage.patients(manifest(("z", "L", "train", 0), *knees))
     assert (finding.kind, finding.severity) == (kind, "leakage")
     assert finding.rows == list(range(1, len(knees) + 1))
@@ -59,7 +59,7 @@ def test_auto_test_holds_the_patients_of_test_again_and_unknown_patients_are_pas
     assert leakage.shared_knees(rows, pixels("1", "1", "2", "3"), NONE, "x") == ""
 
 
-def test_equal_pixels_within_a_part_warn_and_across_parts_leak():
+def test_equal_pixels_within_a_split_warn_and_across_splits_leak():
     rows = manifest(("a", "L", "train", 0), ("b", "L", "train", 0), ("c", "L", "val", 0), ("d", "L", "test", 0))
     rows.loc[[2, 3], "hash"] = "same"
     findings = leakage.exact(rows, leakage.same_pixels(rows, pixels("1", "1", "2", "2")))
@@ -101,7 +101,7 @@ def test_near_duplicates_are_told_with_their_shift_the_most_similar_first():
 def test_shared_knees_name_the_first_pairs_and_what_to_do():
     rows = manifest(*[(str(i), "L", "train", 0) for i in range(6)], *[(str(i), "L", "val", 0) for i in range(6, 12)])
     line = leakage.shared_knees(rows, pixels(*"012345012345"), NONE, "data=x")
-    assert line.startswith("data=x: 6 pair(s) of files in two parts show the same knee: ")
+    assert line.startswith("data=x: 6 pair(s) of files in two splits show the same knee: ")
     assert line.count("the same pixels") == 3
     assert "/d/0.png (train) and /d/6.png (val): the same pixels" in line
     assert "and 3 more" in line
@@ -135,7 +135,7 @@ def test_what_an_audit_found_is_known_later(record):
 def test_files_are_known_again_by_content_or_by_path_and_in_any_order(record):
     remembered(record)
     assert known(record, CLEAN.assign(path="/moved/" + CLEAN["path"])) == [(0, 1, 0.8), (0, 2, 0.9)]
-    assert known(record, CLEAN.assign(hash="encoded anew")) == [(0, 1, 0.8), (0, 2, 0.9)]
+    assert known(record, CLEAN.assign(hash="encoded again")) == [(0, 1, 0.8), (0, 2, 0.9)]
     assert known(record, CLEAN[::-1].reset_index(drop=True)) == [(1, 3, 0.9), (2, 3, 0.8)]
     assert known(record, CLEAN[1:].reset_index(drop=True)) == []
     assert known(record, CLEAN.assign(path="/moved/" + CLEAN["path"], hash="new")) == []

@@ -95,6 +95,6 @@ def test_marks_that_agree_on_nothing_prove_nothing(knees):
 
 
 def test_many_images_share_the_memory(monkeypatch, knees):
-    monkeypatch.setattr(near, "MOST_MARKS", 50 * 20)
+    monkeypatch.setattr(near, "MOST_KEYPOINTS", 50 * 20)
     few = np.concatenate([knees, [CHANGES["brighter"](knees[0])]])
     assert (0, len(knees)) in pairs(near.find_duplicates(few, quiet=True))

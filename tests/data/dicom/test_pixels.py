@@ -37,7 +37,7 @@ def pixels(low=0, high=4096, shape=(20, 30), dtype=np.uint16):
 
 
 def dataset(array, bits=12, syntax=ExplicitVRLittleEndian, **elements):
-    """A small radiograph; an element given as None is left out."""
+    """A small radiograph; an element given as None is omitted."""
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = syntax

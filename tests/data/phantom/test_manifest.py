@@ -33,12 +33,12 @@ def test_same_bytes_in_another_process():
 @settings(max_examples=8, deadline=None)
 def test_a_knee_does_not_depend_on_its_batch(order, keep):
     knees, images, masks = population(3, 48)
-    part = knees.iloc[list(order[:keep])]
+    split = knees.iloc[list(order[:keep])]
     again, masks_again = draw_phantoms_with_masks(
-        part.patient.tolist(), part.side.tolist(), part.grade.tolist(), seed=SEED, size=48
+        split.patient.tolist(), split.side.tolist(), split.grade.tolist(), seed=SEED, size=48
     )
-    np.testing.assert_array_equal(again, images[part.index])
-    np.testing.assert_array_equal(masks_again, masks[part.index])
+    np.testing.assert_array_equal(again, images[split.index])
+    np.testing.assert_array_equal(masks_again, masks[split.index])
 
 
 @pytest.mark.parametrize("other", [("b", "L", 2, 0), ("a", "R", 2, 0), ("a", "L", 3, 0), ("a", "L", 2, 1)])

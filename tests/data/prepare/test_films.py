@@ -24,10 +24,10 @@ def film(seed):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_film_of_both_knees_is_split_and_the_joints_are_found(seed):
-    image, truth = film(seed)
+    image, reference = film(seed)
     knees = split_film(image)
     assert [knee.side for knee in knees] == ["R", "L"]
-    for knee, (x, y, width) in zip(knees, truth, strict=True):
+    for knee, (x, y, width) in zip(knees, reference, strict=True):
         assert np.hypot(knee.centre[0] - x, knee.centre[1] - y) < 0.08 * width
         assert 0.8 < knee.width / width < 1.2
         assert knee.image.shape == (knee.width, knee.width) and knee.image.dtype == image.dtype
@@ -77,8 +77,8 @@ def test_single_knees_are_not_split_and_stay_whole():
 
 
 def test_a_single_knee_on_a_large_film_is_cropped():
-    image, truth = film(4)
-    x, y, width = truth[0]
+    image, reference = film(4)
+    x, y, width = reference[0]
     image = image[:, : image.shape[1] // 2]
     (found,) = split_film(np.pad(image, ((width, width), (0, 0)), mode="edge"))
     assert found.width < 1.2 * width

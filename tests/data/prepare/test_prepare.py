@@ -149,7 +149,7 @@ def test_the_same_content_is_taken_once(films, run, capsys):
     assert not list(out.rglob("*.part"))
 
 
-def test_what_cannot_be_taken_is_listed_and_the_rest_goes_on(films, run, write_dicom, capsys):
+def test_what_cannot_be_taken_is_listed_and_the_rest_continues(films, run, write_dicom, capsys):
     bad = films / "bad, a lateral view"  # a reason is not read from the name
     frames = write_dicom(bad / "a.dcm", knee(), PatientID="P")
     ds = pydicom.dcmread(frames)
@@ -331,11 +331,11 @@ def test_ctrl_c_keeps_what_is_done(films, launch, tmp_path, monkeypatch):
     arguments = f"input={films}", f"output={tmp_path / 'out'}", "quiet=true"
     ended = launch("prepare", *arguments)
     assert ended.code == outcome.INTERRUPTED
-    assert ended.err[-2:] == ["3 pictures are made; the same command goes on", "error: interrupted"]
+    assert ended.err[-2:] == ["3 pictures are made; the same command continues", "error: interrupted"]
     assert len(knees_of(tmp_path / "out")) == len(list(tmp_path.glob("out/images/*"))) == 3
     monkeypatch.setattr(Record, "add", add)
     ended = launch("prepare", *arguments)
-    assert (ended.code, ended.out[0]) == (outcome.DONE, "4 made, 3 there already, 0 left out")
+    assert (ended.code, ended.out[0]) == (outcome.DONE, "4 made, 3 there already, 0 omitted")
     assert len(knees_of(tmp_path / "out")) == 7
 
 

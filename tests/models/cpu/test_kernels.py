@@ -1,4 +1,4 @@
-"""The compiled loops: kept where a folder can be written, compiled anew where none can."""
+"""The compiled loops: kept where a folder can be written, compiled again where none can."""
 
 import subprocess
 import sys

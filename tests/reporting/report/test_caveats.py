@@ -16,4 +16,4 @@ def test_phrases_are_about_this_run(full):
     assert "training 35, validation 11" in said["partition"]
     assert said["quality"] == "Audit of chen2018 (46 knees): leakage 1, warning 0."
     assert "calibration error 0.080 before, 0.030 after" in said["calibration"]
-    assert said["external"].startswith("No external data: what was measured comes from the same source")
+    assert said["external"].startswith("No external data: the evaluated data comes from the same source")

@@ -42,7 +42,7 @@ def test_what_it_was_made_with(sections, full):
 
 
 def test_titles(full, bare):
-    assert contents.title(full) == "Knee osteoarthritis grading: the test part of chen2018"
+    assert contents.title(full) == "Knee osteoarthritis grading: the test split of chen2018"
     assert contents.subtitle(full).endswith("120 knees of 60 patients")
     assert contents.subtitle(bare) == "Predictions from a table, 120 knees of 60 patients"
 
@@ -53,6 +53,6 @@ def test_the_same_as_plain_values(full):
     assert set(written) == {*full.metrics, "about"}
     lists = written["about"]["checklists"]
     assert [len(lists["claim"]), len(lists["tripod_ai"])] == [len(CLAIM), len(TRIPOD_AI)]
-    assert written["about"]["conformal"] == full.parts["conformal"]
+    assert written["about"]["conformal"] == full.sections["conformal"]
     assert "thresholds" not in written["about"]
     json.dumps(written)

@@ -22,7 +22,7 @@ def test_an_ensemble_has_its_members(full, model, tables):
         "members": [{"name": name, "n_knees": 120, "intervals": intervals} for name in ("a", "b")],
     }
     about = {**full.about, "kind": "ensemble", "models": [model, {**model, "name": "b"}]}
-    made = dataclasses.replace(full, about=about, parts={**full.parts, "ensemble": ensemble})
+    made = dataclasses.replace(full, about=about, sections={**full.sections, "ensemble": ensemble})
     members, what = tables(of_data.members(made))
     assert [row[0] for row in members.rows] == ["a", "b", "ensemble"]
     assert members.rows[0][4] == "0.600 (0.500 to 0.700)"

@@ -19,7 +19,7 @@ def test_explanations_that_failed_are_said(full, words, tables):
 def test_worst_mistakes_by_the_rule(full, tables):
     section = explanations.failures(full)
     [rows] = tables(section)
-    known = full.known
+    known = full.labelled
     wrong = known[known["predicted"] != known["grade"].astype(int)]
     distance = (wrong["expected_grade"] - wrong["grade"].astype(float)).abs()
     assert rows.rows[0][0] == wrong.loc[distance.idxmax(), "path"].rsplit("/", 1)[1]

@@ -41,15 +41,15 @@ def test_a_forest_leaves_out_what_is_unknown():
     assert len(axes_of(figures.forest_figure(rows, "t", "x")).lines) == 3
 
 
-def test_a_grade_without_knees_has_no_bar(measured):
-    by_grade = {**measured["conformal"]["by_grade"], "3": {"n": 0, "coverage": None, "size": None}}
-    axes = axes_of(figures.coverage_figure({**measured["conformal"], "by_grade": by_grade}))
+def test_a_grade_without_knees_has_no_bar(computed):
+    by_grade = {**computed["conformal"]["by_grade"], "3": {"n": 0, "coverage": None, "size": None}}
+    axes = axes_of(figures.coverage_figure({**computed["conformal"], "by_grade": by_grade}))
     assert [round(bar.get_x() + bar.get_width() / 2) for bar in axes.patches] == [0, 1, 2, 4]
     assert [line.get_ydata()[0] for line in axes.lines] == [pytest.approx(0.9), 0.917]
 
 
-def test_answers_of_the_map_and_of_its_controls(measured):
-    test = measured["explanations"]["faithfulness"]["deletion"]
+def test_answers_of_the_map_and_of_its_controls(computed):
+    test = computed["explanations"]["faithfulness"]["deletion"]
     assert legend_of(figures.answers_figure(test, "t")) == [
         "this method: area 0.300", "random maps: area 0.400", "centre-prior maps: area 0.350",
     ]  # fmt: skip

@@ -11,8 +11,8 @@ from koa_lightning.errors import InputError
 from koa_lightning.reporting.report import contents, page
 
 SECTIONS = [
-    "Model card", "What was trained and measured on what", "Results", "Confusion matrix", "ROC and precision-recall",
-    "Calibration", "Abstention", "Prediction sets", "Foreign inputs", "Subgroups", "Readers",
+    "Model card", "Training and evaluation data", "Results", "Confusion matrix", "ROC and precision-recall",
+    "Calibration", "Abstention", "Prediction sets", "Out-of-distribution inputs", "Subgroups", "Readers",
     "Explanations and their tests", "Failures", "Limits", "CLAIM", "TRIPOD+AI", "How this was made",
 ]  # fmt: skip
 FIGURES = {
@@ -86,7 +86,7 @@ def test_figures_as_png_and_svg_that_are_the_same_each_time(written, full, tmp_p
 
 def test_report_json_has_each_metric_by_its_name(written, full):
     content = json.loads((written[0] / "report.json").read_text())
-    known = full.known
+    known = full.labelled
     assert content["accuracy"]["value"] == pytest.approx((known["grade"] == known["predicted"]).mean())
     assert content["accuracy"]["low"] < content["accuracy"]["value"] < content["accuracy"]["high"]
     metrics = {name: entry for name, entry in content.items() if name != "about"}
@@ -114,7 +114,8 @@ def test_of_a_bare_table_each_section_says_why_it_is_empty(bare, tmp_path):
     assert re.findall(r"<h2><span>\d+</span> (.*?)</h2>", text) == SECTIONS
     for words in (
         "No model card: the predictions came as a table", "No audit was given", "No prediction sets: they are",
-        "Foreign inputs were not looked for", "No subgroups: the table has no column", "No readers&#39; grades",
+        "Out-of-distribution inputs were not looked for",
+        "No subgroups: the table has no column", "No readers&#39; grades",
         "Explanations were not tested", "No panel of heat maps", "No pictures of them",
     ):  # fmt: skip
         assert text.count(words) >= 1, words

@@ -7,7 +7,7 @@ from koa_lightning.reporting.report import results
 
 def test_how_far_off_by_hand(full, tables):
     [rows] = tables(results.confusion(full))
-    known = full.known
+    known = full.labelled
     off = known["predicted"] - known["grade"].astype(int)
     assert [row[1] for row in rows.rows] == [str(int((off.abs() == d).sum())) for d in range(3)] + ["0"]
     assert rows.rows[1][3:] == [str(int((off == -1).sum())), str(int((off == 1).sum()))]
@@ -28,7 +28,7 @@ def test_readers_beside_the_model(full, tables):
     row = {"n_knees": 50, "n_patients": 25, "value": 0.8, "low": 0.7, "high": 0.9}
     pairs = [("truth", "reader_1"), ("reader_1", "reader_2"), ("reader_1", "model")]
     rows = [{"first": a, "second": b, "metric": "quadratic_kappa", **row} for a, b in pairs]
-    read = dataclasses.replace(full, parts={**full.parts, "readers": rows})
+    read = dataclasses.replace(full, sections={**full.sections, "readers": rows})
     [shown] = tables(results.readers(read))
     assert shown.rows[1][:4] == ["reader_1", "reader_2", "50", "0.800 (0.700 to 0.900)"]
     from koa_lightning.reporting.report import caveats as known

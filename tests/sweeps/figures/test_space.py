@@ -40,7 +40,7 @@ def test_three_trials_have_parallel_coordinates_and_slices(made_study):
         assert draw(read(made_study(3))).axes
 
 
-def test_keys_that_are_constant_are_left_out(made_study):
+def test_keys_that_are_constant_are_omitted(made_study):
     for draw in FIGURES.values():
         figure = draw(read(made_study(30)))
         assert not any("max_epochs" in text for text in words(figure))

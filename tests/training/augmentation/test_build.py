@@ -78,7 +78,7 @@ def test_what_strong_alone_draws():
 
 
 def test_the_pixels_of_a_preset_follow_the_rules_of_0_1():
-    """With everything but gray values at rest: c (x + b) + (1 - c) (mean + b), clamped, then the exponent."""
+    """With everything but gray values frozen: c (x + b) + (1 - c) (mean + b), clamped, then the exponent."""
     config = OmegaConf.load(CONF / "strong.yaml")
     for name in ("flip", "rotation", "affine", "noise", "erasing"):
         config.ops[name] = None

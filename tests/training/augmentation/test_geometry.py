@@ -33,7 +33,7 @@ def test_whole_pixels_and_black_outside():
     assert not output[..., :5].any() and not output[..., -2:, :].any()
 
 
-def test_rows_that_are_not_drawn_are_left_and_others_told_apart():
+def test_rows_that_are_not_drawn_are_left_and_others_distinguished():
     _, warp = warped(torch.rand(40, 1, 8, 8), ka.RandomHorizontalFlip(p=0.5), ka.RandomPerspective(0.3, p=0.3))
     assert set(warp.kinds) == {"left", "left-right", "projective"}
 

@@ -1,6 +1,6 @@
-"""How well inputs of a foreign kind are told from knees: `python -m benchmarks.foreign CKPT`.
+"""How well out-of-distribution inputs are separated from knees: `python -m benchmarks.out_of_distribution CKPT`.
 
-The statistics are fitted on half of the patients in the validation part of the checkpoint's data; the other half's
+The statistics are fitted on half of the patients in the validation split of the checkpoint's data; the other half's
 knees are compared with pictures that are no knees, and with the same knees inverted or turned. For each kind and each
 description: the AUROC, and the share that is flagged. Goal: an AUROC of at least 0.95 for each kind.
 Research use only, not a medical device.
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from koa_lightning.uncertainty.out_of_distribution import PARTS
+from koa_lightning.uncertainty.out_of_distribution import COMPONENTS
 
 N = 100  # pictures of each kind that are no knees
 GOAL = 0.95
@@ -131,14 +131,17 @@ def measure(ckpt: str) -> list[dict]:
     images = np.stack([dataset.images[row] for row in dataset.rows])
     inside = group % 2 == 0
     own = look(images)
-    tensors = out_of_distribution.fit({part: values[inside] for part, values in own.items()}, group[inside])
+    tensors = out_of_distribution.fit({component: values[inside] for component, values in own.items()}, group[inside])
     rest = images[~inside]
-    familiar = _ratios({part: values[~inside] for part, values in own.items()}, tensors)
+    familiar = _ratios({component: values[~inside] for component, values in own.items()}, tensors)
     rows = [{"kind": "knees", "flagged": float((familiar["all"] > 1).mean()), "n": len(rest)}]
     for kind, pictures in {**turned(rest), **strangers(N, images.shape[-1])}.items():
         found = _ratios(look(pictures), tensors)
-        truth = np.repeat([0, 1], [len(rest), len(pictures)])
-        auroc = {part: roc_auc_score(truth, np.concatenate([familiar[part], found[part]])) for part in found}
+        is_strange = np.repeat([0, 1], [len(rest), len(pictures)])
+        auroc = {
+            component: roc_auc_score(is_strange, np.concatenate([familiar[component], found[component]]))
+            for component in found
+        }
         rows.append({"kind": kind, "flagged": float((found["all"] > 1).mean()), "n": len(pictures), **auroc})
     return rows
 
@@ -146,7 +149,10 @@ def measure(ckpt: str) -> list[dict]:
 def _ratios(described: dict[str, np.ndarray], tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
     from koa_lightning.uncertainty import out_of_distribution
 
-    return {**out_of_distribution.by_part(described, tensors), "all": out_of_distribution.scores(described, tensors)[0]}
+    return {
+        **out_of_distribution.by_component(described, tensors),
+        "all": out_of_distribution.scores(described, tensors)[0],
+    }
 
 
 def _batches(images: np.ndarray) -> Iterator[torch.Tensor]:
@@ -157,9 +163,9 @@ def _batches(images: np.ndarray) -> Iterator[torch.Tensor]:
 def main(ckpt: str) -> int:
     """Print the table; return 1 where the goal is missed."""
     rows = measure(ckpt)
-    print(f"{'kind':<14} {'n':>4} {'flagged':>8} {'AUROC':>7}   alone: {', '.join(PARTS)}")
+    print(f"{'kind':<14} {'n':>4} {'flagged':>8} {'AUROC':>7}   alone: {', '.join(COMPONENTS)}")
     for row in rows:
-        alone = "  ".join(f"{row[part]:.4f}" for part in PARTS if part in row)
+        alone = "  ".join(f"{row[component]:.4f}" for component in COMPONENTS if component in row)
         overall = f"{row['all']:.4f}" if "all" in row else ""
         print(f"{row['kind']:<14} {row['n']:>4} {row['flagged']:>8.1%} {overall:>7}   {alone}")
     missed = [row["kind"] for row in rows if row.get("all", 1) < GOAL]
@@ -169,5 +175,5 @@ def main(ckpt: str) -> int:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("type python -m benchmarks.foreign CKPT")
+        sys.exit("type python -m benchmarks.out_of_distribution CKPT")
     sys.exit(main(sys.argv[1]))
