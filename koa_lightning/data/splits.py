@@ -148,9 +148,9 @@ def assign(
         frame.loc[own, "split"] = stratified(
             frame[own], val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, where=where
         )
-        for part, share in (("val", val_fraction), ("test", test_fraction)):
-            if share and part not in frame["split"].to_numpy():
-                _say_empty(part, share, frame.loc[own, "patient"].nunique(), where)
+        for own_split, share in (("val", val_fraction), ("test", test_fraction)):
+            if share and own_split not in frame["split"].to_numpy():
+                _say_empty(own_split, share, frame.loc[own, "patient"].nunique(), where)
     if n_folds is not None:
         rest = frame["split"].isin(["train", "val"])
         frame.loc[rest, "split"] = folds(frame[rest], n=n_folds, fold=fold, seed=seed, where=where)
@@ -158,10 +158,10 @@ def assign(
     return frame
 
 
-def _say_empty(part: str, share: float, n_patients: int, where: str) -> None:
+def _say_empty(split: str, share: float, n_patients: int, where: str) -> None:
     print(
-        f"WARNING: {where}: the {part} part is empty: of {n_patients} patients none is left for "
-        f"data.{part}_fraction={share:g}; give more patients, or a larger share",
+        f"WARNING: {where}: the {split} split is empty: of {n_patients} patients none is left for "
+        f"data.{split}_fraction={share:g}; give more patients, or a larger share",
         file=sys.stderr,
         flush=True,
     )

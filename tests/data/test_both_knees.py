@@ -55,7 +55,7 @@ def test_a_source_that_holds_films_says_so_each_time(films, tmp_path, capsys):
             cache_dir=str(tmp_path / "cache"),
         )  # fmt: skip
         data.prepare(("train", "val"))
-        assert data.marks == ["5 films of both knees counted as one knee"]
+        assert data.caveats == ["5 films of both knees counted as one knee"]
         said = capsys.readouterr().err
         assert said.count("5 of 10 pictures show both knees") == 1
         assert f"e.g. {tmp_path}/0.dcm" in said
