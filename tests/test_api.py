@@ -89,6 +89,11 @@ def test_bad_input_is_said_in_one_line(write_checkpoint, tmp_path, knees):
         (lambda: koa.evaluate(grader, "nowhere"), "nowhere: there is no such folder or table"),
         (lambda: koa.evaluate(grader, ["subgroups=[side]"]), r"subgroups=\[side\]: evaluate takes data"),
         (lambda: koa.evaluate(None, knees), "grader=None"),
+        (
+            lambda: koa.evaluate(grader, ["data=phantom", "data.image_size=64"]),
+            "data.image_size=64: the checkpoint takes",
+        ),
+        (lambda: koa.evaluate(grader, ["data=phantom", "data.batch_size=2"]), "data.batch_size=2: has no effect here"),
     ):
         with pytest.raises(InputError, match=words) as error:
             call()

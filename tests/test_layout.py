@@ -24,6 +24,7 @@ EXTRA = {
     "metrics/test_definitions.py",  # every file of metrics/definitions/
     "tracking/test_ui_command.py",  # make ui
     "test_wheel.py",  # the package as it is installed
+    "test_words.py",  # the words of code and prose
     "sweeps/test_parallel.py",  # several processes and machines that share a study
     "tracking/test_http_store.py",  # a whole run on a server that comes and goes
     "tracking/test_ui.py",  # what MLflow's own pages show
