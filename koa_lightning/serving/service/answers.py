@@ -41,7 +41,7 @@ class Knee(BaseModel):
 
     file: str = Field(description="Name of the uploaded file")
     error: Fault | None = Field(default=None, description="Why there is no grade; null where there is one")
-    patient: str = Field(default="", description="By the file's name; of a DICOM file hashed anew by each service")
+    patient: str = Field(default="", description="By the file's name; of a DICOM file hashed again by each service")
     side: str = Field(default="", description="L, R or empty")
     grade: int | None = Field(default=None, description="Kellgren-Lawrence grade, 0 to 4")
     name: str | None = Field(default=None, description="Of the grade")

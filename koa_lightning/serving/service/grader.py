@@ -211,7 +211,7 @@ def _tried(work: Callable[[], Any]) -> Any:
         return problem
     except InputError as error:
         return Problem("internal", f"the model gives no grade: {error}")
-    except Exception as error:  # the worker goes on; a message may quote the file, so the log gets the place alone
+    except Exception as error:  # the worker continues; a message may quote the file, so the log gets the place alone
         _log.error("a worker failed: %s", place_of(error))
         return Problem("internal", f"a fault of the service ({type(error).__name__}); it is in its log")
 

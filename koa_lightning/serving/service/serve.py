@@ -25,6 +25,7 @@ from koa_lightning.evaluation.predictor import Predictor
 from koa_lightning.explain import cam
 from koa_lightning.serving.service import settings
 from koa_lightning.tracking.ports import check_port
+from koa_lightning.uncertainty import conformal
 
 _LAST_SECONDS = 30  # what requests under way are given once the service is to end
 
@@ -50,7 +51,9 @@ def serve(cfg: DictConfig) -> dict[str, Any]:
     check_port(access.host, access.port, "type port=NUMBER for another")
     _check_installed()
     predictor = Predictor.from_checkpoint(cfg.ckpt, uri=cfg.tracking.uri)
-    referral.resolve_threshold(cfg, predictor.checkpoints[0].record.fitted)
+    conformal.place(cfg.alpha)
+    fitted = predictor.checkpoints[0].record.fitted
+    cfg.refer_below, cfg.refer_risk = referral.threshold(fitted, cfg.refer_below, cfg.refer_risk), None
     app = _build(cfg, predictor, access, limits, kept)
     _say(cfg, predictor, access, kept)
     del predictor  # the workers have their own
@@ -122,7 +125,7 @@ def about(cfg: DictConfig, predictor: Predictor, access: settings.Access, limits
 
 
 def heat_map_methods(predictor: Predictor) -> dict[str, str]:
-    """Return the heat maps that every member of a grader has, with their titles; those that take a minute are left out.
+    """Return the heat maps that every member of a grader has, with their titles; those that take a minute are omitted.
 
     Args:
         predictor: That grades.

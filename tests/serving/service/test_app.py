@@ -209,9 +209,9 @@ def test_nothing_is_written_while_a_request_is_answered(client, radiographs, enc
 def test_what_is_kept_is_the_upload_and_its_answer(client, radiographs, encoded, tmp_path):
     data = encoded(radiographs[0])
     answer = send(client(kept=tmp_path), ("a.png", data), heatmap=True).json()["knees"][0]
-    image, told = sorted(tmp_path.iterdir(), key=lambda file: file.suffix)
+    image, answered = sorted(tmp_path.iterdir(), key=lambda file: file.suffix)
     assert image.read_bytes() == data and image.stat().st_mode & 0o077 == 0
-    assert json.loads(told.read_text()) == {k: v for k, v in answer.items() if k not in ("heatmap", "picture")}
+    assert json.loads(answered.read_text()) == {k: v for k, v in answer.items() if k not in ("heatmap", "picture")}
 
 
 def test_metrics_count_what_was_graded(client, radiographs, encoded):
