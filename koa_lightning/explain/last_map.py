@@ -43,7 +43,7 @@ class Grid:
         return 1 if self.kind == "NCHW" else -1
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Return the values of a layer, or gradients by them, as a map N x C x h x w; other tokens are left out."""
+        """Return the values of a layer, or gradients by them, as a map N x C x h x w; other tokens are omitted."""
         if self.kind == "NCHW":
             return values
         if self.kind == "NTC":

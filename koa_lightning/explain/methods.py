@@ -128,7 +128,7 @@ class _Zero(AblationLayer):
 def _opened(kind: type[BaseCAM], model: Split, size: tuple[int, int] | None, rest: type[_Rest] = _Rest) -> Any:
     """Return a method of the library on the last map, whatever its layout is.
 
-    Not in a `with`, which would print an IndexError and go on: the layer with its hooks is gone with the method.
+    Not in a `with`, which would print an IndexError and continue: the layer with its hooks is gone with the method.
 
     Args:
         kind: Of method.
@@ -193,7 +193,7 @@ def _no_bars() -> Iterator[None]:
 def function(method: str) -> Callable[..., np.ndarray]:
     """Return the function of a method, as `explain/NAME.yaml` of the configs names it.
 
-    It is called as `heat(model, images, features, slopes, grades, target, link)`: the network in two parts
+    It is called as `heat(model, images, features, slopes, grades, target, link)`: the network in two pieces
     (`features(images)`, `head(features)` gives its logits), images float N x 1 x H x W, its features (N x C x h x w of
     a convolutional network; `model.grid(features)` makes this of tokens too), the slopes of the evidence by the logits
     N x K, the grades asked for (N; None: the predicted one), and how they are explained.
