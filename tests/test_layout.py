@@ -27,6 +27,7 @@ EXTRA = {
     "test_words.py",  # the words of code and prose
     "sweeps/test_parallel.py",  # several processes and machines that share a study
     "tracking/test_http_store.py",  # a whole run on a server that comes and goes
+    "serving/service/test_page.py",  # what the page for readers does in a browser
     "tracking/test_ui.py",  # what MLflow's own pages show
 }
 EXTRA_FOLDERS = {"experiments", "docs"}  # experiments/ and docs/, which lie beside the package
@@ -68,6 +69,7 @@ WITHOUT_TESTS = {
     "serving/service/keep.py": "tests/serving/service/test_app.py",
     "serving/service/monitoring.py": "tests/serving/service/test_app.py",
     "serving/service/problems.py": "tests/serving/service/test_guard.py",
+    "serving/service/study_routes.py": "tests/serving/service/test_study.py",
     "serving/service/worker.py": "tests/serving/service/test_workers.py",
     "sweeps/engine.py": "tests/sweeps/test_sweep.py",
     "sweeps/grid.py": "tests/sweeps/test_sweep.py",

@@ -74,6 +74,70 @@ class Refusal(BaseModel):
     knees: list[Knee] = Field(default=[], description="One entry a file, where the files were looked at")
 
 
+class Unread(BaseModel):
+    """One file of a reader study: what the reader may see before grading."""
+
+    file: str
+    error: Fault | None = Field(default=None, description="Why it cannot be read")
+    id: str = Field(default="", description="For the reading; empty where it was read before")
+    patient: str = ""
+    side: str = ""
+    picture: str | None = Field(default=None, description="PNG in base64")
+    reading: int | None = Field(default=None, description="The reader's grade, where it was read before")
+    knee: Knee | None = Field(default=None, description="The model's answer, where it was read before")
+
+
+class UnreadKnees(BaseModel):
+    """The files of a request, in their order."""
+
+    note: str = DISCLAIMER
+    caveats: list[str]
+    knees: list[Unread]
+
+
+class StudyState(BaseModel):
+    """How far a reader study is."""
+
+    note: str = DISCLAIMER
+    file: str
+    n_readings: int
+
+
+class Reading(BaseModel):
+    """A reader's grade of a knee."""
+
+    id: str = Field(max_length=32)
+    grade: int = Field(ge=0, le=4)
+
+
+class Recorded(BaseModel):
+    """The model's answer, once the reader's grade is in the file."""
+
+    note: str = DISCLAIMER
+    knee: Knee
+
+
+class Metric(BaseModel):
+    """A metric of reader against model, with its 95 % interval by bootstrap over patients; null where undefined."""
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    note: str
+
+
+class Agreement(BaseModel):
+    """How far a reader and the model agree."""
+
+    note: str = DISCLAIMER
+    study: str
+    file: str
+    n_readings: int
+    metrics: list[Metric]
+    confusion: list[list[int]] = Field(description="Rows: the reader's grade; columns: the model's")
+
+
 class About(BaseModel):
     """The model, and what the service takes."""
 

@@ -16,13 +16,14 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.formparsers import MultiPartParser
 
 from koa_lightning import DISCLAIMER, __version__
-from koa_lightning.serving.service import page, problems, uploads
+from koa_lightning.serving.service import page, problems, study_routes, uploads
 from koa_lightning.serving.service.answers import About, Answer, Knee, Refusal
 from koa_lightning.serving.service.guard import Guard, error_response
 from koa_lightning.serving.service.keep import keep
 from koa_lightning.serving.service.monitoring import Metrics
 from koa_lightning.serving.service.problems import Problem
 from koa_lightning.serving.service.settings import Access, Limits
+from koa_lightning.serving.service.study import Studies
 from koa_lightning.serving.service.workers import Workers
 
 # Larger uploads would go through a file in the temporary folder; the guard bounds what is held in memory instead.
@@ -39,7 +40,14 @@ _REFUSALS: dict[int | str, dict[str, object]] = {
 
 
 def build(
-    workers: Workers, about: About, access: Access, limits: Limits, metrics: Metrics, kept: Path | None = None
+    workers: Workers,
+    about: About,
+    access: Access,
+    limits: Limits,
+    metrics: Metrics,
+    *,
+    kept: Path | None = None,
+    studies: Studies | None = None,
 ) -> FastAPI:
     """Return the application.
 
@@ -50,6 +58,7 @@ def build(
         limits: Of a request.
         metrics: That it counts in.
         kept: Where uploads are kept; None: nowhere.
+        studies: Where readings go; None: there is no reader mode.
     """
 
     @asynccontextmanager
@@ -68,6 +77,7 @@ def build(
     _add_errors(app)
     _add_state(app, workers, about, metrics)
     _add_grading(app, workers, about, limits, metrics, kept)
+    study_routes.add(app, workers, about, limits, metrics, studies)
     page.add(app)
     return app
 

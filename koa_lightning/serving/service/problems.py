@@ -22,6 +22,7 @@ STATUS = {
     "lateral_view": 422,
     "no_heat_map": 422,
     "internal": 500,
+    "not_recorded": 507,
     "busy": 503,
     "stopping": 503,
     "timeout": 504,

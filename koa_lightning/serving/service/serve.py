@@ -47,14 +47,14 @@ def serve(cfg: DictConfig) -> dict[str, Any]:
     if cfg.films == "always":
         raise InputError("films=always: the service cuts no films; must be auto or never (prepare cuts them)")
     access, limits = settings.access(cfg), settings.limits(cfg)
-    kept = settings.folder(cfg, "keep")
+    kept, study = settings.folder(cfg, "keep"), settings.folder(cfg, "study")
     check_port(access.host, access.port, "type port=NUMBER for another")
     _check_installed()
     predictor = Predictor.from_checkpoint(cfg.ckpt, uri=cfg.tracking.uri)
     conformal.place(cfg.alpha)
     fitted = predictor.checkpoints[0].record.fitted
     cfg.refer_below, cfg.refer_risk = referral.threshold(fitted, cfg.refer_below, cfg.refer_risk), None
-    app = _build(cfg, predictor, access, limits, kept)
+    app = _build(cfg, predictor, access, limits, kept, study)
     _say(cfg, predictor, access, kept)
     del predictor  # the workers have their own
     _run(app, access)
@@ -69,11 +69,17 @@ def _check_installed() -> None:
 
 
 def _build(
-    cfg: DictConfig, predictor: Predictor, access: settings.Access, limits: settings.Limits, kept: Path | None
+    cfg: DictConfig,
+    predictor: Predictor,
+    access: settings.Access,
+    limits: settings.Limits,
+    kept: Path | None,
+    study: Path | None,
 ) -> Any:
     from koa_lightning.serving.service.app import build
     from koa_lightning.serving.service.grader import GraderAPI
     from koa_lightning.serving.service.monitoring import Metrics
+    from koa_lightning.serving.service.study import Studies
     from koa_lightning.serving.service.workers import Workers
 
     grading = settings.Grading(cfg.tta == "flip", bool(cfg.calibrated), float(cfg.alpha), float(cfg.refer_below))
@@ -91,7 +97,9 @@ def _build(
         pickle.dumps(api), n=int(cfg.workers), batch_size=api.max_batch_size, batch_wait=api.batch_timeout,
         seconds=limits.seconds, n_waiting=limits.n_waiting, on_batch=metrics.batches.observe,
     )  # fmt: skip
-    return build(workers, about(cfg, predictor, access, limits), access, limits, metrics, kept)
+    told = about(cfg, predictor, access, limits)
+    studies = Studies(study, ", ".join(told.models)) if study else None
+    return build(workers, told, access, limits, metrics, kept=kept, studies=studies)
 
 
 def about(cfg: DictConfig, predictor: Predictor, access: settings.Access, limits: settings.Limits) -> Any:
