@@ -20,7 +20,7 @@ import psutil
 
 from benchmarks.process import in_own_process
 
-NAMES = ("loader", "augment", "cache_build", "fit", "precision", "memory", "intervals", "cam")
+NAMES = ("loader", "augment", "cache_build", "fit", "precision", "memory", "intervals", "cam", "serve")
 RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
 
 

@@ -9,6 +9,7 @@ PACKAGE = TESTS.parent / "koa_lightning"
 
 # Tests of several modules together, or of what lies outside of the package.
 EXTRA = {
+    "test_docker.py",  # Dockerfile, compose.yaml
     "test_benchmarks.py",  # benchmarks/
     "test_kill.py",  # training that is killed at any moment, and continues
     "test_layout.py",

@@ -31,7 +31,8 @@ def test_configs_templates_and_plugins_are_inside(site):
     ours = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "conf").rglob("*.yaml")}
     there = {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()}
     templates = {"koa_lightning/reporting/report/templates/" + name for name in ("report.html.j2", "report.css")}
-    assert {f"koa_lightning/{name}" for name in ours} | templates | {"koa_lightning/py.typed"} <= there
+    page = {f"koa_lightning/serving/service/page/{name}" for name in ("index.html", "page.css", "main.js", "docs.html")}
+    assert {f"koa_lightning/{name}" for name in ours} | templates | page | {"koa_lightning/py.typed"} <= there
     assert any(name.startswith("hydra_plugins/koa_sweeps/") for name in there)
     assert not any(name.startswith(("tests/", "conf/", "experiments/")) for name in there)
 
