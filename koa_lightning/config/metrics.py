@@ -23,7 +23,7 @@ CONFUSION, PROBABILITIES, CALIBRATION, RANKING = "confusion", "probabilities", "
 _KINDS = {CONFUSION: 90, RANKING: 290, PROBABILITIES: 390, CALIBRATION: 390}
 _KEYS = (
     "_target_", "of", "best", "title", "meaning", "per_grade", "mean_over_grades", "rules", "every_epoch", "compared",
-    "by_subgroup", "undefined", "order", "settings",
+    "by_subgroup", "logged", "logged_ends", "between_readers", "undefined", "order", "settings",
 )  # fmt: skip
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _ENDS = re.compile(r"(_expected|_tuned)?(_low|_high)?$")
@@ -48,6 +48,9 @@ class Declaration:
         every_epoch: Suffixes by which training and `metrics.json` have it.
         compared: Suffixes by which two models are compared unless metrics are named.
         by_subgroup: Suffixes by which subgroups have it.
+        logged: Suffixes by which an evaluation logs it beside what `metrics.json` has.
+        logged_ends: Suffixes by which the ends of its interval are logged too, as `NAME_low` and `NAME_high`.
+        between_readers: Suffixes by which readers are compared; a reader gives grades, so only arg-max makes sense.
         undefined: Why it has no value where it has none.
         order: Among the metrics; of equal ones the names decide.
         settings: Further arguments of the function.
@@ -66,6 +69,9 @@ class Declaration:
     every_epoch: tuple[str, ...]
     compared: tuple[str, ...]
     by_subgroup: tuple[str, ...]
+    logged: tuple[str, ...]
+    logged_ends: tuple[str, ...]
+    between_readers: tuple[str, ...]
     undefined: str
     order: int
     settings: tuple[tuple[str, Any], ...]
@@ -98,7 +104,7 @@ def names(rules: Iterable[str] = tuple(RULES.values())) -> list[str]:
 
 
 def chosen(which: str) -> list[str]:
-    """Return the names of the metrics that `every_epoch`, `compared` or `by_subgroup` holds, in their order."""
+    """Return the names of the metrics that a field of `Declaration` such as `compared` has, in their order."""
     suffixes = RULES.values()
     return [n for rule in suffixes for each in declared() if rule in getattr(each, which) for n in each.names(rule)]
 
@@ -158,6 +164,9 @@ def _read(file: Path, content: dict[str, Any]) -> Declaration:
         every_epoch=_suffixes(file, content, "every_epoch", ["argmax", "expected"], rules),
         compared=_suffixes(file, content, "compared", few, rules),
         by_subgroup=_suffixes(file, content, "by_subgroup", few, rules),
+        logged=_suffixes(file, content, "logged", few, rules),
+        logged_ends=_suffixes(file, {"logged_ends": False, **content}, "logged_ends", few, rules),
+        between_readers=_suffixes(file, {"between_readers": False, **content}, "between_readers", few, rules),
         undefined=str(content.get("undefined", "")),
         order=int(content.get("order", _KINDS[kind] + 100 * per_grade)),
         settings=tuple((content.get("settings") or {}).items()),

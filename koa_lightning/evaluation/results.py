@@ -16,6 +16,7 @@ from torch import Tensor
 from koa_lightning import DISCLAIMER
 from koa_lightning.checkpoint.fitted import LeftOut, Thresholds
 from koa_lightning.checkpoint.record import CheckpointRecord
+from koa_lightning.config.metrics import chosen
 from koa_lightning.config.places import user_path
 from koa_lightning.data.manifest import n_patients
 from koa_lightning.errors import InputError
@@ -29,12 +30,7 @@ from koa_lightning.metrics.grade_metrics import compute as grade_metrics
 from koa_lightning.metrics.graded import of_table
 from koa_lightning.metrics.intervals import Interval
 from koa_lightning.metrics.predictions import PROBABILITIES, labelled
-from koa_lightning.metrics.weighted import is_of_grade
 from koa_lightning.reporting import console, report_data
-
-# The few whose ends are logged too: what lists of runs are sorted by, and papers give.
-LOGGED_ENDS = ("accuracy", "balanced_accuracy", "quadratic_kappa", "mae", "quadratic_kappa_expected", "auroc_oa")
-_TUNED = ("accuracy_tuned", "quadratic_kappa_tuned", "mae_tuned")
 
 
 @dataclass(frozen=True)
@@ -119,12 +115,11 @@ def evaluate_table(
 
 def to_log(evaluation: Evaluation) -> dict[str, float]:
     """Return the numbers to log besides those of `metrics.json`: name to value, `NAME_low` and `NAME_high` of a few."""
-    values = {}
+    values, logged, with_ends = {}, chosen("logged"), chosen("logged_ends")
     for name, each in evaluation.intervals.items():
-        is_one = name in _TUNED or not (name.endswith(("_expected", "_tuned")) or is_of_grade(name))
-        if each.value is not None and is_one:
+        if each.value is not None and name in logged:
             values[name] = each.value
-        if name in LOGGED_ENDS and each.low is not None and each.high is not None:
+        if name in with_ends and each.low is not None and each.high is not None:
             values |= {f"{name}_low": each.low, f"{name}_high": each.high}
     return values
 

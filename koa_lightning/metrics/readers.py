@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from koa_lightning.config.compose import nearest
+from koa_lightning.config.metrics import chosen
 from koa_lightning.errors import InputError
 from koa_lightning.metrics.graded import Graded, of_table, patient_numbers
 from koa_lightning.metrics.intervals import LEVEL, N_RESAMPLES, of_graded
 from koa_lightning.metrics.weighted import WeightedMetrics
 from koa_lightning.models.outputs import N_GRADES
 
-METRICS = ("quadratic_kappa", "linear_kappa", "accuracy")
 REFERENCE, MODEL = "truth", "model"  # tables keep these names
 COLUMNS = ["first", "second", "n_knees", "n_patients", "metric", "value", "low", "high", "note"]
 
@@ -55,6 +55,7 @@ def agreement(
     model = {f"{MODEL}{rule}": grade.astype(float) for rule, grade in metrics.predicted.items()}
     numbers = {name: pd.to_numeric(labelled[name], errors="coerce") for name in readers}  # `check` took blanks for none
     read = {name: column.to_numpy(dtype=float, na_value=np.nan) for name, column in numbers.items()}
+    compared = chosen("between_readers")
     grades = {REFERENCE: labelled["grade"].to_numpy(dtype=float), **read, **model}
     rows: list[dict[str, Any]] = []
     for first, second in combinations(grades, 2):
@@ -64,11 +65,11 @@ def agreement(
         patient, n_patients = patient_numbers(labelled[both])
         head = {"first": first, "second": second, "n_knees": int(both.sum()), "n_patients": n_patients}
         if not both.any():
-            rows += [{**head, "metric": name, "note": "no knee has both grades"} for name in METRICS]
+            rows += [{**head, "metric": name, "note": "no knee has both grades"} for name in compared]
             continue
         certain = np.eye(N_GRADES, dtype=np.float32)[grades[second][both].astype(int)]
         pair = Graded(grades[first][both].astype(np.int64), certain, patient, n_patients)
-        found = of_graded(pair, n_resamples=n_resamples, seed=seed, level=level, only=METRICS)
+        found = of_graded(pair, n_resamples=n_resamples, seed=seed, level=level, only=compared)
         rows += [{**head, "metric": name, **asdict(each)} for name, each in found.items()]
     return pd.DataFrame(rows, columns=COLUMNS)
 

@@ -6,6 +6,7 @@ import pytest
 
 from koa_lightning.checkpoint.fitted import LeftOut, Thresholds
 from koa_lightning.config.compose import compose
+from koa_lightning.config.metrics import chosen
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation import results
 from koa_lightning.evaluation.settings import Settings
@@ -98,7 +99,7 @@ def test_few_numbers_are_logged(table):
     logged = results.to_log(found)
     assert {"quadratic_kappa_low", "quadratic_kappa_high", "accuracy_low", "rps", "ap_ge3", "mae_tuned"} <= set(logged)
     assert not [name for name in logged if name.startswith(("recall_0", "precision_4", "f1_1"))]
-    assert len(logged) == 17 + 3 + 2 * len(results.LOGGED_ENDS)
+    assert len(logged) == 17 + 3 + 2 * len(chosen("logged_ends"))
     assert logged["mae_low"] <= logged["mae"] <= logged["mae_high"]
     undefined = results.Evaluation({"auroc_oa": Interval(None, None, None, "why")}, [], [])
     assert results.to_log(undefined) == {}

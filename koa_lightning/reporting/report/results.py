@@ -25,12 +25,6 @@ from koa_lightning.reporting.report.blocks import (
 from koa_lightning.reporting.report_data import ReportData
 
 _RULES = {"": "arg-max", "_expected": "expected grade, rounded", "_tuned": "tuned thresholds"}
-_GROUP_METRICS = {
-    "accuracy": "accuracy",
-    "quadratic_kappa": "quadratic kappa",
-    "mae": "MAE",
-    "auroc_oa": "AUROC, grade ≥ 2",
-}
 
 
 def results(found: ReportData) -> Section:
@@ -139,10 +133,11 @@ def subgroups(found: ReportData) -> Section:
     for row in found.groups:
         by_group.setdefault((row["column"], row["group"]), {})[row["metric"]] = row
     rows, notes = [], []
+    columns = {metric.name: metric.title for metric in declared() if "" in metric.by_subgroup}
     for (column, group), metrics in by_group.items():
         first = next(iter(metrics.values()))
         name = "all knees" if column == "all" else f"{column}: {group}"
-        shown = [with_interval(metrics.get(metric)) for metric in _GROUP_METRICS]
+        shown = [with_interval(metrics.get(metric)) for metric in columns]
         rows.append([name, f"{first['n_knees']:,}", f"{first['n_patients']:,}", *shown])
         if first.get("note") and first.get("value") is None:
             notes.append(f"{name} is {first['note']}")
@@ -150,7 +145,7 @@ def subgroups(found: ReportData) -> Section:
     whole = kappas[0][1].get("value") if kappas[0][0] == "all knees" else None
     drawing = figures.forest_figure(kappas, "Quadratic kappa by subgroup", "quadratic kappa, 95 % interval by patient",
                                     found.caveats, reference=whole)  # fmt: skip
-    heads = ["group", "knees", "patients", *_GROUP_METRICS.values()]
+    heads = ["group", "knees", "patients", *columns.values()]
     note = "; ".join([*notes, "differences between groups are not corrected for several comparisons"])
     caption = "Quadratic kappa of each group; the broken line is that of all knees."
     table_ = Table("Metrics by subgroup", heads, rows, f"{sentence(note)}.")
