@@ -1,4 +1,4 @@
-"""A split of the cache as batches, fetched a whole batch at once, and the order in which an epoch draws them."""
+"""A part of the cache as batches, fetched a whole batch at once, and the order in which an epoch draws them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Batch = dict[str, torch.Tensor]
 
 
 class KneeDataset(Dataset[Batch]):
-    """A split of the cache.
+    """A part of the cache.
 
     Args:
         images: uint8 N x H x W, memory-mapped.

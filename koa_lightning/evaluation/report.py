@@ -37,14 +37,14 @@ def report(cfg: DictConfig) -> dict[str, Any]:
         InputError: Whatever the user can put right.
     """
     validate(cfg)
-    made = _made(cfg)
+    made = None if cfg.table is not None else _made(cfg.get("ckpt") if not OmegaConf.is_missing(cfg, "ckpt") else None)
     if made is None:
         cfg.report = True
         return evaluate(cfg)
-    _check_settings(cfg, made)
+    asked = Settings.of(cfg)
+    _check_settings(asked, made)
 
     folder = Path(cfg.out)
-    asked = Settings.of(cfg)
     found = report_data.read(made, asked.audit, asked.subgroups, asked.edges, asked.readers)
     folder.mkdir(parents=True, exist_ok=True)
     files = page.write(found, folder)
@@ -53,28 +53,27 @@ def report(cfg: DictConfig) -> dict[str, Any]:
     return {**{name: entry["value"] for name, entry in found.metrics.items()}, "out": str(folder)}
 
 
-def _made(cfg: DictConfig) -> Path | None:
+def _made(ckpt: Any) -> Path | None:
     """Return the folder of an evaluation or cross-validation that `ckpt` names; None where it names none."""
-    if cfg.table is not None:
-        return None
-    if OmegaConf.is_missing(cfg, "ckpt"):
+    if ckpt is None:
         raise InputError("ckpt: must be given; type ckpt=FOLDER of eval or cross_validate, ckpt=FILE, or table=FILE")
-    folder = user_path(str(cfg.ckpt))
+    folder = user_path(str(ckpt))
     if not folder.is_dir():
         return None
     if not any((folder / f"predictions.{kind}").is_file() for kind in ("parquet", "csv")):
         hint = (
             "end the cross-validation first" if (folder / "cross_validation.json").is_file() else "name eval's folder"
         )
-        raise InputError(f"ckpt={cfg.ckpt}: a folder without predictions; {hint}, or a checkpoint file")
+        raise InputError(f"ckpt={ckpt}: a folder without predictions; {hint}, or a checkpoint file")
     return folder
 
 
-def _check_settings(cfg: DictConfig, made: Path) -> None:
+def _check_settings(asked: Settings, made: Path) -> None:
     """Refuse settings of what was measured already: beside its numbers, others would be of two kinds."""
-    for name, default in (("thresholds", None), ("n_resamples", N_RESAMPLES)):
-        if cfg[name] != default:
-            typed = f"{name}={cfg[name]}"
+    given = {"thresholds": (asked.thresholds, None), "n_resamples": (asked.n_resamples, N_RESAMPLES)}
+    for name, (value, default) in given.items():
+        if value != default:
+            typed = f"{name}={value}"
             raise InputError(
                 f"{typed}: eval computes with it, and {made} is evaluated already; type python -m koa_lightning.eval "
                 f"ckpt=FILE {typed}, or table={made} in place of ckpt here"

@@ -73,7 +73,7 @@ def _check(cfg: DictConfig) -> None:
         raise InputError(f"out={cfg.out}: holds a cross-validation already; fresh=true needs another folder")
 
 
-def _begun(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+def _begun(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Return the record of what was begun in the folder, empty if nothing was."""
     file = folder / RECORD_FILE
     if not file.exists():
@@ -81,7 +81,7 @@ def _begun(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     record: dict[str, Any] = read_json(file, ("settings",), "type fresh=true, or another out=FOLDER")
     if not all(isinstance(record.get(key) or "", str) for key in ("run_id", "uri")):
         raise InputError(f"{file}: damaged, or of another program; type another out=FOLDER")
-    then, now = record["settings"], json.loads(json.dumps(typed.settings(cfg)))
+    then, now = record["settings"], json.loads(json.dumps(settings))
     for name in sorted(then.keys() | now.keys()):
         if then.get(name) != now.get(name):
             raise InputError(
@@ -92,7 +92,8 @@ def _begun(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def _cross_validate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
-    begun = _begun(cfg, folder)
+    settings, n_folds = typed.settings(cfg), int(cfg.data.folds)
+    begun = _begun(folder, settings)
     n_knees = cross_validation.check(cfg)
     name = build.run_name(cfg)
     tracking = OmegaConf.merge(cfg.tracking, {"system_metrics": False})  # the folds log them
@@ -100,13 +101,13 @@ def _cross_validate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     run = open_run(tracking, folder, f"{name} cross-validation", begun.get("run_id") or None, begun.get("uri"))
     status, result, codes = "FAILED", dict[str, Any](), dict[int, int]()
     try:
-        _remember(folder, {"settings": typed.settings(cfg), "run_id": run.run_id, "uri": run.uri})
+        _remember(folder, {"settings": settings, "run_id": run.run_id, "uri": run.uri})
         settled = without_passwords(plain(cfg))
         run.log_params({key: value for key, value in settled.items() if key not in ("parallel", "fresh")})
         run.end_children()
-        left = [fold for fold in range(cfg.data.folds) if not cross_validation.is_done(folder / f"fold_{fold}")]
-        done = cfg.data.folds - len(left)
-        print(f"{n_knees} knees in {cfg.data.folds} folds, {done} of them done; folder {folder}", flush=True)
+        left = [fold for fold in range(n_folds) if not cross_validation.is_done(folder / f"fold_{fold}")]
+        done = n_folds - len(left)
+        print(f"{n_knees} knees in {n_folds} folds, {done} of them done; folder {folder}", flush=True)
         codes = _train_folds(cfg, left, name, run)
         if set(codes.values()) <= {outcome.DONE}:
             result = cross_validation.collect(cfg, folder, run)
@@ -115,7 +116,14 @@ def _cross_validate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         status = "KILLED"
     finally:
         run.close(status)
-    return _conclude(cfg, folder, result, codes, status)
+    result["out"] = str(folder)
+    if status == "FINISHED":
+        _say(result, n_folds)
+        print(f"written to {folder}", flush=True)
+        value = result.get(cfg.monitor.split("/")[-1])
+        return {**result, cfg.monitor: value, "exit_code": outcome.DONE}
+    again = _command(cfg.out, typed.default_folder(cfg))
+    return {**result, "exit_code": _unfinished(folder, n_folds, codes, again, status == "KILLED")}
 
 
 def _remember(folder: Path, record: dict[str, Any]) -> None:
@@ -163,38 +171,30 @@ def _overrides_of_fold(settings: dict[str, Any], n_folds: int) -> list[str] | No
     return [*typed, *fixed, f"name={overrides.quote(settings['name'])}"]
 
 
-def _conclude(
-    cfg: DictConfig, folder: Path, result: dict[str, Any], codes: dict[int, int], status: str
-) -> dict[str, Any]:
-    """Say what came of it; return the result with its exit code."""
-    result["out"] = str(folder)
-    if status == "FINISHED":
-        _say(cfg, result)
-        print(f"written to {folder}", flush=True)
-        return {**result, cfg.monitor: result.get(cfg.monitor.split("/")[-1]), "exit_code": outcome.DONE}
-    if status == "KILLED":
-        print(f"interrupted; resume with: {_command(cfg)}", flush=True)
-        return {**result, "exit_code": outcome.INTERRUPTED}
-
-    left = [str(fold) for fold in range(cfg.data.folds) if not is_done(folder / f"fold_{fold}")]
-    print(f"not finished: fold {', '.join(left)} of {cfg.data.folds}; nothing was pooled", flush=True)
-    print(f"repeat what is left: {_command(cfg)}", flush=True)
-    nothing_works = len(left) == cfg.data.folds and set(codes.values()) == {outcome.BAD_INPUT}
-    return {**result, "exit_code": outcome.BAD_INPUT if nothing_works else outcome.PARTLY}
+def _unfinished(folder: Path, n_folds: int, codes: dict[int, int], again: str, interrupted: bool) -> int:
+    """Say what is left and which command does it; return the exit code."""
+    if interrupted:
+        print(f"interrupted; resume with: {again}", flush=True)
+        return outcome.INTERRUPTED
+    left = [str(fold) for fold in range(n_folds) if not is_done(folder / f"fold_{fold}")]
+    print(f"not finished: fold {', '.join(left)} of {n_folds}; nothing was pooled", flush=True)
+    print(f"repeat what is left: {again}", flush=True)
+    nothing_works = len(left) == n_folds and set(codes.values()) == {outcome.BAD_INPUT}
+    return outcome.BAD_INPUT if nothing_works else outcome.PARTLY
 
 
-def _command(cfg: DictConfig) -> str:
+def _command(out: str, default: str | Path) -> str:
     """Return the line that resumes a cross-validation."""
     if not HydraConfig.initialized():
-        return f"cross_validate with the same settings and out={cfg.out}"
+        return f"cross_validate with the same settings and out={out}"
     task = [str(item) for item in HydraConfig.get().overrides.task]
     words = [overrides.as_typed(item) for item in task if overrides.key(item) not in ("out", "fresh")]
-    out = [] if str(cfg.out) == str(Path(typed.default_folder(cfg)).absolute()) else [f"out={cfg.out}"]
-    return shlex.join(["python", "-m", "koa_lightning.cross_validate", *words, *out])
+    place = [] if str(out) == str(Path(default).absolute()) else [f"out={out}"]
+    return shlex.join(["python", "-m", "koa_lightning.cross_validate", *words, *place])
 
 
-def _say(cfg: DictConfig, result: dict[str, Any]) -> None:
-    n = f"{result['n_knees']} knees of {result['n_patients']} patients, {cfg.data.folds} folds"
+def _say(result: dict[str, Any], n_folds: int) -> None:
+    n = f"{result['n_knees']} knees of {result['n_patients']} patients, {n_folds} folds"
     shown = Table(title=f"out of fold: {n}", caption="sd: between folds, which share training knees; no interval")
     for name in ("fold", "knees", *_SHOWN.values()):
         shown.add_column(name, justify="right")
@@ -209,7 +209,7 @@ def _say(cfg: DictConfig, result: dict[str, Any]) -> None:
     Console().print(shown)
     if result["marks"]:
         Console().print(f"[bold red]{', '.join(result['marks'])}[/]")
-    if line := cross_validation.no_better(Path(cfg.out)):
+    if line := cross_validation.no_better(Path(result["out"])):
         print(f"out of fold: {line}")
     print(DISCLAIMER)
 

@@ -35,7 +35,7 @@ def open_run(
     """Start the run of a config, or resume one.
 
     Args:
-        cfg: The split `tracking` of a config.
+        cfg: The part `tracking` of a config.
         folder: The run folder, for what cannot be delivered.
         name: Of the run, where the config gives none.
         run_id: The run to resume.
@@ -78,7 +78,7 @@ def check_server(cfg: DictConfig, uri: str | None = None) -> None:
     """Stop where the runs go to a server that does not answer.
 
     Args:
-        cfg: The split `tracking` of a config.
+        cfg: The part `tracking` of a config.
         uri: As for `open_run`.
 
     Raises:
@@ -109,21 +109,21 @@ def caveat_tags(caveats: Sequence[str]) -> dict[str, str]:
     return {"marks": ", ".join(caveats) or "none", **({LEAKY: "true"} if LEAKY in caveats else {})}
 
 
-def describe(run: Tracked, config: Mapping[str, Any], record: CheckpointRecord, source: str, device: str) -> None:
+def describe(run: Tracked, settings: Mapping[str, Any], record: CheckpointRecord, source: str, device: str) -> None:
     """Write down what a training run is: parameters, tags, data set, and the resolved config as a file.
 
     Args:
         run: The run.
-        config: The whole config, resolved, plain.
+        settings: The whole config, resolved, plain.
         record: What its checkpoints carry.
         source: Where the images lie.
         device: What computes, e.g. cpu.
     """
-    config = without_passwords(config)  # a run is open to more people than its server's password
-    run.log_params(config)
-    run.log_text(yaml.safe_dump(dict(config), sort_keys=False), "config.yaml")
+    settings = without_passwords(settings)  # a run is open to more people than its server's password
+    run.log_params(settings)
+    run.log_text(yaml.safe_dump(dict(settings), sort_keys=False), "config.yaml")
     data = record.data
-    typed = recorded(Path(config["out"])) if "out" in config else None
+    typed = recorded(Path(settings["out"])) if "out" in settings else None
     if typed is not None:
         run.log_tags({COMMAND_TAG: shlex.join([*TRAIN, *map(public, typed)])})
     run.log_tags(
@@ -136,7 +136,7 @@ def describe(run: Tracked, config: Mapping[str, Any], record: CheckpointRecord, 
             "device": device,
             "precision": record.plan.precision,
             "precision.reason": record.plan.reason,
-            "seed": config["seed"],
+            "seed": settings["seed"],
         }
     )
     profile = {f"{split} grade {g}": n for split, counts in data.counts.items() for g, n in enumerate(counts)}

@@ -101,13 +101,13 @@ def _made(folder: Path, run_id: str) -> bool:
     return isinstance(made, dict) and made.get("run_id") == run_id
 
 
-def changed_settings(client: MlflowClient, run: Run, config: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+def changed_settings(client: MlflowClient, run: Run, current: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Return the settings that the same command gives now but did not then, as (then, now).
 
     Args:
         client: Of the store.
         run: The old one; its config is its artifact `config.yaml`.
-        config: As composed now, resolved.
+        current: As composed now, resolved.
 
     Raises:
         InputError: The run has no config.
@@ -120,7 +120,7 @@ def changed_settings(client: MlflowClient, run: Run, config: Mapping[str, Any]) 
         recorded = None
     if not isinstance(recorded, dict):
         raise InputError(f"run={run.info.run_id}: its config.yaml holds no settings; {ADVICE}")
-    then, now = flatten(recorded), flatten(config)
+    then, now = flatten(recorded), flatten(current)
     settings = sorted(name for name in then.keys() | now.keys() if differences.is_setting(name))
     return _changed({name: then.get(name) for name in settings}, {name: now.get(name) for name in settings})
 

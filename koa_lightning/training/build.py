@@ -52,20 +52,21 @@ def device_for(accelerator: str) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() and accelerator != "cpu" else "cpu")
 
 
-def spec(cfg: DictConfig, link: str) -> net_module.NetSpec:
-    """Return what the network is built from (`cfg`: the whole config)."""
-    model = cfg.model
-    mean, std = net_module.gray_statistics(model.name)
-    return net_module.NetSpec(
-        model.name, link, float(model.drop_rate), float(model.drop_path_rate), mean, std, cfg.data.image_size
-    )
-
-
 def plan(cfg: DictConfig, net: net_module.KneeNet, record: CheckpointRecord | None) -> Plan:
     """Return how to compute; a resumed run computes as it did."""
     cuda = torch.cuda.is_available() and cfg.trainer.accelerator != "cpu"
     before = record.plan if record is not None and cfg.trainer.precision == "auto" else None
-    chosen = before or _choose(cfg, net, cuda)
+    chosen = before or precision.choose(
+        net,
+        name=cfg.model.name,
+        image_size=cfg.data.image_size,
+        batch_size=cfg.data.batch_size,
+        precision=cfg.trainer.precision,
+        channels_last=cfg.trainer.channels_last,
+        cuda=cuda,
+        memory=_memory(cfg.data.cache_dir),
+        quiet=cfg.quiet,
+    )
     reason = chosen.reason.removesuffix(_IMITATED)  # the run may continue elsewhere
     if not cuda and chosen.imitated:
         slow = "this CPU has no bf16 and imitates it, some ten times slower than fp32; type trainer.precision=fp32"
@@ -74,22 +75,8 @@ def plan(cfg: DictConfig, net: net_module.KneeNet, record: CheckpointRecord | No
     return replace(chosen, reason=reason)
 
 
-def _choose(cfg: DictConfig, net: net_module.KneeNet, cuda: bool) -> Plan:
-    return precision.choose(
-        net,
-        name=cfg.model.name,
-        image_size=cfg.data.image_size,
-        batch_size=cfg.data.batch_size,
-        precision=cfg.trainer.precision,
-        channels_last=cfg.trainer.channels_last,
-        cuda=cuda,
-        memory=_memory(cfg),
-        quiet=cfg.quiet,
-    )
-
-
-def _memory(cfg: DictConfig) -> Path:
-    return user_path(cfg.data.cache_dir) if cfg.data.cache_dir else default_dir()
+def _memory(cache_dir: str | None) -> Path:
+    return user_path(cache_dir) if cache_dir else default_dir()
 
 
 def speed_watch(cfg: DictConfig, plan: Plan) -> SpeedWatch | None:
@@ -100,7 +87,7 @@ def speed_watch(cfg: DictConfig, plan: Plan) -> SpeedWatch | None:
     key = precision.key_of(cfg.model.name, cfg.data.image_size, cfg.data.batch_size, cfg.trainer.channels_last)
 
     def heard(images_a_second: float) -> None:
-        if line := precision.heard(_memory(cfg) / precision.FILE, key, plan.precision, images_a_second):
+        if line := precision.heard(_memory(cfg.data.cache_dir) / precision.FILE, key, plan.precision, images_a_second):
             print(f"WARNING: {line}", file=sys.stderr)
 
     return SpeedWatch(cfg.data.batch_size, heard)
@@ -127,7 +114,11 @@ def steps(cfg: DictConfig, data: KneeDataModule) -> int:
 def grader(cfg: DictConfig, data: KneeDataModule, resumed: Checkpoint | None) -> tuple[KneeGrader, Plan]:
     """Return the Lightning module, ready to train, and how it computes."""
     objective = build_loss(cfg.loss, data.counts["train"])
-    net_spec = spec(cfg, objective.link)
+    model = cfg.model
+    mean, std = net_module.gray_statistics(model.name)
+    net_spec = net_module.NetSpec(
+        model.name, objective.link, float(model.drop_rate), float(model.drop_path_rate), mean, std, cfg.data.image_size
+    )
     weights = w.Weights(resumed.record.weights) if resumed else w.find(cfg.model.name, str(cfg.model.weights))
     net = net_module.build(net_spec, None if resumed else weights)
     if resumed is None and weights.untrained:
@@ -184,7 +175,8 @@ def record(
         weights: The first ones.
         resumed: The checkpoint that the run resumes from.
     """
-    parts = {"optimizer": cfg.optimizer.factory, "scheduler": cfg.scheduler, **_operations(cfg)}
+    ops = {f"augment.ops.{name}": op for name, op in (cfg.augment.ops or {}).items() if op is not None}
+    parts = {"optimizer": cfg.optimizer.factory, "scheduler": cfg.scheduler, **ops}
     before = resumed.record if resumed else None
     return CheckpointRecord(
         version=__version__,
@@ -200,12 +192,6 @@ def record(
         made_of={name: str(node._target_).rsplit(".", 1)[-1] for name, node in parts.items()},  # for people to read
         weights_reason=(before.weights_reason if before else weights.reason) or None,
     )
-
-
-def _operations(cfg: DictConfig) -> dict[str, DictConfig]:
-    """Return the operations of the augmentation that are not omitted, each by its key."""
-    ops = cfg.augment.ops or {}
-    return {f"augment.ops.{name}": ops[name] for name in ops if isinstance(ops[name], DictConfig)}
 
 
 def run_name(cfg: DictConfig) -> str:

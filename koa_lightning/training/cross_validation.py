@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from koa_lightning.checkpoint import reading
@@ -20,6 +21,7 @@ from koa_lightning.config.places import read_json
 from koa_lightning.config.run_folder import DONE_FILE, is_main, remember
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.build import data_module, source_of
+from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation.grading import Member
 from koa_lightning.evaluation.results import split_metrics, table_metrics
@@ -72,7 +74,9 @@ def train_fold(cfg: DictConfig, overrides: list[str] | None = None) -> int:
         if code != outcome.DONE:
             return code
     if is_main() and not is_done(folder):
-        _grade(cfg, folder)
+        # both splits, as in training: the cache is then the same one
+        data = data_module(cfg.data, cfg.seed, quiet=True).prepare(("train", "val"))
+        _grade(folder, data, build.device_for(cfg.trainer.accelerator))
     return outcome.DONE
 
 
@@ -82,14 +86,12 @@ def is_done(folder: Path) -> bool:
     return done.exists() and graded.exists() and graded.stat().st_mtime_ns >= done.stat().st_mtime_ns
 
 
-def _grade(cfg: DictConfig, folder: Path) -> None:
+def _grade(folder: Path, data: KneeDataModule, device: torch.device) -> None:
     """Grade the validation split with the best checkpoint; write the table, and then what came of the fold."""
     read = reading.read(folder / "checkpoints" / "best.ckpt")
-    # both splits, as in training: the cache is then the same one
-    data = data_module(cfg.data, cfg.seed, quiet=True).prepare(("train", "val"))
     if data.fingerprint != read.record.data.fingerprint:
         raise InputError(f"{folder}: the data has changed since this fold was trained; start again: fresh=true")
-    member = Member(read, build.device_for(cfg.trainer.accelerator))
+    member = Member(read, device)
     graded = member.grade_split(data, "val", calibrated=False)
     table.write(graded.table, folder)
     done = read_json(folder / DONE_FILE, ("best_epoch", "run_id"), _RESTART)

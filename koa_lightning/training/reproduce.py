@@ -20,6 +20,7 @@ from koa_lightning.config.places import read_json
 from koa_lightning.config.run_folder import DONE_FILE
 from koa_lightning.config.typed import name_places
 from koa_lightning.data.build import data_module
+from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.errors import InputError
 from koa_lightning.tracking import repeat
 from koa_lightning.tracking.facts import run_facts
@@ -55,7 +56,7 @@ def reproduce(cfg: DictConfig) -> dict[str, Any]:
     config = compose("train", overrides.quote_paths(items))
     name_places(config)
     changed = repeat.changed_settings(store.client(), run, plain(config))
-    changed |= repeat.changed_facts(run, _facts_now(config))
+    changed |= repeat.changed_facts(run, _facts_now(data_module(config.data, config.seed, quiet=True)))
     own = [f"tracking.uri={cfg.tracking.uri}"] if cfg.tracking.uri else []
     folder = Path(cfg.out)
     command = ["python", "-m", "koa_lightning.train", *folders.flags(), *items, *own, f"out={folder}"]
@@ -96,9 +97,9 @@ def run_command(arguments: list[str]) -> int:
         raise
 
 
-def _facts_now(config: DictConfig) -> dict[str, str]:
+def _facts_now(data: KneeDataModule) -> dict[str, str]:
     """Return the facts of code, machine and data as they are now; the data is read for that, as for training."""
-    data = data_module(config.data, config.seed, quiet=True).prepare(("train", "val"))
+    data.prepare(("train", "val"))
     return {**run_facts(), "data.fingerprint": data.fingerprint, "split": data.split_name}
 
 

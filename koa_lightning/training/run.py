@@ -125,9 +125,12 @@ def _train(
         trainer = _trainer(cfg, folder, data, run, history, plan.lightning)
         if report is not None:
             trainer.callbacks.append(report)  # type: ignore[attr-defined]
-        if trainer.strategy.root_device.type == "cpu" and (watch := build.speed_watch(cfg, plan)):
+        kind = trainer.strategy.root_device.type
+        if kind == "cpu" and (watch := build.speed_watch(cfg, plan)):
             trainer.callbacks.append(watch)  # type: ignore[attr-defined]
-        _describe(cfg, module.record, run, trainer.strategy.root_device.type)
+        if kind == "cpu" and cfg.trainer.accelerator == "auto":
+            print("WARNING: no GPU found, training on the CPU (trainer=cpu says so without this line)", file=sys.stderr)
+        describe(run, plain(cfg), module.record, source_of(cfg.data), kind)
         ending = _fit(trainer, module, data, resumed)
         if not run_folder.is_main():  # the first process does the rest
             return history.best()
@@ -252,9 +255,3 @@ def _say_start(record: CheckpointRecord, precision: str) -> None:
         f"{record.preprocessing.image_size} px, {precision}",
         flush=True,
     )
-
-
-def _describe(cfg: DictConfig, record: CheckpointRecord, run: Any, device: str) -> None:
-    if device == "cpu" and cfg.trainer.accelerator == "auto":
-        print("WARNING: no GPU found, training on the CPU (trainer=cpu says so without this line)", file=sys.stderr)
-    describe(run, plain(cfg), record, source_of(cfg.data), device)

@@ -7,7 +7,6 @@ import yaml
 import koa_lightning
 from koa_lightning.checkpoint import find
 from koa_lightning.config import run_folder
-from koa_lightning.config.compose import compose
 from koa_lightning.config.places import read_json, read_yaml, user_path
 from koa_lightning.data.prepare.record import FILE, Record
 from koa_lightning.errors import InputError
@@ -95,7 +94,7 @@ def test_a_broken_yaml_file_is_one_line(content, reason, tmp_path):
         ("audit.json", report_data.read_audit),
         ("any.json", report_data._read),
         ("cross_validation.json", lambda file: find.of_folds(file.parent)),
-        ("cross_validation.json", lambda file: cross_validate._begun(compose("cross_validate", []), file.parent)),
+        ("cross_validation.json", lambda file: cross_validate._begun(file.parent, {})),
         ("tests.json", lambda file: Stages(file, "key", print)),
         (FILE, lambda file: Record(file.parent, {})),
         (".hydra/overrides.yaml", lambda file: run_folder.recorded(file.parent.parent)),

@@ -122,7 +122,7 @@ def _names(knees: pd.DataFrame) -> str:
 
 
 def shared_knees(rows: pd.DataFrame, pixels: np.ndarray, known: pd.DataFrame, where: str) -> str:
-    """Return in one line which knees are in two splits, or an empty string: the cheap split of the audit.
+    """Return in one line which knees are in two splits, or an empty string: the cheap part of the audit.
 
     Equal bytes are equal pixels, so the pixels alone are compared.
 

@@ -22,6 +22,7 @@ from koa_lightning.config.compose import validate
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.build import data_module
 from koa_lightning.data.cache import open_cache
+from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.errors import InputError
 from koa_lightning.training.augmentation.build import augmentation
 from koa_lightning.training.augmentation.container import FusedAugmentation
@@ -46,7 +47,7 @@ def show_augment(cfg: DictConfig) -> dict[str, Any]:
     """
     validate(cfg)
     augment = augmentation(cfg.augment, cfg.data.image_size)
-    knees, labels = _knees(cfg)
+    knees, labels = _knees(data_module(cfg.data, cfg.seed, quiet=True), cfg.n_knees)
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
     source = "PHANTOMS (synthetic). " if cfg.data.name == "phantom" else ""
@@ -106,14 +107,13 @@ def _small(batch: Tensor) -> NDArray[np.uint8]:
     return pixels
 
 
-def _knees(cfg: DictConfig) -> tuple[Tensor, list[str]]:
+def _knees(module: KneeDataModule, n: int) -> tuple[Tensor, list[str]]:
     """Return some knees of the train split as training has them, uint8 N x 1 x H x W, and a label for each."""
-    module = data_module(cfg.data, cfg.seed, quiet=True)
     rows = module.rows(("train",))
     rows = rows[rows["split"] == "train"]
     turn = rows.groupby("grade").cumcount()
     chosen = rows.loc[pd.DataFrame({"turn": turn, "grade": rows["grade"]}).sort_values(["turn", "grade"]).index]
-    chosen = mf.add_hashes(chosen.head(cfg.n_knees).reset_index(drop=True), ("train",))
+    chosen = mf.add_hashes(chosen.head(n).reset_index(drop=True), ("train",))
     paths, hashes, sides = (chosen[name].tolist() for name in ("path", "hash", "side"))
     with TemporaryDirectory() as folder:  # a few knees: not worth a place among the caches of whole data sets
         cache = open_cache(paths, hashes, sides, module.preprocessing, Path(folder), True)
