@@ -16,6 +16,7 @@ from pathlib import Path
 from koa_lightning.config import signals
 from koa_lightning.config.outcome import DONE, say_error
 from koa_lightning.config.overrides import as_typed, key, quote, quote_paths
+from koa_lightning.config.places import replace_text
 
 REQUEUE_VARIABLE = "KOA_REQUEUE"
 """Set to anything but 0, it has a job put back into the queue after SIGUSR1."""
@@ -46,9 +47,7 @@ def remember(folder: Path, overrides: Iterable[str]) -> None:
     file, job = folder / RECORD_FILE, job_id()
     if job is None or (_read(file) or {}).get("job") == job:  # a restart resumes with the overrides of both
         return
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps({"job": job, "typed": _plain(overrides)}))
-    part.replace(file)
+    replace_text(file, json.dumps({"job": job, "typed": _plain(overrides)}))
 
 
 def begun_before(overrides: Sequence[str]) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,16 @@ def read_json(file: Path, entries: Sequence[str] = (), advice: str = "give anoth
     if lacking:
         raise InputError(f"{file}: has no entry {lacking[0]}; {advice}")
     return found
+
+
+def replace_text(file: Path, text: str) -> None:
+    """Write a file in one step: no reader sees half of it, and a kill leaves the old one whole."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        partial.write_text(text, encoding="utf-8", errors="replace")
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_yaml(file: Path, advice: str = "give another file") -> Any:

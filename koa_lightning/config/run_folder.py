@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from koa_lightning.config import augment, cluster, recorded_overrides, renamed, trusted
 from koa_lightning.config.compose import plain, without_targets
 from koa_lightning.config.overrides import as_typed, key, names_store, quote, value
-from koa_lightning.config.places import user_path
+from koa_lightning.config.places import replace_text, user_path
 from koa_lightning.errors import InputError
 
 DONE_FILE = "done.json"
@@ -229,10 +229,8 @@ def remember(folder: Path, overrides: Sequence[str] | None = None, config: DictC
     record.parent.mkdir(parents=True, exist_ok=True)
     if config is not None and HydraConfig.initialized() and HydraConfig.get().output_subdir is None:
         (record.parent / "config.yaml").write_text(OmegaConf.to_yaml(config))
-    part = record.with_suffix(".part")
     kept = [_in_full(str(item), config) for item in overrides if key(item) not in ("ckpt", "out")]
-    part.write_text(yaml.safe_dump(kept))
-    part.replace(record)
+    replace_text(record, yaml.safe_dump(kept))
     cluster.remember(folder, overrides)
 
 

@@ -33,7 +33,7 @@ from koa_lightning.metrics import intervals
 from koa_lightning.metrics import predictions as table
 from koa_lightning.reporting import figures, provenance
 from koa_lightning.reporting.report import page
-from koa_lightning.tracking.begin import caveat_tags, open_run
+from koa_lightning.tracking.begin import caveat_tags, closing, open_run
 
 if TYPE_CHECKING:
     from koa_lightning.evaluation.results import Evaluation
@@ -57,8 +57,7 @@ def evaluate(cfg: DictConfig, settings: Settings, files: Sequence[Path]) -> dict
     reads, place = [reading.read(file) for file in files], f"eval/{settings.split}"
     predictions, tables, facts = grade(settings, reads, [data_for(cfg, read) for read in reads])
     run = open_run(cfg.tracking, settings.out, f"eval ensemble of {len(files)} on {facts['data']} {settings.split}")
-    status = "FAILED"
-    try:
+    with closing(run):
         evaluates = ", ".join(entry["run_id"] or entry["checkpoint"] for entry in facts["members"])
         tags = {"evaluates": evaluates, "tta": settings.tta, "split": settings.split, "data": facts["data"]}
         run.log_tags({**tags, "data.fingerprint": facts["fingerprint"], **caveat_tags(facts["marks"])})
@@ -66,9 +65,6 @@ def evaluate(cfg: DictConfig, settings: Settings, files: Sequence[Path]) -> dict
         run.log_artifact(_describe(settings, reads, predictions, facts, run), place)
         if settings.report:
             page.at_end(settings.out, settings.audit, run, place)
-        status = "FINISHED"
-    finally:
-        run.close(status)
     _say(facts, metrics)
     say(settings.split, metrics, found, facts["marks"], settings.out)
     return {**metrics, "out": str(settings.out)}

@@ -26,6 +26,7 @@ from koa_lightning.metrics.tables import read_predictions
 from koa_lightning.reporting import provenance
 from koa_lightning.reporting.panels import draw_graded
 from koa_lightning.reporting.report import page
+from koa_lightning.tracking.begin import closing
 from koa_lightning.tracking.find import find_checkpoints
 from koa_lightning.tracking.none import NoRun
 
@@ -65,8 +66,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     results.check(settings, data.tables[settings.split])
     caveats = list(dict.fromkeys([*read.caveats, *data.caveats]))
     run = run_of(cfg, read, data, caveats)
-    status = "FAILED"
-    try:
+    with closing(run):
         metrics, found, lines = _evaluate(settings, cfg.explain, read, data, caveats, run)
         asked = {"tta": settings.tta, "calibrated": settings.calibrated}
         about = provenance.of_checkpoint(read, data, settings.split, settings.given, caveats, asked, run)
@@ -74,9 +74,6 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         run.log_artifact(provenance.write(about, settings.out), place)
         if settings.report:
             page.at_end(settings.out, settings.audit, run, place)
-        status = "FINISHED"
-    finally:
-        run.close(status)
     say(settings.split, metrics, found, caveats, settings.out, lines)
     return {**metrics, "out": str(settings.out)}
 

@@ -15,6 +15,7 @@ from koa_lightning.errors import InputError
 from koa_lightning.evaluation.data import data_for, run_of
 from koa_lightning.evaluation.explanations import record_tests
 from koa_lightning.explain import cam, sanity
+from koa_lightning.tracking.begin import closing
 from koa_lightning.tracking.find import find_checkpoint
 from koa_lightning.tracking.none import NoRun
 
@@ -57,14 +58,10 @@ def explain_tests(cfg: DictConfig) -> dict[str, Any]:
         caveats.append(RANDOMISED)
     run = NoRun() if cfg.randomised else run_of(cfg, read, data, caveats)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    status = "FAILED"
-    try:
+    with closing(run):
         results = record_tests(
             net.to(device), data, cfg.split, cfg.explain, folder, run, read=read, caveats=caveats, quiet=cfg.quiet
         )
-        status = "FINISHED"
-    finally:
-        run.close(status)
     for caveat in caveats:
         print(f"WARNING: these results carry the caveat: {caveat}")
     print(DISCLAIMER)

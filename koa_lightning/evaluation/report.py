@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from koa_lightning import DISCLAIMER
 from koa_lightning.config.compose import validate
@@ -15,9 +14,9 @@ from koa_lightning.errors import InputError
 from koa_lightning.evaluation.evaluate import evaluate
 from koa_lightning.evaluation.settings import Settings
 from koa_lightning.metrics.intervals import N_RESAMPLES
-from koa_lightning.reporting import report_data
+from koa_lightning.reporting import console, report_data
 from koa_lightning.reporting.report import page
-from koa_lightning.tracking.begin import open_run
+from koa_lightning.tracking.begin import closing, open_run
 
 if TYPE_CHECKING:
     from koa_lightning.reporting.report_data import ReportData
@@ -88,17 +87,12 @@ def _log(cfg: DictConfig, found: ReportData, files: list[Path]) -> None:
     place = "oof" if found.kind == "cross-validation" else f"eval/{split}"
     name = f"report on {found.about['data']['name']} {split}"
     run = open_run(cfg.tracking, Path(cfg.out), name, tracked["run_id"], tracked.get("uri") or None, attach=True)
-    status = "FAILED"
-    try:
+    with closing(run):
         for file in files:
             run.log_artifact(file, place)
-        status = "FINISHED"
-    finally:
-        run.close(status)
 
 
 def _say(caveats: list[str], folder: Path) -> None:
-    if caveats:
-        Console().print(f"[bold red]{', '.join(caveats)}[/]")
+    console.say_caveats(caveats)
     print(DISCLAIMER)
     print(f"report: {folder / 'report.html'}; report.json and figures/ beside it")

@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from koa_lightning import DISCLAIMER
@@ -209,7 +208,6 @@ def say(
         remarks=found.remarks,
     )
     print("\n".join(lines))
-    if caveats:
-        Console().print(f"[bold red]{', '.join(caveats)}[/]")
+    console.say_caveats(caveats)
     print(DISCLAIMER)
     print(f"written to {folder}")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from koa_lightning.config.places import read_json
+from koa_lightning.config.places import read_json, replace_text
 from koa_lightning.data.preprocessing import Preprocessing
 from koa_lightning.models.net import KneeNet
 
@@ -59,9 +59,7 @@ class Stages:
     def _keep(self) -> None:
         if self.file is None:
             return
-        part = self.file.with_suffix(".writing")
-        part.write_text(json.dumps({"key": self.key, "done": self.done, "seconds": self.seconds}))
-        part.replace(self.file)
+        replace_text(self.file, json.dumps({"key": self.key, "done": self.done, "seconds": self.seconds}))
 
 
 def key_of(net: KneeNet, paths: Sequence[str], preprocessing: Preprocessing, options: object) -> str:

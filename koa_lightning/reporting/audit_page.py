@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from koa_lightning.config.places import replace_text
 from koa_lightning.data.audit.findings import KINDS, Finding, severity_words
 from koa_lightning.data.audit.gather import Knees
 from koa_lightning.data.audit.run import Result
@@ -76,7 +77,8 @@ def write_page(file: Path, facts: dict[str, Any], knees: Knees, result: Result, 
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style>'
         f"</head><body><main>{_head(title, facts)}{''.join(sections)}</main></body></html>\n"
     )
-    return embed.write(file, page)
+    replace_text(file, page)
+    return file
 
 
 def _head(title: str, facts: dict[str, Any]) -> str:

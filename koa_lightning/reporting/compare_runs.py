@@ -17,6 +17,7 @@ from koa_lightning.config.compose import best_is, validate
 from koa_lightning.errors import InputError
 from koa_lightning.reporting import figures
 from koa_lightning.reporting.compare_figure import curves_figure
+from koa_lightning.reporting.console import say_caveats
 from koa_lightning.tracking import differences
 from koa_lightning.tracking.differences import as_text
 from koa_lightning.tracking.runs import ADVICE, find_runs
@@ -94,8 +95,7 @@ def _say(differ: pd.DataFrame, metrics: pd.DataFrame, names: list[str], caveats:
         console.print(_table("metrics", metrics.drop(columns="kind"), names))
     else:
         console.print(_lines(differ, metrics, names))
-    if caveats:
-        console.print(f"[bold red]{', '.join(caveats)}[/]")
+    say_caveats(caveats)
     print(DISCLAIMER)
 
 

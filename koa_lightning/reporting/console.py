@@ -62,6 +62,12 @@ def say(
         print(line)
 
 
+def say_caveats(caveats: Sequence[str]) -> None:
+    """Print what keeps a result from being one, in bold red; nothing without any."""
+    if caveats:
+        Console().print(f"[bold red]{', '.join(caveats)}[/]")
+
+
 def say_comparison(found: Mapping[str, Difference], names: Mapping[str, str], title: str) -> None:
     """Print the table of two models, what has to be said about each metric, and the warning of many.
 

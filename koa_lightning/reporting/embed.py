@@ -1,11 +1,9 @@
-"""Pictures inside a page, and pages written in one step. Research use only, not a medical device."""
+"""Pictures inside a page. Research use only, not a medical device."""
 
 from __future__ import annotations
 
 import base64
-import os
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -35,14 +33,3 @@ def jpeg(image: np.ndarray, quality: int = 82) -> str:
     stream = BytesIO()
     Image.fromarray(np.ascontiguousarray(image)).save(stream, "JPEG", quality=quality)
     return uri("jpeg", stream.getvalue())
-
-
-def write(file: Path, page: str) -> Path:
-    """Write a page in one step, so that no reader sees half of it; return its file."""
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        part.write_text(page, encoding="utf-8", errors="replace")
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
-    return file

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from koa_lightning import DISCLAIMER
 from koa_lightning.config.compose import compose, config_dir
 from koa_lightning.config.overrides import key, names_store, quote
+from koa_lightning.config.places import replace_text
 from koa_lightning.errors import InputError
 
 PROGRAM = "python -m koa_lightning.train"
@@ -73,9 +74,7 @@ def write(file: Path, overrides: Sequence[str], notes: Sequence[str]) -> list[st
     text += OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults})) if defaults else ""
     text += OmegaConf.to_yaml(values) if values else ""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)
+    replace_text(file, text)
     return _differing(overrides, taken)
 
 

@@ -22,8 +22,9 @@ from koa_lightning import DISCLAIMER
 from koa_lightning.config import outcome, overrides, run_folder, typed
 from koa_lightning.config.addresses import without_passwords
 from koa_lightning.config.compose import plain, validate
-from koa_lightning.config.places import read_json
+from koa_lightning.config.places import read_json, replace_text
 from koa_lightning.errors import InputError
+from koa_lightning.reporting import console
 from koa_lightning.sweeps import processes
 from koa_lightning.tracking.begin import open_run
 from koa_lightning.training import build, cross_validation
@@ -128,9 +129,7 @@ def _cross_validate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 def _remember(folder: Path, record: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{RECORD_FILE}.part"
-    part.write_text(json.dumps(record, indent=1))
-    part.replace(folder / RECORD_FILE)
+    replace_text(folder / RECORD_FILE, json.dumps(record, indent=1))
 
 
 def _train_folds(cfg: DictConfig, left: list[int], name: str, run: Any) -> dict[int, int]:
@@ -207,8 +206,7 @@ def _say(result: dict[str, Any], n_folds: int) -> None:
     shown.add_section()
     shown.add_row("pooled", str(result["n_knees"]), *(_number(result[name]) for name in _SHOWN), style="bold")
     Console().print(shown)
-    if result["marks"]:
-        Console().print(f"[bold red]{', '.join(result['marks'])}[/]")
+    console.say_caveats(result["marks"])
     if line := cross_validation.no_better(Path(result["out"])):
         print(f"out of fold: {line}")
     print(DISCLAIMER)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,17 @@ def _say_elsewhere(store: str, refused: str | None, missing: str | None) -> None
     if missing is not None:
         reasons.append(f"the run that trained this, {trusted.shown(missing)}, is not in {store}")
     print(f"{'; '.join(reasons)}; logging to {'a new one' if missing else store}", file=sys.stderr)
+
+
+@contextmanager
+def closing(run: Any) -> Iterator[None]:
+    """Close a run after the block: finished, or failed where an error ends it."""
+    status = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    finally:
+        run.close(status)
 
 
 def caveat_tags(caveats: Sequence[str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from koa_lightning.config.places import replace_text
 from koa_lightning.tracking import owner
 
 _END_SECONDS = 15.0
@@ -47,9 +48,7 @@ def write(file: Path, server: int, database: bool) -> None:
     """
     started = owner.started(str(server))
     record = {"owner": owner.this()._asdict(), "server": [server, started], "database": database}
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(record))
-    part.replace(file)
+    replace_text(file, json.dumps(record))
 
 
 def end(folder: Path) -> Left:

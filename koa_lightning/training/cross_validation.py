@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from koa_lightning.checkpoint import reading
 from koa_lightning.config import outcome
 from koa_lightning.config.compose import plain
-from koa_lightning.config.places import read_json
+from koa_lightning.config.places import read_json, replace_text
 from koa_lightning.config.run_folder import DONE_FILE, is_main, remember
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.build import data_module, source_of
@@ -103,9 +103,7 @@ def _grade(folder: Path, data: KneeDataModule, device: torch.device) -> None:
         "weights": read.record.weights,
         "split": read.record.data.split or "unknown",
     }
-    partial = folder / f"{FOLD_FILE}.part"
-    partial.write_text(json.dumps(record, indent=1))
-    partial.replace(folder / FOLD_FILE)
+    replace_text(folder / FOLD_FILE, json.dumps(record, indent=1))
 
 
 def check(cfg: DictConfig) -> int:

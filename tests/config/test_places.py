@@ -7,7 +7,7 @@ import yaml
 import koa_lightning
 from koa_lightning.checkpoint import find
 from koa_lightning.config import run_folder
-from koa_lightning.config.places import read_json, read_yaml, user_path
+from koa_lightning.config.places import read_json, read_yaml, replace_text, user_path
 from koa_lightning.data.prepare.record import FILE, Record
 from koa_lightning.errors import InputError
 from koa_lightning.explain.stages import Stages
@@ -118,3 +118,14 @@ def test_yaml_and_json_are_what_they_were(tmp_path):
     content = {"a": [1, None, "b"], "c": {"d": 1.5}}
     (tmp_path / "x").write_text(json.dumps(content))
     assert read_json(tmp_path / "x") == read_yaml(tmp_path / "x") == yaml.safe_load(json.dumps(content))
+
+
+def test_a_text_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    file = tmp_path / "page.html"
+    replace_text(file, "first \ud800 é")  # a lone half of a surrogate pair
+    assert file.read_text(encoding="utf-8") == "first ? é"
+    monkeypatch.setattr(type(file), "replace", lambda self, other: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        replace_text(file, "second")
+    assert file.read_text(encoding="utf-8") == "first ? é"
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]

@@ -1,5 +1,6 @@
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
@@ -7,7 +8,7 @@ from omegaconf import OmegaConf
 from koa_lightning.checkpoint.reading import record_of
 from koa_lightning.config import run_folder
 from koa_lightning.errors import InputError
-from koa_lightning.tracking.begin import caveat_tags, describe, open_run
+from koa_lightning.tracking.begin import caveat_tags, closing, describe, open_run
 from koa_lightning.tracking.none import NoRun
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
@@ -122,3 +123,13 @@ def test_describe(begun, tiny_record):
     }.items() <= found.data.tags.items()
     assert found.inputs.dataset_inputs[0].dataset.name == "chen2018"
     assert "config.yaml" in [item.path for item in client.list_artifacts(run.run_id)]
+
+
+def test_a_run_is_closed_as_its_block_ends():
+    ends = []
+    run = SimpleNamespace(close=ends.append)
+    with closing(run):
+        pass
+    with pytest.raises(ValueError, match="x"), closing(run):
+        raise ValueError("x")
+    assert ends == ["FINISHED", "FAILED"]

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from koa_lightning import DISCLAIMER, __version__
+from koa_lightning.config.places import replace_text
 from koa_lightning.errors import InputError
 from koa_lightning.reporting import embed, report_data
 from koa_lightning.reporting.report import contents, data
@@ -41,7 +42,8 @@ def write(found: ReportData, folder: Path) -> list[Path]:
         page = render(found, [_without_large_pictures(section) for section in sections], drawn)
     if len(page.encode()) > LARGEST:
         raise InputError(f"{folder}: the page would be larger than {LARGEST / 1e6:g} MB; measure fewer subgroups")
-    files = [embed.write(folder / "report.html", page), folder / "report.json", folder / "figures"]
+    replace_text(folder / "report.html", page)
+    files = [folder / name for name in ("report.html", "report.json", "figures")]
     files[1].write_text(json.dumps(contents.as_json(found), indent=1))
     return files
 
