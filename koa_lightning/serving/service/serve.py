@@ -97,9 +97,9 @@ def _build(
         pickle.dumps(api), n=int(cfg.workers), batch_size=api.max_batch_size, batch_wait=api.batch_timeout,
         seconds=limits.seconds, n_waiting=limits.n_waiting, on_batch=metrics.batches.observe,
     )  # fmt: skip
-    told = about(cfg, predictor, access, limits)
-    studies = Studies(study, ", ".join(told.models)) if study else None
-    return build(workers, told, access, limits, metrics, kept=kept, studies=studies)
+    shown = about(cfg, predictor, access, limits)
+    studies = Studies(study, ", ".join(shown.models)) if study else None
+    return build(workers, shown, access, limits, metrics, kept=kept, studies=studies)
 
 
 def about(cfg: DictConfig, predictor: Predictor, access: settings.Access, limits: settings.Limits) -> Any:

@@ -162,8 +162,8 @@ class Studies:
             confusion=predictions.confusion(table).tolist(),
         )
         try:
-            told = json.dumps(agreement.model_dump(), indent=1)
-            self.file(study).with_suffix(".agreement.json").write_text(told)
+            rows = json.dumps(agreement.model_dump(), indent=1)
+            self.file(study).with_suffix(".agreement.json").write_text(rows)
         except OSError as error:
             raise Problem("not_recorded", f"{study}.agreement.json: cannot be written to ({error.strerror})") from None
         return agreement

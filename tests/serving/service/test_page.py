@@ -266,7 +266,7 @@ def test_every_width_and_theme_is_readable(chromium, studied, images, width, dar
 
 
 def serious_findings(page):
-    """Let axe-core look at the page; without it this part is left out, and `test_axe_is_there` says so."""
+    """Let axe-core look at the page; without it this part is omitted, and `test_axe_is_there` says so."""
     if not AXE.is_file():
         return
     # By the debugger, as the page's policy forbids scripts of others.

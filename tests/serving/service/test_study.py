@@ -29,8 +29,8 @@ def test_the_answer_stays_back_until_the_reading_is_in_the_file(service, files, 
     assert all(knee["knee"] is None and knee["picture"] and knee["id"] for knee in unread)
     assert not (tmp_path / "anna.csv").exists()
     for grade, (knee, answer) in enumerate(zip(unread, answers, strict=True)):
-        told = service.post("/v1/study/anna/readings", json={"id": knee["id"], "grade": grade}).json()["knee"]
-        assert told == answer
+        said = service.post("/v1/study/anna/readings", json={"id": knee["id"], "grade": grade}).json()["knee"]
+        assert said == answer
         assert len(pd.read_csv(tmp_path / "anna.csv")) == grade + 1
     table = pd.read_csv(tmp_path / "anna.csv")
     assert list(table.columns) == COLUMNS and table["grade"].tolist() == [0, 1, 2, 3]
