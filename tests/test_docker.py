@@ -85,8 +85,8 @@ def test_the_health_check_knows_a_service_from_none(live):
 
 def test_compose_starts_commands_that_there_are_for_this_machine_alone(monkeypatch):
     text = (ROOT / "compose.yaml").read_text()
-    told = yaml.safe_load(text.replace("${KOA_MODEL:-koa-grader@champion}", "koa-grader@champion"))
-    services = told["services"]
+    said = yaml.safe_load(text.replace("${KOA_MODEL:-koa-grader@champion}", "koa-grader@champion"))
+    services = said["services"]
     assert set(services) == {"postgres", "mlflow", "serve"}
     for name in ("mlflow", "serve"):
         cfg = started([re.sub(r"\$\{POSTGRES_PASSWORD:[^}]*\}", "secret", word) for word in services[name]["command"]])
@@ -101,7 +101,7 @@ def test_compose_starts_commands_that_there_are_for_this_machine_alone(monkeypat
 
 @pytest.mark.slow
 def test_every_command_of_the_dockerfile_runs_in_a_fresh_environment(tmp_path):
-    """The wheel is built and installed for real; packages come from this environment, system commands are left out."""
+    """The wheel is built and installed for real; packages come from this environment, system commands are omitted."""
     environment, source = tmp_path / "env", tmp_path / "src"
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
     [packages] = environment.glob("lib/python3*/site-packages")
