@@ -80,6 +80,9 @@ PLACES = [
     ("register", [], "run"),
     ("reproduce", [], "run"),
     ("server", ["folder=made"], "database"),
+    ("serve", ["port=1"], "ckpt"),
+    ("serve", ["ckpt=zip.ckpt"], "keep"),
+    ("serve", ["ckpt=zip.ckpt"], "study"),
 ]
 NUMBERS = [
     "abc",
@@ -119,6 +122,10 @@ SETTINGS = [
     *(("prepare", ["input=missing", "output=made"], key) for key in ("spacing", "crop", "side")),
     *(("prune_checkpoints", ["tracking.experiment=missing"], key) for key in ("keep", "yes")),
     *(("server", ["database=mysql://x"], key) for key in ("port", "workers", "host", "options")),
+    *(
+        ("serve", ["ckpt=missing"], key)
+        for key in ("port", "workers", "host", "max_mb", "timeout", "token", "insecure")
+    ),
     ("cross_validate", ["data=folder", "data.root=missing"], "parallel"),
     ("sweep_report", ["storage=sqlite:///missing.db"], "trial"),
 ]

@@ -29,6 +29,7 @@ _HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cache-control": "no-store",  # answers and pictures of knees stay out of the browser's cache on disk
 }
+_AT_ONCE = 4  # requests of the largest size that may be held in memory together
 _ENCODED = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
 _log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, access: Access, limits: Limits) -> None:
         self.app, self.access, self.limits = app, access, limits
+        self.n_held = 0  # bytes of all requests under way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; see ASGI."""
@@ -60,6 +62,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         has_begun = False
+        counted = _Counted(receive, self)
 
         async def with_headers(message: Message) -> None:
             nonlocal has_begun
@@ -71,7 +74,7 @@ class Guard:
         try:
             self._check(scope)
             async with asyncio.timeout(self.limits.seconds):
-                await self.app(scope, self._counted(receive), with_headers)
+                await self.app(scope, counted, with_headers)
             return
         except Problem as found:
             problem = found
@@ -80,6 +83,8 @@ class Guard:
         except Exception as error:
             _log.error("a request failed: %s", place_of(error))
             problem = Problem("internal", f"a fault of the service ({type(error).__name__}); it is in its log")
+        finally:
+            self.n_held -= counted.n_bytes
         if not has_begun:
             await error_response(problem)(scope, receive, with_headers)
 
@@ -95,25 +100,32 @@ class Guard:
                 raise Problem("unauthorised", "send the service's token, as the header Authorization: Bearer TOKEN")
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self.limits.n_bytes:
-            raise self._too_large()
+            raise self.too_large()
 
-    def _counted(self, receive: Receive) -> Receive:
-        n_bytes = 0
-
-        async def counted() -> Message:
-            nonlocal n_bytes
-            message = await receive()
-            n_bytes += len(message.get("body", b""))
-            if n_bytes > self.limits.n_bytes:
-                raise self._too_large()
-            return message
-
-        return counted
-
-    def _too_large(self) -> Problem:
+    def too_large(self) -> Problem:
+        """Return the problem of a request that is too large."""
         return Problem(
             "too_large", f"more than {self.limits.n_bytes >> 20} MB in one request; send fewer files at once"
         )
+
+
+class _Counted:
+    """Gives the parts of a request's body, and counts their bytes."""
+
+    def __init__(self, receive: Receive, guard: Guard) -> None:
+        self.receive, self.guard, self.n_bytes = receive, guard, 0
+
+    async def __call__(self) -> Message:
+        message = await self.receive()
+        n = len(message.get("body", b""))
+        self.n_bytes += n
+        self.guard.n_held += n
+        limit = self.guard.limits.n_bytes
+        if self.n_bytes > limit:
+            raise self.guard.too_large()
+        if self.guard.n_held > _AT_ONCE * limit:
+            raise Problem("busy", "too many files are being sent; try again in some seconds")
+        return message
 
 
 def check_origin(headers: Mapping[str, str], access: Access) -> None:

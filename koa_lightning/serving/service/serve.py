@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import pickle
 import secrets
@@ -26,8 +27,6 @@ from koa_lightning.explain import cam
 from koa_lightning.serving.service import settings
 from koa_lightning.tracking.ports import check_port
 from koa_lightning.uncertainty import conformal
-
-_LAST_SECONDS = 30  # what requests under way are given once the service is to end
 
 
 def serve(cfg: DictConfig) -> dict[str, Any]:
@@ -57,7 +56,7 @@ def serve(cfg: DictConfig) -> dict[str, Any]:
     app = _build(cfg, predictor, access, limits, kept, study)
     _say(cfg, predictor, access, kept)
     del predictor  # the workers have their own
-    _run(app, access)
+    _run(app, access, limits.seconds)
     print("stopped", flush=True)
     return {"exit_code": DONE}
 
@@ -162,16 +161,17 @@ def _say(cfg: DictConfig, predictor: Predictor, access: settings.Access, kept: P
     print(DISCLAIMER, flush=True)
 
 
-def _run(app: Any, access: settings.Access) -> None:
+def _run(app: Any, access: settings.Access, seconds: float) -> None:
     import uvicorn
 
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s", level=logging.WARNING)
     config = uvicorn.Config(
         app, host=access.host, port=access.port, log_config=None, access_log=False, server_header=False,
-        timeout_graceful_shutdown=_LAST_SECONDS, timeout_keep_alive=15,
+        timeout_graceful_shutdown=math.ceil(seconds) + 1, timeout_keep_alive=15,
     )  # fmt: skip
     server = uvicorn.Server(config)
     for number in (signal.SIGHUP, signal.SIGUSR1):  # uvicorn takes the two others
-        signal.signal(number, server.handle_exit)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup asks for
+            signal.signal(number, server.handle_exit)
     with contextlib.suppress(KeyboardInterrupt):  # it raises the signal again once it has ended
         server.run()

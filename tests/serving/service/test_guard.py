@@ -1,10 +1,12 @@
+import asyncio
+
 import pytest
 
 pytest.importorskip("litserve", reason='pip install "koa-lightning[serve]"')
 
-from koa_lightning.serving.service.guard import check_origin
+from koa_lightning.serving.service.guard import Guard, check_origin
 from koa_lightning.serving.service.problems import Problem
-from koa_lightning.serving.service.settings import Access
+from koa_lightning.serving.service.settings import Access, Limits
 
 TOKEN = "sixteen-characters-and-more"
 
@@ -55,6 +57,30 @@ def test_other_machines_may_use_any_name_for_it():
     check_origin({"host": "knees.example.org"}, Access("0.0.0.0", 80, TOKEN))
     with pytest.raises(Problem):
         check_origin({"host": "knees.example.org", "origin": "http://evil.example"}, Access("0.0.0.0", 80, TOKEN))
+
+
+def test_uploads_that_would_fill_the_memory_together_are_refused():
+    class Stuck:
+        async def __call__(self, scope, receive, send):
+            while (await receive()).get("more_body"):
+                pass
+            await asyncio.sleep(3600)
+
+    async def main():
+        limits = Limits(n_bytes=100, n_files=9, n_pixels=9, seconds=1.0, n_waiting=9)
+        guard, statuses = Guard(Stuck(), Access("127.0.0.1", 8000, ""), limits), []
+        scope = {"type": "http", "method": "POST", "path": "/v1/grade", "headers": [(b"host", b"localhost")]}
+
+        async def send(message):
+            statuses.append(message.get("status"))
+
+        async def receive():
+            return {"type": "http.request", "body": b"0" * 90}
+
+        await asyncio.gather(*(guard(scope, receive, send) for _ in range(6)))
+        return sorted(filter(None, statuses)), guard.n_held
+
+    assert asyncio.run(main()) == ([503, 503, 504, 504, 504, 504], 0)
 
 
 def test_every_answer_says_what_a_page_may_do(client):

@@ -198,6 +198,18 @@ def test_a_name_is_never_markup_or_a_formula(page, images):
     assert "\n'=1+1.png," in text.replace("\r", "")
 
 
+def test_a_token_is_asked_for_once(chromium, serve_live, images):
+    look(chromium)
+    chromium.get(serve_live(token="0123456789abcdef"))
+    wait(lambda: one(chromium, "#token-dialog").is_displayed())
+    one(chromium, "#token").send_keys("wrong\n")
+    wait(lambda: one(chromium, "#token-dialog").is_displayed() and not one(chromium, "#token").get_attribute("value"))
+    one(chromium, "#token").send_keys("0123456789abcdef\n")
+    wait(lambda: one(chromium, "body[data-ready]"))
+    choose(chromium, images, "bert-L.png")
+    assert one(chromium, ".grade b").text
+
+
 @pytest.fixture(scope="module")
 def studied(serve_live, tmp_path_factory):
     from koa_lightning.serving.service.study import Studies
