@@ -51,6 +51,7 @@ KEYS: dict[str, Kind] = {
     "input": Place(),
     "side": OneOf("", "L", "R"),
     "overlays": Flag(),
+    "dicom": Flag(),
     "output": Place(),
     "spacing": Number(0.01, 10.0, null=True),
     "films": OneOf("auto", "never", "always"),

@@ -5,15 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
-from PIL import Image, ImageDraw, ImageFont
 
 from koa_lightning import DISCLAIMER
 from koa_lightning.checkpoint import reading
@@ -24,13 +21,14 @@ from koa_lightning.data.find_images import find_images, readable_name
 from koa_lightning.data.one_knee import DicomError, OneKnee, Reader
 from koa_lightning.data.prepare.names import find_key
 from koa_lightning.errors import InputError, naming
-from koa_lightning.evaluation import referral
+from koa_lightning.evaluation import dicom_output, referral
+from koa_lightning.evaluation.dicom_output import DicomOutput
 from koa_lightning.evaluation.grading import Member
 from koa_lightning.evaluation.predictor import Predictor, prepared
 from koa_lightning.explain import cam
 from koa_lightning.explain.cam import heat_maps
 from koa_lightning.metrics import predictions
-from koa_lightning.reporting.heat_maps import overlay
+from koa_lightning.reporting.heat_maps import overlay, with_words
 from koa_lightning.tracking.find import find_checkpoint
 from koa_lightning.uncertainty import conformal
 
@@ -41,7 +39,7 @@ _LONGEST = 200  # bytes of a file's name, so that something can be added: file s
 
 
 def predict(cfg: DictConfig) -> dict[str, Any]:
-    """Grade images; write a table, a JSON file and an overlay a file.
+    """Grade images; write a table, a JSON file and an overlay a file, and with `dicom=true` DICOM objects.
 
     Args:
         cfg: The config `predict`, composed.
@@ -59,6 +57,8 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
     if cfg.batch_size is None:
         raise InputError("batch_size=null: must be a whole number from 1 to 65536")
 
+    if cfg.dicom:
+        dicom_output.check(cfg)
     paths = find_images(str(cfg.input), without=Path(cfg.out))
     read = reading.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
     conformal.place(cfg.alpha)
@@ -78,12 +78,13 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
     failed: dict[str, InputError] = {}
     if cfg.key_file:  # refused now, not for each file
         find_key(cfg.key_file, folder)
+    results = DicomOutput(folder, member) if cfg.dicom else None
     reader = Reader(pattern, str(cfg.side), str(cfg.films), cfg.key_file, folder)
     stopped = False
     try:
         for start in range(0, len(paths), cfg.batch_size):
             some = paths[start : start + cfg.batch_size]
-            for rows in _grade_some(member, some, reader, failed, how, maps):
+            for rows in _grade_some(member, some, reader, failed, how, maps, results):
                 _append(rows, folder / "predictions.csv", first=not tables)
                 tables.append(rows)
             if not cfg.quiet and len(paths) > cfg.batch_size:
@@ -133,11 +134,14 @@ def _grade_some(
     failed: dict[str, InputError],
     how: dict[str, Any],
     maps: dict[str, Any] | None,
+    results: DicomOutput | None,
 ) -> list[pd.DataFrame]:
     """Grade one batch of files; those that cannot be read are added to `failed`."""
     names, knees = [], []
     for path in paths:
         try:
+            if results:  # refused before it is graded, where nothing can refer to it
+                results.open(path)
             knees.append(reader.read(path))
             names.append(str(path))
         except InputError as error:
@@ -145,7 +149,7 @@ def _grade_some(
     if not knees:
         return []
     rows = Predictor([member]).grade(names, knees, **how)
-    rows["overlay"] = _overlays(maps, member, knees, rows, reader.output) if maps else ""
+    rows["overlay"] = _pictures(maps, member, knees, rows, reader.output, results) if maps else ""
     return [rows]
 
 
@@ -161,50 +165,50 @@ def _append(rows: pd.DataFrame, file: Path, *, first: bool) -> None:
         raise
 
 
-def _overlays(
-    maps: dict[str, Any], member: Member, knees: Sequence[OneKnee], rows: pd.DataFrame, folder: Path
+def _pictures(
+    maps: dict[str, Any],
+    member: Member,
+    knees: Sequence[OneKnee],
+    rows: pd.DataFrame,
+    folder: Path,
+    results: DicomOutput | None,
 ) -> list[str]:
+    """Draw the overlays of a batch, and write its DICOM objects: of all knees, or of none; return the overlays."""
+    net, images, records = member.net, prepared(member.checkpoint, knees), rows.to_dict("records")
     grades = rows["predicted"].to_numpy()  # those in the table, which calibration and flipping may have changed
-    net, images = member.net, prepared(member.checkpoint, knees)
     heat = heat_maps(net, net.normalise(images.to(member.device)), grades, **maps)
-    (folder / "overlays").mkdir(exist_ok=True)
-    files = []
-    for image, one, row in zip(images[:, 0].numpy(), heat, rows.to_dict("records"), strict=True):
-        tag = hashlib.blake2b(row["path"].encode(), digest_size=4).hexdigest()  # two folders may hold the same name
-        file = folder / "overlays" / f"{_cut(Path(row['path']).stem)}-{tag}.png"
-        grade = f"grade {row['predicted']} ({row['name']})" + (f", set {row['set']}" if row["set"] else "")
-        words = [grade, *([row["refer"]] if row["refer"] else []), *member.checkpoint.caveats, DISCLAIMER]
-        files.append(str(file))
-        try:
+    overlays, made = [_place(row, folder) for row in records], list[Path]()
+    try:
+        for knee, image, one, row, file in zip(knees, images[:, 0].numpy(), heat, records, overlays, strict=True):
+            words = _words(row, member.checkpoint.caveats)
+            file.parent.mkdir(exist_ok=True)
+            made.append(file)
             with naming(file):
                 with_words(overlay(image, one), words).save(file)
-        except OSError:  # none of these knees will be in the table
-            for each in files:
-                Path(each).unlink(missing_ok=True)
-            raise
-    return files
+            if results:
+                made += results.write(knee, one, row, words, file.stem)
+    except BaseException:  # none of these knees will be in the table
+        for each in made:
+            each.unlink(missing_ok=True)
+        raise
+    return [str(file) for file in overlays]
+
+
+def _place(row: Mapping[Any, Any], folder: Path) -> Path:
+    """Return where the overlay of a knee goes; two folders may hold files of the same name."""
+    tag = hashlib.blake2b(row["path"].encode(), digest_size=4).hexdigest()
+    return folder / "overlays" / f"{_cut(Path(row['path']).stem)}-{tag}.png"
+
+
+def _words(row: Mapping[Any, Any], caveats: Sequence[str]) -> list[str]:
+    """Return what is written below a picture."""
+    grade = f"grade {row['predicted']} ({row['name']})" + (f", set {row['set']}" if row["set"] else "")
+    return [grade, *([row["refer"]] if row["refer"] else []), *caveats, DISCLAIMER]
 
 
 def _cut(name: str) -> str:
     """Return the beginning of a name that is too long."""
     return name.encode()[:_LONGEST].decode(errors="ignore")
-
-
-def with_words(picture: np.ndarray, words: Sequence[str]) -> Image.Image:
-    """Return a picture with a band of words below it, broken into lines that fit.
-
-    Args:
-        picture: uint8, H x W x 3.
-        words: One statement each.
-    """
-    font = ImageFont.load_default(size=10)
-    height, width = picture.shape[:2]
-    letters = max(8, int(width / font.getlength("n")))
-    lines = [line for word in words for line in textwrap.wrap(word, letters)]
-    canvas = Image.new("RGB", (width, height + 12 * len(lines) + 4))
-    canvas.paste(Image.fromarray(picture))
-    ImageDraw.Draw(canvas).multiline_text((2, height + 1), "\n".join(lines), fill="white", font=font, spacing=2)
-    return canvas
 
 
 def _write(rows: pd.DataFrame, read: Checkpoint, settings: dict[str, Any], folder: Path, n_left: int) -> None:

@@ -1,5 +1,6 @@
 """Panels of knees with their class activation maps. Research use only, not a medical device."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure, SubFigure
+from PIL import Image, ImageDraw, ImageFont
 
 from koa_lightning.errors import InputError
 from koa_lightning.reporting.figures import CAVEAT_COLOUR, GRADE_NAMES, INK, QUIET, stamp
@@ -172,3 +174,21 @@ def _draw_scale(place: SubFigure, label: str) -> None:
     axes.set_ylabel(f"{label}\n(each map scaled to its maximum)", fontsize=8, color=QUIET)
     axes.tick_params(labelsize=8, colors=QUIET)
     axes.spines[:].set_visible(False)
+
+
+def with_words(picture: np.ndarray, words: Sequence[str], size: int = 10) -> Image.Image:
+    """Return a picture with a band of words below it, broken into lines that fit.
+
+    Args:
+        picture: uint8, H x W x 3.
+        words: One statement each.
+        size: Of the letters, in pixels.
+    """
+    font = ImageFont.load_default(size=size)
+    height, width = picture.shape[:2]
+    letters = max(8, int(width / font.getlength("n")))
+    lines = [line for word in words for line in textwrap.wrap(word, letters)]
+    canvas = Image.new("RGB", (width, height + (size + 2) * len(lines) + 4))
+    canvas.paste(Image.fromarray(picture))
+    ImageDraw.Draw(canvas).multiline_text((2, height + 1), "\n".join(lines), fill="white", font=font, spacing=2)
+    return canvas

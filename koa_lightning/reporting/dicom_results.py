@@ -1,0 +1,147 @@
+"""A grade back into the clinic's formats: what is taken over from the graded file, and the files that are written.
+
+Research use only, not a medical device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from koa_lightning.data.gray import one_line
+from koa_lightning.data.images import is_dicom
+from koa_lightning.data.one_knee import DicomError
+from koa_lightning.errors import InputError, naming
+from koa_lightning.reporting.dicom_objects import Grade, Model, secondary_capture, structured_report
+
+_INSTANCE = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+_PATIENT = (
+    "PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate",
+    "StudyTime", "StudyDescription", "AccessionNumber", "ReferringPhysicianName",
+)  # fmt: skip
+_OTHER = ("Modality", "SpecificCharacterSet", "PatientOrientation", "BurnedInAnnotation")
+
+
+def check_installed() -> None:
+    """Stop where the package that writes DICOM objects is missing.
+
+    Raises:
+        InputError: It is.
+    """
+    if find_spec("highdicom") is None:
+        raise InputError('dicom=true: needs the package highdicom; type pip install "koa-lightning[dicom]"')
+
+
+def model_of(file: Path, name: str, network: str, version: str) -> Model:
+    """Return the identity of a checkpoint file, with its checksum."""
+    with file.open("rb") as opened:
+        return Model(name, network, version, hashlib.file_digest(opened, "sha256").hexdigest())
+
+
+def reference_of(data: bytes, name: str) -> Dataset:
+    """Return what results take over from a DICOM file: patient, study, and which image it is; nothing else.
+
+    Args:
+        data: The whole file.
+        name: What error messages call it.
+
+    Raises:
+        InputError: Not a DICOM file.
+        DicomError: It names no study or image, or its patient fields cannot be written again.
+    """
+    if not is_dicom(data, name):
+        raise InputError(
+            f"{name}: no DICOM file, so dicom=true has no patient and no study to report on; leave dicom=true away, or "
+            "give the DICOM file"
+        )
+    try:
+        header = pydicom.dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=[*_INSTANCE, *_PATIENT, *_OTHER])
+    except Exception as error:  # pydicom raises many kinds
+        raise DicomError(
+            f"{name}: damaged DICOM file ({type(error).__name__}); export it again", name
+        ) from None  # fmt: skip
+    missing = [keyword for keyword in _INSTANCE if not str(header.get(keyword) or "").strip()]
+    if missing:
+        raise DicomError(
+            f"{name}: its header has no {', '.join(missing)}, so no result can refer to it; export it again, or leave "
+            "dicom=true away", name
+        )  # fmt: skip
+    reference = Dataset()
+
+    def take() -> None:
+        for keyword in (*_INSTANCE, *_PATIENT, *_OTHER):
+            if keyword in header:
+                setattr(reference, keyword, header.get(keyword))
+            elif keyword in _PATIENT and keyword != "IssuerOfPatientID":
+                setattr(reference, keyword, "")
+        if bad := [keyword for keyword in _INSTANCE if not UID(str(reference.get(keyword))).is_valid]:
+            raise ValueError(f"{bad[0]} is no UID")
+        # tried now, before anything is graded
+        trial, blank = Grade(0, "-", (1, 0, 0, 0, 0), 0, ""), np.zeros((8, 8, 3), np.uint8)
+        model = Model("-", "-", "-", "0")
+        structured_report(reference, secondary_capture(reference, blank, trial, model), trial, model)
+
+    _built(take, name)
+    return reference
+
+
+def write_results(reference: Dataset, picture: np.ndarray, grade: Grade, model: Model, stem: Path) -> list[Path]:
+    """Write STEM-sc.dcm and STEM-sr.dcm; both, or none.
+
+    Args:
+        reference: Of `reference_of`.
+        picture: uint8, H x W x 3, with its words.
+        grade: Of this knee.
+        model: That graded.
+        stem: Folder, and beginning of the names.
+
+    Raises:
+        InputError: One is there already.
+        OSError: It cannot be written.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names without ^
+        capture = secondary_capture(reference, picture, grade, model)
+        report = structured_report(reference, capture, grade, model)
+    made: list[Path] = []
+    try:
+        for kind, dataset in (("sc", capture), ("sr", report)):
+            file = stem.with_name(f"{stem.name}-{kind}.dcm")
+            with naming(file), file.open("xb") as opened:
+                made.append(file)
+                dataset.save_as(opened, enforce_file_format=True)
+    except BaseException as error:
+        for file in made:
+            file.unlink(missing_ok=True)
+        if isinstance(error, FileExistsError):
+            raise InputError(
+                f"{error.filename}: exists; dicom=true replaces nothing; name another out=FOLDER"
+            ) from None
+        raise
+    return made
+
+
+def _built(build: Callable[[], None], name: str) -> None:
+    """Run what takes over a header; what it cannot say again is told in a line.
+
+    Raises:
+        DicomError: Naming the reason; it may quote the header.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            build()
+    except Exception as error:  # highdicom and pydicom raise many kinds, when a value is first looked at
+        raise DicomError(
+            f"{name}: its patient or study fields cannot be written into a result ({one_line(error)}); correct the "
+            "header, or leave dicom=true away", name
+        ) from None  # fmt: skip
