@@ -149,7 +149,7 @@ def _grade_some(
     if not knees:
         return []
     rows = Predictor([member]).grade(names, knees, **how)
-    rows["overlay"] = _pictures(maps, member, knees, rows, reader.output, results) if maps else ""
+    rows["overlay"] = _overlays(maps, member, knees, rows, reader.output, results) if maps else ""
     return [rows]
 
 
@@ -165,7 +165,7 @@ def _append(rows: pd.DataFrame, file: Path, *, first: bool) -> None:
         raise
 
 
-def _pictures(
+def _overlays(
     maps: dict[str, Any],
     member: Member,
     knees: Sequence[OneKnee],

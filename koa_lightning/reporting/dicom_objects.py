@@ -80,7 +80,8 @@ def secondary_capture(reference: Dataset, picture: np.ndarray, grade: Grade, mod
         patient_orientation=("L", "F"),
         transfer_syntax_uid=ExplicitVRLittleEndian, series_description=f"{STAMP}: heat map",
     )  # fmt: skip
-    capture.Laterality = grade.side or None  # a knee is one of two, so the element must be there, and may be empty
+    # a knee is one of two, so the element must be there, and may be empty
+    capture.add_new("Laterality", "CS", grade.side or None)
     capture["PatientOrientation"].value = (
         reference.get("PatientOrientation") or None
     )  # the film's own, and empty if it has none
