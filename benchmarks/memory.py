@@ -114,7 +114,9 @@ def lay_out_cache(n: int, size: int, folder: str) -> None:
     Path(folder).mkdir()
     file = Path(folder) / f"{name}.npy"
     np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(len(knees), size, size))
-    record = cache.Record({}, knees["hash"].tolist(), [(size, size)] * len(knees), [])  # no two knees of equal pixels
+    record = cache.Record(
+        {}, knees["hash"].tolist(), [(size, size)] * len(knees), [], []
+    )  # no two knees of equal pixels
     file.with_suffix(".json").write_text(record.to_json())
 
 

@@ -112,11 +112,11 @@ def measure(ckpt: str) -> list[dict]:
 
     from koa_lightning.checkpoint import reading
     from koa_lightning.config.compose import compose
-    from koa_lightning.evaluation.data import data_of
+    from koa_lightning.evaluation.data import data_for
     from koa_lightning.uncertainty import out_of_distribution, patients
 
     read = reading.read(ckpt)
-    data = data_of(compose("eval", [f"ckpt='{ckpt}'", "split=val"]), read, "val")
+    data = data_for(compose("eval", [f"ckpt='{ckpt}'", "split=val"]), read).prepare(("val",))
     net = read.network()
 
     def look(images: np.ndarray) -> dict[str, np.ndarray]:

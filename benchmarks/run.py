@@ -20,7 +20,7 @@ import psutil
 
 from benchmarks.process import in_own_process
 
-NAMES = ("loader", "augment", "cache_build", "fit", "precision", "memory", "intervals", "cam", "serve")
+NAMES = ("loader", "augment", "cache_build", "fit", "precision", "memory", "intervals", "cam", "serve", "export")
 RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
 
 

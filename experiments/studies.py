@@ -22,7 +22,6 @@ from koa_lightning.config.run_folder import DONE_FILE
 from koa_lightning.metrics.comparison import compare, match
 from koa_lightning.metrics.intervals import with_intervals
 from koa_lightning.metrics.tables import read_predictions
-from koa_lightning.models.outputs import N_GRADES
 from koa_lightning.sweeps.together import FOLDER as ENSEMBLE
 from koa_lightning.tracking.facts import git_facts
 
@@ -106,23 +105,11 @@ def measure(predictions: pd.DataFrame) -> dict[str, float | None]:
 
     Each by every rule of deciding: of the most probable grade, and with the suffix `_expected` or `_median` of another.
     """
-    values = with_intervals(predictions, only=[f"{name}{rule}" for name in SHOWN for rule in RULES[:2]])
-    of_median = with_intervals(at_median(predictions), only=SHOWN)
-    values |= {f"{name}{RULES[2]}": found for name, found in of_median.items()}
+    values = with_intervals(predictions, only=[f"{name}{rule}" for rule in RULES for name in SHOWN])
     row: dict[str, float | None] = {}
     for name, found in values.items():
         row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
     return row
-
-
-def at_median(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Return the predictions with certainty in place of each knee's probabilities, at their median.
-
-    The lowest grade that, with those below it, is as probable as not; no other has a smaller expected absolute error.
-    """
-    columns = [f"p{grade}" for grade in range(N_GRADES)]
-    medians = (predictions[columns].cumsum(axis=1) >= 0.5).to_numpy().argmax(axis=1)
-    return predictions.assign(**{f"p{grade}": (medians == grade).astype(float) for grade in range(N_GRADES)})
 
 
 def gain(predictions: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float | None]:

@@ -3,7 +3,7 @@
     import koa_lightning as koa
 
     result = koa.train("model=efflite0", "data.root=FOLDER")   # overrides as typed on the command line
-    grader = koa.load_model(result.checkpoint)                 # also runs:/ID, models:/NAME@ALIAS, a list (ensemble)
+    grader = koa.load_model(result.checkpoint)                 # also a list; none: the one in the box
     table = grader.predict(["knee.png", array])                # a DataFrame, one row an image
     heat = grader.explain("knee.png", method="gradcam")        # float32 H x W of the original image
     metrics = koa.evaluate(grader, "FOLDER")                   # name -> value with its interval

@@ -1,4 +1,4 @@
-"""Grade radiographs: `python -m koa_lightning.predict ckpt=FILE input=FILE|FOLDER|'GLOB'`."""
+"""Grade radiographs: `python -m koa_lightning.predict input=FILE|FOLDER|'GLOB' [ckpt=FILE]`."""
 
 from koa_lightning.config.launch import run
 

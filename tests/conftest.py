@@ -9,7 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell ignores Ctrl-C for what it starts in the background, and tests that send one would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-FIXTURES = ("figures", "graders", "listeners", "stores", "runs", "studies", "knees", "services", "browsers")
+FIXTURES = ("figures", "graders", "listeners", "stores", "runs", "studies", "knees", "services", "browsers", "exports")
 
 
 def pytest_configure(config):

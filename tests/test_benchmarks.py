@@ -21,9 +21,10 @@ def _importable(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
 
 
-@pytest.mark.parametrize(
-    "name", ["loader", "augment", "cache_build", "fit", "precision", "memory", "intervals", "cam", "serve"]
-)
+NAMES = ["loader", "augment", "cache_build", "fit", "precision", "memory", "intervals", "cam", "serve", "export"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_benchmark_has_the_one_interface(name):
     assert name in import_module("benchmarks.run").NAMES
     assert callable(import_module(f"benchmarks.{name}").measure)

@@ -19,6 +19,7 @@ EXTRA = {
     "test_bad_input.py",  # every command
     "test_extending.py",  # docs/extending.md
     "test_notebooks.py",  # docs/notebooks/
+    "test_pretrained.py",  # koa_lightning/pretrained/
     "test_signals.py",  # every command that can be ended
     "checkpoint/test_version_0_1.py",  # a checkpoint of the version before
     "data/test_sources.py",  # data/sources/ and what they share

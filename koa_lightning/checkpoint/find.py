@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import ListConfig
 
+from koa_lightning import pretrained
 from koa_lightning.config.overrides import quote, unquote
 from koa_lightning.config.places import read_json, user_path
 from koa_lightning.errors import InputError
@@ -28,8 +29,8 @@ def find(ckpt: Any, fetch: Fetch) -> list[Path]:
     """Return the files that `ckpt` names, in the order given (those of a pattern or of folds in natural order).
 
     Args:
-        ckpt: A file, `runs:/ID[/path]`, `models:/NAME@ALIAS`, a pattern, the folder or the run of a cross-validation,
-            or a list of these, also typed as `[A,B]`; in quotes one may hold commas.
+        ckpt: `pretrained`, a file, `runs:/ID[/path]`, `models:/NAME@ALIAS`, a pattern, the folder or the
+            run of a cross-validation, or a list of these, also typed as `[A,B]`; in quotes one may hold commas.
         fetch: From an address (`runs:/...`, `models:/...`) to local files, see `koa_lightning.tracking.find`.
 
     Raises:
@@ -62,6 +63,8 @@ def _listed(text: str) -> list[str]:
 def _files(item: str, fetch: Fetch) -> list[Path]:
     if item.startswith(ADDRESSES):
         return fetch(item)
+    if item == pretrained.NAME:
+        return [pretrained.file()]
     path = user_path(item)
     if path.is_dir() and (path / _CROSS_VALIDATION).is_file():
         return of_folds(path)

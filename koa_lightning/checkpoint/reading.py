@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import pickle
 import zipfile
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning.checkpoint import validation
+from koa_lightning.checkpoint import exported, portable, validation
 from koa_lightning.checkpoint.fitted import Fitted
 from koa_lightning.checkpoint.record import FORMAT, RECORD, CheckpointRecord, TrackedRun, TrainingData
 from koa_lightning.checkpoint.reference import TENSORS
@@ -22,6 +23,7 @@ from koa_lightning.config.compose import choices_of, compose, validate, without_
 from koa_lightning.config.places import user_path
 from koa_lightning.data.preprocessing import Preprocessing
 from koa_lightning.errors import InputError
+from koa_lightning.models.exported import SUFFIXES, ExportedNet, Program
 from koa_lightning.models.net import KneeNet, NetSpec, build
 from koa_lightning.models.plan import Plan
 from koa_lightning.models.weights import tensors_of
@@ -39,6 +41,7 @@ class Checkpoint:
         state: Tensors of the network, under the network's own names.
         reference: Tensors to recognise an out-of-distribution input by, see `koa_lightning.checkpoint.reference`;
             empty where there are none.
+        program: That computes in place of a network, where the file is an export; it has no `state` then.
     """
 
     path: Path
@@ -47,6 +50,7 @@ class Checkpoint:
     epochs_done: int
     state: dict[str, torch.Tensor]
     reference: dict[str, torch.Tensor] = field(default_factory=dict)
+    program: Program | None = None
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -64,6 +68,9 @@ class Checkpoint:
         Raises:
             InputError: The weights do not fit what the record says.
         """
+        if self.program is not None:
+            exported_net: KneeNet = ExportedNet(self.program, self.record.net)
+            return exported_net.eval()
         net = build(self.record.net)
         own, given = (
             {key: (value.shape, value.dtype) for key, value in each.items()} for each in (net.state_dict(), self.state)
@@ -145,16 +152,28 @@ def read(path: str | Path) -> Checkpoint:
             f"ckpt={path}: " + ("is a folder; name the file" if file.is_dir() else "there is no such file")
         )
     try:
+        if file.suffix == portable.SUFFIX:
+            return _checked(path, file, portable.read(file))
+        if file.suffix in SUFFIXES:
+            program, content = exported.read(file)
+            return dataclasses.replace(_checked(path, file, content), program=program)
         content = tensors_of(file)
         changed = zipfile.is_zipfile(file) and zipfile.ZipFile(file).testzip()  # torch does not look
     except pickle.UnpicklingError as error:
         raise InputError(f"ckpt={path}: {_why_not(error)}") from None
     except PermissionError:
         raise InputError(f"ckpt={path}: no permission to read it") from None
+    except InputError as error:
+        raise InputError(str(error) if str(error).startswith("ckpt=") else f"ckpt={path}: {error}") from None
     except Exception:  # a damaged file makes torch raise nearly anything
         raise InputError(f"ckpt={path}: not a checkpoint, or cut off while it was written; give another") from None
     if changed:
         raise InputError(f"ckpt={path}: damaged: its bytes are not those that were written ({changed}); give another")
+    return _checked(path, file, content)
+
+
+def _checked(path: str | Path, file: Path, content: Any) -> Checkpoint:
+    """Return the checkpoint of a file's content, each field of which is checked."""
     record = content.get(RECORD) if isinstance(content, dict) else None
     if not isinstance(record, dict) or "net" not in record:
         raise InputError(f"ckpt={path}: a checkpoint of another program; give one that koa_lightning.train wrote")

@@ -118,6 +118,13 @@ COMMANDS = {
             "serving.service.serve:serve",
             computes=True,
         ),
+        Command(
+            "export",
+            "use a model",
+            "write a checkpoint as ONNX, OpenVINO or TorchScript",
+            "serving.export.export:export",
+            computes=True,
+        ),
         Command("register", "use a model", "store a checkpoint in the model registry", "serving.register:register"),
         Command("server", "use a model", "MLflow for several users, on PostgreSQL", "tracking.server:serve"),
     )

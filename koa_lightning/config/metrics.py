@@ -16,7 +16,13 @@ from koa_lightning.config import folders
 from koa_lightning.errors import InputError
 
 GROUP = "_metric"
-RULES = {"argmax": "", "expected": "_expected", "tuned": "_tuned"}  # how a grade is made of probabilities -> suffix
+# How a grade is made of probabilities -> suffix of its metrics.
+RULES = {"argmax": "", "expected": "_expected", "median": "_median", "tuned": "_tuned"}
+RULE_TITLES = {"": "arg-max", "_median": "median grade", "_expected": "expected grade", "_tuned": "tuned thresholds"}
+WHICH_RULE = (
+    "Arg-max serves accuracy; the median grade serves quadratic kappa and the mean absolute error; the expected grade "
+    "serves the squared error."
+)
 N_GRADES = 5
 CONFUSION, PROBABILITIES, CALIBRATION, RANKING = "confusion", "probabilities", "calibration", "ranking"
 # What a function may be of -> where its metrics stand among the others, unless `order` says it.
@@ -26,7 +32,8 @@ _KEYS = (
     "by_subgroup", "logged", "logged_ends", "between_readers", "undefined", "order", "settings",
 )  # fmt: skip
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_ENDS = re.compile(r"(_expected|_tuned)?(_low|_high)?$")
+_SUFFIXES = tuple(suffix for suffix in RULES.values() if suffix)
+_ENDS = re.compile(rf"({'|'.join(_SUFFIXES)})?(_low|_high)?$")
 _NOT_OF_GRADES = {"loss": "min", "aurc": "min"}  # logged beside the metrics that the engine computes
 
 
@@ -117,7 +124,7 @@ def of(name: str) -> Declaration | None:
 
 def base(name: str) -> str:
     """Return the name of a metric without the suffix of its rule."""
-    return name.removesuffix("_expected").removesuffix("_tuned")
+    return next((name.removesuffix(suffix) for suffix in _SUFFIXES if name.endswith(suffix)), name)
 
 
 def best_is(metric: str) -> str:
@@ -137,8 +144,8 @@ def _read(file: Path, content: dict[str, Any]) -> Declaration:
         raise InputError(f"{file}: {wrong}: no such key of a metric; there are {', '.join(_KEYS)}")
     name, kind = file.stem, content.get("of")
     if not _NAME.fullmatch(name) or _ENDS.sub("", name) != name:
-        raise InputError(f"{file}: name the file in small letters, digits and _, with none of the ends _expected, "
-                         "_tuned, _low, _high")  # fmt: skip
+        ends = ", ".join((*_SUFFIXES, "_low", "_high"))
+        raise InputError(f"{file}: name the file in small letters, digits and _, with none of the ends {ends}")
     if not isinstance(content.get("_target_"), str):
         raise InputError(f"{file}: _target_ must be the address of a function, e.g. my_package.my_module.{name}")
     if kind not in _KINDS:
@@ -161,7 +168,7 @@ def _read(file: Path, content: dict[str, Any]) -> Declaration:
         per_grade=per_grade,
         mean_over_grades=content.get("mean_over_grades", False) is True,
         rules=rules,
-        every_epoch=_suffixes(file, content, "every_epoch", ["argmax", "expected"], rules),
+        every_epoch=_suffixes(file, content, "every_epoch", ["argmax", "expected", "median"], rules),
         compared=_suffixes(file, content, "compared", few, rules),
         by_subgroup=_suffixes(file, content, "by_subgroup", few, rules),
         logged=_suffixes(file, content, "logged", few, rules),

@@ -8,9 +8,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.checkpoint import reading
+from koa_lightning.checkpoint import portable, reading
 from koa_lightning.checkpoint.fitted import Calibration
 from koa_lightning.config.compose import validate
+from koa_lightning.errors import InputError
 from koa_lightning.evaluation import uncertainty as trusted
 from koa_lightning.evaluation.data import data_for
 from koa_lightning.evaluation.grading import Member
@@ -30,6 +31,8 @@ def calibrate(cfg: DictConfig) -> dict[str, Any]:
         InputError: Whatever the user can put right.
     """
     validate(cfg)
+    if Path(str(cfg.ckpt)).suffix == portable.SUFFIX:
+        raise InputError(f"ckpt={cfg.ckpt}: a file for others, which stays as it is; calibrate the checkpoint it is of")
 
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 from koa_lightning.checkpoint.reading import Checkpoint
 from koa_lightning.errors import InputError
 from koa_lightning.metrics import predictions
+from koa_lightning.models import outputs
 from koa_lightning.models.inference import check_finite, grade_batches
 from koa_lightning.models.net import KneeNet
 from koa_lightning.uncertainty import calibration, out_of_distribution
@@ -168,6 +169,7 @@ def average(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     frame[predictions.PROBABILITIES] = p
     frame["predicted"] = p.argmax(axis=1)
     frame["expected_grade"] = p @ np.arange(p.shape[1])
+    frame["median_grade"] = outputs.median_grade(torch.from_numpy(p)).numpy()
     frame[predictions.LOGITS] = np.log(np.maximum(p, _TINY))
     frame["members"] = by_knee.size().to_numpy()
     return frame

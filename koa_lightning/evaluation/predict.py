@@ -220,6 +220,7 @@ def _write(rows: pd.DataFrame, read: Checkpoint, settings: dict[str, Any], folde
             "grade": int(row["predicted"]),
             "name": row["name"],
             "expected_grade": round(float(row["expected_grade"]), 4),
+            "median_grade": int(row["median_grade"]),
             "probabilities": [round(float(row[column]), 6) for column in predictions.PROBABILITIES],
             **referral.as_json(row),
             "overlay": row["overlay"],
@@ -233,6 +234,6 @@ def _write(rows: pd.DataFrame, read: Checkpoint, settings: dict[str, Any], folde
         shares = " ".join(f"{p:.2f}" for p in knee["probabilities"])
         said = "".join(f"; {words}" for words in (f"set {knee['set']}" if knee["set"] else "", knee["refer"]) if words)
         print(
-            f"{knee['path']}: grade {knee['grade']} {knee['name']} (expected {knee['expected_grade']:.2f}; {shares})"
-            f"{said}"
+            f"{knee['path']}: grade {knee['grade']} {knee['name']} (expected {knee['expected_grade']:.2f}, "
+            f"median {knee['median_grade']}; {shares}){said}"
         )

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from koa_lightning import pretrained
 from koa_lightning.checkpoint.reading import Checkpoint, read
 from koa_lightning.data import patterns
 from koa_lightning.data.gray import check_size, stretch
@@ -53,8 +54,8 @@ class Predictor:
         """Read one checkpoint or several, and build their networks.
 
         Args:
-            ckpt: A file, `runs:/ID[/path]`, `models:/NAME@ALIAS`, a pattern, the folder of a cross-validation, or a
-                list of these.
+            ckpt: `pretrained` (the grader in the box), a file, `runs:/ID[/path]`, `models:/NAME@ALIAS`, a pattern, the
+                folder of a cross-validation, or a list of these.
             uri: Of the tracking store that an address is looked up in; None: the default one.
             device: That computes; None: the GPU where torch finds one, else the CPU.
 
@@ -104,7 +105,7 @@ class Predictor:
 
         Returns:
             One row an image, in their order: `path`, `patient` (of a prepared file's name), `side`, `grade` (empty),
-            `predicted`, `expected_grade`, `p0` to `p4`, `z0` to `z4` (logits), `name` of the grade, and
+            `predicted`, `expected_grade`, `median_grade`, `p0` to `p4`, `z0` to `z4` (logits), `name` of the grade, and
             `referral.COLUMNS`; an ensemble's table has a column `members` before `name`.
 
         Raises:
@@ -239,9 +240,15 @@ class Predictor:
 
 
 def load_model(
-    ckpt: str | Path | Sequence[str | Path], *, uri: str | None = None, device: torch.device | None = None
+    ckpt: str | Path | Sequence[str | Path] = pretrained.NAME,
+    *,
+    uri: str | None = None,
+    device: torch.device | None = None,
 ) -> Predictor:
-    """Return a checkpoint, or several as an ensemble, ready to grade; see `Predictor.from_checkpoint`."""
+    """Return the grader in the box, a checkpoint, or several as an ensemble, ready to grade.
+
+    See `Predictor.from_checkpoint`.
+    """
     return Predictor.from_checkpoint(ckpt, uri=uri, device=device)
 
 

@@ -18,6 +18,7 @@ from koa_lightning.errors import InputError
 from koa_lightning.explain import methods
 from koa_lightning.explain.evidence import TARGETS, slopes
 from koa_lightning.explain.last_map import Split, split
+from koa_lightning.models.exported import ExportedNet
 from koa_lightning.models.net import KneeNet
 
 Grades = Sequence[int] | Tensor | np.ndarray | None
@@ -60,6 +61,8 @@ def heat_maps(
         InputError: No layer of the model has a grid of places or, for `cam`, its head is no pooled linear one; it is
             not float32, gives values that are not finite; unknown method or target; images and grades do not fit.
     """
+    if isinstance(model, ExportedNet):
+        return _of_export(model, images, method, target, batch_size)
     _check_model(model, method, target)
     wanted = _checked_grades(images, grades)
     device = next(model.parameters()).device
@@ -82,6 +85,20 @@ def heat_maps(
                     features = parts.features(batch)
             heat = _heat(parts, batch, features.float(), wanted[start : start + batch_size], method, target, link)
             maps.append(scale_cam_image(scale_cam_image(heat, size)))  # between the grid's places a maximum gets lost
+    return np.clip(np.concatenate(maps), 0, 1, dtype=np.float32)
+
+
+def _of_export(model: ExportedNet, images: Tensor, method: str, target: str, batch_size: int) -> np.ndarray:
+    """Return the maps that an exported file gives: in closed form, of the grade that it gives itself."""
+    if method not in ("cam", "gradcam") or target != "grade":  # on such a head Grad-CAM is the closed form
+        raise InputError(
+            f"explain.method={method}, explain.target={target}: an exported file has the class activation map of its "
+            "grade alone; type explain=cam, or give the checkpoint that it was made of"
+        )
+    size = (images.shape[-1], images.shape[-2])
+    maps = [np.zeros((0, *images.shape[2:]), dtype=np.float32)]
+    for batch in images.split(batch_size):
+        maps.append(scale_cam_image(scale_cam_image(np.maximum(model.cams(batch), 0), size)))
     return np.clip(np.concatenate(maps), 0, 1, dtype=np.float32)
 
 
@@ -121,6 +138,9 @@ def check(
     """
     quick = "gradcam" if declared.is_slow(method) else method
     try:
+        if isinstance(net, ExportedNet):
+            heat_maps(net, torch.zeros(1, 1, image_size, image_size, dtype=torch.uint8), method=method, target=target)
+            return
         _check_model(net, method, target)
         heat_maps(net, torch.zeros(1, 1, image_size, image_size), method=quick, target=target, link=link)
     except InputError as error:

@@ -42,7 +42,7 @@ class GradeMetrics(nn.Module):
     """Metrics of one split, or of one epoch, over all batches and processes.
 
     Those whose declaration (`_metric/NAME.yaml`) has them `every_epoch`, by the rules that it lists: of the arg-max
-    grade, and of the rounded expected grade with the suffix `_expected`.
+    grade, and with the suffixes `_expected` and `_median` of the rounded expected grade and of the median grade.
 
     Args:
         checked: Look at what is taken in. False for the training split, where it would make every step wait for the

@@ -47,6 +47,11 @@ class Graded:
         """Return the expected grade, rounded, int64 N."""
         return outputs.round_grade(torch.from_numpy(self.expected)).numpy()
 
+    @cached_property
+    def median(self) -> np.ndarray:
+        """Return the median grade, int64 N."""
+        return outputs.median_grade(torch.from_numpy(self.probabilities)).numpy()
+
     def reaches(self, grade: int) -> np.ndarray:
         """Return the probability of this grade or a higher one, float32 N."""
         return torch.from_numpy(self.probabilities)[:, grade:].sum(1).clamp(max=1).numpy()

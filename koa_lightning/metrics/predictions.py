@@ -12,7 +12,7 @@ from koa_lightning.models import outputs
 
 PROBABILITIES = [f"p{grade}" for grade in range(outputs.N_GRADES)]
 LOGITS = [f"z{grade}" for grade in range(outputs.N_GRADES)]
-COLUMNS = ["path", "patient", "side", "grade", "predicted", "expected_grade", *PROBABILITIES, *LOGITS]
+COLUMNS = ["path", "patient", "side", "grade", "predicted", "expected_grade", "median_grade", *PROBABILITIES, *LOGITS]
 
 
 def predictions_table(
@@ -37,6 +37,7 @@ def predictions_table(
     table.loc[grade < 0, "grade"] = pd.NA
     table["predicted"] = probabilities.argmax(1).numpy()
     table["expected_grade"] = outputs.expected_grade(probabilities).numpy()
+    table["median_grade"] = outputs.median_grade(probabilities).numpy()
     table[PROBABILITIES] = probabilities.numpy()
     padded = np.full((len(knees), outputs.N_GRADES), np.nan, dtype=np.float32)
     padded[:, : logits.shape[1]] = logits.numpy()

@@ -43,8 +43,8 @@ def agreement(
 
     Returns:
         One row a pair and metric: first, second, n_knees (read by both), n_patients, metric, value, low, high, note.
-        The model is there once a rule: `model` (arg-max), `model_expected`, and `model_tuned` where there are
-        thresholds.
+        The model is there once a rule: `model` (arg-max), `model_expected`, `model_median`, and `model_tuned` where
+        there are thresholds.
 
     Raises:
         InputError: A column is missing, or holds something else than grades.

@@ -66,7 +66,7 @@ class WeightedMetrics:
         self, knees: Graded, thresholds: Sequence[float] | None = None, only: Collection[str] | None = None
     ) -> None:
         self.knees = knees
-        self.predicted = {"": knees.argmax, "_expected": knees.rounded}
+        self.predicted = {"": knees.argmax, "_expected": knees.rounded, "_median": knees.median}
         if thresholds is not None:
             self.predicted["_tuned"] = np.searchsorted(np.asarray(thresholds), knees.expected, side="right")
         known = names(list(self.predicted))

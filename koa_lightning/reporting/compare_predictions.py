@@ -64,7 +64,7 @@ def _metrics(asked: str | Sequence[str] | None) -> list[str]:
     if asked is None:
         return chosen("compared")
     only = [asked] if isinstance(asked, str) else [str(name) for name in asked]
-    known = weighted.names(("", "_expected"))
+    known = weighted.names(("", "_expected", "_median"))
     if unknown := [name for name in only if name not in known]:
         raise InputError(
             f"metrics={unknown[0]}: no such metric{nearest(unknown[0], known)} (e.g. {', '.join(known[:9])})"

@@ -9,13 +9,13 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from koa_lightning.config.metrics import declared
+from koa_lightning.config.metrics import RULE_TITLES, WHICH_RULE, declared
 from koa_lightning.metrics.comparison import Difference
 from koa_lightning.metrics.intervals import Interval
 from koa_lightning.metrics.weighted import RULES, is_of_grade
 from koa_lightning.models.outputs import N_GRADES
 
-_RULES = {"": "arg-max", "_expected": "expected grade", "_tuned": "tuned thresholds"}
+_SIDE_BY_SIDE = 3  # columns of intervals that fit in 80
 
 
 def say(
@@ -38,17 +38,12 @@ def say(
         remarks: Lines to print below.
     """
     console = Console()
-    rules = {rule: words for rule, words in _RULES.items() if f"accuracy{rule}" in found}
-    padding = 0 if len(rules) == len(_RULES) else (0, 1)  # all three of them just fit
-    shown = Table("metric", title=title, caption="95 % intervals by bootstrap over patients", padding=padding)
-    for words in rules.values():
-        shown.add_column(words, justify="right")
-    for name, value in others.items():
-        shown.add_row(name, "undefined" if value is None else short(value))
-    for name in found:
-        if not name.endswith(tuple(RULES[1:])) and not is_of_grade(name):
-            shown.add_row(name, *(text(found.get(f"{name}{rule}")) for rule in rules))
-    console.print(shown)
+    rules = [rule for rule in RULE_TITLES if f"accuracy{rule}" in found]
+    for start in range(0, len(rules), _SIDE_BY_SIDE):
+        own = rules[start : start + _SIDE_BY_SIDE]
+        console.print(_of_rules(found, own, title if start == 0 else "", others if start == 0 else {}))
+    if len(rules) > 1:
+        print(WHICH_RULE)
     each = [metric.name for metric in declared() if metric.per_grade]
     of_grades = Table("grade", *each, title="by grade, arg-max")
     for grade in range(N_GRADES):
@@ -60,6 +55,24 @@ def say(
         console.print(_long(agreement, ["first", "second"], "agreement between readers"))
     for line in [*_notes(found), *remarks]:
         print(line)
+
+
+def _of_rules(
+    found: Mapping[str, Interval], rules: Sequence[str], title: str, others: Mapping[str, float | None]
+) -> Table:
+    """Return the table of the metrics by some rules; only the first table, with arg-max, has those of probabilities."""
+    padding = 0 if len(rules) == _SIDE_BY_SIDE else (0, 1)
+    shown = Table("metric", title=title, caption="95 % intervals by bootstrap over patients", padding=padding)
+    for rule in rules:
+        shown.add_column(RULE_TITLES[rule], justify="right")
+    for name, value in others.items():
+        shown.add_row(name, "undefined" if value is None else short(value))
+    for name in found:
+        if not name.endswith(tuple(RULES[1:])) and not is_of_grade(name):
+            cells = [text(found.get(f"{name}{rule}")) for rule in rules]
+            if any(cells):
+                shown.add_row(name, *cells)
+    return shown
 
 
 def say_caveats(caveats: Sequence[str]) -> None:

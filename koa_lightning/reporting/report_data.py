@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from koa_lightning.checkpoint import find, reading
 from koa_lightning.config.addresses import without_passwords
@@ -18,6 +19,7 @@ from koa_lightning.errors import InputError
 from koa_lightning.metrics import intervals, subgroups, tables
 from koa_lightning.metrics import predictions as table
 from koa_lightning.metrics.readers import agreement
+from koa_lightning.models import outputs
 from koa_lightning.reporting import provenance
 from koa_lightning.uncertainty import summary
 
@@ -138,6 +140,7 @@ def _complete(predictions: pd.DataFrame) -> None:
     p = predictions[table.PROBABILITIES].to_numpy(dtype=np.float64)
     predictions["predicted"] = p.argmax(axis=1)
     predictions["expected_grade"] = p @ np.arange(p.shape[1])
+    predictions["median_grade"] = outputs.median_grade(torch.from_numpy(p)).numpy()
 
 
 def _of_table(predictions: pd.DataFrame, name: str) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from koa_lightning import pretrained
 from koa_lightning.checkpoint import find
 from koa_lightning.config.places import user_path
 
 
 def find_checkpoint(ckpt: str, uri: str | None) -> Path:
-    """Return the local file of `ckpt`: a path, or in a tracking store `runs:/ID[/path]` or `models:/NAME@ALIAS`.
+    """Return the local file of `ckpt`: `pretrained`, a path, or in a store `runs:/ID[/path]`, `models:/NAME@ALIAS`.
 
     Args:
         ckpt: As typed.
@@ -19,6 +20,8 @@ def find_checkpoint(ckpt: str, uri: str | None) -> Path:
     Raises:
         InputError: No such run or model, or it holds no such checkpoint.
     """
+    if ckpt == pretrained.NAME:
+        return pretrained.file()
     if not ckpt.startswith(find.ADDRESSES):
         return user_path(ckpt)
     from koa_lightning.tracking.checkpoints import find_checkpoint as download

@@ -21,7 +21,7 @@ from koa_lightning.training.run import train
 pytestmark = pytest.mark.usefixtures("blank_figures")
 
 COLUMNS = [
-    "path", "patient", "side", "grade", "predicted", "expected_grade",
+    "path", "patient", "side", "grade", "predicted", "expected_grade", "median_grade",
     "p0", "p1", "p2", "p3", "p4", "z0", "z1", "z2", "z3", "z4",
 ]  # fmt: skip
 

@@ -27,7 +27,8 @@ from koa_lightning.metrics import predictions
 pytestmark = pytest.mark.usefixtures("blank_figures")
 
 TABLE = [
-    "path", "patient", "side", "grade", "predicted", "expected_grade", *predictions.PROBABILITIES, *predictions.LOGITS,
+    "path", "patient", "side", "grade", "predicted", "expected_grade", "median_grade",
+    *predictions.PROBABILITIES, *predictions.LOGITS,
     "name", *referral.COLUMNS, "overlay",
 ]  # fmt: skip
 

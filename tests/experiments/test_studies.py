@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -108,16 +107,6 @@ def test_numbers_with_their_intervals(right):
     assert 0.5 < row["accuracy_low"] < 0.8 < row["accuracy_high"] < 1
     names = [f"{name}{rule}" for name in studies.SHOWN for rule in studies.RULES]
     assert set(row) == {f"{name}{end}" for name in names for end in ("", "_low", "_high")}
-
-
-def test_the_median_of_the_probabilities(right):
-    right.loc[0, ["p0", "p1", "p2", "p3", "p4"]] = [0.4, 0.05, 0.1, 0.2, 0.25]  # 0 most probable, 1.85 expected, 2
-    right.loc[1, ["p0", "p1", "p2", "p3", "p4"]] = [0.5, 0.0, 0.1, 0.2, 0.2]
-    certain = studies.at_median(right)[["p0", "p1", "p2", "p3", "p4"]]
-    assert (certain.sum(axis=1) == 1).all()
-    assert certain.to_numpy().argmax(1).tolist() == [2, 0, *right["grade"][2:]]
-    errors = abs(np.arange(5)[:, None] - np.arange(5)) @ right.filter(regex=r"^p\d").to_numpy().T  # of each decision
-    assert np.allclose(errors[certain.to_numpy().argmax(1), range(len(right))], errors.min(0))
 
 
 def test_rows_are_kept_in_an_order(tmp_path):

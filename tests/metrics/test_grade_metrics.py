@@ -39,9 +39,11 @@ def test_equal_to_scikit_learn(seed, n):
     values = compute(probabilities, grade)
     assert list(values) == chosen("every_epoch")
     expected_grade = np.floor((probabilities * np.arange(5)).sum(1) + 0.5).astype(int)
+    median = (probabilities.astype(np.float64).cumsum(1) >= 0.5 - 1e-6).argmax(1)
+    by_rule = (("", probabilities.argmax(1)), ("_expected", expected_grade), ("_median", median))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for suffix, predicted in (("", probabilities.argmax(1)), ("_expected", expected_grade)):
+        for suffix, predicted in by_rule:
             both = {"y_true": grade, "y_pred": predicted}
             kappa = sk.cohen_kappa_score(grade, predicted, labels=range(5), weights="quadratic")
             assert values[f"accuracy{suffix}"] == pytest.approx(sk.accuracy_score(**both))

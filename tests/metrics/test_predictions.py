@@ -9,7 +9,7 @@ from koa_lightning.metrics import predictions
 from koa_lightning.models import outputs
 
 NAMES = [  # others rely on these
-    "path", "patient", "side", "grade", "predicted", "expected_grade",
+    "path", "patient", "side", "grade", "predicted", "expected_grade", "median_grade",
     "p0", "p1", "p2", "p3", "p4", "z0", "z1", "z2", "z3", "z4",
 ]  # fmt: skip
 

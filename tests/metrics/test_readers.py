@@ -21,11 +21,19 @@ def test_each_pair_is_the_kappa_of_scikit_learn(table):
     found = agreement(table, ["reader_1", "reader_2"], n_resamples=100, thresholds=[0.5, 1.5, 2.5, 3.5])
     assert list(found.columns) == COLUMNS
     pairs = set(map(tuple, found[["first", "second"]].to_numpy()))
-    models = {"model", "model_expected", "model_tuned"}
+    models = {"model", "model_expected", "model_median", "model_tuned"}
     assert pairs == {("truth", "reader_1"), ("truth", "reader_2"), ("reader_1", "reader_2")} | {
         (other, model) for other in ("truth", "reader_1", "reader_2") for model in models
     }
-    grades = {"truth": "grade", "model": "predicted", "reader_1": "reader_1", "reader_2": "reader_2"}
+    reached = table[[f"p{grade}" for grade in range(5)]].cumsum(axis=1) >= 0.5
+    table = table.assign(median=reached.to_numpy().argmax(1))
+    grades = {
+        "truth": "grade",
+        "model": "predicted",
+        "model_median": "median",
+        "reader_1": "reader_1",
+        "reader_2": "reader_2",
+    }
     kappa = found[found["metric"] == "quadratic_kappa"]
     for row in kappa[~kappa["second"].isin(["model_expected", "model_tuned"])].to_dict("records"):
         both = table[[grades[row["first"]], grades[row["second"]]]].dropna().astype(int)

@@ -101,6 +101,23 @@ def test_expected_grade_by_hand():
     assert expected_grade(given_probabilities.double()).dtype == torch.float64
 
 
+@links
+@settings(deadline=None, derandomize=True)
+@given(data=st.data())
+def test_no_grade_has_a_smaller_expected_absolute_error_than_the_median(link, data):
+    p = probabilities(drawn_logits(data, link), link)
+    errors = (torch.arange(5)[:, None] - torch.arange(5)).abs().double() @ p.double().T  # grade x knee
+    chosen = errors.gather(0, median_grade(p)[None])[0]
+    assert torch.allclose(chosen, errors.min(0).values, atol=1e-5)
+
+
+def test_the_median_by_hand():
+    p = torch.tensor([[0.4, 0.05, 0.1, 0.2, 0.25], [0.5, 0, 0.1, 0.2, 0.2], [0, 0, 0, 0, 1], [0.1, 0.4, 0.5, 0, 0]])
+    assert median_grade(p).tolist() == [2, 0, 4, 1]  # of two that share a half each, the lower
+    assert median_grade(torch.zeros(1, 5)).tolist() == [4]
+    assert torch.equal(median_grade(p), median_grade(p.double()))
+
+
 def test_expected_grade_stays_on_the_scale_despite_rounding():
     assert expected_grade(torch.tensor([[0, 0, 0, 0, 1.0000002]])).item() == 4
 

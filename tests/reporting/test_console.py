@@ -54,7 +54,7 @@ def test_each_note_is_said_once(graded_table, capsys):
     found = with_intervals(table[table["grade"] != 4], n_resamples=100)
     console.say(found, "t", {}, groups=pd.DataFrame(), agreement=pd.DataFrame(), remarks=[])
     lines = capsys.readouterr().out.splitlines()
-    assert lines.count("f1_4, precision_4, recall_4, f1_4_expected and 2 more: no knee of true grade 4") == 1
+    assert lines.count("f1_4, precision_4, recall_4, f1_4_expected and 5 more: no knee of true grade 4") == 1
 
 
 def test_a_comparison_fits_and_warns_of_many(graded_table, capsys):
@@ -62,7 +62,7 @@ def test_a_comparison_fits_and_warns_of_many(graded_table, capsys):
     names = {"A": "one.csv", "B": "other.csv"}
     console.say_comparison(compare(first, second, n_resamples=100), names, "120 knees")
     text = capsys.readouterr().out
-    assert "…" not in text and "WARNING: 13 metrics are compared" in text
+    assert "…" not in text and "WARNING: 15 metrics are compared" in text
     assert max(map(len, text.splitlines())) <= 110
     assert max(len(line) for line in text.splitlines() if line and line[0] in "┏┃│└") <= 80
     assert "quadratic_kappa_expected" in text and "A: one.csv" in text

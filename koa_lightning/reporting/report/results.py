@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from koa_lightning.config.metrics import CONFUSION, declared
+from koa_lightning.config.metrics import CONFUSION, RULE_TITLES, WHICH_RULE, declared
 from koa_lightning.metrics import curves, predictions
 from koa_lightning.reporting import figures as common
 from koa_lightning.reporting.report import caveats, figures
@@ -24,12 +24,10 @@ from koa_lightning.reporting.report.blocks import (
 )
 from koa_lightning.reporting.report_data import ReportData
 
-_RULES = {"": "arg-max", "_expected": "expected grade, rounded", "_tuned": "tuned thresholds"}
-
 
 def results(found: ReportData) -> Section:
     """Return the tables of all metrics with their intervals."""
-    rules = {rule: words for rule, words in _RULES.items() if f"accuracy{rule}" in found.metrics}
+    rules = {rule: words for rule, words in RULE_TITLES.items() if f"accuracy{rule}" in found.metrics}
     rows = [
         [metric.title, *(with_interval(found.metrics.get(f"{metric.name}{rule}")) for rule in rules)]
         for metric in declared()
@@ -41,6 +39,7 @@ def results(found: ReportData) -> Section:
         Text(f"Evaluated on {caveats.split_in_words(found)}: {caveats.size(found)}. In brackets: 95 % intervals by "
              "bootstrap over patients, both knees together."),
         Table("Agreement of grades", ["metric", *rules.values()], rows),
+        Text(WHICH_RULE, "quiet"),
         Table("Quality of the probabilities", ["metric", "value", "meaning"], of_p, words=(0, 2)),
         _per_grade(found),
     ]  # fmt: skip

@@ -1,0 +1,70 @@
+"""The record in an exported grader (ONNX, OpenVINO), so that it is read as a checkpoint is."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load, save
+from torch import Tensor
+
+from koa_lightning import DISCLAIMER
+from koa_lightning.checkpoint.portable import without_places
+from koa_lightning.checkpoint.record import RECORD, CheckpointRecord
+from koa_lightning.checkpoint.reference import TENSORS
+from koa_lightning.checkpoint.writing import to_plain
+from koa_lightning.errors import InputError
+from koa_lightning.models.exported import LARGEST_FILE, ONNX, OPENVINO, Program, onnx_program, openvino_program
+
+_LARGEST_TEXT = 8_000_000
+
+
+def metadata(
+    record: CheckpointRecord, reference: Mapping[str, Tensor], epoch: int, about: Mapping[str, str]
+) -> dict[str, str]:
+    """Return what an exported file says of itself, as texts by name.
+
+    Args:
+        record: Without its places, see `portable.without_places`.
+        reference: To recognise out-of-distribution input by; empty: none.
+        epoch: That the weights are of, from 0.
+        about: Further texts, e.g. the licence, the card, and how well the export agrees.
+    """
+    texts = {**about, "note": DISCLAIMER, RECORD: json.dumps(to_plain(without_places(record))), "epoch": str(epoch)}
+    if reference:
+        texts[TENSORS] = base64.b64encode(save(dict(reference))).decode()
+    return texts
+
+
+def read(file: Path) -> tuple[Program, dict[str, Any]]:
+    """Return an exported grader as a program, and what the file holds, in the form of a checkpoint of a training.
+
+    Raises:
+        InputError: It is a program that would have to be run, too large, or not an export of koa_lightning; the
+            message does not name the file.
+        Exception: Nearly any, of a damaged file.
+    """
+    if file.suffix not in (ONNX, OPENVINO):
+        raise InputError(
+            "a TorchScript file is a program, and none is run from a file; give the ONNX or OpenVINO export"
+        )
+    if file.stat().st_size > LARGEST_FILE:
+        raise InputError(f"larger than {LARGEST_FILE >> 30} GB, which no export is; give another")
+    if file.suffix == OPENVINO and not file.with_suffix(".bin").is_file():
+        raise InputError(f"{file.with_suffix('.bin').name} is missing beside it; an OpenVINO export is a pair of files")
+    program, texts = onnx_program(file.read_bytes()) if file.suffix == ONNX else openvino_program(file)
+    if RECORD not in texts or len(texts[RECORD]) > _LARGEST_TEXT:
+        raise InputError("a model of another program; give one that koa_lightning.export wrote")
+    epoch = texts.get("epoch", "")
+    content: dict[str, Any] = {
+        RECORD: json.loads(texts[RECORD]),
+        "epoch": int(epoch) if epoch.isascii() and epoch.isdecimal() and len(epoch) < 10 else None,
+        "global_step": 1,
+        "state_dict": {},
+    }
+    if reference := texts.get(TENSORS):
+        content[TENSORS] = load(base64.b64decode(reference, validate=True))
+    return program, content

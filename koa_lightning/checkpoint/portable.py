@@ -1,0 +1,119 @@
+"""A checkpoint as one small safetensors file: weights in half precision, the record as text, nothing to run or resume.
+
+A checkpoint of a training also holds the optimizer, and the paths and settings of the machine that made it. This file
+is for others: it holds what grading needs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from koa_lightning import DISCLAIMER
+from koa_lightning.checkpoint.record import RECORD, CheckpointRecord, TrackedRun
+from koa_lightning.checkpoint.reference import TENSORS
+from koa_lightning.checkpoint.writing import to_plain
+from koa_lightning.errors import InputError, naming
+
+SUFFIX = ".safetensors"
+LARGEST_HEADER = 8_000_000  # bytes; a record has about a hundred thousand
+_LARGEST_FILE = 4 * 2**30
+# What of a run's settings grading, the mean loss and the report use; all else may name folders and servers.
+_KEPT = ("name", "seed", "data", "loss", "model", "optimizer", "scheduler", "augment", "mix", "resize", "trainer")
+
+
+def write(
+    path: Path, record: CheckpointRecord, state: dict[str, Tensor], reference: dict[str, Tensor],
+    epoch: int, about: dict[str, str] | None = None,
+) -> None:  # fmt: skip
+    """Write a checkpoint for others, in one step.
+
+    Matrices become float16; vectors, e.g. the statistics of batch norm, stay float32.
+
+    Args:
+        path: Of the file, which ends in `.safetensors`.
+        record: Its places are emptied, see `without_places`.
+        state: Of the network.
+        reference: To recognise out-of-distribution input by; empty: none.
+        epoch: That the weights are of, from 0.
+        about: Further texts for the header, e.g. a licence.
+    """
+    tensors = {f"net.{name}": _halved(value) for name, value in state.items()}
+    tensors |= {f"{TENSORS}.{name}": _halved(value) for name, value in reference.items()}
+    header = {
+        **(about or {}),
+        "note": DISCLAIMER,
+        RECORD: json.dumps(to_plain(without_places(record))),
+        "epoch": str(epoch),
+    }
+    part = path.with_name(f"{path.name}.part")
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(save(tensors, header))
+        part.replace(path)
+
+
+def without_places(record: CheckpointRecord) -> CheckpointRecord:
+    """Return the record without folders, files, addresses and runs; a setting that holds a path becomes None."""
+    config = {key: _without_paths(value) for key, value in record.config.items() if key in _KEPT}
+    return dataclasses.replace(record, config=config, tracking=TrackedRun())
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_paths(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_without_paths(each) for each in value]
+    return None if isinstance(value, str) and ("/" in value or "\\" in value[:3]) else value
+
+
+def _halved(value: Tensor) -> Tensor:
+    value = value.detach().cpu().contiguous()
+    return value.half() if value.is_floating_point() and value.ndim > 1 else value
+
+
+def read(file: Path) -> dict[str, Any]:
+    """Return what a file holds, in the form of a checkpoint of a training; nothing in it is executed.
+
+    Raises:
+        InputError: It is larger than it may be, cut off, or holds no record; the message does not name the file.
+        Exception: Nearly any, of a damaged file.
+    """
+    _check_size(file)
+    with safe_open(file, framework="pt") as opened:
+        header = opened.metadata() or {}
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    if RECORD not in header:
+        raise InputError("a file of weights alone; give one that koa_lightning wrote")
+    epoch = header.get("epoch", "")
+    content: dict[str, Any] = {
+        RECORD: json.loads(header[RECORD]),
+        "epoch": int(epoch) if epoch.isascii() and epoch.isdecimal() and len(epoch) < 10 else None,
+        "global_step": 1,
+        "state_dict": {name: _whole(value) for name, value in tensors.items() if name.startswith("net.")},
+    }
+    lead = f"{TENSORS}."
+    if reference := {n.removeprefix(lead): _whole(value) for n, value in tensors.items() if n.startswith(lead)}:
+        content[TENSORS] = reference
+    return content
+
+
+def _check_size(file: Path) -> None:
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        head = opened.read(8)
+    header = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+    if not 0 < header <= min(LARGEST_HEADER, size - 8) or size > _LARGEST_FILE:
+        raise InputError("not a safetensors file, cut off, or with a header larger than 8 MB; give another")
+
+
+def _whole(value: Tensor) -> Tensor:
+    return value.float() if value.dtype == torch.float16 else value

@@ -1,0 +1,1 @@
+"""A checkpoint as one file for other programs: ONNX, OpenVINO, TorchScript."""

@@ -1,0 +1,60 @@
+"""An exported file agrees with its checkpoint, grades as one, and says what it is."""
+
+import numpy as np
+import pytest
+
+from koa_lightning.errors import InputError
+from koa_lightning.evaluation.grading import Member
+from koa_lightning.evaluation.predictor import Predictor, load_model
+from koa_lightning.serving.export import formats
+
+pytest.importorskip("onnxruntime")
+
+COLUMNS = [f"p{grade}" for grade in range(5)]
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_it_grades_as_its_checkpoint_does(export_of, kind, calibrated_checkpoint, as_onnx, tmp_path):
+    pytest.importorskip(kind)
+    folder, made = as_onnx
+    if kind == "openvino":
+        folder, made = tmp_path / "out", export_of(calibrated_checkpoint, tmp_path / "out", "format=openvino")
+    assert made["largest"] <= 1e-4 and made["same_grade"] == 1
+    file = folder / f"grader{formats.SUFFIX[kind]}"
+    pictures = [np.random.default_rng(seed).integers(0, 256, (50, 40), np.uint8) for seed in range(3)]
+    ours, theirs = load_model(calibrated_checkpoint), load_model(file)
+    tables = [each.predict(pictures) for each in (ours, theirs)]
+    assert np.abs(tables[0][COLUMNS].to_numpy() - tables[1][COLUMNS].to_numpy()).max() < 1e-4
+    for column in ("predicted", "median_grade", "set", "foreign", "refer"):
+        assert tables[0][column].tolist() == tables[1][column].tolist()
+    assert theirs.checkpoints[0].record.caveats == ours.checkpoints[0].record.caveats
+    assert "not a medical device" in (folder / "card.md").read_text()
+    assert {each.name for each in folder.iterdir()} >= {file.name, "card.md"}
+    assert not list(folder.glob("part-*"))
+
+
+def test_an_ensemble_averages_calibrated_probabilities(export_of, write_checkpoint, tmp_path):
+    entry = {"method": "temperature", "parameters": {"temperature": 0.5}}
+    files = [
+        write_checkpoint(tmp_path / "a.ckpt", calibration=entry),
+        write_checkpoint(tmp_path / "b.ckpt", seed=1),
+    ]
+    export_of(f"[{files[0]},{files[1]}]", tmp_path / "out")
+    pictures = [np.random.default_rng(seed).integers(0, 256, (50, 40), np.uint8) for seed in range(3)]
+    tables = [load_model(each).predict(pictures) for each in (files, tmp_path / "out" / "grader.onnx")]
+    assert np.abs(tables[0][COLUMNS].to_numpy() - tables[1][COLUMNS].to_numpy()).max() < 1e-4
+    assert tables[1]["set"].eq("").all()
+
+
+def test_what_cannot_be_exported_is_one_line(export_of, calibrated_checkpoint, as_onnx, write_checkpoint, tmp_path):
+    with pytest.raises(InputError, match="written in fp32"):
+        export_of(calibrated_checkpoint, tmp_path / "out", "format=torchscript", "precision=int8")
+    other = write_checkpoint(tmp_path / "b.ckpt", preprocessing={"image_size": 48})
+    with pytest.raises(InputError, match="prepares its images otherwise"):
+        export_of(f"[{calibrated_checkpoint},{other}]", tmp_path / "out")
+    with pytest.raises(InputError, match="an export already"):
+        export_of(as_onnx[0] / "grader.onnx", tmp_path / "again")
+
+
+def test_members_of_a_predictor(onnx_file):
+    assert isinstance(Predictor.from_checkpoint(onnx_file).members[0], Member)
