@@ -131,7 +131,7 @@ def write_results(reference: Dataset, picture: np.ndarray, grade: Grade, model: 
 
 
 def _built(build: Callable[[], None], name: str) -> None:
-    """Run what takes over a header; what it cannot say again is told in a line.
+    """Run what takes over a header; what it cannot say again is reported in a line.
 
     Raises:
         DicomError: Naming the reason; it may quote the header.
