@@ -103,6 +103,35 @@ def test_what_is_chosen_is_graded_as_the_api_does(page, images, client):
     assert [line for line in page.get_log("browser") if line["level"] == "SEVERE"] == []
 
 
+FLAGGED = "Out of distribution: turned (score 1.50, flagged above 1). The grade means nothing; refer to a reader."
+
+
+@pytest.mark.parametrize(
+    ("flagged", "why", "alerts"),
+    [
+        (False, "", ["In distribution, not referred"]),
+        (False, "unsure", ["Refer to a reader: unsure"]),
+        (True, "X (turned)", [FLAGGED]),
+        (True, "X (turned) and unsure", [FLAGGED, "Refer to a reader: X (turned) and unsure"]),
+    ],
+)
+def test_why_a_knee_is_referred_is_said_once(page, flagged, why, alerts):
+    answer = {
+        "grade": 1, "name": "doubtful", "probabilities": [0.2] * 5, "expected_grade": 2, "median_grade": 2,
+        "prediction_set": None, "out_of_distribution": {"flagged": flagged, "score": 1.5}, "refer": bool(why),
+        "refer_why": why and f"refer to a reader: {why}",
+    }  # fmt: skip
+    found = page.execute_async_script(
+        """const [answer, done] = arguments;
+        import('/page/verdict.js').then(({ verdict }) => {
+          const found = verdict({ answer, reading: null }).querySelectorAll('.alert, .fine');
+          done([...found].map((each) => each.textContent));
+        })""",
+        answer,
+    )
+    assert found == alerts
+
+
 def test_files_can_be_dropped(page, images):
     page.execute_script(
         "const bytes = Uint8Array.from(atob(arguments[0]), c => c.charCodeAt(0)), carried = new DataTransfer();"

@@ -21,20 +21,21 @@ export function verdict(knee) {
     bars(answer));
 }
 
-// Why a reader should be asked, in the words of the page.
-export const referral = (answer) =>
-  answer.refer_why.replace(/^refer to a reader: /, "").replace("foreign input", "out of distribution");
+// Why a reader should be asked, without the words that the page says itself.
+export const referral = (answer) => answer.refer_why.replace(/^refer to a reader: /, "");
 
 function alerts(answer) {
-  const out = answer.out_of_distribution;
-  const why = referral(answer);
+  const out = answer.out_of_distribution, why = referral(answer);
   const found = [];
   if (out?.flagged) {
     const reason = /\(([^)]*)\)/.exec(why)?.[1];
     found.push(make("p", { class: "alert bad", role: "note",
-      text: `Out of distribution${reason ? `: ${reason}` : ""} (score ${out.score.toFixed(2)}, flagged above 1). The grade means nothing.` }));
+      text: `Out of distribution${reason ? `: ${reason}` : ""} (score ${out.score.toFixed(2)}, flagged above 1). ` +
+        "The grade means nothing; refer to a reader." }));
   }
-  if (answer.refer) found.push(make("p", { class: "alert", role: "note", text: `Refer to a reader: ${why}` }));
+  if (answer.refer && !(out?.flagged && why.endsWith(")"))) {
+    found.push(make("p", { class: "alert", role: "note", text: `Refer to a reader: ${why}` }));
+  }
   if (out && !out.flagged && !answer.refer) found.push(make("p", { class: "fine", text: "In distribution, not referred" }));
   if (!out) found.push(make("p", { class: "hint", text: "This model cannot tell whether an image is out of distribution." }));
   return found;
