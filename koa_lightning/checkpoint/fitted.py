@@ -14,7 +14,12 @@ from typing import Any, ClassVar, Self
 from koa_lightning.checkpoint import reference
 from koa_lightning.metrics import thresholds as tuned
 
-PARAMETERS = {"none": (), "temperature": ("temperature",), "ordinal": ("scale", "shift")}
+PARAMETERS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "temperature": ("temperature",),
+    "ordinal": ("scale", "shift"),
+    "bias": ("scale", "bias_1", "bias_2", "bias_3", "bias_4"),
+}
 """Methods of recalibration, and the parameters of each."""
 METHODS = tuple(PARAMETERS)
 LOWEST, HIGHEST = 0.05, 20.0  # of temperature and scale: a split that is graded without a mistake would ask for 0
@@ -83,13 +88,15 @@ class Calibration(Entry):
         method: One of `METHODS`.
         parameters: Of the method, by name.
         lost: Why the method that was asked for is not used; None where it is.
-        cross_fitted_log_loss: Of each method.
+        cross_fitted_log_loss: Of each method that the version knew which fitted it.
+        cross_fitted_recall_1: Recall of grade 1, the hardest, by each of these.
     """
 
     method: str = "none"
     parameters: Mapping[str, float] = field(default_factory=dict)
     lost: str | None = None
     cross_fitted_log_loss: Mapping[str, float] | None = None
+    cross_fitted_recall_1: Mapping[str, float] | None = None
 
     @classmethod
     def wrong(cls, entry: Mapping[str, Any]) -> str:
@@ -105,9 +112,12 @@ class Calibration(Entry):
                 return f"parameters.{name}={value!r}: a number from {low:g} to {high:g} is wanted"
         if not isinstance(entry.get("lost", ""), str):
             return "lost: one line of text is wanted"
-        losses = entry.get("cross_fitted_log_loss", dict.fromkeys(METHODS, 0.0))
-        if not isinstance(losses, dict) or not all(isinstance(losses.get(way), float | int) for way in METHODS):
-            return f"cross_fitted_log_loss: a number for each of {', '.join(METHODS)} is wanted"
+        needed = {"none", entry["method"]}
+        for key in ("cross_fitted_log_loss", "cross_fitted_recall_1"):
+            found = entry.get(key, dict.fromkeys(needed, 0.0))
+            fits = isinstance(found, dict) and needed <= set(found) <= set(METHODS)
+            if not fits or not all(isinstance(value, float | int) for value in found.values()):
+                return f"{key}: a number for each of {', '.join(METHODS)} is wanted"
         return super().wrong(entry)
 
 

@@ -14,7 +14,7 @@ _METRIC = Text("a name", note="type e.g. val/quadratic_kappa")
 _WEIGHTS = OneOf("none", "balanced", "sqrt", "effective_number")
 _ADDRESS = Place("an address, e.g. sqlite:///FILE.db", null=True)
 _LIMIT = Either(Whole(1, 10**9), Number(0.0, 1.0, above=True), null=True)
-_METHOD = OneOf("temperature", "ordinal", "none")
+_METHOD = OneOf("auto", "temperature", "ordinal", "bias", "none")
 
 KEYS: dict[str, Kind] = {
     # of the commands

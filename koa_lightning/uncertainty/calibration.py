@@ -1,9 +1,11 @@
-"""Recalibration of grade probabilities with one or two parameters, fitted on the validation split alone.
+"""Recalibration of grade probabilities with one to five parameters, fitted on the validation split alone.
 
 `temperature` divides the logits by one number (Guo et al. 2017); the most probable grade of a softmax stays. `ordinal`
 scales and shifts the cumulative logits log P(y > k) / P(y <= k) of all four thresholds alike, which keeps their order:
 Cox's (1958) intercept and slope, under proportional odds (McCullagh 1980; for predicted ordinal risks Edlinger et al.
-2022). It can move all knees up or down, which temperature cannot, and may so change the most probable grade.
+2022). It can move all knees up or down, which temperature cannot, and may so change the most probable grade. `bias`
+scales the log probabilities and adds a number for each grade (bias-corrected temperature scaling, Alexandari et al.
+2020): it can give back knees to a grade that the network names too seldom, as grade 1.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ def fit(logits: Tensor, link: str, grade: np.ndarray, method: str) -> Calibratio
         logits: Float, N x K.
         link: See `koa_lightning.models.outputs`.
         grade: Integer true grade, N, 0 to 4.
-        method: `none`, `temperature` or `ordinal`.
+        method: One of `METHODS`.
     """
     names = PARAMETERS[method]
     if not names:
@@ -91,6 +93,9 @@ def in_words(method: str, parameters: Mapping[str, float]) -> str:
         method: See `fit`.
         parameters: Of the method, by name.
     """
+    if method == "bias":
+        biases = ", ".join(f"{parameters[name]:+.2f}" for name in PARAMETERS["bias"][1:])
+        return f"bias (scale {parameters['scale']:.3f}, grades 1 to 4 {biases})"
     if len(parameters) < 2:
         return " ".join([method, *(f"{value:.3f}" for value in parameters.values())])
     return f"{method} ({', '.join(f'{name} {value:.3f}' for name, value in parameters.items())})"
@@ -110,6 +115,10 @@ def _bounded(names: tuple[str, ...], free: Tensor) -> list[Tensor]:
 def _log_recalibrated(logits: Tensor, link: str, method: str, values: list[Tensor]) -> Tensor:
     if method == "temperature":
         return outputs.log_probabilities(logits / values[0], link)
+    if method == "bias":
+        scale, *biases = values
+        added = torch.stack([torch.zeros_like(scale), *biases])
+        return (scale * outputs.log_probabilities(logits, link) + added).log_softmax(1)
     scale, shift = values
     return _log_shares(scale * _cumulative(outputs.log_probabilities(logits, link)) + shift)
 

@@ -20,6 +20,8 @@ from koa_lightning.uncertainty import (
 )
 
 MIN_PATIENTS = 50  # fewer, and a quantile at 10 % hangs on the five most unusual ones
+AUTO = "auto"
+"""The method with the lowest cross-fitted log loss."""
 _WORTH_A_WORD = 0.005  # of log loss, by which another method is better
 
 
@@ -41,7 +43,7 @@ def fit(
         link: See `koa_lightning.models.outputs`.
         knees: Columns `grade` (-1: unknown, omitted) and `patient`.
         described: Of `out_of_distribution.describe`, the same knees.
-        method: Of recalibration, see `calibration.fit`.
+        method: Of recalibration, see `calibration.fit`, or `AUTO`.
         fingerprint: Of the split, so that `eval` recognises it.
     """
     grade = np.asarray(knees["grade"], dtype=np.int64)
@@ -50,17 +52,18 @@ def fit(
     if reason := too_little(grade, group):
         return replace(Fitted.left_out(reason), thresholds=None), {}
     own = logits[labelled]
-    losses = {
-        way: reliability.scores(calibration.cross_fitted(own, link, grade, group, way).numpy(), grade)["log_loss"]
-        for way in METHODS
-    }
+    shares = {way: calibration.cross_fitted(own, link, grade, group, way).numpy() for way in METHODS}
+    losses = {way: reliability.scores(p, grade)["log_loss"] for way, p in shares.items()}
+    recalls = {way: _recall(p, grade, 1) for way, p in shares.items()}
     kept = _winner(method, losses)
-    lost = f"{method} does not lower the cross-fitted log loss, {losses['none']:.4f} -> {losses[method]:.4f}"
+    tried = min((way for way in METHODS if way != "none"), key=lambda way: losses[way]) if method == AUTO else method
+    lost = f"{tried} does not lower the cross-fitted log loss, {losses['none']:.4f} -> {losses[tried]:.4f}"
     size: dict[str, Any] = {"n_knees": len(grade), "n_patients": len(np.unique(group)), "part": fingerprint}
     recalibration = replace(
         calibration.fit(own, link, grade, kept),
-        lost=lost if kept != method else None,
+        lost=lost if kept == "none" != method else None,
         cross_fitted_log_loss=losses,
+        cross_fitted_recall_1=None if None in recalls.values() else recalls,
         **size,
     )
     p = calibration.probabilities(own, link, recalibration).numpy()
@@ -76,8 +79,16 @@ def fit(
 
 
 def _winner(method: str, losses: Mapping[str, float]) -> str:
-    """Return the method where it lowers the cross-fitted log loss, else `none`."""
+    """Return the method where it lowers the cross-fitted log loss, else `none`; of `auto` the one with the lowest."""
+    if method == AUTO:
+        return min(losses, key=lambda way: losses[way])
     return method if losses[method] < losses["none"] else "none"
+
+
+def _recall(p: np.ndarray, grade: np.ndarray, of: int) -> float | None:
+    """Return the share of the knees of a grade that it is most probable for; None without any such knee."""
+    own = grade == of
+    return float((p[own].argmax(1) == of).mean()) if own.any() else None
 
 
 def too_little(grade: np.ndarray, group: np.ndarray) -> str:
@@ -117,5 +128,10 @@ def in_words(entry: Calibration | LeftOut | None) -> str:
     return (
         f"calibrated on the validation split ({entry.n_patients} patients): "
         f"{calibration.in_words(method, entry.parameters)}, "
-        f"cross-fitted log loss {loss['none']:.4f} -> {loss[method]:.4f}{better}"
+        f"cross-fitted log loss {loss['none']:.4f} -> {loss[method]:.4f}{_grade_1(entry)}{better}"
     )
+
+
+def _grade_1(entry: Calibration) -> str:
+    recall = entry.cross_fitted_recall_1
+    return f", recall of grade 1 {recall['none']:.2f} -> {recall[entry.method]:.2f}" if recall else ""

@@ -37,7 +37,8 @@ def calibrated(trained, tmp_path, small):
     def run(*overrides):
         file = tmp_path / "copy.ckpt"
         shutil.copy(trained.best, file)
-        cfg = compose("calibrate", [f"ckpt='{file}'", f"out='{tmp_path}/fitted'", "quiet=true", *overrides])
+        method = [] if any(each.startswith("method=") for each in overrides) else ["method=temperature"]
+        cfg = compose("calibrate", [f"ckpt='{file}'", f"out='{tmp_path}/fitted'", "quiet=true", *method, *overrides])
         return file, calibrate.calibrate(cfg)
 
     return run
@@ -213,7 +214,7 @@ def test_bad_input_is_one_line(trained, knees, launch, arguments, words):
 def test_calibrate_from_the_command_line(trained, launch):
     for arguments, words in (
         (["ckpt=nowhere.ckpt"], "there is no such file"),
-        ([f"ckpt={trained.best}", "method=isotonic"], "method=isotonic: must be one of temperature, ordinal, none"),
+        ([f"ckpt={trained.best}", "method=isotonic"], "method=isotonic: must be one of auto, temperature, ordinal, bias, none"),
         ([], "ckpt: must be given"),
     ):
         ended = launch("calibrate", *arguments)

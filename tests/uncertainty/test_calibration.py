@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_softmax, logit
 
 from koa_lightning.checkpoint.fitted import Calibration, LeftOut
@@ -16,20 +16,31 @@ TEMPERATURE = Calibration(method="temperature", parameters={"temperature": 2.5})
 ORDINAL = Calibration(method="ordinal", parameters={"scale": 0.6, "shift": -0.4})
 
 
+BIASES = ("bias_1", "bias_2", "bias_3", "bias_4")
+
+
 @pytest.mark.parametrize("link", ["softmax", "corn"])
 def test_without_calibration_they_are_the_raw_ones(link):
     logits = torch.randn(20, outputs.n_outputs(link), generator=torch.Generator().manual_seed(0))
     raw = outputs.probabilities(logits, link)
     for entry in (None, LeftOut("too small"), Calibration(method="none")):
         assert torch.equal(calibration.probabilities(logits, link, entry), raw)
-    for neutral in (("temperature", {"temperature": 1.0}), ("ordinal", {"scale": 1.0, "shift": 0.0})):
+    for neutral in (
+        ("temperature", {"temperature": 1.0}),
+        ("ordinal", {"scale": 1.0, "shift": 0.0}),
+        ("bias", {"scale": 1.0, **dict.fromkeys(BIASES, 0.0)}),
+    ):
         entry = Calibration(method=neutral[0], parameters=neutral[1])
         assert torch.allclose(calibration.probabilities(logits, link, entry), raw, atol=1e-6)
 
 
 @given(LOGITS, st.floats(0.05, 20), st.floats(-10, 10))
 def test_always_probabilities(values, scale, shift):
-    for method, parameters in (("temperature", {"temperature": scale}), ("ordinal", {"scale": scale, "shift": shift})):
+    for method, parameters in (
+        ("temperature", {"temperature": scale}),
+        ("ordinal", {"scale": scale, "shift": shift}),
+        ("bias", {"scale": scale, **dict.fromkeys(BIASES, shift)}),
+    ):
         entry = Calibration(method=method, parameters=parameters)
         for logits, link in ((values, "softmax"), (values[:, :4], "corn")):
             p = calibration.probabilities(torch.from_numpy(logits), link, entry)
@@ -59,6 +70,33 @@ def test_ordinal_scales_and_shifts_each_cumulative_logit():
     wanted = expit(0.6 * logit(reaches) - 0.4)
     p = calibration.probabilities(logits, "softmax", ORDINAL).numpy()
     assert np.allclose(p[:, ::-1].cumsum(1)[:, ::-1][:, 1:], wanted, atol=1e-5)
+
+
+def test_bias_is_the_maximum_likelihood_that_scipy_finds(simulate):
+    logits, grade, _ = simulate(300)
+    logs = log_softmax(logits.double().numpy(), 1)
+
+    def loss(values):
+        moved = log_softmax(np.exp(values[0]) * logs + np.concatenate([[0], values[1:]]), 1)
+        return -moved[np.arange(len(grade)), grade].mean()
+
+    found = calibration.fit(logits, "softmax", grade, "bias").parameters
+    best = minimize(loss, np.zeros(5), method="Nelder-Mead", options={"maxiter": 10_000, "fatol": 1e-10, "xatol": 1e-7})
+    assert loss([np.log(found["scale"]), *(found[name] for name in BIASES)]) == pytest.approx(best.fun, abs=1e-6)
+    assert np.allclose([np.log(found["scale"]), *(found[name] for name in BIASES)], best.x, atol=5e-3)
+
+
+def test_bias_gives_back_a_grade_that_is_named_too_seldom(simulate):
+    logits, grade, _ = simulate(1500)
+    shy = logits - 1.5 * torch.eye(5)[1]
+    found = calibration.fit(shy, "softmax", grade, "bias")
+    assert found.parameters["bias_1"] > 0.4
+    own = grade == 1
+    recall = [
+        float((calibration.probabilities(shy, "softmax", entry).argmax(1).numpy()[own] == 1).mean())
+        for entry in (None, found)
+    ]
+    assert recall[1] > recall[0] + 0.1
 
 
 def test_log_probabilities_are_those_of_the_links():

@@ -58,7 +58,7 @@ def test_everything_is_fitted_and_plain(fitted, simulate, looks):
     assert words.startswith("calibrated on the validation split (120 patients): temperature ")
 
 
-@pytest.mark.parametrize("method", ["temperature", "ordinal"])
+@pytest.mark.parametrize("method", ["temperature", "ordinal", "bias"])
 def test_a_recalibration_that_loses_by_its_cross_fit_is_not_kept(method, looks):
     rng = np.random.default_rng(1)
     grade, patient = rng.integers(0, 5, 120), [f"p{i // 2}" for i in range(120)]
@@ -236,3 +236,39 @@ def test_how_many_patients_are_enough(n, enough):
 def test_a_recalibration_that_is_only_as_good_is_not_kept():
     assert fit._winner("temperature", {"none": 1.0, "temperature": 1.0}) == "none"
     assert fit._winner("temperature", {"none": 1.0, "temperature": 0.999}) == "temperature"
+
+
+def test_auto_takes_the_lowest_cross_fitted_log_loss():
+    losses = {"none": 1.0, "temperature": 0.9, "ordinal": 0.8, "bias": 0.85}
+    assert fit._winner("auto", losses) == "ordinal"
+    assert fit._winner("auto", dict.fromkeys(losses, 1.0)) == "none"
+
+
+def test_auto_says_what_it_chose_and_what_grade_1_gains(simulate, looks):
+    logits, grade, patient = simulate(200)
+    shy = logits - 1.5 * torch.eye(5)[1]
+    knees = {"grade": grade.tolist(), "patient": patient}
+    entry = fit.fit(shy, "softmax", knees, looks(len(grade)), method="auto", fingerprint="")[0].calibration
+    losses, recall = entry.cross_fitted_log_loss, entry.cross_fitted_recall_1
+    assert entry.method == min(losses, key=losses.get) == "bias" and entry.lost is None
+    assert recall["bias"] > recall["none"]
+    assert f"recall of grade 1 {recall['none']:.2f} -> {recall['bias']:.2f}" in fit.in_words(entry)
+    assert stored.Calibration.wrong(entry.to_plain()) == ""
+
+
+def test_auto_of_what_cannot_be_improved_is_none(looks):
+    rng = np.random.default_rng(1)
+    grade, patient = rng.integers(0, 5, 120), [f"p{i // 2}" for i in range(120)]
+    logits = torch.tensor(np.bincount(grade, minlength=5) / 120).log().float().repeat(120, 1)
+    knees = {"grade": grade.tolist(), "patient": patient}
+    entry = fit.fit(logits, "softmax", knees, looks(120), method="auto", fingerprint="")[0].calibration
+    assert entry.method == "none" and "does not lower the cross-fitted log loss" in entry.lost
+
+
+def test_an_entry_that_an_older_version_fitted_is_read():
+    losses = {"none": 1.0, "temperature": 0.9, "ordinal": 0.95}
+    entry = {"method": "temperature", "parameters": {"temperature": 1.1}, "cross_fitted_log_loss": losses}
+    assert stored.Calibration.wrong(entry) == ""
+    for wrong in ({"none": 1.0}, {**losses, "magic": 1.0}, {**losses, "none": "x"}, [1.0]):
+        assert "cross_fitted_log_loss" in stored.Calibration.wrong({**entry, "cross_fitted_log_loss": wrong})
+        assert "cross_fitted_recall_1" in stored.Calibration.wrong({**entry, "cross_fitted_recall_1": wrong})
