@@ -63,7 +63,7 @@ def fit(
         calibration.fit(own, link, grade, kept),
         lost=lost if kept == "none" != method else None,
         cross_fitted_log_loss=losses,
-        cross_fitted_recall_1=None if None in recalls.values() else recalls,
+        cross_fitted_recall_1={way: value for way, value in recalls.items() if value is not None} or None,
         **size,
     )
     p = calibration.probabilities(own, link, recalibration).numpy()

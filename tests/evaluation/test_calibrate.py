@@ -214,7 +214,7 @@ def test_bad_input_is_one_line(trained, knees, launch, arguments, words):
 def test_calibrate_from_the_command_line(trained, launch):
     for arguments, words in (
         (["ckpt=nowhere.ckpt"], "there is no such file"),
-        ([f"ckpt={trained.best}", "method=isotonic"], "method=isotonic: must be one of auto, temperature, ordinal, bias, none"),
+        ([f"ckpt={trained.best}", "method=isotonic"], "method=isotonic: must be one of auto, temperature,"),
         ([], "ckpt: must be given"),
     ):
         ended = launch("calibrate", *arguments)
