@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from pydantic import BaseModel, Field
 
 from koa_lightning import DISCLAIMER
 from koa_lightning.evaluation import referral
 from koa_lightning.metrics.predictions import PROBABILITIES
-from koa_lightning.models import outputs
 
 
 class PredictionSet(BaseModel):
@@ -175,7 +173,7 @@ def of_row(row: Mapping[Any, Any]) -> dict[str, Any]:
         "name": row["name"],
         "probabilities": shares,
         "expected_grade": float(row["expected_grade"]),
-        "median_grade": int(outputs.median_grade(torch.tensor([shares]))[0]),
+        "median_grade": int(row["median_grade"]),
         "prediction_set": {"low": advice["set_low"], "high": advice["set_high"], "words": advice["set"]}
         if known
         else None,

@@ -28,7 +28,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 """What a file of readings may be called; its ending is added."""
 METRICS = ("quadratic_kappa", "linear_kappa", "accuracy", "mae")
 COLUMNS = [
-    "path", "patient", "side", "grade", "predicted", "expected_grade", *predictions.PROBABILITIES,
+    "path", "patient", "side", "grade", "predicted", "expected_grade", "median_grade", *predictions.PROBABILITIES,
     "set_low", "set_high", "foreign", "refer", "content", "model", "read_at",
 ]  # fmt: skip
 _MOST = 5000  # knees that wait for their reading; the oldest is forgotten
@@ -132,7 +132,7 @@ class Studies:
         shares = dict(zip(predictions.PROBABILITIES, knee.probabilities or [], strict=True))
         return {
             "path": knee.file, "patient": knee.patient, "side": knee.side, "grade": grade, "predicted": knee.grade,
-            "expected_grade": knee.expected_grade, **shares,
+            "expected_grade": knee.expected_grade, "median_grade": knee.median_grade, **shares,
             "set_low": limits.low if limits else "", "set_high": limits.high if limits else "",
             "foreign": "" if out is None else "yes" if out.flagged else "no", "refer": knee.refer_why,
             "content": waiting.content, "model": self.model, "read_at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -56,6 +56,7 @@ def test_answers_are_those_of_predict(client, every_format, served_checkpoint, l
         row = table.loc[str(file)]
         assert knee["probabilities"] == [float(row[name]) for name in PROBABILITIES]  # to the last bit
         assert knee["expected_grade"] == float(row["expected_grade"])
+        assert knee["median_grade"] == row["median_grade"]
         assert (knee["grade"], knee["name"], knee["side"]) == (row["predicted"], row["name"], row["side"])
         assert knee["prediction_set"] == {
             "low": row["set_low"], "high": row["set_high"], "words": row["set"]
