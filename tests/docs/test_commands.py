@@ -1,14 +1,23 @@
 """Every command of README.md and docs/ is one that there is, with keys that there are; the slow tests run them.
 
-A block or line that no test can run has `<!-- not run: REASON -->` before it.
+A block or line that no test can run has `<!-- not run: REASON -->` before it, or at its end; one whose keys are checked
+but that takes too long to be run has `<!-- only checked: REASON -->`.
 """
 
+import contextlib
 import importlib.util
+import os
 import re
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
+import sys
+import time
 import tomllib
+import urllib.error
+import urllib.request
 
 import pytest
 from hydra.errors import HydraException
@@ -17,9 +26,10 @@ from omegaconf import OmegaConf
 from koa_lightning.config import keys, overrides
 from koa_lightning.config import launch as cli
 from koa_lightning.config.commands import COMMANDS
-from koa_lightning.config.compose import compose, validate
+from koa_lightning.config.compose import compose, config_dir, validate
 from koa_lightning.errors import InputError
-from koa_lightning.tracking import resend
+from koa_lightning.tracking import postgres, resend
+from tests.fixtures import documented
 from tests.fixtures.pages import ROOT, Found, commands, pages
 
 FOUND = [found for page in pages() for found in commands(page)]
@@ -184,11 +194,138 @@ def test_blocks_that_are_not_run(tmp_path):
     page.write_text(
         "<!-- not run: needs a network -->\n```sh\nmake ui\n```\n\n```sh\nmake demo  # quick\nmake \\\n  test\n```\n"
         "Type `make lint`.\n\n    python -m x a=1     what it does\n\n```python\nmake = 1\n```\n"
+        "| long | `make bench` | <!-- only checked: takes an hour -->\n| short | `make help` |\n"
     )
     assert commands(page) == [
         Found("page.md", 3, "make ui", "needs a network"),
-        Found("page.md", 7, "make demo", ""),
-        Found("page.md", 8, "make test", ""),
-        Found("page.md", 11, "make lint", ""),
-        Found("page.md", 13, "python -m x a=1", ""),
+        Found("page.md", 7, "make demo"),
+        Found("page.md", 8, "make test"),
+        Found("page.md", 11, "make lint"),
+        Found("page.md", 13, "python -m x a=1"),
+        Found("page.md", 18, "make bench", only="takes an hour"),
+        Found("page.md", 19, "make help"),
     ]
+
+
+# --- and run
+
+
+@pytest.fixture(scope="module")
+def own_environment(tmp_path_factory):
+    """Of processes that neither read nor write anything of the user's."""
+    base = tmp_path_factory.mktemp("user")
+    own = {"KOA_CACHE": str(base / "cache"), "XDG_CONFIG_HOME": str(base / "config"), "HF_HUB_OFFLINE": "1"}
+    rest = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "KOA_KEY")}
+    return rest | own | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory, own_environment, write_dicom, made_study):
+    folder = tmp_path_factory.mktemp("desk")
+    documented.make_desk(folder, own_environment, write_dicom, made_study)
+    return folder
+
+
+def lines_of(found, make):
+    """Return the commands of the package that a documented one amounts to, as words; none where it is another's."""
+    words = words_of(found.text)
+    program = words[0].lstrip("(")
+    if program == "make":
+        return [line for made in make(*words[1:]) for line in lines_of(found._replace(text=made), make)]
+    if program.startswith("koa-"):
+        words = ["python", "-m", f"koa_lightning.{program[4:].replace('-', '_')}", *words[1:]]
+    elif program in ("koa", "koa-lightning"):
+        words = ["python", "-m", ".".join(["koa_lightning", *words[1:2]]), *words[2:]]
+    is_ours = words[:2] == ["python", "-m"] and words[2].startswith("koa_lightning")
+    return [words[2:]] if is_ours and not words[2].rpartition(".")[2].isupper() else []
+
+
+# Each once; one that is marked anywhere is marked everywhere.
+MARKED = {found.text for found in FOUND if found.only}
+TO_RUN = list({found.text: found for found in RUN if found.text not in MARKED}.values())
+SERVERS = {"koa_lightning.tracking.ui", "koa_lightning.serving.serve", "koa_lightning.server"}
+# Exit codes that are no fault: an audit says by them what it found.
+RIGHT = {"audit": {0, 1, 3}}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize("found", TO_RUN, ids=name)
+def test_a_command_does_what_it_says(found, make, desk, own_environment, tmp_path):
+    lines = lines_of(found, make)
+    if not lines:
+        pytest.skip(f"{found.text}: of another program, a benchmark of minutes, or a name without arguments")
+    place = documented.copied(desk, tmp_path / "place")
+    for module, *typed in lines:
+        command = module.removeprefix("koa_lightning.") if module != "koa_lightning" else ""
+        if module in SERVERS:
+            serves(module, documented.fill(command, typed, place), place, own_environment)
+            continue
+        needs = not typed and command in COMMANDS and "???" in (config_dir() / f"{command}.yaml").read_text()
+        words = ["--help"] if needs else documented.fill(command, typed, place)
+        words += [] if {"--help", "--cfg"} & set(words) else documented.small(command, typed)
+        done = subprocess.run(
+            [sys.executable, "-m", module, *words],
+            cwd=place, env=own_environment, capture_output=True, text=True, check=False, timeout=900,
+        )  # fmt: skip
+        assert done.returncode in RIGHT.get(command, {0}), (words, done.stdout[-2000:], done.stderr[-3000:])
+        assert "Traceback" not in done.stdout + done.stderr
+        assert done.stdout.strip()
+
+
+def serves(module, words, place, environment):
+    """Start a server, wait until it answers, and end it."""
+    if module == "koa_lightning.server" and (why := postgres_is_missing()):
+        pytest.skip(why)
+    port = free_port()
+    log = (place / "log").open("w+")
+    words = [word for word in words if not word.startswith("port=")]
+    server = subprocess.Popen(
+        [sys.executable, "-m", module, *words, f"port={port}"],
+        cwd=place, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    try:
+        end = time.monotonic() + 600
+        while not answers(port):
+            assert server.poll() is None and time.monotonic() < end, (place / "log").read_text()
+            time.sleep(0.2)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(60) in (0, 143, -signal.SIGTERM)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, number)
+        server.wait()
+        log.close()
+    assert "Traceback" not in (place / "log").read_text()
+
+
+def answers(port):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def postgres_is_missing():
+    try:
+        postgres.find_programs()
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def test_what_is_not_run_says_why_and_is_little():
+    unseen = [found for found in FOUND if found.reason or found.only]
+    assert all(len(found.reason + found.only) > 10 for found in unseen)
+    assert len(unseen) <= len(FOUND) / 4, "too many commands of the pages are only read"
+    assert len(TO_RUN) > 80
