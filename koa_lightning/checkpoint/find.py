@@ -11,8 +11,9 @@ from typing import Any
 from omegaconf import ListConfig
 
 from koa_lightning import pretrained
+from koa_lightning.config import json_files, run_files
 from koa_lightning.config.overrides import quote, unquote
-from koa_lightning.config.places import read_json, user_path
+from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
 
 Fetch = Callable[[str], list[Path]]
@@ -78,8 +79,8 @@ def _files(item: str, fetch: Fetch) -> list[Path]:
 
 def of_folds(folder: Path) -> list[Path]:
     """Return the best checkpoint of each fold of a finished cross-validation."""
-    settings = read_json(folder / _CROSS_VALIDATION, ("settings",))["settings"]
-    n_folds = settings.get("data.folds") if isinstance(settings, dict) else None
+    settings = json_files.read(folder / _CROSS_VALIDATION, run_files.CROSS_VALIDATION)["settings"]
+    n_folds = settings.get("data.folds")
     if type(n_folds) is not int or not 2 <= n_folds <= _MOST_FOLDS:
         raise InputError(
             f"ckpt={folder}: its {_CROSS_VALIDATION} does not say data.folds; it may be damaged, name the checkpoints"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from koa_lightning.errors import InputError
+
+_LARGEST = 256_000_000  # bytes
 
 
 def user_path(where: str | Path) -> Path:
@@ -32,27 +33,26 @@ def user_path(where: str | Path) -> Path:
         ) from None
 
 
-def read_json(file: Path, entries: Sequence[str] = (), advice: str = "give another file") -> Any:
-    """Return what a JSON file holds.
+def read_json(file: Path, advice: str = "give another file") -> Any:
+    """Return what a JSON file holds, whatever it is; see `koa_lightning.config.json_files` for one of known fields.
 
     Args:
         file: That is there.
-        entries: That it must have.
         advice: What to do about one that is broken.
 
     Raises:
-        InputError: It is no JSON, nested too deeply, or lacks an entry.
+        InputError: It is no file, larger than such a file can be, no JSON, or nested too deeply.
     """
+    if not file.is_file():  # a pipe would be waited for
+        raise InputError(f"{file}: there is no such file; {advice}")
+    if (size := file.stat().st_size) > _LARGEST:
+        raise InputError(f"{file}: {size / 1e6:,.0f} MB are too many for what it should hold; {advice}")
     try:
-        found = json.loads(file.read_text())
+        return json.loads(file.read_text(encoding="utf-8"))
     except RecursionError:
         raise InputError(f"{file}: nested too deeply to be read; {advice}") from None
     except ValueError as error:  # of JSON, and of UTF-8
         raise InputError(f"{file}: not JSON ({str(error).splitlines()[0]}); {advice}") from None
-    lacking = entries if not isinstance(found, dict) else [name for name in entries if name not in found]
-    if lacking:
-        raise InputError(f"{file}: has no entry {lacking[0]}; {advice}")
-    return found
 
 
 def replace_text(file: Path, text: str) -> None:

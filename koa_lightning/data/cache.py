@@ -84,8 +84,7 @@ class Record:
     def to_json(self) -> str:
         """Return it as text; hashes in one string, which is read ten times as fast as a list of them."""
         flat = [side for shape in self.shapes for side in shape]
-        rows = {"unreadable": self.unreadable, "repaired": self.repaired, "films": self.films}
-        return json.dumps({**rows, "shapes": flat, "pixels": "".join(self.pixels)})
+        return json.dumps({**vars(self), "shapes": flat, "pixels": "".join(self.pixels)})
 
 
 _Read = Callable[[int], np.ndarray]
@@ -165,7 +164,8 @@ def _open(final: Path, shape: tuple[int, int, int], read: _Read) -> Cache | None
         return None
     except (ValueError, EOFError, KeyError, TypeError, RecursionError):
         return None  # shorter than it says: copied in part, or a disk that failed
-    if images.shape != shape or images.dtype != np.uint8 or not len(pixels) == len(shapes) == shape[0]:
+    fits = images.shape == shape and images.dtype == np.uint8 and len(pixels) == len(shapes) == shape[0]
+    if not fits or not all(0 <= row < shape[0] for row in (*rows, *repaired, *films)):
         return None
     faults = {row: _fault(row, read) for row in rows}
     unreadable = {row: fault for row, fault in faults.items() if fault}
@@ -286,10 +286,8 @@ def _decode_chunk(
             record.unreadable[row] = str(error)
             continue
         record.pixels[at], record.shapes[at] = hash_pixels(image), image.shape
-        if inverted:
-            record.repaired.append(row)
-        if drawn is None and both_knees.shown(image, paths[row]):
-            record.films.append(row)
+        record.repaired += [row] if inverted else []
+        record.films += [row] if drawn is None and both_knees.shown(image, paths[row]) else []
     return images, record
 
 

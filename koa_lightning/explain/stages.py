@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from koa_lightning.config.places import read_json, replace_text
+from koa_lightning.config import json_files, run_files
+from koa_lightning.config.places import replace_text
 from koa_lightning.data.preprocessing import Preprocessing
 from koa_lightning.models.net import KneeNet
 
@@ -35,7 +36,7 @@ class Stages:
         self.done: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         if file is not None and file.is_file():
-            kept = read_json(file, ("key", "done", "seconds"), "remove it, and the tests begin again")
+            kept = json_files.read(file, run_files.EXPLANATIONS, "remove it, and the tests begin again")
             if kept["key"] == key:
                 self.done, self.seconds = kept["done"], kept["seconds"]
                 tell(f"resuming {file}: {', '.join(self.done)} done")

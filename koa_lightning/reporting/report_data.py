@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,21 +12,20 @@ import pandas as pd
 import torch
 
 from koa_lightning.checkpoint import find, reading
+from koa_lightning.config import json_files, run_files
 from koa_lightning.config.addresses import without_passwords
-from koa_lightning.config.places import read_json, user_path
+from koa_lightning.config.kinds import Kind
+from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
 from koa_lightning.metrics import intervals, subgroups, tables
 from koa_lightning.metrics import predictions as table
 from koa_lightning.metrics.readers import agreement
 from koa_lightning.models import outputs
-from koa_lightning.reporting import provenance
+from koa_lightning.reporting import evaluation_files, provenance
 from koa_lightning.uncertainty import summary
 
 CROSS_VALIDATION = "cross_validation.json"
-_SECTIONS = (
-    "calibration", "conformal", "abstention", "inputs", "explanations", "ensemble", "readers", "thresholds", "metrics",
-)  # fmt: skip
-_OF_AUDIT = ("data", "fingerprint", "n_knees", "parts", "severities", "kinds", "exit_code")
+_AGAIN = "evaluate again"
 _MOST_GROUPS = 12  # different values of a column that is taken for groups without being asked for
 
 
@@ -98,27 +96,32 @@ def read(
     """
     predictions = tables.read_predictions(folder, where=str(folder))
     _complete(predictions)
-    sections = {name: content for name in _SECTIONS if (content := _read(folder / f"{name}.json")) is not None}
+    files = {name: folder / f"{name}.json" for name in evaluation_files.PARTS}
+    sections = {name: _read(file, evaluation_files.PARTS[name]) for name, file in files.items() if file.is_file()}
     if (folder / CROSS_VALIDATION).is_file():
         about = _of_cross_validation(folder, predictions)
     else:
-        about = without_passwords(_read(folder / provenance.FILE)) or _of_table(predictions, folder.name)
-    found = ReportData(predictions, about, _read(folder / "intervals.json") or {}, sections=sections, folder=folder)
+        about = _read(folder / provenance.FILE, evaluation_files.ABOUT) or _of_table(predictions, folder.name)
+        about = without_passwords(about)
+    if about["kind"] == "ensemble" and "ensemble" not in sections:
+        raise InputError(f"{folder}: its {provenance.FILE} names an ensemble, but there is no ensemble.json; {_AGAIN}")
+    metrics = _read(folder / "intervals.json", evaluation_files.INTERVALS) or {}
+    found = ReportData(predictions, about, metrics, sections=sections, folder=folder)
     if not found.metrics:
         found.metrics = intervals.to_json(intervals.with_intervals(predictions))
     if audit:
         sections["audit"] = read_audit(user_path(audit))
     if readers:
         sections["readers"] = _rows(agreement(predictions, readers))
-    made = None if columns or edges else _read(folder / "subgroups.json")
+    made = None if columns or edges else _read(folder / "subgroups.json", evaluation_files.SUBGROUPS)
     found.groups = made or _groups(found, columns, edges or {})
     _measure_what_a_table_tells(found)
     _say_what_is_absent(found)
     return found
 
 
-def _read(file: Path) -> Any:
-    return read_json(file, advice="evaluate again") if file.is_file() else None
+def _read(file: Path, kind: Kind) -> Any:
+    return json_files.read(file, kind, _AGAIN) if file.is_file() else None
 
 
 def read_audit(path: Path) -> dict[str, Any]:
@@ -128,11 +131,10 @@ def read_audit(path: Path) -> dict[str, Any]:
         InputError: It is no `audit.json`.
     """
     file = path / "audit.json" if path.is_dir() else path
-    try:
-        content = json.loads(file.read_text())
-        return {key: content[key] for key in _OF_AUDIT}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise InputError(f"audit={path}: no audit.json of koa_lightning.audit; name that file, or its folder") from None
+    if not file.is_file():
+        raise InputError(f"audit={path}: no audit.json of koa_lightning.audit; name that file, or its folder")
+    content = json_files.read(file, evaluation_files.AUDIT, "audit=FOLDER takes what koa_lightning.audit wrote")
+    return {key: content[key] for key in evaluation_files.AUDIT.needed}
 
 
 def _complete(predictions: pd.DataFrame) -> None:
@@ -153,7 +155,7 @@ def _of_table(predictions: pd.DataFrame, name: str) -> dict[str, Any]:
 
 def _of_cross_validation(folder: Path, predictions: pd.DataFrame) -> dict[str, Any]:
     """Return what a cross-validation was, from the checkpoints of its folds."""
-    record = read_json(folder / CROSS_VALIDATION, ("settings",))
+    record = json_files.read(folder / CROSS_VALIDATION, run_files.CROSS_VALIDATION)
     reads = [reading.read(file) for file in find.of_folds(folder)]
     models = [provenance.of_model(each, f"fold {fold}") for fold, each in enumerate(reads)]
     own = models[0]["data"]

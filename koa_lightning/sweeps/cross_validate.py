@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.table import Table
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.config import outcome, overrides, run_folder, typed
+from koa_lightning.config import json_files, outcome, overrides, run_files, run_folder, typed
 from koa_lightning.config.addresses import without_passwords
 from koa_lightning.config.compose import plain, validate
-from koa_lightning.config.places import read_json, replace_text
+from koa_lightning.config.places import replace_text
 from koa_lightning.errors import InputError
 from koa_lightning.reporting import console
 from koa_lightning.sweeps import processes
@@ -79,9 +79,7 @@ def _begun(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     file = folder / RECORD_FILE
     if not file.exists():
         return {}
-    record: dict[str, Any] = read_json(file, ("settings",), "type fresh=true, or another out=FOLDER")
-    if not all(isinstance(record.get(key) or "", str) for key in ("run_id", "uri")):
-        raise InputError(f"{file}: damaged, or of another program; type another out=FOLDER")
+    record: dict[str, Any] = json_files.read(file, run_files.CROSS_VALIDATION, "type fresh=true, or another out=FOLDER")
     then, now = record["settings"], json.loads(json.dumps(settings))
     for name in sorted(then.keys() | now.keys()):
         if then.get(name) != now.get(name):

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from koa_lightning.checkpoint import find
+from koa_lightning.config import json_files, run_files
 from koa_lightning.config.compose import compose
 from koa_lightning.config.overrides import quote
-from koa_lightning.config.places import read_json
 from koa_lightning.evaluation.evaluate import evaluate
 
 if TYPE_CHECKING:
@@ -70,11 +70,9 @@ def _evaluated_before(files: Sequence[Path], out: Path) -> dict[str, Any] | None
     facts = out / "ensemble.json"
     if not facts.is_file():
         return None
-    recorded: dict[str, Any] = read_json(
-        facts, ("ensemble", "members"), "remove it, and the members are evaluated again"
-    )
-    metrics: dict[str, Any] = recorded["ensemble"]
-    return metrics if [member["checkpoint"] for member in recorded["members"]] == list(map(str, files)) else None
+    told = json_files.read(facts, run_files.ENSEMBLE, "remove it, and the members are evaluated again")
+    metrics: dict[str, Any] = told["ensemble"]
+    return metrics if [member["checkpoint"] for member in told["members"]] == list(map(str, files)) else None
 
 
 def _evaluate(files: Sequence[Path], config: DictConfig, out: Path, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from koa_lightning.config import trial
-from koa_lightning.config.places import read_json
+from koa_lightning.config import json_files, run_files, trial
 from koa_lightning.config.run_folder import DONE_FILE, holding, is_running
 from koa_lightning.errors import InputError
 from koa_lightning.tracking.artifacts import check as check_artifacts
@@ -157,5 +156,5 @@ def _folder(run: Run) -> Path | None:
     done = folder / DONE_FILE
     if not done.is_file():
         return None
-    its_own = read_json(done, ("run_id",))["run_id"] == run.info.run_id
+    its_own = json_files.read(done, run_files.DONE, "leave it out, or remove that file")["run_id"] == run.info.run_id
     return folder / CHECKPOINT_FOLDER if its_own else None

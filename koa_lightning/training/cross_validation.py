@@ -15,9 +15,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from koa_lightning.checkpoint import reading
-from koa_lightning.config import outcome
+from koa_lightning.config import json_files, outcome, run_files
 from koa_lightning.config.compose import plain
-from koa_lightning.config.places import read_json, replace_text
+from koa_lightning.config.places import replace_text
 from koa_lightning.config.run_folder import DONE_FILE, is_main, remember
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.build import data_module, source_of
@@ -94,7 +94,7 @@ def _grade(folder: Path, data: KneeDataModule, device: torch.device) -> None:
     member = Member(read, device)
     graded = member.grade_split(data, "val", calibrated=False)
     table.write(graded.table, folder)
-    done = read_json(folder / DONE_FILE, ("best_epoch", "run_id"), _RESTART)
+    done = json_files.read(folder / DONE_FILE, run_files.DONE, _RESTART)
     record = {
         "metrics": split_metrics(graded, read.record),
         "best_epoch": done["best_epoch"],
@@ -156,7 +156,7 @@ def collect(cfg: DictConfig, folder: Path, run: Any) -> dict[str, Any]:
         InputError: The folds were not trained on the same knees.
     """
     places = [folder / f"fold_{fold}" for fold in range(cfg.data.folds)]
-    records = [read_json(place / FOLD_FILE, ("metrics",), _RESTART) for place in places]
+    records = _records(places)
     knees = _same_knees(places, cfg.data.fraction == 1)
     pooled = pool([pd.read_parquet(place / "predictions.parquet") for place in places])
     own = [record["metrics"] for record in records]
@@ -174,6 +174,15 @@ def collect(cfg: DictConfig, folder: Path, run: Any) -> dict[str, Any]:
     for file in files:
         run.log_artifact(file, "oof")
     return everything
+
+
+def _records(folders: list[Path]) -> list[dict[str, Any]]:
+    """Return what came of each fold; stop where one has other metrics than the first."""
+    records: list[dict[str, Any]] = [json_files.read(each / FOLD_FILE, run_files.FOLD, _RESTART) for each in folders]
+    for folder, record in zip(folders, records, strict=True):
+        if other := sorted(record["metrics"].keys() ^ records[0]["metrics"].keys()):
+            raise InputError(f"{folder / FOLD_FILE}: {other[0]} is a metric of some folds alone; {_RESTART}")
+    return records
 
 
 def no_better(folder: Path) -> str:

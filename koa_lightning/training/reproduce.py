@@ -14,9 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.config import folders, outcome, overrides
+from koa_lightning.config import folders, json_files, outcome, overrides, run_files
 from koa_lightning.config.compose import compose, plain, validate
-from koa_lightning.config.places import read_json
 from koa_lightning.config.run_folder import DONE_FILE
 from koa_lightning.config.typed import name_places
 from koa_lightning.data.build import data_module
@@ -75,7 +74,7 @@ def reproduce(cfg: DictConfig) -> dict[str, Any]:
     code = run_command([*command[1:], named, tagged, f"quiet={str(cfg.quiet).lower()}"])
     if code != outcome.DONE:
         return {**result, "exit_code": code}
-    new = find_run(store, read_json(folder / DONE_FILE, ("run_id",))["run_id"])
+    new = find_run(store, json_files.read(folder / DONE_FILE, run_files.DONE)["run_id"])
     compared = repeat.compare_metrics(store.client(), run, new)
     _say_compared(compared)
     differs = compared.n_differing > 0 or compared.n_values == 0

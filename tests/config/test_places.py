@@ -6,7 +6,9 @@ import yaml
 
 import koa_lightning
 from koa_lightning.checkpoint import find
-from koa_lightning.config import run_folder
+from koa_lightning.config import json_files, run_folder
+from koa_lightning.config.json_files import Fields
+from koa_lightning.config.kinds import Text
 from koa_lightning.config.places import read_json, read_yaml, replace_text, user_path
 from koa_lightning.data.prepare.record import FILE, Record
 from koa_lightning.errors import InputError
@@ -47,7 +49,7 @@ def test_no_other_way_to_a_home_folder():
         (DEEP, "nested too deeply to be read"),
         ("{", "not JSON (Expecting property name"),
         ("", "not JSON (Expecting value"),
-        ("[]", "has no entry run_id"),
+        ("[]", "it=[...]: must be an entry with run_id"),
         ("{}", "has no entry run_id"),
         (b"\xff\xfe", "not JSON ("),
     ],
@@ -56,14 +58,14 @@ def test_a_broken_json_file_is_one_line(content, reason, tmp_path):
     file = tmp_path / "x.json"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError) as caught:
-        read_json(file, ("run_id",), "start again")
+        json_files.read(file, Fields({"run_id": Text()}), "start again")
     assert str(caught.value).startswith(f"{file}: {reason}") and str(caught.value).endswith("; start again")
     assert "\n" not in str(caught.value)
 
 
 def test_whole_files(tmp_path):
     (tmp_path / "x.json").write_text('{"run_id": 1}')
-    assert read_json(tmp_path / "x.json", ("run_id",)) == {"run_id": 1}
+    assert read_json(tmp_path / "x.json") == {"run_id": 1}
     (tmp_path / "x.yaml").write_text("- seed=1\n- name=\u00f6\n", encoding="utf-8")
     assert read_yaml(tmp_path / "x.yaml") == ["seed=1", "name=\u00f6"]
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import pandas as pd
 
+from koa_lightning.config.json_files import Fields, misfit
+from koa_lightning.config.kinds import Flag, Number, OneOf, Text, Whole
 from koa_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,6 +64,28 @@ class Row:
     made: str
     key: str
     burnt_in: bool = True
+
+
+# The record decides which files are deleted, so it may name pictures of its own folder alone.
+_PATH = re.compile(IMAGES + r"/[0-9a-f]+-[LRU]-\d{1,9}\.png")
+_TEXT, _SPACING = Text(empty=True), Number(0.0, 1000.0, null=True)
+_ROW = Fields(
+    {
+        "path": _TEXT, "patient": _TEXT, "patient_from": _TEXT, "side": OneOf("", "L", "R"), "side_from": _TEXT,
+        "spacing_mm": _SPACING, "spacing_across_mm": _SPACING, "spacing_from": _TEXT, "height": Whole(1, 2**31),
+        "width": Whole(1, 2**31), "source": _TEXT, "knee": Whole(1, 99), "knees": Whole(1, 99), "made": _TEXT,
+        "key": _TEXT,
+    },
+    {"burnt_in": Flag()},
+    rule=lambda row: _strange(row),
+)  # fmt: skip
+
+
+def _strange(row: Mapping[str, Any]) -> str:
+    if not _PATH.fullmatch(row["path"]):
+        return f"path is none of {IMAGES}/"
+    more = set(row) - {field.name for field in fields(Row)}
+    return f"{sorted(more)[0][:40]!r} is no field" if more else ""
 
 
 class Record:
@@ -166,9 +192,14 @@ class Record:
             lines[-1] = ""
             file.write_text("\n".join(lines), encoding="utf-8")
         try:
-            return [Row(**json.loads(line)) for line in lines if line]
-        except (ValueError, TypeError, RecursionError) as error:
+            found = [json.loads(line) for line in lines if line]
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{file}: not a record of this version ({error}); name another output folder") from None
+        for number, row in enumerate(found, 1):
+            if reason := misfit(row, _ROW):
+                why = f"line {number}: {reason}"
+                raise InputError(f"{file}: not a record of this version ({why}); name another output folder")
+        return [Row(**row) for row in found]
 
 
 def write_tables(record: Record, grades: dict[tuple[str, str], int] | None) -> Counter[str]:
