@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from koa_lightning.config import keys
+from koa_lightning.config.addresses import keep_passwords
 from koa_lightning.config.compose import compose, validate
 from koa_lightning.config.outcome import one_line
 from koa_lightning.config.overrides import key, quote_paths
@@ -38,7 +39,7 @@ def composed(command: str, overrides: Sequence[str]) -> DictConfig:
     """
     check_texts(overrides)
     keys.check_choices(overrides)
-    typed = quote_paths([each for each in overrides if not key(each).startswith("hydra.")])
+    typed = quote_paths([each for each in keep_passwords(overrides) if not key(each).startswith("hydra.")])
     try:
         cfg = compose(command, typed)
     except (HydraException, OmegaConfBaseException) as error:

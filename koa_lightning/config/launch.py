@@ -17,6 +17,7 @@ from omegaconf import DictConfig, open_dict
 
 from koa_lightning.config import cluster, folders, keys, overrides, signals, trial
 from koa_lightning.config import run_folder as resume
+from koa_lightning.config.addresses import keep_passwords
 from koa_lightning.config.allocator import tune_allocator
 from koa_lightning.config.commands import COMMANDS
 from koa_lightning.config.compose import compose, config_dir, validate
@@ -81,7 +82,7 @@ def _start(config_name: str, function: str, before: Callable[[list[str]], list[s
             print(keys.help_text(config_name))
             sys.exit(DONE)
         overrides.check_places(rest)
-        rest = overrides.at_home(rest)
+        rest = keep_passwords(overrides.at_home(rest))
         keys.check_choices(rest)
         if "-m" in flags or "--multirun" in flags:
             rest, sweep = _name_sweep(overrides.quote_unreadable(rest), config_name)

@@ -309,6 +309,27 @@ def test_the_folder_of_a_run_that_has_just_begun_stays(job, place):
     assert not (place / "taken").exists()
 
 
+@pytest.mark.parametrize("several", [[], ["-m", "seed=1,2"]])
+def test_no_password_comes_into_a_record(job, place, monkeypatch, several):
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "")
+    seen = []
+
+    def remember(cfg):
+        run_folder.remember(Path(cfg.out), config=cfg)
+        seen.append((cfg.tracking.uri, os.environ["MLFLOW_TRACKING_PASSWORD"]))
+
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert (
+        job(remember, *several, "tracking.enabled=false", "tracking.uri=http://anna:s3cret@host:5000", "out=run").code
+        == outcome.DONE
+    )
+    assert set(seen) == {("http://host:5000", "s3cret")}
+    written = [file for file in place.rglob("*") if file.is_file()]
+    assert {"overrides.yaml", "config.yaml", "hydra.yaml", "slurm.json"} <= {file.name for file in written}
+    assert not any(b"s3cret" in file.read_bytes() for file in written)
+
+
 @pytest.mark.parametrize("command", ["job", "prepare", "predict"])
 def test_an_empty_folder_of_the_user_stays(job, launch, place, command):
     (place / "mine").mkdir()
