@@ -17,6 +17,7 @@ def _numbers(value: Mapping[str, Any]) -> str:
     return misfit(dict(value), METRICS)
 
 
+OF_RUN = Fields({"run_id": _RUN_ID})  # of `done.json`, as far as a run is looked for
 DONE = Fields({"best_epoch": Whole(0, 1_000_000), "run_id": _RUN_ID})
 FOLD = Fields(
     {

@@ -74,7 +74,7 @@ def reproduce(cfg: DictConfig) -> dict[str, Any]:
     code = run_command([*command[1:], named, tagged, f"quiet={str(cfg.quiet).lower()}"])
     if code != outcome.DONE:
         return {**result, "exit_code": code}
-    new = find_run(store, json_files.read(folder / DONE_FILE, run_files.DONE)["run_id"])
+    new = find_run(store, json_files.read(folder / DONE_FILE, run_files.OF_RUN)["run_id"])
     compared = repeat.compare_metrics(store.client(), run, new)
     _say_compared(compared)
     differs = compared.n_differing > 0 or compared.n_values == 0

@@ -67,7 +67,7 @@ class Row:
 
 
 # The record decides which files are deleted, so it may name pictures of its own folder alone.
-_PATH = re.compile(IMAGES + r"/[0-9a-f]+-[LRU]-\d{1,9}\.png")
+_PATH = re.compile(IMAGES + r"/\w+-[LRU]-\d{1,9}\.png")
 _TEXT, _SPACING = Text(empty=True), Number(0.0, 1000.0, null=True)
 _ROW = Fields(
     {

@@ -105,3 +105,22 @@ def test_names_of_another_version(output):
     with pytest.raises(InputError, match="by a version that named patients otherwise"):
         Record(output, "k-2")
     assert Record(output, "k").rows
+
+
+HOSTILE = [
+    {"path": "../mine.png"}, {"path": "/etc/passwd"}, {"path": "images/../../mine.png"}, {"path": "images/x"},
+    {"path": None}, {"knees": 10**12}, {"knees": "2"}, {"side": "B"}, {"height": -1}, {"spacing_mm": float("nan")},
+    {"patient": 7}, {"burnt_in": "no"}, {"more": 1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", HOSTILE, ids=str)
+def test_a_record_of_a_stranger_deletes_nothing(change, tmp_path):
+    """It says which pictures a run before made, which go where their file is left out now."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "mine.png").write_bytes(b"mine")
+    row = {**asdict(ROW), **change}
+    (tmp_path / "out/record.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(InputError, match=r"record\.jsonl: not a record of this version \(line 1: "):
+        Record(tmp_path / "out", row["key"])
+    assert (tmp_path / "mine.png").exists()
