@@ -221,7 +221,8 @@ def own_environment(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory, own_environment, write_dicom, made_study):
-    folder = tmp_path_factory.mktemp("desk")
+    folder = tmp_path_factory.mktemp("desk") / "place"
+    folder.mkdir()
     documented.make_desk(folder, own_environment, write_dicom, made_study)
     return folder
 
@@ -255,7 +256,8 @@ def test_a_command_does_what_it_says(found, make, desk, own_environment, tmp_pat
     lines = lines_of(found, make)
     if not lines:
         pytest.skip(f"{found.text}: of another program, a benchmark of minutes, or a name without arguments")
-    place = documented.copied(desk, tmp_path / "place")
+    monkeypatch.chdir(tmp_path)
+    place = documented.restored(desk)
     monkeypatch.chdir(place)
     for variable in ("KOA_CACHE", "XDG_CONFIG_HOME", "HF_HUB_OFFLINE", "PYTHONPATH"):
         monkeypatch.setenv(variable, own_environment[variable])
