@@ -58,8 +58,8 @@ def changed(content, path, value):
 
 
 @pytest.fixture
-def contents_of(about, measured, audited):
-    return {"evaluation": about, "audit": json.loads((audited / "audit.json").read_text()), **measured, **MORE}
+def contents_of(about, computed, audited):
+    return {"evaluation": about, "audit": json.loads((audited / "audit.json").read_text()), **computed, **MORE}
 
 
 def mutants(contents_of):
