@@ -14,12 +14,16 @@ from koa_lightning.data.prepare.record import FILE, Record
 from koa_lightning.errors import InputError
 from koa_lightning.explain.stages import Stages
 from koa_lightning.metrics import thresholds
-from koa_lightning.reporting import report_data
+from koa_lightning.reporting import evaluation_files, report_data
 from koa_lightning.sweeps import cross_validate
 from koa_lightning.tracking import spool
 from koa_lightning.training import precision
 
 DEEP = "[" * 100_000
+
+
+def _read_intervals(file):
+    return report_data._read(file, evaluation_files.INTERVALS)
 
 
 def test_home(monkeypatch, tmp_path):
@@ -94,7 +98,7 @@ def test_a_broken_yaml_file_is_one_line(content, reason, tmp_path):
     [
         ("thresholds.json", lambda file: thresholds.read(str(file), None)),
         ("audit.json", report_data.read_audit),
-        ("any.json", report_data._read),
+        ("any.json", _read_intervals),
         ("cross_validation.json", lambda file: find.of_folds(file.parent)),
         ("cross_validation.json", lambda file: cross_validate._begun(file.parent, {})),
         ("tests.json", lambda file: Stages(file, "key", print)),
