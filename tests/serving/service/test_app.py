@@ -14,6 +14,7 @@ from koa_lightning import DISCLAIMER
 from koa_lightning.evaluation.predictor import load_model
 from koa_lightning.metrics.predictions import PROBABILITIES
 from koa_lightning.reporting.heat_maps import overlay
+from tests.fixtures.services import InlineWorkers
 
 pytest.importorskip("litserve", reason='pip install "koa-lightning[serve]"')
 
@@ -95,6 +96,15 @@ def test_a_heat_map_lies_on_the_picture_as_the_overlay_of_predict(client, radiog
     assert plain["heatmap"] is None and plain["picture"] is None
 
 
+def test_an_ensemble(client, make_api, served_checkpoint, write_checkpoint, tmp_path, radiographs, encoded):
+    files = [served_checkpoint, write_checkpoint(tmp_path / "other.ckpt", seed=1)]
+    service = client(workers=InlineWorkers(make_api(*files)))
+    [knee] = send(service, ("a.png", encoded(radiographs[0])), heatmap=True).json()["knees"]
+    row = load_model(files).predict(radiographs[0]).iloc[0]
+    assert knee["probabilities"] == [float(row[name]) for name in PROBABILITIES]
+    assert knee["prediction_set"] is None and knee["out_of_distribution"] is None and knee["heatmap"]
+
+
 def test_one_bad_file_among_good_ones_fails_alone(client, radiographs, encoded):
     good = encoded(radiographs[0])
     answer = send(client(), ("a.png", good), ("b.png", good[:99]), ("c.png", good))
@@ -173,8 +183,6 @@ def test_a_body_without_a_length_is_counted(client):
 def test_a_request_that_takes_too_long_ends(client, radiographs, encoded, grader_api):
     import asyncio
 
-    from tests.fixtures.services import InlineWorkers
-
     class Slow(InlineWorkers):
         async def grade(self, jobs):
             await asyncio.sleep(30)
@@ -184,8 +192,6 @@ def test_a_request_that_takes_too_long_ends(client, radiographs, encoded, grader
 
 
 def test_a_fault_of_the_service_tells_nothing_of_the_file(client, radiographs, encoded, grader_api, caplog):
-    from tests.fixtures.services import InlineWorkers
-
     class Broken(InlineWorkers):
         async def grade(self, jobs):
             raise RuntimeError("Doe^Jane")
@@ -229,8 +235,6 @@ def test_metrics_count_what_was_graded(client, radiographs, encoded):
 
 
 def test_health_and_readiness(client, grader_api):
-    from tests.fixtures.services import InlineWorkers
-
     class Starting(InlineWorkers):
         n_ready = 0
 
