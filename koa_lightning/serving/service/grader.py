@@ -47,7 +47,8 @@ class GraderAPI(litserve.LitAPI):
         grading: How knees are graded.
         n_pixels: Of an image at most.
         secret: Behind the names of DICOM patients; new at each start of the service, and never written down.
-        n_threads: That a worker computes with.
+        n_threads: That a worker computes with; 0: as many as torch takes by itself, as `predict` does. The last bits of
+            a probability depend on it.
         max_batch_size: Images at most that are graded together.
         batch_timeout: Seconds that a worker waits for more images.
     """
@@ -76,7 +77,8 @@ class GraderAPI(litserve.LitAPI):
             device: Of torch; `auto`: a GPU where there is one.
         """
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the service ends its workers
-        torch.set_num_threads(self.n_threads)
+        if self.n_threads:
+            torch.set_num_threads(self.n_threads)
         chosen = None if device == "auto" else torch.device(device)
         self.predictor = Predictor.from_checkpoint(self.files, device=chosen)
         self.pattern = patterns.pattern_of(dict(self.predictor.checkpoints[0].record.data_settings))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import pickle
 import secrets
 import signal
@@ -14,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER, __version__
@@ -87,7 +87,7 @@ def _build(
         grading,
         n_pixels=limits.n_pixels,
         secret=secrets.token_bytes(32),
-        n_threads=max(1, len(os.sched_getaffinity(0)) // int(cfg.workers)),
+        n_threads=0 if cfg.workers == 1 else max(1, torch.get_num_threads() // int(cfg.workers)),
         max_batch_size=int(cfg.batch_size),
         batch_timeout=float(cfg.batch_wait),
     )
