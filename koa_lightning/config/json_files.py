@@ -1,6 +1,6 @@
 """JSON files that a folder brings along, checked field by field: the one reader. No heavy imports here.
 
-What such a file must hold is told by kinds (`koa_lightning.config.kinds`), as for a config. A folder may come from
+What such a file must hold is given by kinds (`koa_lightning.config.kinds`), as for a config. A folder may come from
 anybody, so whatever does not fit is one line that names the file, the field and what it must be.
 """
 

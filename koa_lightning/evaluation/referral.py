@@ -16,13 +16,14 @@ from koa_lightning.uncertainty import calibration, conformal, out_of_distributio
 if TYPE_CHECKING:
     from koa_lightning.checkpoint.reading import Checkpoint
 
-COLUMNS = ["set_low", "set_high", "set", "foreign", "foreign_score", "refer"]
+COLUMNS = ["set_low", "set_high", "set", "foreign", "foreign_score", "acquisition", "refer"]
 WHY_OUT_OF_DISTRIBUTION = {  # by the component of the check that says so most, see `out_of_distribution.COMPONENTS`
     out_of_distribution.ORIENTATION: "turned or inverted",
     "picture": "not the picture of a knee",
     "texture": "grain or gray values of another kind",
     "features": "the network sees something else",
 }
+WHY_OTHER = {"picture": "another crop or position", "texture": "another grain, contrast or border"}
 
 
 def columns(
@@ -60,9 +61,12 @@ def columns(
             for component, value in zip(worst, score, strict=True)
         ]
         table["foreign"] = ["yes" if reason else "no" for reason in why]
+        other = out_of_distribution.acquisitions(described, read.reference)
+        pairs = zip(why, other, strict=True)
+        table["acquisition"] = ["" if reason else WHY_OTHER.get(component, "as trained") for reason, component in pairs]
     unsure = probabilities.max(1) < refer_below
     table["refer"] = [_advice(*each) for each in zip(why, unsure, strict=True)]
-    return table.fillna({"set": "", "foreign": ""})
+    return table.fillna({"set": "", "foreign": "", "acquisition": ""})
 
 
 def of_ensemble(probabilities: np.ndarray, refer_below: float) -> pd.DataFrame:
@@ -74,7 +78,7 @@ def of_ensemble(probabilities: np.ndarray, refer_below: float) -> pd.DataFrame:
     """
     table = _empty(len(probabilities))
     table["refer"] = [_advice("", unsure) for unsure in probabilities.max(1) < refer_below]
-    return table.fillna({"set": "", "foreign": ""})
+    return table.fillna({"set": "", "foreign": "", "acquisition": ""})
 
 
 def _empty(n: int) -> pd.DataFrame:
@@ -124,6 +128,7 @@ def as_json(row: Mapping[Any, Any]) -> dict[str, Any]:
         "set_high": int(row["set_high"]) if known else None,
         "foreign": {"yes": True, "no": False}.get(row["foreign"]),
         "foreign_score": float(row["foreign_score"]) if row["foreign"] else None,
+        "acquisition": row["acquisition"] or None,
         "refer": row["refer"],
     }
 
@@ -146,8 +151,14 @@ def warnings(fitted: Fitted, rows: pd.DataFrame, refer_below: float) -> list[str
     n_flagged = int((rows["foreign"] == "yes").sum())
     if n_flagged:
         lines.append(
-            f"{n_flagged} of {len(rows)} inputs look out-of-distribution (no knee, turned, inverted, or unlike the "
-            "validation split): their grades mean nothing; column `foreign`"
+            f"{n_flagged} of {len(rows)} inputs look out-of-distribution (no knee, turned or inverted): their grades "
+            "mean nothing; column `foreign`"
+        )
+    n_other = int(rows["acquisition"].isin(WHY_OTHER.values()).sum())
+    if n_other:
+        lines.append(
+            f"{n_other} of {len(rows)} knees come from another acquisition than the validation split (crop, grain, "
+            "contrast or borders): calibration may not hold for them; column `acquisition`"
         )
     n_unsure = int(rows["refer"].str.contains("unsure").sum())
     if n_unsure:

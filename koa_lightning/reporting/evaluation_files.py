@@ -123,7 +123,7 @@ def _spread(value: Mapping[str, Any]) -> str:
 
 
 # By the name of the file, without `.json`.
-PARTS: Mapping[str, Kind] = {
+SECTIONS: Mapping[str, Kind] = {
     "calibration": _CALIBRATION,
     "conformal": _unless_left_out(_CONFORMAL),
     "abstention": _unless_left_out(_ABSTENTION),

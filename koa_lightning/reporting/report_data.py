@@ -96,8 +96,8 @@ def read(
     """
     predictions = tables.read_predictions(folder, where=str(folder))
     _complete(predictions)
-    files = {name: folder / f"{name}.json" for name in evaluation_files.PARTS}
-    sections = {name: _read(file, evaluation_files.PARTS[name]) for name, file in files.items() if file.is_file()}
+    files = {name: folder / f"{name}.json" for name in evaluation_files.SECTIONS}
+    sections = {name: _read(file, evaluation_files.SECTIONS[name]) for name, file in files.items() if file.is_file()}
     if (folder / CROSS_VALIDATION).is_file():
         about = _of_cross_validation(folder, predictions)
     else:

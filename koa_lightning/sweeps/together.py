@@ -70,9 +70,9 @@ def _evaluated_before(files: Sequence[Path], out: Path) -> dict[str, Any] | None
     facts = out / "ensemble.json"
     if not facts.is_file():
         return None
-    told = json_files.read(facts, run_files.ENSEMBLE, "remove it, and the members are evaluated again")
-    metrics: dict[str, Any] = told["ensemble"]
-    return metrics if [member["checkpoint"] for member in told["members"]] == list(map(str, files)) else None
+    found = json_files.read(facts, run_files.ENSEMBLE, "remove it, and the members are evaluated again")
+    metrics: dict[str, Any] = found["ensemble"]
+    return metrics if [member["checkpoint"] for member in found["members"]] == list(map(str, files)) else None
 
 
 def _evaluate(files: Sequence[Path], config: DictConfig, out: Path, facts: Mapping[str, Any]) -> dict[str, Any]:

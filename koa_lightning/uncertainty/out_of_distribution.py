@@ -4,7 +4,13 @@ Three descriptions of an image are compared with those of the validation split: 
 and its texture (grain at several scales, gray values) by Mahalanobis distances (`gaussian`), and the network's pooled
 features by the angle to those of known knees (`neighbours`); each is divided by a limit that one knee in two hundred
 exceeds, of patients who took no part in the fit. The orientation check asks the coarse picture by
-discriminants whether a knee is turned or inverted. An image's score is the worst of the four; above 1 it is flagged.
+discriminants whether a knee is turned or inverted.
+
+Three cases are kept apart. What the network's features or the orientation check find beyond their limit is no knee, or
+none that is upright. A coarse picture or a texture beyond its limit is a knee of another acquisition: another detector,
+exposure, crop or archive, for which calibration may not hold; only from twice its limit on is it no knee either.
+An image's score is the worst of the four, these two halved; above 1 it is flagged. (A knee that the network is unsure
+of is the third case, see `selective_prediction`.)
 """
 
 from __future__ import annotations
@@ -25,6 +31,8 @@ from koa_lightning.uncertainty import gaussian, neighbours, orientation, patient
 DISTANT: dict[str, ModuleType] = {"picture": gaussian, "texture": gaussian, "features": neighbours}
 ORIENTATION = "posture"  # files and tables keep this name
 COMPONENTS = (ORIENTATION, *DISTANT)
+_ACQUISITION = {"picture": 0.5, "texture": 0.5}  # their weight in the score: other archives show knees otherwise
+_WEIGHTS = {component: _ACQUISITION.get(component, 1.0) for component in COMPONENTS}
 _BEYOND = 0.005  # share of the validation split's knees that are beyond the limit of one of the distances
 
 
@@ -108,7 +116,7 @@ def cross_fitted(described: Mapping[str, np.ndarray], group: np.ndarray) -> tupl
     # few knees are distinguished well by chance: then the limit is what most of those omitted stay below
     limits[ORIENTATION] = max(1.0, float(np.quantile(upright, orientation.ORDINARY)))
     ratios = {ORIENTATION: upright, **distances}
-    return np.max([values / limits[component] for component, values in ratios.items()], axis=0), limits
+    return np.max([_WEIGHTS[name] * values / limits[name] for name, values in ratios.items()], axis=0), limits
 
 
 def scores(described: Mapping[str, np.ndarray], tensors: Mapping[str, Tensor]) -> tuple[np.ndarray, list[str]]:
@@ -118,8 +126,21 @@ def scores(described: Mapping[str, np.ndarray], tensors: Mapping[str, Tensor]) -
         described: Of `describe`.
         tensors: Of `fit`.
     """
-    ratios = np.array(list(by_component(described, tensors).values()))
+    ratios = np.array([_WEIGHTS[name] * values for name, values in by_component(described, tensors).items()])
     return ratios.max(0), [COMPONENTS[row] for row in ratios.argmax(0)]
+
+
+def acquisitions(described: Mapping[str, np.ndarray], tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return of each image what is of another acquisition than the validation split: `picture`, `texture`, or empty.
+
+    Args:
+        described: Of `describe`.
+        tensors: Of `fit`.
+    """
+    found = by_component(described, tensors)
+    ratios = np.array([found[component] for component in _ACQUISITION])
+    worst = np.array(list(_ACQUISITION))[ratios.argmax(0)]
+    return [str(component) if value > 1 else "" for component, value in zip(worst, ratios.max(0), strict=True)]
 
 
 def by_component(described: Mapping[str, np.ndarray], tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

@@ -27,7 +27,7 @@ MORE = {
     "metrics": {"accuracy": 0.5},
     "thresholds": [1, 2, 3, 4],
 }
-KINDS = {**evaluation_files.PARTS, "evaluation": evaluation_files.ABOUT, "intervals": evaluation_files.INTERVALS,
+KINDS = {**evaluation_files.SECTIONS, "evaluation": evaluation_files.ABOUT, "intervals": evaluation_files.INTERVALS,
          "subgroups": evaluation_files.SUBGROUPS, "audit": evaluation_files.AUDIT}  # fmt: skip
 
 

@@ -210,7 +210,8 @@ def test_what_predict_says_without_calibration(simulate):
         read, logits, outputs.probabilities(logits, "softmax").numpy(), None, alpha=0.1, refer_below=0.0
     )
     assert referral.as_json(rows.to_dict("records")[0]) == {
-        "set": None, "set_low": None, "set_high": None, "foreign": None, "foreign_score": None, "refer": "",
+        "set": None, "set_low": None, "set_high": None, "foreign": None, "foreign_score": None,
+        "acquisition": None, "refer": "",
     }  # fmt: skip
     assert "koa_lightning.calibrate ckpt=FILE" in referral.warnings(stored.Fitted(), rows, 0.0)[0]
     assert "6 patients" in referral.warnings(stored.Fitted.left_out("6 patients"), rows, 0.0)[0]

@@ -60,6 +60,25 @@ def test_what_is_no_knee_is_flagged_and_what_is_turned(net, knees, fitted, bench
         assert set(worst) <= set(out_of_distribution.COMPONENTS)
 
 
+@pytest.mark.parametrize(
+    ("found", "score", "acquisition"),
+    [
+        ({"features": 1.01}, 1.01, ""),
+        ({"posture": 1.01}, 1.01, ""),
+        ({"picture": 1.01}, 0.505, "picture"),
+        ({"texture": 1.9, "picture": 1.2}, 0.95, "texture"),
+        ({"texture": 2.02}, 1.01, "texture"),
+        ({"picture": 1.0, "features": 1.0}, 1.0, ""),
+        ({"picture": 1.5, "features": 1.2}, 1.2, "picture"),
+    ],
+)
+def test_another_acquisition_is_not_no_knee(found, score, acquisition, monkeypatch):
+    said = {component: np.array([found.get(component, 0.1)]) for component in out_of_distribution.COMPONENTS}
+    monkeypatch.setattr(out_of_distribution, "by_component", lambda described, tensors: said)
+    assert out_of_distribution.scores({}, {})[0] == pytest.approx([score])
+    assert out_of_distribution.acquisitions({}, {}) == [acquisition]
+
+
 def test_few_of_its_own_kind(net, knees):
     images, group = knees
     described = look(net, images)

@@ -116,7 +116,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("change", HOSTILE, ids=str)
 def test_a_record_of_a_stranger_deletes_nothing(change, tmp_path):
-    """It says which pictures a run before made, which go where their file is left out now."""
+    """It says which pictures a run before made; one whose file is now omitted is removed."""
     (tmp_path / "out").mkdir()
     (tmp_path / "mine.png").write_bytes(b"mine")
     row = {**asdict(ROW), **change}
