@@ -21,6 +21,8 @@ HELD_SECONDS = 3.0
 """What a batch under way is given to end by itself."""
 CLOSE_SECONDS = 8.0
 """From the signal on, the time after which the store is not waited for any more."""
+CHILD_SECONDS = 6.0
+"""The same for processes that this one has begun: it closes its own run after them, and ends within 10 seconds."""
 _SAME_SECONDS = 5.0  # a cluster sends a signal to every process of a job, some send two in a row
 
 
@@ -48,9 +50,13 @@ def exit_code() -> int:
     return INTERRUPTED if _State.number is None else 128 + _State.number
 
 
-def seconds_left() -> float | None:
-    """Return how long this process may still wait for others; None: as long as need be."""
-    return None if _State.number is None else max(0.5, _State.at + CLOSE_SECONDS - time.monotonic())
+def seconds_left(limit: float = CLOSE_SECONDS) -> float | None:
+    """Return how long this process may still wait for others; None: as long as need be.
+
+    Args:
+        limit: Seconds from the signal on.
+    """
+    return None if _State.number is None else max(0.5, _State.at + limit - time.monotonic())
 
 
 @contextmanager

@@ -103,7 +103,7 @@ def _interrupt(running: Mapping[int, _Running]) -> None:
             else:  # it has not begun, so there is nothing to keep
                 piece.process.terminate()
         for piece in running.values():
-            piece.process.join(signals.seconds_left())  # one that takes longer is killed; its last checkpoint is there
+            piece.process.join(signals.seconds_left(signals.CHILD_SECONDS))  # or it is killed; its checkpoint is there
     except KeyboardInterrupt:
         for piece in running.values():
             piece.process.kill()

@@ -21,6 +21,7 @@ def test_a_signal_is_as_ctrl_c_but_for_the_exit_code(installed, number, code):
         signal.raise_signal(number)
     assert (signals.received(), signals.exit_code()) == (number, code)
     assert 0 < signals.seconds_left() <= signals.CLOSE_SECONDS
+    assert signals.seconds_left(signals.CHILD_SECONDS) <= signals.CHILD_SECONDS < signals.CLOSE_SECONDS
 
 
 def test_the_same_signal_once_more_does_not_disturb_the_end(installed, monkeypatch):
