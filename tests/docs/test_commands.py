@@ -18,6 +18,7 @@ import time
 import tomllib
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from hydra.errors import HydraException
