@@ -1,7 +1,7 @@
 # The HTTP service and the other commands. Research use only, not a medical device.
 #   docker build -t koa-lightning .                  a CPU
 #   docker build -t koa-lightning --target gpu .     an NVIDIA GPU, with the container toolkit on the host
-#   docker run -p 127.0.0.1:8000:8000 -e KOA_TOKEN -v ./best.ckpt:/model/best.ckpt:ro koa-lightning
+#   docker run -p 127.0.0.1:8000:8000 -e KOA_TOKEN koa-lightning
 # TORCH_INDEX is the package index of PyTorch's CPU builds; without it the CPU image holds the CUDA libraries too.
 
 FROM python:3.13-slim AS build
@@ -28,7 +28,7 @@ RUN python -m pip install --no-cache-dir "$(ls /wheels/*.whl)[serve,server,dicom
 USER koa
 WORKDIR /home/koa
 ENTRYPOINT ["koa"]
-CMD ["serve", "ckpt=/model/best.ckpt", "host=0.0.0.0"]
+CMD ["serve", "host=0.0.0.0"]
 
 FROM base AS cpu
 ARG TORCH_INDEX
@@ -38,4 +38,4 @@ RUN python -m pip install --no-cache-dir "$(ls /wheels/*.whl)[serve,server,dicom
 USER koa
 WORKDIR /home/koa
 ENTRYPOINT ["koa"]
-CMD ["serve", "ckpt=/model/best.ckpt", "host=0.0.0.0"]
+CMD ["serve", "host=0.0.0.0"]

@@ -46,9 +46,9 @@ eval: HOW = make eval CKPT=FILE
 eval: need-CKPT $(READY)  ## measure a checkpoint: CKPT=FILE or CKPT=runs:/ID [ARGS="split=val"]
 	$(PY) -m koa_lightning.eval ckpt="$(CKPT)" $(ARGS)
 
-predict: HOW = make predict CKPT=FILE INPUT=FILE
-predict: need-CKPT need-INPUT $(READY)  ## grade images: CKPT=FILE INPUT=FILE|FOLDER
-	$(PY) -m koa_lightning.predict ckpt="$(CKPT)" input="$(INPUT)" $(ARGS)
+predict: HOW = make predict INPUT=FILE
+predict: need-INPUT $(READY)  ## grade images: INPUT=FILE|FOLDER [CKPT=FILE]
+	$(PY) -m koa_lightning.predict ckpt="$(or $(CKPT),pretrained)" input="$(INPUT)" $(ARGS)
 
 prepare: HOW = make prepare INPUT=FOLDER OUTPUT=FOLDER
 prepare: need-INPUT need-OUTPUT $(READY)  ## DICOM and other images to pseudonymous PNG: INPUT=FOLDER OUTPUT=FOLDER [ARGS="spacing=0.2"]
@@ -71,9 +71,8 @@ register: HOW = make register RUN=ID
 register: need-RUN $(READY)  ## store a run's best checkpoint in the model registry: RUN=ID [ARGS="name=koa-grader alias=champion"]
 	$(PY) -m koa_lightning.register run="$(RUN)" $(ARGS)
 
-serve: HOW = make serve CKPT=FILE
-serve: need-CKPT $(READY)  ## grade over HTTP, with a page for readers, at http://127.0.0.1:8000: CKPT=FILE [PORT=8000 ARGS="workers=2"]
-	$(PY) -m koa_lightning.serve ckpt="$(CKPT)" $(PORT_KEY) $(ARGS)
+serve: $(READY)  ## grade over HTTP, with a page for readers, at http://127.0.0.1:8000: [CKPT=FILE PORT=8000 ARGS="workers=2"]
+	$(PY) -m koa_lightning.serve ckpt="$(or $(CKPT),pretrained)" $(PORT_KEY) $(ARGS)
 
 serve-mlflow: $(READY)  ## MLflow's own server of a registered model, at http://127.0.0.1:5001: [MODEL=koa-grader@champion PORT=5001]
 	$(PY) -m koa_lightning.serving.mlflow_server model="$(MODEL)" $(PORT_KEY)

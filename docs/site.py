@@ -13,7 +13,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md")
+PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md", "koa_lightning/pretrained/card.md")
 STUDIES = ("experiments/*.md", "experiments/*/*.md", "experiments/*/*.png")
 LINK = re.compile(r"(\]\()((?:\.\./)*docs/|\.\./)")
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is no
     ("typed", "line"),
     [
         (["eval"], "error: CKPT is missing; type make eval CKPT=FILE"),
-        (["predict", "CKPT=x"], "error: INPUT is missing; type make predict CKPT=FILE INPUT=FILE"),
+        (["predict", "CKPT=x"], "error: INPUT is missing; type make predict INPUT=FILE"),
         (["register", "RUN="], "error: RUN is missing; type make register RUN=ID"),
     ],
 )

@@ -55,10 +55,10 @@ def reference(file: Path) -> list[list[float]]:
     return rows
 
 
-def make(root: Path, out: Path, checkpoint: Path | None) -> None:
-    """Train, write the file, measure it, and write its card and facts beside it."""
+def make(root: Path, out: Path, checkpoint: Path | None, commit: str, tested: bool) -> None:
+    """Train, write the file, evaluate it, and write its card and facts beside it."""
     typed = [EXPERIMENT, f"data.root={quote(str(root.absolute()))}"]
-    minutes, commit = None, git_facts().get("git.commit", "")
+    minutes, commit = None, commit or git_facts()["commit"]
     if checkpoint is None:
         done = studies.train(out / "train", typed)
         checkpoint, minutes, commit = Path(done["checkpoint"]), done["minutes_alone"], done["commit"]
@@ -68,7 +68,8 @@ def make(root: Path, out: Path, checkpoint: Path | None) -> None:
     )  # fmt: skip
     folder = out / f"val-{hashlib.sha256(pretrained.WEIGHTS.read_bytes()).hexdigest()[:12]}"
     data = [f"data={found.record.data.name}", typed[1]]
-    studies.evaluate([pretrained.WEIGHTS], folder, [*data, "split=val", "tracking=none", "explain.tests=true"])
+    tests = ["explain.tests=true", "explain.n_tested=40", "explain.n_road=8"] if tested else ["explain=none"]
+    studies.evaluate([pretrained.WEIGHTS], folder, [*data, "split=val", "tracking=none", *tests])
     facts: dict[str, Any] = {
         "note": DISCLAIMER,
         "sha256": hashlib.sha256(pretrained.WEIGHTS.read_bytes()).hexdigest(),
@@ -76,6 +77,7 @@ def make(root: Path, out: Path, checkpoint: Path | None) -> None:
         "licence": LICENCE,
         "command": "python -m experiments.grader.box FOLDER",
         "seed": found.record.config.get("seed"),
+        "epochs": f"{found.epochs_done} of {found.record.config['trainer']['max_epochs']}",
         "commit": commit,
         "data.fingerprint": found.record.data.fingerprint,
         "minutes_on_two_cores": None if minutes is None else round(minutes, 1),
@@ -94,7 +96,8 @@ def card(folder: Path, facts: dict[str, Any]) -> str:
         "# The grader in the box",
         f"**{DISCLAIMER.capitalize()}.** It grades one knee joint on a frontal radiograph, Kellgren-Lawrence 0 to 4, "
         "and says how sure it is. It is for studies of grading by people who know its limits, never for patients.",
-        f"- **Made by** `{facts['command']}`, seed {facts['seed']}, commit {facts['commit'][:12]}{took}.",
+        f"- **Made by** `{facts['command']}`, weights after {facts['epochs']} epochs, seed {facts['seed']}, "
+        f"commit {facts['commit'][:12]}{took}.",
         f"- **Weights** `{pretrained.WEIGHTS.name}`, {facts['bytes'] / 1e6:.1f} MB, sha256 `{facts['sha256']}`.",
         f"- **Data fingerprint** `{facts['data.fingerprint']}`: it was trained on the train split alone; the "
         "validation split chose the epoch and fitted calibration and prediction sets; the test split was not opened.",
@@ -116,10 +119,12 @@ def main() -> None:
     typed = argparse.ArgumentParser(prog="python -m experiments.grader.box", description=__doc__)
     typed.add_argument("folder", type=Path, help="of Chen 2018")
     typed.add_argument("--checkpoint", type=Path, help="of `experiment=chen2018_grader`; none: it is trained")
+    typed.add_argument("--commit", default="", help="that trained the checkpoint; none: this one")
+    typed.add_argument("--untested", action="store_true", help="without the tests of the heat maps, which take minutes")
     typed.add_argument("--out", type=Path, default=Path("outputs/grader"), help="where the runs go")
     args = typed.parse_args()
     print(f"$ {shlex.join(sys.argv)}")
-    make(args.folder, args.out.absolute(), args.checkpoint)
+    make(args.folder, args.out.absolute(), args.checkpoint, args.commit, not args.untested)
 
 
 if __name__ == "__main__":

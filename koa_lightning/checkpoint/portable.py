@@ -57,8 +57,16 @@ def write(
     part = path.with_name(f"{path.name}.part")
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(save(tensors, header))
+        part.write_bytes(_in_order(save(tensors, header)))
         part.replace(path)
+
+
+def _in_order(content: bytes) -> bytes:
+    """Return a safetensors file with its header sorted, so that the same checkpoint gives the same bytes each time."""
+    size = struct.unpack("<Q", content[:8])[0]
+    header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return struct.pack("<Q", len(header)) + header + content[8 + size :]
 
 
 def without_places(record: CheckpointRecord) -> CheckpointRecord:

@@ -184,7 +184,7 @@ def _quieten(head: dict[str, nn.Parameter]) -> None:
     Some models (MLP-Mixer, Sequencer) start with zeros, of which neither the backbone nor a heat map gets a gradient.
     """
     for parameter in head.values():
-        if parameter.ndim > 1 and not parameter.any():
+        if parameter.ndim > 1 and not parameter.is_meta and not parameter.any():
             nn.init.normal_(parameter, std=HEAD_STD)
         elif parameter.ndim > 1:
             parameter.mul_((HEAD_STD / parameter.std()).clamp(max=1.0))

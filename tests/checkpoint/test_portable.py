@@ -49,6 +49,16 @@ def test_matrices_are_halved_and_vectors_are_not(original, file):
     assert all(again.state[name].dtype == value.dtype for name, value in original.state.items())
 
 
+def test_the_same_checkpoint_gives_the_same_bytes(original, file, tmp_path):
+    again = tmp_path / "again.safetensors"
+    for _ in range(3):
+        portable.write(again, original.record, original.state, {}, original.epoch, {"licence": "CC BY 4.0", "a": "b"})
+        first = again.read_bytes()
+        portable.write(again, original.record, original.state, {}, original.epoch, {"a": "b", "licence": "CC BY 4.0"})
+        assert again.read_bytes() == first
+    assert set(load_file(again)) == set(load_file(file))
+
+
 def test_no_place_of_the_machine_is_in_it(tiny_record, write_checkpoint, tmp_path):
     record = tiny_record()
     config = record["config"]

@@ -144,7 +144,7 @@ def test_a_split_table_of_another_system_fits(tmp_path):
     split_table.write(manifest, tmp_path, tmp_path / "split.csv")
     here = mf.make(rows.assign(path=[str(tmp_path / path) for path in spelled("NFC")], split=""), "data")
     table = split_table.read(str(tmp_path / "split.csv"))
-    made = split_table.assign(here, table, tmp_path, parts={"train", "val"}, n_folds=None, fold=0, seed=0)
+    made = split_table.assign(here, table, tmp_path, splits={"train", "val"}, n_folds=None, fold=0, seed=0)
     assert sorted(made["split"]) == ["train", "val"]
 
 

@@ -57,7 +57,7 @@ def altered(trained, tmp_path, change):
 def test_the_same_numbers_as_the_validation_that_chose_the_checkpoint(trained, compute):
     result, _ = compute("split=val", "tracking=none")
     chosen = {name.removeprefix("val/"): v for name, v in trained.result.items() if name.startswith("val/")}
-    assert len(chosen) == 23
+    assert len(chosen) == 33
     for name, value in chosen.items():
         assert result[name] == pytest.approx(value, abs=1e-5), name
 

@@ -183,13 +183,15 @@ def test_what_a_report_cannot_measure_is_one_line(typed, line, made, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_no_password_is_published(made, monkeypatch):
+def test_no_password_is_published(made, trained, monkeypatch):
     address = "tracking.uri=https://anna:s3cret@host"
     monkeypatch.setattr(provenance, "_module", lambda: "koa_lightning.eval")
     monkeypatch.setattr("sys.argv", ["eval", address])
     about = report_data.read(made).about
     assert about["command"] == "python -m koa_lightning.eval tracking.uri=https://host"
-    old = {**about, "command": address, "models": [{"config": {"tracking": {"uri": address}}}]}
+    model = provenance.of_model(checkpoint.read(trained.best), "x")
+    with_password = {**model, "config": {**model["config"], "tracking": {"uri": address}}}
+    old = {**about, "command": address, "models": [with_password]}
     (made / "evaluation.json").write_text(json.dumps(old))
     assert "s3cret" not in json.dumps(report_data.read(made).about)
 
@@ -204,7 +206,7 @@ def test_no_password_of_an_old_checkpoint_is_published(trained, tmp_path):
 
 def test_an_audit_that_is_damaged(tmp_path):
     (tmp_path / "audit.json").write_text('{"data": "x"}')
-    with pytest.raises(InputError, match=r"no audit.json of koa_lightning.audit; name that file, or its folder"):
+    with pytest.raises(InputError, match=r"audit.json: has no entry fingerprint; audit=FOLDER takes what"):
         report_data.read_audit(tmp_path)
 
 

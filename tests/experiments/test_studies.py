@@ -166,7 +166,7 @@ def test_a_run_of_the_recipe_that_was_trained_from_elsewhere(tmp_path, monkeypat
         data=SimpleNamespace(counts={"train": [1]}, fingerprint="f"),
     )
     monkeypatch.setattr(recipe.reading, "read", lambda file: SimpleNamespace(record=record))
-    monkeypatch.setattr(recipe, "measured", lambda facts, *more: [facts])
+    monkeypatch.setattr(recipe, "evaluated", lambda facts, *more: [facts])
     (tmp_path / "rank").mkdir()
     (tmp_path / "rank" / "done.json").write_text('{"checkpoint": "x.ckpt", "best_epoch": 1}')
     [row] = recipe.rows_of("rank", listed()["rank"], tmp_path, tmp_path, [])

@@ -44,6 +44,8 @@ def by_scikit_learn(graded):
     p = p / p.sum(1, keepdims=True)
     expected = graded.probabilities @ np.arange(5)
     predicted = {"": p.argmax(1), "_expected": np.floor(expected + 0.5), "_tuned": np.digitize(expected, THRESHOLDS)}
+    reached = graded.probabilities.astype(np.float64).cumsum(1) >= 0.5 - 1e-6
+    predicted["_median"] = np.where(reached.any(1), reached.argmax(1), 4)
     found = {}
     for rule, grade in predicted.items():
         both = {"y_true": true, "y_pred": grade.astype(int)}

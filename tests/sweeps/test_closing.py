@@ -31,7 +31,7 @@ def add(study, value=None, state="COMPLETE", steps=None, **attrs):
 
 def test_a_sweep_that_is_not_done(study, capsys):
     closing.show(study, 3, "python p.py")
-    assert "no trial is complete\ngo on with: again\n" in capsys.readouterr().out
+    assert "no trial is complete\nresume with: again\n" in capsys.readouterr().out
     add(study, 3.0, values=[2.0, 4.0], marks=["phantom data"])
     add(study, 1.0, values=[1.0, 1.0])
     add(study, None, "FAIL", error="no memory", error_kind="out_of_memory")

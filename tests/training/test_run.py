@@ -29,7 +29,8 @@ NAMES = {
     "loss", "accuracy", "balanced_accuracy", "f1_macro", "f1_0", "f1_1", "f1_2", "f1_3", "f1_4", "quadratic_kappa",
     "mae", "auroc_oa", "ece", "accuracy_expected", "balanced_accuracy_expected", "f1_macro_expected",
     "quadratic_kappa_expected", "mae_expected", "f1_0_expected", "f1_1_expected", "f1_2_expected", "f1_3_expected",
-    "f1_4_expected",
+    "f1_4_expected", "accuracy_median", "balanced_accuracy_median", "f1_macro_median", "quadratic_kappa_median",
+    "mae_median", "f1_0_median", "f1_1_median", "f1_2_median", "f1_3_median", "f1_4_median",
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,18 @@ from torch import Tensor
 from koa_lightning.models.exported import INPUT
 
 _BATCH = 16
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep ONNX Runtime's remarks, which go to the root logger, out of the output meanwhile."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
 
 
 def quantised(model: Any, images: Tensor) -> Any:
@@ -43,8 +56,7 @@ def quantised(model: Any, images: Tensor) -> Any:
             batch = next(self.batches, None)
             return None if batch is None else {INPUT: batch}
 
-    logging.getLogger().setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder:
+    with _quiet(), tempfile.TemporaryDirectory() as folder:
         plain, ready, made = (Path(folder) / name for name in ("plain.onnx", "ready.onnx", "int8.onnx"))
         onnx.save(model, plain)
         quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)

@@ -14,7 +14,7 @@ def test_it_says_what_the_file_is(calibrated_checkpoint):
     words = card(load_model(calibrated_checkpoint), facts, AGREEMENT)
     for part in (
         "research use only, not a medical device",
-        "uint8 N x 1 x 32 x 32",
+        "uint8 n x 1 x 32 x 32",
         "ordinal",
         "phantom data",
         "3.0e-07",
