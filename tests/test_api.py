@@ -16,9 +16,18 @@ from koa_lightning.metrics.intervals import Interval
     "code",
     [
         "import koa_lightning as koa; import koa_lightning.train; koa.train.__name__; f = koa.train",
-        "import koa_lightning.train; import koa_lightning as koa; f = koa.train",
-        "import koa_lightning as koa; f = koa.train; from koa_lightning.train import main; assert koa.train is f",
-        "from koa_lightning import train as f; import koa_lightning.train, koa_lightning as koa; assert koa.train is f",
+        pytest.param(
+            "import koa_lightning.train; import koa_lightning as koa; f = koa.train",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "import koa_lightning as koa; f = koa.train; from koa_lightning.train import main; assert koa.train is f",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "from koa_lightning import train as f; import koa_lightning.train, koa_lightning as koa; assert koa.train is f",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_command_of_the_same_name_does_not_hide_the_function(code, with_package):

@@ -291,7 +291,9 @@ def test_a_damaged_cache_is_built_anew(knees, tmp_path, harm, capsys):
     assert capsys.readouterr().err.count("WARNING") == 1
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt, *(pytest.param(each, marks=pytest.mark.slow) for each in (MemoryError, RuntimeError))]
+)
 def test_a_build_that_is_broken_off_leaves_nothing(knees, tmp_path, monkeypatch, error):
     made = knees(300)
     calls = []

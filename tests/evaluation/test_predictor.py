@@ -53,7 +53,13 @@ def picture(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
 
 
-@pytest.mark.parametrize("loss", choices_of("loss"))
+@pytest.mark.parametrize(
+    "loss",  # one of each link here, the others in `make test-slow`
+    [
+        pytest.param(loss, marks=[] if loss in ("corn", "soft_ordinal") else pytest.mark.slow)
+        for loss in choices_of("loss")
+    ],
+)
 def test_eval_and_predict_give_a_knee_the_same_bytes(loss, folder, write_checkpoint, tmp_path, alone):
     cfg = compose("train", [f"loss={loss}", "data=phantom"])
     link = "corn" if loss == "corn" else "softmax"
