@@ -25,7 +25,8 @@ from koa_lightning.metrics.intervals import Interval
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            "from koa_lightning import train as f; import koa_lightning.train, koa_lightning as koa; assert koa.train is f",
+            "from koa_lightning import train as f; import koa_lightning.train, koa_lightning as koa; "
+            "assert koa.train is f",
             marks=pytest.mark.slow,
         ),
     ],
