@@ -72,12 +72,8 @@ def _code(overrides: list[str]) -> int:
     except KeyboardInterrupt:
         outcome.say_error("interrupted")
         return outcome.INTERRUPTED
-    except Exception as exception:
-        line = outcome.one_line(exception)
-        if line is None:
-            raise
-        outcome.say_error(line)
-        return outcome.BAD_INPUT
+    except Exception as error:
+        return outcome.bad_input(error)
 
 
 if __name__ == "__main__":

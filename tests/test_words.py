@@ -27,6 +27,8 @@ PHRASES = {
     r"\banew\b": "again",
     r"\bwhence\b": "from where",
     r"\bleft (out|away)\b": "omitted",
+    r"\bleave [\w.=]+ (out|away)\b": "omit",
+    r"\bcarr(y|ies) the mark\b": "carries the caveat",
     r"\b(is|are|was|were) told\b": "receives, is configured",
     r"\btold (apart|from)\b": "distinguished",
     r"\bthrown? away\b": "discarded",

@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.checkpoint.portable import without_places
+from koa_lightning.checkpoint.portable import content_of, without_places
 from koa_lightning.checkpoint.record import RECORD, CheckpointRecord
 from koa_lightning.checkpoint.reference import TENSORS
 from koa_lightning.checkpoint.writing import to_plain
@@ -58,13 +58,7 @@ def read(file: Path) -> tuple[Program, dict[str, Any]]:
     program, texts = onnx_program(file.read_bytes()) if file.suffix == ONNX else openvino_program(file)
     if RECORD not in texts or len(texts[RECORD]) > _LARGEST_TEXT:
         raise InputError("a model of another program; give one that koa_lightning.export wrote")
-    epoch = texts.get("epoch", "")
-    content: dict[str, Any] = {
-        RECORD: json.loads(texts[RECORD]),
-        "epoch": int(epoch) if epoch.isascii() and epoch.isdecimal() and len(epoch) < 10 else None,
-        "global_step": 1,
-        "state_dict": {},
-    }
+    content = content_of(texts, {})
     if reference := texts.get(TENSORS):
         content[TENSORS] = load(base64.b64decode(reference, validate=True))
     return program, content

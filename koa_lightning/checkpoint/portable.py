@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,17 +102,31 @@ def read(file: Path) -> dict[str, Any]:
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     if RECORD not in header:
         raise InputError("a file of weights alone; give one that koa_lightning wrote")
-    epoch = header.get("epoch", "")
-    content: dict[str, Any] = {
-        RECORD: json.loads(header[RECORD]),
-        "epoch": int(epoch) if epoch.isascii() and epoch.isdecimal() and len(epoch) < 10 else None,
-        "global_step": 1,
-        "state_dict": {name: _whole(value) for name, value in tensors.items() if name.startswith("net.")},
-    }
+    state = {name: _whole(value) for name, value in tensors.items() if name.startswith("net.")}
+    content = content_of(header, state)
     lead = f"{TENSORS}."
     if reference := {n.removeprefix(lead): _whole(value) for n, value in tensors.items() if n.startswith(lead)}:
         content[TENSORS] = reference
     return content
+
+
+def content_of(texts: Mapping[str, str], state: dict[str, Tensor]) -> dict[str, Any]:
+    """Return what a file for others holds in the form of a checkpoint of a training; nothing is checked yet.
+
+    Args:
+        texts: Its header, with `record.RECORD` and `epoch`.
+        state: Its weights; empty where a program computes.
+
+    Raises:
+        ValueError: The record is no JSON.
+    """
+    epoch = texts.get("epoch", "")
+    return {
+        RECORD: json.loads(texts[RECORD]),
+        "epoch": int(epoch) if epoch.isascii() and epoch.isdecimal() and len(epoch) < 10 else None,
+        "global_step": 1,
+        "state_dict": state,
+    }
 
 
 def _check_size(file: Path) -> None:

@@ -84,6 +84,18 @@ class Checkpoint:
         net.load_state_dict(self.state)
         return net.to(memory_format=torch.channels_last).eval()
 
+    def check_is_of_training(self, why: str) -> None:
+        """Stop where this is a file for others (safetensors or an export), which holds no optimizer and stays as it is.
+
+        Args:
+            why: What cannot be done with it.
+
+        Raises:
+            InputError: It is one.
+        """
+        if self.path.suffix == portable.SUFFIX or self.program is not None:
+            raise InputError(f"ckpt={self.path}: a file for others, {why}; give the checkpoint of its training")
+
     def data_config(self) -> DictConfig:
         """Return the data config of the run that wrote it, with code taken from the installed package alone.
 

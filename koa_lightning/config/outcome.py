@@ -65,3 +65,19 @@ def one_line(exception: BaseException, config_name: str = "train") -> str | None
 def say_error(line: str) -> None:
     """Print one line to the error stream."""
     print(f"error: {' '.join(line.split())}", file=sys.stderr, flush=True)
+
+
+def bad_input(error: Exception) -> int:
+    """Print the one line of an error and return the exit code for it.
+
+    Args:
+        error: That is being handled.
+
+    Raises:
+        Exception: The error itself, where it is a fault of the program.
+    """
+    line = one_line(error)
+    if line is None:
+        raise error
+    say_error(line)
+    return BAD_INPUT

@@ -8,10 +8,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.checkpoint import portable, reading
+from koa_lightning.checkpoint import reading
 from koa_lightning.checkpoint.fitted import Calibration
 from koa_lightning.config.compose import validate
-from koa_lightning.errors import InputError
 from koa_lightning.evaluation import uncertainty as trusted
 from koa_lightning.evaluation.data import data_for
 from koa_lightning.evaluation.grading import Member
@@ -31,12 +30,11 @@ def calibrate(cfg: DictConfig) -> dict[str, Any]:
         InputError: Whatever the user can put right.
     """
     validate(cfg)
-    if Path(str(cfg.ckpt)).suffix == portable.SUFFIX:
-        raise InputError(f"ckpt={cfg.ckpt}: a file for others, which stays as it is; calibrate the checkpoint it is of")
 
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
     read = reading.read(str(cfg.ckpt))
+    read.check_is_of_training("whose calibration stays as it is")
     data = data_for(cfg, read).prepare(("val",))
     graded = Member(read).grade_split(data, "val", calibrated=False)
     read = trusted.fit_into(read, data, graded, cfg.method)

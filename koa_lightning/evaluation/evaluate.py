@@ -16,7 +16,7 @@ from koa_lightning.errors import InputError
 from koa_lightning.evaluation import ensemble, results
 from koa_lightning.evaluation import uncertainty as trusted
 from koa_lightning.evaluation.data import data_for, run_of
-from koa_lightning.evaluation.explanations import record_tests
+from koa_lightning.evaluation.explanations import check_testable, record_tests
 from koa_lightning.evaluation.grading import Member
 from koa_lightning.evaluation.results import say, table_metrics
 from koa_lightning.evaluation.settings import Settings
@@ -101,6 +101,8 @@ def _evaluate(
     settings: Settings, explain: DictConfig, read: Checkpoint, data: KneeDataModule, caveats: list[str], run: Any
 ) -> tuple[dict[str, Any], Evaluation, list[str]]:
     folder, split = settings.out, settings.split
+    if explain.enabled and explain.tests:
+        check_testable(read)
     member = Member(read)
     net = member.net
     if explain.enabled:

@@ -13,7 +13,7 @@ from koa_lightning.checkpoint import reading
 from koa_lightning.config.compose import validate
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation.data import data_for, run_of
-from koa_lightning.evaluation.explanations import record_tests
+from koa_lightning.evaluation.explanations import check_testable, record_tests
 from koa_lightning.explain import cam, sanity
 from koa_lightning.tracking.begin import closing
 from koa_lightning.tracking.find import find_checkpoint
@@ -47,6 +47,7 @@ def explain_tests(cfg: DictConfig) -> dict[str, Any]:
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
     read = reading.read(find_checkpoint(str(cfg.ckpt), cfg.tracking.uri))
+    check_testable(read)
     net = read.network()
     cam.check(net, read.preprocessing.image_size, "koa_lightning.eval", **cam.asked(cfg.explain, net))
     data = data_for(cfg, read).prepare((cfg.split,))

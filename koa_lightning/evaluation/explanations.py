@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from koa_lightning import DISCLAIMER
 from koa_lightning.checkpoint.reading import Checkpoint
 from koa_lightning.data.datamodule import KneeDataModule
+from koa_lightning.errors import InputError
 from koa_lightning.explain.examine import Options, examine
 from koa_lightning.explain.methods import label
 from koa_lightning.explain.stages import FILE
@@ -21,6 +22,19 @@ from koa_lightning.reporting import figures
 from koa_lightning.reporting.explain_figure import explanations_figure
 
 FOLDER = "explanations"  # among the artifacts of the run
+
+
+def check_testable(read: Checkpoint) -> None:
+    """Stop before long work where the tests cannot be run: they change weights and take gradients.
+
+    Raises:
+        InputError: The checkpoint is an export, whose program is closed.
+    """
+    if read.program is not None:
+        raise InputError(
+            f"ckpt={read.path}: an export, whose weights the tests of heat maps cannot change; give the checkpoint "
+            "that it was made of, or type explain.tests=false"
+        )
 
 
 def record_tests(

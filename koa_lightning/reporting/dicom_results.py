@@ -60,7 +60,7 @@ def reference_of(data: bytes, name: str) -> Dataset:
     """
     if not is_dicom(data, name):
         raise InputError(
-            f"{name}: no DICOM file, so dicom=true has no patient and no study to report on; leave dicom=true away, or "
+            f"{name}: no DICOM file, so dicom=true has no patient and no study to report on; omit dicom=true, or "
             "give the DICOM file"
         )
     try:
@@ -143,5 +143,5 @@ def _built(build: Callable[[], None], name: str) -> None:
     except Exception as error:  # highdicom and pydicom raise many kinds, when a value is first looked at
         raise DicomError(
             f"{name}: its patient or study fields cannot be written into a result ({one_line(error)}); correct the "
-            "header, or leave dicom=true away", name
+            "header, or omit dicom=true", name
         ) from None  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlflow.exceptions import MlflowException
 
-from koa_lightning.config.outcome import BAD_INPUT, one_line, say_error
+from koa_lightning.config.outcome import BAD_INPUT, bad_input
 from koa_lightning.errors import InputError
 from koa_lightning.tracking.ports import check_port
 from koa_lightning.tracking.store import Store, failing_as_input_error, open_store
@@ -31,11 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         store = open_store(None, Path("mlruns"), create=False)
         check_model(store, options["model"])
     except Exception as error:
-        line = one_line(error)
-        if line is None:
-            raise
-        say_error(line)
-        return BAD_INPUT
+        return bad_input(error)
     command = ["mlflow", "models", "serve", "-m", f"models:/{options['model']}", "--env-manager", "local"]
     command += ["--host", "127.0.0.1", "--port", options["port"]]
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}

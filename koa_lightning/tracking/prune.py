@@ -156,5 +156,5 @@ def _folder(run: Run) -> Path | None:
     done = folder / DONE_FILE
     if not done.is_file():
         return None
-    its_own = json_files.read(done, run_files.OF_RUN, "leave it out, or remove that file")["run_id"] == run.info.run_id
+    its_own = json_files.read(done, run_files.OF_RUN, "omit it, or remove that file")["run_id"] == run.info.run_id
     return folder / CHECKPOINT_FOLDER if its_own else None

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from koa_lightning.config.outcome import BAD_INPUT, one_line, say_error
+from koa_lightning.config.outcome import BAD_INPUT, bad_input
 from koa_lightning.errors import InputError
 from koa_lightning.tracking.ports import check_port
 from koa_lightning.tracking.store import open_store
@@ -33,11 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_port("127.0.0.1", port, "type PORT=NUMBER for another")
         store = open_store(f"sqlite:///{Path('mlruns', 'mlflow.db').absolute().as_posix()}", Path("mlruns"))
     except Exception as error:
-        line = one_line(error)
-        if line is None:
-            raise
-        say_error(line)
-        return BAD_INPUT
+        return bad_input(error)
     print(f"runs, best first: http://127.0.0.1:{port}/{_BEST_FIRST}", flush=True)
     command = ["mlflow", "ui", "--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(port)]
     become(command, MLFLOW_DISABLE_TELEMETRY="true")

@@ -82,6 +82,8 @@ def _train(
 ) -> dict[str, Any]:
     build.check_device(cfg.trainer.accelerator)
     resumed = reading.read(cfg.ckpt) if cfg.ckpt else None
+    if resumed:
+        resumed.check_is_of_training("from which no run resumes")
     if resumed is not None:
         record = resumed.record
         run_folder.check(

@@ -146,5 +146,5 @@ def test_weights_of_integers_do_not_fit(file, tmp_path):
 
 
 def test_it_is_not_calibrated_again(file, tmp_path):
-    with pytest.raises(InputError, match="calibrate the checkpoint"):
+    with pytest.raises(InputError, match="whose calibration stays as it is; give the checkpoint"):
         calibrate(compose("calibrate", [f"ckpt={file}", f"out={tmp_path / 'out'}"]))

@@ -48,6 +48,9 @@ class Knee(BaseModel):
     median_grade: int | None = None
     prediction_set: PredictionSet | None = Field(default=None, description="null where the model has none")
     out_of_distribution: OutOfDistribution | None = Field(default=None, description="null where the model cannot tell")
+    acquisition: str | None = Field(
+        default=None, description="What differs from the training's images; calibration may not hold then"
+    )
     refer: bool | None = Field(default=None, description="Whether a reader should be asked")
     refer_why: str = ""
     heatmap: str | None = Field(
@@ -178,6 +181,7 @@ def of_row(row: Mapping[Any, Any]) -> dict[str, Any]:
         if known
         else None,
         "out_of_distribution": None if flagged is None else {"flagged": flagged, "score": advice["foreign_score"]},
+        "acquisition": advice["acquisition"],
         "refer": bool(advice["refer"]),
         "refer_why": advice["refer"],
     }

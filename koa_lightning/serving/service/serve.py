@@ -151,7 +151,7 @@ def heat_map_methods(predictor: Predictor) -> dict[str, str]:
 
 def _say(cfg: DictConfig, predictor: Predictor, access: settings.Access, kept: Path | None) -> None:
     for caveat in predictor.caveats:
-        print(f"WARNING: the model carries the mark: {caveat}")
+        print(f"WARNING: the model carries the caveat: {caveat}")
     if kept:
         print(f"WARNING: every upload and its answer are kept in {kept}")
     if not (access.is_local or access.token):

@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 
+from koa_lightning.config.compose import compose
 from koa_lightning.errors import InputError
-from koa_lightning.evaluation.grading import Member
-from koa_lightning.evaluation.predictor import Predictor, load_model
+from koa_lightning.evaluation.calibrate import calibrate
+from koa_lightning.evaluation.evaluate import evaluate
+from koa_lightning.evaluation.explain_tests import explain_tests
+from koa_lightning.evaluation.predictor import load_model
 from koa_lightning.serving.export import formats
+from koa_lightning.training.run import train
 
 pytest.importorskip("onnxruntime")
 
@@ -56,5 +60,15 @@ def test_what_cannot_be_exported_is_one_line(export_of, calibrated_checkpoint, a
         export_of(as_onnx[0] / "grader.onnx", tmp_path / "again")
 
 
-def test_members_of_a_predictor(onnx_file):
-    assert isinstance(Predictor.from_checkpoint(onnx_file).members[0], Member)
+def test_what_needs_the_training_is_one_line(as_onnx, calibrated_checkpoint, tmp_path):
+    file, out = as_onnx[0] / "grader.onnx", tmp_path / "out"
+    before = file.read_bytes()
+    for function, name, more, words in (
+        (calibrate, "calibrate", [], "whose calibration stays as it is"),
+        (explain_tests, "explain_tests", ["split=val"], "whose weights the tests of heat maps cannot change"),
+        (evaluate, "eval", ["split=val", "explain.tests=true", "tracking=none"], "tests of heat maps cannot change"),
+        (train, "train", ["data=phantom"], "from which no run resumes"),
+    ):
+        with pytest.raises(InputError, match=words):
+            function(compose(name, [f"ckpt={file}", f"out={out}", *more]))
+    assert file.read_bytes() == before

@@ -74,7 +74,7 @@ def test_requests_under_way_are_finished_when_it_is_ended(served_checkpoint, rad
     wanted = [[float(row[name]) for name in PROBABILITIES] for _, row in table.iterrows()] * 5
     assert [knee["probabilities"] for knee in answer["knees"]] == wanted
     lines = log.read_text().splitlines()
-    assert lines[0] == "WARNING: the model carries the mark: phantom data"
+    assert lines[0] == "WARNING: the model carries the caveat: phantom data"
     assert f"{address}/" in lines[1] and DISCLAIMER in lines and lines[-1] == "stopped"
     assert len(lines) == 5  # nothing of a request
     assert sorted(file.name for file in tmp_path.iterdir()) == ["log"]

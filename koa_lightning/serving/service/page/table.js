@@ -66,7 +66,7 @@ function row(knee, select) {
 }
 
 const CSV = ["file", "error", "patient", "side", "reader", "grade", "name", "p0", "p1", "p2", "p3", "p4", "expected_grade",
-  "median_grade", "set_low", "set_high", "out_of_distribution", "score", "refer_why", "note"];
+  "median_grade", "set_low", "set_high", "out_of_distribution", "score", "acquisition", "refer_why", "note"];
 
 export function csv() {
   const lines = sorted().map((knee) => {
@@ -74,7 +74,7 @@ export function csv() {
     const { prediction_set: set, out_of_distribution: out } = answer;
     return [knee.name, knee.error ?? "", knee.answer?.patient, knee.answer?.side, knee.reading, answer.grade, answer.name,
       ...(answer.probabilities ?? Array(5).fill("")), answer.expected_grade, answer.median_grade, set?.low, set?.high,
-      out?.flagged, out?.score, answer.refer_why, [state.model.note, ...state.model.caveats].join(", ")];
+      out?.flagged, out?.score, answer.acquisition, answer.refer_why, [state.model.note, ...state.model.caveats].join(", ")];
   });
   return [CSV, ...lines].map((cells) => cells.map(field).join(",")).join("\r\n") + "\r\n";
 }

@@ -33,6 +33,10 @@ function alerts(answer) {
       text: `Out of distribution${reason ? `: ${reason}` : ""} (score ${out.score.toFixed(2)}, flagged above 1). ` +
         "The grade means nothing; refer to a reader." }));
   }
+  if (answer.acquisition && answer.acquisition !== "as trained") {
+    found.push(make("p", { class: "alert", role: "note",
+      text: `Another acquisition: ${answer.acquisition}. The probabilities may not be calibrated for it.` }));
+  }
   if (answer.refer && !(out?.flagged && why.endsWith(")"))) {
     found.push(make("p", { class: "alert", role: "note", text: `Refer to a reader: ${why}` }));
   }
