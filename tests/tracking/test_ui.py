@@ -1,10 +1,8 @@
 """MLflow's own pages in a headless browser: a stranger finds the best run of a sweep, and its pictures."""
 
-import shutil
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 
 import numpy as np
@@ -14,18 +12,10 @@ from koa_lightning.reporting import figures
 from koa_lightning.sweeps.note import TAG
 from koa_lightning.tracking import ui
 from koa_lightning.tracking.run import start_run
+from tests.fixtures.browsers import look, wait
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium drives the browser")
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Debian's chromium and chromium-driver"),
-]
+pytestmark = pytest.mark.slow
 KAPPAS = {"tiny-ce lr=1e-5": 0.31, "tiny-ce lr=1e-3": 0.72, "tiny-ce lr=1e-4": 0.55, "tiny-ce lr=1e-2": 0.12}
-FLAGS = (
-    "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-    "disable-component-update", "disable-sync", "window-size=1600,1100",
-)  # fmt: skip
 
 
 @pytest.fixture
@@ -53,35 +43,26 @@ def server(store, sweep):
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri, "--port", str(port)]
     process = subprocess.Popen([*command, "--workers", "1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/health").status == 200)
+    wait(lambda: answers(f"http://127.0.0.1:{port}/health"), 120)
     yield f"http://127.0.0.1:{port}"
     process.terminate()
     process.wait()
 
 
+def answers(address):
+    """Tell whether a server is there."""
+    try:
+        return urllib.request.urlopen(address).status == 200
+    except OSError:
+        return False
+
+
 @pytest.fixture
-def browser(tmp_path):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"user-data-dir={tmp_path / 'browser'}"):
-        options.add_argument(f"--{flag}")
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
-
-
-def wait(found, seconds=120):
-    """Return what is found as soon as it is there."""
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            if value := found():
-                return value
-        except Exception:  # the page is still loading
-            if time.monotonic() > end:
-                raise
-        assert time.monotonic() < end, "the page did not show it"
-        time.sleep(0.3)
+def browser(chromium):
+    """The browser, wide enough for a table of runs."""
+    look(chromium, 1600, 1100)
+    chromium.switch_to.default_content()
+    return chromium
 
 
 def test_the_best_run_is_one_click_away_and_its_pictures_open(server, browser, sweep):
