@@ -1,5 +1,7 @@
 """What all tests share; the fixtures are in tests/fixtures, a file a subject."""
 
+import atexit
+import gc
 import os
 import signal
 
@@ -8,6 +10,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell ignores Ctrl-C for what it starts in the background, and tests that send one would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Nor is the end of each process spent on looking through millions of objects.
+atexit.register(gc.freeze)
 
 FIXTURES = ("figures", "graders", "listeners", "stores", "runs", "studies", "knees", "services", "browsers", "exports")
 

@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
-from koa_lightning.config import cluster, folders, keys, overrides, signals, trial
+from koa_lightning.config import cluster, ending, folders, keys, overrides, signals, trial
 from koa_lightning.config import run_folder as resume
 from koa_lightning.config.addresses import keep_passwords
 from koa_lightning.config.allocator import tune_allocator
@@ -52,6 +52,7 @@ def start(config_name: str, function: str, before: Callable[[list[str]], list[st
         before: May rewrite the overrides, e.g. to resume a run with those that it was started with; not called for
             several runs at once (`-m`).
     """
+    ending.hasten()
     with signals.installed():
         code = _start(config_name, function, before)
         if code == INTERRUPTED:

@@ -16,7 +16,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from koa_lightning.config import folders, signals
+from koa_lightning.config import ending, folders, signals
 from koa_lightning.config.outcome import INTERRUPTED
 
 # A fresh interpreter each time: a fork would inherit the threads and locks of torch and MLflow half-made.
@@ -112,6 +112,7 @@ def _interrupt(running: Mapping[int, _Running]) -> None:
 
 def _work(function: str, piece: Piece, ready: connection.Connection, configs: Sequence[Path]) -> None:
     """Do one piece, in its own process, with the `--config-dir` of the one that began it."""
+    ending.hasten()
     try:
         folders.use(configs)
         os.setpgid(0, 0)  # Ctrl-C reaches it once, through its parent, and not twice

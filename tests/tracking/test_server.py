@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -158,6 +159,11 @@ class Server:
             assert self._process.poll() is None and time.monotonic() < until, (self._folder / "log.txt").read_text()
             time.sleep(0.5)
 
+    def kill(self):
+        self._process.kill()
+        self._process.wait()
+        self._log.close()
+
     def stop(self):
         self._process.send_signal(signal.SIGTERM)
         code = self._process.wait(60)
@@ -240,5 +246,13 @@ def test_one_command_makes_a_server_with_a_database_of_its_own(with_package, psy
             mlflow.start()
             assert client.get_run(run).info.run_id == run
             assert [path.read_text() for path in (folder / "artifacts").rglob("note.txt")] == ["kept"]
+            mlflow.kill()  # what it has started runs on, and holds the port
+            assert why_unreachable(mlflow.uri, 3) is None
+            mlflow.start()
+            assert client.get_run(run).info.run_id == run
         finally:
             assert mlflow.stop() == 0
+        log = (folder / "log.txt").read_text()
+        assert len(re.findall(r"ended the MLflow server \(process \d+\) that a killed koa-server had left", log)) == 1
+        assert log.count("PostgreSQL stopped; all is kept in") == 2
+        assert not postgres_server.make(folder / "postgres").runs()
