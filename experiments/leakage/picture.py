@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.leakage.protocols import PROTOCOLS
-from koa_lightning.reporting.figures import CAVEAT_COLOUR, INK, QUIET, save, stamp
+from koa_lightning.reporting.saving import save, stamp
+from koa_lightning.reporting.style import INK, QUIET, palette
 
 HONEST = "#0b6e99"
 PANELS = {"accuracy": "accuracy", "quadratic_kappa": "quadratic kappa"}
@@ -40,14 +41,14 @@ def draw(folder: Path) -> Path:
     title = f"The same network, the same {n_knees} test knees, as many training images: only the split differs"
     figure.suptitle(f"{title}\n{note}", color=INK, fontsize=12, x=0.01, ha="left")
     stamp(figure)
-    return save(figure, folder / "accuracy.png")
+    return save(figure, folder / "accuracy.png")[0]
 
 
 def _panel(ax: Axes, results: pd.DataFrame, names: list[str], metric: str) -> None:
     for row, name in enumerate(names):
         own = results[results["protocol"] == name]
         total = own[own["seed"] == "all"].iloc[0]
-        colour = HONEST if name == "by_patient" else CAVEAT_COLOUR
+        colour = HONEST if name == "by_patient" else palette().caveat
         ax.hlines(row, total[f"{metric}_low"], total[f"{metric}_high"], color=colour, lw=2.5)
         ax.plot(total[metric], row, "o", color=colour, ms=9)
         single = own.loc[own["seed"] != "all", metric]
@@ -67,7 +68,7 @@ def _verdicts(ax: Axes, audit: pd.DataFrame, names: list[str]) -> None:
         objects = audit.loc[name, "exit_code"] == 3
         words = str(audit.loc[name, "said"]).replace("; ", "\n")
         ax.text(0, row, f"objects: {words}" if objects else words, va="center", fontsize=8.5,
-                color=CAVEAT_COLOUR if objects else QUIET, wrap=True)  # fmt: skip
+                color=palette().caveat if objects else QUIET, wrap=True)  # fmt: skip
     ax.set_axis_off()
 
 

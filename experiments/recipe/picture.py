@@ -16,7 +16,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from koa_lightning.reporting.figures import INK, QUIET, save, stamp
+from koa_lightning.reporting.saving import save, stamp
+from koa_lightning.reporting.style import INK, QUIET
 
 HERE = Path(__file__).parent
 REFERENCE = "rank"  # of the short runs, whose names begin with it
@@ -56,7 +57,7 @@ def draw(results: Path = HERE / "results.csv") -> Path | None:
     )
     figure.suptitle(note, color=INK, fontsize=11, x=0.01, ha="left")
     stamp(figure)
-    return save(figure, results.with_suffix(".png"))
+    return save(figure, results.with_suffix(".png"))[0]
 
 
 def labels(rows: pd.DataFrame, base: str) -> list[str]:

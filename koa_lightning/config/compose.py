@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from koa_lightning.config import folders, schema
+from koa_lightning.config import figures, folders, schema
 from koa_lightning.config.folders import choices_of as choices_of
 from koa_lightning.config.folders import config_dir as config_dir
 from koa_lightning.config.folders import groups as groups
@@ -138,6 +138,8 @@ def _check_together(cfg: DictConfig) -> None:
     name = OmegaConf.select(cfg, "data.name")
     if name in _WITHOUT_SPLITS and OmegaConf.select(cfg, "data.split") == "official":
         raise InputError(f"data.split=official: data={name} has no splits of its own; type data.split=stratified")
+    if cfg.get("figures") is not None:
+        figures.check(cfg.figures)
     monitor, mode = str(cfg.get("monitor", "")), cfg.get("mode")
     right = best_is(monitor)
     if right and mode != right:

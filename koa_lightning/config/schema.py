@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from koa_lightning.config import heat_maps
+from koa_lightning.config import figures, heat_maps
 from koa_lightning.config.kinds import Either, Flag, Kind, Listed, Many, Mapped, Number, OneOf, Place, Text, Whole
 
 _SEED = Whole(0, 2**32 - 1)
@@ -199,6 +199,14 @@ KEYS: dict[str, Kind] = {
     "explain.tests": Flag(),
     "explain.n_tested": Whole(1, 1_000_000),
     "explain.n_road": Whole(1, 1_000_000),
+    # figures
+    "figures.format": Many(OneOf(*figures.FORMATS), one=True, distinct=True),
+    "figures.dpi": Whole(72, 1200),
+    "figures.width": Either(OneOf(*figures.WIDTHS), Number(figures.NARROWEST, figures.WIDEST), null=True),
+    "figures.font": Text("the name of a font, e.g. 'Liberation Sans'"),
+    "figures.font_size": Number(figures.SMALLEST_FONT, 12.0),
+    "figures.palette": OneOf(*figures.PALETTES),
+    "figures.stamp": Flag(),
     "tracking.enabled": Flag(),
     "tracking.uri": _ADDRESS,
     "tracking.experiment": Text("a name", null=True),

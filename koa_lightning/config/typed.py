@@ -22,7 +22,7 @@ _OF_REPRODUCE = {"run", "run_it", "more", "quiet", "tracking.uri", "out"}
 # What may differ between two calls that resume the same cross-validation.
 _FREE = (
     "out", "quiet", "parallel", "fresh", "tracking", "name", "explain", "ckpt", "data.source", "data.cache_dir",
-    "calibration",
+    "calibration", "figures",
 )  # fmt: skip
 
 

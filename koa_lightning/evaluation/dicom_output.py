@@ -18,7 +18,7 @@ from koa_lightning.evaluation.grading import Member
 from koa_lightning.metrics.predictions import PROBABILITIES
 from koa_lightning.reporting import dicom_results
 from koa_lightning.reporting.dicom_objects import STAMP, Grade
-from koa_lightning.reporting.heat_maps import overlay, with_words
+from koa_lightning.reporting.heat_maps import letters, overlay, with_words
 
 FOLDER = "dicom"
 LONGEST = 1024  # pixels of the film's longer side in a Secondary Capture: the heat has no more detail
@@ -82,7 +82,7 @@ class DicomOutput:
             OSError: It cannot be written.
         """
         shown = overlay(*_smaller(knee.image, self.preprocessing.restored(heat, knee.image.shape, knee.side)))
-        picture = with_words(shown, [STAMP, *words], size=max(10, shown.shape[1] // 32))
+        picture = with_words(shown, [STAMP, *words], letters(shown))
         shares = [float(row[column]) for column in PROBABILITIES]
         grade = Grade(
             int(row["predicted"]), row["name"], shares, float(row["expected_grade"]), knee.side, tuple(words[1:])

@@ -31,7 +31,7 @@ from koa_lightning.evaluation.results import say, table_metrics
 from koa_lightning.evaluation.settings import Settings
 from koa_lightning.metrics import intervals
 from koa_lightning.metrics import predictions as table
-from koa_lightning.reporting import figures, provenance
+from koa_lightning.reporting import figures, provenance, saving
 from koa_lightning.reporting.report import page
 from koa_lightning.tracking.begin import caveat_tags, closing, open_run
 
@@ -80,7 +80,7 @@ def _evaluate(
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     title = f"{facts['data']}, {settings.split} split, ensemble of {len(tables)}"
     figure = figures.confusion_matrix_figure(table.confusion(predictions), title, facts["marks"])
-    files += [folder / "metrics.json", *found.files, figures.save(figure, folder / "confusion_matrix.png")]
+    files += [folder / "metrics.json", *found.files, *saving.save(figure, folder / "confusion_matrix")]
     numbers = {**results.to_log(found), **{name: value for name, value in metrics.items() if value is not None}}
     run.log_metrics({f"{settings.logged_split}/{name}": value for name, value in numbers.items()}, 0)
     for file in files:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from koa_lightning.checkpoint import reading
 from koa_lightning.checkpoint.fitted import Fitted
 from koa_lightning.config.compose import validate
+from koa_lightning.config.figures import configured
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation import ensemble, results
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from koa_lightning.evaluation.results import Evaluation
 
 
+@configured
 def evaluate(cfg: DictConfig) -> dict[str, Any]:
     """Grade a split with a checkpoint, measure, draw, and log.
 

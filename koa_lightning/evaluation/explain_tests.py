@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from koa_lightning import DISCLAIMER
 from koa_lightning.checkpoint import reading
 from koa_lightning.config.compose import validate
+from koa_lightning.config.figures import configured
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation.data import data_for, run_of
 from koa_lightning.evaluation.explanations import check_testable, record_tests
@@ -23,6 +24,7 @@ RANDOMISED = "random weights in place of the checkpoint's"
 _FOR_STATISTICS = 128  # knees
 
 
+@configured
 def explain_tests(cfg: DictConfig) -> dict[str, Any]:
     """Test the explanations of a checkpoint on a split; write, draw, log and say what was found.
 

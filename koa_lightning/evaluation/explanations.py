@@ -18,7 +18,7 @@ from koa_lightning.explain.examine import Options, examine
 from koa_lightning.explain.methods import label
 from koa_lightning.explain.stages import FILE
 from koa_lightning.models.net import KneeNet
-from koa_lightning.reporting import figures
+from koa_lightning.reporting import saving
 from koa_lightning.reporting.explain_figure import explanations_figure
 
 FOLDER = "explanations"  # among the artifacts of the run
@@ -49,7 +49,7 @@ def record_tests(
     caveats: Sequence[str],
     quiet: bool,
 ) -> dict[str, Any]:
-    """Test the explanations of a network on a split; write explanations.json, .csv and .png, and log them.
+    """Test the explanations of a network on a split; write explanations.json, .csv and the figure, and log them.
 
     Args:
         net: In eval mode, on its device.
@@ -92,7 +92,7 @@ def _write(results: dict[str, Any], knees: pd.DataFrame, folder: Path) -> list[P
     files[0].write_text(json.dumps(results, indent=1, allow_nan=False))
     knees.to_csv(files[1], index=False)
     figure = explanations_figure(results, label(results["method"], results["target"]), results["marks"])
-    return [*files, figures.save(figure, folder / "explanations.png")]
+    return [*files, *saving.save(figure, folder / "explanations")]
 
 
 def numbers(results: Mapping[str, Any]) -> dict[str, float]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from koa_lightning.config import heat_maps
+from koa_lightning.config.figures import FORMATS
 from koa_lightning.config.places import user_path
 
 _TABLES = ("predictions", "subgroups", "readers", "ensemble", "explanations")
 _METRICS = ("metrics", "intervals", "thresholds", "calibration", "conformal", "abstention", "inputs", "evaluation")
+_FIGURES = ("confusion_matrix", "reliability", "risk_coverage", "explanations")
 _PANELS = ("panel_by_grade", "panel_by_mistake", "panel_most_certain", "panel_least_certain")
 # Of a report; those that a training draws into a folder of the same name are rewritten by every report.
 _DRAWN = (
@@ -17,11 +19,10 @@ _DRAWN = (
 NAMES = (
     *(f"{name}.{kind}" for name in _TABLES for kind in ("csv", "json", "parquet")),
     *(f"{name}.json" for name in _METRICS),
-    *(f"{name}.png" for name in ("confusion_matrix", "reliability", "risk_coverage", "explanations")),
-    *(f"{name}.png" for name in _PANELS),
+    *(f"{name}.{kind}" for name in (*_FIGURES, *_PANELS) for kind in FORMATS),
     "report.html",
     "report.json",
-    *(f"figures/{name}.{kind}" for name in _DRAWN for kind in ("png", "svg")),
+    *(f"figures/{name}.{kind}" for name in _DRAWN for kind in FORMATS),
     "members/[0-9]*.parquet",
 )
 """Below the folder; tests of explanations that were interrupted are not among them: they resume from their file."""
@@ -36,7 +37,7 @@ def remove(folder: Path, *given: str | None) -> None:
     """
     read = {user_path(each).resolve() for each in given if each}
     read |= {each / name for each in read for name in ("thresholds.json", "predictions.csv", "predictions.parquet")}
-    drawn = [f"{name}.png" for name in heat_maps.names()]
+    drawn = [f"{name}.{kind}" for name in heat_maps.names() for kind in FORMATS]
     for file in [file for name in (*NAMES, *drawn) for file in folder.glob(name)]:
         if file.is_file() and file.resolve() not in read:
             file.unlink()

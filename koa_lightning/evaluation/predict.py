@@ -28,7 +28,7 @@ from koa_lightning.evaluation.predictor import Predictor, prepared
 from koa_lightning.explain import cam
 from koa_lightning.explain.cam import heat_maps
 from koa_lightning.metrics import predictions
-from koa_lightning.reporting.heat_maps import overlay, with_words
+from koa_lightning.reporting.heat_maps import letters, overlay, with_words
 from koa_lightning.tracking.find import find_checkpoint
 from koa_lightning.uncertainty import conformal
 
@@ -179,12 +179,14 @@ def _overlays(
     heat = heat_maps(net, net.normalise(images.to(member.device)), grades, **maps)
     overlays, made = [_place(row, folder) for row in records], list[Path]()
     try:
-        for knee, image, one, row, file in zip(knees, images[:, 0].numpy(), heat, records, overlays, strict=True):
+        restored = member.checkpoint.preprocessing.restored
+        for knee, one, row, file in zip(knees, heat, records, overlays, strict=True):
             words = _words(row, member.checkpoint.caveats)
             file.parent.mkdir(exist_ok=True)
             made.append(file)
             with naming(file):
-                with_words(overlay(image, one), words).save(file)
+                shown = overlay(knee.image, restored(one, knee.image.shape, knee.side))  # in its own size
+                with_words(shown, words, letters(shown)).save(file, compress_level=4)
             if results:
                 made += results.write(knee, one, row, words, file.stem)
     except BaseException:  # none of these knees will be in the table

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from koa_lightning import DISCLAIMER
 from koa_lightning.config.compose import validate
+from koa_lightning.config.figures import configured
 from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation.evaluate import evaluate
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from koa_lightning.reporting.report_data import ReportData
 
 
+@configured
 def report(cfg: DictConfig) -> dict[str, Any]:
     """Report on an evaluation that was made, or make it first.
 

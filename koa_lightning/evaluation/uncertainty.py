@@ -22,7 +22,7 @@ from koa_lightning.evaluation.grading import Graded
 from koa_lightning.evaluation.settings import Settings
 from koa_lightning.metrics import thresholds
 from koa_lightning.metrics.predictions import predictions_table
-from koa_lightning.reporting import figures, uncertainty_figures
+from koa_lightning.reporting import saving, uncertainty_figures
 from koa_lightning.uncertainty import calibration, summary
 from koa_lightning.uncertainty.fit import fit
 
@@ -172,7 +172,7 @@ def draw(found: Summaries, title: str, caveats: Sequence[str], folder: Path) -> 
         return []
     reliability = uncertainty_figures.reliability_figure(found["calibration"], title, caveats)
     risk = uncertainty_figures.risk_coverage_figure(found["abstention"], title, caveats)
-    return [figures.save(reliability, folder / "reliability.png"), figures.save(risk, folder / "risk_coverage.png")]
+    return [*saving.save(reliability, folder / "reliability"), *saving.save(risk, folder / "risk_coverage")]
 
 
 def _columns(knees: pd.DataFrame) -> dict[str, list[Any]]:

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from koa_lightning import DISCLAIMER, __version__
 from koa_lightning.config.compose import validate
+from koa_lightning.config.figures import configured
 from koa_lightning.data import manifest as mf
 from koa_lightning.data.audit import labels, leakage
 from koa_lightning.data.audit.findings import EXIT_CODES, KINDS, NOTE, SEVERITIES, Finding, chosen, exit_code
@@ -36,6 +37,7 @@ _NAMED = 3  # findings of each kind that the terminal shows
 _FILES = 4  # of each
 
 
+@configured
 def audit(cfg: DictConfig) -> dict[str, Any]:
     """Audit all splits of a source, test too: pictures are compared, nothing is learned and no file is changed.
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from koa_lightning.config.places import replace_text
 from koa_lightning.data.audit.findings import KINDS, Finding, severity_words
@@ -17,6 +16,7 @@ from koa_lightning.data.audit.gather import Knees
 from koa_lightning.data.audit.run import Result
 from koa_lightning.reporting import audit_figures as figures
 from koa_lightning.reporting import embed
+from koa_lightning.reporting.saving import save
 
 _GROUP = 6  # pictures of one finding
 _STYLE = """
@@ -55,7 +55,7 @@ figcaption { font-size: 12px; margin-top: 6px; overflow-wrap: anywhere; line-hei
 
 
 def write_page(file: Path, facts: dict[str, Any], knees: Knees, result: Result, n_shown: int = 40) -> Path:
-    """Write the page in one step; pictures are inside it and it needs nothing else.
+    """Write the page in one step; pictures are inside it and it needs nothing else. Its figures are files too.
 
     Args:
         file: The page.
@@ -64,7 +64,7 @@ def write_page(file: Path, facts: dict[str, Any], knees: Knees, result: Result, 
         result: What was found.
         n_shown: Findings of each kind with pictures; how many are omitted is shown.
     """
-    sections = [_summary(facts, result.found), _data(facts, knees, result.statistics)]
+    sections = [_summary(facts, result.found), _data(facts, knees, result.statistics, file.parent / "figures")]
     shots = _Shots(knees)
     for kind in KINDS:
         some = [finding for finding in result.found if finding.kind == kind]
@@ -123,17 +123,20 @@ def _badges(some: Sequence[Finding]) -> str:
     return " ".join(f'<span class="badge {name}">{name}</span>' for name in names)
 
 
-def _data(facts: dict[str, Any], knees: Knees, statistics: pd.DataFrame) -> str:
+def _data(facts: dict[str, Any], knees: Knees, statistics: pd.DataFrame, folder: Path) -> str:
     readable = knees.readable
     caveats = facts["marks"]
-    plots: list[tuple[Callable[[], Figure], str]] = [
-        (lambda: figures.grades_figure(facts["parts"], caveats), "Counts by split and grade"),
-        (lambda: figures.patients_figure(knees.rows, caveats), "Patients and sides by split"),
-    ]
+    plots = {
+        "grades": (figures.grades_figure(facts["parts"], caveats), "Counts by split and grade"),
+        "patients": (figures.patients_figure(knees.rows, caveats), "Patients and sides by split"),
+    }
     if readable.any():
         rows, some = knees.rows[readable], statistics[readable]
-        plots.append((lambda: figures.statistics_figure(rows, some, caveats), "Brightness and sharpness"))
-    shown = "".join(f'<figure class="plot">{_picture(embed.png(draw()), words)}</figure>' for draw, words in plots)
+        plots["statistics"] = (figures.statistics_figure(rows, some, caveats), "Brightness and sharpness")
+    shown = ""
+    for name, (figure, title) in plots.items():
+        shown += f'<figure class="plot">{_picture(embed.png(figure), title)}</figure>'
+        save(figure, folder / name)
     words = (
         "Splits are those that training would use. Brightness or sharpness that differs by grade can be learned as a "
         "shortcut; where it differs by split, what is evaluated on one split may not hold on the other."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,22 +12,28 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from koa_lightning.errors import InputError
-from koa_lightning.reporting.figures import CURVES, INK, QUIET, stamp
+from koa_lightning.reporting import style
+from koa_lightning.reporting.figures import CURVES
+from koa_lightning.reporting.saving import stamp
+from koa_lightning.reporting.style import QUIET
 
-_STYLES: dict[str, dict[str, Any]] = {
-    "val": {"linewidth": 1.8, "marker": "o", "markersize": 3},
-    "train": {"linewidth": 1, "linestyle": (0, (2, 2))},
-}
 _SPLITS = {"val": "validation", "train": "training"}
-_LEGEND_WIDTH = 2.6  # inches
 
 
+def _looks() -> dict[str, dict[str, Any]]:
+    return {
+        "val": {"linewidth": 1.6, "marker": "o", "markersize": 2.5},
+        "train": {"linewidth": 0.9, "linestyle": style.DASHES[2]},
+    }
+
+
+@style.drawn
 def curves_figure(histories: Mapping[str, pd.DataFrame], caveats: Sequence[str] = ()) -> Figure:
     """Loss, quadratic kappa, accuracy and mae over the epochs, one colour a run.
 
     Args:
         histories: By the run's label; columns epoch, name (PART/NAME, as "val/loss") and value.
-        caveats: See `koa_lightning.reporting.figures.stamp`.
+        caveats: See `koa_lightning.reporting.saving.stamp`.
 
     Raises:
         InputError: No run has a curve.
@@ -36,26 +41,34 @@ def curves_figure(histories: Mapping[str, pd.DataFrame], caveats: Sequence[str] 
     shown = [n for n in CURVES if any(h["name"].isin([f"val/{n}", f"train/{n}"]).any() for h in histories.values())]
     if not shown:
         raise InputError("no run has a learning curve; name runs that koa_lightning.train made")
-    columns = min(2, len(shown))
+    width = style.inches(6.85)
+    columns = style.columns(width, 1.5, min(2, len(shown)))
     rows = -(-len(shown) // columns)
-    with sns.axes_style("ticks", {"axes.grid": True, "axes.grid.axis": "y", "grid.color": "#e8ebee"}):
-        figure = Figure(figsize=(4.2 * columns + _LEGEND_WIDTH, 2.9 * rows + 0.7), layout="constrained")
+    series = style.palette().series
+    palette = series if len(histories) <= len(series) else sns.color_palette("viridis", len(histories))
+    colours = dict(zip(histories, palette, strict=False))
+    looks = _looks()
+    lines = [
+        Line2D([], [], color=colour, linewidth=2, label=style.wrap(label, width - 0.9, style.small()))
+        for label, colour in colours.items()
+    ]
+    splits = [Line2D([], [], color=QUIET, label=name, **looks[split]) for split, name in _SPLITS.items()]
+    below = sum(1.4 * style.small() / 72 * (str(line.get_label()).count("\n") + 1) for line in lines)
+    with sns.axes_style("ticks", style.GRID):
+        figure = Figure(figsize=(width, 1.7 * rows + 0.6 + below), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    palette = sns.color_palette("colorblind" if len(histories) <= 10 else "husl", len(histories))
-    colours = dict(zip(histories, palette, strict=True))
     for axes, name in zip(panels, shown, strict=False):
         for label, history in histories.items():
-            for split, style in _STYLES.items():
+            for split, look in looks.items():
                 rows_of = history[history["name"] == f"{split}/{name}"].sort_values("epoch")
-                axes.plot(rows_of["epoch"], rows_of["value"], color=colours[label], **style)
-        axes.set_title(CURVES[name], loc="left", fontsize=11, fontweight="bold", color=INK)
-        axes.set_xlabel("epoch", color=QUIET)
+                axes.plot(rows_of["epoch"], rows_of["value"], color=colours[label], **look)
+        style.panel_title(axes, CURVES[name], width / columns - 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         sns.despine(ax=axes)
     for axes in panels[len(shown) :]:
         axes.remove()
-    lines = [Line2D([], [], color=c, linewidth=2, label=textwrap.fill(label, 30)) for label, c in colours.items()]
-    splits = [Line2D([], [], color=QUIET, label=name, **_STYLES[split]) for split, name in _SPLITS.items()]
-    figure.legend(handles=[*lines, *splits], loc="outside right upper", frameon=False, fontsize=8)
+    for axes in panels[max(0, len(shown) - columns) : len(shown)]:
+        axes.set_xlabel("epoch", color=QUIET)
+    style.legend_below(figure, [*lines, *splits])
     stamp(figure, caveats)
     return figure

@@ -14,8 +14,9 @@ from rich.table import Table
 
 from koa_lightning import DISCLAIMER
 from koa_lightning.config.compose import best_is, validate
+from koa_lightning.config.figures import configured
 from koa_lightning.errors import InputError
-from koa_lightning.reporting import figures
+from koa_lightning.reporting import figures, saving
 from koa_lightning.reporting.compare_figure import curves_figure
 from koa_lightning.reporting.console import say_caveats
 from koa_lightning.tracking import differences
@@ -31,6 +32,7 @@ _MAIN = ("quadratic_kappa", "accuracy", "mae", "epoch")
 _SIDE_BY_SIDE = 4
 
 
+@configured
 def compare(cfg: DictConfig) -> dict[str, Any]:
     """Show what differs between runs, their metrics side by side, and their curves.
 
@@ -66,7 +68,7 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
     pd.concat([ids, table], ignore_index=True).to_csv(folder / "compare.csv", index=False)
     files = [folder / "compare.csv"]
     if any(len(history) for history in histories.values()):
-        files.append(figures.save(curves_figure(histories, caveats), folder / "curves.png"))
+        files += saving.save(curves_figure(histories, caveats), folder / "curves")
     _say(differ, metrics, names, caveats)
     print(f"written: {', '.join(map(str, files))}")
     return {

@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from koa_lightning.reporting import style
+
 
 def uri(kind: str, content: bytes) -> str:
     """Return a data address that holds a picture.
@@ -21,10 +23,10 @@ def uri(kind: str, content: bytes) -> str:
 
 
 def png(figure: Figure) -> str:
-    """Return a figure as the address of a PNG (130 dpi); the figure is empty afterwards."""
+    """Return a figure as the address of a PNG (150 dpi)."""
     stream = BytesIO()
-    figure.savefig(stream, format="png", dpi=130, facecolor="white", metadata={"Software": None})
-    figure.clear()
+    with style.in_force():
+        figure.savefig(stream, format="png", dpi=150, facecolor="white", metadata={"Software": None})
     return uri("png", stream.getvalue())
 
 

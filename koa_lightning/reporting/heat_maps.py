@@ -1,11 +1,11 @@
 """Panels of knees with their class activation maps. Research use only, not a medical device."""
 
-import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, get_data_path
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
@@ -13,11 +13,15 @@ from matplotlib.figure import Figure, SubFigure
 from PIL import Image, ImageDraw, ImageFont
 
 from koa_lightning.errors import InputError
-from koa_lightning.reporting.figures import CAVEAT_COLOUR, GRADE_NAMES, INK, QUIET, stamp
+from koa_lightning.reporting import style
+from koa_lightning.reporting.figures import GRADE_NAMES
+from koa_lightning.reporting.saving import stamp
+from koa_lightning.reporting.style import INK, PALE, QUIET
 
 HEAT = colormaps["inferno"]
 STRONGEST = 0.65  # share of colour where the heat is 1: the radiograph stays visible under it
-RIGHT_COLOUR = "#0b6e99"
+_MOST_ROWS = 6  # of one knee each
+_KNEE, _LEAST = 3.42, 2.9  # inches of a knee with its map and its bars: wanted, and at least
 _LONGEST_NAME = 25  # letters
 
 
@@ -73,6 +77,7 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     return blended.round().astype(np.uint8)
 
 
+@style.drawn
 def cam_panel(
     images: np.ndarray,
     maps: np.ndarray,
@@ -84,7 +89,7 @@ def cam_panel(
     notes: Sequence[str] = (),
     label: str = "Grad-CAM",
 ) -> Figure:
-    """Radiograph, heat map and probabilities of each knee, two knees a row, mistakes in red.
+    """Radiograph, heat map and probabilities of each knee, as many a row as are legible, mistakes in red.
 
     Args:
         images: uint8, N x H x W.
@@ -93,7 +98,7 @@ def cam_panel(
         predicted: Predicted grade, N.
         probabilities: Float, N x 5, in [0, 1].
         names: What each knee is called, N.
-        caveats: See `koa_lightning.reporting.figures.stamp`.
+        caveats: See `koa_lightning.reporting.saving.stamp`.
         notes: Why each knee is shown, N; none without.
         label: What the maps are.
 
@@ -107,19 +112,45 @@ def cam_panel(
     lengths = {len(each) for each in (images, maps, grade, predicted, probabilities, names, notes)}
     if len(lengths) != 1 or lengths == {0}:
         raise InputError(f"panel of arrays of lengths {sorted(lengths)}: give at least one knee and one entry each")
-    columns = min(2, len(images))
-    rows = -(-len(images) // columns)
-    figure = Figure(figsize=(6.2 * columns + 0.9, 2.45 * rows + 0.6), layout="constrained")
-    parts: Any = figure.subfigures(1, 2, width_ratios=[6.2 * columns, 0.9])
+    width = style.inches(_KNEE * min(2, len(images)))
+    columns = style.columns(width, _LEAST, min(2, len(images)))
+    with_bars = columns == 2 or len(images) <= _MOST_ROWS  # a page of one column has no room for more
+    columns = columns if with_bars else 2
+    place = width / columns
+    shown = range(len(names))
+    titles = [
+        _title(names[i], int(grade[i]), int(predicted[i]), notes[i], place, None if with_bars else probabilities[i])
+        for i in shown
+    ]
+    letter = style.small() * 1.25 / 72
+    # square pictures and the bars share the width
+    picture = (place - 0.35) / (3 if with_bars else 2) * images.shape[1] / images.shape[2]
+    rows = [titles[first : first + columns] for first in range(0, len(titles), columns)]
+    heights = [picture + 0.2 + letter * max(title.count("\n") + 1 for title in row) for row in rows]
+    words = f"{label} (each map scaled to its maximum)" + "; bars: probabilities, true grade framed" * with_bars
+    words = style.wrap(words, width - 0.25, style.small())
+    below = 0.62 + letter * (words.count("\n") + 1)
+    figure = Figure(figsize=(width, sum(heights) + below + 0.35), layout="constrained")
+    parts: Any = figure.subfigures(2, 1, height_ratios=[sum(heights), below])
     knees, scale = parts
-    cells = np.ravel(knees.subfigures(rows, columns, hspace=0.02, wspace=0.02))
-    for index, (cell, name) in enumerate(zip(cells, names, strict=False)):
+    cells = np.ravel(knees.subfigures(len(rows), columns, hspace=0, wspace=0, height_ratios=heights))
+    for index, (cell, title) in enumerate(zip(cells, titles, strict=False)):
         pictures = images[index], overlay(images[index], maps[index])
-        _draw_knee(cell, pictures, int(grade[index]), int(predicted[index]), probabilities[index], name)
-        cell.get_axes()[0].set_xlabel(notes[index], fontsize=8, color=INK, fontweight="bold")
-    _draw_scale(scale, label)
+        shares = probabilities[index] if with_bars else None
+        _draw_knee(cell, pictures, int(grade[index]), int(predicted[index]), shares, title)
+    _draw_scale(scale, words, width)
     stamp(figure, caveats)
     return figure
+
+
+def _title(name: str, grade: int, predicted: int, note: str, width: float, probabilities: np.ndarray | None) -> str:
+    """Return what stands above a knee, in lines that fit into so many inches."""
+    verdict = "" if predicted == grade else "  ✗ mistake"
+    share = "" if probabilities is None else f" ({probabilities[predicted]:.0%})"
+    graded = f"true {GRADE_NAMES[grade]}, predicted {GRADE_NAMES[predicted]}{share}{verdict}"
+    called = _short(name, int((width - 0.2) * 72 / (0.64 * style.small())) - 1)
+    lines = [f"{called}: {note}" if note else called, graded]
+    return "\n".join(style.wrap(line, width - 0.2, style.small(), bold=True) for line in lines)
 
 
 def _draw_knee(
@@ -127,56 +158,56 @@ def _draw_knee(
     pictures: tuple[np.ndarray, np.ndarray],
     grade: int,
     predicted: int,
-    probabilities: np.ndarray,
-    name: str,
+    probabilities: np.ndarray | None,
+    title: str,
 ) -> None:
-    colour = RIGHT_COLOUR if predicted == grade else CAVEAT_COLOUR
-    verdict = "" if predicted == grade else "   ✗ mistake"
-    cell.suptitle(
-        f"{_short(name)}   true {GRADE_NAMES[grade]}   predicted {GRADE_NAMES[predicted]}{verdict}",
-        x=0.02, ha="left", fontsize=9, fontweight="bold", color=colour,
-    )  # fmt: skip
-    *picture_axes, bars = cell.subplots(1, 3, width_ratios=[1, 1, 0.9])
-    for axes, picture in zip(picture_axes, pictures, strict=True):
+    colour = style.palette().main if predicted == grade else style.palette().caveat
+    cell.suptitle(title, x=0.02, ha="left", fontsize=style.small(), fontweight="bold", color=colour, linespacing=1.15)
+    places = cell.subplots(1, 2 if probabilities is None else 3)
+    for axes, picture in zip(places, pictures, strict=False):
         axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
         axes.set(xticks=[], yticks=[])
-        axes.spines[:].set(color=colour, linewidth=1 if predicted == grade else 2.5)
+        axes.spines[:].set(color=colour, linewidth=0.8 if predicted == grade else 2)
     if not (pictures[1] != pictures[0][..., None]).any():
-        picture_axes[1].set_xlabel("the map is 0 everywhere", fontsize=7, color=QUIET)
-    _draw_probabilities(bars, grade, predicted, probabilities, colour)
+        places[1].set_xlabel("the map is 0", fontsize=style.small(), color=QUIET)
+    if probabilities is not None:
+        _draw_probabilities(places[2], grade, predicted, probabilities, colour)
 
 
-def _short(name: str) -> str:
-    """Return a name with its middle omitted where the grades beside it would find no room."""
-    half = (_LONGEST_NAME - 1) // 2
-    return name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
+def _short(name: str, letters: int) -> str:
+    """Return a name with its middle omitted where it would find no room."""
+    longest = min(_LONGEST_NAME, letters)
+    half = (longest - 1) // 2
+    return name if len(name) <= longest else f"{name[:half]}…{name[-half:]}"
 
 
 def _draw_probabilities(axes: Axes, grade: int, predicted: int, probabilities: np.ndarray, colour: str) -> None:
-    colours = [colour if each == predicted else "#c9d0d6" for each in range(len(GRADE_NAMES))]
-    bars = axes.bar(range(len(GRADE_NAMES)), probabilities, color=colours, width=0.8)
-    axes.bar_label(bars, [f"{share:.0%}" for share in probabilities], fontsize=7, color=INK, padding=1)
-    axes.set_ylim(0, 1.12)
-    axes.set(yticks=[], xticks=range(len(GRADE_NAMES)))
-    axes.tick_params(length=0, labelsize=8, colors=QUIET)
-    label = axes.get_xticklabels()[grade]
-    label.set(fontweight="bold", color=INK, bbox={"boxstyle": "round,pad=0.25", "fc": "none", "ec": INK, "lw": 1})
-    axes.set_xlabel("probability (true grade framed)", fontsize=7, color=QUIET)
-    axes.spines[["top", "left", "right"]].set_visible(False)
+    """Draw a bar and its share for each grade, the true one framed."""
+    colours = [colour if each == predicted else PALE for each in range(len(GRADE_NAMES))]
+    bars = axes.barh(range(len(GRADE_NAMES)), probabilities, color=colours, height=0.78)
+    axes.bar_label(bars, [f"{share:.0%}" for share in probabilities], fontsize=style.small(), color=INK, padding=2)
+    axes.set(xlim=(0, 1.62), ylim=(len(GRADE_NAMES) - 0.4, -0.6), xticks=[], yticks=range(len(GRADE_NAMES)))
+    axes.tick_params(length=0, labelsize=style.small(), colors=QUIET)
+    label = axes.get_yticklabels()[grade]
+    label.set(fontweight="bold", color=INK, bbox={"boxstyle": "square,pad=0.14", "fc": "none", "ec": INK, "lw": 0.8})
+    axes.spines[["top", "bottom", "right"]].set_visible(False)
 
 
-def _draw_scale(place: SubFigure, label: str) -> None:
+def _draw_scale(place: SubFigure, words: str, width: float) -> None:
     """The colours as they look over mid-gray bone, 0 to 1 whatever the maps hold."""
     levels = np.linspace(0, 1, 256)
     seen = overlay(np.full((1, 256), 128, np.uint8), levels[None])[0] / 255
     axes = place.subplots()
-    place.colorbar(ScalarMappable(Normalize(0, 1), ListedColormap(seen)), cax=axes)
-    axes.set_ylabel(f"{label}\n(each map scaled to its maximum)", fontsize=8, color=QUIET)
-    axes.tick_params(labelsize=8, colors=QUIET)
+    place.colorbar(ScalarMappable(Normalize(0, 1), ListedColormap(seen)), cax=axes, orientation="horizontal")
+    axes.set_title(words, loc="left", fontsize=style.small(), color=QUIET, pad=3)
+    axes.set_xticks([0, 0.5, 1])
+    axes.tick_params(labelsize=style.small(), colors=QUIET, length=2)
+    axes.set_box_aspect(0.09 / (0.6 * width))  # a strip, not the whole width high
+    axes.set_anchor("W")
     axes.spines[:].set_visible(False)
 
 
-def with_words(picture: np.ndarray, words: Sequence[str], size: int = 10) -> Image.Image:
+def with_words(picture: np.ndarray, words: Sequence[str], size: int) -> Image.Image:
     """Return a picture with a band of words below it, broken into lines that fit.
 
     Args:
@@ -184,11 +215,39 @@ def with_words(picture: np.ndarray, words: Sequence[str], size: int = 10) -> Ima
         words: One statement each.
         size: Of the letters, in pixels.
     """
-    font = ImageFont.load_default(size=size)
+    font = ImageFont.truetype(_font_file(), size)
     height, width = picture.shape[:2]
-    letters = max(8, int(width / font.getlength("n")))
-    lines = [line for word in words for line in textwrap.wrap(word, letters)]
-    canvas = Image.new("RGB", (width, height + (size + 2) * len(lines) + 4))
+    lines = [line for word in words for line in _broken(word, font, width - 8)]
+    leading = round(1.3 * size)
+    canvas = Image.new("RGB", (width, height + leading * len(lines) + size // 2))
     canvas.paste(Image.fromarray(picture))
-    ImageDraw.Draw(canvas).multiline_text((2, height + 1), "\n".join(lines), fill="white", font=font, spacing=2)
+    draw = ImageDraw.Draw(canvas)
+    for row, line in enumerate(lines):
+        draw.text((4, height + size // 4 + row * leading), line, fill="white", font=font)
     return canvas
+
+
+def letters(picture: np.ndarray) -> int:
+    """Return the size, in pixels, of letters that are legible below a picture (H x W x 3) that fills a screen."""
+    return max(12, picture.shape[1] // 32)
+
+
+def _font_file() -> str:
+    """Return the file of the font that matplotlib brings along."""
+    return str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
+
+
+def _broken(words: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Break words into lines of at most so many pixels; a word that is longer alone is cut."""
+    lines, line = list[str](), ""
+    for word in words.split():
+        longer = f"{line} {word}".strip()
+        if line and font.getlength(longer) > width:
+            lines.append(line)
+            longer = word
+        while font.getlength(longer) > width and len(longer) > 1:
+            cut = next(n for n in range(len(longer) - 1, 0, -1) if n == 1 or font.getlength(longer[:n]) <= width)
+            lines.append(longer[:cut])
+            longer = longer[cut:]
+        line = longer
+    return [*lines, line]

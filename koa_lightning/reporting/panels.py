@@ -15,7 +15,7 @@ from koa_lightning.explain.cam import heat_maps
 from koa_lightning.explain.methods import label
 from koa_lightning.models import outputs
 from koa_lightning.models.net import KneeNet
-from koa_lightning.reporting import figures
+from koa_lightning.reporting import figures, saving
 from koa_lightning.reporting.heat_maps import cam_panel, choose_knees
 
 
@@ -32,7 +32,7 @@ def draw_panels(
     more: bool = False,
     suffix: str = "",
 ) -> list[Path]:
-    """Draw panels of heat maps, METHOD.png and, with `more`, panel_*.png; return the files.
+    """Draw panels of heat maps, METHOD and, with `more`, panel_*; return the files.
 
     Args:
         net: The network, on its device.
@@ -78,7 +78,7 @@ def draw_panels(
             notes,
             label(method, maps["target"]),
         )
-        files.append(figures.save(figure, folder / f"{name}{suffix}.png"))
+        files += saving.save(figure, folder / f"{name}{suffix}")
     return files
 
 
@@ -123,7 +123,7 @@ def draw_graded(
         pairs = grade[labelled] * outputs.N_GRADES + predicted[labelled]
         confusion = torch.bincount(pairs, minlength=outputs.N_GRADES**2).reshape(outputs.N_GRADES, outputs.N_GRADES)
         figure = figures.confusion_matrix_figure(confusion, title, caveats)
-        files.append(figures.save(figure, folder / "confusion_matrix.png"))
+        files += saving.save(figure, folder / "confusion_matrix")
     if n_worst is not None and labelled.any():
         how: dict[str, Any] = {"n_worst": n_worst, "maps": maps, "more": more_panels, "suffix": suffix}
         files += draw_panels(net, dataset, paths, probabilities, caveats, folder, **how)

@@ -22,6 +22,7 @@ from koa_lightning import DISCLAIMER
 from koa_lightning.config import json_files, outcome, overrides, run_files, run_folder, typed
 from koa_lightning.config.addresses import without_passwords
 from koa_lightning.config.compose import plain, validate
+from koa_lightning.config.figures import configured
 from koa_lightning.config.places import replace_text
 from koa_lightning.errors import InputError
 from koa_lightning.reporting import console
@@ -38,6 +39,7 @@ _SHOWN = {  # in the closing table, under names that fit in 80 columns
 }  # fmt: skip
 
 
+@configured
 def cross_validate(cfg: DictConfig) -> dict[str, Any]:
     """Train every fold, or what is left of them; pool and measure their out-of-fold predictions.
 

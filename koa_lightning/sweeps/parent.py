@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from koa_lightning.config import overrides, signals, trial
 from koa_lightning.config.compose import validate
+from koa_lightning.config.figures import FigureSettings, using
 from koa_lightning.errors import InputError
 from koa_lightning.sweeps import closing, note, report, results, together
 from koa_lightning.sweeps import settings as sweep_settings
@@ -21,13 +22,20 @@ if TYPE_CHECKING:
     from optuna import Study
 
 _NEVER_VARIED = (
-    "out", "quiet", "ckpt", "name", "monitor", "mode", "tracking", "sweep", "data.root", "data.table", "data.fold",
-    "data.folds", "data.split", "data.split_seed", "data.split_table", "data.val_fraction", "data.test_fraction",
+    "out", "quiet", "ckpt", "name", "monitor", "mode", "tracking", "sweep", "figures", "data.root", "data.table",
+    "data.fold", "data.folds", "data.split", "data.split_seed", "data.split_table", "data.val_fraction",
+    "data.test_fraction",
 )  # fmt: skip
 
 
 class Parent:
-    """Told by the sweeper what happens; keeps the MLflow run of the sweep."""
+    """Told by the sweeper what happens; keeps the MLflow run of the sweep.
+
+    Attributes:
+        figures: How its report is drawn: as the jobs' figures are.
+    """
+
+    figures = FigureSettings()
 
     def check(self, settings: Settings, searched: Space, configs: Sequence[DictConfig]) -> None:
         """Check what a sweep of trainings may be, before anything is made.
@@ -55,6 +63,7 @@ class Parent:
                 raise InputError(f"sweep.directions={direction[:3]}: {why}; type {right}, or omit sweep.directions")
         for cfg in configs:
             validate(cfg)
+            self.figures = FigureSettings.of(cfg.get("figures"))  # the same in all
             if cfg.trainer.devices != 1 or "ddp" in str(cfg.trainer.strategy):
                 raise InputError("trainer: a job of a sweep takes one device; type trainer=gpu or cpu")
         if settings.repeats > 1 and settings.repeat_key == "data.fold":
@@ -110,7 +119,8 @@ class Parent:
                 typed = [*then["koa_fixed"], *(f"{key}={value}" for key, value in then["koa_space"].items())]
                 if signals.received() is not None:  # its sender does not wait for figures
                     return
-                made = report.report(study, self.folder / "report", run=self.run, typed=typed)
+                with using(self.figures):
+                    made = report.report(study, self.folder / "report", run=self.run, typed=typed)
                 report.say(made)
         finally:
             _close(self.run, status)

@@ -13,8 +13,9 @@ from omegaconf import DictConfig
 from koa_lightning import DISCLAIMER
 from koa_lightning.config import recorded_overrides, trusted
 from koa_lightning.config.compose import validate
+from koa_lightning.config.figures import FORMATS, configured
 from koa_lightning.errors import InputError
-from koa_lightning.reporting import figures
+from koa_lightning.reporting import saving
 from koa_lightning.sweeps import best, closing, results
 from koa_lightning.sweeps.best import PROGRAM, use
 from koa_lightning.sweeps.figures import history, importance, space
@@ -34,6 +35,7 @@ FOLDER = "sweep"
 """Where the report lies among the artifacts of the sweep's parent run."""
 
 
+@configured
 def sweep_report(cfg: DictConfig) -> dict[str, Any]:
     """Report on a sweep in a database; nothing in it is changed.
 
@@ -167,11 +169,11 @@ def _draw(sweep: Sweep, out: Path) -> tuple[list[Path], dict[str, str]]:
         drawers["pareto"] = history.pareto_figure
     files, missing = [], {}
     for name, draw in drawers.items():
-        file = out / f"{name}.png"
+        for kind in FORMATS:  # of an earlier report
+            (out / f"{name}.{kind}").unlink(missing_ok=True)
         try:
-            files.append(figures.save(draw(sweep), file))
+            files += saving.save(draw(sweep), out / name)
         except history.NotEnough as why:
-            file.unlink(missing_ok=True)  # of an earlier report
             missing[name] = str(why)
     return files, missing
 

@@ -18,7 +18,7 @@ _DATA = {"data", "data.fingerprint", "split", "marks", "weights", "leaky"}
 _CODE = ("git.", "version.")
 _MACHINE = {"device", "precision", "precision.reason", "machine.platform", "machine.cpu", "machine.threads"}
 # Where a run is written and how it looks; no part of what it is.
-_NOT_SETTINGS = ("out", "quiet", "ckpt", "name", "tracking", "parallel", "fresh", "sweep", "data.cache_dir")
+_NOT_SETTINGS = ("out", "quiet", "ckpt", "name", "tracking", "parallel", "fresh", "sweep", "data.cache_dir", "figures")
 _CURVE = ("train/", "val/")
 
 

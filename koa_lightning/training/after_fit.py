@@ -28,7 +28,7 @@ from koa_lightning.evaluation.explanations import record_tests
 from koa_lightning.evaluation.grading import Graded, Member
 from koa_lightning.explain.cam import asked
 from koa_lightning.metrics import constant
-from koa_lightning.reporting import figures
+from koa_lightning.reporting import figures, saving
 from koa_lightning.reporting.panels import draw_graded
 from koa_lightning.training.build import device_for
 from koa_lightning.training.callbacks import History
@@ -146,7 +146,8 @@ def _draw_curves(folder: Path, module: KneeGrader, history: History, run: Any) -
     if history.epochs:
         caveats = module.record.caveats
         curves = figures.learning_curves_figure(history.table(), caveats, monitor=history.monitor, mode=history.mode)
-        run.log_artifact(figures.save(curves, folder / "figures" / "learning_curves.png"), "figures")
+        for file in saving.save(curves, folder / "figures" / "learning_curves"):
+            run.log_artifact(file, "figures")
 
 
 def _best_names(best: dict[str, float]) -> dict[str, float]:

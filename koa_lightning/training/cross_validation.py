@@ -28,7 +28,7 @@ from koa_lightning.evaluation.results import split_metrics, table_metrics
 from koa_lightning.metrics import constant
 from koa_lightning.metrics import predictions as table
 from koa_lightning.metrics.graded import of_table
-from koa_lightning.reporting import figures
+from koa_lightning.reporting import figures, saving
 from koa_lightning.training import build
 from koa_lightning.training.run import train
 
@@ -167,7 +167,7 @@ def collect(cfg: DictConfig, folder: Path, run: Any) -> dict[str, Any]:
     (folder / "metrics.json").write_text(json.dumps(everything, indent=1))
     files += [
         folder / "metrics.json",
-        _draw(pooled, f"{cfg.data.name}, out of fold ({cfg.data.folds} folds)", caveats, folder),
+        *_draw(pooled, f"{cfg.data.name}, out of fold ({cfg.data.folds} folds)", caveats, folder),
     ]
     facts = {**records[0], "marks": caveats, "data": str(cfg.data.name), "seed": cfg.seed}
     _log(run, {**metrics}, everything["between_folds"], facts, knees, source_of(cfg.data))
@@ -254,9 +254,9 @@ def _pooled_loss(folds: list[dict[str, Any]]) -> float | None:
     return float(np.average([fold["loss"] for fold in folds], weights=[fold["n_knees"] for fold in folds]))
 
 
-def _draw(pooled: pd.DataFrame, title: str, caveats: list[str], folder: Path) -> Path:
+def _draw(pooled: pd.DataFrame, title: str, caveats: list[str], folder: Path) -> list[Path]:
     figure = figures.confusion_matrix_figure(table.confusion(pooled), title, caveats)
-    return figures.save(figure, folder / "confusion_matrix.png")
+    return saving.save(figure, folder / "confusion_matrix")
 
 
 def _log(

@@ -21,6 +21,7 @@ from koa_lightning.checkpoint import reading
 from koa_lightning.checkpoint.record import CheckpointRecord, TrackedRun
 from koa_lightning.config import run_folder, trial
 from koa_lightning.config.compose import plain, validate
+from koa_lightning.config.figures import configured
 from koa_lightning.config.instantiate import made
 from koa_lightning.config.typed import name_places
 from koa_lightning.data.build import data_module, source_of
@@ -49,6 +50,7 @@ class Reporter(Protocol):
     pruned: bool
 
 
+@configured
 def train(cfg: DictConfig, reporter: Callable[[Path], Reporter] | None = None) -> dict[str, Any]:
     """Train, track and explain one run.
 

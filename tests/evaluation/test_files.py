@@ -5,7 +5,7 @@ from koa_lightning.reporting.report.explanations import _PANELS
 
 
 def test_every_panel_is_among_the_names():
-    assert {*_PANELS} <= set(files.NAMES)
+    assert {f"{name}.png" for name in _PANELS} <= set(files.NAMES)
 
 
 @pytest.mark.parametrize("named", [None, "thresholds.json", "."])

@@ -1,9 +1,12 @@
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.text import Text
 
+from koa_lightning import DISCLAIMER
+from koa_lightning.config.figures import using
 from koa_lightning.reporting import audit_figures
-from koa_lightning.reporting.figures import DISCLAIMER
+from tests.fixtures.figure_checks import PRINTED, faults
 
 
 def words(figure):
@@ -33,3 +36,18 @@ def test_measures_of_splits_with_one_knee_or_one_value(rows):
     shown = words(audit_figures.statistics_figure(rows, statistics, ["phantom data"]))
     assert {"train (2)", "val (1)", "no split (1)", "phantom data", "Sharpness by grade"} <= set(shown)
     audit_figures.statistics_figure(rows.assign(grade=-1), statistics)
+
+
+@pytest.mark.parametrize("printed", PRINTED)
+def test_they_are_fit_for_print(rows, printed):
+    rng = np.random.default_rng(0)
+    many = pd.concat([rows] * 40, ignore_index=True)
+    statistics = pd.DataFrame({"brightness": rng.normal(100, 9, len(many)), "sharpness": rng.gamma(3, 9, len(many))})
+    counts = {"train": [2286, 1046, 1516, 757, 173], "auto_test": [604, 275, 403, 200, 44], "no split": [0] * 5}
+    with using(printed):
+        for figure in (
+            audit_figures.grades_figure(counts, ["phantom data"]),
+            audit_figures.patients_figure(many, ["phantom data"]),
+            audit_figures.statistics_figure(many, statistics, ["phantom data"]),
+        ):
+            assert faults(figure) == []

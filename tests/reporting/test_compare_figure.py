@@ -2,8 +2,10 @@ import pandas as pd
 import pytest
 
 from koa_lightning import DISCLAIMER
+from koa_lightning.config.figures import using
 from koa_lightning.errors import InputError
 from koa_lightning.reporting.compare_figure import curves_figure
+from tests.fixtures.figure_checks import PRINTED, faults
 
 
 def history(**curves):
@@ -28,6 +30,16 @@ def test_a_colour_a_run_and_a_line_style_a_split():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "validation", "training"]
     texts = [text.get_text() for text in figure.texts]
     assert DISCLAIMER in texts and "phantom data" in texts
+
+
+@pytest.mark.parametrize("printed", PRINTED)
+def test_it_is_fit_for_print(printed):
+    names = ["val/loss", "val/quadratic_kappa", "val/accuracy", "val/mae", "train/loss"]
+    rows = [(epoch, name, 0.1 * epoch) for epoch in range(9) for name in names]
+    table = pd.DataFrame(rows, columns=["epoch", "name", "value"])
+    runs = {"efflite0 soft_ordinal": table, "convnext_tiny focal, 40 epochs of 224 px on half of the data": table}
+    with using(printed):
+        assert faults(curves_figure(runs, ["phantom data", "untrained weights"])) == []
 
 
 def test_many_runs_have_colours_of_their_own():

@@ -1,7 +1,11 @@
+import pytest
 from matplotlib.text import Text
 
+from koa_lightning import DISCLAIMER
+from koa_lightning.config.figures import using
 from koa_lightning.reporting.explain_figure import explanations_figure
-from koa_lightning.reporting.figures import DISCLAIMER, save
+from koa_lightning.reporting.saving import save
+from tests.fixtures.figure_checks import PRINTED, faults
 
 
 def control_test(verdict="passed", **more):
@@ -36,11 +40,13 @@ def test_the_figure_says_each_verdict_and_what_decided(tmp_path):
     assert {"phantom data", DISCLAIMER} <= set(words)
     assert "Tests of Grad-CAM of the predicted grade (30 knees of 25 patients)" in words
     assert (words.count("passed"), words.count("failed"), words.count("not judged")) == (3, 2, 1)
-    assert "against random +0.100 (+0.050 to +0.150; above 0 is better)" in words
+    below = " ".join(" ".join(words).split())
+    assert "against random +0.100 (+0.050 to +0.150; above 0 is better)" in below
     assert "too few patients for an interval" in words
-    assert "under noise 0.93: passed" in words
-    assert "without the joint 50% survives (50% to 50%; at most 50%)" in words
-    assert save(figure, tmp_path / "a.png").stat().st_size > 0
+    assert "under noise 0.93: passed" in below
+    assert "without the joint 50% survives (50% to 50%; at most 50%)" in below
+    [file] = save(figure, tmp_path / "a.png")
+    assert file.stat().st_size > 0
 
 
 def test_what_is_undefined_is_said(tmp_path):
@@ -57,6 +63,15 @@ def test_what_is_undefined_is_said(tmp_path):
         target="expected",
     )
     words = texts(figure := explanations_figure(made, "CAM"))
-    assert "no better than chance: nothing can be lost" in words
+    assert "no better than chance: nothing can be lost" in " ".join(" ".join(words).split())
+    assert words.count("none") == 3
     assert "expected grade" in words
     save(figure, tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("printed", PRINTED)
+def test_it_is_fit_for_print(printed):
+    layers = [{"layer": f"blocks.{i}.0", "similarity": 0.9 - 0.05 * i, "low": 0.8, "high": 1.0} for i in range(17)]
+    made = results(sanity={"layers": layers, "verdict": "passed"})
+    with using(printed):
+        assert faults(explanations_figure(made, "Grad-CAM of the predicted grade", ["phantom data"])) == []

@@ -3,13 +3,14 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 from matplotlib.text import Text
-from PIL import Image
 
+from koa_lightning import DISCLAIMER
+from koa_lightning.config.figures import using
 from koa_lightning.errors import InputError
 from koa_lightning.reporting import figures
-from koa_lightning.reporting.figures import confusion_matrix_figure, learning_curves_figure, save, stamp
+from koa_lightning.reporting.figures import confusion_matrix_figure, learning_curves_figure
+from tests.fixtures.figure_checks import PRINTED, faults
 
 CONFUSION = np.array([[8, 2, 0, 0, 0], [1, 1, 2, 0, 0], [0, 1, 5, 0, 0], [0, 0, 1, 3, 0], [0, 0, 0, 0, 0]])
 
@@ -34,53 +35,16 @@ FIGURES = {
 }
 
 
+@pytest.mark.parametrize("printed", PRINTED)
 @pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
-def test_every_figure_carries_its_marks_apart_from_the_axes(draw):
-    figure = draw(("phantom data", "untrained weights"))
-    stamps = [text for text in figure.texts if text.get_gid() == "stamp"]
-    assert {text.get_text() for text in stamps} == {
-        figures.DISCLAIMER,
-        "phantom data  ·  untrained weights",
-    }
-    figure.draw_without_rendering()
-    top = max(text.get_window_extent().y1 for text in stamps)
-    assert top < min(axes.get_tightbbox().y0 for axes in figure.axes)
-    assert max(text.get_window_extent().x1 for text in stamps) < figure.bbox.x1
+def test_every_figure_is_fit_for_print(draw, printed):
+    with using(printed):
+        assert faults(draw(("phantom data", "untrained weights"))) == []
     assert plt.get_fignums() == []
 
 
-@pytest.mark.parametrize("name", ["preds_$x_$.csv", "a$10k$b", r"half\$_$"])
-def test_a_name_with_dollar_signs_is_no_formula(name, tmp_path):
-    figure = confusion_matrix_figure(CONFUSION, name, [name])
-    axes = figure.axes[0]
-    axes.plot([0, 1], label=name)
-    axes.legend()
-    axes.set_yticks([0, 1], [name, "other"])
-    stamp(figure, [name])
-    shown = [text for text in figure.findobj(Text) if text.get_text() == name]
-    assert len(shown) >= 4
-    assert {text._preprocess_math(name) for text in shown} == {(name, False)}
-    assert save(figure, tmp_path / "made.png").exists()
-
-
 def test_without_marks_the_sentence_stays():
-    assert figures.DISCLAIMER in words(confusion_matrix_figure(CONFUSION, "val"))
-
-
-def test_long_marks_are_wrapped_and_a_second_stamp_replaces_the_first():
-    figure = Figure(figsize=(3, 3))
-    axes = figure.subplots()
-    axes.set_xlabel("x")
-    stamp(figure, ("an old mark",))
-    caveats = ("phantom data", "untrained weights", "half of the knees omitted")
-    stamp(figure, caveats)
-    lines = [text for text in figure.texts if text.get_color() == figures.CAVEAT_COLOUR]
-    assert len(lines) > 1
-    written = " ".join(text.get_text() for text in reversed(lines))
-    assert written.split() == "  ·  ".join(caveats).split()
-    figure.draw_without_rendering()
-    assert all(line.get_window_extent().x1 <= figure.bbox.x1 for line in lines)
-    assert max(line.get_window_extent().y1 for line in lines) < axes.get_tightbbox().y0
+    assert DISCLAIMER in words(confusion_matrix_figure(CONFUSION, "val"))
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
@@ -145,35 +109,3 @@ def test_curves_of_the_wrong_table_are_refused():
         learning_curves_figure(pd.DataFrame({"name": [], "value": []}))
     with pytest.raises(InputError, match="val/loss"):
         learning_curves_figure(history().assign(name="lr"))
-
-
-def test_save_writes_a_png_in_one_step_and_closes(tmp_path):
-    figure = plt.figure(figsize=(2, 1))
-    figure.subplots()
-    path = save(figure, tmp_path / "new" / "a.png")
-    assert [each.name for each in path.parent.iterdir()] == ["a.png"]
-    with Image.open(path) as image:
-        assert image.format == "PNG"
-        assert image.size == (300, 150)
-    assert figure.axes == []
-    assert plt.get_fignums() == []
-
-
-def test_save_that_fails_leaves_the_old_file_alone(tmp_path, monkeypatch):
-    path = tmp_path / "a.png"
-    path.write_bytes(b"old")
-
-    def half(self, target, **_):
-        target.write_bytes(b"half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(Figure, "savefig", half)
-    with pytest.raises(OSError, match="disk full"):
-        save(Figure(), path)
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_save_refuses_other_formats(tmp_path):
-    with pytest.raises(InputError, match=r"\.png"):
-        save(Figure(), tmp_path / "a.svg")

@@ -5,9 +5,13 @@ from hypothesis import strategies as st
 from matplotlib import pyplot as plt
 from matplotlib.text import Text
 
+from koa_lightning import DISCLAIMER
+from koa_lightning.config.figures import using
 from koa_lightning.errors import InputError
-from koa_lightning.reporting.figures import CAVEAT_COLOUR, DISCLAIMER, save
-from koa_lightning.reporting.heat_maps import cam_panel, choose_knees, overlay
+from koa_lightning.reporting import style
+from koa_lightning.reporting.heat_maps import cam_panel, choose_knees, letters, overlay, with_words
+from koa_lightning.reporting.saving import save
+from tests.fixtures.figure_checks import PRINTED, faults
 
 
 def test_choice_by_hand():
@@ -93,18 +97,18 @@ def test_panel_shows_each_knee_and_the_marks(n, tmp_path):
     assert len({id(picture) for picture in pictures}) == 2 * n
     assert {DISCLAIMER, "phantom data"} <= set(texts)
     for knee in range(n):
-        (title,) = [text for text in texts if text.startswith(f"knee-{knee} ")]
+        (title,) = [text for text in texts if text.startswith(f"knee-{knee}\n")]
         assert ("mistake" in title) == (knee == 1)
-        assert (texts[title].get_color() == CAVEAT_COLOUR) == (knee == 1)
+        assert (texts[title].get_color() == style.palette().caveat) == (knee == 1)
     assert "68%" in texts
     assert any("Grad-CAM" in text for text in texts)
     assert plt.get_fignums() == []
-    assert save(figure, tmp_path / "panel.png").stat().st_size > 0
+    assert save(figure, tmp_path / "panel.png")[0].stat().st_size > 0
 
 
 def test_a_map_of_zeros_is_named():
     figure = cam_panel(np.full((1, 8, 8), 90, np.uint8), np.zeros((1, 8, 8)), [0], [0], np.eye(5)[:1], ["knee"])
-    assert "the map is 0 everywhere" in [text.get_text() for text in figure.findobj(Text)]
+    assert "the map is 0" in [text.get_text() for text in figure.findobj(Text)]
 
 
 def test_panel_refuses_lengths_that_do_not_fit():
@@ -115,11 +119,26 @@ def test_panel_refuses_lengths_that_do_not_fit():
         cam_panel(images[:0], np.zeros((0, 8, 8)), [], [], np.zeros((0, 5)), [])
 
 
-def test_the_grades_beside_a_long_name_stay_in_their_cell():
-    figure = panel(2, prefix="1.2.840.113619.2.55.3.604688119.969.1268071029.320.")
-    figure.draw_without_rendering()
-    titles = [text for text in figure.findobj(Text) if "predicted" in text.get_text()]
-    assert [text.get_text().split()[0] for text in titles] == ["1.2.840.1136…071029.320.0", "1.2.840.1136…071029.320.1"]
-    left, right = sorted((title.get_window_extent() for title in titles), key=lambda box: box.x0)
-    assert left.x1 < right.x0
-    assert right.x1 < figure.bbox.x1
+@pytest.mark.parametrize("printed", PRINTED)
+@pytest.mark.parametrize("n", [1, 4, 9])
+def test_panels_are_fit_for_print(n, printed):
+    with using(printed):
+        figure = panel(n, ("phantom data",), prefix="1.2.840.113619.2.55.3.604688119.969.1268071029.320.")
+        assert faults(figure) == []
+        assert figure.get_figheight() < 10.0  # inches: a page
+    shown = [text.get_text() for text in figure.findobj(Text)]
+    assert len([text for text in shown if text.startswith("1.2.") and "…" in text]) == n
+    assert sum("60%" in text or "68%" in text for text in shown) >= n  # in the bars, or beside the grade
+
+
+def test_words_below_a_picture_fit_in_a_real_font_and_the_picture_keeps_its_size():
+    picture = np.full((90, 128, 3), 200, np.uint8)
+    words = ["grade 2 (minimal), set 1-3", "phantom data", "averylongwordthatdoesnotfitbyitself", DISCLAIMER]
+    made = np.asarray(with_words(picture, words, letters(picture)))
+    np.testing.assert_array_equal(made[:90], picture)
+    band = made[90:]
+    assert band.shape[0] >= 4 * letters(picture)
+    ink = np.flatnonzero(band.max(axis=(0, 2)) > 60)
+    assert ink.min() >= 3 and 128 - ink.max() > 1
+    assert len(np.unique(band)) > 20  # smooth edges: no bitmap letters
+    assert letters(np.zeros((10, 1600, 3))) == 50

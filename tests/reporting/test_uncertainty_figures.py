@@ -1,6 +1,9 @@
 import pytest
 
-from koa_lightning.reporting import figures, uncertainty_figures
+from koa_lightning.config.figures import FigureSettings, using
+from koa_lightning.reporting import uncertainty_figures
+from koa_lightning.reporting.saving import save
+from tests.fixtures.figure_checks import PRINTED, faults
 
 
 @pytest.fixture(params=["fitted", "not fitted"])
@@ -14,19 +17,23 @@ def found(request, computed):
 
 def words_of(figure):
     axes = [text for panel in figure.axes for text in (panel.title, *panel.texts)]
+    axes += [legend.get_title() for legend in figure.legends]
     return " ".join(text.get_text() for text in (*figure.texts, *axes))
 
 
-def test_figures(found, tmp_path):
+@pytest.mark.parametrize("printed", PRINTED)
+def test_figures(found, tmp_path, printed):
     kinds = {
         "calibration": uncertainty_figures.reliability_figure,
         "abstention": uncertainty_figures.risk_coverage_figure,
     }
     for key, draw in kinds.items():
-        figure = draw(found[key], "a part", ["phantom data"])
-        words = " ".join(text.get_text() for text in figure.texts)
-        assert "phantom data" in words and "research use only" in words
-        assert figures.save(figure, tmp_path / f"{key}.png").stat().st_size > 10_000
+        with using(printed):
+            figure = draw(found[key], "a part", ["phantom data"])
+            words = " ".join(text.get_text() for text in figure.texts)
+            assert "phantom data" in words and "research use only" in words
+            assert faults(figure) == []
+            assert save(figure, tmp_path / key)[0].stat().st_size > 5_000
 
 
 def test_a_second_column_only_where_something_was_fitted(found):
@@ -47,14 +54,24 @@ def test_bins_without_knees_have_no_dot(computed):
     panel = uncertainty_figures.reliability_figure(calibration, "a part").axes[0]
     [dots] = panel.collections
     assert dots.get_offsets().tolist() == [[0.4, 0.5], [0.8, 0.7]]
-    assert dots.get_sizes().tolist() == [12 + 60 * 0.5, 12 + 60]
+    assert dots.get_sizes().tolist() == [8 + 41 * 0.5, 8 + 41]
 
 
 @pytest.mark.parametrize(
     ("change", "shown"), [({}, True), ({"threshold": 0}, False), ({"risk_at_threshold": None}, False)]
 )
 def test_the_threshold_is_drawn_where_it_leaves_knees_to_grade(change, shown, computed):
-    axes = uncertainty_figures.risk_coverage_figure({**computed["abstention"], **change}, "a part").axes[0]
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    figure = uncertainty_figures.risk_coverage_figure({**computed["abstention"], **change}, "a part")
+    [axes], [legend] = figure.axes, figure.legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert "random order" in labels
     assert ("threshold 0.60: 80% graded, 22.0% of them wrong" in labels) == shown
     assert axes.lines[0].get_xydata().tolist() == computed["abstention"]["curve"]
+
+
+def test_a_point_at_1_is_whole_and_its_letters_are_legible_in_a_narrow_column(computed):
+    calibration = {**computed["calibration"]}
+    full = {"low": 0.9, "high": 1.0, "n": 9000, "confidence": 1.0, "share": 1.0}
+    calibration["bins"] = {side: [full] for side in calibration["bins"]}
+    with using(FigureSettings(width=75.0, font_size=7.0)):
+        assert faults(uncertainty_figures.reliability_figure(calibration, "a data set, its validation split")) == []

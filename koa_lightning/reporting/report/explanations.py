@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from koa_lightning.config.heat_maps import titles
+from koa_lightning.reporting import embed
 from koa_lightning.reporting.report import figures, thumbnails
 from koa_lightning.reporting.report.blocks import (
     Absent,
@@ -34,10 +35,10 @@ _TESTS = {
     "shortcut": ("Shortcut", "the grade is lost when the joint is hidden, and kept when all else is"),
 }
 _PANELS = {
-    "panel_by_grade.png": "Heat maps of knees of each grade.",
-    "panel_by_mistake.png": "Heat maps of knees of each kind of mistake.",
-    "panel_most_certain.png": "Heat maps of the most certain knees.",
-    "panel_least_certain.png": "Heat maps of the least certain knees.",
+    "panel_by_grade": "Heat maps of knees of each grade.",
+    "panel_by_mistake": "Heat maps of knees of each kind of mistake.",
+    "panel_most_certain": "Heat maps of the most certain knees.",
+    "panel_least_certain": "Heat maps of the least certain knees.",
 }
 
 
@@ -53,7 +54,8 @@ def explanations(found: ReportData) -> Section:
     if panels:
         blocks += [Pictures([(address, words)], words, large=True) for address, words in panels]
     elif found.kind == "checkpoint":
-        blocks.append(Absent("No panel of heat maps: the evaluation drew none (explain=gradcam draws them)."))
+        how = "explain=gradcam draws them, figures.format=[png] as a page needs them"
+        blocks.append(Absent(f"No panel of heat maps: the evaluation drew none that a page can show ({how})."))
     else:
         blocks.append(Absent("No panel of heat maps: they belong to one network; evaluate one checkpoint for its own."))
     return Section("explanations", "Explanations and their tests", blocks)
@@ -64,9 +66,15 @@ def _panels(found: ReportData) -> list[tuple[str, str]]:
     if found.folder is None:
         return []
     of_grades = "one knee of each grade, and the worst mistakes."
-    panels = {f"{name}.png": f"{title}: {of_grades}" for name, title in titles().items()} | _PANELS
-    files = {words: found.folder / name for name, words in panels.items()}
-    return [(thumbnails.of_file(file), words) for words, file in files.items() if file.is_file()]
+    panels = {name: f"{title}: {of_grades}" for name, title in titles().items()} | _PANELS
+    shown = []
+    for name, words in panels.items():
+        as_pixels, as_lines = (found.folder / f"{name}.{kind}" for kind in ("png", "svg"))
+        if as_pixels.is_file():
+            shown.append((thumbnails.of_file(as_pixels), words))
+        elif as_lines.is_file():
+            shown.append((embed.uri("svg+xml", as_lines.read_bytes()), words))
+    return shown
 
 
 def _tests(found: ReportData, tested: dict[str, Any]) -> list[Block]:

@@ -5,6 +5,7 @@ Every function raises NotEnough where the trials do not make the figure, and say
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import combinations
 from typing import Literal
 
@@ -13,16 +14,14 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from koa_lightning.reporting.figures import CAVEAT_COLOUR, INK, QUIET, stamp
+from koa_lightning.reporting import style
+from koa_lightning.reporting.saving import stamp
+from koa_lightning.reporting.style import INK, QUIET
 from koa_lightning.sweeps.results import Sweep
 
-COLOURS = {
-    "complete": "#0b6e99", "pruned": "#d9822b", "failed": CAVEAT_COLOUR, "interrupted": "#6b7580", "running": "#7fb7cf",
-    "waiting": "#d5dade",
-}  # fmt: skip
-GRID = {"axes.grid": True, "axes.grid.axis": "y", "grid.color": "#e8ebee"}
 _MARKERS = {"failed": "x", "interrupted": "|", "running": ">"}
 
 
@@ -30,6 +29,16 @@ class NotEnough(ValueError):  # noqa: N818 (no fault: the trials are what they a
     """The trials do not make this figure; the text says what it takes."""
 
 
+def colours() -> dict[str, str]:
+    """Return the colour of each state of a trial."""
+    own = style.palette()
+    return {
+        "complete": own.main, "pruned": own.series[3], "failed": own.caveat, "interrupted": QUIET,
+        "running": own.series[0], "waiting": "#d5dade",
+    }  # fmt: skip
+
+
+@style.drawn
 def history_figure(sweep: Sweep) -> Figure:
     """Value of each trial in the order of their start, with the best so far; pruned and failed ones are marked.
 
@@ -37,13 +46,13 @@ def history_figure(sweep: Sweep) -> Figure:
     """
     if sweep.trials.empty:
         raise NotEnough("no trial has begun")
-    with sns.axes_style("ticks", GRID):
-        figure = Figure(figsize=(8.2, 1.1 + 3.3 * len(sweep.metrics)), layout="constrained")
+    with sns.axes_style("ticks", style.GRID):
+        figure = Figure(figsize=(style.inches(6.85), 1.3 + 2.1 * len(sweep.metrics)), layout="constrained")
         panels = figure.subplots(len(sweep.metrics), 1, squeeze=False)[:, 0]
     for axes, metric, mode in zip(panels, sweep.metrics, sweep.modes, strict=True):
         _draw_history(axes, sweep, metric, mode)
-    legend(panels[0])
-    title(panels[0], "Trials in order", pad=26)
+    style.legend_below(figure, handles(panels))
+    style.figure_title(figure, "Trials in order")
     panels[-1].set_xlabel("trial", color=QUIET)
     stamp(figure, sweep.caveats)
     return figure
@@ -51,7 +60,7 @@ def history_figure(sweep: Sweep) -> Figure:
 
 def _draw_history(axes: Axes, sweep: Sweep, metric: str, mode: str) -> None:
     done, counts, last = sweep.complete, sweep.counts(), sweep.trials.index.max()
-    colour, sd = COLOURS["complete"], done[f"sd {metric}"]
+    colour, sd = colours()["complete"], done[f"sd {metric}"]
     if sd.notna().any():
         axes.errorbar(done.index, done[metric], sd, fmt="none", ecolor=colour, elinewidth=1, alpha=0.5, capsize=2)
     label = f"complete ({len(done)})"
@@ -65,13 +74,13 @@ def _draw_history(axes: Axes, sweep: Sweep, metric: str, mode: str) -> None:
     pruned = sweep.trials[(sweep.trials["state"] == "pruned") & sweep.trials["last"].notna()]
     if len(pruned) and len(sweep.metrics) == 1:
         label = f"pruned, its last value ({counts['pruned']})"
-        axes.plot(pruned.index, pruned["last"], "v", color=COLOURS["pruned"], label=label, ms=5, mfc="none")
+        axes.plot(pruned.index, pruned["last"], "v", color=colours()["pruned"], label=label, ms=5, mfc="none")
     for state, marker in _MARKERS.items():
         at = sweep.trials.index[sweep.trials["state"] == state]
         if len(at):  # no value: on the lower edge, whatever the scale
             axes.plot(
-                at, [0.03] * len(at), marker, transform=axes.get_xaxis_transform(), color=COLOURS[state], markersize=6,
-                label=f"{state} ({counts[state]})", clip_on=False,
+                at, [0.03] * len(at), marker, transform=axes.get_xaxis_transform(), color=colours()[state],
+                markersize=6, label=f"{state} ({counts[state]})", clip_on=False,
             )  # fmt: skip
     axes.set_ylabel(f"{metric}\n({'more' if mode == 'max' else 'less'} is better)", color=QUIET)
     axes.set_xlim(-0.6, last + 0.6)
@@ -80,13 +89,15 @@ def _draw_history(axes: Axes, sweep: Sweep, metric: str, mode: str) -> None:
     sns.despine(ax=axes)
 
 
+@style.drawn
 def curves_figure(sweep: Sweep) -> Figure:
     """What each trial reported of the first metric, by epoch; the best is bold, pruned and failed are marked."""
     if not sweep.curves:
         raise NotEnough("values of epochs are needed, and no trial reported any")
     metric, mode = sweep.metrics[0], sweep.modes[0]
-    with sns.axes_style("ticks", GRID):
-        figure = Figure(figsize=(8.2, 4.6), layout="constrained")
+    width = style.inches(6.85)
+    with sns.axes_style("ticks", style.GRID):
+        figure = Figure(figsize=(width, 2.1 + 0.3 * width), layout="constrained")
         axes = figure.subplots()
     best = next((number for number in sweep.front if number in sweep.curves), None)
     states = sweep.trials.loc[list(sweep.curves), "state"].value_counts()
@@ -98,9 +109,9 @@ def curves_figure(sweep: Sweep) -> Figure:
         label = None if state in said else f"{state} ({states[state]})"
         said.add(state)
         alpha = 0.9 if len(sweep.curves) <= 5 else 0.45
-        axes.plot(curve.index, curve, color=COLOURS[state], linewidth=1.1, alpha=alpha, label=label)
+        axes.plot(curve.index, curve, color=colours()[state], linewidth=1.1, alpha=alpha, label=label)
         end = {"pruned": "v", "failed": "x", "interrupted": "|"}.get(state, "." if len(curve) == 1 else "")
-        axes.plot(curve.index[-1:], curve.iloc[-1:], end, color=COLOURS[state], markersize=5, alpha=0.9)
+        axes.plot(curve.index[-1:], curve.iloc[-1:], end, color=colours()[state], markersize=5, alpha=0.9)
     if best is not None:
         curve = sweep.curves[best]
         label = f"best: trial {best}" if len(sweep.metrics) == 1 else f"trial {best}, best at the end"
@@ -109,13 +120,14 @@ def curves_figure(sweep: Sweep) -> Figure:
     axes.set_ylabel(metric, color=QUIET)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     limit_bad_side(axes, pd.concat(list(sweep.curves.values())).dropna(), mode)
-    legend(axes)
-    title(axes, "Learning curves of the trials", pad=26)
+    style.legend_below(figure, axes.lines)
+    style.figure_title(figure, "Learning curves of the trials")
     sns.despine(ax=axes)
     stamp(figure, sweep.caveats)
     return figure
 
 
+@style.drawn
 def pareto_figure(sweep: Sweep) -> Figure:
     """Complete trials by two objectives each; those on the Pareto front are numbered, of two objectives in a line."""
     if len(sweep.metrics) < 2:
@@ -123,43 +135,69 @@ def pareto_figure(sweep: Sweep) -> Figure:
     if sweep.complete.empty:
         raise NotEnough("a complete trial is needed")
     pairs = list(combinations(range(len(sweep.metrics)), 2))
-    columns = min(3, len(pairs))
+    width = style.inches(4.6 if len(pairs) == 1 else 6.85)
+    columns = style.columns(width, 2.2, min(3, len(pairs)))
     rows = -(-len(pairs) // columns)
-    with sns.axes_style("ticks", {**GRID, "axes.grid.axis": "both"}):
-        figure = Figure(figsize=(5.8 if len(pairs) == 1 else 4.2 * columns, 4.6 * rows), layout="constrained")
+    with sns.axes_style("ticks", {**style.GRID, "axes.grid.axis": "both"}):
+        figure = Figure(figsize=(width, 0.9 * width / columns * rows + 0.9), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (i, j) in zip(panels, pairs, strict=False):
-        _draw_pareto(axes, sweep, i, j)
+        _draw_pareto(axes, sweep, i, j, (width / columns - 0.7) * 72)
     for axes in panels[len(pairs) :]:
         axes.remove()
-    title(panels[0], f"Pareto front: {len(sweep.front)} of {len(sweep.complete)} complete trials", pad=24)
-    legend(panels[0])
+    style.figure_title(figure, f"Pareto front: {len(sweep.front)} of {len(sweep.complete)} complete trials")
+    style.legend_below(figure, panels[0].lines)
     stamp(figure, sweep.caveats)
     return figure
 
 
-def _draw_pareto(axes: Axes, sweep: Sweep, i: int, j: int) -> None:
+def _draw_pareto(axes: Axes, sweep: Sweep, i: int, j: int, side: float) -> None:
     x, y = sweep.metrics[i], sweep.metrics[j]
     others = sweep.complete.drop(index=sweep.front)
     front = sweep.complete.loc[sweep.front].sort_values(x)
-    axes.plot(others[x], others[y], "o", color="#a9b3bd", markersize=5, label="beaten by another trial")
+    axes.plot(others[x], others[y], "o", color="#a9b3bd", markersize=4, label="beaten by another trial")
     axes.errorbar(
         front[x], front[y], xerr=_bars(front[f"sd {x}"]), yerr=_bars(front[f"sd {y}"]), fmt="none", elinewidth=1,
-        ecolor=COLOURS["complete"], alpha=0.5,
+        ecolor=colours()["complete"], alpha=0.5,
     )  # fmt: skip
     if len(sweep.metrics) == 2 and len(front) > 1:
         where: Literal["post", "pre"] = (
             "post" if sweep.modes[i] == "min" else "pre"
         )  # what can be had at this x or a better one
-        axes.step(front[x], front[y], where=where, color=COLOURS["complete"], linewidth=1.2, alpha=0.6)
-    axes.plot(front[x], front[y], "o", color=COLOURS["complete"], markersize=7, label="Pareto front, by trial number")
-    for number, row in front.iterrows():
-        axes.annotate(f"{number}", (row[x], row[y]), xytext=(5, 5), textcoords="offset points", fontsize=8, color=INK)
+        axes.step(front[x], front[y], where=where, color=colours()["complete"], linewidth=1.2, alpha=0.6)
+    axes.plot(front[x], front[y], "o", color=colours()["complete"], markersize=6, label="Pareto front, by trial number")
     words = {"max": "more is better →", "min": "← less is better"}
     axes.set_xlabel(f"{x}\n{words[sweep.modes[i]]}", color=QUIET)
     axes.set_ylabel(f"{y}\n{words[sweep.modes[j]]}", color=QUIET)
-    axes.margins(0.1)
+    axes.margins(0.12)
+    _number(axes, front[[x, y]], side)
     sns.despine(ax=axes)
+
+
+def _number(axes: Axes, front: pd.DataFrame, side: float) -> None:
+    """Write each trial's number beside its point, where none stands yet; one that finds no place is omitted.
+
+    Args:
+        axes: Of the points, all drawn.
+        front: Two columns by trial.
+        side: Points (1/72 inch) of the panel, roughly.
+    """
+    low, high = np.transpose([axes.get_xlim(), axes.get_ylim()])
+    places = (front.to_numpy(dtype=float) - low) / np.where(high > low, high - low, 1) * side
+    letter, taken = 0.65 * style.small(), list[tuple[np.ndarray, float]]()
+    for number, place in zip(front.index, places, strict=True):
+        wide = letter * len(str(number))
+        for offset in ((5, 4), (5, -4 - style.small()), (-5 - wide, 4), (-5 - wide, -4 - style.small())):
+            corner = place + offset
+            free = all(
+                corner[0] + wide < other[0] or other[0] + width < corner[0] or abs(corner[1] - other[1]) > 1.7 * letter
+                for other, width in taken
+            )
+            if free:
+                taken.append((corner, wide))
+                axes.annotate(f"{number}", front.loc[number], xytext=offset, textcoords="offset points",
+                              fontsize=style.small(), color=INK)  # fmt: skip
+                break
 
 
 def _bars(sd: pd.Series) -> pd.Series | None:
@@ -184,17 +222,9 @@ def are(count: int) -> str:
     return f"is {count}" if count == 1 else f"are {count or 'none'}"
 
 
-def title(axes: Axes, words: str, pad: float = 6) -> None:
-    """Write a panel's title in the style of the house."""
-    axes.set_title(words, loc="left", fontsize=11, fontweight="bold", color=INK, pad=pad)
-
-
-def legend(axes: Axes, columns: int = 5) -> None:
-    """Write the legend above a panel, under its title."""
-    axes.legend(
-        frameon=False, fontsize=8, ncols=columns, columnspacing=1.2, handlelength=1.5, loc="lower left",
-        bbox_to_anchor=(-0.01, 1.0), borderaxespad=0.2,
-    )  # fmt: skip
+def handles(panels: Iterable[Axes]) -> list[Line2D]:
+    """Return the lines of the first panel that has a label, each label once."""
+    return list({str(line.get_label()): line for line in next(iter(panels)).lines}.values())
 
 
 def mark_value(axes: Axes, x: float, y: float, mode: str) -> None:
@@ -202,7 +232,7 @@ def mark_value(axes: Axes, x: float, y: float, mode: str) -> None:
     axes.plot(x, y, "o", markersize=10, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.2)
     up = mode == "max"
     axes.annotate(
-        f"{y:.4g}", (x, y), xytext=(0, 9 if up else -9), textcoords="offset points", fontsize=9, color=INK,
+        f"{y:.4g}", (x, y), xytext=(0, 9 if up else -9), textcoords="offset points", fontsize=style.small(), color=INK,
         fontweight="bold", ha="center", va="bottom" if up else "top",
     )  # fmt: skip
 
@@ -225,4 +255,7 @@ def limit_bad_side(axes: Axes, values: pd.Series, mode: str) -> None:
     axes.set_ylim((low, high) if mode == "min" else (-high, -low))
     edge, va = (0.98, "top") if mode == "min" else (0.02, "bottom")
     words = f"{n_cut} value{'s' if n_cut > 1 else ''} beyond this edge, the worst {sign * signed.max():.3g}"
-    axes.text(0.99, edge, words, transform=axes.transAxes, ha="right", va=va, fontsize=8, color=CAVEAT_COLOUR)
+    axes.text(
+        0.99, edge, words, transform=axes.transAxes, ha="right", va=va, fontsize=style.small(), zorder=5,
+        color=style.palette().caveat, bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.6},
+    )  # fmt: skip

@@ -15,19 +15,22 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from koa_lightning.reporting.figures import INK, QUIET, stamp
-from koa_lightning.sweeps.figures.history import GRID, NotEnough, are, legend, title, varied
+from koa_lightning.reporting import style
+from koa_lightning.reporting.saving import stamp
+from koa_lightning.reporting.style import INK, QUIET
+from koa_lightning.sweeps.figures.history import NotEnough, are, varied
 from koa_lightning.sweeps.results import Sweep, short_names
 
 MIN_TRIALS = 10
 """Complete trials below which an importance would say more about chance than about the keys."""
 _TOP_TRIALS = 5  # or a tenth of all, if that is more: what PED-ANOVA compares with the others
 EVALUATORS = {
-    "fANOVA": ("#0b6e99", "share of the variance over all trials (Hutter 2014)"),
-    "PED-ANOVA": ("#d9822b", "what sets the best apart (Watanabe 2023)"),
+    "fANOVA": "share of the variance over all trials (Hutter 2014)",
+    "PED-ANOVA": "what sets the best apart (Watanabe 2023)",
 }
 
 
+@style.drawn
 def importance_figure(sweep: Sweep) -> Figure:
     """Which keys mattered, by two of Optuna's evaluators; fANOVA takes only keys that every complete trial used."""
     keys, done = varied(sweep), sweep.complete
@@ -39,14 +42,16 @@ def importance_figure(sweep: Sweep) -> Figure:
     metrics = [i for i, metric in enumerate(sweep.metrics) if len(set(done[metric])) > 1]
     if not metrics:
         raise NotEnough("all complete trials have the same value")
-    with sns.axes_style("ticks", {**GRID, "axes.grid.axis": "x"}):
-        figure = Figure(figsize=(7.4, 1.5 + (0.5 * len(keys) + 0.9) * len(metrics)), layout="constrained")
+    width = style.inches(5.6)
+    height = 1.3 + (3.2 * style.small() / 72 * len(keys) + 0.6) * len(metrics)
+    with sns.axes_style("ticks", {**style.GRID, "axes.grid.axis": "x"}):
+        figure = Figure(figsize=(width, height), layout="constrained")
         panels = figure.subplots(len(metrics), 1, squeeze=False)[:, 0]
     for axes, i in zip(panels, metrics, strict=True):
-        _draw_importance(axes, importances(sweep, keys, i), short_names(sweep.varied))
+        _draw_importance(axes, importances(sweep, keys, i), short_names(sweep.varied), width)
         axes.set_xlabel(f"importance for {sweep.metrics[i]}", color=QUIET)
-    legend(panels[0], columns=1)
-    title(panels[0], f"Importance over {len(done)} complete trials", pad=36)
+    style.legend_below(figure, panels[0].containers)
+    style.figure_title(figure, f"Importance over {len(done)} complete trials")
     stamp(figure, sweep.caveats)
     return figure
 
@@ -87,20 +92,25 @@ def importances(sweep: Sweep, keys: list[str], objective: int = 0) -> pd.DataFra
     return pd.DataFrame(found, index=keys, columns=list(found)).sort_values(list(found), ascending=False)
 
 
-def _draw_importance(axes: Axes, table: pd.DataFrame, names: dict[str, str]) -> None:
+def _draw_importance(axes: Axes, table: pd.DataFrame, names: dict[str, str], width: float) -> None:
     rows = np.arange(len(table))
     nothing = ("not used by every trial", f"used by fewer than {MIN_TRIALS} trials")
-    for offset, words_of_none, (evaluator, (colour, words)) in zip(
-        (-0.19, 0.19), nothing, EVALUATORS.items(), strict=True
+    colours = style.palette().main, style.palette().series[3]
+    for offset, words_of_none, colour, (evaluator, words) in zip(
+        (-0.19, 0.19), nothing, colours, EVALUATORS.items(), strict=True
     ):
         values = table[evaluator].to_numpy(dtype=float)
         axes.barh(rows + offset, np.nan_to_num(values), height=0.34, color=colour, label=f"{evaluator}: {words}")
         for row, share in zip(rows, values, strict=True):
             text = words_of_none if np.isnan(share) else f"{share:.2f}"
-            axes.text(np.nan_to_num(share) + 0.008, row + offset, text, va="center", fontsize=8, color=QUIET)
-    axes.set_yticks(rows, [names[str(key)] for key in table.index])
+            axes.text(
+                np.nan_to_num(share) + 0.008, row + offset, text, va="center", fontsize=style.small(), color=QUIET
+            )
+    names_ = [style.wrap(names[str(key)], 0.3 * width, style.small()) for key in table.index]
+    axes.set_yticks(rows, names_)
     axes.invert_yaxis()
     axes.grid(False, axis="y")
-    axes.set_xlim(0, 1.06)
+    axes.set_xlim(0, 1.2)
+    axes.set_xticks([0, 0.5, 1])
     axes.tick_params(axis="y", length=0, colors=INK)
     sns.despine(ax=axes, left=True)

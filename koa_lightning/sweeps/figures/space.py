@@ -19,14 +19,17 @@ from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from koa_lightning.reporting.figures import INK, QUIET, stamp
-from koa_lightning.sweeps.figures.history import GRID, limit_bad_side, title, varied
+from koa_lightning.reporting import style
+from koa_lightning.reporting.saving import stamp
+from koa_lightning.reporting.style import INK, QUIET
+from koa_lightning.sweeps.figures.history import limit_bad_side, varied
 from koa_lightning.sweeps.results import Sweep, short_names, show
 
 NOT_USED = "not used"
 _BELOW = -0.14  # where a trial that does not use a key stands, in heights of the scale
 
 
+@style.drawn
 def parallel_figure(sweep: Sweep) -> Figure:
     """Each complete trial as a line over the keys that differ, to its value; the best in black."""
     keys, done = varied(sweep), sweep.complete
@@ -36,7 +39,8 @@ def parallel_figure(sweep: Sweep) -> Figure:
     scales += [_Scale.of_metric(done[name]) for name in sweep.metrics]
     names = [*(short_names(keys)[key] for key in keys), *sweep.metrics]
     with sns.axes_style("white"):
-        figure = Figure(figsize=(max(5.5, 1.9 * len(names) + 1.2), 4.8), layout="constrained")
+        width = style.inches(6.85)
+        figure = Figure(figsize=(width, 3.4), layout="constrained")
         axes = figure.subplots()
     columns = [frame[key] for key in keys] + [done[name] for name in sweep.metrics]
     heights = np.array([scale.heights(column) for scale, column in zip(scales, columns, strict=True)])
@@ -47,15 +51,18 @@ def parallel_figure(sweep: Sweep) -> Figure:
         colour = INK if best else colours(norm(done[metric].iloc[place]))
         axes.plot(heights[:, place], color=colour, linewidth=2.2 if best else 1.1, alpha=1.0 if best else 0.75)
     for x, (scale, name) in enumerate(zip(scales, names, strict=True)):
-        scale.draw(axes, x, name)
-    axes.set_xlim(-0.25, len(names) - 0.45)
+        scale.draw(axes, x, name, (width - 0.6) / len(names))
+    axes.set_xlim(-0.15, len(names) - 0.35)
     axes.set_ylim(_BELOW - 0.05, 1.06)
-    axes.axis("off")
-    bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, shrink=0.75, pad=0.01, aspect=30)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, location="bottom", shrink=0.6, pad=0.02, aspect=40)
     bar.set_label(metric, color=QUIET)
+    bar.locator = MaxNLocator(4)
+    bar.update_ticks()
     bar.outline.set_visible(False)
     black = "black: the best trial" if len(sweep.metrics) == 1 else "black: the Pareto front"
-    title(axes, f"{len(done)} complete trials, {black}", pad=26)
+    style.figure_title(figure, f"{len(done)} complete trials, {black}")
     stamp(figure, sweep.caveats)
     return figure
 
@@ -98,16 +105,19 @@ class _Scale:
             return _BELOW
         return self.height(self.levels.index(value) if self.levels else value)
 
-    def draw(self, axes: Axes, x: int, name: str) -> None:
+    def draw(self, axes: Axes, x: int, name: str, room: float) -> None:
         axes.plot([x, x], [0, 1], color=QUIET, linewidth=1, zorder=3)
         box = {"fc": "white", "ec": "none", "alpha": 0.75, "pad": 0.8}
-        style: dict[str, Any] = {"fontsize": 8, "color": INK, "va": "center", "zorder": 4, "bbox": box}
+        look: dict[str, Any] = {"fontsize": style.small(), "color": INK, "va": "center", "zorder": 4, "bbox": box}
+        letters = max(4, int(0.8 * room * 72 / (0.6 * style.small())))
         for value, text in self._ticks():
             axes.plot([x - 0.02, x], [self.height(value)] * 2, color=QUIET, linewidth=1, zorder=3)
-            axes.text(x + 0.035, self.height(value), text, **style)
+            axes.text(x + 0.035, self.height(value), _short(text, letters), **look)
         if self.some_unused:
-            axes.text(x + 0.035, _BELOW, NOT_USED, **{**style, "color": QUIET, "fontstyle": "italic"})
-        axes.text(x, 1.07, name, ha="center", va="bottom", fontsize=9, fontweight="bold", color=INK)
+            axes.text(x + 0.035, _BELOW, NOT_USED, **{**look, "color": QUIET, "fontstyle": "italic"})
+        fits = len(name) * 0.66 * style.small() / 72 < 0.92 * room
+        bold: dict[str, Any] = {"fontsize": style.small(), "fontweight": "bold", "color": INK}
+        axes.text(x - 0.02, 1.07, name, ha="left", va="bottom", rotation=0 if fits else 90, **bold)
 
     def _ticks(self) -> list[tuple[float, str]]:
         if self.levels:
@@ -121,19 +131,21 @@ class _Scale:
         return [(float(value), show(float(value))) for value in inside]
 
 
+@style.drawn
 def slices_figure(sweep: Sweep) -> Figure:
     """Value of each complete trial against each key that differs, darker the later it began; the best ringed."""
     keys, done = varied(sweep), sweep.complete
-    columns = 3 if len(keys) in (5, 6, 9) else min(4, len(keys))
+    width = style.inches(6.85)
+    columns = style.columns(width, 1.6, 2 if len(keys) in (2, 4) else min(3, len(keys)))
     rows = -(-len(keys) // columns) * len(sweep.metrics)
-    with sns.axes_style("ticks", GRID):
-        figure = Figure(figsize=(0.6 + 2.9 * max(columns, 1.6), 0.9 + 2.7 * rows), layout="constrained")
+    with sns.axes_style("ticks", style.GRID):
+        figure = Figure(figsize=(width, 1.1 + 1.75 * rows), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False)
     per_metric = rows // len(sweep.metrics)
     for m, (metric, mode) in enumerate(zip(sweep.metrics, sweep.modes, strict=True)):
         block = panels[m * per_metric : (m + 1) * per_metric].ravel()
         for i, (axes, key) in enumerate(zip(block, keys, strict=False)):
-            _draw_slice(axes, sweep, key, metric)
+            _draw_slice(axes, sweep, key, metric, (width - 0.5) / columns)
             limit_bad_side(axes, done[metric], mode)
             axes.set_ylabel(metric if i % columns == 0 else "", color=QUIET)
         limits = np.array([axes.get_ylim() for axes in block[: len(keys)]])
@@ -141,12 +153,11 @@ def slices_figure(sweep: Sweep) -> Figure:
             axes.set_ylim(limits[:, 0].min(), limits[:, 1].max())
         for axes in block[len(keys) :]:
             axes.remove()
-    title(
-        panels[0, 0], f"{len(done)} complete trials, ringed: {'the best' if len(sweep.metrics) == 1 else 'the front'}"
-    )
+    ringed = "the best" if len(sweep.metrics) == 1 else "the front"
+    style.figure_title(figure, f"{len(done)} complete trials, ringed: {ringed}")
     kept = [axes for axes in panels.ravel() if axes.figure is not None]
     norm = Normalize(sweep.trials.index.min(), max(1, sweep.trials.index.max()))
-    bar = figure.colorbar(ScalarMappable(norm, _ORDER), ax=kept, shrink=0.6, pad=0.01, aspect=30)
+    bar = figure.colorbar(ScalarMappable(norm, _ORDER), ax=kept, location="bottom", shrink=0.5, pad=0.02, aspect=40)
     bar.set_label("trial", color=QUIET)
     bar.locator = MaxNLocator(5, integer=True)
     bar.update_ticks()
@@ -155,7 +166,7 @@ def slices_figure(sweep: Sweep) -> Figure:
     return figure
 
 
-def _draw_slice(axes: Axes, sweep: Sweep, key: str, metric: str) -> None:
+def _draw_slice(axes: Axes, sweep: Sweep, key: str, metric: str, room: float) -> None:
     done = sweep.complete
     values = sweep.params.loc[done.index, key]
     used = values[[value is not None for value in values]]
@@ -165,7 +176,7 @@ def _draw_slice(axes: Axes, sweep: Sweep, key: str, metric: str) -> None:
         labels = [NOT_USED if level is None else show(level) for level in levels]
         places = pd.Series([float(levels.index(value)) for value in values], values.index)
         places += 0.28 * (_spread(len(places)) - 0.5)
-        axes.set_xticks(range(len(levels)), labels, rotation=30 if sum(map(len, labels)) > 18 else 0)
+        axes.set_xticks(range(len(levels)), labels, rotation=0 if _fit(labels, room - 0.5) else 90)
         axes.set_xlim(-0.5, len(levels) - 0.5)
     else:
         places = used.astype(float)
@@ -180,13 +191,28 @@ def _draw_slice(axes: Axes, sweep: Sweep, key: str, metric: str) -> None:
             name += f"\n({len(used)} of {len(values)} trials)"
     top = max(1, sweep.trials.index.max())
     axes.scatter(
-        places, done.loc[places.index, metric], c=places.index, cmap=_ORDER, vmin=0, vmax=top, s=26, linewidths=0.4,
+        places, done.loc[places.index, metric], c=places.index, cmap=_ORDER, vmin=0, vmax=top, s=18, linewidths=0.4,
         edgecolors="white", zorder=3,
     )  # fmt: skip
     best = [number for number in sweep.front if number in places.index]
-    axes.plot(places[best], done.loc[best, metric], "o", markersize=10, markerfacecolor="none", markeredgecolor=INK)
-    axes.set_xlabel(name, color=INK)
+    axes.plot(places[best], done.loc[best, metric], "o", markersize=8, markerfacecolor="none", markeredgecolor=INK)
+    axes.set_xlabel(style.wrap(name, room, style.body()), color=INK)
     sns.despine(ax=axes)
+
+
+def _fit(labels: list[str], room: float) -> bool:
+    """Tell whether labels side by side fit into so many inches."""
+    return len(labels) * (max(map(len, labels)) + 1) * 0.6 * style.small() / 72 < room
+
+
+def _short(text: str, letters: int) -> str:
+    """Return a value in so many letters: a number in another notation, a name without its end."""
+    if len(text) <= letters:
+        return text
+    try:
+        return f"{float(text):.0e}".replace("e-0", "e-").replace("e+0", "e")
+    except ValueError:
+        return f"{text[: letters - 1]}…"
 
 
 def _levels(sweep: Sweep, key: str, used: list[Any]) -> list[Any]:

@@ -4,10 +4,13 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.text import Text
 
-from koa_lightning.reporting import figures
+from koa_lightning import DISCLAIMER
+from koa_lightning.config.figures import using
+from koa_lightning.reporting import saving, style
 from koa_lightning.sweeps.figures import history as drawn
 from koa_lightning.sweeps.figures.history import NotEnough, curves_figure, history_figure, pareto_figure
 from koa_lightning.sweeps.results import read
+from tests.fixtures.figure_checks import PRINTED, faults
 
 KAPPA, ECE = "val/quadratic_kappa", "val/ece"
 
@@ -17,7 +20,7 @@ def words(figure):
 
 
 def labels(axes):
-    return [text.get_text() for text in axes.figure.axes[0].get_legend().get_texts()]
+    return [text.get_text() for text in axes.figure.legends[0].get_texts()]
 
 
 def line(axes, start):
@@ -30,10 +33,19 @@ def line(axes, start):
 def test_figures_are_drawn_from_few_and_many_trials_and_carry_the_marks(draw, n, made_study, tmp_path):
     figure = draw(read(made_study(n)))
     stamps = {text.get_text() for text in figure.texts if text.get_gid() == "stamp"}
-    assert stamps == {figures.DISCLAIMER, "phantom data"}
+    assert stamps == {DISCLAIMER, "phantom data"}
     if n == 30:
-        assert figures.save(figure, tmp_path / "x.png").stat().st_size > 5000
+        assert saving.save(figure, tmp_path / "x")[0].stat().st_size > 5000
     assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("printed", PRINTED)
+def test_they_are_fit_for_print(made_study, printed):
+    sweeps = [read(made_study(n)) for n in (3, 30)]
+    several = read(made_study(30, metrics=(KAPPA, ECE, "seconds")))
+    with using(printed):
+        for figure in (*map(history_figure, [*sweeps, several]), *map(curves_figure, sweeps), pareto_figure(several)):
+            assert faults(figure) == []
 
 
 def test_history_shows_every_trial_once(made_study):
@@ -97,7 +109,7 @@ def test_curves_show_what_was_reported_and_the_best_in_black(made_study):
     axes = curves_figure(sweep).axes[0]
     best = line(axes, f"best: trial {sweep.front[0]}")
     np.testing.assert_array_equal(best.get_ydata(), sweep.curves[sweep.front[0]])
-    assert best.get_color() == figures.INK
+    assert best.get_color() == style.INK
     assert {label.split(" (")[0] for label in labels(axes)} == {
         "complete", "pruned", "interrupted", f"best: trial {sweep.front[0]}",
     }  # fmt: skip
@@ -155,4 +167,4 @@ def test_one_objective_or_no_complete_trial_makes_no_front(made_study):
 def test_every_state_that_has_no_value_has_a_marker():
     from koa_lightning.sweeps.results import STATES
 
-    assert set(drawn.COLOURS) == set(STATES)
+    assert set(drawn.colours()) == set(STATES)

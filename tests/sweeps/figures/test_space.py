@@ -4,11 +4,14 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from koa_lightning.reporting import figures
+from koa_lightning import DISCLAIMER
+from koa_lightning.config.figures import using
+from koa_lightning.reporting import saving, style
 from koa_lightning.sweeps.figures.history import NotEnough
 from koa_lightning.sweeps.figures.importance import importance_figure
 from koa_lightning.sweeps.figures.space import NOT_USED, _log_ticks, parallel_figure, slices_figure
 from koa_lightning.sweeps.results import read
+from tests.fixtures.figure_checks import PRINTED, faults
 
 KAPPA, ECE = "val/quadratic_kappa", "val/ece"
 FIGURES = {"parallel": parallel_figure, "slices": slices_figure, "importance": importance_figure}
@@ -23,9 +26,16 @@ def words(figure):
 def test_figures_carry_the_marks(draw, metrics, made_study, tmp_path):
     figure = draw(read(made_study(30, metrics=metrics)))
     stamps = {text.get_text() for text in figure.texts if text.get_gid() == "stamp"}
-    assert stamps == {figures.DISCLAIMER, "phantom data"}
+    assert stamps == {DISCLAIMER, "phantom data"}
     if len(metrics) == 1:
-        assert figures.save(figure, tmp_path / "x.png").stat().st_size > 5000
+        assert saving.save(figure, tmp_path / "x")[0].stat().st_size > 5000
+
+
+@pytest.mark.parametrize("printed", PRINTED)
+@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
+def test_they_are_fit_for_print(draw, printed, made_study):
+    with using(printed):
+        assert faults(draw(read(made_study(30)))) == []
 
 
 @pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
@@ -62,7 +72,7 @@ def test_parallel_has_a_line_a_trial_and_the_best_in_black(made_study):
     sweep = read(made_study(30))
     lines = lines_of(sweep)
     assert len(lines) == len(sweep.complete)
-    black = [line for line in lines if to_hex(line.get_color()) == figures.INK]
+    black = [line for line in lines if to_hex(line.get_color()) == style.INK]
     assert [line.get_ydata()[-1] for line in black] == [1.0]  # the top of the last scale
 
 
@@ -81,7 +91,7 @@ def test_parallel_scales_logarithms_and_sets_unused_keys_apart(made_study):
 def test_slices_have_every_complete_trial_on_the_right_scale(made_study):
     sweep = read(made_study(30))
     panels = {axes.get_xlabel().split("\n")[0]: axes for axes in slices_figure(sweep).axes}
-    assert set(panels) == {"model", "loss", "lr", "degrees", "gamma", ""}
+    assert set(panels) == {"model", "loss", "lr", "degrees", "gamma", "trial"}
     assert {name: axes.get_xscale() for name, axes in panels.items()}["lr"] == "log"
     points = panels["lr"].collections[0].get_offsets()
     assert len(points) == len(sweep.complete)
@@ -89,7 +99,7 @@ def test_slices_have_every_complete_trial_on_the_right_scale(made_study):
     used = sum(value is not None for value in sweep.params.loc[sweep.complete.index, "loss.gamma"])
     assert panels["gamma"].get_xlabel() == f"gamma\n({used} of 17 trials)"
     assert len(panels["gamma"].collections[0].get_offsets()) == used
-    assert len({axes.get_ylim() for name, axes in panels.items() if name}) == 1
+    assert len({axes.get_ylim() for name, axes in panels.items() if name != "trial"}) == 1
     ticks = [text.get_text() for text in panels["model"].get_xticklabels()]
     assert ticks == ["efflite0", "effb0", "effb3"]
 
