@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -22,6 +24,13 @@ def test_it_is_what_its_facts_say():
     card = pretrained.CARD.read_text()
     for words in (facts["sha256"], facts["commit"][:12], facts["command"], "CC BY 4.0", "not a medical device"):
         assert words.lower() in card.lower()
+
+
+@there
+def test_it_loads_without_what_only_heat_maps_and_training_need(with_package):
+    code = "import sys; from koa_lightning import load_model; load_model(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=with_package, check=True)
+    assert not {"pytorch_grad_cam", "sklearn", "lightning", "mlflow", "kornia", "matplotlib"} & set(done.stdout.split())
 
 
 @there

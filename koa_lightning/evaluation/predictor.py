@@ -20,7 +20,6 @@ from koa_lightning.data.one_knee import OneKnee, Reader
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation import referral
 from koa_lightning.evaluation.grading import Member, average
-from koa_lightning.explain.cam import heat_maps
 from koa_lightning.metrics import predictions
 from koa_lightning.tracking.find import find_checkpoints
 from koa_lightning.uncertainty.conformal import ALPHA
@@ -222,6 +221,8 @@ class Predictor:
 
     @staticmethod
     def _heat(member: Member, knee: OneKnee, grade: int, method: str, target: str) -> np.ndarray:
+        from koa_lightning.explain.cam import heat_maps  # pytorch-grad-cam imports scikit-learn, as long as torch
+
         net, preprocessing = member.net, member.checkpoint.preprocessing
         image = net.normalise(prepared(member.checkpoint, [knee]).to(member.device))
         [heat] = heat_maps(net, image, [grade], method=method, target=target, link=member.link)

@@ -105,6 +105,17 @@ def test_an_ensemble(client, make_api, served_checkpoint, write_checkpoint, tmp_
     assert knee["prediction_set"] is None and knee["out_of_distribution"] is None and knee["heatmap"]
 
 
+def test_an_exported_file_is_served_as_its_checkpoint(client, make_api, calibrated_checkpoint, as_onnx, encoded):
+    data = encoded(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8))
+    services = [client(workers=InlineWorkers(make_api(f))) for f in (calibrated_checkpoint, as_onnx[0] / "grader.onnx")]
+    asked = {"heatmap": True, "method": "gradcam"}
+    first, second = (send(service, ("a.png", data), **asked).json()["knees"][0] for service in services)
+    assert np.abs(np.subtract(first["probabilities"], second["probabilities"])).max() < 1e-4
+    assert (first["grade"], first["median_grade"]) == (second["grade"], second["median_grade"])
+    maps = [np.asarray(image_of(knee["heatmap"]).convert("RGB"), np.float64).ravel() for knee in (first, second)]
+    assert np.corrcoef(*maps)[0, 1] > 0.99
+
+
 def test_one_bad_file_among_good_ones_fails_alone(client, radiographs, encoded):
     good = encoded(radiographs[0])
     answer = send(client(), ("a.png", good), ("b.png", good[:99]), ("c.png", good))
