@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,13 +16,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
-from koa_lightning.config import cluster, ending, folders, keys, overrides, signals, trial
+from koa_lightning.config import cluster, ending, folders, gpus, keys, overrides, signals, trial
 from koa_lightning.config import run_folder as resume
 from koa_lightning.config.addresses import keep_passwords
 from koa_lightning.config.allocator import tune_allocator
 from koa_lightning.config.commands import COMMANDS
 from koa_lightning.config.compose import compose, config_dir, validate
-from koa_lightning.config.outcome import BAD_INPUT, DONE, INTERRUPTED, PARTLY, one_line, say_error
+from koa_lightning.config.outcome import BAD_INPUT, DONE, INTERRUPTED, PARTLY, code_of, one_line, say_error
 from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
 
@@ -108,7 +109,7 @@ def _start(config_name: str, function: str, before: Callable[[list[str]], list[s
         if line is None:
             raise
         say_error(line)
-        codes.append(BAD_INPUT)
+        codes.append(code_of(exception))
     if sweep is not None:
         _remove_if_empty(sweep, there)
     try:
@@ -179,7 +180,8 @@ def _run_job(
         with open_dict(cfg):
             cfg.out = str(run_folder)  # in a sweep every job has its own folder
         validate(cfg, config_name)
-        result: dict[str, Any] = _function(function)(cfg) or {}
+        with _own_devices(cfg, many):
+            result: dict[str, Any] = _function(function)(cfg) or {}
     except KeyboardInterrupt:
         _remove_if_empty(run_folder, there)
         raise
@@ -191,7 +193,7 @@ def _run_job(
         if trial.of_run(run_folder):  # the sweep says it
             raise
         say_error(line)
-        return BAD_INPUT, None
+        return code_of(exception), None
     code = int(result.get("exit_code", DONE))
     if many and code == INTERRUPTED:  # the jobs that wait are not wanted either
         raise KeyboardInterrupt
@@ -199,6 +201,13 @@ def _run_job(
         return code, result
     objective = result.get(cfg.get("monitor", ""))
     return code, None if objective is None else float(objective)
+
+
+def _own_devices(cfg: DictConfig, many: bool) -> AbstractContextManager[Any]:
+    """Return what gives a job of several its own GPUs, whatever launcher has begun it."""
+    if not many or "trainer" not in cfg or HydraConfig.get().runtime.choices.get("hydra/launcher") == "basic":
+        return nullcontext()
+    return gpus.taken(str(cfg.trainer.accelerator), cfg.trainer.devices)
 
 
 def _remove_if_empty(folder: Path, there: frozenset[Path]) -> None:

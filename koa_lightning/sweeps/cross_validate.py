@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.config import json_files, outcome, overrides, run_files, run_folder, typed
+from koa_lightning.config import gpus, json_files, outcome, overrides, run_files, run_folder, typed
 from koa_lightning.config.addresses import without_passwords
 from koa_lightning.config.compose import plain, validate
 from koa_lightning.config.figures import configured
@@ -69,8 +69,7 @@ def _check(cfg: DictConfig) -> None:
     if cfg.data.fold != 0:
         one = f"python -m koa_lightning.train data.folds={cfg.data.folds} data.fold={cfg.data.fold}"
         raise InputError(f"data.fold={cfg.data.fold}: every fold is trained; one alone: {one}")
-    if cfg.trainer.devices != 1 or "ddp" in str(cfg.trainer.strategy):
-        raise InputError("trainer: a fold takes one device; type trainer=gpu, and parallel=N for several folds at once")
+    gpus.check_room("parallel", cfg.parallel, str(cfg.trainer.accelerator), cfg.trainer.devices)
     record = Path(cfg.out) / RECORD_FILE
     if cfg.fresh and record.exists():
         raise InputError(f"out={cfg.out}: holds a cross-validation already; fresh=true needs another folder")

@@ -64,8 +64,6 @@ class Parent:
         for cfg in configs:
             validate(cfg)
             self.figures = FigureSettings.of(cfg.get("figures"))  # the same in all
-            if cfg.trainer.devices != 1 or "ddp" in str(cfg.trainer.strategy):
-                raise InputError("trainer: a job of a sweep takes one device; type trainer=gpu or cpu")
         if settings.repeats > 1 and settings.repeat_key == "data.fold":
             first, folds = configs[0].data.fold, configs[0].data.folds
             if folds is None or folds < first + settings.repeats:

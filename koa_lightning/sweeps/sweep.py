@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 
-from koa_lightning.config import outcome, overrides
+from koa_lightning.config import gpus, outcome, overrides
 from koa_lightning.errors import InputError
 from koa_lightning.sweeps import settings as sweep_settings
 from koa_lightning.sweeps import space, study
@@ -26,6 +26,9 @@ from koa_lightning.sweeps.trial import make_pruner
 
 if TYPE_CHECKING:
     import optuna
+
+
+_HERE = ("processes", "joblib", "submitit_local")  # launchers whose jobs run on this machine, side by side
 
 
 def sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str]) -> None:
@@ -64,6 +67,7 @@ def _sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str])
     listener = instantiate(settings.listener) if settings.listener else None
     if listener is not None:
         listener.check(settings, searched, configs)
+    _check_room(program, settings, configs)
     pruner = make_pruner(settings.pruner)
     mark = sweep_settings.fingerprint(settings, searched.typed, configs[0])
     name = str(settings.name or f"{settings.method}-{mark}")
@@ -96,6 +100,15 @@ def _sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str])
                 found.set_user_attr(key, value)
         engine = Engine(program, settings, searched, fixed, method, found, folder, configs[0], listener)
         return engine.run()
+
+
+def _check_room(program: Program, settings: Settings, configs: Sequence[Any]) -> None:
+    """Stop where trainings of this machine, side by side, have no device each."""
+    if str(program.config.hydra.runtime.choices["hydra/launcher"]) not in _HERE:
+        return
+    for config in configs:
+        if "trainer" in config:  # else it is another program
+            gpus.check_room("sweep.n_jobs", settings.n_jobs, str(config.trainer.accelerator), config.trainer.devices)
 
 
 def _opened(address: str, name: str, settings: Settings, pruner: Any) -> optuna.Study:

@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from koa_lightning.checkpoint import reading
-from koa_lightning.config import json_files, outcome, run_files
+from koa_lightning.config import gpus, json_files, outcome, run_files
 from koa_lightning.config.compose import plain
 from koa_lightning.config.places import replace_text
 from koa_lightning.config.run_folder import DONE_FILE, is_main, remember
@@ -47,14 +47,15 @@ def work(task: dict[str, Any]) -> int:
     cfg = OmegaConf.create(task["config"])
     print(f"fold {cfg.data.fold} in {cfg.out}", flush=True)
     try:
-        return train_fold(cfg, task["overrides"])
+        with gpus.taken(str(cfg.trainer.accelerator), cfg.trainer.devices):
+            return train_fold(cfg, task["overrides"])
     except Exception as error:
         line = outcome.one_line(error)
         if line is None:
             traceback.print_exc()
             return outcome.PARTLY
         outcome.say_error(f"fold {cfg.data.fold}: {line}")
-        return outcome.BAD_INPUT
+        return outcome.code_of(error)
 
 
 def train_fold(cfg: DictConfig, overrides: list[str] | None = None) -> int:

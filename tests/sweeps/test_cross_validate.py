@@ -298,7 +298,7 @@ def test_data_that_changed_stops(copied, runner, capsys):
         (["data.folds=null"], "data.folds must be given"),
         (["ckpt=last"], "ckpt=last: a cross-validation continues by itself"),
         (["data.fold=2"], "data.fold=2: every fold is trained; one alone: .* data.folds=3 data.fold=2"),
-        (["trainer=ddp"], "a fold takes one device"),
+        (["parallel=64", "trainer.devices=100"], "parallel=64: each takes 100 cores, and there are"),
         (["parallel=0"], "parallel=0: must be"),
         (["data.folds=20"], r"fold \d+ of 20: data=table: the val split has no image of grade"),
         (["data.table=none.csv"], "fold 0 of 3: data.table=.*none.csv: there is no such file"),

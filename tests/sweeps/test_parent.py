@@ -176,7 +176,7 @@ def test_an_untracked_sweep(job, place):
         (["sweep.trials=3", "seed=1,2"], "error: sweep.trials: only a sweep with Optuna has it; type sweep=tpe"),
         (["sweep=tpe", "sweep/space=loss2"], "error: sweep/space=loss2: no such choice; did you mean 'loss'?"),
         (["seed=1,2", "hydra/launcher=jobblib"], "error: hydra/launcher=jobblib: is not installed; type pip install"),
-        (["sweep=tpe", "seed=1,2", "trainer.devices=2"], "error: trainer: a job of a sweep takes one device"),
+        (["sweep=tpe", "seed=1,2", "sweep.n_jobs=1000"], "error: sweep.n_jobs=1000: each takes 1 core, and there are"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_leaves_nothing(typed, line, job, place):
