@@ -18,6 +18,10 @@ class DivergedError(InputError):
     """The loss left the numbers: other settings may do better."""
 
 
+class LostProcessError(RuntimeError):
+    """A process that worked together with this one died: one line; nothing of the user's is wrong, so exit code 1."""
+
+
 @contextmanager
 def naming(place: Path) -> Iterator[None]:
     """Give an error of the disk the name of what was being written, which the system tells of opening alone.

@@ -76,6 +76,7 @@ WITHOUT_TESTS = {
     "training/api.py": "tests/test_api.py",
     "training/augmentation/pixels.py": "tests/training/augmentation/test_container.py",
     "training/augmentation/tensors.py": "tests/training/augmentation/test_container.py",
+    "training/rank.py": "tests/training/test_ranks.py",
     "training/cross_validation.py": "tests/sweeps/test_cross_validate.py",
     "uncertainty/summary.py": "tests/uncertainty/test_fit.py",
 }

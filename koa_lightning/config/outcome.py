@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from koa_lightning.config import keys
 from koa_lightning.config.places import yaml_fault
-from koa_lightning.errors import InputError
+from koa_lightning.errors import InputError, LostProcessError
 
 DONE, PARTLY, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -40,7 +40,7 @@ def one_line(exception: BaseException, config_name: str = "train") -> str | None
     """Return the one line that a user should read, or None where the exception is a fault of the program."""
     link: BaseException | None = exception
     while link is not None:  # Hydra wraps what an object's constructor raises
-        if isinstance(link, InputError):
+        if isinstance(link, InputError | LostProcessError):
             return str(link)
         if isinstance(link, OSError) and not isinstance(link, HydraException):
             where = f"{link.filename or 'a file or an address'}"
@@ -62,6 +62,11 @@ def one_line(exception: BaseException, config_name: str = "train") -> str | None
     return None
 
 
+def code_of(exception: BaseException) -> int:
+    """Return the exit code for an exception that `one_line` has a line for."""
+    return PARTLY if isinstance(exception, LostProcessError) else BAD_INPUT
+
+
 def say_error(line: str) -> None:
     """Print one line to the error stream."""
     print(f"error: {' '.join(line.split())}", file=sys.stderr, flush=True)
@@ -80,4 +85,4 @@ def bad_input(error: Exception) -> int:
     if line is None:
         raise error
     say_error(line)
-    return BAD_INPUT
+    return code_of(error)

@@ -26,7 +26,8 @@ _RECORD = Path(".hydra") / "overrides.yaml"
 _NO_RECORD = "hydra.output_subdir=null"
 _FIXED = {
     "seed", "monitor", "mode", "data", "augment", "resize", "mix", "model", "loss", "optimizer", "scheduler",
-    "callbacks", "trainer.gradient_clip_val", "trainer.accumulate_grad_batches", "trainer.limit_train_batches",
+    "callbacks", "trainer.devices", "trainer.sync_batchnorm", "trainer.gradient_clip_val",
+    "trainer.accumulate_grad_batches", "trainer.limit_train_batches",
 }  # fmt: skip
 _FREE = {
     "data.root", "data.table", "data.source.root", "data.source.table", "data.split_table", "data.cache_dir",
@@ -39,6 +40,7 @@ _YOUNGER = {
     "resize.first": 1.0, "resize.last": 1.0, "resize.until": 0.6,
     "mix.mixup": 0.0, "mix.cutmix": 0.0, "mix.probability": 1.0, "mix.until": 1.0,
     "optimizer.unfreeze_every": 0, "optimizer.frozen_stages": 0, "optimizer.layer_decay": 1.0, "scheduler.tail": 0.0,
+    "optimizer.scale_lr": "none", "trainer.sync_batchnorm": False,
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from koa_lightning.config import overrides
 from koa_lightning.config.outcome import one_line
-from koa_lightning.errors import DivergedError
+from koa_lightning.errors import DivergedError, LostProcessError
 
 VARIABLE = "KOA_SWEEP"
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
@@ -168,6 +168,8 @@ def kind_of(error: BaseException) -> str:
         return "out_of_memory"
     if any(isinstance(link, DivergedError | FloatingPointError) for link in links):
         return "diverged"
+    if isinstance(error, LostProcessError):
+        return "error"
     return "bad_input" if isinstance(error, Exception) and one_line(error) is not None else "error"
 
 

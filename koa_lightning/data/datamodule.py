@@ -270,14 +270,15 @@ class KneeDataModule(L.LightningDataModule):
         return max(1, len(self.datasets["train"]) // self.batch_size)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return shuffled batches of the train split."""
+        """Return shuffled batches of the train split, of several processes those of this one."""
         data = self.datasets["train"]
-        sampler = EpochSampler(data.grades, self.seed, self.sampler == "balanced")
+        shares = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
+        sampler = EpochSampler(data.grades, self.seed, self.sampler == "balanced", *shares)
         return DataLoader(
             data,
-            batch_size=self.batch_size,
+            self.batch_size,
             sampler=sampler,
-            drop_last=len(data) >= self.batch_size,
+            drop_last=len(sampler) >= self.batch_size,
             collate_fn=_as_it_is,
             pin_memory=torch.cuda.is_available(),
         )
@@ -285,10 +286,7 @@ class KneeDataModule(L.LightningDataModule):
     def eval_dataloader(self, split: str) -> DataLoader[Batch]:
         """Return the batches of a split in the order of its table."""
         return DataLoader(
-            self.datasets[split],
-            batch_size=self.eval_batch_size,
-            collate_fn=_as_it_is,
-            pin_memory=torch.cuda.is_available(),
+            self.datasets[split], self.eval_batch_size, collate_fn=_as_it_is, pin_memory=torch.cuda.is_available()
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
+from torch.utils.data.distributed import DistributedSampler
 
 from koa_lightning.data import manifest as mf
 
@@ -43,16 +44,22 @@ class KneeDataset(Dataset[Batch]):
         return {"image": image, "grade": grade, "index": torch.from_numpy(index)}
 
 
-class EpochSampler(Sampler[int]):
+class EpochSampler(DistributedSampler[int]):
     """Draws the order of an epoch from seed and epoch alone, so that a resumed run sees the same batches.
+
+    Of several processes each takes every n-th knee of one order, so that a step of all of them has the knees that a
+    step of one process with their batches together would have. What does not divide is omitted in that epoch.
 
     Args:
         grades: Grade of each row.
         seed: Of the run.
         balanced: Draw with replacement, each grade equally often; otherwise a permutation.
+        shares: Processes.
+        share: Which of them this is, from 0.
     """
 
-    def __init__(self, grades: np.ndarray, seed: int, balanced: bool) -> None:
+    def __init__(self, grades: np.ndarray, seed: int, balanced: bool, shares: int = 1, share: int = 0) -> None:
+        super().__init__(grades, shares, share, drop_last=True)  # type: ignore[arg-type]  # Lightning keeps one as it is
         self.n, self.seed, self.epoch = len(grades), seed, 0
         counts = np.maximum(np.bincount(grades, minlength=len(mf.GRADES)), 1) if balanced else None
         self.weights = None if counts is None else torch.from_numpy(1.0 / counts[grades])
@@ -62,7 +69,7 @@ class EpochSampler(Sampler[int]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.n
+        return self.n // self.num_replicas
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
@@ -70,5 +77,6 @@ class EpochSampler(Sampler[int]):
             order = torch.randperm(self.n, generator=generator)
         else:
             order = torch.multinomial(self.weights, self.n, replacement=True, generator=generator)
+        order = order[: len(self) * self.num_replicas][self.rank :: self.num_replicas]
         for chunk in order.split(4096):  # a list of a million Python numbers would cost more than the order
             yield from chunk.tolist()

@@ -33,7 +33,9 @@ class ReportToSweep(Callback):
         every = trainer.check_val_every_n_epoch or 1
         if self.metric is None or (trainer.current_epoch + 1) % every:
             return
-        stop = trial.report(float(trainer.callback_metrics[self.metric]), trainer.current_epoch)
+        value = float(trainer.callback_metrics[self.metric])
+        stop = trial.report(value, trainer.current_epoch) if trainer.is_global_zero else False
+        stop = trainer.strategy.broadcast(stop)  # of several processes one reports
         if stop and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
             self.pruned = trainer.should_stop = True
 

@@ -21,6 +21,7 @@ from koa_lightning.config.addresses import without_passwords
 from koa_lightning.config.compose import plain, without_targets
 from koa_lightning.config.instantiate import made
 from koa_lightning.config.places import user_path
+from koa_lightning.config.run_folder import is_main
 from koa_lightning.data.cache import default_dir
 from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.data.manifest import GRADE_NAMES
@@ -29,7 +30,7 @@ from koa_lightning.losses.build import loss as build_loss
 from koa_lightning.models import net as net_module
 from koa_lightning.models import weights as w
 from koa_lightning.models.plan import Plan
-from koa_lightning.training import precision
+from koa_lightning.training import devices, joint_norm, precision
 from koa_lightning.training.augmentation import augmentation
 from koa_lightning.training.callbacks import SpeedWatch
 from koa_lightning.training.module import KneeGrader
@@ -93,11 +94,13 @@ def speed_watch(cfg: DictConfig, plan: Plan) -> SpeedWatch | None:
     return SpeedWatch(cfg.data.batch_size, heard)
 
 
-def steps(cfg: DictConfig, data: KneeDataModule) -> int:
-    """Return the optimizer steps of the whole run; each of several devices takes its share of the knees."""
-    devices = cfg.trainer.devices
-    shares = (devices if isinstance(devices, int) and devices > 0 else torch.cuda.device_count()) or 1
-    share = -(-len(data.datasets["train"]) // shares)
+def steps(cfg: DictConfig, data: KneeDataModule, shares: int = 1) -> int:
+    """Return the optimizer steps of the whole run; each of several devices takes its share of the knees.
+
+    Raises:
+        InputError: A share is smaller than a batch.
+    """
+    share = len(data.datasets["train"]) // shares
     if shares > 1 and share < data.batch_size:
         raise InputError(
             f"data.batch_size={data.batch_size}: each of {shares} devices has {share} knees to train on; type "
@@ -111,7 +114,9 @@ def steps(cfg: DictConfig, data: KneeDataModule) -> int:
     return max(1, accumulated) * cfg.trainer.max_epochs
 
 
-def grader(cfg: DictConfig, data: KneeDataModule, resumed: Checkpoint | None) -> tuple[KneeGrader, Plan]:
+def grader(
+    cfg: DictConfig, data: KneeDataModule, resumed: Checkpoint | None, n_devices: int = 1
+) -> tuple[KneeGrader, Plan]:
     """Return the Lightning module, ready to train, and how it computes."""
     objective = build_loss(cfg.loss, data.counts["train"])
     model = cfg.model
@@ -129,22 +134,28 @@ def grader(cfg: DictConfig, data: KneeDataModule, resumed: Checkpoint | None) ->
         optimizer = functools.partial(optimizer, fused=False)  # gradients are scaled there when they are clipped
     if optimizer.func is torch.optim.SGD and optimizer.keywords.get("fused") and cfg.optimizer.unfreeze_every:
         optimizer = functools.partial(optimizer, fused=False)  # it wants the momentum of all at once
+    chosen.prepare(net)
+    joined = joint_norm.join(net) if n_devices > 1 and cfg.trainer.sync_batchnorm else 0
+    if n_devices > 1 and is_main():
+        how, accumulated = cfg.optimizer.scale_lr, data.batch_size * (cfg.trainer.accumulate_grad_batches or 1)
+        print(devices.words(n_devices, accumulated, how, cfg.optimizer.lr, joined), flush=True)
+    head_lr = cfg.optimizer.head_lr
     module = KneeGrader(
-        chosen.prepare(net),  # type: ignore[arg-type]
+        net,
         objective,
         augmentation(cfg.augment, cfg.data.image_size),
         resize=made(cfg.resize, "resize"),
         mix=made(cfg.mix, "mix"),
         optimizer=optimizer,
         scheduler=made(cfg.scheduler, "scheduler"),
-        lr=cfg.optimizer.lr,
-        head_lr=cfg.optimizer.head_lr,
+        lr=devices.scaled(cfg.optimizer.lr, n_devices, cfg.optimizer.scale_lr),
+        head_lr=None if head_lr is None else devices.scaled(head_lr, n_devices, cfg.optimizer.scale_lr),
         weight_decay=cfg.optimizer.weight_decay,
         head_only_epochs=cfg.optimizer.head_only_epochs,
         unfreeze_every=cfg.optimizer.unfreeze_every,
         frozen_stages=cfg.optimizer.frozen_stages,
         layer_decay=cfg.optimizer.layer_decay,
-        total_steps=steps(cfg, data),
+        total_steps=steps(cfg, data, n_devices),
         monitor=cfg.monitor,
         mode=cfg.mode,
         seed=cfg.seed,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from koa_lightning.checkpoint import reading
 from koa_lightning.checkpoint.record import CheckpointRecord, TrackedRun
@@ -31,7 +32,7 @@ from koa_lightning.explain import cam
 from koa_lightning.models.weights import tensors_of
 from koa_lightning.tracking.begin import check_server, describe, open_run
 from koa_lightning.tracking.logger import MlflowLogger
-from koa_lightning.training import after_fit, build, callbacks, state
+from koa_lightning.training import after_fit, build, callbacks, devices, joint_norm, ranks, state
 from koa_lightning.training import callbacks as cb
 from koa_lightning.training.module import check_metric
 
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from koa_lightning.data.datamodule import KneeDataModule
     from koa_lightning.training.callbacks import History
     from koa_lightning.training.module import KneeGrader
+
+
+_NOT_LIGHTNINGS = ("channels_last", "limit_epochs", "strategy", "sync_batchnorm")
 
 
 class Reporter(Protocol):
@@ -83,6 +87,8 @@ def _train(
     cfg: DictConfig, folder: Path, manifest: Path, reporter: Callable[[Path], Reporter] | None
 ) -> dict[str, Any]:
     build.check_device(cfg.trainer.accelerator)
+    n_devices = devices.count(cfg.trainer.accelerator, cfg.trainer.devices)
+    devices.check_task(n_devices)
     resumed = reading.read(cfg.ckpt) if cfg.ckpt else None
     if resumed:
         resumed.check_is_of_training("from which no run resumes")
@@ -106,7 +112,7 @@ def _train(
     if resumed is not None:
         run_folder.check_data(cfg, resumed.record.data.fingerprint, data.fingerprint)
     _hush()
-    module, plan = build.grader(cfg, data, resumed)
+    module, plan = build.grader(cfg, data, resumed, n_devices)
     if cfg.explain.enabled:
         cam.check(module.net, cfg.data.image_size, "explain=none", **cam.asked(cfg.explain, module.net))
     if cfg.callbacks.get("early_stopping"):
@@ -126,7 +132,7 @@ def _train(
             _say_start(module.record, f"{plan.precision} ({plan.reason})")
             if resumed is not None:
                 print(f"resuming {folder} after {resumed.epochs_done} of {cfg.trainer.max_epochs} epochs", flush=True)
-        trainer = _trainer(cfg, folder, data, run, history, plan.lightning)
+        trainer = _trainer(cfg, folder, data, run, history, plan.lightning, n_devices)
         if report is not None:
             trainer.callbacks.append(report)  # type: ignore[attr-defined]
         kind = trainer.strategy.root_device.type
@@ -135,9 +141,15 @@ def _train(
         if kind == "cpu" and cfg.trainer.accelerator == "auto":
             print("WARNING: no GPU found, training on the CPU (trainer=cpu says so without this line)", file=sys.stderr)
         describe(run, plain(cfg), module.record, source_of(cfg.data), kind)
-        ending = _fit(trainer, module, data, resumed)
+        closing = functools.partial(run.close, "FAILED")
+        along = functools.partial(ranks.begin, n_devices, cfg, plan.precision, reporter, folder, closing)
+        with ranks.together(n_devices, along):
+            ending = _fit(trainer, module, data, resumed)
+            if ending == "KILLED":
+                raise KeyboardInterrupt  # the other processes wait for a step that will not come
         if not run_folder.is_main():  # the first process does the rest
             return history.best()
+        joint_norm.separate(module.net)
         if ending == "FINISHED":
             if report is not None and report.pruned:
                 result = after_fit.pruned(folder, module, history, run)
@@ -160,6 +172,16 @@ def _train(
     return after_fit.conclude(folder, cfg.monitor, cfg.tracking.uri, result)
 
 
+def train_along(task: Mapping[str, Any]) -> None:
+    """Train in a further process what the first process trains; it keeps nothing.
+
+    Args:
+        task: From `ranks.begin`.
+    """
+    cfg = OmegaConf.create(task["config"])
+    _train(cfg, Path(cfg.out), Path(cfg.out), task["reporter"])
+
+
 def _close(run: Any, status: str) -> str:
     """End the run in the store; return `KILLED` where that was interrupted, else its status."""
     try:
@@ -170,7 +192,13 @@ def _close(run: Any, status: str) -> str:
 
 
 def _trainer(
-    cfg: DictConfig, folder: Path, data: KneeDataModule, run: Any, history: History, precision: str
+    cfg: DictConfig,
+    folder: Path,
+    data: KneeDataModule,
+    run: Any,
+    history: History,
+    precision: str,
+    n_devices: int = 1,
 ) -> L.Trainer:
     callbacks: list[Any] = []
     if cfg.explain.enabled and cfg.explain.every_n_epochs:
@@ -180,9 +208,12 @@ def _trainer(
     callbacks += [history, cb.Checkpoints(folder / "checkpoints", cfg.monitor, cfg.mode)]
     shown = cb.progress(cfg.monitor, cfg.quiet)
     callbacks += [shown, cb.EndBetweenBatches()]
+    opt = cfg.optimizer
+    frozen = bool(opt.head_only_epochs or opt.unfreeze_every or opt.frozen_stages)
     return made(
-        {key: value for key, value in plain(cfg.trainer).items() if key not in ("channels_last", "limit_epochs")},
+        {key: value for key, value in plain(cfg.trainer).items() if key not in _NOT_LIGHTNINGS},
         "trainer",
+        **devices.strategy(n_devices, cfg.trainer.strategy, frozen),
         precision=precision,
         callbacks=callbacks,
         logger=[MlflowLogger(run)],
@@ -238,7 +269,8 @@ def _taking_over(trainer: L.Trainer, resumed: Checkpoint | None) -> Iterator[Non
 
 def _hush() -> None:
     """Turn off what Lightning says about itself at every start; its warnings of other kinds stay."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*smaller than the logging interval.*",
         ".*does not have many workers.*",

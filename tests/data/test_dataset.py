@@ -53,3 +53,14 @@ def test_a_dataset_of_plain_arrays_works_too():
     assert torch.equal(batch["image"], torch.from_numpy(images[[2, 0]])[:, None])
     assert batch["grade"].tolist() == [0, -1]
     assert data.shapes.tolist() == [[2, 2]] * 3
+
+
+def test_processes_share_the_knees_of_each_step_of_one_process():
+    grades = np.arange(15) % 5
+    for balanced in (False, True):
+        [one] = orders(EpochSampler(grades, 1, balanced), [1])
+        [first], [second] = (orders(EpochSampler(grades, 1, balanced, 2, share), [1]) for share in (0, 1))
+        assert len(first) == len(second) == 7  # the fifteenth is omitted
+        for step in range(3):
+            both = [*first[2 * step : 2 * step + 2], *second[2 * step : 2 * step + 2]]
+            assert sorted(both) == sorted(one[4 * step : 4 * step + 4])

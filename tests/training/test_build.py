@@ -94,7 +94,7 @@ def test_steps_are_those_that_the_trainer_takes(overrides, steps, prepared, tmp_
 def test_fewer_knees_a_device_than_a_batch_are_refused(prepared):
     cfg, data = prepared("trainer.devices=2", "data.batch_size=100")
     with pytest.raises(InputError, match=r"data.batch_size=100: each of 2 devices has \d+ knees to train on"):
-        build.steps(cfg, data)
+        build.steps(cfg, data, 2)
 
 
 def test_what_a_checkpoint_carries(prepared):

@@ -1,0 +1,54 @@
+"""One of the further processes of a training on several devices; `koa_lightning.training.ranks` begins it.
+
+It reads its task from its input, which stays open as long as the first process lives.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+from koa_lightning.config import folders, signals
+from koa_lightning.config.allocator import tune_allocator
+from koa_lightning.config.outcome import BAD_INPUT, DONE, PARTLY, one_line, say_error
+
+
+def main() -> int:
+    """Train along; return the exit code."""
+    for number in (*signals.ENDING, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # a cluster sends them to all; the first process decides
+    tune_allocator()  # before torch is imported
+    packed = sys.stdin.buffer.readline()
+    if not packed:
+        return PARTLY
+    threading.Thread(target=_end_with_first, daemon=True).start()
+    task = pickle.loads(base64.b64decode(packed))
+    sys.path[:] = task["path"]
+    folders.use([Path(each) for each in task["folders"]])
+    try:
+        importlib.import_module("koa_lightning.training.run").train_along(task)
+    except Exception as error:
+        line = one_line(error)
+        if line is None:
+            traceback.print_exc()
+            return PARTLY
+        say_error(line)
+        return BAD_INPUT
+    return DONE
+
+
+def _end_with_first() -> None:
+    """End this process when the first one is gone: nobody would train with it any more."""
+    sys.stdin.buffer.read()
+    os._exit(PARTLY)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
