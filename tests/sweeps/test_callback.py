@@ -20,6 +20,7 @@ def epochs(monkeypatch):
             trainer = SimpleNamespace(
                 current_epoch=epoch, check_val_every_n_epoch=every, callback_metrics={"val/m": value},
                 max_epochs=len(values), should_stop=False,
+                is_global_zero=True, strategy=SimpleNamespace(broadcast=lambda value: value),
             )  # fmt: skip
             callback.on_train_epoch_end(trainer, None)
             stops.append(trainer.should_stop)
