@@ -1,5 +1,6 @@
 """The benchmarks can be imported, and their table says what missed its goal; nothing is measured here."""
 
+import json
 from importlib import import_module
 from pathlib import Path
 
@@ -129,3 +130,26 @@ def test_intervals_hold_the_truth_by_patient_and_too_seldom_by_knee():
     for name in metrics:
         assert 0.92 <= by_patient[name] <= 0.98, name
         assert by_knee[name] < 0.92, name
+
+
+def test_the_table_of_the_gpu_says_what_was_missed_and_what_did_not_run():
+    gpu = import_module("benchmarks.gpu")
+    rows = [
+        {"name": "a", "value": 0.02, "goal": "<= 0.01", "detail": ""},
+        {"name": "b", "value": 0.0, "goal": "== 0", "detail": ""},
+        {"name": "c", "value": None, "goal": "> 1", "detail": ""},
+        {"name": "d", "value": 0.7, "goal": "", "detail": ""},
+    ]
+    words = [line.split(" | ")[3] for line in gpu.table(rows).splitlines()[2:]]
+    assert words == ["NO", "yes", "not run", "no goal"]
+
+
+@pytest.mark.slow
+def test_the_checks_of_a_gpu_run_on_a_cpu_with_tiny_sizes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KOA_CACHE", str(tmp_path))
+    out = tmp_path / "gpu.json"
+    assert import_module("benchmarks.gpu").main(["--out", str(out)]) == 0
+    rows = {row["name"]: row for row in json.loads(out.read_text())["rows"]}
+    assert rows["Grad-CAM"]["met"] is True and rows["loss of an epoch, relative to the CPU's"]["value"] == 0
+    assert rows["no host sync in a step"]["met"] is None
+    assert "no GPU, so tiny sizes on the CPU" in capsys.readouterr().out

@@ -31,7 +31,8 @@ _FIXED = {
 }  # fmt: skip
 _FREE = {
     "data.root", "data.table", "data.source.root", "data.source.table", "data.split_table", "data.cache_dir",
-    "data.on_unreadable", "data.eval_batch_size", "data.allow_leakage", "model.weights", "model.label",
+    "data.on_unreadable", "data.eval_batch_size", "data.allow_leakage", "data.on_device",
+    "model.weights", "model.label",
 }  # fmt: skip
 _PLACES = {"data.root", "data.table", "data.split_table", "tracking.uri"}  # relative to the folder it is typed in
 # settings that runs of older versions lack, and what those did

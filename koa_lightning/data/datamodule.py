@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -23,6 +22,7 @@ from koa_lightning.data.audit import leakage
 from koa_lightning.data.audit.findings import LEAKY
 from koa_lightning.data.cache import Cache, Preprocessing, open_cache
 from koa_lightning.data.dataset import Batch, EpochSampler, KneeDataset
+from koa_lightning.data.on_device import OnDevice
 from koa_lightning.data.patients import implausible
 from koa_lightning.data.reading import reader_of, row_reader
 from koa_lightning.data.split_settings import Ways, make
@@ -31,7 +31,7 @@ from koa_lightning.errors import InputError
 ALL = "all"  # as a split: every knee, whatever its split
 
 
-class KneeDataModule(L.LightningDataModule):
+class KneeDataModule(OnDevice):
     """Knees of one source, in splits by patient.
 
     Args:
@@ -50,6 +50,7 @@ class KneeDataModule(L.LightningDataModule):
         split_seed: Of the splits; apart from the run's seed so that runs stay comparable.
         folds, fold: With `folds`, fold `fold` is the validation split of what is not test.
         cache_dir: Folder of the cache; None: `KOA_CACHE`, or the user's cache folder.
+        on_device: See `koa_lightning.data.on_device.held`.
         on_unreadable: `stop`, or `skip` images that cannot be read (said aloud).
         allow_leakage: Continue where splits share patients or knees; it is reported, and `caveats` gets `leaky`.
         seed: Of the order of batches.
@@ -75,6 +76,7 @@ class KneeDataModule(L.LightningDataModule):
         folds: int | None = None,
         fold: int = 0,
         cache_dir: str | None = None,
+        on_device: str = "auto",
         on_unreadable: str = "stop",
         allow_leakage: bool = False,
         seed: int = 0,
@@ -89,8 +91,7 @@ class KneeDataModule(L.LightningDataModule):
         self.split_table, self.base = split_table, base
         self.split_seed, self.folds, self.fold = split_seed, folds, fold
         self.cache_dir = user_path(cache_dir) if cache_dir else None
-        self.on_unreadable, self.allow_leakage = on_unreadable, allow_leakage
-        self.datasets: dict[str, KneeDataset] = {}
+        self.on_unreadable, self.allow_leakage, self.on_device = on_unreadable, allow_leakage, on_device
         self.tables: dict[str, pd.DataFrame] = {}
         self.counts: dict[str, list[int]] = {}
         self.caveats: list[str] = []
@@ -271,7 +272,7 @@ class KneeDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return shuffled batches of the train split, of several processes those of this one."""
-        data = self.datasets["train"]
+        data = self.loaded("train")
         shares = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
         sampler = EpochSampler(data.grades, self.seed, self.sampler == "balanced", *shares)
         return DataLoader(
@@ -286,7 +287,7 @@ class KneeDataModule(L.LightningDataModule):
     def eval_dataloader(self, split: str) -> DataLoader[Batch]:
         """Return the batches of a split in the order of its table."""
         return DataLoader(
-            self.datasets[split], self.eval_batch_size, collate_fn=_as_it_is, pin_memory=torch.cuda.is_available()
+            self.loaded(split), self.eval_batch_size, collate_fn=_as_it_is, pin_memory=torch.cuda.is_available()
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:

@@ -30,7 +30,7 @@ from koa_lightning.losses.build import loss as build_loss
 from koa_lightning.models import net as net_module
 from koa_lightning.models import weights as w
 from koa_lightning.models.plan import Plan
-from koa_lightning.training import devices, joint_norm, precision
+from koa_lightning.training import compiling, devices, joint_norm, precision
 from koa_lightning.training.augmentation import augmentation
 from koa_lightning.training.callbacks import SpeedWatch
 from koa_lightning.training.module import KneeGrader
@@ -166,6 +166,25 @@ def grader(
     except (TypeError, ValueError) as error:
         raise InputError(f"optimizer, scheduler: {str(error).splitlines()[0]}") from error
     return module, chosen
+
+
+def compile_it(cfg: DictConfig, module: KneeGrader, plan: Plan, device: torch.device) -> str:
+    """Compile the network of a training if that is configured; return what it costs and gains, in words.
+
+    Raises:
+        InputError: It cannot be compiled here.
+    """
+    mode = cfg.trainer.compile
+    if mode == "none":
+        return ""
+    module.fast = (compiling.compiled(module.net, mode),)
+    if not is_main():
+        return ""
+    found = compiling.timed(module.net, mode, plan, cfg.data.batch_size, cfg.data.image_size, device)
+    line = f"trainer.compile={mode}, {'channels_last' if plan.channels_last else 'contiguous'}: "
+    line += found.words(module.total_steps)
+    print(line, flush=True)
+    return line
 
 
 def record(

@@ -91,6 +91,9 @@ class KneeGrader(L.LightningModule):
         self.head_only_epochs, self.total_steps, self.layer_decay = head_only_epochs, total_steps, layer_decay
         self.unfreeze_every, self.frozen_stages = unfreeze_every, frozen_stages
         self.resize, self.mix = resize or Resize(), mix or Mix()
+        self.fast: tuple[
+            Callable[[Tensor], Tensor], ...
+        ] = ()  # the compiled network, in a tuple: its weights are net's
         self.monitor, self.mode, self.seed, self.record = monitor, mode, seed, record
         self.train_metrics = GradeMetrics(checked=False)
         self.val_metrics = GradeMetrics()
@@ -122,7 +125,8 @@ class KneeGrader(L.LightningModule):
         torch.manual_seed(self._seed_of(self.current_epoch) + batch_idx)
         progress = self.current_epoch / (self.trainer.max_epochs or 1)
         mixed = self.mix(self.augment(self.resize(batch["image"], progress)), progress)
-        logits = self.net(self.net.normalise(mixed.image))
+        net = self.fast[0] if self.fast else self.net
+        logits = net(self.net.normalise(mixed.image))
         loss = mixed.loss(self.loss, logits, batch["grade"])
         self.loss_sum += loss.detach()
         self.train_metrics.update(links.probabilities(logits.detach(), self.net.spec.link), batch["grade"])

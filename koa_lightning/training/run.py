@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from koa_lightning.training.module import KneeGrader
 
 
-_NOT_LIGHTNINGS = ("channels_last", "limit_epochs", "strategy", "sync_batchnorm")
+_NOT_LIGHTNINGS = ("channels_last", "compile", "limit_epochs", "strategy", "sync_batchnorm")
 
 
 class Reporter(Protocol):
@@ -141,6 +141,8 @@ def _train(
         if kind == "cpu" and cfg.trainer.accelerator == "auto":
             print("WARNING: no GPU found, training on the CPU (trainer=cpu says so without this line)", file=sys.stderr)
         describe(run, plain(cfg), module.record, source_of(cfg.data), kind)
+        if said := build.compile_it(cfg, module, plan, trainer.strategy.root_device):
+            run.log_tags({"compile": said})
         closing = functools.partial(run.close, "FAILED")
         along = functools.partial(ranks.begin, n_devices, cfg, plan.precision, reporter, folder, closing)
         with ranks.together(n_devices, along):
