@@ -151,11 +151,12 @@ class Server:
         self._env = env
         self._folder = folder
 
-    def start(self):
+    def start(self, line=""):
+        """Start it; wait until it has said this line and answers."""
         self._log = (self._folder / "log.txt").open("ab")
         self._process = subprocess.Popen(self._command, env=self._env, stdout=self._log, stderr=self._log)
         until = time.monotonic() + server.START_SECONDS
-        while why_unreachable(self.uri, 3):
+        while line not in (self._folder / "log.txt").read_text() or why_unreachable(self.uri, 3):
             assert self._process.poll() is None and time.monotonic() < until, (self._folder / "log.txt").read_text()
             time.sleep(0.5)
 
@@ -248,7 +249,7 @@ def test_one_command_makes_a_server_with_a_database_of_its_own(with_package, psy
             assert [path.read_text() for path in (folder / "artifacts").rglob("note.txt")] == ["kept"]
             mlflow.kill()  # what it has started runs on, and holds the port
             assert not why_unreachable(mlflow.uri, 3)
-            mlflow.start()
+            mlflow.start("that a killed koa-server had left")
             assert client.get_run(run).info.run_id == run
         finally:
             assert mlflow.stop() == 0
