@@ -1,4 +1,4 @@
-"""How well out-of-distribution inputs are separated from knees: `python -m benchmarks.out_of_distribution CKPT`.
+"""How well out-of-distribution inputs are separated from knees: `python -m benchmarks.out_of_distribution CKPT [data=...]`.
 
 The statistics are fitted on half of the patients in the validation split of the checkpoint's data; the other half's
 knees are compared with pictures that are no knees, and with the same knees inverted or turned. For each kind and each
@@ -106,7 +106,7 @@ def _page(size: int, rng: np.random.Generator) -> np.ndarray:
     return _grain(canvas / 255, rng)
 
 
-def measure(ckpt: str) -> list[dict]:
+def measure(ckpt: str, *data_overrides: str) -> list[dict]:
     """Return a row for each kind: AUROC of each description and of the worst of them, and the share flagged."""
     from sklearn.metrics import roc_auc_score
 
@@ -116,7 +116,7 @@ def measure(ckpt: str) -> list[dict]:
     from koa_lightning.uncertainty import out_of_distribution, patients
 
     read = reading.read(ckpt)
-    data = data_for(compose("eval", [f"ckpt='{ckpt}'", "split=val"]), read).prepare(("val",))
+    data = data_for(compose("eval", [f"ckpt='{ckpt}'", "split=val", *data_overrides]), read).prepare(("val",))
     net = read.network()
 
     def look(images: np.ndarray) -> dict[str, np.ndarray]:
@@ -160,9 +160,9 @@ def _batches(images: np.ndarray) -> Iterator[torch.Tensor]:
         yield torch.from_numpy(images[start : start + 64]).unsqueeze(1)
 
 
-def main(ckpt: str) -> int:
+def main(ckpt: str, *data_overrides: str) -> int:
     """Print the table; return 1 where the goal is missed."""
-    rows = measure(ckpt)
+    rows = measure(ckpt, *data_overrides)
     print(f"{'kind':<14} {'n':>4} {'flagged':>8} {'AUROC':>7}   alone: {', '.join(COMPONENTS)}")
     for row in rows:
         alone = "  ".join(f"{row[component]:.4f}" for component in COMPONENTS if component in row)
@@ -174,6 +174,6 @@ def main(ckpt: str) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("type python -m benchmarks.out_of_distribution CKPT")
-    sys.exit(main(sys.argv[1]))
+    if len(sys.argv) < 2:
+        sys.exit("type python -m benchmarks.out_of_distribution CKPT [data=chen2018 data.root=FOLDER]")
+    sys.exit(main(*sys.argv[1:]))

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 IMAGE, PIXELS, SIDE = "image", "pixels", "side"
 _NUMBERS = ["expected_grade", *predictions.PROBABILITIES]
-_ADVICE = ("set", "foreign", "refer")
+_ADVICE = ("set", "foreign", "acquisition", "refer")
 _WORDS = dict.fromkeys((*_ADVICE, "note"), "string")
 # MLflow answers requests in threads, and the network is watched while it grades: two at once would see each other's.
 # Of the module, not of the model: a lock can be neither pickled nor copied.
@@ -90,9 +90,9 @@ class KneeModel:
 
         Returns:
             One row an image: `grade` (0-4), its `name`, `expected_grade`, `p0` to `p4` (calibrated where the checkpoint
-            is), the conformal `set` in words, `foreign` (yes or no: out of distribution), `refer` (why a reader should
-            be asked), all three empty where the checkpoint does not know; and `note` (research use only, and the
-            caveats of the checkpoint).
+            is), the conformal `set` in words, `foreign` (yes or no: out of distribution), `acquisition` (what
+            differs from the images of the validation split), `refer` (why a reader should be asked), all four empty
+            where the checkpoint does not know; and `note` (research use only, and the caveats of the checkpoint).
 
         Raises:
             MlflowException: A row without an image, or with one that cannot be read; a client of the server gets

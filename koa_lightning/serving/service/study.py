@@ -29,7 +29,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 METRICS = ("quadratic_kappa", "linear_kappa", "accuracy", "mae")
 COLUMNS = [
     "path", "patient", "side", "grade", "predicted", "expected_grade", "median_grade", *predictions.PROBABILITIES,
-    "set_low", "set_high", "foreign", "refer", "content", "model", "read_at",
+    "set_low", "set_high", "foreign", "acquisition", "refer", "content", "model", "read_at",
 ]  # fmt: skip
 _MOST = 5000  # knees that wait for their reading; the oldest is forgotten
 
@@ -134,8 +134,9 @@ class Studies:
             "path": knee.file, "patient": knee.patient, "side": knee.side, "grade": grade, "predicted": knee.grade,
             "expected_grade": knee.expected_grade, "median_grade": knee.median_grade, **shares,
             "set_low": limits.low if limits else "", "set_high": limits.high if limits else "",
-            "foreign": "" if out is None else "yes" if out.flagged else "no", "refer": knee.refer_why,
-            "content": waiting.content, "model": self.model, "read_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "foreign": "" if out is None else "yes" if out.flagged else "no", "acquisition": knee.acquisition or "",
+            "refer": knee.refer_why, "content": waiting.content, "model": self.model,
+            "read_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }  # fmt: skip
 
     def agreement(self, study: str) -> Agreement:
