@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from koa_lightning.data import both_knees
+from koa_lightning.data.cache_editions import editions, next_edition
 from koa_lightning.data.gray import one_line
 from koa_lightning.data.images import read_image
 from koa_lightning.data.manifest import PHANTOM
@@ -116,8 +118,8 @@ def open_cache(
     """Return the cache of these knees; decode them first if it is not there.
 
     A file under its final name is always whole: it is written under another and renamed. A lock that the system frees
-    when its holder dies lets one run build while others wait. Images that could not be read are tried again each
-    time, as what was missing may be there now; if one can be read, the cache is rebuilt.
+    when its holder dies lets one run build while others wait. Images that could not be read are tried again each time,
+    as what was missing may be there now; if one can be read, the cache is rebuilt, under a name of its own.
 
     Args:
         paths: Of the images; names, where `read` gives them.
@@ -136,19 +138,25 @@ def open_cache(
     shape = (len(paths), preprocessing.image_size, preprocessing.image_size)
     try:
         where.mkdir(parents=True, exist_ok=True)
-        opened, built = _open(final, shape, reader), False
+        opened, built = _newest(final, shape, reader), False
         if opened is None:
             with _locked(final.with_suffix(".lock")):
-                opened = _open(final, shape, reader)  # another run may have built it meanwhile
+                opened = _newest(final, shape, reader)  # another run may have built it meanwhile
                 if opened is None:
-                    _build(final, shape, paths, sides, preprocessing, quiet, reader)
-                    opened, built = _open(final, shape, reader), True
+                    _build(next_edition(final), shape, paths, sides, preprocessing, quiet, reader)
+                    opened, built = _newest(final, shape, reader), True
     except OSError as error:  # of the cache's own files: faults of images are InputErrors already
         why = error.strerror or one_line(error)
         raise InputError(f"{where}: the cache cannot be written or read ({why}); set data.cache_dir=DIR") from error
     if opened is None:
         raise InputError(f"{final}: was changed while it was built; delete it and try again")
     return replace(opened, built=built)
+
+
+def _newest(final: Path, shape: tuple[int, int, int], read: _Read) -> Cache | None:
+    """Return the newest edition of the cache; None when it is not whole and current."""
+    there = editions(final)
+    return _open(there[0], shape, read) if there else None
 
 
 def _open(final: Path, shape: tuple[int, int, int], read: _Read) -> Cache | None:
@@ -204,12 +212,9 @@ def _build(
     quiet: bool,
     read: _Read,
 ) -> None:
-    if final.exists():
-        print(f"WARNING: {final}: damaged, or some images can be read now; it is rebuilt", file=sys.stderr, flush=True)
-        final.unlink()
-    for leftover in final.parent.glob(f"{final.stem}.*.part"):
+    for leftover in final.parent.glob(f"{final.stem.partition('.')[0]}.*.part"):
         leftover.unlink()  # of a build that was killed: we hold the lock, so nobody writes it
-    partial = final.parent / f"{final.stem}.{os.getpid()}.part"
+    partial = final.parent / f"{final.stem}.{socket.gethostname()}-{os.getpid()}.part"
     needed, free = math.prod(shape), shutil.disk_usage(final.parent).free
     if needed > free:  # said now, not after an hour of decoding
         raise OSError(errno.ENOSPC, f"it needs {needed / 1e6:,.1f} MB and {free / 1e6:,.1f} MB are free")

@@ -289,6 +289,18 @@ def test_a_damaged_cache_is_built_anew(knees, tmp_path, harm, capsys):
     assert done.built
     assert np.array_equal(done.images, expected(made[0]))
     assert capsys.readouterr().err.count("WARNING") == 1
+    again = opened(made, tmp_path)
+    assert not again.built and again.path == done.path
+
+
+def test_whoever_reads_a_cache_keeps_it_when_it_is_built_again(knees, tmp_path):
+    made = knees()
+    first = opened(made, tmp_path)
+    for number in (1, 2):
+        opened(made, tmp_path).path.with_suffix(".json").write_text("{")
+        again = opened(made, tmp_path)
+        assert again.built and again.path.name == f"{first.path.stem}.{number}.npy"
+    assert first.path.exists() and np.array_equal(first.images, again.images)
 
 
 @pytest.mark.parametrize(
