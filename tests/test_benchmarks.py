@@ -153,3 +153,16 @@ def test_the_checks_of_a_gpu_run_on_a_cpu_with_tiny_sizes(tmp_path, monkeypatch,
     assert rows["Grad-CAM"]["met"] is True and rows["loss of an epoch, relative to the CPU's"]["value"] == 0
     assert rows["no host sync in a step"]["met"] is None
     assert "no GPU, so tiny sizes on the CPU" in capsys.readouterr().out
+
+
+def test_growth_is_one_where_it_is_linear_and_two_where_it_is_square():
+    scale = import_module("benchmarks.scale")
+    assert scale.growth([10, 100, 1000], [1.0, 10.0, 1000.0]) == [None, 1.0, 2.0]
+    assert scale.growth([10, 100], [0.0, 1.0]) == [None, None]
+    found = scale.table({"splits": {10: {"seconds": 1.0, "mb": 2.0}, 100: {"seconds": 10.0, "mb": 2.0}}})
+    assert found.splitlines()[-1] == "| splits | 100 | 10.00 | 1.00 | 2 | 0.00 |"
+
+
+def test_the_parts_that_grow_run_at_a_small_size():
+    scale = import_module("benchmarks.scale")
+    assert all(getattr(scale, part)(40) > 0 for part in ("manifest", "splits", "index"))
