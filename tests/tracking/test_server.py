@@ -16,6 +16,7 @@ from koa_lightning.errors import InputError
 from koa_lightning.tracking import postgres as postgres_server
 from koa_lightning.tracking import server
 from koa_lightning.tracking.checkpoints import find_checkpoint
+from koa_lightning.tracking.run import start_run
 from koa_lightning.tracking.store import open_store, why_unreachable
 
 
@@ -212,6 +213,33 @@ def test_two_users_at_once_and_a_restart_in_the_middle(postgres_url, place, tiny
             assert [step for step, _ in sorted(set(epochs))] == list(range(6))
             best = find_checkpoint(f"runs:/{run.info.run_id}", mlflow.uri, place)
             assert best.read_bytes() == (place / f"user {i}/checkpoints/best.ckpt").read_bytes()
+    finally:
+        mlflow.stop()
+
+
+@pytest.mark.slow
+def test_forty_runs_write_at_once_and_nothing_is_lost(postgres_url, place, with_package, psycopg):
+    (place / "mlserver").mkdir()
+    mlflow = Server(postgres_url, place / "mlserver", with_package)
+
+    def write(number):
+        run = start_run(opened, "many", f"run {number}", place / f"{number}")
+        run.log_params({"number": number})
+        for epoch in range(20):
+            run.log_metrics({"val/loss": number + epoch, "val/mae": epoch}, epoch)
+        return run.run_id, run.close()
+
+    try:
+        mlflow.start()
+        opened = open_store(mlflow.uri, place, create=False)
+        with ThreadPoolExecutor(40) as pool:
+            ended = list(pool.map(write, range(40)))
+        assert [missing for _, missing in ended] == [[]] * 40
+        client = opened.client()
+        for number, (run_id, _) in enumerate(ended):
+            assert client.get_run(run_id).info.status == "FINISHED"
+            rows = client.get_metric_history(run_id, "val/loss")
+            assert [(row.step, row.value) for row in rows] == [(epoch, number + epoch) for epoch in range(20)]
     finally:
         mlflow.stop()
 
