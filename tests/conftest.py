@@ -14,7 +14,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Nor is the end of each process spent on looking through millions of objects.
 atexit.register(gc.freeze)
 
-FIXTURES = ("figures", "graders", "listeners", "stores", "runs", "studies", "knees", "services", "browsers", "exports")
+FIXTURES = (
+    "figures", "graders", "listeners", "stores", "runs", "studies", "knees", "services", "browsers", "exports", "slurm",
+)  # fmt: skip
 
 
 def pytest_configure(config):

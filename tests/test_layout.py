@@ -45,6 +45,7 @@ WITHOUT_TESTS = {
     "config/heat_maps.py": "tests/explain/test_methods.py",
     "config/kinds.py": "tests/config/test_schema.py",
     "config/metrics.py": "tests/metrics/test_definitions.py",
+    "data/cache_editions.py": "tests/data/test_cache.py",
     "data/grade_folders.py": "tests/data/test_sources.py",
     "data/sources/chen2018.py": "tests/data/test_sources.py",
     "data/sources/folder.py": "tests/data/test_sources.py",

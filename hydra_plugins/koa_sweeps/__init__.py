@@ -3,6 +3,7 @@
 - `hydra/sweeper=koa_optuna`: searches with Optuna, survives its own death, prunes.
 - `hydra/sweeper=koa_grid`: Hydra's own grid, with one MLflow run over all its jobs (for koa_lightning).
 - `hydra/launcher=processes`: a process a job, several at a time.
+- `hydra/launcher=koa_ray`: a task of Ray a job, on all nodes of a cluster.
 """
 
 from collections.abc import Sequence
@@ -95,6 +96,32 @@ class ProcessLauncher(Launcher):
         return launch(program, job_overrides, initial_job_idx, self.n_jobs)
 
 
+class RayLauncher(Launcher):
+    """A task of Ray a job.
+
+    Args:
+        settings: As in `RayConf`.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take what Hydra gives."""
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run all jobs; return what came of each."""
+        from functools import partial
+
+        from koa_lightning.sweeps import on_ray
+        from koa_lightning.sweeps.launch import Program, launch
+
+        program, settings = Program(self.hydra_context, self.config, self.task_function), on_ray.settings(self.settings)
+        runner = partial(on_ray.run, settings=settings)
+        return launch(program, job_overrides, initial_job_idx, int(self.settings["n_jobs"]), runner)
+
+
 @dataclass
 class OptunaConf:
     """What a sweep with Optuna may be told; `koa_lightning` has the same in conf/sweep/."""
@@ -146,10 +173,25 @@ class ProcessConf:
     n_jobs: int = 1
 
 
+@dataclass
+class RayConf:
+    """A task of Ray a job; `koa_lightning` has the same in conf/hydra/launcher/ray.yaml."""
+
+    _target_: str = "hydra_plugins.koa_sweeps.RayLauncher"
+    n_jobs: int = 1
+    address: str | None = (
+        "auto"  # of the cluster: auto (one that runs here) | HOST:PORT | null: begin one for this command
+    )
+    num_cpus: float = 1  # a job
+    num_gpus: float | None = None  # a job; null: as many as trainer.devices, if the cluster has any
+    max_retries: int = 10  # repeats of a job whose node or process died
+
+
 for _group, _name, _node in (
     ("hydra/sweeper", "koa_optuna", OptunaConf),
     ("hydra/sweeper", "koa_sweep", KoaConf),
     ("hydra/sweeper", "koa_grid", GridConf),
     ("hydra/launcher", "processes", ProcessConf),
+    ("hydra/launcher", "koa_ray", RayConf),
 ):
     ConfigStore.instance().store(group=_group, name=_name, node=_node, provider="koa_lightning")

@@ -20,6 +20,8 @@ from koa_lightning.config.places import replace_text
 
 REQUEUE_VARIABLE = "KOA_REQUEUE"
 """Set to anything but 0, it has a job put back into the queue after SIGUSR1."""
+JOB_VARIABLE = "KOA_JOB"
+"""The id of a job that another cluster than Slurm may begin several times, as Ray does after a node died."""
 RECORD_FILE = "slurm.json"
 _REQUEUE_SECONDS = 5.0
 _LARGEST_RECORD = 1_000_000  # bytes
@@ -27,13 +29,17 @@ _NOT_TYPED = {"ckpt", "hydra.output_subdir"}
 
 
 def job_id() -> str | None:
-    """Return the id of the Slurm job that this process belongs to, of an array `ID_TASK`; None outside of one."""
+    """Return the id of the cluster's job that this process is, of an array of Slurm `ID_TASK`; None outside of one."""
+    if own := os.environ.get(JOB_VARIABLE):
+        return own
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID") or None
 
 
 def is_restarted() -> bool:
-    """Tell whether Slurm has started this job before."""
+    """Tell whether the cluster has, or may have, started this job before."""
+    if os.environ.get(JOB_VARIABLE):
+        return True
     return job_id() is not None and os.environ.get("SLURM_RESTART_COUNT", "0") not in ("", "0")
 
 
@@ -63,6 +69,11 @@ def begun_before(overrides: Sequence[str]) -> Path | None:
     files = [Path(typed[-1]) / RECORD_FILE] if typed else Path("outputs").glob(f"*/{RECORD_FILE}")
     found = [file for file in files if _read(file) == wanted]
     return max(found, key=lambda file: file.stat().st_mtime).parent if found else None
+
+
+def began_in(folder: Path) -> bool:
+    """Tell whether an earlier start of this job began the run in a folder: a job of a sweep has one of its own."""
+    return is_restarted() and (_read(folder / RECORD_FILE) or {}).get("job") == job_id()
 
 
 def of_restart(overrides: Sequence[str], folder: Path, done: Path) -> list[str]:

@@ -59,7 +59,8 @@ def files_of(group: str) -> list[Path]:
 
 def groups() -> list[str]:
     """Return the installed config groups, e.g. `loss`, `sweep/pruner`; of a folder `_NAME` no file is chosen."""
-    paths = (path.relative_to(config_dir()) for path in config_dir().rglob("*") if path.is_dir())
+    found = (path for path in config_dir().rglob("*") if path.is_dir() and any(path.glob("*.yaml")))
+    paths = (path.relative_to(config_dir()) for path in found)
     return sorted(path.as_posix() for path in paths if not any(part.startswith("_") for part in path.parts))
 
 

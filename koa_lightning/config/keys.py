@@ -140,7 +140,8 @@ def explain_hydra(message: str, config_name: str) -> str:
     if found := re.search(r"Could not find '([^']+)/([^'/]+)'", message):
         group, choice = found.groups()
         if group == "hydra/launcher":
-            return f'{group}={choice}: is not installed; type pip install "koa-lightning[launchers]"'
+            hint = nearest(choice, choices_of(group))
+            return f'{group}={choice}: is not installed{hint}; type pip install "koa-lightning[launchers]"'
         return _no_choice(group, choice)
     if (found := re.match(r"In '([^']+)': (.*)", first)) and found.group(1) != config_name:
         return f"conf/{found.group(1)}.yaml: {found.group(2)}"

@@ -9,6 +9,9 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig
 
+from koa_lightning.config import cluster, json_files, run_files
+from koa_lightning.config.outcome import DONE
+from koa_lightning.config.run_folder import DONE_FILE
 from koa_lightning.config.trial import of_run
 from koa_lightning.sweeps import trial
 from koa_lightning.training import run
@@ -61,7 +64,16 @@ def reporter(folder: Path) -> ReportToSweep:
 def train(cfg: DictConfig) -> dict[str, Any]:
     """Train one run as `koa_lightning.training.run.train` does; a job of a sweep reports to it.
 
+    Where a cluster has started the job again (requeued, or its node died), it resumes what it began.
+
     Args:
         cfg: The config `train`, composed.
     """
+    folder = Path(cfg.out)
+    if cfg.ckpt is None and cluster.began_in(folder):
+        if (folder / DONE_FILE).exists():
+            print(f"{folder}: finished before the job was started again; nothing to do", flush=True)
+            return {**json_files.read(folder / DONE_FILE, run_files.DONE, "remove the folder"), "exit_code": DONE}
+        last = folder / "checkpoints" / "last.ckpt"
+        cfg.ckpt = str(last.absolute()) if last.is_file() else None
     return run.train(cfg, reporter)

@@ -18,11 +18,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from koa_lightning.config import outcome, overrides, trial
 from koa_lightning.errors import InputError
-from koa_lightning.sweeps import closing, launch, space, study
+from koa_lightning.sweeps import closing, launch, on_ray, space, study
 from koa_lightning.sweeps import settings as sweep_settings
 from koa_lightning.sweeps.launch import Program
 from koa_lightning.sweeps.methods import Method
 from koa_lightning.sweeps.outcomes import Outcomes, with_values
+from koa_lightning.sweeps.refused import refused
 from koa_lightning.sweeps.settings import Settings
 
 if TYPE_CHECKING:
@@ -124,12 +125,16 @@ class Engine:
         if kind == "processes":
             launch.run(program, self.take, self.ended, self.settings.n_jobs)
             return
+        if kind == "ray":
+            on_ray.run(program, self.take, self.ended, self.settings.n_jobs, on_ray.settings(config.hydra.launcher))
+            return
         if kind == "basic" and self.settings.n_jobs > 1:
             raise InputError(f"sweep.n_jobs={self.settings.n_jobs}: hydra/launcher=basic runs one job; type =processes")
         launcher = Plugins.instance().instantiate_launcher(program.context, program.function, config)
         while batch := [job for job in (self.take() for _ in range(self.settings.n_jobs)) if job is not None]:
             numbers = [number for number, _ in batch]
-            for number, job in zip(numbers, _launched(launcher, [job for _, job in batch], numbers[0]), strict=True):
+            returned = _launched(kind, launcher, [job for _, job in batch], numbers[0])
+            for number, job in zip(numbers, returned, strict=True):
                 self.ended(number, job)
 
     def take(self) -> tuple[int, list[str]] | None:
@@ -242,9 +247,11 @@ class Engine:
         return self.wrong is not None or (most is not None and self.failures > most)
 
 
-def _launched(launcher: Any, jobs: list[list[str]], first: int) -> list[Any]:
-    """Run a batch; where the launcher itself fails, all of its jobs did."""
+def _launched(kind: str, launcher: Any, jobs: list[list[str]], first: int) -> list[Any]:
+    """Run a batch; where the launcher itself fails, all of its jobs did, unless none could begin."""
     try:
         return list(launcher.launch(jobs, initial_job_idx=first))
     except Exception as error:
+        if (line := refused(kind, error)) is not None:
+            raise line from error
         return [JobReturn(status=JobStatus.FAILED, _return_value=error) for _ in jobs]

@@ -10,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from koa_lightning.config import outcome, overrides, trial
 from koa_lightning.sweeps import closing
 from koa_lightning.sweeps.parent import GridParent
+from koa_lightning.sweeps.refused import refused
 
 
 def sweep(sweeper: Any, run: Callable[[list[str]], Any], arguments: list[str]) -> Any:
@@ -35,6 +36,10 @@ def sweep(sweeper: Any, run: Callable[[list[str]], Any], arguments: list[str]) -
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
+        raise
+    except Exception as error:
+        if (line := refused(str(sweeper.config.hydra.runtime.choices["hydra/launcher"]), error)) is not None:
+            raise line from error
         raise
     finally:
         sweeper.parent.ended(status)

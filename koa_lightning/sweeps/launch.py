@@ -54,13 +54,11 @@ def run(
         if job is None:
             return None
         number, overrides = job
-        config = _composed(program, number, overrides)
-        folder = _folder(config)
-        folder.mkdir(parents=True, exist_ok=True)
+        config, folder = composed(program, number, overrides)
         results[number] = folder.with_name(f".{folder.name}{_RESULT}")  # a job may remove its own folder
         results[number].unlink(missing_ok=True)
         return number, processes.Piece(
-            _packed(program, config, results[number]), folder / "log.txt" if n_jobs > 1 else None
+            packed(program, config, results[number]), folder / "log.txt" if n_jobs > 1 else None
         )
 
     def piece_ended(number: int, code: int) -> bool:
@@ -71,7 +69,16 @@ def run(
 
 def work(packed: bytes) -> int:
     """Do one job, in its own process; return 0."""
-    context, config, function, state, result = cloudpickle.loads(packed)
+    result = cloudpickle.loads(packed)[-1]
+    part = result.with_suffix(".part")
+    part.write_bytes(done(packed))
+    part.replace(result)
+    return 0
+
+
+def done(packed: bytes) -> bytes:
+    """Do one job in this process; return Hydra's `JobReturn`, packed."""
+    context, config, function, state, _ = cloudpickle.loads(packed)
     setup_globals()
     Singleton.set_state(state)
     job = run_job(
@@ -81,17 +88,23 @@ def work(packed: bytes) -> int:
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",
     )
-    part = result.with_suffix(".part")
-    part.write_bytes(_pickled(job))
-    part.replace(result)
-    return 0
+    return _pickled(job)
 
 
-def _composed(program: Program, number: int, overrides: Sequence[str]) -> Any:
+def composed(program: Program, number: int, overrides: Sequence[str]) -> tuple[Any, Path]:
+    """Return the config of a job and its folder, which is made.
+
+    Args:
+        program: What it is a job of.
+        number: Of the job.
+        overrides: Of the job.
+    """
     config = program.context.config_loader.load_sweep_config(program.config, list(overrides))
     with open_dict(config):
         config.hydra.job.id = config.hydra.job.num = number
-    return config
+    folder = _folder(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    return config, folder
 
 
 def _folder(config: Any) -> Path:
@@ -104,7 +117,14 @@ def _folder(config: Any) -> Path:
         HydraConfig.instance().cfg = before
 
 
-def _packed(program: Program, config: Any, result: Path) -> bytes:
+def packed(program: Program, config: Any, result: Path) -> bytes:
+    """Return all that a job needs, for a process of its own.
+
+    Args:
+        program: What it is a job of.
+        config: Of the job.
+        result: A file that a job without another way leaves what came of it in.
+    """
     return bytes(
         cloudpickle.dumps((program.context, config, program.function, Singleton.get_state(), result.absolute()))
     )
@@ -130,7 +150,13 @@ def _returned(result: Path, code: int) -> Any:
     return JobReturn(status=JobStatus.FAILED, _return_value=DiedError(f"the process {how}"))
 
 
-def launch(program: Program, jobs: Sequence[Sequence[str]], first: int, n_jobs: int) -> list[Any]:
+def launch(
+    program: Program,
+    jobs: Sequence[Sequence[str]],
+    first: int,
+    n_jobs: int,
+    runner: Callable[..., None] | None = None,
+) -> list[Any]:
     """Run a list of jobs; return what came of each, in their order.
 
     Args:
@@ -138,6 +164,7 @@ def launch(program: Program, jobs: Sequence[Sequence[str]], first: int, n_jobs: 
         jobs: The overrides of each.
         first: The number of the first.
         n_jobs: At a time.
+        runner: With the arguments of `run`, which it is where None.
     """
     waiting, returned = iter(enumerate(jobs, first)), dict[int, Any]()
 
@@ -145,5 +172,5 @@ def launch(program: Program, jobs: Sequence[Sequence[str]], first: int, n_jobs: 
         returned[number] = job
         return True
 
-    run(program, lambda: next(waiting, None), ended, n_jobs)
+    (runner or run)(program, lambda: next(waiting, None), ended, n_jobs)
     return [returned[number] for number in range(first, first + len(jobs))]

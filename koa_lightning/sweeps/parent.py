@@ -121,7 +121,8 @@ class Parent:
                     made = report.report(study, self.folder / "report", run=self.run, typed=typed)
                 report.say(made)
         finally:
-            _close(self.run, status)
+            if _close(self.run, status):
+                study.set_user_attr("koa_parent_run", "")  # the same command begins another
 
     def together(self, study: Study, config: DictConfig, folder: Path) -> None:
         """Evaluate all complete trials as one grader; an earlier result is printed again.
@@ -170,8 +171,8 @@ def _overrides(run: Any) -> list[str]:
     return [f"tracking.parent={run.run_id}"] if run.run_id else []
 
 
-def _close(run: Any, status: str) -> None:
-    """End the run and what its jobs left running; one without any job was begun in vain, and goes."""
+def _close(run: Any, status: str) -> bool:
+    """End the run and what its jobs left running; one without any job was begun in vain, and goes: tell whether."""
     run.end_children()
     run.close(status)
-    run.delete_if_childless()
+    return bool(run.delete_if_childless())

@@ -120,7 +120,7 @@ def _work(function: str, piece: Piece, ready: connection.Connection, configs: Se
         signals.install()
         threading.Thread(target=_end_with_parent, daemon=True).start()
         if piece.log is not None:
-            _print_to(piece.log)
+            print_to(piece.log)
         ready.send(True)
         module, name = function.split(":")
         sys.exit(getattr(importlib.import_module(module), name)(piece.argument))
@@ -136,7 +136,12 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _print_to(log: Path) -> None:
+def print_to(log: Path) -> None:
+    """Let this process print to the end of a file from now on.
+
+    Args:
+        log: The file; its folder is made.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(file, sys.stdout.fileno())

@@ -55,8 +55,9 @@ class NoRun:
     def end_children(self) -> None:
         """Do nothing."""
 
-    def delete_if_childless(self) -> None:
+    def delete_if_childless(self) -> bool:
         """Do nothing."""
+        return False
 
     def close(self, status: str = "FINISHED") -> list[str]:
         """Return an empty list: nothing was to be delivered."""

@@ -122,8 +122,8 @@ class MlflowRun:
             for child in client.search_runs([client.get_run(self.run_id).info.experiment_id], left):
                 client.set_terminated(child.info.run_id, "KILLED")
 
-    def delete_if_childless(self) -> None:
-        """Delete the run if no other belongs to it: nothing came of the sweep that it was begun for.
+    def delete_if_childless(self) -> bool:
+        """Delete the run if no other belongs to it: nothing came of the sweep that it was begun for; tell whether.
 
         Raises:
             InputError: The store fails.
@@ -131,8 +131,10 @@ class MlflowRun:
         client = MlflowClient(self._uri)
         children = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.run_id}'"
         with failing_as_input_error(f"run in {self.uri}"):
-            if not client.search_runs([client.get_run(self.run_id).info.experiment_id], children, max_results=1):
-                client.delete_run(self.run_id)
+            if client.search_runs([client.get_run(self.run_id).info.experiment_id], children, max_results=1):
+                return False
+            client.delete_run(self.run_id)
+        return True
 
     def close(self, status: str = "FINISHED") -> list[str]:
         """End the run and wait until all is delivered, or known to be undeliverable now.
