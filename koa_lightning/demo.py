@@ -35,7 +35,7 @@ def demo(overrides: list[str]) -> dict[str, object]:
     trained = train(cfg)
     if trained["exit_code"] != outcome.DONE:
         return trained
-    keep = [item for item in overrides if item.startswith(("tracking", "explain=", "quiet="))]
+    keep = [item for item in overrides if item.startswith(("tracking", "explain=", "figures", "quiet="))]
     evaluated = evaluate(compose("eval", [f"ckpt={trained['checkpoint']}", f"out={out}/eval", *keep]))
     seconds = time.monotonic() - start
     _closing_table(trained, evaluated, out, seconds)
@@ -47,16 +47,18 @@ def _closing_table(trained: dict[str, object], evaluated: dict[str, object], out
     from rich.table import Table
 
     table = Table(title=f"koa-lightning demo (phantom data, {DISCLAIMER})", show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    table.add_column()
+    table.add_column()
     for label, name in (("quadratic kappa", "quadratic_kappa"), ("accuracy", "accuracy"), ("MAE", "mae")):
         table.add_row(f"validation {label}", f"{trained[f'val/{name}']:.3f}   (test {evaluated[name]:.3f})")
-    table.add_row("checkpoint", str(trained["checkpoint"]))
-    table.add_row("pictures", f"{out}/figures/  and  {out}/eval/")
     table.add_row("training and evaluation", f"{seconds:.0f} s")
-    table.add_row("compare runs", "make ui    then open http://127.0.0.1:5000")
-    table.add_row("next", "python -m koa_lightning.train data=chen2018 data.root=FOLDER model=efflite0")
     Console().print(table)
+    # outside of the box, whole in a line each: paths and commands are there to be copied
+    for label, line in (
+        ("checkpoint", trained["checkpoint"]), ("pictures", f"{out}/figures/"), ("report", f"{out}/eval/report.html"),
+        ("compare runs", "make ui"), ("next", "python -m koa_lightning.train data=chen2018 data.root=FOLDER"),
+    ):  # fmt: skip
+        print(f"{label + ':':<14}{line}", flush=True)
 
 
 def main() -> None:

@@ -29,6 +29,8 @@ def test_it_trains_evaluates_and_says_where_everything_is(run, place, tiny):
     [folder] = (place / "outputs").iterdir()
     for made in ("figures/gradcam.png", "eval/metrics.json", "eval/confusion_matrix.png", "checkpoints/best.ckpt"):
         assert (folder / made).is_file()
+    assert f"checkpoint:   {folder.relative_to(place)}/checkpoints/best.ckpt" in out  # whole, to be copied
+    assert max(len(line) for line in out if line.startswith(("│", "┌", "└"))) <= 80
     old = run_folder.with_old_overrides([f"ckpt={folder}/checkpoints/last.ckpt"])
     assert old[0] == "experiment=demo"
     assert "model.name=test_efficientnet" in old

@@ -241,6 +241,7 @@ KEYS: dict[str, Kind] = {
 
 # Where a command wants something else than the others do.
 OF_COMMANDS: dict[str, dict[str, Kind]] = {
+    "report": {"format": OneOf("html", "latex", "markdown", "csv")},
     "register": {"name": Text("a name, e.g. name=koa-grader")},
     "serve": {"keep": Place("the name of a folder", null=True)},
 }

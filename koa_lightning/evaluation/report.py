@@ -16,7 +16,7 @@ from koa_lightning.evaluation.evaluate import evaluate
 from koa_lightning.evaluation.settings import Settings
 from koa_lightning.metrics.intervals import N_RESAMPLES
 from koa_lightning.reporting import console, report_data
-from koa_lightning.reporting.report import page
+from koa_lightning.reporting.report import page, paper
 from koa_lightning.tracking.begin import closing, open_run
 
 if TYPE_CHECKING:
@@ -40,18 +40,33 @@ def report(cfg: DictConfig) -> dict[str, Any]:
     validate(cfg)
     made = None if cfg.table is not None else _made(cfg.get("ckpt") if not OmegaConf.is_missing(cfg, "ckpt") else None)
     if made is None:
-        cfg.report = True
-        return evaluate(cfg)
+        cfg.report = cfg.format == "html"
+        result = evaluate(cfg)
+        if cfg.format != "html":
+            _write_paper(report_data.read(Path(cfg.out), cfg.audit), Path(cfg.out), cfg.format)
+        return result
     asked = Settings.of(cfg)
     _check_settings(asked, made)
 
     folder = Path(cfg.out)
     found = report_data.read(made, asked.audit, asked.subgroups, asked.edges, asked.readers)
     folder.mkdir(parents=True, exist_ok=True)
-    files = page.write(found, folder)
+    if cfg.format == "html":
+        files = page.write(found, folder)
+        _say(found.caveats, folder)
+    else:
+        files = _write_paper(found, folder, cfg.format)
     _log(cfg, found, files)
-    _say(found.caveats, folder)
     return {**{name: entry["value"] for name, entry in found.metrics.items()}, "out": str(folder)}
+
+
+def _write_paper(found: ReportData, folder: Path, kind: str) -> list[Path]:
+    """Write the table of results and the paragraph on methods; say where they are."""
+    files = paper.write(found, folder, kind)
+    console.say_caveats(found.caveats)
+    print(DISCLAIMER)
+    print(f"written: {', '.join(map(str, files))}")
+    return files
 
 
 def _made(ckpt: Any) -> Path | None:

@@ -95,7 +95,7 @@ def _cross_validate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     settings, n_folds = typed.settings(cfg), int(cfg.data.folds)
     begun = _begun(folder, settings)
     n_knees = cross_validation.check(cfg)
-    name = build.run_name(cfg)
+    name = build.run_name(cfg, all_folds=True)
     tracking = OmegaConf.merge(cfg.tracking, {"system_metrics": False})  # the folds log them
     assert isinstance(tracking, DictConfig)
     run = open_run(tracking, folder, f"{name} cross-validation", begun.get("run_id") or None, begun.get("uri"))

@@ -26,7 +26,7 @@ from koa_lightning.config.addresses import public
 from koa_lightning.config.places import user_path
 from koa_lightning.config.trusted import is_run_id
 from koa_lightning.errors import InputError
-from koa_lightning.tracking import owner
+from koa_lightning.tracking import owner, view
 from koa_lightning.tracking.artifacts import GuardedClient, check
 
 CHECK_SECONDS = 12.0
@@ -113,7 +113,7 @@ class Store:
             found = client.get_experiment_by_name(name)
             if found is None:
                 try:
-                    return str(client.create_experiment(name, location))
+                    return str(client.create_experiment(name, location, tags=view.tags()))
                 except MlflowException:
                     found = client.get_experiment_by_name(name)  # another job was first
                     if found is None:

@@ -9,14 +9,12 @@ from pathlib import Path
 
 from koa_lightning.config.outcome import BAD_INPUT, bad_input
 from koa_lightning.errors import InputError
+from koa_lightning.tracking import view
 from koa_lightning.tracking.ports import check_port
-from koa_lightning.tracking.store import open_store
+from koa_lightning.tracking.store import Store, open_store
 
 _LARGEST_PORT = 65535
-_BEST_FIRST = (
-    "#/experiments/1/runs?workflowType=machine_learning"
-    "&orderByKey=metrics.%60best%2Fquadratic_kappa%60&orderByAsc=false"
-)
+_EXPERIMENT = "koa-lightning"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,10 +32,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         store = open_store(f"sqlite:///{Path('mlruns', 'mlflow.db').absolute().as_posix()}", Path("mlruns"))
     except Exception as error:
         return bad_input(error)
-    print(f"runs, best first: http://127.0.0.1:{port}/{_BEST_FIRST}", flush=True)
+    print(f"runs, best first: http://127.0.0.1:{port}/{best_first(store)}", flush=True)
     command = ["mlflow", "ui", "--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(port)]
     become(command, MLFLOW_DISABLE_TELEMETRY="true")
     return BAD_INPUT
+
+
+def best_first(store: Store) -> str:
+    """Return the end of the address of the runs, best first; an experiment of an older version gets its view too."""
+    client = store.client()
+    found = client.get_experiment_by_name(_EXPERIMENT)
+    if found is None:
+        return view.address(store.experiment_id(_EXPERIMENT))
+    for key, value in view.tags().items():
+        if found.tags.get(key) != value:
+            client.set_experiment_tag(found.experiment_id, key, value)
+    return view.address(found.experiment_id)
 
 
 def typed(arguments: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from koa_lightning.checkpoint import reading as checkpoint
-from koa_lightning.config.compose import compose
+from koa_lightning.config.compose import compose, validate
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation import report
 from koa_lightning.evaluation.evaluate import evaluate
@@ -216,3 +216,25 @@ def test_how_many_knees_a_table_has():
         "n_knees": 4, "n_patients": 3, "grades": [1, 0, 0, 0, 1], "n_unknown": 2,
         "sides": {"L": 2, "R": 1, "unknown": 1},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [("latex", ["results.tex", "methods.tex"]), ("markdown", ["results.md", "methods.md"]),
+     ("csv", ["results.csv", "methods.txt"])],
+)  # fmt: skip
+def test_a_table_and_a_paragraph_in_place_of_the_page(kind, names, predictions, tmp_path, quick, capsys):
+    out = tmp_path / kind
+    typed = [f"table='{predictions}'", f"out='{out}'", "n_resamples=100", f"format={kind}"]
+    report.report(compose("report", typed))
+    assert all((out / name).is_file() for name in names)
+    assert not (out / "report.html").exists()
+    assert f"written: {out}/{names[0]}, {out}/{names[1]}" in capsys.readouterr().out
+    again = tmp_path / "again"
+    report.report(compose("report", [f"ckpt='{out}'", f"out='{again}'", f"format={kind}"]))
+    assert (again / names[0]).read_bytes() == (out / names[0]).read_bytes()
+
+
+def test_an_unknown_format_is_one_line():
+    with pytest.raises(InputError, match="format=word: must be one of html, latex, markdown, csv"):
+        validate(compose("report", ["ckpt=x", "format=word"]), "report")

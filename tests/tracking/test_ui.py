@@ -8,7 +8,7 @@ import urllib.request
 import numpy as np
 import pytest
 
-from koa_lightning.reporting import figures
+from koa_lightning.reporting import figures, saving
 from koa_lightning.sweeps.note import TAG
 from koa_lightning.tracking import ui
 from koa_lightning.tracking.run import start_run
@@ -27,7 +27,7 @@ def sweep(store, tmp_path):
         run = start_run(store, "koa-lightning", name, tmp_path / name, parent=parent.run_id)
         run.log_metrics({"val/quadratic_kappa": kappa, "best/quadratic_kappa": kappa}, 0)
         figure = figures.confusion_matrix_figure(np.eye(5, dtype=int), name)
-        run.log_artifact(figures.save(figure, tmp_path / name / "confusion_matrix.png"), "figures")
+        run.log_artifact(saving.save(figure, tmp_path / name / "confusion_matrix.png")[0], "figures")
         run.close()
         names[run.run_id] = name
     best = next(run_id for run_id, name in names.items() if name == "tiny-ce lr=1e-3")
@@ -65,8 +65,8 @@ def browser(chromium):
     return chromium
 
 
-def test_the_best_run_is_one_click_away_and_its_pictures_open(server, browser, sweep):
-    browser.get(f"{server}/{ui._BEST_FIRST}".replace("/1/", f"/{experiment(server)}/"))
+def test_the_best_run_is_one_click_away_and_its_pictures_open(server, browser, sweep, store):
+    browser.get(f"{server}/{ui.best_first(store)}")
     rows = wait(lambda: browser.find_elements("css selector", "[role=gridcell] a[href*='/runs/']"))
     shown = [row.text for row in rows if row.text in KAPPAS]
     assert shown == sorted(KAPPAS, key=lambda name: -KAPPAS[name])

@@ -177,7 +177,7 @@ def named(monkeypatch):
 @pytest.mark.parametrize(
     ("typed", "job", "name"),
     [
-        (["loss=focal"], ["loss=focal"], "effb3-focal"),
+        (["loss=focal"], ["loss=focal"], "effb3-focal phantom 224px 5ep"),
         (["seed=1", "name=mine"], ["seed=1", "name=mine"], "mine"),
         (["-m", "loss=ce,focal", "seed=1"], ["loss=focal", "seed=1"], "effb3-focal"),
         (["-m", "loss=ce,emd", "data.fold=0,1"], ["loss=emd", "data.fold=1"], "effb3-emd fold=1"),
@@ -192,7 +192,17 @@ def test_run_names(typed, job, name, named):
 
 
 def test_a_run_that_a_program_starts_has_a_name_too(tiny):
-    assert build.run_name(tiny.config("loss=focal")) == "resnet18-focal"
+    names = [
+        build.run_name(tiny.config("loss=focal", *more))
+        for more in ([], ["data.image_size=96"], ["trainer.max_epochs=77"], ["data.fraction=0.5"], ["seed=7"])
+    ]
+    assert all(name.startswith("resnet18-focal ") for name in names)
+    assert len(set(names)) == len(names)
+    assert ["96px" in names[1], "77ep" in names[2], "50% of phantom" in names[3], "seed 7" in names[4]] == [True] * 4
+    folds = ["data.folds=3", "data.fold=1"]
+    assert "fold 1 of 3" in build.run_name(tiny.config(*folds))
+    assert "fold" not in build.run_name(tiny.config(*folds), all_folds=True)
+    assert build.run_name(tiny.config("name=mine")) == "mine"
 
 
 @pytest.mark.parametrize(
