@@ -14,6 +14,7 @@ _METRIC = Text("a name", note="type e.g. val/quadratic_kappa")
 _WEIGHTS = OneOf("none", "balanced", "sqrt", "effective_number")
 _ADDRESS = Place("an address, e.g. sqlite:///FILE.db", null=True)
 _LIMIT = Either(Whole(1, 10**9), Number(0.0, 1.0, above=True), null=True)
+_EXPORTS, _REPORTS = ("onnx", "openvino", "torchscript"), ("html", "latex", "markdown", "csv")
 _METHOD = OneOf("auto", "temperature", "ordinal", "bias", "none")
 
 KEYS: dict[str, Kind] = {
@@ -59,7 +60,7 @@ KEYS: dict[str, Kind] = {
     "grades": Place(null=True),
     "key_file": Place(null=True),
     "burnt_in": Flag(),
-    "format": OneOf("onnx", "openvino", "torchscript"),
+    "format": OneOf(*_EXPORTS, *_REPORTS),
     "precision": OneOf("fp32", "fp16", "int8"),
     "n_calibration": Whole(16, 100_000),
     "licence": Text("a text"),
@@ -241,7 +242,8 @@ KEYS: dict[str, Kind] = {
 
 # Where a command wants something else than the others do.
 OF_COMMANDS: dict[str, dict[str, Kind]] = {
-    "report": {"format": OneOf("html", "latex", "markdown", "csv")},
+    "report": {"format": OneOf(*_REPORTS)},
+    "export": {"format": OneOf(*_EXPORTS)},
     "register": {"name": Text("a name, e.g. name=koa-grader")},
     "serve": {"keep": Place("the name of a folder", null=True)},
 }

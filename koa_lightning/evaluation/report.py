@@ -37,7 +37,7 @@ def report(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         InputError: Whatever the user can put right.
     """
-    validate(cfg)
+    validate(cfg, "report")
     made = None if cfg.table is not None else _made(cfg.get("ckpt") if not OmegaConf.is_missing(cfg, "ckpt") else None)
     if made is None:
         cfg.report = cfg.format == "html"

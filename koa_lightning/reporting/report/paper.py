@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,20 +53,17 @@ def grid(found: ReportData) -> Grid:
     """Return the table of results: a column for each decision rule, and of an ensemble one for each member too."""
     rules = [rule for rule in RULE_TITLES if f"accuracy{rule}" in found.metrics]
     members = found.sections.get("ensemble", {}).get("members", [])
-    columns: list[Callable[[str], dict[str, Any] | None]] = [
-        (lambda name, rule=rule: found.metrics.get(f"{name}{rule}")) for rule in rules
-    ]
-    columns += [(lambda name, member=member: _of_member(member, name)) for member in members]
     rows = []
     for metric in declared():
         if not metric.per_grade:
-            entries = [column(metric.name) for column in columns]
+            entries = [found.metrics.get(f"{metric.name}{rule}") for rule in rules]
+            entries += [_of_member(member, metric.name) for member in members]
             if any(entry and entry.get("value") is not None for entry in entries):
                 rows.append((metric.name, metric.title, entries))
     heads = ["metric", *(RULE_TITLES[rule] for rule in rules), *(str(member["name"]) for member in members)]
     title = f"Results on {caveats.split_in_words(found)} ({caveats.size(found)})"
     notes = ["95 % intervals in brackets, by bootstrap over patients, both knees of a patient together"]
-    if len(columns) > 1:
+    if len(heads) > 2:
         notes.append("bold: the best value of a row")
     notes += [*found.caveats, DISCLAIMER]
     return Grid(title, heads, rows, [f"{sentence(note)}." for note in notes])
@@ -120,13 +117,13 @@ def escaped(words: str) -> str:
 def _lettered(table: Grid) -> tuple[list[str], list[tuple[str, str]]]:
     """Return the letter of each row's footnote, empty without one, and the footnotes, a letter for each text."""
     letters: dict[str, str] = {}
-    marks = []
+    letter_of_row = []
     for _, _, entries in table.rows:
         note = next((str(entry["note"]) for entry in entries if entry and entry.get("note")), "")
         if note and note not in letters and len(letters) < len(_NOTE_LETTERS):
             letters[note] = _NOTE_LETTERS[len(letters)]
-        marks.append(letters.get(note, ""))
-    return marks, [(letter, f"{sentence(note)}.") for note, letter in letters.items()]
+        letter_of_row.append(letters.get(note, ""))
+    return letter_of_row, [(letter, f"{sentence(note)}.") for note, letter in letters.items()]
 
 
 def _text(entry: dict[str, Any] | None, between: str) -> str:
@@ -144,7 +141,7 @@ def _latex_cell(entry: dict[str, Any] | None, top: bool) -> str:
     return f"{bold} {{\\scriptsize({interval}}}" if bracket else bold
 
 
-def _tabular(table: Grid, marks: Sequence[str], columns: range) -> list[str]:
+def _tabular(table: Grid, letter_of_row: Sequence[str], columns: range) -> list[str]:
     """Return some columns of a table, without the rows that these leave empty."""
     lines = [
         f"  \\begin{{tabular}}{{@{{}}l{'r' * len(columns)}@{{}}}}",
@@ -152,18 +149,18 @@ def _tabular(table: Grid, marks: Sequence[str], columns: range) -> list[str]:
         f"    {' & '.join(escaped(table.heads[i]) for i in (0, *(i + 1 for i in columns)))} \\\\",
         "    \\midrule",
     ]
-    for (name, title, entries), mark in zip(table.rows, marks, strict=True):
+    for (name, title, entries), letter in zip(table.rows, letter_of_row, strict=True):
         top, shown = best(name, entries), [entries[i] for i in columns]
         if any(entry and entry.get("value") is not None for entry in shown):
             cells = [_latex_cell(entry, i in top) for i, entry in zip(columns, shown, strict=True)]
-            noted = f"\\textsuperscript{{{mark}}}" if mark else ""
+            noted = f"\\textsuperscript{{{letter}}}" if letter else ""
             lines.append(f"    {escaped(title)}{noted} & {' & '.join(cells)} \\\\")
     return [*lines, "    \\bottomrule", "  \\end{tabular}", "", "  \\medskip"]
 
 
 def as_latex(table: Grid) -> str:
     """Return a float of LaTeX with booktabs, to be input into a document; many columns stand in several blocks."""
-    marks, notes = _lettered(table)
+    letter_of_row, notes = _lettered(table)
     n = len(table.heads) - 1
     blocks = [range(first, min(first + _MOST_BESIDE, n)) for first in range(0, n, _MOST_BESIDE)]
     below = [f"\\textsuperscript{{{letter}}} {escaped(words)}" for letter, words in notes]
@@ -176,7 +173,7 @@ def as_latex(table: Grid) -> str:
         "  \\setlength{\\tabcolsep}{3pt}",
         f"  \\caption{{{escaped(table.title)}.}}",
         "  \\label{tab:koa-results}",
-        *(line for columns in blocks for line in _tabular(table, marks, columns)),
+        *(line for columns in blocks for line in _tabular(table, letter_of_row, columns)),
         f"  \\parbox{{0.95\\linewidth}}{{\\footnotesize {' '.join(below)}}}",
         "\\end{table}",
     ]
@@ -185,19 +182,19 @@ def as_latex(table: Grid) -> str:
 
 def as_markdown(table: Grid) -> str:
     """Return a table of Markdown with its notes."""
-    marks, notes = _lettered(table)
+    letter_of_row, notes = _lettered(table)
 
     def cell(words: str) -> str:
         return re.sub(r"([|*_\\])", r"\\\1", words)
 
     lines = [f"{table.title}.", "", f"| {' | '.join(map(cell, table.heads))} |"]
     lines.append(f"| :-- |{' --: |' * (len(table.heads) - 1)}")
-    for (name, title, entries), mark in zip(table.rows, marks, strict=True):
+    for (name, title, entries), letter in zip(table.rows, letter_of_row, strict=True):
         top = best(name, entries)
         cells = [
             re.sub(r"^\S+", r"**\g<0>**", _text(e, ", ")) if i in top else _text(e, ", ") for i, e in enumerate(entries)
         ]
-        lines.append(f"| {cell(title)}{f'<sup>{mark}</sup>' if mark else ''} | {' | '.join(cells)} |")
+        lines.append(f"| {cell(title)}{f'<sup>{letter}</sup>' if letter else ''} | {' | '.join(cells)} |")
     below = [*(f"<sup>{letter}</sup> {words}" for letter, words in notes), *table.notes]
     lines += ["", *(f"{each}  " for each in below)]
     return "\n".join(lines) + "\n"

@@ -57,7 +57,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         InputError: The network cannot be exported, or the file does not agree with the checkpoint.
     """
-    validate(cfg)
+    validate(cfg, "export")
     _check(cfg)
     predictor = Predictor.from_checkpoint(cfg.ckpt, uri=cfg.tracking.uri, device=torch.device("cpu"))
     members = list(predictor.members)
