@@ -1,4 +1,4 @@
-"""How well out-of-distribution inputs are told from knees: `python -m benchmarks.out_of_distribution CKPT [data=...]`.
+"""How well strangers are separated from knees: `python -m benchmarks.out_of_distribution CKPT [data=...]`.
 
 The statistics are fitted on half of the patients in the validation split of the checkpoint's data; the other half's
 knees are compared with pictures that are no knees, and with the same knees inverted or turned. For each kind and each
