@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,9 @@ COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 STATE_TAG = "sweep.state"
 ENSEMBLE_TAG = "sweep.ensemble"
 """Of the MLflow run of a sweep: `true` where its trials are measured together in the end."""
+
+
+_said = set[tuple[str, str]]()
 
 
 class Pruned(Exception):  # noqa: N818  it is no error
@@ -73,6 +77,21 @@ def current() -> Trial | None:
         return None
     known = json.loads(text)
     return Trial(**{**known, "varied": tuple(known["varied"]), "metrics": tuple(known["metrics"])})
+
+
+def say_once(line: str, *, warning: bool = False) -> None:
+    """Print a line, unless an earlier job of this sweep has printed the same one in this process.
+
+    Args:
+        line: What holds for a whole run, such as a caveat or the network.
+        warning: Print it to the standard error.
+    """
+    trial = current()
+    if trial is not None:
+        if (trial.sweep, line) in _said:
+            return
+        _said.add((trial.sweep, line))
+    print(line, file=sys.stderr if warning else sys.stdout, flush=True)
 
 
 def of_run(folder: Path) -> Trial | None:

@@ -18,6 +18,7 @@ from typing import Any
 import timm
 import torch
 
+from koa_lightning.config import trial
 from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
 
@@ -268,4 +269,4 @@ def load_file_weights(
     if drawn := [key for key in head if key not in fitting]:
         theirs, own = tensors.get(drawn[0]), len(model.state_dict()[drawn[0]])
         why = "has none" if theirs is None else f"has {len(theirs)} outputs, {own} are needed"
-        print(f"WARNING: model.weights: the head is re-initialised, as {origin} {why}", file=sys.stderr, flush=True)
+        trial.say_once(f"WARNING: model.weights: the head is re-initialised, as {origin} {why}", warning=True)

@@ -165,7 +165,7 @@ def _calibrate(
 ) -> None:
     """Fit what tells how far to trust a grade, write it into the best checkpoint, and draw it."""
     read = trusted.fit_into(read, data, graded, method)
-    print(in_words(read.record.fitted.calibration), flush=True)
+    trial.say_once(in_words(read.record.fitted.calibration))
     found = trusted.evaluate_split(read, data.tables["val"], graded.logits, None, alpha=ALPHA)
     for file in trusted.draw(found, "validation", read.caveats, folder / "figures"):
         run.log_artifact(file, "figures")

@@ -72,7 +72,7 @@ def plan(cfg: DictConfig, net: net_module.KneeNet, record: CheckpointRecord | No
     reason = chosen.reason.removesuffix(_IMITATED)  # the run may continue elsewhere
     if not cuda and chosen.imitated:
         slow = "this CPU has no bf16 and imitates it, some ten times slower than fp32; type trainer.precision=fp32"
-        print(f"WARNING: {slow}", file=sys.stderr)
+        trial.say_once(f"WARNING: {slow}", warning=True)
         reason += _IMITATED
     return replace(chosen, reason=reason)
 

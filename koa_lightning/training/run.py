@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import signal
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -139,7 +138,9 @@ def _train(
         if kind == "cpu" and (watch := build.speed_watch(cfg, plan)):
             trainer.callbacks.append(watch)  # type: ignore[attr-defined]
         if kind == "cpu" and cfg.trainer.accelerator == "auto":
-            print("WARNING: no GPU found, training on the CPU (trainer=cpu says so without this line)", file=sys.stderr)
+            trial.say_once(
+                "WARNING: no GPU found, training on the CPU (trainer=cpu says so without this line)", warning=True
+            )
         describe(run, plain(cfg), module.record, source_of(cfg.data), kind)
         if said := build.compile_it(cfg, module, plan, trainer.strategy.root_device):
             run.log_tags({"compile": said})
@@ -286,10 +287,9 @@ def _say_start(record: CheckpointRecord, precision: str) -> None:
     """Say once, loudly, what this run is not; then what it is."""
     for caveat in record.caveats:
         why = f" ({record.weights_reason})" if caveat == "untrained weights" and record.weights_reason else ""
-        print(f"WARNING: {caveat}{why}; every figure and the run carry this caveat", file=sys.stderr)
+        trial.say_once(f"WARNING: {caveat}{why}; every figure and the run carry this caveat", warning=True)
     counts = ", ".join(f"{split} {sum(n)}" for split, n in record.data.counts.items())
-    print(
+    trial.say_once(
         f"{record.net.name} ({record.weights} weights) on {record.data.name}: {counts} knees, "
-        f"{record.preprocessing.image_size} px, {precision}",
-        flush=True,
+        f"{record.preprocessing.image_size} px, {precision}"
     )

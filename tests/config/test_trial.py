@@ -11,6 +11,8 @@ from koa_lightning.sweeps.outcomes import with_values
 
 @pytest.fixture
 def given(monkeypatch):
+    monkeypatch.setattr(trial, "_said", set())
+
     def tell(**known):
         one = trial.Trial(**known)
         monkeypatch.setenv(trial.VARIABLE, one.dumps())
@@ -32,6 +34,22 @@ def test_only_its_own_run_is_the_trial(given, tmp_path):
     assert trial.of_run(tmp_path / "3" / "fold_0") is None
     given(varied=("loss",))  # Hydra's grid has no trials
     assert trial.of_run(tmp_path) is None
+
+
+def test_what_all_jobs_of_a_sweep_would_say_is_said_once(given, monkeypatch, capsys):
+    given(sweep="one", number=0)
+    for number in range(3):
+        given(sweep="one", number=number)
+        trial.say_once("WARNING: phantom data", warning=True)
+        trial.say_once(f"net {number // 2}")
+    given(sweep="two")
+    trial.say_once("net 0")
+    monkeypatch.delenv(trial.VARIABLE)
+    for _ in range(2):
+        trial.say_once("alone")
+    said = capsys.readouterr()
+    assert said.out.splitlines() == ["net 0", "net 1", "net 0", "alone", "alone"]
+    assert said.err.splitlines() == ["WARNING: phantom data"]
 
 
 def test_what_differs(given):
