@@ -31,7 +31,7 @@ from koa_lightning.evaluation.results import say, table_metrics
 from koa_lightning.evaluation.settings import Settings
 from koa_lightning.metrics import intervals
 from koa_lightning.metrics import predictions as table
-from koa_lightning.reporting import figures, provenance, saving
+from koa_lightning.reporting import figures, provenance, saving, terminal
 from koa_lightning.reporting.report import page
 from koa_lightning.tracking.begin import caveat_tags, closing, open_run
 
@@ -209,14 +209,18 @@ def write(facts: dict[str, Any], tables: dict[str, pd.DataFrame], metrics: dict[
 
 
 def _say(facts: dict[str, Any], metrics: dict[str, Any]) -> None:
-    shown = Table(title="members and ensemble", caption=facts["said"])
-    for name in ("", "knees", *_SHOWN.values()):
-        shown.add_column(name, justify="right" if name else "left")
-    for entry in facts["members"]:
-        shown.add_row(entry["name"], str(entry["n_knees"]), *(_number(entry["metrics"][key]) for key in _SHOWN))
-    shown.add_section()
-    shown.add_row("ensemble", str(metrics["n_knees"]), *(_number(metrics[key]) for key in _SHOWN), style="bold")
-    Console().print(shown)
+    def of(names: Sequence[str]) -> Table:
+        shown = Table()
+        for head in ("", "knees", *_SHOWN.values()):
+            shown.add_column(head, justify="right" if head else "left")
+        for name, entry in zip(names, facts["members"], strict=True):
+            shown.add_row(name, str(entry["n_knees"]), *(_number(entry["metrics"][key]) for key in _SHOWN))
+        shown.add_section()
+        shown.add_row("ensemble", str(metrics["n_knees"]), *(_number(metrics[key]) for key in _SHOWN), style="bold")
+        return shown
+
+    members = [entry["name"] for entry in facts["members"]]
+    terminal.show(Console(), of, members, f"members and ensemble: {facts['said']}")
 
 
 def _number(value: float | None) -> str:

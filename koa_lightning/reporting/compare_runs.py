@@ -16,7 +16,7 @@ from koa_lightning import DISCLAIMER
 from koa_lightning.config.compose import best_is, validate
 from koa_lightning.config.figures import configured
 from koa_lightning.errors import InputError
-from koa_lightning.reporting import figures, saving
+from koa_lightning.reporting import figures, saving, terminal
 from koa_lightning.reporting.compare_figure import curves_figure
 from koa_lightning.reporting.console import say_caveats
 from koa_lightning.tracking import differences
@@ -91,48 +91,51 @@ def _words(runs: str | Sequence[str], search: str | None) -> list[str]:
 def _say(differ: pd.DataFrame, metrics: pd.DataFrame, names: list[str], caveats: list[str]) -> None:
     console = Console()
     if len(names) <= _SIDE_BY_SIDE:
-        console.print(
-            _table("what differs", differ) if len(differ) else "nothing differs in config, data, code, machine"
-        )
-        console.print(_table("metrics", metrics.drop(columns="kind"), names))
+        if len(differ):
+            terminal.show(console, lambda heads: _table(differ, names, heads), names, "what differs")
+        else:
+            console.print("nothing differs in config, data, code, machine")
+        numbers = metrics.drop(columns="kind")
+        terminal.show(console, lambda heads: _table(numbers, names, heads, best=True), names, "metrics")
     else:
-        console.print(_lines(differ, metrics, names))
+        title = f"{len(names)} runs; all that differs is in compare.csv"
+        terminal.show(console, lambda heads: _lines(differ, metrics, names, heads), names, title)
     say_caveats(caveats)
     print(DISCLAIMER)
 
 
-def _table(title: str, rows: pd.DataFrame, best_of: list[str] | None = None) -> Any:
-    """Return a table of the terminal, with the best of these columns in bold."""
-    shown = Table(title=title)
+def _table(rows: pd.DataFrame, names: Sequence[str], heads: Sequence[str], best: bool = False) -> Table:
+    """Return a table of the terminal with a column a run, under these heads; perhaps the best of each row in bold."""
+    shown = Table()
+    called = dict(zip(names, heads, strict=True))
     for column in rows.columns:
-        shown.add_column(
-            escape(str(column)), justify="right" if best_of and column != "name" else "left", overflow="fold"
-        )
+        head = escape(called.get(str(column), str(column)))
+        shown.add_column(head, justify="right" if best and column != "name" else "left", overflow="fold")
     for row in rows.to_dict("records"):
         cells = [escape(as_text(value, row["name"], str(column))) for column, value in row.items()]
-        values = {name: row[name] for name in best_of or [] if row[name] == row[name]}
+        values = {name: row[name] for name in names if row[name] == row[name]} if best else {}
         better = best_is(row["name"])
         if better and len(set(values.values())) > 1:
-            best = (min if better == "min" else max)(values.values())
+            winner = (min if better == "min" else max)(values.values())
             cells = [
-                f"[bold]{cell}[/]" if values.get(str(column)) == best else cell
+                f"[bold]{cell}[/]" if values.get(str(column)) == winner else cell
                 for column, cell in zip(rows.columns, cells, strict=True)
             ]
         shown.add_row(*cells)
     return shown
 
 
-def _lines(differ: pd.DataFrame, metrics: pd.DataFrame, names: list[str]) -> Any:
+def _lines(differ: pd.DataFrame, metrics: pd.DataFrame, names: Sequence[str], heads: Sequence[str]) -> Table:
     """Return a table of the terminal with one line a run: the settings that differ, and the main metrics."""
     settings = differ[differ["kind"] == "config"]
     main = metrics[[name.split("/")[-1] in _MAIN and name.startswith(("best/", "test/")) for name in metrics["name"]]]
-    shown = Table(title=f"{len(names)} runs; all that differs is in compare.csv")
+    shown = Table()
     shown.add_column("run", overflow="fold")
     for name in settings["name"]:
         shown.add_column(escape(name.rsplit(".", 1)[-1]), overflow="fold")
     for name in main["name"]:
         shown.add_column(escape(name), justify="right")
-    for name in names:
+    for name, head in zip(names, heads, strict=True):
         numbers = [as_text(value, metric) for metric, value in zip(main["name"], main[name], strict=True)]
-        shown.add_row(*map(escape, [name, *map(str, settings[name]), *numbers]))
+        shown.add_row(*map(escape, [head, *map(str, settings[name]), *numbers]))
     return shown

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from koa_lightning.reporting import terminal
 from koa_lightning.sweeps.study import ended
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def show(study: Study, total: int, program: str) -> None:
     if not console.is_terminal:
         console.width = max(console.width, _LOG_WIDTH)
     said = f"{words or 'no trial yet'}; {duration(seconds)} of computing"
-    console.print(_table(study, f"sweep {study.study_name}: {said}"))
+    terminal.show(console, lambda _: _table(study), [], f"sweep {study.study_name}: {said}")
     caveats = dict.fromkeys(caveat for trial in ended(study) for caveat in trial.user_attrs.get("marks") or [])
     if caveats:
         console.print(f"[bold red]{', '.join(caveats)}[/]")
@@ -130,12 +131,12 @@ def _names(study: Study) -> list[str]:
     return [str(name) for name in study.user_attrs["koa_metrics"]]
 
 
-def _table(study: Study, title: str) -> Any:
+def _table(study: Study) -> Table:
     front = {trial.number for trial in best(study)}
     rows = _ranked(study, front)
     keys = list(study.user_attrs["koa_space"])
     repeated = any(len(trial.user_attrs.get("values") or []) > 1 for trial in rows)
-    table = Table(title=title, caption=f"the {_MOST_ROWS} best" if len(ended(study)) > len(rows) else None)
+    table = Table(caption=f"the {_MOST_ROWS} best" if len(ended(study)) > len(rows) else None)
     for name in ("trial", *_names(study), *(["sd"] if repeated else []), "time", *(k.rsplit(".", 1)[-1] for k in keys)):
         table.add_column(name, justify="left" if name in keys else "right")
     for trial in rows:

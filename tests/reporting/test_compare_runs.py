@@ -38,7 +38,8 @@ def test_two_runs(launch, two, place):
 
 def test_the_best_is_bold_where_there_is_one():
     names = ["test/accuracy", "test/brier", "test/mae_low", "best/epoch", "trust_test/set_coverage"]
-    shown = compare_runs._table("metrics", pd.DataFrame({"name": names, "a": [0.5] * 5, "b": [0.75] * 5}), ["a", "b"])
+    metrics = pd.DataFrame({"name": names, "a": [0.5] * 5, "b": [0.75] * 5})
+    shown = compare_runs._table(metrics, ["a", "b"], ["A", "B"], best=True)
     bold = [[cell.startswith("[bold]") for cell in column.cells] for column in shown.columns[1:]]
     assert bold == [[False, True, True, False, False], [True, False, False, False, False]]
 
