@@ -155,9 +155,8 @@ def test_an_overlay_a_file_with_words_below(mixed, grade):
     assert rows["overlay"].nunique() == 9  # two files are called gray.png
     for file in rows["overlay"]:
         picture = np.asarray(Image.open(file))
-        assert picture.shape[1:] == (64, 3)
-        assert picture.shape[0] > 64 + 12 * 3
-        assert picture[64:].max() > 200  # the words
+        assert picture.shape[2] == 3 and picture.shape[0] > 12 * 3
+        assert picture[-14:].max() > 200  # the words
 
 
 def test_an_overlay_explains_the_grade_that_is_told(mixed, grade, monkeypatch):
@@ -380,11 +379,11 @@ def test_no_image(grade, tmp_path):
 
 
 def test_words_are_broken_into_lines_that_fit():
-    shown = predict.with_words(np.zeros((40, 64, 3), np.uint8), ["word " * 20])
+    shown = predict.with_words(np.zeros((40, 64, 3), np.uint8), ["word " * 20], 12)
     assert shown.size[0] == 64
     pixels = np.asarray(shown)
     assert not pixels[:, -1].any()  # nothing is cut at the right edge
-    assert pixels[-14:].any()
+    assert pixels[-20:].any()
 
 
 @pytest.fixture

@@ -324,6 +324,7 @@ def test_a_fault_of_the_program_ends_its_fold_with_the_traceback(here, monkeypat
 
     monkeypatch.setattr(cross_validation, "train", fails)
     config = {"out": str(tmp_path), "data": {"fold": 0}, "ckpt": None}
+    config["trainer"] = {"accelerator": "cpu", "devices": 1}
     assert cross_validation.work({"config": config, "overrides": None}) == outcome.PARTLY
     assert "RuntimeError: broken" in capsys.readouterr().err
     monkeypatch.setattr(cross_validation, "train", lambda cfg: {"exit_code": outcome.INTERRUPTED})

@@ -30,6 +30,7 @@ def test_what_a_cluster_says_is_one_line():
     assert refused("slurm", ValueError("a fault")) is None
 
 
+@pytest.mark.slow  # in a process in which nothing else has run: submitit pickles what other tests have imported
 @pytest.mark.parametrize("kind", [["sweep=grid"], []])
 def test_a_full_queue_and_no_slurm_are_one_line_each(kind, place, slurm, launch, monkeypatch):
     typed = ["-m", *kind, "seed=1,2", "trainer=cpu", "hydra/launcher=slurm_cpu"]

@@ -38,12 +38,12 @@ def one_of_two(rank, place, queue):
 
 
 def test_two_processes_normalise_as_one_with_both_batches(tmp_path):
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")  # autograd has threads by now, which no fork inherits
     queue = context.Queue()
     both = [context.Process(target=one_of_two, args=(rank, tmp_path / "store", queue)) for rank in (0, 1)]
     for process in both:
         process.start()
-    found = sorted((queue.get(timeout=60) for _ in both), key=lambda each: each[1])
+    found = sorted((queue.get(timeout=300) for _ in both), key=lambda each: each[1])
     for process in both:
         process.join(60)
     assert [joined for joined, _, _ in found] == [2, 2]

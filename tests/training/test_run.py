@@ -122,7 +122,7 @@ def test_the_manifest_holds_no_knee_of_the_test_split(trained):
 def test_the_mlflow_run_is_finished_and_named(trained, client):
     run = client.get_run(trained.result["run_id"])
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == "resnet18-crossentropy"
+    assert run.info.run_name == "resnet18-crossentropy phantom 64px 3ep"
     assert not (trained.out / "mlflow_unsent.jsonl").exists()
 
 
