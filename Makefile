@@ -22,7 +22,7 @@ PORT_KEY = $(if $(PORT),port="$(PORT)")
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(STAMP)  ## make .venv and install everything (about 2 minutes)
+install: $(STAMP)  ## make .venv and install everything (2 to 6 minutes)
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -88,7 +88,7 @@ test test-slow: export PYTHONDONTWRITEBYTECODE =
 # What the tests of a file share is made once, not in each process; the long ones are not kept for the end.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
-test: $(STAMP)  ## run the quick tests with coverage (5 to 6 minutes on two cores)
+test: $(STAMP)  ## run the quick tests with coverage (about 15 minutes on two cores)
 	$(BIN)/python -m slipcover --format json --out .coverage.json -m pytest -n $(WORKERS) $(BY_FILE) -m "not slow"
 	$(BIN)/python -m slipcover --merge .coverage.json --out .coverage.json --fail-under 90
 
