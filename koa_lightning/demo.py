@@ -46,9 +46,7 @@ def _closing_table(trained: dict[str, object], evaluated: dict[str, object], out
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"koa-lightning demo (phantom data, {DISCLAIMER})", show_header=False)
-    table.add_column()
-    table.add_column()
+    table = Table("", "", title=f"koa-lightning demo (phantom data, {DISCLAIMER})", show_header=False)
     for label, name in (("quadratic kappa", "quadratic_kappa"), ("accuracy", "accuracy"), ("MAE", "mae")):
         table.add_row(f"validation {label}", f"{trained[f'val/{name}']:.3f}   (test {evaluated[name]:.3f})")
     table.add_row("training and evaluation", f"{seconds:.0f} s")

@@ -25,6 +25,7 @@ from rich.progress import Progress
 
 from koa_lightning.data import both_knees
 from koa_lightning.data.cache_editions import editions, next_edition
+from koa_lightning.data.cache_record import Record
 from koa_lightning.data.gray import one_line
 from koa_lightning.data.images import read_image
 from koa_lightning.data.manifest import PHANTOM
@@ -63,30 +64,6 @@ class Cache:
     shapes: np.ndarray
     repaired: list[int]
     films: list[int]
-
-
-@dataclass
-class Record:
-    """What is written beside the images; a row a knee."""
-
-    unreadable: dict[int, str]
-    pixels: list[str]
-    shapes: list[tuple[int, int]]
-    repaired: list[int]
-    films: list[int]
-
-    def add(self, other: Record) -> None:
-        """Append the rows that follow these."""
-        self.unreadable |= other.unreadable
-        self.pixels += other.pixels
-        self.shapes += other.shapes
-        self.repaired += other.repaired
-        self.films += other.films
-
-    def to_json(self) -> str:
-        """Return it as text; hashes in one string, which is read ten times as fast as a list of them."""
-        flat = [side for shape in self.shapes for side in shape]
-        return json.dumps({**vars(self), "shapes": flat, "pixels": "".join(self.pixels)})
 
 
 _Read = Callable[[int], np.ndarray]

@@ -11,7 +11,7 @@ from koa_lightning.config import run_folder
 from koa_lightning.config.from_python import check_texts, composed
 from koa_lightning.config.outcome import DONE
 from koa_lightning.config.overrides import key
-from koa_lightning.training import run
+from koa_lightning.training import resuming, run
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def train(*overrides: str) -> Training:
     cfg = composed("train", typed)
     folder = Path(cfg.out)
     if cfg.ckpt is None:
-        run_folder.check_free(folder)
+        resuming.check_free(folder)
         run_folder.remember(folder, [each for each in typed if not key(each).startswith("hydra.")])  # to resume it
     return _training(run.train(cfg), folder)
 

@@ -31,7 +31,7 @@ from koa_lightning.explain import cam
 from koa_lightning.models.weights import tensors_of
 from koa_lightning.tracking.begin import check_server, describe, open_run
 from koa_lightning.tracking.logger import MlflowLogger
-from koa_lightning.training import after_fit, build, callbacks, devices, joint_norm, ranks, state
+from koa_lightning.training import after_fit, build, callbacks, devices, joint_norm, ranks, resuming, state
 from koa_lightning.training import callbacks as cb
 from koa_lightning.training.module import check_metric
 
@@ -93,7 +93,7 @@ def _train(
         resumed.check_is_of_training("from which no run resumes")
     if resumed is not None:
         record = resumed.record
-        run_folder.check(
+        resuming.check_settings(
             cfg,
             folder,
             resumed.epochs_done,
@@ -103,13 +103,13 @@ def _train(
             made_of=record.made_of or {},
         )
     else:
-        run_folder.check_free(folder)
+        resuming.check_free(folder)
     check_server(cfg.tracking, resumed.record.tracking.uri if resumed else None)  # before long work
     L.seed_everything(cfg.seed, verbose=False)
     data = data_module(cfg.data, cfg.seed, cfg.quiet)
     data.prepare(("train", "val"), manifest if run_folder.is_main() else None)
     if resumed is not None:
-        run_folder.check_data(cfg, resumed.record.data.fingerprint, data.fingerprint)
+        resuming.check_data(cfg, resumed.record.data.fingerprint, data.fingerprint)
     _hush()
     module, plan = build.grader(cfg, data, resumed, n_devices)
     if cfg.explain.enabled:
