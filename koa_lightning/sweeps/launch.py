@@ -27,22 +27,23 @@ class Program(NamedTuple):
     function: Callable[[Any], Any]
 
 
+Take = Callable[[], tuple[int, Sequence[str]] | None]
+"""Returns the number and the overrides of the next job, None while there is none."""
+Ended = Callable[[int, Any], bool]
+"""Called with the number of a job and Hydra's `JobReturn`; returns whether further ones may begin."""
+
+
 class DiedError(RuntimeError):
     """A job's process ended without saying what came of it."""
 
 
-def run(
-    program: Program,
-    take: Callable[[], tuple[int, Sequence[str]] | None],
-    ended: Callable[[int, Any], bool],
-    n_jobs: int,
-) -> None:
+def run(program: Program, take: Take, ended: Ended, n_jobs: int) -> None:
     """Run jobs as long as there are some.
 
     Args:
         program: What they are jobs of.
-        take: Returns the number and the overrides of the next job, None while there is none.
-        ended: Called with the number of a job and Hydra's `JobReturn`; returns whether further ones may begin.
+        take: Gives the next job.
+        ended: Hears of each that ends.
         n_jobs: At a time.
     """
     results: dict[int, Path] = {}

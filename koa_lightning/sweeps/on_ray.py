@@ -11,7 +11,7 @@ import os
 import pickle
 import socket
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,19 +50,13 @@ def settings(given: Mapping[str, Any]) -> Settings:
     return Settings(given["address"], float(numbers["num_cpus"]), numbers["num_gpus"], int(numbers["max_retries"]))
 
 
-def run(
-    program: launch.Program,
-    take: Callable[[], tuple[int, Sequence[str]] | None],
-    ended: Callable[[int, Any], bool],
-    n_jobs: int,
-    settings: Settings,
-) -> None:
-    """Run jobs as long as there are some; see `koa_lightning.sweeps.launch.run`.
+def run(program: launch.Program, take: launch.Take, ended: launch.Ended, n_jobs: int, settings: Settings) -> None:
+    """Run jobs as `koa_lightning.sweeps.launch.run` does, on a cluster.
 
     Args:
-        program: What they are jobs of.
-        take: Returns the number and the overrides of the next job, None while there is none.
-        ended: Called with the number of a job and Hydra's `JobReturn`; returns whether further ones may begin.
+        program: See there, as the next three.
+        take: The next job.
+        ended: For each that ends.
         n_jobs: At a time.
         settings: Of the launcher.
 

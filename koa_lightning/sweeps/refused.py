@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from koa_lightning.errors import InputError
 
-_OF_LAUNCHERS = ("FailedSubmissionError", "FailedJobError", "CalledProcessError", "RayRefusedError")
+_OF_LAUNCHERS = ("FailedSubmissionError", "FailedJobError", "CalledProcessError")
 
 
 def refused(launcher: str, error: BaseException) -> InputError | None:
