@@ -184,4 +184,6 @@ def _gap(then: float | None, now: float | None) -> float:
 
 
 def _values(client: MlflowClient, run: Run, name: str) -> dict[int, float]:
-    return {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, name)}
+    """Return the value of each epoch that the training wrote: a later `eval split=val` adds its own to the same one."""
+    history = client.get_metric_history(run.info.run_id, name)
+    return {each.step: each.value for each in sorted(history, key=lambda each: each.timestamp, reverse=True)}

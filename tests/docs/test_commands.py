@@ -245,6 +245,8 @@ def lines_of(found, make):
 # Each once; one that is marked anywhere is marked everywhere.
 MARKED = {found.text for found in FOUND if found.only}
 TO_RUN = list({found.text: found for found in RUN if found.text not in MARKED}.values())
+# Repeats a run bit for bit, which needs the threads of a new process, not those that earlier commands left in this one.
+OWN_PROCESS = {"reproduce"}
 # Exit codes that are no fault: an audit says by them what it found.
 RIGHT = {"audit": {0, 1, 3}}
 
@@ -269,7 +271,7 @@ def test_a_command_does_what_it_says(found, make, desk, own_environment, tmp_pat
         needs = not typed and command in COMMANDS and "???" in (config_dir() / f"{command}.yaml").read_text()
         words = ["--help"] if needs else documented.fill(command, typed, place)
         words += [] if {"--help", "--cfg"} & set(words) else documented.small(command, typed)
-        if command in COMMANDS:  # in this process, which has imported the package once
+        if command in COMMANDS and command not in OWN_PROCESS:  # in this process, which has imported the package once
             ended = launch(command, *words)
             code, said = ended.code, [*ended.out, *ended.err]
         else:

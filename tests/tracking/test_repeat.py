@@ -117,6 +117,14 @@ def test_epochs_that_one_run_alone_has_differ(found, log_run):
         assert compared.largest == (math.inf, "val/kappa, epoch 3")
 
 
+def test_what_an_evaluation_added_to_an_epoch_is_not_compared(found, log_run):
+    old = best_of(found, log_run.client, [0.5, 0.75], (0.75, 1))
+    new = best_of(found, log_run.client, [0.5, 0.75], (0.75, 1))
+    later = log_run.client.get_metric_history(old.info.run_id, "val/kappa")[1].timestamp + 1000
+    log_run.client.log_metric(old.info.run_id, "val/kappa", 0.7500001, timestamp=later, step=1)
+    assert repeat.compare_metrics(log_run.client, old, new)[1:] == (4, 0, (0.0, ""))
+
+
 def test_a_run_that_was_resumed_after_its_end_is_compared_by_its_last_best(found, log_run):
     old = best_of(found, log_run.client, [0.5, 0.6, 0.75], (0.6, 1), (0.75, 2))
     new = best_of(found, log_run.client, [0.5, 0.6, 0.75], (0.75, 2))
