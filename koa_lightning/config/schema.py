@@ -141,6 +141,11 @@ KEYS: dict[str, Kind] = {
     "mix.cutmix": Number(0.0, 100.0),
     "mix.probability": _SHARE,
     "mix.until": _SHARE,
+    "untrained.steps": _FROM_ONE,
+    "untrained.lr": Number(1e-12, 1e3),
+    "untrained.drop_rate": Number(0.0, 0.99),
+    "untrained.drop_path_rate": Number(0.0, 0.99),
+    "untrained.first_size": Number(0.0, 1.0, above=True),
     # model and loss
     "model.label": _NAME,
     "model.name": Text("the name of a model of timm"),
@@ -250,7 +255,7 @@ OF_COMMANDS: dict[str, dict[str, Kind]] = {
 # Below these everyone may add entries; below a `_target_` too, as what is made refuses those that it does not take.
 FREE = ("augment.ops", "callbacks", "edges", "sweep.pruner", "sweep.space", "tracking.tags", "sweep.listener")
 # Groups of keys that null omits.
-BRANCHES_OR_NULL = ("data", "sweep", "callbacks.ema", "callbacks.early_stopping")
+BRANCHES_OR_NULL = ("data", "untrained", "sweep", "callbacks.ema", "callbacks.early_stopping")
 BRANCHES = frozenset(key.rsplit(".", depth)[0] for key in KEYS for depth in range(1, key.count(".") + 1))
 # What is made by these is known here; what another `_target_` takes is its own affair.
 OURS = ("koa_lightning.", "lightning.", "torch.optim.", "optuna.")

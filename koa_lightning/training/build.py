@@ -115,17 +115,34 @@ def steps(cfg: DictConfig, data: KneeDataModule, shares: int = 1) -> int:
     return max(1, accumulated) * cfg.trainer.max_epochs
 
 
+def first_weights(cfg: DictConfig, resumed: Checkpoint | None) -> w.Weights:
+    """Return the weights that a training begins with; of a resumed run, where they came from.
+
+    Raises:
+        InputError: There is no such model, or its weights cannot be had.
+    """
+    net_module.check_name(cfg.model.name)
+    if resumed is None:
+        return w.find(cfg.model.name, str(cfg.model.weights))
+    origin = resumed.record.weights
+    return w.Weights(origin, None if origin == "none" else {})
+
+
 def grader(
-    cfg: DictConfig, data: KneeDataModule, resumed: Checkpoint | None, n_devices: int = 1
+    cfg: DictConfig,
+    data: KneeDataModule,
+    resumed: Checkpoint | None,
+    n_devices: int = 1,
+    weights: w.Weights | None = None,
 ) -> tuple[KneeGrader, Plan]:
-    """Return the Lightning module, ready to train, and how it computes."""
+    """Return the Lightning module, ready to train, and how it computes; it looks for its first weights unless given."""
+    weights = weights or first_weights(cfg, resumed)
     objective = build_loss(cfg.loss, data.counts["train"])
     model = cfg.model
     mean, std = net_module.gray_statistics(model.name)
     net_spec = net_module.NetSpec(
         model.name, objective.link, float(model.drop_rate), float(model.drop_path_rate), mean, std, cfg.data.image_size
     )
-    weights = w.Weights(resumed.record.weights) if resumed else w.find(cfg.model.name, str(cfg.model.weights))
     net = net_module.build(net_spec, None if resumed else weights)
     if resumed is None and weights.untrained:
         data.caveats.append("untrained weights")

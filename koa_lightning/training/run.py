@@ -31,7 +31,7 @@ from koa_lightning.explain import cam
 from koa_lightning.models.weights import tensors_of
 from koa_lightning.tracking.begin import check_server, describe, open_run
 from koa_lightning.tracking.logger import MlflowLogger
-from koa_lightning.training import after_fit, build, callbacks, devices, joint_norm, ranks, resuming, state
+from koa_lightning.training import after_fit, build, callbacks, devices, joint_norm, ranks, resuming, state, untrained
 from koa_lightning.training import callbacks as cb
 from koa_lightning.training.module import check_metric
 
@@ -91,6 +91,9 @@ def _train(
     resumed = reading.read(cfg.ckpt) if cfg.ckpt else None
     if resumed:
         resumed.check_is_of_training("from which no run resumes")
+    weights = build.first_weights(cfg, resumed)
+    typed = untrained.typed(folder) if weights.untrained else None
+    instead = "" if typed is None else untrained.adapt(cfg, typed, resumed.record.config if resumed else None)
     if resumed is not None:
         record = resumed.record
         resuming.check_settings(
@@ -111,7 +114,9 @@ def _train(
     if resumed is not None:
         resuming.check_data(cfg, resumed.record.data.fingerprint, data.fingerprint)
     _hush()
-    module, plan = build.grader(cfg, data, resumed, n_devices)
+    if typed is not None and resumed is None:
+        instead = " ".join(filter(None, [instead, untrained.lengthen(cfg, typed, build.steps(cfg, data, n_devices))]))
+    module, plan = build.grader(cfg, data, resumed, n_devices, weights)
     if cfg.explain.enabled:
         cam.check(module.net, cfg.data.image_size, "explain=none", **cam.asked(cfg.explain, module.net))
     if cfg.callbacks.get("early_stopping"):
@@ -129,6 +134,8 @@ def _train(
             if resumed is None:  # of an earlier run in this folder, which cannot continue any more
                 (folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
             _say_start(module.record, f"{plan.precision} ({plan.reason})")
+            if instead:
+                trial.say_once(f"no first weights, so it takes {instead} (typed settings stay; untrained=null: none)")
             if resumed is not None:
                 print(f"resuming {folder} after {resumed.epochs_done} of {cfg.trainer.max_epochs} epochs", flush=True)
         trainer = _trainer(cfg, folder, data, run, history, plan.lightning, n_devices)

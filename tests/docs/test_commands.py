@@ -291,7 +291,7 @@ def is_server(module, command):
         config = config_dir() / f"{command}.yaml"
         return config.is_file() and re.search(r"^port:", config.read_text(), re.MULTILINE) is not None
     spec = importlib.util.find_spec(module)
-    return spec is not None and '{"port"' in Path(spec.origin).read_text()
+    return spec is not None and '"port":' in Path(spec.origin).read_text()
 
 
 def serves(module, words, place, environment):

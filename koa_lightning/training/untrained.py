@@ -1,0 +1,79 @@
+"""What a training takes where it has no first weights: a network from random numbers needs other settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from koa_lightning.config import overrides, run_folder
+
+# By their names in `untrained`: what they stand for, and the group that a user may have chosen instead.
+_KEYS = {
+    "lr": ("optimizer.lr", "optimizer"),
+    "drop_rate": ("model.drop_rate", "model.drop_rate"),
+    "drop_path_rate": ("model.drop_path_rate", "model.drop_path_rate"),
+    "first_size": ("resize.first", "resize"),
+}
+_EPOCHS = "trainer.max_epochs"
+
+
+def typed(folder: Path) -> list[str] | None:
+    """Return the overrides of a training; None where a program composed its config, which then stays as it is.
+
+    Args:
+        folder: Of the run.
+    """
+    if HydraConfig.initialized():
+        return list(HydraConfig.get().overrides.task)
+    return run_folder.recorded(folder)
+
+
+def adapt(cfg: DictConfig, items: Sequence[str], recorded: Mapping[str, Any] | None = None) -> str:
+    """Put the settings of `untrained` in place of those that nobody typed, in place; return them as a line.
+
+    Args:
+        cfg: The config `train`.
+        items: The overrides that were typed.
+        recorded: The config of the run that is resumed, plain; one of a version without `untrained` stays as it is.
+    """
+    settings = cfg.get("untrained")
+    if settings is None or (recorded is not None and not recorded.get("untrained")):
+        return ""
+    said = []
+    for name, (key, group) in _KEYS.items():
+        if not _is_typed(items, key, group) and OmegaConf.select(cfg, key) is not None:
+            OmegaConf.update(cfg, key, settings[name])
+            said.append(f"{key}={settings[name]}")
+    if recorded is not None and not _is_typed(items, _EPOCHS):
+        cfg.trainer.max_epochs = recorded.get("trainer", {}).get("max_epochs", cfg.trainer.max_epochs)
+    return " ".join(said)
+
+
+def lengthen(cfg: DictConfig, items: Sequence[str], steps: int) -> str:
+    """Raise the epochs of a new training, unless they were typed, so that it takes `untrained.steps`; say so.
+
+    Args:
+        cfg: The config `train`, changed in place.
+        items: The overrides that were typed.
+        steps: Of the optimizer, as configured.
+    """
+    settings = cfg.get("untrained")
+    if settings is None or steps >= settings.steps or _is_typed(items, _EPOCHS, "trainer.limit_train_batches"):
+        return ""
+    epochs = -(-settings.steps * cfg.trainer.max_epochs // steps)
+    if cfg.trainer.get("limit_epochs"):
+        epochs = min(epochs, cfg.trainer.limit_epochs)
+    if epochs <= cfg.trainer.max_epochs:
+        return ""
+    cfg.trainer.max_epochs = epochs
+    return f"{_EPOCHS}={epochs}"
+
+
+def _is_typed(items: Sequence[str], *keys: str) -> bool:
+    """Tell whether one of these, or what lies below it, was typed."""
+    named = [overrides.key(item) for item in items]
+    return any(name == key or (name.startswith(f"{key}.") and key != "optimizer") for name in named for key in keys)
