@@ -106,6 +106,7 @@ KEYS: dict[str, Kind] = {
     "data.table": Place(null=True),
     "data.pattern": Text("a regular expression with a group (?P<patient>...)"),
     "data.image_size": Whole(16, 4096),
+    "data.untrained_size": Whole(16, 4096, null=True),
     "data.fit": OneOf("letterbox", "stretch"),
     "data.top": Number(0.0, 0.9),
     "data.bottom": Number(0.1, 1.0),
@@ -145,7 +146,6 @@ KEYS: dict[str, Kind] = {
     "untrained.lr": Number(1e-12, 1e3),
     "untrained.drop_rate": Number(0.0, 0.99),
     "untrained.drop_path_rate": Number(0.0, 0.99),
-    "untrained.first_size": Number(0.0, 1.0, above=True),
     # model and loss
     "model.label": _NAME,
     "model.name": Text("the name of a model of timm"),

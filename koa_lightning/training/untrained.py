@@ -11,12 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from koa_lightning.config import overrides, run_folder
 
-# By their names in `untrained`: what they stand for, and the group that a user may have chosen instead.
+# Each with the setting that replaces it; a chosen optimizer brings its own learning rate.
 _KEYS = {
-    "lr": ("optimizer.lr", "optimizer"),
-    "drop_rate": ("model.drop_rate", "model.drop_rate"),
-    "drop_path_rate": ("model.drop_path_rate", "model.drop_path_rate"),
-    "first_size": ("resize.first", "resize"),
+    "optimizer.lr": "untrained.lr",
+    "model.drop_rate": "untrained.drop_rate",
+    "model.drop_path_rate": "untrained.drop_path_rate",
+    "data.image_size": "data.untrained_size",
 }
 _EPOCHS = "trainer.max_epochs"
 
@@ -44,10 +44,11 @@ def adapt(cfg: DictConfig, items: Sequence[str], recorded: Mapping[str, Any] | N
     if settings is None or (recorded is not None and not recorded.get("untrained")):
         return ""
     said = []
-    for name, (key, group) in _KEYS.items():
-        if not _is_typed(items, key, group) and OmegaConf.select(cfg, key) is not None:
-            OmegaConf.update(cfg, key, settings[name])
-            said.append(f"{key}={settings[name]}")
+    for key, name in _KEYS.items():
+        value = OmegaConf.select(cfg, name)
+        if value is not None and not _is_typed(items, key, *(["optimizer"] if key == "optimizer.lr" else [])):
+            OmegaConf.update(cfg, key, value)
+            said.append(f"{key}={value}")
     if recorded is not None and not _is_typed(items, _EPOCHS):
         cfg.trainer.max_epochs = recorded.get("trainer", {}).get("max_epochs", cfg.trainer.max_epochs)
     return " ".join(said)
@@ -74,6 +75,5 @@ def lengthen(cfg: DictConfig, items: Sequence[str], steps: int) -> str:
 
 
 def _is_typed(items: Sequence[str], *keys: str) -> bool:
-    """Tell whether one of these, or what lies below it, was typed."""
-    named = [overrides.key(item) for item in items]
-    return any(name == key or (name.startswith(f"{key}.") and key != "optimizer") for name in named for key in keys)
+    """Tell whether one of these was typed."""
+    return any(overrides.key(item) in keys for item in items)

@@ -10,12 +10,13 @@ from koa_lightning.training import untrained
 @pytest.mark.parametrize(
     ("items", "expected"),
     [
-        ([], "optimizer.lr=0.002 model.drop_rate=0.0 model.drop_path_rate=0.0 resize.first=0.43"),
+        ([], "optimizer.lr=0.002 model.drop_rate=0.0 model.drop_path_rate=0.0 data.image_size=96"),
         (["model=effb3", "loss=focal", "optimizer.weight_decay=0.1"], "optimizer.lr=0.002"),
         (["optimizer.lr=1e-4"], "model.drop_rate=0.0"),
         (["optimizer=sgd"], "model.drop_rate=0.0"),
-        (["resize=progressive"], "optimizer.lr=0.002 model.drop_rate=0.0 model.drop_path_rate=0.0"),
-        (["model.drop_rate=0.1", "model.drop_path_rate=0.1", "resize.until=0.5"], "optimizer.lr=0.002"),
+        (["data.image_size=64"], "optimizer.lr=0.002 model.drop_rate=0.0 model.drop_path_rate=0.0"),
+        (["data=folder", "data.root=x"], "optimizer.lr=0.002 model.drop_rate=0.0 model.drop_path_rate=0.0"),
+        (["model.drop_rate=0.1", "model.drop_path_rate=0.1"], "optimizer.lr=0.002"),
         (["untrained.lr=0.003", "optimizer.head_lr=0.1"], "optimizer.lr=0.003"),
     ],
 )
@@ -65,7 +66,8 @@ def test_a_resumed_run_has_the_epochs_that_it_began_with():
     untrained.adapt(again, [], plain(first))
     assert again == first
     older = {name: value for name, value in plain(compose("train", ["out=x"])).items() if name != "untrained"}
-    assert untrained.adapt(again := compose("train", ["out=x"]), [], older) == ""
+    again = compose("train", ["out=x"])
+    assert untrained.adapt(again, [], older) == ""
     assert again == compose("train", ["out=x"])
 
 
