@@ -25,10 +25,10 @@ def test_what_nobody_typed_is_adapted(items, expected):
     before = plain(compose("train", [*items, "out=x"]))
     said = untrained.adapt(cfg, items)
     assert said.startswith(expected)
-    told = dict(part.split("=") for part in said.split())
+    named = dict(part.split("=") for part in said.split())
     now, then = dict(run_folder.flat(plain(cfg))), dict(run_folder.flat(before))
     assert {key: str(value) for key, value in now.items() if value != then[key]} == {
-        key: value for key, value in told.items() if value != str(then[key])
+        key: value for key, value in named.items() if value != str(then[key])
     }
 
 
