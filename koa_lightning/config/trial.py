@@ -8,12 +8,15 @@ A program of one's own reports with `report(value, step)` and ends when it retur
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
+import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from koa_lightning.config.outcome import one_line
 from koa_lightning.errors import DivergedError, LostProcessError
 
 VARIABLE = "KOA_SWEEP"
+SAID_VARIABLE = "KOA_SAID"  # a folder with an empty file for each line that was said, while a sweep runs
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 STATE_TAG = "sweep.state"
 ENSEMBLE_TAG = "sweep.ensemble"
@@ -79,8 +83,22 @@ def current() -> Trial | None:
     return Trial(**{**known, "varied": tuple(known["varied"]), "metrics": tuple(known["metrics"])})
 
 
+@contextmanager
+def saying_together() -> Iterator[None]:
+    """Let the jobs that begin meanwhile, in whatever process on this machine, say a line once between them."""
+    before = os.environ.get(SAID_VARIABLE)
+    with tempfile.TemporaryDirectory(prefix="koa-said-") as folder:
+        os.environ[SAID_VARIABLE] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop(SAID_VARIABLE)
+            if before is not None:
+                os.environ[SAID_VARIABLE] = before
+
+
 def say_once(line: str, *, warning: bool = False) -> None:
-    """Print a line, unless an earlier job of this sweep has printed the same one in this process.
+    """Print a line, unless an earlier job of this sweep has printed the same one to the same terminal or file.
 
     Args:
         line: What holds for a whole run, such as a caveat or the network.
@@ -91,7 +109,25 @@ def say_once(line: str, *, warning: bool = False) -> None:
         if (trial.sweep, line) in _said:
             return
         _said.add((trial.sweep, line))
+        if _said_by_another(line, sys.__stderr__ if warning else sys.__stdout__):
+            return
     print(line, file=sys.stderr if warning else sys.stdout, flush=True)
+
+
+def _said_by_another(line: str, stream: Any) -> bool:
+    """Tell whether another process of the sweep printed a line to the same terminal or file."""
+    folder = os.environ.get(SAID_VARIABLE)
+    if not folder:
+        return False
+    try:
+        place = os.fstat(stream.fileno())
+        name = hashlib.sha256(f"{place.st_dev} {place.st_ino} {line}".encode()).hexdigest()
+        Path(folder, name).touch(exist_ok=False)
+    except FileExistsError:
+        return True
+    except (OSError, ValueError, AttributeError):  # another machine, or no space: rather twice than never
+        return False
+    return False
 
 
 def of_run(folder: Path) -> Trial | None:

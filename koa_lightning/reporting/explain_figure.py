@@ -33,7 +33,8 @@ def explanations_figure(results: Mapping[str, Any], label: str, caveats: Sequenc
         caveats: See `koa_lightning.reporting.saving.stamp`.
     """
     width = style.inches(6.85)
-    figure = Figure(figsize=(width, 0.25 * width + 7.2), layout="constrained")
+    height = 0.25 * width + 7.2 + max(0.0, 4.2 * (3.4 - width))  # the words below the panels take more lines
+    figure = Figure(figsize=(width, height), layout="constrained")
     places = figure.subplots(3, 2).ravel()
     room = width / 2 - 0.6
     faithful, local = results["faithfulness"], results["localisation"]
@@ -86,7 +87,7 @@ def _bars(axes: Axes, test: Mapping[str, Any], title: str, room: float, area: fl
     values = [test[name] if test[name] is not None else np.nan for name in CONTROLS]
     axes.set_xlim(-0.45, len(CONTROLS) - 0.55)
     bars = axes.bar(range(len(CONTROLS)), values, color=list(_colours().values()), width=0.6)
-    axes.set_xticks(range(len(CONTROLS)), CONTROLS)
+    _name(axes, CONTROLS, room)
     white = {"fc": "white", "ec": "none", "alpha": 0.85, "pad": 0.3}
     look: dict[str, Any] = {"fontsize": style.small(), "color": INK, "zorder": 4, "bbox": white}
     axes.bar_label(bars, [f"{value:.3f}" for value in values], padding=2, **look)
@@ -97,9 +98,19 @@ def _bars(axes: Axes, test: Mapping[str, Any], title: str, room: float, area: fl
     if area is not None:
         axes.axhline(area, color=QUIET, linewidth=1, linestyle=style.DASHES[1])
         words = f"Dashed: the region's share of the picture, {area:.0%}.\n{words}"
-    axes.margins(y=0.2)
+    axes.margins(y=0.3)  # for the numbers above and below the bars
     _title(axes, title, test["verdict"], room)
     _below(axes, words, room)
+
+
+def _name(axes: Axes, names: Sequence[str], room: float) -> None:
+    """Write names below bars; where they are tight, every second one stands lower."""
+    axes.set_xticks(range(len(names)), names)
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    tight = len(names) * longest * 0.6 * style.small() / 72 > 0.9 * room
+    lines = 1 + max(name.count("\n") for name in names)
+    for tick in axes.xaxis.get_major_ticks()[1::2] if tight else []:
+        tick.set_pad(tick.get_pad() + 1.2 * style.small() * lines)
 
 
 def _difference(test: Mapping[str, Any]) -> str:
@@ -144,15 +155,15 @@ def _shortcut(axes: Axes, test: Mapping[str, Any], room: float) -> None:
         axes.annotate(words, (place, top), xytext=(0, 2), textcoords="offset points", ha="center", va="bottom",
                       fontsize=style.small(), color=INK)  # fmt: skip
     axes.axhline(0, color=QUIET, linewidth=0.8)
-    axes.set_xticks(range(len(names)), list(names.values()))
+    _name(axes, list(names.values()), room)
     axes.set_ylabel("quadratic kappa", color=QUIET)
-    axes.margins(y=0.2)
+    axes.margins(y=0.3)
     _title(axes, "Shortcut: grade without the joint", test["verdict"], room)
     if test["survives"] is None:
         words = test["reason"] or "no interval"
     else:
         words = (
-            f"without the joint {test['survives']:.0%} survives ({test['survives_low']:.0%} to "
+            f"without the joint {test['survives']:.0%} survives ({round(test['survives_low'], 2) + 0:.0%} to "
             f"{test['survives_high']:.0%}; at most {MOST_SURVIVES:.0%})"
         )
     _below(axes, words, room)

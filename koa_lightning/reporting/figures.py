@@ -169,21 +169,25 @@ def _draw_curves(axes: Axes, curves: dict[str, pd.Series], name: str, best: int 
         axes.axvline(
             best, color=style.palette().second, linewidth=1, linestyle=style.DASHES[2], zorder=1.5, label=label
         )
-        _mark_best(axes, curves.get(f"val/{name}", pd.Series(dtype=float)).dropna(), best)
+        val, train = (curves.get(f"{split}/{name}", pd.Series(dtype=float)).dropna() for split in ("val", "train"))
+        _mark_best(axes, val, train, best)
     axes.margins(y=0.25)
     sns.despine(ax=axes)
 
 
-def _mark_best(axes: Axes, values: pd.Series, best: int) -> None:
+def _mark_best(axes: Axes, values: pd.Series, train: pd.Series, best: int) -> None:
     if best not in values.index:
         return
     value, colour = float(values[best]), style.palette().main
     axes.plot(best, value, marker="o", markersize=5.5, color=colour, markeredgecolor="white")
     right = best > (values.index.min() + values.index.max()) / 2  # the number stays inside the panel
-    falling = values.loc[:best].mean() > value  # the number stands on the other side of the curve
+    next_to_it = [epoch for epoch in values.index if (epoch < best if right else epoch > best)]
+    beside = next_to_it[-1 if right else 0 :][:1]
+    near = [float(curve[epoch]) for curve in (values, train) for epoch in (best, *beside) if epoch in curve.index]
+    below = sum(other > value for other in near) > sum(other < value for other in near)  # away from the curves
     axes.annotate(
-        f"{value:.3f}", (best, value), xytext=(-6 if right else 6, -7 if falling else 6), textcoords="offset points",
-        ha="right" if right else "left", va="top" if falling else "bottom", color=colour, fontsize=style.small(),
+        f"{value:.3f}", (best, value), xytext=(-6 if right else 6, -7 if below else 6), textcoords="offset points",
+        ha="right" if right else "left", va="top" if below else "bottom", color=colour, fontsize=style.small(),
         fontweight="bold",
         bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.6},
     )  # fmt: skip

@@ -12,6 +12,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure, SubFigure
 from PIL import Image, ImageDraw, ImageFont
 
+from koa_lightning.config.figures import current
 from koa_lightning.errors import InputError
 from koa_lightning.reporting import style
 from koa_lightning.reporting.figures import GRADE_NAMES
@@ -20,7 +21,7 @@ from koa_lightning.reporting.style import INK, PALE, QUIET
 
 HEAT = colormaps["inferno"]
 STRONGEST = 0.65  # share of colour where the heat is 1: the radiograph stays visible under it
-_MOST_ROWS = 6  # of one knee each
+_MOST_ROWS = 6  # of one knee each, and of two knees one row less: what a page holds
 _KNEE, _LEAST = 3.42, 2.9  # inches of a knee with its map and its bars: wanted, and at least
 _LONGEST_NAME = 25  # letters
 
@@ -113,9 +114,7 @@ def cam_panel(
     if len(lengths) != 1 or lengths == {0}:
         raise InputError(f"panel of arrays of lengths {sorted(lengths)}: give at least one knee and one entry each")
     width = style.inches(_KNEE * min(2, len(images)))
-    columns = style.columns(width, _LEAST, min(2, len(images)))
-    with_bars = columns == 2 or len(images) <= _MOST_ROWS  # a page of one column has no room for more
-    columns = columns if with_bars else 2
+    columns, with_bars = _layout(len(images), width)
     place = width / columns
     shown = range(len(names))
     titles = [
@@ -143,9 +142,18 @@ def cam_panel(
     return figure
 
 
+def _layout(n: int, width: float) -> tuple[int, bool]:
+    """Return how many knees stand in a row, and whether each has room for its bars: a page is so high and no higher."""
+    columns = style.columns(width, _LEAST, min(2, n))
+    if columns == 1:
+        return (1, True) if n <= _MOST_ROWS else (2, False)
+    crowded = current().width is not None and -(-n // columns) >= _MOST_ROWS
+    return (style.columns(width, _LEAST / 2, 4), False) if crowded else (columns, True)
+
+
 def _title(name: str, grade: int, predicted: int, note: str, width: float, probabilities: np.ndarray | None) -> str:
     """Return what stands above a knee, in lines that fit into so many inches."""
-    verdict = "" if predicted == grade else "  ✗ mistake"
+    verdict = "" if predicted == grade else "  ✗\u00a0mistake"
     share = "" if probabilities is None else f" ({probabilities[predicted]:.0%})"
     graded = f"true {GRADE_NAMES[grade]}, predicted {GRADE_NAMES[predicted]}{share}{verdict}"
     called = _short(name, int((width - 0.2) * 72 / (0.64 * style.small())) - 1)

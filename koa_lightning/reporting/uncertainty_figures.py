@@ -15,6 +15,7 @@ from koa_lightning.reporting.saving import stamp
 from koa_lightning.reporting.style import INK, PALE, QUIET
 
 _TITLES = {"bins": "predicted grade", "bins_oa": "osteoarthritis (grade >= 2)"}
+_WIDE = 4.5  # inches from which two diagrams stand side by side
 _LARGEST = 7.0  # points: diameter of the dot of the fullest bin
 
 
@@ -28,23 +29,30 @@ def reliability_figure(calibration: Mapping[str, Any], title: str, caveats: Sequ
         caveats: See `koa_lightning.reporting.saving.stamp`.
 
     Returns:
-        A figure; one column of diagrams where nothing was fitted.
+        A figure; where nothing was fitted, one column of diagrams, or one row where the figure is wide.
     """
     fitted = calibration["method"] != "none"
     sides = ("before", "after") if fitted else ("before",)
     width = style.inches(3.2 * len(sides))
+    blocks = [[(bins, side) for side in sides] for bins in _TITLES]
+    if not fitted and width > _WIDE:  # below each other they would be higher than a page
+        blocks = [[(bins, "before") for bins in _TITLES]]
+    n_rows, n_columns = len(blocks), len(blocks[0])
     with sns.axes_style("ticks"):
-        figure = Figure(figsize=(width, 1.5 * width / len(sides) + 2.5), layout="constrained")
-        panels = figure.subplots(4, len(sides), squeeze=False, sharex=True, sharey="row", height_ratios=(3, 1, 3, 1))
-    for column, side in enumerate(sides):
-        for row, bins in enumerate(_TITLES):
+        figure = Figure(figsize=(width, n_rows * (0.75 * width / n_columns + 1) + 0.5), layout="constrained")
+        panels = figure.subplots(
+            2 * n_rows, n_columns, squeeze=False, sharex=True, sharey="row", height_ratios=(3, 1) * n_rows
+        )
+    for row, block in enumerate(blocks):
+        for column, (bins, side) in enumerate(block):
             upper, lower = panels[2 * row][column], panels[2 * row + 1][column]
             _diagram(upper, calibration[bins][side])
-            _counts(lower, calibration[bins][side], width / len(sides))
+            _counts(lower, calibration[bins][side], width / n_columns)
             what = f"{_TITLES[bins]}, {side}" if fitted else _TITLES[bins]
-            style.panel_title(upper, what, 0.85 * width / len(sides))
-        panels[-1][column].set_xlabel("probability", color=QUIET)
-    for row in range(4):
+            style.panel_title(upper, what, 0.85 * width / n_columns)
+    for axes in panels[-1]:
+        axes.set_xlabel("probability", color=QUIET)
+    for row in range(2 * n_rows):
         panels[row][0].set_ylabel("knees" if row % 2 else "observed\nfrequency", color=QUIET)
     name = f"{calibration['method']} calibration" if fitted else "not calibrated"
     scores = [f"{side}: " * fitted + f"ECE {calibration[side]['ece']:.3f}, log loss {calibration[side]['log_loss']:.3f}"

@@ -104,7 +104,8 @@ class Engine:
         try:
             if self.listener is not None:
                 self.more = self.listener.began(self.study, self.config, self.folder)
-            self._launch()
+            with trial.saying_together():
+                self._launch()
             status = "FINISHED" if self.wrong is None else "FAILED"
         except KeyboardInterrupt:
             status = "KILLED"

@@ -32,7 +32,8 @@ def sweep(sweeper: Any, run: Callable[[list[str]], Any], arguments: list[str]) -
     sweeper.parent = GridParent(varied, [str(item.input_line) for item in parsed if not item.is_sweep_override()])
     status = "FAILED"
     try:
-        batches = run(arguments)
+        with trial.saying_together():
+            batches = run(arguments)
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"

@@ -1,5 +1,8 @@
 import math
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +53,33 @@ def test_what_all_jobs_of_a_sweep_would_say_is_said_once(given, monkeypatch, cap
     said = capsys.readouterr()
     assert said.out.splitlines() == ["net 0", "net 1", "net 0", "alone", "alone"]
     assert said.err.splitlines() == ["WARNING: phantom data"]
+
+
+def _say(program, place):
+    subprocess.run([sys.executable, "-c", program], stdout=place, stderr=place, check=True)
+
+
+def test_processes_of_a_sweep_that_print_to_one_place_say_a_line_once(given, tmp_path, monkeypatch):
+    given(sweep="one")
+    monkeypatch.setenv("PYTHONPATH", str(Path(trial.__file__).parents[2]))
+    program = "from koa_lightning.config import trial; trial.say_once('net'); trial.say_once('bad', warning=True)"
+    shared, own = tmp_path / "terminal", tmp_path / "log.txt"
+    with shared.open("w") as terminal, own.open("w") as log:
+        with trial.saying_together():
+            for place in (terminal, terminal, log):
+                _say(program, place)
+        assert trial.SAID_VARIABLE not in os.environ
+        with trial.saying_together():  # the next sweep
+            _say(program, terminal)
+    assert shared.read_text().split() == ["net", "bad"] * 2
+    assert own.read_text().split() == ["net", "bad"]
+
+
+def test_what_cannot_be_noted_is_said(given, tmp_path, monkeypatch, capsys):
+    given(sweep="one")
+    monkeypatch.setenv(trial.SAID_VARIABLE, str(tmp_path / "of another machine"))
+    trial.say_once("net")
+    assert capsys.readouterr().out == "net\n"
 
 
 def test_what_differs(given):

@@ -6,7 +6,7 @@ from matplotlib import pyplot as plt
 from matplotlib.text import Text
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.config.figures import using
+from koa_lightning.config.figures import FigureSettings, using
 from koa_lightning.errors import InputError
 from koa_lightning.reporting import figures
 from koa_lightning.reporting.figures import confusion_matrix_figure, learning_curves_figure
@@ -78,6 +78,25 @@ def test_curves_have_a_panel_each_and_mark_the_best_epoch():
         assert len(lines["train"].get_xdata()) == len(lines["val"].get_xdata()) == 4
         assert set(lines["best epoch: 1"].get_xdata()) == {1}
     assert "0.900" in words(figure)
+
+
+@pytest.mark.parametrize(
+    "values", [(0.9, 1.2, 1.3), (1.0, 0.2, 0.1), (0.4, 0.9, 0.3), (0.7, 0.5, 0.6), (0.1, 0.2, 0.9)]
+)
+@pytest.mark.parametrize("width", [85.0, 174.0])
+def test_the_best_value_does_not_stand_on_its_curve(values, width):
+    """The number of the best epoch, and the curve of the validation split, at steps of a pixel."""
+    table = pd.DataFrame([(epoch, "val/mae", value) for epoch, value in enumerate(values)], columns=history().columns)
+    with using(FigureSettings(width=width, font_size=7.5)):
+        figure = learning_curves_figure(table, monitor="val/mae", mode="min")
+        assert faults(figure) == []
+        [axes] = figure.axes
+        places = axes.transData.transform(axes.lines[0].get_xydata())
+        steps = np.linspace(0, len(places) - 1, 2000)
+        x, y = (np.interp(steps, range(len(places)), places[:, i]) for i in range(2))
+        [number] = axes.texts
+        box = number.get_window_extent().padded(-2)
+    assert not ((x > box.x0) & (x < box.x1) & (y > box.y0) & (y < box.y1)).any()
 
 
 def test_curves_take_another_monitor():

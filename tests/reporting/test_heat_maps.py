@@ -3,10 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.text import Text
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.config.figures import using
+from koa_lightning.config.figures import FigureSettings, using
 from koa_lightning.errors import InputError
 from koa_lightning.reporting import style
 from koa_lightning.reporting.heat_maps import cam_panel, choose_knees, letters, overlay, with_words
@@ -117,6 +118,21 @@ def test_panel_refuses_lengths_that_do_not_fit():
         cam_panel(images, np.zeros((2, 8, 8)), [0], [0, 1], np.eye(5)[:2], ["a", "b"])
     with pytest.raises(InputError, match="at least one"):
         cam_panel(images[:0], np.zeros((0, 8, 8)), [], [], np.zeros((0, 5)), [])
+
+
+def test_many_knees_fit_on_a_page_of_two_columns():
+    with using(FigureSettings(width=174.0)):
+        assert faults(panel(10)) == []
+        crowded = panel(20)
+        assert faults(crowded) == []
+    assert len(crowded.findobj(Axes)) == 2 * 20 + 1  # no bars
+
+
+def test_the_mark_of_a_mistake_stays_beside_its_word():
+    with using(FigureSettings(width=85.0, font_size=7.5)):
+        shown = [text.get_text() for text in panel(9).findobj(Text)]
+    assert any("✗\u00a0mistake" in text for text in shown)
+    assert not any(line.endswith("✗") for text in shown for line in text.split("\n"))
 
 
 @pytest.mark.parametrize("printed", PRINTED)

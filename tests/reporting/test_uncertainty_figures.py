@@ -47,6 +47,11 @@ def test_a_second_column_only_where_something_was_fitted(found):
     assert "ECE 0.080" in words
 
 
+def test_in_two_columns_the_diagrams_are_no_higher_than_a_page(found):
+    with using(FigureSettings(width=174.0)):
+        assert faults(uncertainty_figures.reliability_figure(found["calibration"], "a part")) == []
+
+
 def test_bins_without_knees_have_no_dot(computed):
     empty = {"low": 0.0, "high": 0.1, "n": 0, "confidence": None, "share": None}
     calibration = {**computed["calibration"]}

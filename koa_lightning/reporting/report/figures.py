@@ -156,9 +156,9 @@ def coverage_figure(conformal: Mapping[str, Any], caveats: Sequence[str] = ()) -
         else:
             axes.annotate("no knee", (grade, 0), xytext=(0, 2), textcoords="offset points", ha="center", va="bottom",
                           fontsize=style.small(), color=QUIET)  # fmt: skip
-    nominal = {"color": INK, "linewidth": 1.2, "linestyle": style.DASHES[1]}
+    nominal = {"color": INK, "linewidth": 1.2, "linestyle": style.DASHES[1], "zorder": 2.5}  # on top
     axes.axhline(1 - conformal["alpha"], label=f"nominal coverage: {1 - conformal['alpha']:.0%}", **nominal)
-    axes.axhline(conformal["coverage"], color=second, linewidth=1.2, label=f"all grades: {conformal['coverage']:.1%}")
+    axes.axhline(conformal["coverage"], color=second, linewidth=1.8, label=f"all grades: {conformal['coverage']:.1%}")
     axes.set(ylim=(0, 1.14), xlim=(-0.6, 4.6))
     axes.set_xticks(range(len(names)), names)
     axes.set_yticks(np.linspace(0, 1, 6))

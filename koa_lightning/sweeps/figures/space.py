@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter
 
 from koa_lightning.reporting import style
 from koa_lightning.reporting.saving import stamp
@@ -40,7 +40,9 @@ def parallel_figure(sweep: Sweep) -> Figure:
     names = [*(short_names(keys)[key] for key in keys), *sweep.metrics]
     with sns.axes_style("white"):
         width = style.inches(6.85)
-        figure = Figure(figsize=(width, 3.4), layout="constrained")
+        room = (width - 0.6) / len(names)
+        upright = [_bold(name) for name in names if not _is_level(name, room)]
+        figure = Figure(figsize=(width, 3.4 + max(upright, default=0.0)), layout="constrained")
         axes = figure.subplots()
     columns = [frame[key] for key in keys] + [done[name] for name in sweep.metrics]
     heights = np.array([scale.heights(column) for scale, column in zip(scales, columns, strict=True)])
@@ -51,14 +53,14 @@ def parallel_figure(sweep: Sweep) -> Figure:
         colour = INK if best else colours(norm(done[metric].iloc[place]))
         axes.plot(heights[:, place], color=colour, linewidth=2.2 if best else 1.1, alpha=1.0 if best else 0.75)
     for x, (scale, name) in enumerate(zip(scales, names, strict=True)):
-        scale.draw(axes, x, name, (width - 0.6) / len(names))
+        scale.draw(axes, x, name, room)
     axes.set_xlim(-0.15, len(names) - 0.35)
     axes.set_ylim(_BELOW - 0.05, 1.06)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, location="bottom", shrink=0.6, pad=0.02, aspect=40)
     bar.set_label(metric, color=QUIET)
-    bar.locator = MaxNLocator(4)
+    bar.locator = FixedLocator([done[metric].iloc[0]]) if _all_same(done[metric]) else MaxNLocator(4)
     bar.update_ticks()
     bar.outline.set_visible(False)
     black = "black: the best trial" if len(sweep.metrics) == 1 else "black: the Pareto front"
@@ -115,9 +117,8 @@ class _Scale:
             axes.text(x + 0.035, self.height(value), _short(text, letters), **look)
         if self.some_unused:
             axes.text(x + 0.035, _BELOW, NOT_USED, **{**look, "color": QUIET, "fontstyle": "italic"})
-        fits = len(name) * 0.66 * style.small() / 72 < 0.92 * room
         bold: dict[str, Any] = {"fontsize": style.small(), "fontweight": "bold", "color": INK}
-        axes.text(x - 0.02, 1.07, name, ha="left", va="bottom", rotation=0 if fits else 90, **bold)
+        axes.text(x - 0.02, 1.07, name, ha="left", va="bottom", rotation=0 if _is_level(name, room) else 90, **bold)
 
     def _ticks(self) -> list[tuple[float, str]]:
         if self.levels:
@@ -200,6 +201,16 @@ def _draw_slice(axes: Axes, sweep: Sweep, key: str, metric: str, room: float) ->
     sns.despine(ax=axes)
 
 
+def _bold(name: str) -> float:
+    """Return about how many inches a name takes in bold."""
+    return len(name) * 0.66 * style.small() / 72
+
+
+def _is_level(name: str, room: float) -> bool:
+    """Tell whether the name of a scale fits above it into so many inches; else it stands upright."""
+    return _bold(name) < 0.92 * room
+
+
 def _fit(labels: list[str], room: float) -> bool:
     """Tell whether labels side by side fit into so many inches."""
     return len(labels) * (max(map(len, labels)) + 1) * 0.6 * style.small() / 72 < room
@@ -222,6 +233,10 @@ def _levels(sweep: Sweep, key: str, used: list[Any]) -> list[Any]:
         return sorted(levels, key=float)
     except (TypeError, ValueError):
         return levels
+
+
+def _all_same(values: pd.Series) -> bool:
+    return bool((values == values.iloc[0]).all())
 
 
 def _ends(values: list[Any]) -> tuple[float, float]:
@@ -250,7 +265,7 @@ def _by_value(values: pd.Series, mode: str) -> tuple[Colormap, Normalize]:
     shades: Callable[[np.ndarray], np.ndarray] = colormaps["YlGnBu"]
     places = np.linspace(0.18, 0.95, 256)
     colours = ListedColormap(shades(places if mode == "max" else places[::-1]))
-    return colours, Normalize(low, high if high > low else low + 1e-9)
+    return colours, Normalize(low - 0.5, low + 0.5) if _all_same(values) else Normalize(low, high)
 
 
 _ORDER = ListedColormap(colormaps["YlGnBu"](np.linspace(0.25, 0.95, 256)))

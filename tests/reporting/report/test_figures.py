@@ -96,6 +96,14 @@ def test_they_are_fit_for_print(computed, printed):
             assert faults(figure) == []
 
 
+def test_a_coverage_that_equals_the_nominal_one_leaves_both_lines_visible(computed):
+    lines = axes_of(figures.coverage_figure({**computed["conformal"], "alpha": 0.1, "coverage": 0.9})).lines
+    nominal, observed = lines
+    assert (nominal.get_label(), observed.get_label()) == ("nominal coverage: 90%", "all grades: 90.0%")
+    assert nominal.get_zorder() > observed.get_zorder() and nominal.is_dashed()
+    assert nominal.get_linewidth() < observed.get_linewidth()
+
+
 def test_a_coverage_of_0_is_said_and_so_is_a_grade_without_knees(computed):
     by_grade = {str(grade): {"n": n, "coverage": c} for grade, (n, c) in enumerate([(5, 0.0), (9, 0.9), (0, None)])}
     axes = axes_of(figures.coverage_figure({**computed["conformal"], "by_grade": by_grade}))

@@ -5,7 +5,7 @@ from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.config.figures import using
+from koa_lightning.config.figures import FigureSettings, using
 from koa_lightning.reporting import saving, style
 from koa_lightning.sweeps.figures.history import NotEnough
 from koa_lightning.sweeps.figures.importance import importance_figure
@@ -48,6 +48,16 @@ def test_too_few_trials_are_said(draw, n, there, made_study):
 def test_three_trials_have_parallel_coordinates_and_slices(made_study):
     for draw in (parallel_figure, slices_figure):
         assert draw(read(made_study(3))).axes
+
+
+def test_trials_of_one_value_have_it_alone_on_their_bar(made_study):
+    sweep = read(made_study(6))
+    sweep.trials[KAPPA] = 0.25
+    with using(FigureSettings(width=85.0, font_size=7.5)):
+        figure = parallel_figure(sweep)
+        assert faults(figure) == []
+    bar = figure.axes[-1]
+    assert [label.get_text() for label in bar.get_xticklabels()] == ["0.25"]
 
 
 def test_keys_that_are_constant_are_omitted(made_study):
