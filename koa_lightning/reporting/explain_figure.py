@@ -110,7 +110,7 @@ def _name(axes: Axes, names: Sequence[str], room: float) -> None:
     tight = len(names) * longest * 0.6 * style.small() / 72 > 0.9 * room
     lines = 1 + max(name.count("\n") for name in names)
     for tick in axes.xaxis.get_major_ticks()[1::2] if tight else []:
-        tick.set_pad(tick.get_pad() + 1.2 * style.small() * lines)
+        tick.set_pad(4 + 1.2 * style.small() * lines)  # points
 
 
 def _difference(test: Mapping[str, Any]) -> str:
