@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from koa_lightning.data import manifest as mf
+from koa_lightning.data.mapped import fetch
 
 Batch = dict[str, torch.Tensor]
 
@@ -39,7 +40,7 @@ class KneeDataset(Dataset[Batch]):
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Return image uint8 N x 1 x H x W, grade int64 N, index int64 N (row within the split)."""
         index = np.asarray(indices, dtype=np.int64)
-        image = torch.from_numpy(self.images[self.rows[index]]).unsqueeze(1)
+        image = torch.from_numpy(fetch(self.images, self.rows[index])).unsqueeze(1)
         grade = torch.from_numpy(self.grades[index].astype(np.int64))
         return {"image": image, "grade": grade, "index": torch.from_numpy(index)}
 

@@ -1,3 +1,5 @@
+from importlib import import_module
+
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -64,3 +66,12 @@ def test_processes_share_the_knees_of_each_step_of_one_process():
         for step in range(3):
             both = [*first[2 * step : 2 * step + 2], *second[2 * step : 2 * step + 2]]
             assert sorted(both) == sorted(one[4 * step : 4 * step + 4])
+
+
+def test_reading_a_cache_needs_no_memory_of_its_size(tmp_path):
+    """The batches are copies; the pages of the file are the system's, which takes them back when it needs them."""
+    memory, reads = (import_module(f"benchmarks.{name}") for name in ("memory", "cache_reads"))
+    memory.lay_out_cache(6000, 224, str(tmp_path / "cache"))
+    found = reads.read(6000, 224, str(tmp_path / "cache"), room=256 << 20)
+    assert found["cache"] > 250e6
+    assert found["own"] < 0.25 * found["cache"]

@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from koa_lightning.data.audit import features
+from koa_lightning.data.mapped import fetch
 from koa_lightning.data.parallel import in_order
 
 DIMENSIONS = 32  # of a reduced descriptor: about 85 % of the variance on knees
@@ -174,7 +175,7 @@ def _principal_components(descriptors: list[np.ndarray]) -> Callable[[np.ndarray
 
 
 def _prove(images: np.ndarray, candidate: _Candidate) -> Match | None:
-    first, second = images[candidate.row_a], images[candidate.row_b]
+    first, second = fetch(images, np.array([candidate.row_a, candidate.row_b]))
     return prove(first, second, candidate.points_a, candidate.points_b)
 
 
