@@ -15,9 +15,10 @@ A mirrored knee is no duplicate: keypoints know left from right.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -44,6 +45,7 @@ MIN_OVERLAP = 0.15  # of the first picture
 MOST_KEYPOINTS = 6_000_000  # in all, for the memory; with more than 40,000 images each gets fewer than 150
 COLUMNS = ("row_a", "row_b", "similarity", "scale", "dx", "dy")
 _CHUNK = 100_000  # keypoints a step
+_VOTES_AT_ONCE = 4_000_000  # 32 MB, and some times that to sort them
 _SAMPLE = 500  # images from which the reduction is learned
 _FINE = 3.0  # pixels: structure much larger than this is the same in all knees
 
@@ -72,6 +74,11 @@ class _Candidate:
     points_b: np.ndarray
 
 
+def points_each(n_images: int) -> int:
+    """Return how many keypoints each of so many images may have."""
+    return min(features.POINTS, max(16, MOST_KEYPOINTS // max(1, n_images)))
+
+
 def find_duplicates(images: np.ndarray, *, quiet: bool = False) -> pd.DataFrame:
     """Return the pairs of images that show the same radiograph.
 
@@ -84,7 +91,7 @@ def find_duplicates(images: np.ndarray, *, quiet: bool = False) -> pd.DataFrame:
     """
     found = []
     with Progress(console=Console(stderr=True), disable=quiet) as bar:
-        candidates = _Keypoints.of(images, bar).candidates(bar)
+        candidates = Keypoints.of(images, bar).candidates(bar)
         task = bar.add_task("proving pairs", total=len(candidates))
         with closing(in_order(lambda each: _prove(images, each), candidates)) as matches:
             for candidate, match in zip(candidates, matches, strict=True):
@@ -95,62 +102,69 @@ def find_duplicates(images: np.ndarray, *, quiet: bool = False) -> pd.DataFrame:
     return frame.sort_values(["similarity", "row_a", "row_b"], ascending=[False, True, True], ignore_index=True)
 
 
-class _Keypoints:
+class Keypoints:
     """The keypoints of all images: reduced descriptors float16 n x 32, points float32 n x 3, and the image of each."""
 
     def __init__(self, reduced: np.ndarray, points: np.ndarray, owner: np.ndarray, n_images: int) -> None:
         self.reduced, self.points, self.owner, self.n_images = reduced, points, owner, n_images
 
     @classmethod
-    def of(cls, images: np.ndarray, bar: Progress) -> _Keypoints:
+    def of(cls, images: np.ndarray, bar: Progress) -> Keypoints:
         """Find the keypoints of images uint8 N x S x S."""
-        n = min(features.POINTS, max(16, MOST_KEYPOINTS // max(1, len(images))))
+        n = points_each(len(images))
         sample = images[np.unique(np.linspace(0, len(images) - 1, _SAMPLE).astype(int))] if len(images) else images
         reduce = _principal_components([each.descriptors for each in features.extract_all(sample, n)])
-        reduced, points = [np.zeros((0, DIMENSIONS), np.float16)], [np.zeros((0, 3), np.float32)]
-        counts = []
+        reduced = np.empty((len(images) * n, DIMENSIONS), np.float16)  # pages that are not written take no memory
+        points, counts, end = np.empty((len(images) * n, 3), np.float32), list[int](), 0
         task = bar.add_task("looking for keypoints", total=len(images))
         for each in features.extract_all(images, n):
-            reduced.append(reduce(each.descriptors).astype(np.float16))
-            points.append(each.points)
             counts.append(len(each.points))
+            reduced[end : end + counts[-1]], points[end : end + counts[-1]] = reduce(each.descriptors), each.points
+            end += counts[-1]
             bar.advance(task)
         owner = np.repeat(np.arange(len(images), dtype=np.int32), counts)
-        return cls(np.concatenate(reduced), np.concatenate(points), owner, len(images))
+        return cls(reduced[:end], points[:end], owner, len(images))
 
     def candidates(self, bar: Progress) -> list[_Candidate]:
         """Return the pairs of images that share at least `MIN_VOTES` keypoints."""
-        mine, other = self._votes(bar)
-        swap = self.owner[mine] > self.owner[other]
-        mine, other = np.where(swap, other, mine), np.where(swap, mine, other)
+        task = bar.add_task("comparing keypoints", total=len(self.owner))
+        votes, index = [], self.index() if len(self.owner) else None
+        for start in range(0, len(self.owner), _CHUNK):
+            votes.append(self.votes(index, start))
+            bar.advance(task, min(_CHUNK, len(self.owner) - start))
+        del index
+        return self.counted(votes)
+
+    def votes(self, index: Any, start: int) -> np.ndarray:
+        """Return the two keypoints of each vote of a chunk, int32 2 x V; that of the earlier image is the first."""
+        some = self.reduced[start : start + _CHUNK].astype(np.float32)
+        distance, near = index.search(some, NEIGHBOURS)
+        keypoint, other = np.repeat(np.arange(start, start + len(some)), NEIGHBOURS), near.ravel()
+        size = np.abs(np.log(self.points[keypoint, 2] / self.points[other, 2]))
+        keep = (other >= 0) & (distance.ravel() < MAX_DISTANCE) & (size < np.log(SCALES[1]))
+        keep &= self.owner[keypoint] != self.owner[other]
+        return np.sort(np.stack([keypoint[keep], other[keep]]).astype(np.int32), axis=0)  # keypoints lie image by image
+
+    def counted(self, votes: list[np.ndarray]) -> list[_Candidate]:
+        """Return the pairs of images with enough votes, some images at a time: sorting all votes takes much memory."""
+        found, parts = [], max(1, sum(each.shape[1] for each in votes) // _VOTES_AT_ONCE)
+        for first, end in pairwise(np.linspace(0, self.n_images, parts + 1).astype(int)):
+            low, high = np.searchsorted(self.owner, [first, end])
+            some = [each[:, (each[0] >= low) & (each[0] < high)] for each in votes]
+            found += self._counted(*np.concatenate([np.zeros((2, 0), np.int32), *some], axis=1))
+        return found
+
+    def _counted(self, mine: np.ndarray, other: np.ndarray) -> Iterator[_Candidate]:
         pair = self.owner[mine].astype(np.int64) * self.n_images + self.owner[other]
         order = np.argsort(pair, kind="stable")
         keys, starts, counts = np.unique(pair[order], return_index=True, return_counts=True)
-        found = []
         for key, start, count in zip(*(each[counts >= MIN_VOTES] for each in (keys, starts, counts)), strict=True):
             votes = order[start : start + count]
             here, there = (np.ascontiguousarray(self.points[each[votes], :2]) for each in (mine, other))
-            found.append(_Candidate(int(key // self.n_images), int(key % self.n_images), here, there))
-        return found
+            yield _Candidate(int(key // self.n_images), int(key % self.n_images), here, there)
 
-    def _votes(self, bar: Progress) -> tuple[np.ndarray, np.ndarray]:
-        """Return the two keypoints of each vote, as their numbers."""
-        task = bar.add_task("comparing keypoints", total=len(self.owner))
-        votes = [np.zeros((2, 0), np.int32)]
-        index = self._index() if len(self.owner) else None
-        for start in range(0, len(self.owner), _CHUNK):
-            some = self.reduced[start : start + _CHUNK].astype(np.float32)
-            distance, near = index.search(some, NEIGHBOURS)  # type: ignore[union-attr]
-            keypoint, other = np.repeat(np.arange(start, start + len(some)), NEIGHBOURS), near.ravel()
-            size = np.abs(np.log(self.points[keypoint, 2] / self.points[other, 2]))
-            keep = (other >= 0) & (distance.ravel() < MAX_DISTANCE) & (size < np.log(SCALES[1]))
-            keep &= self.owner[keypoint] != self.owner[other]
-            votes.append(np.stack([keypoint[keep], other[keep]]).astype(np.int32))
-            bar.advance(task, len(some))
-        both = np.concatenate(votes, axis=1)
-        return both[0], both[1]
-
-    def _index(self) -> Any:
+    def index(self) -> Any:
+        """Return an inverted file of all keypoints."""
         n = len(self.reduced)
         cells = max(1, int(4 * np.sqrt(n)) if n > 10_000 else n // 100)
         index = faiss.IndexIVFScalarQuantizer(
