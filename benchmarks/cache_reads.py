@@ -1,6 +1,6 @@
 """Whether an epoch over a cache that is larger than the memory needs more memory of the process's own.
 
-    python -m benchmarks.cache_reads [ROWS ...]    # default 10,000 100,000 1,000,000: at 224 px 0.4, 4 and 43 GB of cache
+    python -m benchmarks.cache_reads [ROWS ...]    # default 10,000 to 1,000,000: at 224 px 0.4 to 43 GB of cache
 
 Each size runs in a process of its own: the data module opens the cache, and its training loader reads every knee of the
 train split once, in random order. The process may take at most `ROOM` for itself (RLIMIT_DATA counts what malloc and
@@ -91,8 +91,8 @@ def main(arguments: list[str]) -> None:
             cache = str(Path(folder) / "cache")
             in_own_process("benchmarks.memory:lay_out_cache", n, SIZE, cache)
             found = in_own_process("benchmarks.cache_reads:read", n, SIZE, cache, ROOM)
-        columns = (f"{n:,}", f"{found['cache'] / 1e9:.1f}", f"{found['own'] / 1e6:,.0f}", f"{found['epoch'] / 1e6:,.0f}",
-                   f"{found['mapped'] / 1e9:.1f}", f"{found['rate']:,.0f}")  # fmt: skip
+        columns = (f"{n:,}", f"{found['cache'] / 1e9:.1f}", f"{found['own'] / 1e6:,.0f}",
+                   f"{found['epoch'] / 1e6:,.0f}", f"{found['mapped'] / 1e9:.1f}", f"{found['rate']:,.0f}")  # fmt: skip
         print(f"| {' | '.join(columns)} |", flush=True)
 
 

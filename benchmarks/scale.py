@@ -3,7 +3,7 @@
     python -m benchmarks.scale [--rows 10000 100000 1000000] [--images 1000 3000 10000]
 
 Each part and size runs in a process of its own. Prints a table with the growth between two sizes: 1 is linear. The
-audit's index gets random descriptors in place of radiographs, and sizes of its own, as it takes minutes.
+audit's index gets random descriptors in place of radiographs, and is searched in part: the rest costs the same.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 from benchmarks.process import in_own_process
 
 RESULT = Path(__file__).parent / "results" / "scale.json"
+CHUNKS = 5  # of the audit's index, measured
 RESAMPLES, ALL_RESAMPLES = 20, 2000  # computed, and of an evaluation: the cost is the same for each
 
 
@@ -57,19 +58,27 @@ def bootstrap(n: int) -> float:
 
 
 def index(n: int) -> float:
-    """Compare the keypoints of n images that share nothing; return the seconds without looking for keypoints."""
-    from rich.progress import Progress
+    """Compare the keypoints of n images that share nothing; return the seconds without looking for keypoints.
 
-    from koa_lightning.data.audit import features, near
+    All keypoints are indexed. Of the chunks that are searched then, `CHUNKS` at most, and their seconds are multiplied.
+    """
+    from koa_lightning.data.audit import near
 
-    points = min(features.POINTS, max(16, near.MOST_KEYPOINTS // n))
+    points = near.points_each(n)
     rng = np.random.default_rng(0)
-    reduced = rng.normal(scale=0.15, size=(n * points, near.DIMENSIONS)).astype(np.float16)
+    reduced = np.empty((n * points, near.DIMENSIONS), np.float16)
+    for some in np.array_split(reduced, max(1, n // 1_000)):
+        some[:] = rng.normal(scale=0.15, size=some.shape)
     places = rng.uniform(1, 224, size=(n * points, 3)).astype(np.float32)
     owner = np.repeat(np.arange(n, dtype=np.int32), points)
+    keypoints = near.Keypoints(reduced, places, owner, n)
     start = time.perf_counter()
-    near._Keypoints(reduced, places, owner, n).candidates(Progress(disable=True))
-    return time.perf_counter() - start
+    made = keypoints.index()
+    built = time.perf_counter()
+    starts = range(0, len(owner), near.CHUNK)
+    looked = [starts[i] for i in np.unique(np.linspace(0, len(starts) - 1, CHUNKS).astype(int))]
+    keypoints.counted([keypoints.votes(made, each) for each in looked])
+    return built - start + (time.perf_counter() - built) * len(starts) / len(looked)
 
 
 PARTS = ("manifest", "splits", "bootstrap", "index")

@@ -10,9 +10,9 @@ import numpy as np
 def fetch(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return some rows as a copy.
 
-    Without a word, the system takes any access to a mapped file as the begin of a long read, and reads as much around it
-    as the disk is set to (128 KB to 8 MB and more). Where the file does not fit into the memory, that is read for each
-    image and dropped again before its time comes. So the pages of just these rows are asked for first, all at once.
+    Without a word, the system takes any access to a mapped file as the begin of a long read, and reads as much around
+    it as the disk is set to (128 KB to 8 MB and more). Where the file does not fit into the memory, that is read for
+    each image and dropped again before its time comes. The pages of just these rows are asked for first, at once.
 
     Args:
         images: N x ..., memory-mapped or not.

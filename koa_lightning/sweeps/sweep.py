@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -72,8 +73,7 @@ def _sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str])
     mark = sweep_settings.fingerprint(settings, searched.typed, configs[0])
     name = str(settings.name or f"{settings.method}-{mark}")
     address = study.url(settings.storage)
-    os.environ[study.STORAGE_VARIABLE] = address  # for the jobs; not in a file, as it may hold a password
-    with study.holding(address, name):
+    with _known_to_jobs(address), study.holding(address, name):
         found = _opened(address, name, settings, pruner)
         then = found.user_attrs
         if then.get("koa_fingerprint", mark) != mark and study.is_vain(found):  # it keeps no name
@@ -100,6 +100,20 @@ def _sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str])
                 found.set_user_attr(key, value)
         engine = Engine(program, settings, searched, fixed, method, found, folder, configs[0], listener)
         return engine.run()
+
+
+@contextmanager
+def _known_to_jobs(address: str) -> Iterator[None]:
+    """Hand the address to the jobs by the environment, not in a file, as it may hold a password."""
+    before = os.environ.get(study.STORAGE_VARIABLE)
+    os.environ[study.STORAGE_VARIABLE] = address
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[study.STORAGE_VARIABLE]
+        else:
+            os.environ[study.STORAGE_VARIABLE] = before
 
 
 def _check_room(program: Program, settings: Settings, configs: Sequence[Any]) -> None:

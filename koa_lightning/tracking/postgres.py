@@ -105,6 +105,7 @@ def make(folder: Path, port: int | None = None) -> Cluster:
     if not password_file.exists():
         _write_secret(password_file, secrets.token_hex(16))
     _give_to_service_user(folder, password_file)
+    _check_reach(password_file)
     if not (data / "PG_VERSION").exists():
         fresh = folder / "data.new"  # made under another name: a start that was interrupted leaves nothing half done
         shutil.rmtree(fresh, ignore_errors=True)
@@ -178,6 +179,18 @@ def _give_to_service_user(*paths: Path) -> None:
     if user := _service_user():
         for path in paths:
             os.chown(path, user.pw_uid, user.pw_gid)
+
+
+def _check_reach(file: Path) -> None:
+    if (user := _service_user()) is None:
+        return
+    account = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    if subprocess.run(["test", "-r", str(file)], cwd="/", check=False, **account).returncode != 0:
+        raise InputError(
+            f"PostgreSQL: it runs as the user {_SERVICE_USER}, as it does not run as root, and that user may not enter "
+            f"a folder above {file.parent}; take one below folders that every user may enter, or run this as another "
+            "user"
+        )
 
 
 def _write_secret(file: Path, text: str) -> None:

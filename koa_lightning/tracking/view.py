@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import quote
 
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Tag of an experiment that opens in the part of the pages for model training, not in that for language models."""
@@ -34,9 +33,8 @@ def tags() -> dict[str, str]:
 
 
 def address(experiment_id: str) -> str:
-    """Return the end of the address of an experiment's runs, best first, below that of the server."""
-    order = quote(f"metrics.`{_SORTED_BY}`", safe=".")
-    return (
-        f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={SHARED}"
-        f"&orderByKey={order}&orderByAsc=false"
-    )
+    """Return the end of the address of an experiment's runs, best first, below that of the server.
+
+    It names no order of its own: the pages ignore a shared view as soon as the address holds a part of one.
+    """
+    return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={SHARED}"

@@ -8,7 +8,15 @@ from koa_lightning.config import outcome, signals
 
 
 @pytest.fixture
-def installed():
+def not_ignored():
+    """A process that may be hung up; under nohup the signal is ignored, and stays so."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
+def installed(not_ignored):
     with signals.installed():
         yield
     assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL and not signals.is_installed()

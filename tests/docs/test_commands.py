@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 import urllib.error
@@ -221,11 +222,14 @@ def own_environment(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory, own_environment, write_dicom, made_study):
-    folder = tmp_path_factory.mktemp("desk") / "place"
-    folder.mkdir()
-    documented.make_desk(folder, own_environment, write_dicom, made_study)
-    return folder
+def desk(own_environment, write_dicom, made_study):
+    # Not in pytest's folder: root's is closed to the user that PostgreSQL then runs as.
+    with tempfile.TemporaryDirectory(prefix="koa-desk-") as folder:
+        Path(folder).chmod(0o711)
+        place = Path(folder) / "place"
+        place.mkdir()
+        documented.make_desk(place, own_environment, write_dicom, made_study)
+        yield place
 
 
 def lines_of(found, make):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import optuna
@@ -37,6 +38,7 @@ def test_a_sweep_and_the_same_command_again(program):
     assert first.code == outcome.DONE, first.err
     assert len(seen) == 4
     assert first.name.startswith("tpe-")
+    assert os.environ[study.STORAGE_VARIABLE] == ""  # as it was: the next sweep of this process has its own database
     best = max(first.study.trials, key=lambda t: t.value)
     assert f"best: trial {best.number}, value {best.value:.4g}" in first.out
     assert first.out[-1] == f"  python program.py kind=b x={best.params['x']!r} y={best.params['y']}".replace(

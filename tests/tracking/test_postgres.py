@@ -1,3 +1,4 @@
+import os
 import shutil
 import stat
 
@@ -61,6 +62,13 @@ def test_a_folder_that_is_damaged(postgres, tmp_path_factory):
             server.make(damaged).start()
     finally:
         shutil.rmtree(damaged)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as another user")
+def test_root_in_a_folder_that_is_closed_to_others(postgres, tmp_path):
+    tmp_path.chmod(0o700)
+    with pytest.raises(InputError, match=f"that user may not enter a folder above {tmp_path}/server; take one"):
+        server.make(tmp_path / "server")
 
 
 def test_root_without_the_service_user(monkeypatch, tmp_path):

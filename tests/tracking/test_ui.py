@@ -70,6 +70,8 @@ def test_the_best_run_is_one_click_away_and_its_pictures_open(server, browser, s
     rows = wait(lambda: browser.find_elements("css selector", "[role=gridcell] a[href*='/runs/']"))
     shown = [row.text for row in rows if row.text in KAPPAS]
     assert shown == sorted(KAPPAS, key=lambda name: -KAPPAS[name])
+    heads = {head.text for head in browser.find_elements("css selector", "[role=columnheader]")}
+    assert {"Created", "best/quadratic_kappa"} <= heads and "Source" not in heads, heads
     browser.execute_script("arguments[0].click()", rows[0])
     wait(lambda: browser.find_element("xpath", "//*[text()='Artifacts']")).click()
     wait(lambda: browser.find_element("xpath", "//*[text()='figures']")).click()

@@ -44,7 +44,7 @@ MAX_TURN = 10.0  # degrees
 MIN_OVERLAP = 0.15  # of the first picture
 MOST_KEYPOINTS = 6_000_000  # in all, for the memory; with more than 40,000 images each gets fewer than 150
 COLUMNS = ("row_a", "row_b", "similarity", "scale", "dx", "dy")
-_CHUNK = 100_000  # keypoints a step
+CHUNK = 100_000  # keypoints a step
 _VOTES_AT_ONCE = 4_000_000  # 32 MB, and some times that to sort them
 _SAMPLE = 500  # images from which the reduction is learned
 _FINE = 3.0  # pixels: structure much larger than this is the same in all knees
@@ -129,15 +129,15 @@ class Keypoints:
         """Return the pairs of images that share at least `MIN_VOTES` keypoints."""
         task = bar.add_task("comparing keypoints", total=len(self.owner))
         votes, index = [], self.index() if len(self.owner) else None
-        for start in range(0, len(self.owner), _CHUNK):
+        for start in range(0, len(self.owner), CHUNK):
             votes.append(self.votes(index, start))
-            bar.advance(task, min(_CHUNK, len(self.owner) - start))
+            bar.advance(task, min(CHUNK, len(self.owner) - start))
         del index
         return self.counted(votes)
 
     def votes(self, index: Any, start: int) -> np.ndarray:
         """Return the two keypoints of each vote of a chunk, int32 2 x V; that of the earlier image is the first."""
-        some = self.reduced[start : start + _CHUNK].astype(np.float32)
+        some = self.reduced[start : start + CHUNK].astype(np.float32)
         distance, near = index.search(some, NEIGHBOURS)
         keypoint, other = np.repeat(np.arange(start, start + len(some)), NEIGHBOURS), near.ravel()
         size = np.abs(np.log(self.points[keypoint, 2] / self.points[other, 2]))
@@ -147,7 +147,8 @@ class Keypoints:
 
     def counted(self, votes: list[np.ndarray]) -> list[_Candidate]:
         """Return the pairs of images with enough votes, some images at a time: sorting all votes takes much memory."""
-        found, parts = [], max(1, sum(each.shape[1] for each in votes) // _VOTES_AT_ONCE)
+        found: list[_Candidate] = []
+        parts = max(1, sum(each.shape[1] for each in votes) // _VOTES_AT_ONCE)
         for first, end in pairwise(np.linspace(0, self.n_images, parts + 1).astype(int)):
             low, high = np.searchsorted(self.owner, [first, end])
             some = [each[:, (each[0] >= low) & (each[0] < high)] for each in votes]
@@ -173,8 +174,8 @@ class Keypoints:
         index.cp.min_points_per_centroid, index.cp.max_points_per_centroid = 1, 40
         rows = np.sort(np.random.default_rng(0).choice(n, min(n, 40 * cells), replace=False)) if cells > 1 else slice(n)
         index.train(self.reduced[rows].astype(np.float32))
-        for start in range(0, n, _CHUNK):
-            index.add(self.reduced[start : start + _CHUNK].astype(np.float32))
+        for start in range(0, n, CHUNK):
+            index.add(self.reduced[start : start + CHUNK].astype(np.float32))
         index.nprobe = CELLS_ASKED
         return index
 
