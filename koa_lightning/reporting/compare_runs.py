@@ -95,8 +95,10 @@ def _say(differ: pd.DataFrame, metrics: pd.DataFrame, names: list[str], caveats:
             terminal.show(console, lambda heads: _table(differ, names, heads), names, "what differs")
         else:
             console.print("nothing differs in config, data, code, machine")
-        numbers = metrics.drop(columns="kind")
+        numbers = _of_largest(metrics, names)
         terminal.show(console, lambda heads: _table(numbers, names, heads, best=True), names, "metrics")
+        if len(numbers) < len(metrics):
+            console.print("compare.csv has those by the median and by the expected grade too", highlight=False)
     else:
         title = f"{len(names)} runs; all that differs is in compare.csv"
         terminal.show(console, lambda heads: _lines(differ, metrics, names, heads), names, title)
@@ -104,10 +106,18 @@ def _say(differ: pd.DataFrame, metrics: pd.DataFrame, names: list[str], caveats:
     print(DISCLAIMER)
 
 
+def _of_largest(metrics: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return the metrics of the most probable grade, which fit on a screen; the difference where there are two runs."""
+    largest = [not name.endswith(("_expected", "_median")) for name in metrics["name"]]
+    columns = ["name", *names] if len(names) > 2 else [name for name in metrics.columns if name != "kind"]
+    return metrics.loc[largest, columns]
+
+
 def _table(rows: pd.DataFrame, names: Sequence[str], heads: Sequence[str], best: bool = False) -> Table:
     """Return a table of the terminal with a column a run, under these heads; perhaps the best of each row in bold."""
     shown = Table()
     called = dict(zip(names, heads, strict=True))
+    called |= {f"{name} - {names[0]}": f"{called[name]} - {called[names[0]]}" for name in names[1:]}
     for column in rows.columns:
         head = escape(called.get(str(column), str(column)))
         shown.add_column(head, justify="right" if best and column != "name" else "left", overflow="fold")

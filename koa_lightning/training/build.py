@@ -243,7 +243,7 @@ def record(
 
 
 def run_name(cfg: DictConfig, *, all_folds: bool = False) -> str:
-    """Return the run's name: as given, or of what tells runs apart; in a sweep that is the keys that vary in it.
+    """Return the run's name: as given, or of what tells runs apart; in a sweep first the keys that vary in it.
 
     Args:
         cfg: The config `train`.
@@ -252,21 +252,23 @@ def run_name(cfg: DictConfig, *, all_folds: bool = False) -> str:
     hydra = HydraConfig.get() if HydraConfig.initialized() else None
     loss_name = hydra.runtime.choices.get("loss") if hydra else cfg.loss._target_.rsplit(".", 1)[-1].lower()
     name = str(cfg.name or f"{cfg.model.label}-{loss_name}")
+    scale = [] if cfg.name else _scale(cfg, all_folds)
     if hydra is None or hydra.mode != RunMode.MULTIRUN:
-        return name if cfg.name else f"{name} {_scale(cfg, all_folds)}"
+        return " ".join([name, *scale])
     job = trial.current() or trial.Trial(varied=_typed_to_vary())
     said = set() if cfg.name else {"model", "loss"}
     shown = [item for item in job.differs(list(hydra.overrides.task)) if overrides.key(item) not in said]
-    # The last word of a key says enough, and lists of runs cut long names.
-    return " ".join([name, *(f"{overrides.key(item).rsplit('.', 1)[-1]}={_short(item)}" for item in shown)])
+    # The last word of a key says enough, and lists of runs cut long names: trials of one sweep differ at the begin.
+    varied = [f"{overrides.key(item).rsplit('.', 1)[-1]}={_short(item)}" for item in shown]
+    return " ".join([name, *varied, *(word for word in scale if word.replace(" ", "=") not in varied)])
 
 
-def _scale(cfg: DictConfig, all_folds: bool) -> str:
+def _scale(cfg: DictConfig, all_folds: bool) -> list[str]:
     """Return what tells runs apart in a list: data and its share, size of images, epochs, another seed."""
-    share = f"{cfg.data.fraction:.0%} of " if cfg.data.fraction < 1 else ""
-    fold = f" fold {cfg.data.fold} of {cfg.data.folds}" if cfg.data.folds and not all_folds else ""
-    seed = f" seed {cfg.seed}" if cfg.seed != _USUAL_SEED else ""
-    return f"{share}{cfg.data.name}{fold} {cfg.data.image_size}px {cfg.trainer.max_epochs}ep{seed}"
+    data = f"{cfg.data.fraction:.0%} of {cfg.data.name}" if cfg.data.fraction < 1 else str(cfg.data.name)
+    fold = [f"fold {cfg.data.fold} of {cfg.data.folds}"] if cfg.data.folds and not all_folds else []
+    seed = [f"seed {cfg.seed}"] if cfg.seed != _USUAL_SEED else []
+    return [data, *fold, f"{cfg.data.image_size}px", f"{cfg.trainer.max_epochs}ep", *seed]
 
 
 def _typed_to_vary() -> tuple[str, ...]:

@@ -36,6 +36,25 @@ def test_two_runs(launch, two, place):
     assert ended.out[-1] == f"written: {place}/cmp/compare.csv, {place}/cmp/curves.png"
 
 
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_the_metrics_fit_80_columns(n, launch, log_run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    names = ["balanced_accuracy", "balanced_accuracy_expected", "quadratic_kappa_median", "epoch"]
+    for i in range(n):
+        metrics = {f"test/{name}": [0.25 + i] for name in names}
+        log_run(f"resnet18-ce lr={i} chen2018 224px 10ep", params={"optimizer.lr": i}, metrics=metrics)
+    ended = launch("compare", "search=metrics.`test/epoch` >= 0", "out=cmp")
+    assert ended.code == 0, ended.err
+    table = [line for line in ended.out if line.startswith("│")]
+    assert all(
+        len(line) <= 80 and line.split()[1] in ("config", "test/balanced_accuracy", "test/epoch") for line in table
+    )
+    assert len(table) == 3  # nothing is folded
+    assert any("B - A" in line for line in ended.out) is (n == 2)
+    assert "compare.csv has those by the median and by the expected grade too" in ended.out
+    assert {f"test/{name}" for name in names} <= set(pd.read_csv("cmp/compare.csv")["name"])
+
+
 def test_the_best_is_bold_where_there_is_one():
     names = ["test/accuracy", "test/brier", "test/mae_low", "best/epoch", "trust_test/set_coverage"]
     metrics = pd.DataFrame({"name": names, "a": [0.5] * 5, "b": [0.75] * 5})

@@ -431,7 +431,9 @@ def test_a_sweep_names_what_differs(place, tiny, launch):
     options = ["trainer=smoke", "explain=none", "out=many"]
     ended = launch("train", "-m", *tiny.overrides, *options, "loss=ce,focal", "optimizer.lr=1e-3")
     assert ended.code == outcome.DONE, ended.err
-    assert {run.info.run_name for run in runs_in(place)} == {"sweep over loss", "resnet18-ce", "resnet18-focal"}
+    assert {run.info.run_name for run in runs_in(place)} == {
+        "sweep over loss", "resnet18-ce phantom 64px 1ep", "resnet18-focal phantom 64px 1ep"
+    }  # fmt: skip
     for job in range(2):
         assert (place / f"many/{job}/done.json").exists()
         assert yaml.safe_load((place / f"many/{job}/.hydra/overrides.yaml").read_text())
