@@ -109,3 +109,9 @@ def _member(model: str, size: int) -> Member:
         data=TrainingData("phantom", ""), caveats=("untrained",), weights="none", plan=Plan("fp32", True, ""),
     )  # fmt: skip
     return Member(Checkpoint(Path("untrained"), record, 0, 1, build(spec).state_dict()), torch.device("cpu"))
+
+
+if __name__ == "__main__":
+    from benchmarks.run import print_table
+
+    print_table(measure())

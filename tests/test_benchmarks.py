@@ -31,6 +31,20 @@ def test_every_benchmark_has_the_one_interface(name):
     assert callable(import_module(f"benchmarks.{name}").measure)
 
 
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.py")), ids=lambda file: file.stem)
+def test_a_benchmark_whose_page_names_its_command_runs_by_it(file):
+    text = file.read_text()
+    assert ('__name__ == "__main__"' in text) or f"python -m benchmarks.{file.stem}" not in text.split('"""')[1]
+
+
+def test_the_page_names_all():
+    page = (FOLDER / "README.md").read_text()
+    assert [name for name in NAMES if f"| `{name}` |" not in page] == []
+
+
 def test_the_table_tells_for_each_row_whether_the_goal_is_met():
     lines = import_module("benchmarks.run").table(ROWS).splitlines()
     assert len(lines) == 1 + len(ROWS)

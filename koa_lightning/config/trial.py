@@ -87,28 +87,30 @@ def current() -> Trial | None:
 def saying_together() -> Iterator[None]:
     """Let the jobs that begin meanwhile, in whatever process on this machine, say a line once between them."""
     before = os.environ.get(SAID_VARIABLE)
+    if before is not None:  # the folds of a sweep's job say nothing that its other jobs said
+        yield
+        return
     with tempfile.TemporaryDirectory(prefix="koa-said-") as folder:
         os.environ[SAID_VARIABLE] = folder
         try:
             yield
         finally:
-            os.environ.pop(SAID_VARIABLE)
-            if before is not None:
-                os.environ[SAID_VARIABLE] = before
+            del os.environ[SAID_VARIABLE]
 
 
 def say_once(line: str, *, warning: bool = False) -> None:
-    """Print a line, unless an earlier job of this sweep has printed the same one to the same terminal or file.
+    """Print a line, unless an earlier job of this sweep, or fold, has printed it to the same terminal or file.
 
     Args:
         line: What holds for a whole run, such as a caveat or the network.
         warning: Print it to the standard error.
     """
     trial = current()
-    if trial is not None:
-        if (trial.sweep, line) in _said:
+    together = trial.sweep if trial is not None else os.environ.get(SAID_VARIABLE)
+    if together is not None:
+        if (together, line) in _said:
             return
-        _said.add((trial.sweep, line))
+        _said.add((together, line))
         if _said_by_another(line, sys.__stderr__ if warning else sys.__stdout__):
             return
     print(line, file=sys.stderr if warning else sys.stdout, flush=True)

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.config import gpus, json_files, outcome, overrides, run_files, run_folder, typed
+from koa_lightning.config import gpus, json_files, outcome, overrides, run_files, run_folder, trial, typed
 from koa_lightning.config.addresses import without_passwords
 from koa_lightning.config.compose import plain, validate
 from koa_lightning.config.figures import configured
@@ -155,7 +155,8 @@ def _train_folds(cfg: DictConfig, left: list[int], name: str, run: Any) -> dict[
             print(f"fold {fold}: done", flush=True)
         return code != outcome.BAD_INPUT or finished > 0  # what is wrong in the first would be wrong in all
 
-    return processes.run_all("koa_lightning.training.cross_validation:work", pieces, cfg.parallel, ended)
+    with trial.saying_together():
+        return processes.run_all("koa_lightning.training.cross_validation:work", pieces, cfg.parallel, ended)
 
 
 def _overrides_of_fold(settings: dict[str, Any], n_folds: int) -> list[str] | None:

@@ -59,14 +59,20 @@ def _say(program, place):
     subprocess.run([sys.executable, "-c", program], stdout=place, stderr=place, check=True)
 
 
-def test_processes_of_a_sweep_that_print_to_one_place_say_a_line_once(given, tmp_path, monkeypatch):
-    given(sweep="one")
+@pytest.mark.parametrize("of", ["sweep", "cross-validation"])
+def test_processes_that_print_to_one_place_say_a_line_once(of, given, tmp_path, monkeypatch):
+    if of == "sweep":
+        given(sweep="one")
+    else:
+        monkeypatch.delenv(trial.VARIABLE, raising=False)
     monkeypatch.setenv("PYTHONPATH", str(Path(trial.__file__).parents[2]))
     program = "from koa_lightning.config import trial; trial.say_once('net'); trial.say_once('bad', warning=True)"
     shared, own = tmp_path / "terminal", tmp_path / "log.txt"
     with shared.open("w") as terminal, own.open("w") as log:
         with trial.saying_together():
-            for place in (terminal, terminal, log):
+            with trial.saying_together():  # folds of a sweep's job
+                _say(program, terminal)
+            for place in (terminal, log):
                 _say(program, place)
         assert trial.SAID_VARIABLE not in os.environ
         with trial.saying_together():  # the next sweep
