@@ -133,9 +133,7 @@ def _train(
             manifest.replace(folder / "manifest.parquet")
             if resumed is None:  # of an earlier run in this folder, which cannot continue any more
                 (folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
-            _say_start(module.record, f"{plan.precision} ({plan.reason})")
-            if instead:
-                trial.say_once(f"no first weights, so it takes {instead} (typed settings stay; untrained=null: none)")
+            _say_start(module.record, f"{plan.precision} ({plan.reason})", instead)
             if resumed is not None:
                 print(f"resuming {folder} after {resumed.epochs_done} of {cfg.trainer.max_epochs} epochs", flush=True)
         trainer = _trainer(cfg, folder, data, run, history, plan.lightning, n_devices)
@@ -145,9 +143,8 @@ def _train(
         if kind == "cpu" and (watch := build.speed_watch(cfg, plan)):
             trainer.callbacks.append(watch)  # type: ignore[attr-defined]
         if kind == "cpu" and cfg.trainer.accelerator == "auto":
-            trial.say_once(
-                "WARNING: no GPU found, training on the CPU (trainer=cpu says so without this line)", warning=True
-            )
+            line = "WARNING: no GPU found, training on the CPU (trainer=cpu says so without this line)"
+            trial.say_once(line, warning=True)
         describe(run, plain(cfg), module.record, source_of(cfg.data), kind)
         if said := build.compile_it(cfg, module, plan, trainer.strategy.root_device):
             run.log_tags({"compile": said})
@@ -290,8 +287,8 @@ def _hush() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def _say_start(record: CheckpointRecord, precision: str) -> None:
-    """Say once, loudly, what this run is not; then what it is."""
+def _say_start(record: CheckpointRecord, precision: str, instead: str) -> None:
+    """Say once, loudly, what this run is not; then what it is, and what it takes for want of first weights."""
     for caveat in record.caveats:
         why = f" ({record.weights_reason})" if caveat == "untrained weights" and record.weights_reason else ""
         trial.say_once(f"WARNING: {caveat}{why}; every figure and the run carry this caveat", warning=True)
@@ -300,3 +297,5 @@ def _say_start(record: CheckpointRecord, precision: str) -> None:
         f"{record.net.name} ({record.weights} weights) on {record.data.name}: {counts} knees, "
         f"{record.preprocessing.image_size} px, {precision}"
     )
+    if instead:
+        trial.say_once(f"no first weights, so it takes {instead} (typed settings stay; untrained=null: none)")
