@@ -48,6 +48,22 @@ def value(override: str) -> str:
     return unquote(override.partition("=")[2])
 
 
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Return the end of each key, with just as many words as tell it from the others: `lr`, but `blur.p` and `flip.p`.
+
+    Args:
+        keys: With dots or slashes, perhaps as they were typed (`+augment.ops.blur.p`).
+    """
+    words = {each: re.split(r"[./]", key(each)) for each in keys}
+
+    def end(each: str) -> str:
+        others = [words[other] for other in words if words[other] != words[each]]
+        n = next((n for n in range(1, len(words[each])) if all(w[-n:] != words[each][-n:] for w in others)), 0)
+        return ".".join(words[each][-n:])
+
+    return {each: end(each) for each in keys}
+
+
 def names_store(override: str) -> bool:
     """Tell whether an override sets the address of the MLflow store: `tracking.uri=...`, or `tracking={...}`."""
     name = key(override)

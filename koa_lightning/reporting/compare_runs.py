@@ -15,6 +15,7 @@ from rich.table import Table
 from koa_lightning import DISCLAIMER
 from koa_lightning.config.compose import best_is, validate
 from koa_lightning.config.figures import configured
+from koa_lightning.config.overrides import short_names
 from koa_lightning.errors import InputError
 from koa_lightning.reporting import figures, saving, terminal
 from koa_lightning.reporting.compare_figure import curves_figure
@@ -141,8 +142,8 @@ def _lines(differ: pd.DataFrame, metrics: pd.DataFrame, names: Sequence[str], he
     main = metrics[[name.split("/")[-1] in _MAIN and name.startswith(("best/", "test/")) for name in metrics["name"]]]
     shown = Table()
     shown.add_column("run", overflow="fold")
-    for name in settings["name"]:
-        shown.add_column(escape(name.rsplit(".", 1)[-1]), overflow="fold")
+    for name in short_names(list(settings["name"])).values():
+        shown.add_column(escape(name), overflow="fold")
     for name in main["name"]:
         shown.add_column(escape(name), justify="right")
     for name, head in zip(names, heads, strict=True):

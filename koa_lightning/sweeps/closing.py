@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from koa_lightning.config.overrides import short_names
 from koa_lightning.reporting import terminal
 from koa_lightning.sweeps.study import ended
 
@@ -45,7 +46,8 @@ def trial_line(study: Study, trial: FrozenTrial, total: int) -> str:
     """Return the line of a trial that has ended."""
     done = len(ended(study))
     names = study.user_attrs["koa_metrics"]
-    params = "  ".join(f"{key.rsplit('.', 1)[-1]}={short(value)}" for key, value in trial.params.items())
+    called = short_names(list(trial.params))
+    params = "  ".join(f"{called[key]}={short(value)}" for key, value in trial.params.items())
     if trial.state.name == "COMPLETE":
         said = "  ".join(f"{name} {number(value)}" for name, value in zip(names, trial.values, strict=True))
     elif trial.state.name == "PRUNED":
@@ -117,7 +119,7 @@ def show_grid(
     """
     sign = -1 if best_is_highest else 1
     table = Table(title=f"grid of {len(rows)} jobs")
-    for name in ("job", monitor or "metric", *(key.rsplit(".", 1)[-1] for key in varied)):
+    for name in ("job", monitor or "metric", *short_names(varied).values()):
         table.add_column(name, justify="right" if name in ("job", monitor) else "left")
     for job, value, values in sorted(rows, key=lambda row: (row[1] is None, sign * (row[1] or 0.0), row[0])):
         table.add_row(str(job), number(value) if value is not None else "no result", *values)
@@ -135,10 +137,11 @@ def _table(study: Study) -> Table:
     front = {trial.number for trial in best(study)}
     rows = _ranked(study, front)
     keys = list(study.user_attrs["koa_space"])
+    called = short_names(keys)
     repeated = any(len(trial.user_attrs.get("values") or []) > 1 for trial in rows)
     table = Table(caption=f"the {_MOST_ROWS} best" if len(ended(study)) > len(rows) else None)
-    for name in ("trial", *_names(study), *(["sd"] if repeated else []), "time", *(k.rsplit(".", 1)[-1] for k in keys)):
-        table.add_column(name, justify="left" if name in keys else "right")
+    for name in ("trial", *_names(study), *(["sd"] if repeated else []), "time", *called.values()):
+        table.add_column(name, justify="left" if name in called.values() else "right")
     for trial in rows:
         values = [number(v) for v in trial.values] if trial.state.name == "COMPLETE" else [_WORDS[trial.state.name]]
         values += [""] * (len(_names(study)) - len(values))

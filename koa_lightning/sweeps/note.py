@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from koa_lightning import DISCLAIMER
-from koa_lightning.sweeps.results import Sweep, short_names, show
+from koa_lightning.config.overrides import short_names
+from koa_lightning.sweeps.results import Sweep, show
 
 TAG = "mlflow.note.content"
 """The tag that MLflow shows as the description of a run."""

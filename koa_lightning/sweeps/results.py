@@ -110,13 +110,6 @@ def read(study: Study) -> Sweep:
     )
 
 
-def short_names(keys: list[str]) -> dict[str, str]:
-    """Return the last word of each key where it tells the keys apart, else the whole key."""
-    words = {key: key.replace("/", ".").rsplit(".", 1)[-1] for key in keys}
-    seen = Counter(words.values())
-    return {key: word if seen[word] == 1 else key for key, word in words.items()}
-
-
 def show(value: Any) -> str:
     """Return a value as one would type it, numbers with four digits."""
     if isinstance(value, float):

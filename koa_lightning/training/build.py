@@ -258,8 +258,9 @@ def run_name(cfg: DictConfig, *, all_folds: bool = False) -> str:
     job = trial.current() or trial.Trial(varied=_typed_to_vary())
     said = set() if cfg.name else {"model", "loss"}
     shown = [item for item in job.differs(list(hydra.overrides.task)) if overrides.key(item) not in said]
-    # The last word of a key says enough, and lists of runs cut long names: trials of one sweep differ at the begin.
-    varied = [f"{overrides.key(item).rsplit('.', 1)[-1]}={_short(item)}" for item in shown]
+    called = overrides.short_names([overrides.key(item) for item in shown])
+    # Lists of runs cut long names, so trials of one sweep differ at the begin.
+    varied = [f"{called[overrides.key(item)]}={_short(item)}" for item in shown]
     return " ".join([name, *varied, *(word for word in scale if word.replace(" ", "=") not in varied)])
 
 

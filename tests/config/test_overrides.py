@@ -3,7 +3,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from koa_lightning.config.overrides import check_places, key, quote, quote_paths, sort_out, value
+from koa_lightning.config.overrides import check_places, key, quote, quote_paths, short_names, sort_out, value
 from koa_lightning.errors import InputError
 
 PARSER = OverridesParser.create()
@@ -61,3 +61,25 @@ def test_a_place_without_a_name_is_refused(override):
 
 def test_other_values_may_be_empty():
     check_places(["side=", "ckpt=null", "out=x", "data.root=null", "name=''"])
+
+
+@pytest.mark.parametrize(
+    ("keys", "short"),
+    [
+        (["optimizer.lr", "loss"], ["lr", "loss"]),
+        (["optimizer.lr", "head.lr"], ["optimizer.lr", "head.lr"]),
+        (["data/source", "model"], ["source", "model"]),
+        (["+augment.ops.blur.p", "augment.ops.sharp.p", "+augment.ops.sharp.x"], ["blur.p", "sharp.p", "x"]),
+        (["p", "a.p", "b.a.p"], ["p", "a.p", "b.a.p"]),
+        ([], []),
+    ],
+)  # fmt: skip
+def test_a_key_is_named_by_just_as_many_words_as_tell_it_from_the_others(keys, short):
+    assert list(short_names(keys).values()) == short
+
+
+@given(st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map(".".join), unique=True, max_size=8))
+def test_short_names_differ(keys):
+    named = short_names(keys)
+    assert len(set(named.values())) == len(keys)
+    assert all(each == name or each.endswith(f".{name}") for each, name in named.items())

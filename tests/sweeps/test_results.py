@@ -122,18 +122,6 @@ def test_the_table_is_whole_and_best_first(made_study, tmp_path):
     assert "sd " + KAPPA not in results.table(results.read(made_study(8)))
 
 
-@pytest.mark.parametrize(
-    ("keys", "short"),
-    [
-        (["optimizer.lr", "loss"], ["lr", "loss"]),
-        (["optimizer.lr", "head.lr"], ["optimizer.lr", "head.lr"]),
-        (["data/source", "model"], ["source", "model"]),
-    ],
-)
-def test_keys_are_named_by_their_last_word_where_it_tells_them_apart(keys, short):
-    assert list(results.short_names(keys).values()) == short
-
-
 @pytest.mark.parametrize(("value", "text"), [(1e-4, "0.0001"), (0.123456, "0.1235"), (None, "null"), (True, "true")])
 def test_values_are_shown_as_typed(value, text):
     assert results.show(value) == text

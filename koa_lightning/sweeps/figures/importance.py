@@ -15,11 +15,12 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from koa_lightning.config.overrides import short_names
 from koa_lightning.reporting import style
 from koa_lightning.reporting.saving import stamp
 from koa_lightning.reporting.style import INK, QUIET
 from koa_lightning.sweeps.figures.history import NotEnough, are, varied
-from koa_lightning.sweeps.results import Sweep, short_names
+from koa_lightning.sweeps.results import Sweep
 
 MIN_TRIALS = 10
 """Complete trials below which an importance would say more about chance than about the keys."""

@@ -19,11 +19,12 @@ from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter
 
+from koa_lightning.config.overrides import short_names
 from koa_lightning.reporting import style
 from koa_lightning.reporting.saving import stamp
 from koa_lightning.reporting.style import INK, QUIET
 from koa_lightning.sweeps.figures.history import limit_bad_side, varied
-from koa_lightning.sweeps.results import Sweep, short_names, show
+from koa_lightning.sweeps.results import Sweep, show
 
 NOT_USED = "not used"
 _BELOW = -0.14  # where a trial that does not use a key stands, in heights of the scale
