@@ -20,8 +20,6 @@ from koa_lightning.data.manifest import n_patients
 from koa_lightning.errors import InputError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from koa_lightning.data.datamodule import KneeDataModule
 
 SPLITS = ("train", "val")  # whose files are opened, for their hash

@@ -29,8 +29,6 @@ from koa_lightning.errors import InputError
 from koa_lightning.reporting.audit_page import write_page
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from koa_lightning.data.audit.gather import Knees
 
 _NAMED = 3  # findings of each kind that the terminal shows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig
@@ -24,9 +24,6 @@ from koa_lightning.tracking import differences
 from koa_lightning.tracking.differences import as_text
 from koa_lightning.tracking.runs import ADVICE, find_runs
 from koa_lightning.tracking.store import failing_as_input_error, open_store
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # In the table of many runs, which has one line a run.
 _MAIN = ("quadratic_kappa", "accuracy", "mae", "epoch")

@@ -32,12 +32,9 @@ from koa_lightning.models.weights import tensors_of
 from koa_lightning.tracking.begin import check_server, describe, open_run
 from koa_lightning.tracking.logger import MlflowLogger
 from koa_lightning.training import after_fit, build, callbacks, devices, joint_norm, ranks, resuming, state, untrained
-from koa_lightning.training import callbacks as cb
 from koa_lightning.training.module import check_metric
 
 if TYPE_CHECKING:
-    import lightning as L
-
     from koa_lightning.checkpoint.reading import Checkpoint
     from koa_lightning.data.datamodule import KneeDataModule
     from koa_lightning.training.callbacks import History
@@ -207,14 +204,14 @@ def _trainer(
     precision: str,
     n_devices: int = 1,
 ) -> L.Trainer:
-    callbacks: list[Any] = []
+    attached: list[Any] = []
     if cfg.explain.enabled and cfg.explain.every_n_epochs:
         draw = after_fit.panel_drawer(cfg.explain, folder, data, run)
-        callbacks.append(cb.EveryNEpochs(cfg.explain.every_n_epochs, draw))
-    callbacks += [made(entry, f"callbacks.{key}") for key, entry in cfg.callbacks.items() if entry is not None]
-    callbacks += [history, cb.Checkpoints(folder / "checkpoints", cfg.monitor, cfg.mode)]
-    shown = cb.progress(cfg.monitor, cfg.quiet)
-    callbacks += [shown, cb.EndBetweenBatches()]
+        attached.append(callbacks.EveryNEpochs(cfg.explain.every_n_epochs, draw))
+    attached += [made(entry, f"callbacks.{key}") for key, entry in cfg.callbacks.items() if entry is not None]
+    attached += [history, callbacks.Checkpoints(folder / "checkpoints", cfg.monitor, cfg.mode)]
+    shown = callbacks.progress(cfg.monitor, cfg.quiet)
+    attached += [shown, callbacks.EndBetweenBatches()]
     opt = cfg.optimizer
     frozen = bool(opt.head_only_epochs or opt.unfreeze_every or opt.frozen_stages)
     return made(
@@ -222,7 +219,7 @@ def _trainer(
         "trainer",
         **devices.strategy(n_devices, cfg.trainer.strategy, frozen),
         precision=precision,
-        callbacks=callbacks,
+        callbacks=attached,
         logger=[MlflowLogger(run)],
         num_sanity_val_steps=0,
         enable_progress_bar=isinstance(shown, ProgressBar),
@@ -265,7 +262,7 @@ def _taking_over(trainer: L.Trainer, resumed: Checkpoint | None) -> Iterator[Non
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        begun = any(each.begun for each in trainer.callbacks if isinstance(each, cb.Checkpoints))  # type: ignore[attr-defined]
+        begun = any(each.begun for each in trainer.callbacks if isinstance(each, callbacks.Checkpoints))  # type: ignore[attr-defined]
         if resumed is None or begun or trial.kind_of(error) == "out_of_memory":
             raise
         raise InputError(

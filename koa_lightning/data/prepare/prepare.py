@@ -25,8 +25,6 @@ from koa_lightning.errors import InputError
 
 if TYPE_CHECKING:
     from koa_lightning.data.prepare.names import Key
-    from koa_lightning.data.prepare.record import Record
-    from koa_lightning.data.prepare.run import Outcome
 
 
 def prepare(cfg: DictConfig) -> dict[str, Any]:

@@ -9,16 +9,13 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import pandas as pd
 
 from koa_lightning.config.json_files import Fields, misfit
 from koa_lightning.config.kinds import Flag, Number, OneOf, Text, Whole
 from koa_lightning.errors import InputError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FILE = "record.jsonl"
 IMAGES = "images"
