@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from koa_lightning.config import overrides
+from koa_lightning.config import environment, overrides
 from koa_lightning.config.outcome import one_line
 from koa_lightning.errors import DivergedError, LostProcessError
 
@@ -86,16 +86,11 @@ def current() -> Trial | None:
 @contextmanager
 def saying_together() -> Iterator[None]:
     """Let the jobs that begin meanwhile, in whatever process on this machine, say a line once between them."""
-    before = os.environ.get(SAID_VARIABLE)
-    if before is not None:  # the folds of a sweep's job say nothing that its other jobs said
+    if SAID_VARIABLE in os.environ:  # the folds of a sweep's job say nothing that its other jobs said
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="koa-said-") as folder:
-        os.environ[SAID_VARIABLE] = folder
-        try:
-            yield
-        finally:
-            del os.environ[SAID_VARIABLE]
+    with tempfile.TemporaryDirectory(prefix="koa-said-") as folder, environment.variables(**{SAID_VARIABLE: folder}):
+        yield
 
 
 def say_once(line: str, *, warning: bool = False) -> None:

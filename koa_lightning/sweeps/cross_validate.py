@@ -8,7 +8,6 @@ with what was interrupted, as the folder's name follows from the settings.
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -141,8 +140,6 @@ def _train_folds(cfg: DictConfig, left: list[int], name: str, run: Any) -> dict[
         pieces[fold] = processes.Piece({"config": settings, "overrides": typed}, log)
         if log:
             print(f"fold {fold}: what it says is in {log}", flush=True)
-    if cfg.parallel > 1:  # else each would take all cores
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // cfg.parallel)))
     finished = cfg.data.folds - len(left)
 
     def ended(fold: int, code: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,8 +46,6 @@ def run(program: Program, take: Take, ended: Ended, n_jobs: int) -> None:
         n_jobs: At a time.
     """
     results: dict[int, Path] = {}
-    if n_jobs > 1:  # else each would take all cores
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // n_jobs)))
 
     def next_piece() -> tuple[int, processes.Piece] | None:
         job = take()

@@ -16,7 +16,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from koa_lightning.config import ending, folders, signals
+from koa_lightning.config import ending, environment, folders, signals
 from koa_lightning.config.outcome import INTERRUPTED
 
 # A fresh interpreter each time: a fork would inherit the threads and locks of torch and MLflow half-made.
@@ -52,7 +52,7 @@ def run_all(
         function: `module:name` of a function of one argument that returns an exit code.
         pieces: In the order in which they begin; or a function that returns the next one with its key whenever there
             is room, None while there is none.
-        parallel: How many may run at a time.
+        parallel: How many may run at a time; they share the cores.
         ended: Called with the key and exit code of each that ends (the negative number of the signal that ended it);
             returns whether further ones may begin.
 
@@ -65,7 +65,8 @@ def run_all(
     try:
         while True:
             while more and len(running) < parallel and (following := take()) is not None:
-                _start(function, following[0], following[1], running)
+                with environment.variables(**environment.shared_cores(parallel)):
+                    _start(function, following[0], following[1], running)
             if not running:
                 break
             connection.wait([piece.process.sentinel for piece in running.values()])

@@ -6,16 +6,14 @@ it is killed at, the database knows every trial that had ended, and the one unde
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 
-from koa_lightning.config import gpus, outcome, overrides
+from koa_lightning.config import environment, gpus, outcome, overrides
 from koa_lightning.errors import InputError
 from koa_lightning.sweeps import settings as sweep_settings
 from koa_lightning.sweeps import space, study
@@ -73,7 +71,8 @@ def _sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str])
     mark = sweep_settings.fingerprint(settings, searched.typed, configs[0])
     name = str(settings.name or f"{settings.method}-{mark}")
     address = study.url(settings.storage)
-    with _known_to_jobs(address), study.holding(address, name):
+    # The jobs get the address by their environment, not from a file, as it may hold a password.
+    with environment.variables(**{study.STORAGE_VARIABLE: address}), study.holding(address, name):
         found = _opened(address, name, settings, pruner)
         then = found.user_attrs
         if then.get("koa_fingerprint", mark) != mark and study.is_vain(found):  # it keeps no name
@@ -100,20 +99,6 @@ def _sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str])
                 found.set_user_attr(key, value)
         engine = Engine(program, settings, searched, fixed, method, found, folder, configs[0], listener)
         return engine.run()
-
-
-@contextmanager
-def _known_to_jobs(address: str) -> Iterator[None]:
-    """Hand the address to the jobs by the environment, not in a file, as it may hold a password."""
-    before = os.environ.get(study.STORAGE_VARIABLE)
-    os.environ[study.STORAGE_VARIABLE] = address
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[study.STORAGE_VARIABLE]
-        else:
-            os.environ[study.STORAGE_VARIABLE] = before
 
 
 def _check_room(program: Program, settings: Settings, configs: Sequence[Any]) -> None:

@@ -14,6 +14,7 @@ from koa_lightning.sweeps.processes import Piece, run_all
 SECONDS = 60  # what takes longer hangs
 
 HELPER = """
+import os
 import time
 from pathlib import Path
 from filelock import FileLock
@@ -32,6 +33,10 @@ def meet(files):
     Path(mine).touch()
     while not Path(others).exists():
         time.sleep(0.01)
+    return 0
+
+def threads(file):
+    Path(file).write_text(os.environ.get("OMP_NUM_THREADS", "all"))
     return 0
 
 def stubborn(file):
@@ -61,6 +66,16 @@ def press_ctrl_c(when):
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=press, daemon=True).start()
+
+
+@pytest.mark.parametrize(("parallel", "each"), [(1, "all"), (2, "3")])
+def test_processes_side_by_side_share_the_cores(parallel, each, helper, tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    files = [tmp_path / name for name in "ab"]
+    run_all(f"{helper}:threads", {n: Piece(str(file)) for n, file in enumerate(files)}, parallel, lambda *_: True)
+    assert [file.read_text() for file in files] == [each, each]
+    assert "OMP_NUM_THREADS" not in os.environ
 
 
 def test_exit_codes_are_told_and_a_fault_ends_one_alone(capfd):
