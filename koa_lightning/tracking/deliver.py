@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from sqlalchemy.exc import SQLAlchemyError
 
+from koa_lightning.tracking.entries import RESUMED
 from koa_lightning.tracking.spool import Entry
 from koa_lightning.tracking.store import cause, first_line
 
@@ -102,8 +103,8 @@ def _params(client: MlflowClient, run_id: str, entries: Sequence[Entry]) -> None
         for name, value in entry["values"].items():
             if name not in data.params:
                 new.append(Param(name, value))
-            elif data.params[name] != value or f"resumed.{name}" in data.tags:
-                changed.append(RunTag(f"resumed.{name}", value))
+            elif data.params[name] != value or f"{RESUMED}{name}" in data.tags:
+                changed.append(RunTag(f"{RESUMED}{name}", value))
         for params in _chunks(new, _PAIRS_A_CALL):
             client.log_batch(run_id, params=params, synchronous=True)
         for tags in _chunks(changed, _PAIRS_A_CALL):

@@ -9,6 +9,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from koa_lightning.tracking.entries import RESUMED
 from koa_lightning.tracking.system import SYSTEM_PREFIX
 
 ABSENT = "-"
@@ -33,9 +34,8 @@ def labels(runs: Sequence[Run]) -> list[str]:
 
 def facts(run: Run) -> dict[tuple[str, str], str]:
     """Return what a run is, by (kind, name); settings are those of its last start."""
-    settings = {
-        name: run.data.tags.get(f"resumed.{name}", value) for name, value in run.data.params.items() if is_setting(name)
-    }
+    known, tags = run.data.params, run.data.tags
+    settings = {name: tags.get(f"{RESUMED}{name}", known[name]) for name in known if is_setting(name)}
     found = {("config", name): value for name, value in settings.items()}
     for name, value in run.data.tags.items():
         if kind := _kind(name):

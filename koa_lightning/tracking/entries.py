@@ -12,6 +12,8 @@ from typing import Any
 
 from koa_lightning.tracking.spool import Entry
 
+RESUMED = "resumed."
+"""Prefix of the tags for settings and facts of a run's last start that differ from those of its first."""
 PARAM_LENGTH = 6000
 """MLflow's longest parameter value, in characters; it cuts longer ones."""
 TAG_LENGTH = 8000

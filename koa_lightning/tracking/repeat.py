@@ -16,7 +16,7 @@ from koa_lightning.config import overrides, recorded_overrides, run_folder, tria
 from koa_lightning.errors import InputError
 from koa_lightning.tracking import differences
 from koa_lightning.tracking.begin import COMMAND_TAG, TRAIN
-from koa_lightning.tracking.entries import flatten
+from koa_lightning.tracking.entries import RESUMED, flatten
 from koa_lightning.tracking.runs import ADVICE
 from koa_lightning.tracking.store import failing_as_input_error
 from koa_lightning.tracking.system import SYSTEM_PREFIX
@@ -123,6 +123,20 @@ def changed_settings(client: MlflowClient, run: Run, current: Mapping[str, Any])
     then, now = flatten(recorded), flatten(current)
     settings = sorted(name for name in then.keys() | now.keys() if differences.is_setting(name))
     return _changed({name: then.get(name) for name in settings}, {name: now.get(name) for name in settings})
+
+
+def trained_further(run: Run) -> dict[str, tuple[str, str]]:
+    """Return the settings with which a run was resumed that it did not begin with, as (first, then).
+
+    One training from its beginning with the last of them does not repeat that: with more epochs, for instance, the
+    learning rate falls more slowly.
+
+    Args:
+        run: Of the store.
+    """
+    first, tags = run.data.params, run.data.tags
+    last = {name: tags[f"{RESUMED}{name}"] for name in first if f"{RESUMED}{name}" in tags}
+    return _changed(first, {name: value for name, value in last.items() if differences.is_setting(name)})
 
 
 def changed_facts(run: Run, now: Mapping[str, str]) -> dict[str, tuple[str, str]]:

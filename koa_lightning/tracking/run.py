@@ -22,7 +22,16 @@ from koa_lightning.errors import InputError
 from koa_lightning.tracking import owner, unsent
 from koa_lightning.tracking.artifacts import check as check_artifacts
 from koa_lightning.tracking.deliver import deliver
-from koa_lightning.tracking.entries import PARAM_LENGTH, TAG_LENGTH, as_text, flatten, now_ms, pairs, valid_name
+from koa_lightning.tracking.entries import (
+    PARAM_LENGTH,
+    RESUMED,
+    TAG_LENGTH,
+    as_text,
+    flatten,
+    now_ms,
+    pairs,
+    valid_name,
+)
 from koa_lightning.tracking.history import History
 from koa_lightning.tracking.sender import Sender
 from koa_lightning.tracking.spool import FILE, Entry, Spool, summary
@@ -234,7 +243,7 @@ def start_run(
     tracked.attached = attach
     if run_id:  # what the first start was made with stays to be seen
         known = run.data.tags
-        tracked.log_tags({(f"resumed.{k}" if known.get(k, v) != v else k): v for k, v in tags.items()})
+        tracked.log_tags({(f"{RESUMED}{k}" if known.get(k, v) != v else k): v for k, v in tags.items()})
     if system_metrics:
         tracked._watch_system(resumed=bool(run_id))
     return tracked

@@ -62,6 +62,9 @@ def reproduce(cfg: DictConfig) -> dict[str, Any]:
     print(f"run {run.info.run_name} ({run.info.run_id}) was: {shlex.join([*command[:3], *old])}", flush=True)
     if more:
         print(f"and now with: {shlex.join(more)}", flush=True)
+    for name, (first, then) in repeat.trained_further(run).items():
+        how = f"began with {name}={first} and was resumed with {then}"
+        print(f"WARNING: the run {how}; trained in one go, it may differ", flush=True)
     _say_changed(changed, run.data.tags.get("git.dirty") == "true")
     result: dict[str, Any] = {"command": shlex.join(command), "changed": changed}
     if not cfg.run_it:

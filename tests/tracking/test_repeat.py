@@ -71,6 +71,13 @@ def test_settings_that_the_same_command_gives_no_longer(found, log_run):
         repeat.changed_settings(log_run.client, found(), now)
 
 
+def test_settings_of_a_run_that_was_trained_further(found):
+    params = {"trainer.max_epochs": 1, "seed": 1, "out": "a"}
+    tags = {"resumed.trainer.max_epochs": "20", "resumed.seed": "1", "resumed.out": "b", "resumed.git.commit": "2"}
+    assert repeat.trained_further(found(params=params, tags=tags)) == {"trainer.max_epochs": ("1", "20")}
+    assert repeat.trained_further(found(params=params)) == {}
+
+
 def test_facts_that_are_others_now(found):
     run = found(tags={"git.commit": "1", "version.torch": "2", "data.fingerprint": "f", "device": "gpu"})
     now = {

@@ -49,6 +49,14 @@ def test_the_same_numbers_again_and_others_by_another_seed(launch, first, place,
 
 
 @pytest.mark.slow
+def test_a_run_that_was_trained_further_may_differ_and_that_is_said(launch, first):
+    assert launch("train", "ckpt=old run/checkpoints/last.ckpt", "trainer.max_epochs=2").code == 0
+    ended = launch("reproduce", "run=first", "run_it=false")
+    line = "WARNING: the run began with trainer.max_epochs=1 and was resumed with 2; trained in one go, it may differ"
+    assert ended.code == 0 and ended.out.count(line) == 1, ended.out
+
+
+@pytest.mark.slow
 def test_in_a_process_of_its_own(launch, first, place, with_package, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", with_package["PYTHONPATH"])
     ended = launch("reproduce", "run=first", "out=new run")
