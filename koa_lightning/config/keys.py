@@ -131,8 +131,7 @@ def unknown(key: str, config_name: str) -> str:
     if key in of_choices:  # all choices have it, so none is chosen
         return f"{key}: no {group} is chosen; type {group}=... too ({group} is one of: {', '.join(choices_of(group))})"
     hint = nearest(key, [*sorted(of_choices), *known_keys(config_name)])
-    more = f"; of an operation that you add, type +{key}=..." if key.startswith("augment.ops.") else ""
-    return f"{key}: no such key in the configuration{hint} (all keys: add --cfg job{more})"
+    return f"{key}: no such key in the configuration{hint} (all keys: add --cfg job)"
 
 
 def explain_hydra(message: str, config_name: str) -> str:

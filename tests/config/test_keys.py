@@ -110,9 +110,3 @@ def test_a_group_needs_one_of_its_choices(override):
 
 def test_what_is_no_group_may_be_null():
     keys.check_choices(["ckpt=null", "name=", "~optimizer.factory.fused", "loss=focal", "=3"])
-
-
-def test_a_setting_that_an_added_operation_lacks_says_how_to_add_it():
-    line = keys.unknown("augment.ops.blur.p", "train")
-    assert line.endswith("; of an operation that you add, type +augment.ops.blur.p=...)")
-    assert "+" not in keys.unknown("optimizer.rl", "train")
