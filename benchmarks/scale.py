@@ -1,6 +1,6 @@
 """Seconds and peak memory of what grows with the number of radiographs, to 1,000,000 made-up rows.
 
-    python -m benchmarks.scale [--rows 10000 100000 1000000] [--images 1000 3000 10000]
+    python -m benchmarks.scale [--rows 10000 100000 1000000]
 
 Each part and size runs in a process of its own. Prints a table with the growth between two sizes: 1 is linear. The
 audit's index gets random descriptors in place of radiographs, and is searched in part: the rest costs the same.
@@ -120,12 +120,11 @@ def main(arguments: list[str]) -> None:
     """Run all parts at all sizes; print the table and write the JSON."""
     parser = argparse.ArgumentParser(description="What a million radiographs cost.")
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--images", type=int, nargs="+", default=[1_000, 3_000, 10_000], help="of the audit's index")
     parser.add_argument("--out", type=Path, default=RESULT, help="the JSON")
     typed = parser.parse_args(arguments)
     results: dict[str, dict[int, dict[str, float]]] = {}
     for part in PARTS:
-        for n in sorted(typed.images if part == "index" else typed.rows):
+        for n in sorted(typed.rows):
             found: dict[str, Any] = in_own_process("benchmarks.scale:one", part, n)
             results.setdefault(part, {})[n] = found
             print(f"{part}, {n:,} rows: {found['seconds']:.2f} s, {found['mb']:,.0f} MB", flush=True)

@@ -10,9 +10,9 @@ import numpy as np
 def fetch(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return some rows as a copy.
 
-    Without a word, the system takes any access to a mapped file as the begin of a long read, and reads as much around
-    it as the disk is set to (128 KB to 8 MB and more). Where the file does not fit into the memory, that is read for
-    each image and dropped again before its time comes. The pages of just these rows are asked for first, at once.
+    By default the kernel takes each access to a mapped file for the start of a sequential read and reads ahead, 128 KB
+    to several MB. If the file does not fit into memory, those pages are dropped again before anything uses them. So
+    this asks for exactly the pages of these rows first, all together.
 
     Args:
         images: N x ..., memory-mapped or not.

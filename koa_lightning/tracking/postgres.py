@@ -149,8 +149,6 @@ def _run(command: list[str], folder: Path, **variables: str) -> str:
 
 def _call(command: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run one of the programs, as a user that is not root."""
-    user = _service_user()
-    account = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
     return subprocess.run(
         [str(find_programs() / command[0]), *command[1:]],
         capture_output=True,
@@ -159,8 +157,13 @@ def _call(command: list[str], folder: Path, **variables: str) -> subprocess.Comp
         env={**os.environ, "LC_ALL": "C", **variables},
         stdin=subprocess.DEVNULL,
         check=False,
-        **account,
+        **_account(_service_user()),
     )
+
+
+def _account(user: Any) -> dict[str, Any]:
+    """Return how a process becomes that of a user; None is our own."""
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
 
 
 def _service_user() -> Any:
@@ -182,10 +185,8 @@ def _give_to_service_user(*paths: Path) -> None:
 
 
 def _check_reach(file: Path) -> None:
-    if (user := _service_user()) is None:
-        return
-    account = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    if subprocess.run(["test", "-r", str(file)], cwd="/", check=False, **account).returncode != 0:
+    user = _service_user()
+    if user and subprocess.run(["test", "-r", str(file)], cwd="/", check=False, **_account(user)).returncode != 0:
         raise InputError(
             f"PostgreSQL: it runs as the user {_SERVICE_USER}, as it does not run as root, and that user may not enter "
             f"a folder above {file.parent}; take one below folders that every user may enter, or run this as another "
