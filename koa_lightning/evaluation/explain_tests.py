@@ -68,5 +68,5 @@ def explain_tests(cfg: DictConfig) -> dict[str, Any]:
     for caveat in caveats:
         print(f"WARNING: these results carry the caveat: {caveat}")
     print(DISCLAIMER)
-    print(f"written to {folder}: explanations.json, explanations.csv, explanations.png")
+    print(f"written to {folder}: {', '.join(sorted(file.name for file in folder.glob('explanations.*')))}")
     return {**results, "out": str(folder)}

@@ -13,6 +13,12 @@ FEW = ["explain=cam", "explain.n_tested=10", "explain.n_road=1", "quiet=true"]
 VERDICTS = ["deletion", "insertion", "road", "sanity", "noise", "localisation", "shortcut"]
 
 
+def test_what_is_written_is_named_in_the_format_that_was_asked_for(trained, launch, tmp_path):
+    typed = [f"ckpt={trained.best}", "split=val", f"out={tmp_path}/a", "tracking=none", "figures.format=[svg]", *FEW]
+    ended = launch("explain_tests", *typed)
+    assert ended.out[-1] == f"written to {tmp_path}/a: explanations.csv, explanations.json, explanations.svg"
+
+
 def test_the_entry_point_writes_and_logs(trained, launch, tmp_path):
     store = f"tracking.uri=sqlite:///{trained.place}/mlruns/mlflow.db"
     ended = launch("explain_tests", f"ckpt={trained.best}", "split=train", f"out={tmp_path}/a b", store, *FEW)
@@ -25,6 +31,7 @@ def test_the_entry_point_writes_and_logs(trained, launch, tmp_path):
     assert {path.name for path in (tmp_path / "a b").glob("explanations.*")} == {
         "explanations.json", "explanations.csv", "explanations.png",
     }  # fmt: skip
+    assert ended.out[-1] == f"written to {tmp_path}/a b: explanations.csv, explanations.json, explanations.png"
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{trained.place}/mlruns/mlflow.db")

@@ -21,7 +21,7 @@ LARGEST = 5_000_000  # bytes of the page
 
 
 def write(found: ReportData, folder: Path) -> list[Path]:
-    """Write report.html, report.json and figures/NAME.png and .svg; return what was written.
+    """Write report.html, report.json and the figures, in the formats of `figures.format`; return what was written.
 
     Args:
         found: All that the report knows.
