@@ -11,18 +11,21 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import resource
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.cache_reads import kept_by_process
 from benchmarks.process import in_own_process
 
 RESULT = Path(__file__).parent / "results" / "scale.json"
 CHUNKS = 5  # of the audit's index, measured
+LOOK = 0.02  # seconds between two looks at the memory
 RESAMPLES, ALL_RESAMPLES = 20, 2000  # computed, and of an evaluation: the cost is the same for each
 
 
@@ -63,34 +66,55 @@ def index(n: int) -> float:
     All keypoints are indexed. Of the chunks that are searched then, `CHUNKS` at most, and their seconds are multiplied.
     """
     from koa_lightning.data.audit import near
+    from koa_lightning.data.mapped import scratch
 
     points = near.points_each(n)
     rng = np.random.default_rng(0)
-    reduced = np.empty((n * points, near.DIMENSIONS), np.float16)
-    for some in np.array_split(reduced, max(1, n // 1_000)):
-        some[:] = rng.normal(scale=0.15, size=some.shape)
-    places = rng.uniform(1, 224, size=(n * points, 3)).astype(np.float32)
-    owner = np.repeat(np.arange(n, dtype=np.int32), points)
-    keypoints = near.Keypoints(reduced, places, owner, n)
-    start = time.perf_counter()
-    made = keypoints.index()
-    built = time.perf_counter()
-    starts = range(0, len(owner), near.CHUNK)
+    reduced, places = scratch((n * points, near.DIMENSIONS), np.float16), scratch((n * points, 3), np.float32)
+    for first in range(0, n * points, near.CHUNK):
+        some, where = reduced[first : first + near.CHUNK], places[first : first + near.CHUNK]
+        some[:], where[:] = rng.normal(scale=0.15, size=some.shape), rng.uniform(1, 224, size=where.shape)
+    keypoints, seconds = near.Keypoints(reduced, places, np.full(n, points)), 0.0
+    starts = range(0, len(keypoints), near.CHUNK)
     looked = [starts[i] for i in np.unique(np.linspace(0, len(starts) - 1, CHUNKS).astype(int))]
-    keypoints.counted([keypoints.votes(made, each) for each in looked])
-    return built - start + (time.perf_counter() - built) * len(starts) / len(looked)
+    with tempfile.TemporaryFile() as votes:
+        for first in range(0, len(keypoints), near.INDEXED):
+            start = time.perf_counter()
+            made = keypoints.index(first)
+            built = time.perf_counter()
+            for each in looked:
+                votes.write(keypoints.votes(made, first, each).tobytes())
+            seconds += built - start + (time.perf_counter() - built) * len(starts) / len(looked)
+        keypoints.counted(votes)
+    return seconds
 
 
 PARTS = ("manifest", "splits", "bootstrap", "index")
 
 
 def one(part: str, n: int) -> dict[str, float]:
-    """Run a part in this process; return its seconds and the peak memory in MB, less that of a small one before."""
+    """Run a part in this process; return its seconds and the peak of its own memory in MB, less that before.
+
+    Its own memory (RssAnon) is without the pages of mapped files, which the system writes out when it needs the memory.
+    """
     run = {"manifest": manifest, "splits": splits, "bootstrap": bootstrap, "index": index}[part]
     run(100)  # imports, and what compiles
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    seconds = run(n)
-    return {"seconds": seconds, "mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+    before = peak = kept_by_process("RssAnon")
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(LOOK):
+            peak = max(peak, kept_by_process("RssAnon"))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        seconds = run(n)
+    finally:
+        done.set()
+        watcher.join()
+    return {"seconds": seconds, "mb": (peak - before) / 1e6}
 
 
 def growth(sizes: list[int], values: list[float]) -> list[float | None]:

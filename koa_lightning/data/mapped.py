@@ -1,10 +1,16 @@
-"""Rows of a memory-mapped file, of which the system reads no more than is asked for."""
+"""Arrays in memory-mapped files: rows of which the system reads no more than is asked for, and scratch space."""
 
 from __future__ import annotations
 
+import math
 import mmap
+import os
+import tempfile
+from pathlib import Path
 
 import numpy as np
+
+from koa_lightning.errors import naming
 
 
 def fetch(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -26,3 +32,25 @@ def fetch(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
             page = start - start % mmap.PAGESIZE
             mapped.madvise(mmap.MADV_WILLNEED, page, start + images.strides[0] - page)
     return np.asarray(images[rows])
+
+
+def scratch(shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
+    """Return a new array in a temporary file: the system may write its pages out when it needs the memory.
+
+    The file has no name and is gone with the array.
+
+    Args:
+        shape: Of the array; without elements it is in memory.
+        dtype: Of its elements.
+
+    Raises:
+        OSError: The disk of temporary files has no room for it.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if not size:
+        return np.empty(shape, dtype)
+    folder = Path(tempfile.gettempdir())
+    with naming(folder), tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):  # else a disk that is full later ends the process without a word (SIGBUS)
+            os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, dtype, mode="w+", shape=shape)

@@ -9,7 +9,7 @@ are sorted once.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from functools import cache, partial
+from functools import cache, partial, reduce
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ from koa_lightning.metrics.ranking import Ranks
 from koa_lightning.models.outputs import N_GRADES
 
 N_BINS = 15
+_PATIENTS = 50_000  # summed at once: what that takes for a time is several times what is kept
+_Block = Callable[[np.ndarray], sparse.csr_array]  # numbers of knees to their columns
 RULES = tuple(declared.RULES.values())  # the suffix says how a grade is made of the probabilities
 names = declared.names
 base = declared.base
@@ -74,31 +76,54 @@ class WeightedMetrics:
         wanted = {base(name) for name in self.names}
         self._metrics = [each for each in declared.declared() if wanted & set(each.names())]
         self._ranks: dict[int, Ranks] = {}
-        self._blocks: dict[str, slice] = {}
-        blocks = [sparse.csr_array(np.ones((len(knees.grade), 1)))]
-        end = 1
-        for name, block in self._made():
-            self._blocks[name] = slice(end, end := end + block.shape[1])
-            blocks.append(sparse.csr_array(block))
-        by_patient = sparse.csr_array(_one_hot(knees.patient, knees.n_patients).T)
-        self._columns = sparse.csr_array((by_patient @ sparse.hstack(blocks, format="csr")).T)
+        made = [("total", lambda rows: sparse.csr_array(np.ones((len(rows), 1)))), *self._made()]
+        widths = [block(np.arange(1)).shape[1] for _, block in made]
+        ends = np.cumsum(widths).tolist()
+        self._blocks = {name: slice(end - width, end) for (name, _), end, width in zip(made, ends, widths, strict=True)}
+        order = np.argsort(knees.patient, kind="stable")
+        self._parts = [self._part(order, first, [block for _, block in made]) for first in self._firsts]
 
-    def _made(self) -> list[tuple[str, Any]]:
-        """Return the columns whose weighted sums the metrics are made of, N x M each, by a name."""
+    @property
+    def _firsts(self) -> range:
+        return range(0, self.knees.n_patients, _PATIENTS)
+
+    def _part(self, order: np.ndarray, first: int, blocks: list[_Block]) -> sparse.csr_array:
+        """Return the columns of `_PATIENTS` patients from `first` on, summed over the knees of each.
+
+        Args:
+            order: Of all knees, by patient.
+            first: Number of the first patient.
+            blocks: Whose columns stand side by side.
+        """
+        n = min(_PATIENTS, self.knees.n_patients - first)
+        rows = order[slice(*np.searchsorted(self.knees.patient, [first, first + n], sorter=order))]
+        by_patient = sparse.csr_array(_one_hot(self.knees.patient[rows] - first, n).T)
+        return by_patient @ sparse.hstack([block(rows) for block in blocks], format="csr")
+
+    def _made(self) -> list[tuple[str, _Block]]:
+        """Return the columns whose weighted sums the metrics are made of, by a name."""
         knees, p = self.knees, self.knees.probabilities.astype(np.float64)
-        made: list[tuple[str, Any]] = []
+        made: list[tuple[str, _Block]] = []
         for rule, grade in self.predicted.items():
             if any(each.of == declared.CONFUSION and rule in each.rules for each in self._metrics):
-                made.append((f"counts{rule}", _one_hot(knees.grade * N_GRADES + grade, N_GRADES**2)))
+                made.append((f"counts{rule}", partial(_pairs, knees.grade, grade)))
         for each in self._metrics:
             if each.of == declared.RANKING:
                 grade_from = int(dict(each.settings)["grade"])
                 self._ranks.setdefault(grade_from, Ranks(knees, grade_from))
             elif each.of == declared.PROBABILITIES:
-                made.append((each.name, _per_knee(each, function(each)(p, knees.grade), len(p))))
+                made.append((each.name, partial(_values, _per_knee(each, function(each)(p, knees.grade), len(p)))))
             elif each.of == declared.CALIBRATION:
-                made.append((each.name, _gaps(*function(each)(p, knees.grade))))
+                made.append((each.name, partial(_gaps, *function(each)(p, knees.grade))))
         return made
+
+    def _sums(self, weights: np.ndarray, columns: slice = slice(None)) -> np.ndarray:
+        """Return the weighted sums of some columns, float64 B x M, for weights B x n_patients."""
+        parts = (
+            part[:, columns].T @ weights[:, first : first + _PATIENTS].T
+            for first, part in zip(self._firsts, self._parts, strict=True)
+        )
+        return np.asarray(reduce(np.add, parts)).T
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Return each metric for each weighting, float64 B; NaN where it is undefined.
@@ -106,7 +131,7 @@ class WeightedMetrics:
         Args:
             weights: Of the patients, B x n_patients, at least 0.
         """
-        sums = np.asarray(self._columns @ weights.T.astype(np.float64)).T
+        sums = self._sums(weights.astype(np.float64, copy=False))
         values: dict[str, np.ndarray] = {}
         with np.errstate(invalid="ignore", divide="ignore"):
             total = sums[:, 0]
@@ -161,9 +186,10 @@ class WeightedMetrics:
         total = weights @ np.bincount(self.knees.patient, minlength=self.knees.n_patients)
         values = {}
         for name in self.biased:
-            columns = self._columns[self._blocks[name]]
+            block = self._blocks[name]
+            plain = sum(part[:, block].sum(0) for part in self._parts)
             with np.errstate(invalid="ignore", divide="ignore"):
-                added = np.asarray(columns @ weights.T).T / total[:, None] - columns.sum(1) / len(self.knees.grade)
+                added = self._sums(weights, block) / total[:, None] - plain / len(self.knees.grade)
             values[name] = np.abs(added).sum(1) / (added.shape[1] // (N_BINS + 1))
         return values
 
@@ -179,15 +205,25 @@ def _one_hot(column: np.ndarray, n_columns: int, value: np.ndarray | None = None
     return sparse.csr_array((np.ones(n) if value is None else value, (np.arange(n), column)), shape=(n, n_columns))
 
 
+def _pairs(grade: np.ndarray, predicted: np.ndarray, rows: np.ndarray) -> sparse.csr_array:
+    """Return the pair of true and predicted grade of some knees, N x 25."""
+    return _one_hot(grade[rows] * N_GRADES + predicted[rows], N_GRADES**2)
+
+
+def _values(value: np.ndarray, rows: np.ndarray) -> sparse.csr_array:
+    """Return the value of some knees, N x 1."""
+    return sparse.csr_array(value[rows, None])
+
+
 def _per_knee(metric: Declaration, value: np.ndarray, n: int) -> np.ndarray:
-    """Return the values of the knees as a column.
+    """Return the values of the knees.
 
     Raises:
         InputError: The function gives something else.
     """
     if np.shape(value) != (n,):
         raise InputError(f"{metric.file}: its function gives {np.shape(value)} for {n} knees, and ({n},) is needed")
-    return np.asarray(value, dtype=np.float64)[:, None]
+    return np.asarray(value, dtype=np.float64)
 
 
 def _bin(probability: np.ndarray) -> np.ndarray:
@@ -196,10 +232,10 @@ def _bin(probability: np.ndarray) -> np.ndarray:
     return np.clip(np.searchsorted(edges, np.clip(probability, 0, 1), side="right") - 1, 0, N_BINS)
 
 
-def _gaps(claimed: np.ndarray, happened: np.ndarray) -> sparse.csr_array:
-    """Return what happened minus what was claimed, in the bin of the claim: N x 16 for each column of M."""
+def _gaps(claimed: np.ndarray, happened: np.ndarray, rows: np.ndarray) -> sparse.csr_array:
+    """Return what happened minus what was claimed, in the bin of the claim, of some knees: N x 16 for each column."""
     blocks = [
         _one_hot(_bin(p), N_BINS + 1, came - p.astype(np.float64))
-        for p, came in zip(claimed.T, happened.T, strict=True)
+        for p, came in zip(claimed[rows].T, happened[rows].T, strict=True)
     ]
     return sparse.hstack(blocks, format="csr")

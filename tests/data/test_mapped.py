@@ -1,9 +1,12 @@
+import errno
 import mmap
+import os
+import tempfile
 
 import numpy as np
 import pytest
 
-from koa_lightning.data.mapped import fetch
+from koa_lightning.data.mapped import fetch, scratch
 
 
 @pytest.fixture
@@ -43,3 +46,28 @@ def test_an_array_in_memory_and_a_part_of_a_mapped_one_are_just_read(asked, tmp_
     assert np.array_equal(fetch(images, rows), images[rows])
     assert np.array_equal(fetch(part, rows), images[3:][rows])
     assert asked == []
+
+
+def test_scratch_space_holds_what_is_written_and_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    array = scratch((5, 3), np.float16)
+    array[2] = [1, 2, 3]
+    assert array.dtype == np.float16
+    assert array.sum() == 6
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scratch_space_without_elements():
+    assert scratch((0, 3), np.float32).shape == (0, 3)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve a file's space")
+def test_a_disk_without_room_is_named(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        scratch((10, 10), np.uint8)
+    assert caught.value.filename == str(tmp_path)

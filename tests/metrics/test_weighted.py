@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from koa_lightning.metrics import weighted
 from koa_lightning.metrics.grade_metrics import compute
 from koa_lightning.metrics.graded import Graded, stack
 from koa_lightning.metrics.weighted import RULES, WeightedMetrics, base, is_of_grade, names
@@ -177,3 +178,20 @@ def test_two_models_stacked_are_each_by_itself():
     for weights, alone in ((np.hstack([ones, none]), first), (np.hstack([none, ones]), second)):
         for name, value in values(alone, thresholds=None).items():
             np.testing.assert_allclose(both(weights)[name], value, atol=1e-12, equal_nan=True, err_msg=name)
+
+
+@pytest.mark.parametrize("patients", [1, 7, 24])
+def test_some_patients_at_a_time_give_the_same(monkeypatch, patients):
+    graded = knees(4)
+    weights = np.random.default_rng(0).integers(0, 4, (5, graded.n_patients)).astype(float)
+
+    def computed():
+        metrics = WeightedMetrics(graded, THRESHOLDS)
+        return metrics(weights), metrics.calibration_noise(weights)
+
+    expected = computed()
+    monkeypatch.setattr(weighted, "_PATIENTS", patients)
+    for some, others in zip(computed(), expected, strict=True):
+        assert list(some) == list(others)
+        for name, value in some.items():
+            np.testing.assert_allclose(value, others[name], rtol=1e-12, atol=1e-15)

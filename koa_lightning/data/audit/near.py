@@ -6,7 +6,8 @@ By content alone, in three steps, none of which compares all pairs:
    texture of the bone does not.
 2. *Index.* Descriptors are reduced to 32 numbers and put into an inverted file (faiss) of about 4 sqrt(n) cells. Each
    keypoint asks a few cells for the keypoints nearest to it; two images that share `MIN_VOTES` are a candidate. The
-   work grows with n sqrt(n).
+   work grows with n sqrt(n). An index holds at most `INDEXED` keypoints; if there are more, several are made one after
+   the other, and all keypoints ask each. Keypoints and votes lie in temporary files, so memory does not grow with n.
 3. *Proof.* The keypoints that a candidate shares must agree on one scale and shift (RANSAC), and then the fine
    structure of the two pictures, one laid upon the other, must correlate.
 
@@ -15,11 +16,14 @@ A mirrored knee is no duplicate: keypoints know left from right.
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import cv2
 import faiss
@@ -29,8 +33,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from koa_lightning.data.audit import features
-from koa_lightning.data.mapped import fetch
+from koa_lightning.data.mapped import fetch, scratch
 from koa_lightning.data.parallel import in_order
+from koa_lightning.errors import naming
 
 DIMENSIONS = 32  # of a reduced descriptor: about 85 % of the variance on knees
 NEIGHBOURS = 8  # keypoints that each keypoint votes for
@@ -42,7 +47,8 @@ MIN_CORRELATION = 0.4  # true pairs of real knees reach 0.63 and more, others 0.
 SCALES = (0.55, 1.8)  # of one picture to the other
 MAX_TURN = 10.0  # degrees
 MIN_OVERLAP = 0.15  # of the first picture
-MOST_KEYPOINTS = 6_000_000  # in all, for the memory; with more than 40,000 images each gets fewer than 150
+MOST_KEYPOINTS = 6_000_000  # in all, for the time; with more than 40,000 images each gets fewer than 150
+INDEXED = 8_000_000  # keypoints in an index: 320 MB
 COLUMNS = ("row_a", "row_b", "similarity", "scale", "dx", "dy")
 CHUNK = 100_000  # keypoints a step
 _VOTES_AT_ONCE = 4_000_000  # 32 MB, and some times that to sort them
@@ -103,10 +109,20 @@ def find_duplicates(images: np.ndarray, *, quiet: bool = False) -> pd.DataFrame:
 
 
 class Keypoints:
-    """The keypoints of all images: reduced descriptors float16 n x 32, points float32 n x 3, and the image of each."""
+    """The keypoints of all images, image by image.
 
-    def __init__(self, reduced: np.ndarray, points: np.ndarray, owner: np.ndarray, n_images: int) -> None:
-        self.reduced, self.points, self.owner, self.n_images = reduced, points, owner, n_images
+    Args:
+        reduced: Descriptors, float16 n x 32, may be memory-mapped.
+        points: x, y and size in pixels, float32 n x 3, may be memory-mapped.
+        counts: Of each image.
+    """
+
+    def __init__(self, reduced: np.ndarray, points: np.ndarray, counts: np.ndarray) -> None:
+        self.reduced, self.points, self.n_images = reduced, points, len(counts)
+        self._ends = np.cumsum(counts)
+
+    def __len__(self) -> int:
+        return len(self.reduced)
 
     @classmethod
     def of(cls, images: np.ndarray, bar: Progress) -> Keypoints:
@@ -114,49 +130,73 @@ class Keypoints:
         n = points_each(len(images))
         sample = images[np.unique(np.linspace(0, len(images) - 1, _SAMPLE).astype(int))] if len(images) else images
         reduce = _principal_components([each.descriptors for each in features.extract_all(sample, n)])
-        reduced = np.empty((len(images) * n, DIMENSIONS), np.float16)  # pages that are not written take no memory
-        points, counts, end = np.empty((len(images) * n, 3), np.float32), list[int](), 0
+        reduced = scratch((len(images) * n, DIMENSIONS), np.float16)
+        points = scratch((len(images) * n, 3), np.float32)
+        counts, end = np.zeros(len(images), np.int64), 0
         task = bar.add_task("looking for keypoints", total=len(images))
-        for each in features.extract_all(images, n):
-            counts.append(len(each.points))
-            reduced[end : end + counts[-1]], points[end : end + counts[-1]] = reduce(each.descriptors), each.points
-            end += counts[-1]
+        for i, each in enumerate(features.extract_all(images, n)):
+            counts[i] = len(each.points)
+            reduced[end : end + counts[i]], points[end : end + counts[i]] = reduce(each.descriptors), each.points
+            end += counts[i]
             bar.advance(task)
-        owner = np.repeat(np.arange(len(images), dtype=np.int32), counts)
-        return cls(reduced[:end], points[:end], owner, len(images))
+        return cls(reduced[:end], points[:end], counts)
+
+    def owner(self, keypoints: np.ndarray) -> np.ndarray:
+        """Return the image of each of some keypoints, int64."""
+        return np.searchsorted(self._ends, keypoints, side="right")
 
     def candidates(self, bar: Progress) -> list[_Candidate]:
         """Return the pairs of images that share at least `MIN_VOTES` keypoints."""
-        task = bar.add_task("comparing keypoints", total=len(self.owner))
-        votes, index = [], self.index() if len(self.owner) else None
-        for start in range(0, len(self.owner), CHUNK):
-            votes.append(self.votes(index, start))
-            bar.advance(task, min(CHUNK, len(self.owner) - start))
-        del index
-        return self.counted(votes)
+        parts = range(0, len(self), INDEXED)
+        task = bar.add_task("comparing keypoints", total=len(self) * len(parts))
+        folder = Path(tempfile.gettempdir())
+        with naming(folder), tempfile.TemporaryFile(dir=folder) as votes:
+            for first in parts:
+                index = self.index(first)
+                for start in range(0, len(self), CHUNK):
+                    votes.write(self.votes(index, first, start).tobytes())
+                    bar.advance(task, min(CHUNK, len(self) - start))
+                del index
+            return self.counted(votes)
 
-    def votes(self, index: Any, start: int) -> np.ndarray:
-        """Return the two keypoints of each vote of a chunk, int32 2 x V; that of the earlier image is the first."""
+    def votes(self, index: Any, first: int, start: int) -> np.ndarray:
+        """Return the two keypoints of each vote of a chunk, int32 V x 2; that of the earlier image comes first.
+
+        Args:
+            index: Of the keypoints from `first` on.
+            first: See there.
+            start: Of the chunk that asks.
+        """
         some = self.reduced[start : start + CHUNK].astype(np.float32)
         distance, near = index.search(some, NEIGHBOURS)
-        keypoint, other = np.repeat(np.arange(start, start + len(some)), NEIGHBOURS), near.ravel()
+        keypoint, other = np.repeat(np.arange(start, start + len(some)), NEIGHBOURS), near.ravel() + first
+        keep = (near.ravel() >= 0) & (distance.ravel() < MAX_DISTANCE)
+        keypoint, other = keypoint[keep], other[keep]
         size = np.abs(np.log(self.points[keypoint, 2] / self.points[other, 2]))
-        keep = (other >= 0) & (distance.ravel() < MAX_DISTANCE) & (size < np.log(SCALES[1]))
-        keep &= self.owner[keypoint] != self.owner[other]
-        return np.sort(np.stack([keypoint[keep], other[keep]]).astype(np.int32), axis=0)  # keypoints lie image by image
+        keep = (size < np.log(SCALES[1])) & (self.owner(keypoint) != self.owner(other))
+        return np.sort(np.stack([keypoint[keep], other[keep]], axis=1).astype(np.int32), axis=1)
 
-    def counted(self, votes: list[np.ndarray]) -> list[_Candidate]:
-        """Return the pairs of images with enough votes, some images at a time: sorting all votes takes much memory."""
+    def counted(self, votes: IO[bytes]) -> list[_Candidate]:
+        """Return the pairs of images with enough votes, some images at a time: sorting all votes takes much memory.
+
+        Args:
+            votes: A file of what `votes` returns.
+        """
+        votes.flush()
+        n_votes = votes.seek(0, os.SEEK_END) // (2 * np.dtype(np.int32).itemsize)
+        if not n_votes:
+            return []
+        mapped = np.memmap(votes, np.int32, mode="r", shape=(n_votes, 2))
         found: list[_Candidate] = []
-        parts = max(1, sum(each.shape[1] for each in votes) // _VOTES_AT_ONCE)
-        for first, end in pairwise(np.linspace(0, self.n_images, parts + 1).astype(int)):
-            low, high = np.searchsorted(self.owner, [first, end])
-            some = [each[:, (each[0] >= low) & (each[0] < high)] for each in votes]
-            found += self._counted(*np.concatenate([np.zeros((2, 0), np.int32), *some], axis=1))
+        for first, end in pairwise(np.linspace(0, self.n_images, max(1, n_votes // _VOTES_AT_ONCE) + 1).astype(int)):
+            low, high = np.concatenate([[0], self._ends])[[first, end]]
+            looked = (mapped[start : start + _VOTES_AT_ONCE] for start in range(0, n_votes, _VOTES_AT_ONCE))
+            some = [each[(each[:, 0] >= low) & (each[:, 0] < high)] for each in looked]
+            found += self._counted(*np.concatenate(some).T)
         return found
 
     def _counted(self, mine: np.ndarray, other: np.ndarray) -> Iterator[_Candidate]:
-        pair = self.owner[mine].astype(np.int64) * self.n_images + self.owner[other]
+        pair = self.owner(mine) * self.n_images + self.owner(other)
         order = np.argsort(pair, kind="stable")
         keys, starts, counts = np.unique(pair[order], return_index=True, return_counts=True)
         for key, start, count in zip(*(each[counts >= MIN_VOTES] for each in (keys, starts, counts)), strict=True):
@@ -164,18 +204,19 @@ class Keypoints:
             here, there = (np.ascontiguousarray(self.points[each[votes], :2]) for each in (mine, other))
             yield _Candidate(int(key // self.n_images), int(key % self.n_images), here, there)
 
-    def index(self) -> Any:
-        """Return an inverted file of all keypoints."""
-        n = len(self.reduced)
+    def index(self, first: int = 0) -> Any:
+        """Return an inverted file of `INDEXED` keypoints, or of fewer where the rest is less, from `first` on."""
+        reduced = self.reduced[first : first + INDEXED]
+        n = len(reduced)
         cells = max(1, int(4 * np.sqrt(n)) if n > 10_000 else n // 100)
         index = faiss.IndexIVFScalarQuantizer(
             faiss.IndexFlatL2(DIMENSIONS), DIMENSIONS, cells, faiss.ScalarQuantizer.QT_8bit
         )
         index.cp.min_points_per_centroid, index.cp.max_points_per_centroid = 1, 40
         rows = np.sort(np.random.default_rng(0).choice(n, min(n, 40 * cells), replace=False)) if cells > 1 else slice(n)
-        index.train(self.reduced[rows].astype(np.float32))
+        index.train(reduced[rows].astype(np.float32))
         for start in range(0, n, CHUNK):
-            index.add(self.reduced[start : start + CHUNK].astype(np.float32))
+            index.add(reduced[start : start + CHUNK].astype(np.float32))
         index.nprobe = CELLS_ASKED
         return index
 

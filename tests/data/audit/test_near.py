@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 from koa_lightning.data.audit import near
@@ -98,3 +99,18 @@ def test_many_images_share_the_memory(monkeypatch, knees):
     monkeypatch.setattr(near, "MOST_KEYPOINTS", 50 * 20)
     few = np.concatenate([knees, [CHANGES["brighter"](knees[0])]])
     assert (0, len(knees)) in pairs(near.find_duplicates(few, quiet=True))
+
+
+@pytest.mark.parametrize("most", [100, 701, 10_000])
+def test_several_indexes_find_what_one_finds(monkeypatch, knees, most):
+    planted = np.concatenate([knees, [change(knees[number]) for number, change in enumerate(CHANGES.values())]])
+    expected = pairs(near.find_duplicates(planted, quiet=True))
+    monkeypatch.setattr(near, "INDEXED", most)
+    assert pairs(near.find_duplicates(planted, quiet=True)) == expected
+
+
+def test_votes_are_counted_a_few_images_at_a_time(monkeypatch, knees):
+    images = np.concatenate([knees, knees[:6]])
+    expected = near.find_duplicates(images, quiet=True)
+    monkeypatch.setattr(near, "_VOTES_AT_ONCE", 200)
+    pd.testing.assert_frame_equal(near.find_duplicates(images, quiet=True), expected)
