@@ -28,6 +28,7 @@ _FLAT = 0.01  # standard deviation, of grays from 0 to 1, below which a window s
 _CROP = 0.91  # real knees fill the crops of Chen 2018 more than phantoms do: median ratio of widths, train split
 _PATIENTS = 32  # phantoms in the mean
 
+_LEAST = 64  # pixels of its short side: joints cannot be found in less
 _ASPECT = 1.15  # a film of both knees is at least so much wider than high
 _LIKE = 0.35  # correlation that either knee of a pair reaches at least, and a single one that is cropped
 _SAME = 1  # steps between the widths of a patient's two knees, at most
@@ -120,14 +121,14 @@ def split_film(image: np.ndarray, *, split: str = "auto", orientation: str = "")
 
 
 def shows_both_knees(image: np.ndarray, *, split: str = "auto", orientation: str = "") -> bool:
-    """Tell whether a film shows both knees; see `split_film`. Narrow pictures cost nothing.
+    """Tell whether a film shows both knees; see `split_film`. Narrow and tiny pictures show one, and cost nothing.
 
     Args:
         image: uint8 or uint16 H x W, bone bright, upright.
         split: As for `split_film`.
         orientation: As for `split_film`.
     """
-    if split == "never" or image.shape[1] < _ASPECT * image.shape[0]:
+    if split == "never" or image.shape[1] < _ASPECT * image.shape[0] or min(image.shape) < _LEAST:
         return False
     return len(split_film(image, split=split, orientation=orientation)) == 2
 

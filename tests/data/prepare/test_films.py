@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.films import compose_film, measure_singles
 from koa_lightning.data.phantom.manifest import draw_phantoms
-from koa_lightning.data.prepare.films import joint_centre, split_film
+from koa_lightning.data.prepare.films import joint_centre, shows_both_knees, split_film
 from koa_lightning.errors import InputError
 
 SIZE = 160
@@ -117,3 +117,9 @@ def test_a_blank_film_is_kept_whole(shape):
 def test_bad_input_says_what_to_do(image, split, message):
     with pytest.raises(InputError, match=message):
         split_film(image, split=split)
+
+
+def test_a_thumbnail_shows_one_knee():
+    film = np.hstack(phantoms()[0])
+    assert shows_both_knees(film)
+    assert not shows_both_knees(np.ascontiguousarray(film[::3, ::3]))
