@@ -30,27 +30,27 @@ def evaluate(grader: Predictor | None, data: str | Path | Sequence[str] | pd.Dat
     Nothing is written or logged; `python -m koa_lightning.eval` also draws, reports and tracks.
 
     Args:
-        grader: Of `load_model`; None where `data` is a table of predictions.
+        grader: From `load_model`; None if `data` is a table of predictions.
         data: One of
 
             - a folder `{0..4}/NAME`, or a table with `path` and `grade` (CSV or Parquet): all its knees;
-            - overrides as `koa_lightning.eval` takes them, e.g. `["data=chen2018", "data.root=FOLDER", "split=test"]`:
-              data, data.*, split, tta, calibrated, batch_size, n_resamples. Without `data` it is the checkpoint's own,
-              without `split` the test split;
+            - overrides as for `koa_lightning.eval`, e.g. `["data=chen2018", "data.root=FOLDER", "split=test"]`:
+              data, data.*, split, tta, calibrated, batch_size, n_resamples. The default is the test split of the
+              checkpoint's own data;
             - predictions: a DataFrame with `grade` and `p0` to `p4`, and `patient` where known.
 
     Returns:
-        Name -> `Interval` (`value`, `low`, `high`, `note`), e.g. of `quadratic_kappa`, `accuracy`, `mae`.
+        Name -> `Interval` (`value`, `low`, `high`, `note`), e.g. for `quadratic_kappa`, `accuracy`, `mae`.
 
     Raises:
-        InputError: Whatever the user can put right.
+        InputError: Any error that the user can fix.
     """
     if isinstance(data, pd.DataFrame):
         if lacking := [name for name in ("grade", *PROBABILITIES) if name not in data]:
-            raise InputError(f"predictions: there is no column {lacking[0]}; fill in grade, and p0 to p4")
+            raise InputError(f"predictions: there is no column {lacking[0]}; give grade and p0 to p4")
         return with_intervals(data)
     if grader is None:
-        raise InputError("grader=None: only a table of predictions is evaluated without one; give load_model(FILE)")
+        raise InputError("grader=None: only a table of predictions needs no grader; give load_model(FILE)")
     typed = _overrides(data)
     cfg = composed("eval", ["quiet=true", *typed])
     return with_intervals(_graded(grader, cfg, typed), n_resamples=cfg.n_resamples)
@@ -77,7 +77,7 @@ def _overrides(data: str | Path | Sequence[str]) -> list[str]:
     if isinstance(data, str | Path):
         place = user_path(data)
         if not place.exists():
-            raise InputError(f"{data}: there is no such folder or table; a list of overrides names other data")
+            raise InputError(f"{data}: there is no such folder or table; for other data, give a list of overrides")
         kind, name = ("folder", "root") if place.is_dir() else ("table", "table")
         return [f"data={kind}", f"data.{name}={quote(str(place))}", "split=all"]
     typed = [str(each) for each in data]

@@ -21,13 +21,13 @@ def calibrate(cfg: DictConfig) -> dict[str, Any]:
     """Fit calibration, conformal sets, selective prediction and the check of inputs; write them into the checkpoint.
 
     Args:
-        cfg: The config `calibrate`, composed.
+        cfg: The composed config `calibrate`.
 
     Returns:
         `method`, its parameters, and `out`.
 
     Raises:
-        InputError: Whatever the user can put right.
+        InputError: Any error that the user can fix.
     """
     validate(cfg)
 

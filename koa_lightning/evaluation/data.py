@@ -1,4 +1,4 @@
-"""The knees that a checkpoint is evaluated on, prepared as it wants its images."""
+"""The knees that a checkpoint is evaluated on, with its preprocessing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from koa_lightning.tracking.begin import caveat_tags, open_run
 
 
 def data_for(cfg: DictConfig, read: Checkpoint, typed: Sequence[str] | None = None) -> KneeDataModule:
-    """Return the data to evaluate on, with the preprocessing that the checkpoint wants; nothing is read yet.
+    """Return the data to evaluate on, with the checkpoint's preprocessing; nothing is read yet.
 
     Args:
         cfg: The config `eval`, or one with its `data`, `batch_size` and `quiet`.
@@ -28,11 +28,11 @@ def data_for(cfg: DictConfig, read: Checkpoint, typed: Sequence[str] | None = No
         typed: The overrides; None: those of this command line.
 
     Raises:
-        InputError: A key was typed that the checkpoint brings along.
+        InputError: A typed key has no effect, or contradicts the checkpoint's preprocessing.
     """
     _check_typed(read, _of_command_line() if typed is None else typed)
     config = cfg.data if cfg.get("data") else read.data_config()
-    validate(OmegaConf.create({"data": config}))  # a checkpoint may have been changed
+    validate(OmegaConf.create({"data": config}))  # a checkpoint may have been edited
     data = data_module(config, quiet=cfg.quiet)
     data.preprocessing = read.preprocessing
     data.eval_batch_size = int(cfg.batch_size or read.record.eval_batch_size)
@@ -44,7 +44,7 @@ def _of_command_line() -> list[str]:
 
 
 def _check_typed(read: Checkpoint, typed: Sequence[str]) -> None:
-    """Refuse settings of the data that a checkpoint brings along, where others are typed."""
+    """Refuse typed data settings that differ from the checkpoint's preprocessing."""
     for item in typed:
         name = overrides.key(item).removeprefix("data.")
         if overrides.key(item) in ("data.batch_size", "data.eval_batch_size"):
@@ -53,19 +53,19 @@ def _check_typed(read: Checkpoint, typed: Sequence[str]) -> None:
             continue
         own = getattr(read.preprocessing, name)
         if yaml.safe_load(overrides.value(item)) != own:
-            raise InputError(f"{item}: the checkpoint takes its images with data.{name}={own}; omit the key")
+            raise InputError(f"{item}: the checkpoint requires data.{name}={own}; omit the key")
 
 
 def run_of(cfg: DictConfig, read: Checkpoint, data: KneeDataModule, caveats: list[str]) -> Any:
-    """Open the run that trained a checkpoint when its own data is evaluated plainly, else a new one.
+    """Open the training run of a checkpoint if its own data is evaluated with the default settings, else a new run.
 
-    `last.ckpt` gets a new one too: the training run has the metrics of the checkpoint that was chosen.
+    `last.ckpt` also gets a new run: the training run has the metrics of the checkpoint that was chosen.
 
     Args:
         cfg: The config `eval`, or one that builds on it.
         read: The checkpoint.
         data: Prepared, with the split that is evaluated.
-        caveats: What every figure and the run carry.
+        caveats: The caveats of the run and of every figure.
     """
     trained = read.record.tracking.run_id or ""
     plain_own = not cfg.get("data") and cfg.tta == "none" and cfg.split in ("val", "test") and read.path.stem != "last"

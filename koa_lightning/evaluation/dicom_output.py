@@ -1,4 +1,4 @@
-"""What `predict ... dicom=true` adds: a Secondary Capture and a Structured Report of each DICOM file."""
+"""What `predict ... dicom=true` adds: a Secondary Capture and a Structured Report for each DICOM file."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from koa_lightning.reporting.dicom_objects import STAMP, Grade
 from koa_lightning.reporting.heat_maps import letters, overlay, with_words
 
 FOLDER = "dicom"
-LONGEST = 1024  # pixels of the film's longer side in a Secondary Capture: the heat has no more detail
+LONGEST = 1024  # pixels of the film's longer side in a Secondary Capture: the heat map has no finer detail
 
 
 def check(cfg: DictConfig) -> None:
-    """Stop before any work where its results could not be written.
+    """Stop before any work if the results could not be written.
 
     Args:
         cfg: The config `predict`.
@@ -36,15 +36,15 @@ def check(cfg: DictConfig) -> None:
     dicom_results.check_installed()
     if not (cfg.overlays and cfg.explain.enabled):
         raise InputError(
-            "dicom=true: the Secondary Capture shows the heat map; leave overlays=false and explain=none away"
+            "dicom=true: the Secondary Capture shows the heat map; omit overlays=false and explain=none"
         )
     place = Path(cfg.out) / FOLDER
     if place.is_symlink() or (place.exists() and (not place.is_dir() or any(place.iterdir()))):
-        raise InputError(f"{place}: exists; dicom=true replaces nothing; name another out=FOLDER")
+        raise InputError(f"{place}: already exists, and dicom=true overwrites nothing; name another out=FOLDER")
 
 
 class DicomOutput:
-    """Writes results of a checkpoint to OUT/dicom, never beside the films: these may lie in an archive.
+    """Writes results of a checkpoint to OUT/dicom, never beside the films, which may be in an archive.
 
     Args:
         out: The folder of the predictions.
@@ -58,7 +58,7 @@ class DicomOutput:
         self.references: dict[str, Dataset] = {}
 
     def open(self, path: Path) -> None:
-        """Keep what the results of a file take over from it.
+        """Keep the attributes that the results of a file copy from it.
 
         Raises:
             InputError: See `koa_lightning.reporting.dicom_results.reference_of`.
@@ -68,18 +68,18 @@ class DicomOutput:
     def write(
         self, knee: OneKnee, heat: np.ndarray, row: Mapping[Any, Any], words: Sequence[str], name: str
     ) -> list[Path]:
-        """Write the objects of a knee; return their files.
+        """Write the DICOM objects of a knee; return their files.
 
         Args:
-            knee: As it was read.
-            heat: float32, S x S, of the prepared image, in [0, 1].
-            row: Of the predictions table.
-            words: For below the picture: grade, what else is to be read beside it, and the disclaimer.
-            name: What the files are called.
+            knee: The knee as read.
+            heat: Heat map of the prepared image, float32 S x S, in [0, 1].
+            row: Its row of the predictions table.
+            words: Lines below the picture: grade, referral, caveats and the disclaimer.
+            name: The files' base name.
 
         Raises:
-            InputError: A file is there already.
-            OSError: It cannot be written.
+            InputError: A file already exists.
+            OSError: A file cannot be written.
         """
         shown = overlay(*_smaller(knee.image, self.preprocessing.restored(heat, knee.image.shape, knee.side)))
         picture = with_words(shown, [STAMP, *words], letters(shown))
@@ -93,7 +93,7 @@ class DicomOutput:
 
 
 def _smaller(image: np.ndarray, heat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return a film and its map, reduced to `LONGEST` where they are larger."""
+    """Return a film and its map, scaled down to `LONGEST` if they are larger."""
     factor = LONGEST / max(image.shape)
     if factor >= 1:
         return image, heat

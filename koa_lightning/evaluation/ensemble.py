@@ -1,8 +1,8 @@
-"""Several checkpoints as one grader: their averaged probabilities, and the members beside it.
+"""Evaluate several checkpoints as one grader: their averaged probabilities, and each member beside the ensemble.
 
-Each member grades images that were prepared as in its own training. Its probabilities are calibrated first, by what its
-own checkpoint carries, and averaged then: the temperature of a member was fitted on knees it was not trained on, while
-for the average no such knees are left where the members come from a cross-validation.
+Each member grades images with the preprocessing of its own training. Its probabilities are first calibrated by its own
+checkpoint, then averaged. A member's calibration was fitted on knees that it was not trained on. For the average there
+are no such knees if the members come from a cross-validation.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ def evaluate(cfg: DictConfig, settings: Settings, files: Sequence[Path]) -> dict
 
     Args:
         cfg: The config `eval`, for the data and the run.
-        settings: The rest of it.
-        files: Of the members.
+        settings: The other keys of the config.
+        files: The members' checkpoints.
 
     Raises:
-        InputError: The members do not fit together, or were trained on all of these knees.
+        InputError: The members do not match, or every member was trained on all of these knees.
     """
     reads, place = [reading.read(file) for file in files], f"eval/{settings.split}"
     predictions, tables, facts = grade(settings, reads, [data_for(cfg, read) for read in reads])
@@ -91,7 +91,7 @@ def _evaluate(
 def _describe(
     settings: Settings, reads: Sequence[Checkpoint], predictions: pd.DataFrame, facts: dict[str, Any], run: Any
 ) -> Path:
-    """Write down what was evaluated, with which models, for the report; return the file."""
+    """Write what was evaluated, and with which models, for the report; return the file."""
     about = provenance.describe(
         kind="ensemble",
         models=[provenance.of_model(read, entry["name"]) for read, entry in zip(reads, facts["members"], strict=True)],
@@ -116,16 +116,17 @@ def grade(
     """Grade the split with every member, and average.
 
     Args:
-        settings: Of the evaluation.
+        settings: The settings of the evaluation.
         reads: The members.
-        modules: The data of each, see `data_for`.
+        modules: The data of each member, see `data_for`.
 
     Returns:
-        The predictions of the ensemble, those of each member by name, and facts: `members` (one mapping each: name,
+        The ensemble's predictions, each member's predictions by name, and facts: `members` (per member a mapping: name,
         checkpoint, run_id, n_knees), `said`, `calibrated`, `out_of_fold`, `marks`, `data`, `fingerprint`.
 
     Raises:
-        InputError: The members do not fit together, or were trained on all of these knees; see also `results.check`.
+        InputError: The members do not match, or every member was trained on all of these knees; see also
+            `results.check`.
     """
     names = find.names([read.path for read in reads])
     check_grade_names(reads)
@@ -162,22 +163,22 @@ def grade(
 
 
 def _calibrated(calibrated: bool, reads: Sequence[Checkpoint]) -> str:
-    """Say whether probabilities were calibrated before or after averaging, and why."""
+    """Return in words whether probabilities were calibrated before averaging, and why."""
     fitted = [read.record.fitted.method != "none" for read in reads]
     if not calibrated:
         return "not at all (calibrated=false)"
     if not any(fitted):
-        return "not at all: no member carries a calibration"
+        return "not at all: no member has a calibration"
     return (
-        f"before averaging, {sum(fitted)} of {len(fitted)} members by their own checkpoints, each fitted on its own "
-        "validation split; for the average no knees are left that no member was trained on"
+        f"before averaging: {sum(fitted)} of {len(fitted)} members by their own checkpoints, each fitted on its own "
+        "validation split; to calibrate the average, no knees are left that no member was trained on"
     )
 
 
 def _grade_one(
     settings: Settings, read: Checkpoint, module: KneeDataModule, rows: pd.DataFrame, allowed: np.ndarray
 ) -> pd.DataFrame:
-    """Return the predictions of one member on the knees it may be evaluated on, images prepared its own way."""
+    """Return one member's predictions on the knees that it may be evaluated on, with its own preprocessing."""
     module.source = lambda: rows.assign(split="")  # one cache for all members of the same preprocessing
     module.prepare((ALL,))
     data, knees = module.datasets[ALL], module.tables[ALL]
@@ -188,13 +189,13 @@ def _grade_one(
 
 
 def write(facts: dict[str, Any], tables: dict[str, pd.DataFrame], metrics: dict[str, Any], folder: Path) -> list[Path]:
-    """Write ensemble.json, ensemble.csv (a row a member, and the ensemble), and each member's predictions.
+    """Write ensemble.json, ensemble.csv (one row per member and one for the ensemble), and each member's predictions.
 
     Args:
-        facts: See `grade`; gets the members' metrics.
-        tables: Of the members.
-        metrics: Of the ensemble.
-        folder: Where they go.
+        facts: See `grade`; the members' metrics are added.
+        tables: The members' predictions.
+        metrics: The ensemble's metrics.
+        folder: Where the files go.
     """
     (folder / "members").mkdir(exist_ok=True)
     files = [folder / "ensemble.json", folder / "ensemble.csv", folder / "members"]

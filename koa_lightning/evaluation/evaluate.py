@@ -38,16 +38,16 @@ if TYPE_CHECKING:
 
 @configured
 def evaluate(cfg: DictConfig) -> dict[str, Any]:
-    """Grade a split with a checkpoint, measure, draw, and log.
+    """Evaluate a checkpoint on a split: grade, compute, draw and log.
 
     Args:
-        cfg: The config `eval`, composed.
+        cfg: The composed config `eval`.
 
     Returns:
         The metrics by name, and `n_knees`, `n_patients`, `out`.
 
     Raises:
-        InputError: Whatever the user can put right.
+        InputError: Any error that the user can fix.
     """
     validate(cfg)
     if cfg.table is not None:
@@ -55,7 +55,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
             raise InputError("ckpt and table are mutually exclusive; type one of them")
         return _of_table(Settings.of(cfg), cfg.table)
     if cfg.logits:
-        raise InputError("logits=true: is about a table; type table=FILE too")
+        raise InputError("logits=true: applies only to a table; type table=FILE too")
 
     settings = Settings.of(cfg)
     settings.out.mkdir(parents=True, exist_ok=True)
@@ -141,7 +141,7 @@ def _evaluate(
 
 
 def _logged_split(settings: Settings, read: Checkpoint) -> str:
-    """Return under which name metrics are logged: those of training are raw, so calibrated ones go beside them."""
+    """Return the prefix of logged metrics; calibrated ones need their own, because training logs raw ones."""
     changed = settings.calibrated and read.record.fitted.method != "none"
     own = settings.logged_split
     return f"{own}_calibrated" if changed and own != "test" else own

@@ -26,21 +26,21 @@ _FOR_STATISTICS = 128  # knees
 
 @configured
 def explain_tests(cfg: DictConfig) -> dict[str, Any]:
-    """Test the explanations of a checkpoint on a split; write, draw, log and say what was found.
+    """Test the explanations of a checkpoint on a split; write, draw, log and print the results.
 
     Args:
-        cfg: The config `explain_tests`, composed.
+        cfg: The composed config `explain_tests`.
 
     Returns:
-        What `explanations.json` holds, see `koa_lightning.explain.examine`, and `out`.
+        The content of `explanations.json`, see `koa_lightning.explain.examine`, and `out`.
 
     Raises:
-        InputError: Whatever the user can put right.
+        InputError: Any error that the user can fix.
     """
     validate(cfg)
     if cfg.split not in ("val", "train"):
         raise InputError(
-            f"split={cfg.split}: eval alone opens that split; type python -m koa_lightning.eval ckpt={cfg.ckpt} "
+            f"split={cfg.split}: only eval opens that split; type python -m koa_lightning.eval ckpt={cfg.ckpt} "
             f"split={cfg.split} explain.tests=true"
         )
     if not cfg.explain.enabled:

@@ -1,4 +1,4 @@
-"""The tests of explanations as files, as metrics of the run, and in words."""
+"""The results of explanation tests as files, as metrics of the run, and in words."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ FOLDER = "explanations"  # among the artifacts of the run
 
 
 def check_testable(read: Checkpoint) -> None:
-    """Stop before long work where the tests cannot be run: they change weights and take gradients.
+    """Stop before long work if the tests cannot be run: they change weights and take gradients.
 
     Raises:
-        InputError: The checkpoint is an export, whose program is closed.
+        InputError: The checkpoint is an export, whose weights cannot be changed.
     """
     if read.program is not None:
         raise InputError(
             f"ckpt={read.path}: an export, whose weights the tests of heat maps cannot change; give the checkpoint "
-            "that it was made of, or type explain.tests=false"
+            "that it was made from, or type explain.tests=false"
         )
 
 
@@ -53,17 +53,17 @@ def record_tests(
 
     Args:
         net: In eval mode, on its device.
-        data: With that split.
+        data: The data with that split.
         split: Its name.
         explain: The config group `explain`.
         folder: Where the files go.
         run: The tracked run, open.
         read: The checkpoint that the network came from.
-        caveats: What no figure may hide.
-        quiet: No bar and no words.
+        caveats: The caveats that every figure must show.
+        quiet: No progress bar and no output.
 
     Returns:
-        What explanations.json holds, see `koa_lightning.explain.examine`.
+        The content of explanations.json, see `koa_lightning.explain.examine`.
     """
     options = Options(
         explain.method, explain.target, explain.n_tested, explain.n_road, data.eval_batch_size, quiet=quiet
@@ -73,7 +73,7 @@ def record_tests(
     try:
         results, table = examine(net, data.datasets[split], knees, data.preprocessing, options, folder / FILE)
     except KeyboardInterrupt:
-        print(f"finished tests are kept in {folder / FILE}; a run into the same folder continues", flush=True)
+        print(f"finished tests are kept in {folder / FILE}; a run with the same folder resumes", flush=True)
         raise
     about = {"note": DISCLAIMER, "checkpoint": str(read.path), "data": data.name, "part": split, "marks": list(caveats)}
     results = {**about, **results}
@@ -96,7 +96,7 @@ def _write(results: dict[str, Any], knees: pd.DataFrame, folder: Path) -> list[P
 
 
 def numbers(results: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers that runs can be compared by; one that is undefined is omitted."""
+    """Return the numbers to compare runs by; undefined ones are omitted."""
     faithful, layers = results["faithfulness"], results["sanity"]["layers"]
     found = {
         **{f"{test}_difference": faithful[test]["difference"] for test in faithful},
@@ -112,17 +112,18 @@ def numbers(results: Mapping[str, Any]) -> dict[str, float]:
 
 
 def words(results: Mapping[str, Any]) -> list[str]:
-    """Return the verdicts, a line each, with the number that decided."""
+    """Return one line per verdict, with the number that decided it."""
     faithful, local, short = results["faithfulness"], results["localisation"], results["shortcut"]
     layers = results["sanity"]["layers"]
     survives = "undefined" if short["survives"] is None else f"{short['survives']:.0%}"
     why = {
         **{test: _difference(faithful[test]) for test in faithful},
-        "sanity": f"like the trained map {layers[0]['similarity']:.2f} with a random classifier, "
+        "sanity": f"similarity to the trained map {layers[0]['similarity']:.2f} with a random classifier, "
         f"{layers[-1]['similarity']:.2f} with a random network",
-        "noise": f"like the map without noise {results['noise']['similarity']:.2f}",
-        "localisation": f"{_share(local['share']['map'])} of the heat in: {local['region']}, {_share(local['area'])} "
-        f"of the picture; {_difference(local['share'])}",
+        "noise": f"similarity to the map without noise {results['noise']['similarity']:.2f}",
+        "localisation": f"{_share(local['share']['map'])} of the heat in the {local['region']} "
+        f"({_share(local['area'])} of the picture); {_difference(local['share'])}",
+
         "shortcut": f"kappa {_number(short['kappa'])}, joint hidden {_number(short['without_joint'])} ({survives} "
         f"survives), joint alone {_number(short['only_joint'])}" + (f"; {short['reason']}" if short["reason"] else ""),
     }

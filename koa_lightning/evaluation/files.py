@@ -1,4 +1,4 @@
-"""The files that an evaluation leaves in its folder, by name, and how they go before the next one writes there."""
+"""The names of the files that an evaluation writes, and their removal before the next evaluation of the folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TABLES = ("predictions", "subgroups", "readers", "ensemble", "explanations")
 _METRICS = ("metrics", "intervals", "thresholds", "calibration", "conformal", "abstention", "inputs", "evaluation")
 _FIGURES = ("confusion_matrix", "reliability", "risk_coverage", "explanations")
 _PANELS = ("panel_by_grade", "panel_by_mistake", "panel_most_certain", "panel_least_certain")
-# Of a report; those that a training draws into a folder of the same name are rewritten by every report.
+# Figures that only a report draws. Those that a training also draws, into its own figures/, every report rewrites.
 _DRAWN = (
     "roc", "precision_recall", "subgroups", "prediction_sets", "deletion", "insertion", "road", "randomisation",
 )  # fmt: skip
@@ -25,15 +25,15 @@ NAMES = (
     *(f"figures/{name}.{kind}" for name in _DRAWN for kind in FORMATS),
     "members/[0-9]*.parquet",
 )
-"""Below the folder; tests of explanations that were interrupted are not among them: they resume from their file."""
+"""Paths below the folder, without the file of interrupted explanation tests: they resume from it."""
 
 
 def remove(folder: Path, *given: str | None) -> None:
     """Remove what an earlier evaluation wrote, so that no report mixes two.
 
     Args:
-        folder: Of the evaluation that begins to write.
-        given: Files, or folders of files, that it reads (thresholds, a table); where they lie among these, they stay.
+        folder: The folder of the evaluation that is about to write.
+        given: Files that it reads (thresholds, a table), or their folders; these files are kept.
     """
     read = {user_path(each).resolve() for each in given if each}
     read |= {each / name for each in read for name in ("thresholds.json", "predictions.csv", "predictions.parquet")}

@@ -22,11 +22,11 @@ from koa_lightning.uncertainty import calibration, out_of_distribution
 if TYPE_CHECKING:
     from koa_lightning.data.datamodule import KneeDataModule
 
-# The last bits of a result depend on how many images pass through the network together. So it is always the same
-# number, and a knee gets the same bytes from `eval` and `predict`, alone or among others. For a CPU four are about as
-# fast as sixteen; a GPU wants more.
+# The last bits of a result depend on how many images go through the network together. This number is fixed, so that a
+# knee gets the same bytes from `eval` and `predict`, alone or with others. On a CPU four are about as fast as sixteen;
+# a GPU needs more.
 N_AT_ONCE, N_AT_ONCE_GPU = 4, 32
-_TINY = 1e-12  # below it a probability has no logarithm worth writing
+_TINY = 1e-12  # the smallest probability whose logarithm is written
 
 
 def default_device() -> torch.device:
@@ -40,8 +40,8 @@ class Graded:
 
     Attributes:
         logits: float32, N x K.
-        probabilities: float32, N x 5, in [0, 1]; calibrated where that was asked for.
-        features: float32, N x C, the pooled features of the images as they are, not mirrored.
+        probabilities: float32, N x 5, in [0, 1]; calibrated if requested.
+        features: float32, N x C, the pooled features of the images, not mirrored.
     """
 
     logits: Tensor
@@ -49,10 +49,10 @@ class Graded:
     features: Tensor
 
     def described(self, images: Iterable[Tensor]) -> dict[str, np.ndarray]:
-        """Return what the check of inputs compares, see `out_of_distribution.describe`.
+        """Return the descriptions that the check of inputs compares, see `out_of_distribution.describe`.
 
         Args:
-            images: Batches uint8 n x 1 x H x W, those that were graded.
+            images: The graded images, in batches uint8 n x 1 x H x W.
         """
         return out_of_distribution.describe(images, [self.features])
 
@@ -69,14 +69,14 @@ class GradedSplit(Graded):
 
 
 class Member:
-    """A checkpoint with its network, on the device that computes; a `Predictor` has one, an ensemble several.
+    """A checkpoint with its network on a device; a `Predictor` has one, an ensemble several.
 
     Args:
-        checkpoint: That was read.
-        device: None: see `default_device`.
+        checkpoint: The checkpoint as read.
+        device: Where the network runs; None: see `default_device`.
 
     Raises:
-        InputError: The weights do not fit what the record says.
+        InputError: The weights do not match the record.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device | None = None) -> None:
@@ -86,11 +86,11 @@ class Member:
         self.n_at_once = N_AT_ONCE if self.device.type == "cpu" else N_AT_ONCE_GPU
 
     def probabilities(self, logits: Tensor, calibrated: bool = True) -> Tensor:
-        """Return the grade probabilities of this checkpoint for its network's logits: the one way to them.
+        """Return this checkpoint's grade probabilities for its network's logits; nothing else computes them.
 
         Args:
             logits: Float, N x K.
-            calibrated: False: the raw ones, whatever was fitted.
+            calibrated: False: raw probabilities, whatever was fitted.
 
         Returns:
             float32, N x 5, in [0, 1].
@@ -99,15 +99,15 @@ class Member:
         return calibration.probabilities(logits, self.link, entry)
 
     def grade(self, batches: Iterable[Mapping[str, Tensor]], *, flip: bool = False, calibrated: bool = True) -> Graded:
-        """Grade images that are prepared.
+        """Grade prepared images.
 
         Args:
-            batches: Each with `image`, uint8 n x 1 x H x W, prepared as the checkpoint wants it.
+            batches: Each with `image`, uint8 n x 1 x H x W, with the checkpoint's preprocessing.
             flip: Also grade the mirrored images, and average the logits.
             calibrated: False: raw probabilities.
 
         Raises:
-            InputError: The network gives no numbers.
+            InputError: A logit is NaN or infinite.
         """
         found, features = [], []
         with out_of_distribution.watching(self.net) as seen:
@@ -115,7 +115,7 @@ class Member:
                 for images in batch["image"].split(self.n_at_once):
                     [logits] = grade_batches(self.net, [{"image": _filled(images, self.n_at_once)}], self.device, flip)
                     found.append(logits[: len(images)])
-                    features.append(seen[0][: len(images)])  # the second are those of the mirrored images
+                    features.append(seen[0][: len(images)])  # seen[1] has those of the mirrored images
                     seen.clear()
         logits = torch.cat(found)
         check_finite(logits, self.checkpoint.path)
@@ -124,16 +124,16 @@ class Member:
     def grade_split(
         self, data: KneeDataModule, split: str, *, flip: bool = False, calibrated: bool = True
     ) -> GradedSplit:
-        """Grade a split that is prepared.
+        """Grade a prepared split.
 
         Args:
-            data: With that split.
+            data: The data with that split.
             split: Its name.
             flip: See `grade`.
             calibrated: See `grade`.
 
         Raises:
-            InputError: The network gives no numbers.
+            InputError: A logit is NaN or infinite.
         """
         graded = self.grade(data.eval_dataloader(split), flip=flip, calibrated=calibrated)
         table = predictions.predictions_table(data.tables[split], graded.logits, self.link, graded.probabilities)
@@ -141,7 +141,7 @@ class Member:
 
 
 def _filled(images: Tensor, n: int) -> Tensor:
-    """Return n images, black ones behind those that are given."""
+    """Return the images, followed by black ones, n in all."""
     missing = n - len(images)
     return torch.cat([images, images.new_zeros(missing, *images.shape[1:])]) if missing else images
 
@@ -149,19 +149,19 @@ def _filled(images: Tensor, n: int) -> Tensor:
 def average(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Return the mean probabilities of each knee over the members that graded it, as a predictions table.
 
-    Its logits are the logarithms of the averaged probabilities (their softmax gives them back); a last column `members`
-    counts who graded the knee. The knees are in the order of their paths.
+    Its logits are the logarithms of the averaged probabilities (softmax restores these). The last column, `members`,
+    counts the members that graded the knee. The knees are sorted by path.
 
     Args:
         tables: Predictions tables; a knee in two of them has the same grade in both.
 
     Raises:
-        InputError: Two members name two grades for one knee.
+        InputError: Two members' data give a knee different grades.
     """
     every = pd.concat(tables, ignore_index=True)
     by_knee = every.groupby("path", sort=True)
     if (grades := by_knee["grade"].nunique(dropna=False)).gt(1).any():
-        raise InputError(f"{grades.idxmax()}: the members' data name different grades for it; give one data=...")
+        raise InputError(f"{grades.idxmax()}: the members' data give it different grades; give one data=... for all")
     mean = by_knee[predictions.PROBABILITIES].mean()
     frame = every.drop_duplicates("path").sort_values("path", ignore_index=True)
     p = mean.to_numpy(dtype=np.float64)

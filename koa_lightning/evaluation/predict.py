@@ -35,25 +35,25 @@ from koa_lightning.uncertainty import conformal
 if TYPE_CHECKING:
     from koa_lightning.checkpoint.reading import Checkpoint
 
-_LONGEST = 200  # bytes of a file's name, so that something can be added: file systems take 255
+_LONGEST = 200  # bytes kept of a file's name, which leaves room for a suffix: file systems allow 255
 
 
 def predict(cfg: DictConfig) -> dict[str, Any]:
-    """Grade images; write a table, a JSON file and an overlay a file, and with `dicom=true` DICOM objects.
+    """Grade images; write a table, a JSON file and one overlay per image, and with `dicom=true` DICOM objects.
 
     Args:
-        cfg: The config `predict`, composed.
+        cfg: The composed config `predict`.
 
     Returns:
-        `exit_code` (1 where a file could not be read, 130 where it was interrupted), `n_graded`, `n_failed`, `out`.
+        `exit_code` (1 if a file could not be read, 130 if interrupted), `n_graded`, `n_failed`, `out`.
 
     Raises:
-        InputError: No image at all, none that can be read, or a checkpoint that cannot be read.
+        InputError: There is no image, no readable one, or the checkpoint cannot be read.
         OSError: The disk is full; what was graded before is in `predictions.csv`.
     """
     validate(cfg)
     if cfg.films == "always":
-        raise InputError("films=always: predict cuts no films; must be auto or never (koa_lightning.prepare cuts them)")
+        raise InputError("films=always: predict does not cut films (koa_lightning.prepare does); must be auto or never")
     if cfg.batch_size is None:
         raise InputError("batch_size=null: must be a whole number from 1 to 65536")
 
@@ -89,7 +89,7 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
                 tables.append(rows)
             if not cfg.quiet and len(paths) > cfg.batch_size:
                 print(f"{min(start + cfg.batch_size, len(paths))} of {len(paths)}", flush=True)
-    except KeyboardInterrupt:  # what is graded by now may have taken hours
+    except KeyboardInterrupt:  # keep what was graded so far: it may have taken hours
         if not tables:
             raise
         stopped = True
@@ -99,7 +99,7 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
         raise
     if not tables:
         more = f" (and {len(failed) - 1} more that cannot be read)" if len(failed) > 1 else ""
-        raise InputError(f"input={cfg.input}: no image that can be read: {next(iter(failed.values()))}{more}")
+        raise InputError(f"input={cfg.input}: no readable image: {next(iter(failed.values()))}{more}")
     for error in failed.values():
         outcome.say_error(str(error))
     reasons = {name: error.reason if isinstance(error, DicomError) else str(error) for name, error in failed.items()}
@@ -115,13 +115,13 @@ def predict(cfg: DictConfig) -> dict[str, Any]:
     canonical, n_unknown = read.preprocessing.canonical_side, int((rows["side"] == "").sum())
     if canonical and n_unknown:
         print(
-            f"WARNING: the model mirrors knees to {canonical}, the side of {n_unknown} of {len(rows)} is not known: "
-            "they stayed as they are; for images of one side type side=L or side=R"
+            f"WARNING: the model mirrors knees to {canonical}, but the side of {n_unknown} of {len(rows)} is unknown: "
+            "these were not mirrored; if all images show one side, type side=L or side=R"
         )
     for line in [*reader.warnings(), *referral.warnings(read.record.fitted, rows, refer_below)]:
         print(f"WARNING: {line}")
     print(DISCLAIMER)
-    left = f", {n_left} not graded as it was stopped" if stopped else ""
+    left = f", {n_left} not graded because it was stopped" if stopped else ""
     print(f"{len(rows)} graded, {len(failed)} not readable{left}; written to {folder}")
     code = outcome.INTERRUPTED if stopped else outcome.PARTLY if failed else outcome.DONE
     return {"exit_code": code, "n_graded": len(rows), "n_failed": len(failed), "out": str(folder)}
@@ -140,7 +140,7 @@ def _grade_some(
     names, knees = [], []
     for path in paths:
         try:
-            if results:  # refused before it is graded, where nothing can refer to it
+            if results:  # a file that no result can refer to is refused before it is graded
                 results.open(path)
             knees.append(reader.read(path))
             names.append(str(path))
@@ -154,7 +154,7 @@ def _grade_some(
 
 
 def _append(rows: pd.DataFrame, file: Path, *, first: bool) -> None:
-    """Add rows to a table, all or none of them, so that it holds what is graded whatever happens next."""
+    """Append all rows to a table or, on an error, none, so that the table always holds what was graded."""
     size = 0 if first else file.stat().st_size
     try:
         with naming(file):
@@ -173,9 +173,9 @@ def _overlays(
     folder: Path,
     results: DicomOutput | None,
 ) -> list[str]:
-    """Draw the overlays of a batch, and write its DICOM objects: of all knees, or of none; return the overlays."""
+    """Draw the overlays of a batch and write its DICOM objects, for all knees or for none; return the overlays."""
     net, images, records = member.net, prepared(member.checkpoint, knees), rows.to_dict("records")
-    grades = rows["predicted"].to_numpy()  # those in the table, which calibration and flipping may have changed
+    grades = rows["predicted"].to_numpy()  # as in the table: calibration and flipping may change a grade
     heat = heat_maps(net, net.normalise(images.to(member.device)), grades, **maps)
     overlays, made = [_place(row, folder) for row in records], list[Path]()
     try:
@@ -185,7 +185,7 @@ def _overlays(
             file.parent.mkdir(exist_ok=True)
             made.append(file)
             with naming(file):
-                shown = overlay(knee.image, restored(one, knee.image.shape, knee.side))  # in its own size
+                shown = overlay(knee.image, restored(one, knee.image.shape, knee.side))  # at full size
                 with_words(shown, words, letters(shown)).save(file, compress_level=4)
             if results:
                 made += results.write(knee, one, row, words, file.stem)
@@ -203,13 +203,13 @@ def _place(row: Mapping[Any, Any], folder: Path) -> Path:
 
 
 def _words(row: Mapping[Any, Any], caveats: Sequence[str]) -> list[str]:
-    """Return what is written below a picture."""
+    """Return the lines below a picture."""
     grade = f"grade {row['predicted']} ({row['name']})" + (f", set {row['set']}" if row["set"] else "")
     return [grade, *([row["refer"]] if row["refer"] else []), *caveats, DISCLAIMER]
 
 
 def _cut(name: str) -> str:
-    """Return the beginning of a name that is too long."""
+    """Return a name, cut to `_LONGEST` bytes."""
     return name.encode()[:_LONGEST].decode(errors="ignore")
 
 

@@ -33,13 +33,13 @@ class Predictor:
     """Grades and explains knees with one checkpoint, or with several as an ensemble.
 
     An ensemble averages the calibrated probabilities of its members. It has no conformal sets and no check of inputs,
-    as no knees are left to fit these on.
+    because no knees are left to fit these on.
 
     Args:
-        members: At least one; all name the same grades.
+        members: At least one.
 
     Raises:
-        InputError: They do not.
+        InputError: The members do not name the same grades.
     """
 
     def __init__(self, members: Sequence[Member]) -> None:
@@ -53,10 +53,10 @@ class Predictor:
         """Read one checkpoint or several, and build their networks.
 
         Args:
-            ckpt: `pretrained` (the grader in the box), a file, `runs:/ID[/path]`, `models:/NAME@ALIAS`, a pattern, the
+            ckpt: `pretrained` (the bundled grader), a file, `runs:/ID[/path]`, `models:/NAME@ALIAS`, a pattern, the
                 folder of a cross-validation, or a list of these.
-            uri: Of the tracking store that an address is looked up in; None: the default one.
-            device: That computes; None: the GPU where torch finds one, else the CPU.
+            uri: The tracking store in which addresses are looked up; None: the default one.
+            device: Where the networks run; None: the GPU if torch finds one, else the CPU.
 
         Raises:
             InputError: There is no such checkpoint, or it cannot be read.
@@ -71,7 +71,7 @@ class Predictor:
 
     @property
     def caveats(self) -> list[str]:
-        """Return what no result may hide, e.g. phantom data."""
+        """Return the caveats that every result must show, e.g. phantom data."""
         return list(dict.fromkeys(caveat for each in self.checkpoints for caveat in each.caveats))
 
     @property
@@ -95,17 +95,17 @@ class Predictor:
         Args:
             images: One or several: paths (PNG, JPEG, TIFF, WebP, BMP, DICOM), arrays H x W (uint8 as they are; uint16
                 and float are stretched from their lowest to their highest value), PIL images.
-            side: L or R, of all images; empty: by DICOM header or file name, else unknown.
+            side: L or R, for all images; empty: from the DICOM header or file name, else unknown.
             flip: Also grade the mirrored images, and average the logits.
             calibrated: False: raw probabilities.
             alpha: Share of knees whose conformal set may miss the true grade: 0.01, 0.02 ... 0.5.
             refer_below: Knees whose most probable grade is less probable are referred to a reader.
-            batch_size: Images that are in memory at once; the numbers do not depend on it.
+            batch_size: Images in memory at once; it does not change the results.
 
         Returns:
-            One row an image, in their order: `path`, `patient` (of a prepared file's name), `side`, `grade` (empty),
-            `predicted`, `expected_grade`, `median_grade`, `p0` to `p4`, `z0` to `z4` (logits), `name` of the grade, and
-            `referral.COLUMNS`; an ensemble's table has a column `members` before `name`.
+            One row per image, in the given order: `path`, `patient` (from a prepared file's name), `side`, `grade`
+            (empty), `predicted`, `expected_grade`, `median_grade`, `p0` to `p4`, `z0` to `z4` (logits), `name` of the
+            grade, and `referral.COLUMNS`; an ensemble's table has a column `members` before `name`.
 
         Raises:
             InputError: An image cannot be read, or shows both knees.
@@ -126,10 +126,10 @@ class Predictor:
         alpha: float = ALPHA,
         refer_below: float = 0.0,
     ) -> pd.DataFrame:
-        """Grade one batch of knees that are read; see `predict`.
+        """Grade one batch of knees that have been read; see `predict`.
 
         Args:
-            names: For the column `path`, one a knee.
+            names: For the column `path`, one per knee.
             knees: uint8 H x W each, any size.
             flip: See `predict`.
             calibrated: See `predict`.
@@ -137,7 +137,7 @@ class Predictor:
             refer_below: See `predict`.
 
         Raises:
-            InputError: A network gives no numbers.
+            InputError: A network's logits are NaN or infinite.
         """
         rows = pd.DataFrame(
             {"path": list(names), "patient": [k.patient for k in knees], "side": [k.side for k in knees]}
@@ -175,7 +175,7 @@ class Predictor:
         target: str = "grade",
         side: str = "",
     ) -> Any:
-        """Return where on each image the evidence for its predicted grade lies.
+        """Return heat maps of the evidence for each image's predicted grade.
 
         Args:
             images: See `predict`.
@@ -184,11 +184,11 @@ class Predictor:
             side: See `predict`.
 
         Returns:
-            float32 H x W in [0, 1], of the size of the original image; a list of these where several images were
-            given. 0 outside of the rows that the network sees. Of an ensemble, the mean over its members.
+            float32 H x W in [0, 1], as large as the original image; a list if several images were given. Rows that the
+            network does not see are 0. For an ensemble, the mean over its members.
 
         Raises:
-            InputError: An image cannot be read; or the network has no such maps.
+            InputError: An image cannot be read, or the network has no such maps.
         """
         names, knees = self._given(images, side)
         grades = [
@@ -202,11 +202,11 @@ class Predictor:
         return found[0] if _is_one(images) else found
 
     def heat_map(self, knee: OneKnee, grade: int, *, method: str = "gradcam", target: str = "grade") -> np.ndarray:
-        """Return where on a knee that is read the evidence for a grade lies; see `explain`.
+        """Return the heat map of the evidence for a grade of one knee; see `explain`.
 
         Args:
             knee: uint8 H x W, any size.
-            grade: That is explained, 0 to 4.
+            grade: The grade to explain, 0 to 4.
             method: See `explain`.
             target: See `explain`.
 
@@ -221,7 +221,7 @@ class Predictor:
 
     @staticmethod
     def _heat(member: Member, knee: OneKnee, grade: int, method: str, target: str) -> np.ndarray:
-        from koa_lightning.explain.cam import heat_maps  # pytorch-grad-cam imports scikit-learn, as long as torch
+        from koa_lightning.explain.cam import heat_maps  # slow: pytorch-grad-cam imports scikit-learn
 
         net, preprocessing = member.net, member.checkpoint.preprocessing
         image = net.normalise(prepared(member.checkpoint, [knee]).to(member.device))
@@ -230,10 +230,10 @@ class Predictor:
 
     def _given(self, images: Any, side: str) -> tuple[list[str], list[OneKnee]]:
         if side not in _SIDES:
-            raise InputError(f"side={side}: must be L, R, or empty where it is not known")
+            raise InputError(f"side={side}: must be L, R, or empty if unknown")
         several = [images] if _is_one(images) else list(images)
         if not several:
-            raise InputError("images: there is none; give paths, arrays H x W or PIL images")
+            raise InputError("images: none given; give paths, arrays H x W or PIL images")
         pattern = patterns.pattern_of(dict(self.checkpoints[0].record.data_settings))
         reader = Reader(pattern, side, "auto", None, Path(), names_patients=False)
         names = [str(each) if isinstance(each, str | Path) else f"image {row}" for row, each in enumerate(several)]
@@ -246,7 +246,7 @@ def load_model(
     uri: str | None = None,
     device: torch.device | None = None,
 ) -> Predictor:
-    """Return the grader in the box, a checkpoint, or several as an ensemble, ready to grade.
+    """Return the bundled grader, a checkpoint, or several as an ensemble, ready to grade.
 
     See `Predictor.from_checkpoint`.
     """
@@ -254,10 +254,10 @@ def load_model(
 
 
 def check_grade_names(checkpoints: Sequence[Checkpoint]) -> None:
-    """Stop where the members of an ensemble do not name the same grades.
+    """Stop if the members of an ensemble do not name the same grades.
 
     Raises:
-        InputError: Naming the first that differs.
+        InputError: It names the first member that differs.
     """
     first = checkpoints[0]
     for other in checkpoints[1:]:
@@ -265,12 +265,12 @@ def check_grade_names(checkpoints: Sequence[Checkpoint]) -> None:
             ours, theirs = (", ".join(each.record.grade_names) for each in (first, other))
             raise InputError(
                 f"ckpt={other.path}: its grades are {theirs}, those of {first.path} are {ours}; members of an ensemble "
-                "name the same grades"
+                "must name the same grades"
             )
 
 
 def prepared(checkpoint: Checkpoint, knees: Sequence[OneKnee]) -> torch.Tensor:
-    """Return knees as a checkpoint wants its images, uint8 N x 1 x S x S."""
+    """Return knees with a checkpoint's preprocessing, uint8 N x 1 x S x S."""
     images = [checkpoint.preprocessing.apply(knee.image, knee.side) for knee in knees]
     return torch.from_numpy(np.stack(images)).unsqueeze(1)
 

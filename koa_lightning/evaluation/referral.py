@@ -1,4 +1,4 @@
-"""What stands beside a grade: the conformal set, whether the input is out of distribution, whether to ask a reader."""
+"""The advice beside a grade: its conformal set, whether the input is out-of-distribution, whether to ask a reader."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from koa_lightning.checkpoint.reading import Checkpoint
 
 COLUMNS = ["set_low", "set_high", "set", "foreign", "foreign_score", "acquisition", "refer"]
-WHY_OUT_OF_DISTRIBUTION = {  # by the component of the check that says so most, see `out_of_distribution.COMPONENTS`
+WHY_OUT_OF_DISTRIBUTION = {  # by the component with the highest score, see `out_of_distribution.COMPONENTS`
     out_of_distribution.ORIENTATION: "turned or inverted",
     "picture": "not the picture of a knee",
-    "texture": "grain or gray values of another kind",
-    "features": "the network sees something else",
+    "texture": "unusual grain or gray values",
+    "features": "unlike a knee to the network",
 }
 WHY_OTHER = {"picture": "another crop or position", "texture": "another grain, contrast or border"}
 
@@ -35,13 +35,13 @@ def columns(
     alpha: float,
     refer_below: float,
 ) -> pd.DataFrame:
-    """Return `COLUMNS`, one row a knee; what the checkpoint cannot tell is empty.
+    """Return `COLUMNS`, one row per knee; a cell is empty if the checkpoint cannot fill it.
 
     Args:
         read: The checkpoint.
-        logits: Float, N x K; the sets are those of its calibrated probabilities.
-        probabilities: Float, N x 5, those that are shown.
-        described: Of `out_of_distribution.describe`; None where the checkpoint holds nothing to compare with.
+        logits: Float, N x K; the sets come from their calibrated probabilities.
+        probabilities: Float, N x 5, as reported.
+        described: From `out_of_distribution.describe`; None if the checkpoint holds nothing to compare with.
         alpha: Share of knees whose set may miss the true grade.
         refer_below: Knees whose most probable grade is less probable are referred to a reader.
     """
@@ -70,7 +70,7 @@ def columns(
 
 
 def of_ensemble(probabilities: np.ndarray, refer_below: float) -> pd.DataFrame:
-    """Return `COLUMNS` of averaged probabilities: sets and the check of inputs are empty.
+    """Return `COLUMNS` for averaged probabilities: sets and the check of inputs are empty.
 
     Args:
         probabilities: Float, N x 5.
@@ -94,18 +94,18 @@ def _advice(why: str, unsure: bool) -> str:
 
 
 def threshold(fitted: Fitted, refer_below: float | None, refer_risk: float | None) -> float:
-    """Return the probability below which a grade is referred to a reader; 0 where nothing is asked for.
+    """Return the probability below which a grade is referred to a reader; 0 if neither setting is given.
 
     Args:
-        fitted: Of a checkpoint.
+        fitted: What a checkpoint stores.
         refer_below: The threshold itself.
-        refer_risk: The share of wrong grades that the knees which are graded may have, on the validation split.
+        refer_risk: The highest error rate allowed among the graded knees of the validation split.
 
     Raises:
-        InputError: Both are given; or the checkpoint cannot tell a threshold for that share.
+        InputError: Both are given, or the checkpoint has no threshold for that error rate.
     """
     if refer_below is not None and refer_risk is not None:
-        raise InputError(f"refer_below={refer_below:g} and refer_risk={refer_risk:g}: give one of them")
+        raise InputError(f"refer_below={refer_below:g} and refer_risk={refer_risk:g}: give only one of them")
     if refer_risk is None:
         return refer_below or 0.0
     entry = fitted.selective_prediction
@@ -116,10 +116,10 @@ def threshold(fitted: Fitted, refer_below: float | None, refer_risk: float | Non
 
 
 def as_json(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return a row of `COLUMNS` as JSON values; what is not known is null.
+    """Return a row of `COLUMNS` as JSON values; unknown ones are null.
 
     Args:
-        row: Of the table.
+        row: A row of the table.
     """
     known = bool(row["set"])
     return {
@@ -134,12 +134,12 @@ def as_json(row: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def warnings(fitted: Fitted, rows: pd.DataFrame, refer_below: float) -> list[str]:
-    """Return a line on what the checkpoint lacks, on out-of-distribution inputs, and on unsure grades.
+    """Return warnings about what the checkpoint lacks, out-of-distribution inputs and unsure grades, one line each.
 
     Args:
-        fitted: Of the checkpoint.
-        rows: With `COLUMNS`.
-        refer_below: Probability under which a grade is unsure.
+        fitted: What the checkpoint stores.
+        rows: A table with `COLUMNS`.
+        refer_below: Probability below which a grade is unsure.
     """
     lines = []
     entry = fitted.calibration
@@ -152,13 +152,13 @@ def warnings(fitted: Fitted, rows: pd.DataFrame, refer_below: float) -> list[str
     if n_flagged:
         lines.append(
             f"{n_flagged} of {len(rows)} inputs look out-of-distribution (no knee, turned or inverted): their grades "
-            "mean nothing; column `foreign`"
+            "mean nothing; see column `foreign`"
         )
     n_other = int(rows["acquisition"].isin(WHY_OTHER.values()).sum())
     if n_other:
         lines.append(
             f"{n_other} of {len(rows)} knees come from another acquisition than the validation split (crop, grain, "
-            "contrast or borders): calibration may not hold for them; column `acquisition`"
+            "contrast or borders): calibration may not hold for them; see column `acquisition`"
         )
     n_unsure = int(rows["refer"].str.contains("unsure").sum())
     if n_unsure:

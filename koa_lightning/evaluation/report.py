@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 @configured
 def report(cfg: DictConfig) -> dict[str, Any]:
-    """Report on an evaluation that was made, or make it first.
+    """Report on an existing evaluation, or evaluate first.
 
     Args:
-        cfg: The config `report`, composed: that of `eval`, whose `ckpt` may also be the folder of an evaluation or of a
+        cfg: The composed config `report`: that of `eval`, but `ckpt` may also be the folder of an evaluation or of a
             cross-validation.
 
     Returns:
         The metrics by name, and `out`.
 
     Raises:
-        InputError: Whatever the user can put right.
+        InputError: Any error that the user can fix.
     """
     validate(cfg, "report")
     made = None if cfg.table is not None else _made(cfg.get("ckpt") if not OmegaConf.is_missing(cfg, "ckpt") else None)
@@ -61,7 +61,7 @@ def report(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _write_paper(found: ReportData, folder: Path, kind: str) -> list[Path]:
-    """Write the table of results and the paragraph on methods; say where they are."""
+    """Write the table of results and the paragraph on methods; print where they are."""
     files = paper.write(found, folder, kind)
     console.say_caveats(found.caveats)
     print(DISCLAIMER)
@@ -70,7 +70,7 @@ def _write_paper(found: ReportData, folder: Path, kind: str) -> list[Path]:
 
 
 def _made(ckpt: Any) -> Path | None:
-    """Return the folder of an evaluation or cross-validation that `ckpt` names; None where it names none."""
+    """Return the folder of an evaluation or cross-validation that `ckpt` names; None if it is not a folder."""
     if ckpt is None:
         raise InputError("ckpt: must be given; type ckpt=FOLDER of eval or cross_validate, ckpt=FILE, or table=FILE")
     folder = user_path(str(ckpt))
@@ -78,26 +78,26 @@ def _made(ckpt: Any) -> Path | None:
         return None
     if not any((folder / f"predictions.{kind}").is_file() for kind in ("parquet", "csv")):
         hint = (
-            "end the cross-validation first" if (folder / "cross_validation.json").is_file() else "name eval's folder"
+            "finish the cross-validation" if (folder / "cross_validation.json").is_file() else "name eval's folder"
         )
-        raise InputError(f"ckpt={ckpt}: a folder without predictions; {hint}, or a checkpoint file")
+        raise InputError(f"ckpt={ckpt}: the folder has no predictions; {hint}, or name a checkpoint file")
     return folder
 
 
 def _check_settings(asked: Settings, made: Path) -> None:
-    """Refuse settings of what was measured already: beside its numbers, others would be of two kinds."""
+    """Refuse settings that need a new evaluation: a report must not mix numbers from two."""
     given = {"thresholds": (asked.thresholds, None), "n_resamples": (asked.n_resamples, N_RESAMPLES)}
     for name, (value, default) in given.items():
         if value != default:
             typed = f"{name}={value}"
             raise InputError(
-                f"{typed}: eval computes with it, and {made} is evaluated already; type python -m koa_lightning.eval "
-                f"ckpt=FILE {typed}, or table={made} in place of ckpt here"
+                f"{typed}: takes effect in eval only, and {made} is already evaluated; type python -m "
+                f"koa_lightning.eval ckpt=FILE {typed}, or here table={made} instead of ckpt"
             )
 
 
 def _log(cfg: DictConfig, found: ReportData, files: list[Path]) -> None:
-    """Add the report to the run that was evaluated, where there is one."""
+    """Add the report to the tracked run of the evaluation, if there is one."""
     tracked, split = found.about["tracking"], found.about["data"]["part"]
     if not tracked.get("run_id"):
         return

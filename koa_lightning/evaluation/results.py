@@ -1,4 +1,4 @@
-"""What is measured of a predictions table with intervals: files beside it, remarks, numbers to log."""
+"""Metrics of a predictions table with their intervals: result files, remarks, and numbers to log."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from koa_lightning.reporting import console, report_data
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of a predictions table.
+    """The evaluation of a predictions table.
 
     Attributes:
         intervals: Name to interval.
-        files: That were written.
+        files: The files that were written.
         remarks: Lines that the user should read.
-        agreement: Between readers and model, where readers were named.
-        groups: By subgroup, where any was named.
+        agreement: Agreement between readers and model, if readers were named.
+        groups: Metrics by subgroup, if any was named.
     """
 
     intervals: dict[str, Interval]
@@ -52,14 +52,14 @@ class Evaluation:
 
 
 def check(settings: Settings, table: pd.DataFrame) -> None:
-    """Stop before anything is graded where what is asked for besides cannot be measured or told.
+    """Stop before grading if the subgroups, readers, thresholds or audit in the settings cannot be used.
 
     Args:
-        settings: `subgroups`, `edges`, `readers`, `thresholds` and `audit` count.
-        table: Of knees, with the columns that the predictions table will have besides its own.
+        settings: Only `subgroups`, `edges`, `readers`, `thresholds` and `audit` are read.
+        table: The knees, with the extra columns that the predictions table will have.
 
     Raises:
-        InputError: Naming the column of `subgroups` or `readers`, or the file of `thresholds` or `audit`.
+        InputError: It names the column of `subgroups` or `readers`, or the file of `thresholds` or `audit`.
     """
     subgroups.check(table, settings.subgroups, settings.edges)
     readers.check(table, settings.readers)
@@ -73,19 +73,18 @@ def check(settings: Settings, table: pd.DataFrame) -> None:
 def evaluate_table(
     settings: Settings, table: pd.DataFrame, folder: Path, recorded: Thresholds | LeftOut | None = None
 ) -> Evaluation:
-    """Evaluate a predictions table with intervals, and write what came of it.
+    """Evaluate a predictions table with intervals, and write the results.
 
-    What an earlier evaluation left in the folder goes, once all is measured and before the first file is written.
+    Once everything is computed, and before the first file is written, the files of an earlier evaluation are removed.
 
     Args:
-        settings: `n_resamples`, `thresholds`, `subgroups`, `edges`, `readers` and `split` count.
+        settings: The settings of the evaluation.
         table: The predictions.
         folder: For `intervals.json`, `thresholds.json` (of split=val), `subgroups.*`, `readers.*`.
-        recorded: Thresholds that were tuned on calibrated probabilities, of a checkpoint; they count where the
-            settings name none.
+        recorded: A checkpoint's thresholds, tuned on calibrated probabilities; used if the settings name none.
 
     Raises:
-        InputError: Whatever the user can put right.
+        InputError: Any error that the user can fix.
     """
     found, remarks = _thresholds(settings, table, recorded)
     cuts = found["thresholds"] if found else None
@@ -100,7 +99,7 @@ def evaluate_table(
     files = [_write(folder / "intervals.json", iv.to_json(intervals))]
     if settings.split == "val" and settings.table is None:
         files.append(_write(folder / "thresholds.json", thresholds.tune(table)))
-        remarks.append(f"thresholds tuned on this split, for others: thresholds={files[-1]}")
+        remarks.append(f"thresholds were tuned on this split; to use them on another, type thresholds={files[-1]}")
     knees = of_table(table)
     if line := constant.no_better(knees.grade, knees.argmax):
         remarks.append(line)
@@ -108,12 +107,12 @@ def evaluate_table(
         if len(rows.columns):
             files += _write_table(rows, folder, name)
     if "patient" not in table or (table["patient"].fillna("") == "").all():
-        remarks.append("no knee has a patient: each counts for itself, and the intervals may be too narrow")
+        remarks.append("no knee has a patient: each counts as its own, so the intervals may be too narrow")
     return Evaluation(intervals, files, remarks, agreement, by_group)
 
 
 def to_log(evaluation: Evaluation) -> dict[str, float]:
-    """Return the numbers to log besides those of `metrics.json`: name to value, `NAME_low` and `NAME_high` of a few."""
+    """Return the numbers to log besides `metrics.json`: name to value, for some also `NAME_low` and `NAME_high`."""
     values, logged, with_ends = {}, chosen("logged"), chosen("logged_ends")
     for name, each in evaluation.intervals.items():
         if each.value is not None and name in logged:
@@ -131,7 +130,7 @@ def _thresholds(
     if not isinstance(recorded, Thresholds):
         return None, []
     if not settings.calibrated or settings.split == "all":
-        why = "among these knees may be those that they were tuned on" if settings.calibrated else "for calibrated=true"
+        why = "they may have been tuned on these knees" if settings.calibrated else "they are for calibrated=true"
         return None, [f"the checkpoint's thresholds are not used: {why}"]
     found = recorded.to_plain()
     if why := thresholds.tuned_on(found, table):
@@ -154,7 +153,7 @@ def _write_table(table: pd.DataFrame, folder: Path, name: str) -> list[Path]:
 
 
 def table_metrics(predictions: pd.DataFrame) -> dict[str, Any]:
-    """Return the metrics of the labelled rows; one that is undefined is None."""
+    """Return the metrics of the labelled rows; an undefined one is None."""
     rows = labelled(predictions)
     if rows.empty:
         raise InputError("no labelled knee; use koa_lightning.predict where grades are unknown")
@@ -164,13 +163,13 @@ def table_metrics(predictions: pd.DataFrame) -> dict[str, Any]:
 
 
 def split_metrics(graded: GradedSplit, record: CheckpointRecord) -> dict[str, Any]:
-    """Return the mean loss, None where the checkpoint names none, and the metrics of a split that is graded.
+    """Return the mean loss (None if the checkpoint names no loss) and the metrics of a graded split.
 
-    The loss is that of the logits, whether or not the probabilities are calibrated.
+    The loss is computed from the logits, whether or not the probabilities are calibrated.
 
     Args:
         graded: The split.
-        record: Of the checkpoint, for its loss.
+        record: The checkpoint's record, which names the loss.
     """
     counts = record.data.counts.get("train", [])
     loss = recorded_loss(record.loss, record.config.get("loss", {}), counts)
@@ -182,9 +181,9 @@ def mean_loss(loss: torch.nn.Module, logits: Tensor, grade: pd.Series) -> float:
     """Return the mean loss of the labelled knees, as validation computes it; 0 without any.
 
     Args:
-        loss: Of logits and grade.
+        loss: The loss, called with logits and grades.
         logits: float N x K.
-        grade: Of each knee, -1 where unknown.
+        grade: Grade of each knee, -1 if unknown.
     """
     true = torch.tensor(grade.to_numpy(dtype="int64"))
     labelled = true >= 0
@@ -197,7 +196,7 @@ def mean_loss(loss: torch.nn.Module, logits: Tensor, grade: pd.Series) -> float:
 def say(
     split: str, metrics: dict[str, Any], found: Evaluation, caveats: list[str], folder: Path, lines: Sequence[str] = ()
 ) -> None:
-    """Print the metrics, their caveats, and where everything is."""
+    """Print the metrics, their caveats, and where the files are."""
     title = f"{split}: {metrics['n_knees']} knees of {metrics['n_patients']} patients"
     console.say(
         found.intervals,

@@ -1,4 +1,4 @@
-"""What an evaluation was asked for. Below the commands, this stands in place of the config `eval`."""
+"""The settings of an evaluation, which replace the config `eval` below the commands."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from koa_lightning.uncertainty import conformal
 
 @dataclass(frozen=True)
 class Settings:
-    """The keys of `conf/eval.yaml`, which says what each means, less those that builders make objects of.
+    """The keys of `conf/eval.yaml`, which documents each, without those that builders turn into objects.
 
     Attributes:
-        given: The config of the data where one was typed; None: the checkpoint's own.
+        given: The data config, if one was typed; None: the checkpoint's own.
     """
 
     out: Path
@@ -56,14 +56,14 @@ class Settings:
 
     @property
     def logged_split(self) -> str:
-        """The first word of the names under which metrics are logged: train, val, and test for all else."""
+        """The prefix of the logged metrics' names: train, val, or test for every other split."""
         return self.split if self.split in ("train", "val") else "test"
 
     def with_threshold(self, fitted: Fitted) -> Settings:
-        """Return them with the threshold in `refer_below` that `refer_below` or `refer_risk` ask for.
+        """Return the settings with one referral threshold: `refer_below`, derived from `refer_risk` if that is set.
 
         Args:
-            fitted: Of the checkpoint; empty where there is none.
+            fitted: What the checkpoint stores; empty without a checkpoint.
 
         Raises:
             InputError: See `referral.threshold`; or alpha is not one of `conformal.ALPHAS`.
@@ -73,10 +73,10 @@ class Settings:
 
 
 def _names(value: Any) -> list[str]:
-    """Return a list of names, of a list or of one name."""
+    """Return a list of names from a list or from one name."""
     return [value] if isinstance(value, str) else [str(each) for each in value or []]
 
 
 def _edges(value: Mapping[Any, Any]) -> dict[str, list[float]]:
-    """Return where columns of numbers are cut."""
+    """Return the bin edges of each numeric column."""
     return {str(name): cuts if isinstance(cuts, list) else [cuts] for name, cuts in value.items()}

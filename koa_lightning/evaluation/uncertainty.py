@@ -1,4 +1,4 @@
-"""A split and a checkpoint: fit calibration and the like on the split, evaluate them on it, draw and write."""
+"""Calibration, conformal sets and the rest on a split of knees: fit, evaluate, draw and write."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Summaries = dict[str, dict[str, Any]]
 
 
 class Written(NamedTuple):
-    """The files that were written, and what to say of them, a line each."""
+    """The files that were written, and the lines to print about the results."""
 
     files: list[Path]
     lines: list[str]
@@ -40,20 +40,20 @@ def described(graded: Graded, data: KneeDataModule, split: str) -> dict[str, np.
     """Return the descriptions of a split's images, see `koa_lightning.uncertainty.out_of_distribution.describe`.
 
     Args:
-        graded: The split.
-        data: With that split.
+        graded: The graded split.
+        data: The data with that split.
         split: Its name.
     """
     return graded.described(batch["image"] for batch in data.eval_dataloader(split))
 
 
 def fit_into(read: Checkpoint, data: KneeDataModule, graded: Graded, method: str) -> Checkpoint:
-    """Fit everything on the validation split and write it into the checkpoint's file; return the checkpoint with it.
+    """Fit everything on the validation split, store it in the checkpoint's file, and return the updated checkpoint.
 
     Args:
         read: The checkpoint.
-        data: With the validation split.
-        graded: That split.
+        data: The data with the validation split.
+        graded: The graded validation split.
         method: Of recalibration.
     """
     knees, link = data.tables["val"], read.record.net.link
@@ -69,7 +69,7 @@ def fit_into(read: Checkpoint, data: KneeDataModule, graded: Graded, method: str
 def _thresholds(
     knees: pd.DataFrame, logits: Tensor, link: str, entry: Calibration | LeftOut | None
 ) -> Thresholds | LeftOut:
-    """Return the thresholds on the expected grade, tuned on the split as it will be graded, or why there are none."""
+    """Return thresholds on the expected grade, tuned on calibrated probabilities, or why there are none."""
     if isinstance(entry, LeftOut):
         return entry
     p = calibration.probabilities(logits, link, entry)
@@ -77,7 +77,7 @@ def _thresholds(
 
 
 def fingerprint(knees: pd.DataFrame) -> str:
-    """Return what names exactly the knees of a split's table."""
+    """Return the fingerprint of the knees in a split's table."""
     return mf.fingerprint(knees, knees["split"].unique().tolist())
 
 
@@ -91,7 +91,7 @@ def evaluate_split(
     refer_below: float = 0.0,
     seen: bool = False,
 ) -> Summaries:
-    """Return what `summary.evaluate` does, of a split's table; empty without a known grade."""
+    """Return `summary.evaluate` for a split's table; empty if no knee is labelled."""
     if not (knees["grade"] >= 0).any():
         return {}
     return summary.evaluate(
@@ -114,13 +114,13 @@ def evaluate(
     caveats: Sequence[str],
     run: Any,
 ) -> Written:
-    """Measure the split of `eval`; write, draw and log what is found.
+    """Evaluate calibration and the rest on the split of `eval`; write, draw and log the results.
 
     Args:
         settings: With the threshold, see `Settings.with_threshold`.
         read: The checkpoint.
-        data: With the split that is evaluated.
-        graded: That split.
+        data: The data with the split that is evaluated.
+        graded: The graded split.
         caveats: Printed on the figures.
         run: The tracked run, still open.
     """
@@ -136,12 +136,12 @@ def evaluate(
 
 
 def evaluate_table(predictions: pd.DataFrame, name: str, refer_below: float, folder: Path) -> Written:
-    """Measure a table from anywhere as far as it goes without a checkpoint; write and draw what is found.
+    """Evaluate what a table from anywhere allows without a checkpoint; write and draw the results.
 
     Args:
-        predictions: grade, p0 to p4.
-        name: Of the table, for the figures.
-        refer_below: Probability under which a grade is referred to a reader.
+        predictions: A table with grade and p0 to p4.
+        name: The table's name, for the figures.
+        refer_below: Probability below which a grade is referred to a reader.
         folder: Where the files go.
     """
     rows = predictions[predictions["grade"].notna()]
@@ -151,14 +151,15 @@ def evaluate_table(predictions: pd.DataFrame, name: str, refer_below: float, fol
 
 
 def write(found: Summaries, title: str, caveats: Sequence[str], folder: Path) -> Written:
-    """Write each measure to `NAME.json` and draw the figures.
+    """Write each result to `NAME.json` and draw the figures.
 
     Args:
-        found: Of `evaluate_split`.
-        title: Of the figures.
-        caveats: Printed on them.
-        folder: Where the files go; it is there.
+        found: The results, from `evaluate_split`.
+        title: The figures' title.
+        caveats: Printed on the figures.
+        folder: Where the files go; it must exist.
     """
+
     files = draw(found, title, caveats, folder)
     for name, values in found.items():
         (folder / f"{name}.json").write_text(json.dumps(values, indent=1))

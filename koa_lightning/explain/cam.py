@@ -1,6 +1,6 @@
 """Class activation maps: where on the radiograph the evidence for a grade lies.
 
-All methods behind one function, `heat_maps`. The heat says where a network looked, not that it looked at
+One function, `heat_maps`, runs all methods. The heat shows where a network looked, not that it looked at
 osteoarthritis: `koa_lightning.explain.examine` tests that. Research use only, not a medical device.
 """
 
@@ -36,30 +36,31 @@ def heat_maps(
 ) -> np.ndarray:
     """Heat maps of the evidence for a grade, or for a higher grade, each scaled to its own maximum.
 
-    Any network with a grid of places has them, see `koa_lightning.explain.last_map`. Computed in float32, outside
-    autocast, in evaluation mode; works inside `torch.no_grad` and `torch.inference_mode`. The model is left as found,
-    also after an error: training flags, gradients and `requires_grad`; no hook stays on it. Meanwhile its flags differ,
-    so no other thread may use it.
+    Any network with a spatial grid has them, see `koa_lightning.explain.last_map`. Computed in float32, outside
+    autocast, in evaluation mode; works inside `torch.no_grad` and `torch.inference_mode`. Afterwards, even after an
+    error, the model has its old training flags, gradients and `requires_grad`, and no hook. Its flags differ while this
+    runs, so no other thread may use it.
 
     Args:
         model: Network with `features(images)`, which gives its last map or tokens, and `head(features)`, which gives
             its logits, as `KneeNet`.
         images: Float, N x c x H x W, as the model takes them.
-        grades: Grade to explain of each image, N, 0 to 4; None for the predicted one. Only checked, not used, where
-            the target is "expected".
+        grades: Grade to explain for each image, N, 0 to 4; None for the predicted one. Checked but not used if the
+            target is "expected".
         method: One that `explain/NAME.yaml` declares; `scorecam` passes each image through the network once
-            a channel.
-        target: "grade" explains the grade; "expected" the expected grade: heat is where a higher grade comes from.
+            per channel.
+        target: "grade" explains the grade; "expected" the expected grade: heat marks evidence for a higher grade.
         link: "softmax" explains the grade's logit, "corn" its probability (the logits are conditional).
-        batch_size: Images a pass.
+        batch_size: Images per pass.
 
     Returns:
-        float32, N x H x W, in [0, 1]; all 0 where nothing on the map speaks for the target, or where a
-        probability is 0 or 1 to the last bit and so has no gradient.
+        float32, N x H x W, in [0, 1]; a map is all 0 if nothing on it supports the target, or if a probability is
+        exactly 0 or 1 and so has no gradient.
 
     Raises:
-        InputError: No layer of the model has a grid of places or, for `cam`, its head is no pooled linear one; it is
-            not float32, gives values that are not finite; unknown method or target; images and grades do not fit.
+        InputError: No layer of the model has a spatial grid; for `cam`, its head is not pooling and one linear layer;
+            it is not float32 or gives values that are not finite; the method or target is unknown; images and grades
+            do not match.
     """
     if isinstance(model, ExportedNet):
         return _of_export(model, images, method, target, batch_size)
@@ -76,7 +77,7 @@ def heat_maps(
         torch.autocast(device.type, enabled=False),
     ):
         for start in range(0, len(images), batch_size):
-            # a clone: a model may work in place, which a tensor made in inference mode does not allow here
+            # a clone: a model may work in place, which tensors made in inference mode do not allow here
             batch = images[start : start + batch_size].detach().clone().to(device, torch.float32)
             if parts is None:
                 parts, features = split(model, batch)
@@ -84,16 +85,16 @@ def heat_maps(
                 with torch.no_grad():
                     features = parts.features(batch)
             heat = _heat(parts, batch, features.float(), wanted[start : start + batch_size], method, target, link)
-            maps.append(scale_cam_image(scale_cam_image(heat, size)))  # between the grid's places a maximum gets lost
+            maps.append(scale_cam_image(scale_cam_image(heat, size)))  # scaled again: resizing lowers the maximum
     return np.clip(np.concatenate(maps), 0, 1, dtype=np.float32)
 
 
 def _of_export(model: ExportedNet, images: Tensor, method: str, target: str, batch_size: int) -> np.ndarray:
-    """Return the maps that an exported file gives: in closed form, of the grade that it gives itself."""
-    if method not in ("cam", "gradcam") or target != "grade":  # on such a head Grad-CAM is the closed form
+    """Return the maps of an exported file: in closed form, for its own predicted grade."""
+    if method not in ("cam", "gradcam") or target != "grade":  # on such a head Grad-CAM equals the closed form
         raise InputError(
-            f"explain.method={method}, explain.target={target}: an exported file has the class activation map of its "
-            "grade alone; type explain=cam, or give the checkpoint that it was made of"
+            f"explain.method={method}, explain.target={target}: an exported file has only the class activation map of "
+            "its grade; type explain=cam, or give the checkpoint that it was made from"
         )
     size = (images.shape[-1], images.shape[-2])
     maps = [np.zeros((0, *images.shape[2:]), dtype=np.float32)]
@@ -103,7 +104,7 @@ def _of_export(model: ExportedNet, images: Tensor, method: str, target: str, bat
 
 
 def asked(explain: Mapping[str, Any], net: KneeNet) -> dict[str, Any]:
-    """Return the keywords of `heat_maps` that the config group `explain` and a network ask for."""
+    """Return the keywords of `heat_maps` for the config group `explain` and a network."""
     return {"method": explain["method"], "target": explain["target"], "link": net.spec.link}
 
 
@@ -123,7 +124,7 @@ def check(
     target: str = "grade",
     link: str = "softmax",
 ) -> None:
-    """Stop before long work where its end would ask for maps that this network does not have.
+    """Stop before long work if it will need maps that this network cannot give.
 
     Args:
         net: As for `heat_maps`.
@@ -134,7 +135,7 @@ def check(
         link: As for `heat_maps`.
 
     Raises:
-        InputError: It has none.
+        InputError: The network has no such maps.
     """
     quick = "gradcam" if declared.is_slow(method) else method
     try:
@@ -158,22 +159,22 @@ def _heat(
     steps = slopes(logits, wanted, target, link)
     heat = methods.function(method)(parts, batch, features, steps, wanted, target, link)
     if not np.isfinite(heat).all():
-        raise InputError("class activation maps that are not finite: the weights diverged or the images hold NaN")
+        raise InputError("class activation maps are not finite: the weights diverged, or the images contain NaN")
     return np.maximum(heat, 0)
 
 
 def closed_form(model: Split, images: Tensor, features: Tensor, steps: Tensor, *_: Any) -> np.ndarray:
     """Class activation maps (Zhou 2016): what each place of the last map adds to the logits, N x h x w.
 
-    For a head that averages the map and multiplies it with W, Grad-CAM's channel weights are W's rows: no gradient of
-    the network is needed. That the head is of this kind is read from its numbers, not from its name.
+    For a head that averages the map and multiplies it by W, Grad-CAM's channel weights are W's rows: no gradient of
+    the network is needed. Whether the head is of this kind is checked on its output, not by its name.
     """
     with torch.no_grad():
         logits = model.head(features)
     places = model.grid(features)
     linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == logits.shape[1]]
     fits = bool(linear) and linear[-1].in_features == places.shape[1]
-    if fits and features.isfinite().all():  # else the maps are said to be not finite
+    if fits and features.isfinite().all():  # else `_heat` says that the maps are not finite
         expected = linear[-1](places.mean((2, 3))).detach()
         fits = torch.allclose(expected, logits, rtol=1e-3, atol=1e-3 * float(logits.abs().max().clamp_min(1e-3)))
     if not fits:
@@ -186,12 +187,12 @@ def closed_form(model: Split, images: Tensor, features: Tensor, steps: Tensor, *
 
 @contextmanager
 def _as_found(model: nn.Module) -> Iterator[None]:
-    """Freeze the model in eval mode, and put back its training flags, gradients and requires_grad afterwards."""
+    """Freeze the model in eval mode, and restore its training flags, gradients and requires_grad afterwards."""
     training = [(module, module.training) for module in model.modules()]
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
     try:
         for module, _ in training:
-            module.training = False  # not eval(), which a model may have made its own
+            module.training = False  # not eval(), which a model may override
         for parameter, _, _ in parameters:
             parameter.requires_grad_(False)
         yield
@@ -216,11 +217,11 @@ def _check_model(model: nn.Module, method: str, target: str) -> None:
 def _checked_grades(images: Tensor, grades: Grades) -> list[int | None]:
     if images.ndim != 4 or not images.is_floating_point():
         raise InputError(
-            f"images {tuple(images.shape)} of {images.dtype}: give float N x c x H x W as the model takes it"
+            f"images {tuple(images.shape)} of {images.dtype}: give float N x c x H x W, as the model takes them"
         )
     if grades is None:
         return [None] * len(images)
     wanted = [int(grade) for grade in grades]
     if len(wanted) != len(images) or not all(0 <= grade <= 4 for grade in wanted):
-        raise InputError(f"{len(wanted)} grades for {len(images)} images: give one of 0 to 4 for each image")
+        raise InputError(f"{len(wanted)} grades for {len(images)} images: give one grade, 0 to 4, for each image")
     return list(wanted)

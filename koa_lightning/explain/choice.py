@@ -1,4 +1,4 @@
-"""Which knees a panel shows, each by a fixed rule, so that nobody picks the pretty ones."""
+"""Choose the knees of a panel by fixed rules, so that nobody picks the pretty ones."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ def of_each_grade(grade: Sequence[int] | np.ndarray, n: int = 4) -> Chosen:
 
     Args:
         grade: True grade, N.
-        n: Of each grade, at most.
+        n: Most knees of each grade.
     """
     grade = np.asarray(grade)
     rows = [int(row) for each in np.unique(grade) for row in np.flatnonzero(grade == each)[:n]]
@@ -29,7 +29,7 @@ def of_each_mistake(
         grade: True grade, N.
         predicted: Predicted grade, N.
         probabilities: Float, N x 5.
-        n: Kinds, at most.
+        n: Most kinds.
     """
     pairs = list(zip(np.asarray(grade).tolist(), np.asarray(predicted).tolist(), strict=True))
     kinds = Counter(pair for pair in pairs if pair[0] != pair[1])
@@ -42,11 +42,11 @@ def of_each_mistake(
 
 
 def by_certainty(probabilities: np.ndarray, n: int = 6) -> tuple[Chosen, Chosen]:
-    """Choose the n knees whose grade is surest and, apart from these, the n least sure, by the largest probability.
+    """Choose the n knees with the surest grade and, from the rest, the n least sure, by the largest probability.
 
     Args:
         probabilities: Float, N x 5.
-        n: Of each kind, at most.
+        n: Most knees of each kind.
 
     Returns:
         The most certain, the surest first; and the least certain, the least sure first.

@@ -1,4 +1,4 @@
-"""Maps that know nothing of the image: what an explanation must beat."""
+"""Control maps that ignore the image: an explanation must beat them."""
 
 import cv2
 import numpy as np
@@ -8,12 +8,12 @@ CENTRE_WIDTH = 0.25  # standard deviation of the centre prior, as a share of the
 
 
 def random_maps(n: int, grid: tuple[int, int], shape: tuple[int, int], seed: int) -> np.ndarray:
-    """Noise on the network's own grid, enlarged as its maps are: as smooth as they, and about nothing.
+    """Noise on the network's own grid, enlarged like its maps: equally smooth, but meaningless.
 
-    Noise of single pixels would be no fair rival: scattered holes hide less, and disturb a network more, than patches.
+    Noise of single pixels would be an unfair control: scattered holes hide less than patches, and disturb a network more.
 
     Args:
-        n: How many.
+        n: Number of maps.
         grid: (h, w) of the last map.
         shape: (H, W) of the images.
         seed: Of the noise.
@@ -33,10 +33,10 @@ def centre_maps(n: int, shape: tuple[int, int]) -> np.ndarray:
 
 
 def ranks(maps: np.ndarray, seed: int) -> np.ndarray:
-    """Place of each pixel by heat, the hottest 0: float32 N x H x W in [0, 1).
+    """Rank of each pixel by heat, the hottest 0: float32 N x H x W in [0, 1).
 
-    Where heat is equal, as in the wide fields of 0, a smooth random map decides; by row and column would be the upper
-    edge first.
+    Where heat is equal, as in large areas of 0, a smooth random map decides; row-by-row order would put the upper edge
+    first.
     """
     n, *shape = maps.shape
     small = random_maps(n, (7, 7), (shape[0], shape[1]), seed)

@@ -1,4 +1,4 @@
-"""What an explanation explains: one number an image, of its logits."""
+"""What an explanation explains: one number per image, computed from its logits."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ TARGETS = ("grade", "expected")
 
 
 def evidence(logits: Tensor, grades: Sequence[int | None], target: str, link: str) -> Tensor:
-    """Return the number that is explained of each image.
+    """Return the number to explain for each image.
 
     Args:
         logits: Float, N x K.
@@ -29,17 +29,17 @@ def evidence(logits: Tensor, grades: Sequence[int | None], target: str, link: st
     predicted = shares.argmax(1).tolist()
     pairs = zip(grades, predicted, strict=True)
     chosen = torch.tensor([best if grade is None else grade for grade, best in pairs], device=logits.device)
-    # the log only scales a map that is scaled anyway, and tells tiny probabilities from 0
+    # the log only scales a map that is scaled anyway, and separates tiny probabilities from 0
     tiny = torch.finfo(shares.dtype).tiny
     numbers = logits if link == "softmax" else shares.clamp_min(tiny).log()
     return numbers.gather(1, chosen[:, None])[:, 0]
 
 
 def slopes(logits: Tensor, grades: Sequence[int | None], target: str, link: str) -> Tensor:
-    """Return how the evidence of each image changes with its logits: N x K, the largest of each row 1 in size.
+    """Return the gradient of each image's evidence by its logits: N x K, each row scaled to a largest magnitude of 1.
 
-    So scaled, a sure network's evidence, whose slopes are tiny, gives as clear a map as any other's. A row is 0
-    where nothing changes it. Arguments as for `evidence`.
+    The scaling gives a confident network, whose gradients are tiny, as clear a map as any other. A row is 0 if no logit
+    changes the evidence. Arguments as for `evidence`.
     """
     leaf = logits.detach().clone().requires_grad_()
     (gradient,) = torch.autograd.grad(evidence(leaf, grades, target, link).sum(), leaf)

@@ -1,4 +1,4 @@
-"""All tests of a network's explanations in one go, and what comes of them.
+"""All tests of a network's explanations in one run, and their results.
 
 `explanations.json` holds (every verdict is "passed", "failed" or "not judged", with its `rule` beside it):
 
@@ -39,7 +39,7 @@ from koa_lightning.explain.subject import Subject
 from koa_lightning.models import outputs
 from koa_lightning.models.net import KneeNet
 
-N_SANITY = 32  # knees on which networks are randomised: each layer costs as much as all maps
+N_SANITY = 32  # knees for the randomisation test, where each layer costs as much as all maps
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Options:
 
     Attributes:
         method, target: As for `koa_lightning.explain.cam.heat_maps`.
-        n_tested: Knees, chosen grade by grade; the shortcut test takes all.
+        n_tested: Knees to test, chosen grade by grade; the shortcut test takes all.
         n_road: Knees for ROAD.
-        batch_size: Images a pass.
+        batch_size: Images per pass.
         seed: Of the choice, the controls and the noise.
-        quiet: No bar and no lines.
+        quiet: No progress bar and no output.
     """
 
     method: str = "gradcam"
@@ -79,28 +79,28 @@ def examine(
         dataset: The knees, in the order of the table.
         knees: path, patient, side, grade (-1 where unknown: omitted).
         preprocessing: Of the images; the regions go through it too.
-        options: What and how much.
-        keep: A file for the tests that are finished, so that an interrupted run continues; None: nothing is kept.
+        options: What to test, and on how many knees.
+        keep: A file for the tests that are finished, so that an interrupted run resumes; None: nothing is kept.
 
     Returns:
-        What `explanations.json` holds but for part, data, checkpoint, marks and note; and a row a tested knee with
-        path, patient, side, grade, predicted, and TEST_MAP for each test and map.
+        The content of `explanations.json`, without part, data, checkpoint, marks and note; and a table with one row per
+        tested knee: path, patient, side, grade, predicted, and TEST_MAP for each test and map.
 
     Raises:
-        InputError: No labelled knee, or a network that has no such maps.
+        InputError: No knee is labelled, or the network has no such maps.
     """
     labelled = np.flatnonzero(dataset.grades >= 0)
     if not len(labelled):
-        raise InputError("explanations can be tested on labelled knees alone, and there are none")
+        raise InputError("explanations can be tested only on labelled knees, and there are none")
     grades = dataset.grades[labelled].astype(np.int64)
     chosen = labelled[choose(grades, options.n_tested, options.seed)]
     subject = _subject(net, dataset, knees, chosen, options)
     passes = _passes(subject, options, len(labelled))
     say = (lambda line: None) if options.quiet else _say
     say(
-        f"testing {options.method} on {len(chosen)} knees, {min(options.n_road, len(chosen))} of them by ROAD, and the "
-        f"grading of {len(labelled)} with parts hidden: {sum(passes.values()):,} images through the network "
-        "(explain.n_tested, explain.n_road: fewer)"
+        f"testing {options.method} on {len(chosen)} knees, {min(options.n_road, len(chosen))} of them by ROAD, and "
+        f"grading {len(labelled)} with parts hidden: {sum(passes.values()):,} images through the network (for fewer, "
+        "lower explain.n_tested and explain.n_road)"
     )
     paths = knees["path"].iloc[labelled].tolist()
     key = key_of(net, paths, preprocessing, replace(options, quiet=True)) if keep else ""
@@ -130,7 +130,7 @@ def _say(line: str) -> None:
 
 
 def choose(grades: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Choose knees at random, of each grade as many as of the others while there are any: rows, the grades in turn."""
+    """Return the rows of n random knees, taking the grades in turn, so that each is equally frequent while it lasts."""
     shuffled = np.random.default_rng(seed).permutation(len(grades))
     turn = pd.Series(grades[shuffled]).groupby(grades[shuffled]).cumcount().to_numpy()
     return shuffled[np.lexsort((grades[shuffled], turn))][:n]
@@ -167,7 +167,7 @@ def _subject(net: KneeNet, dataset: KneeDataset, knees: pd.DataFrame, rows: np.n
 
 
 def _regions(knees: pd.DataFrame, shapes: np.ndarray, preprocessing: Preprocessing) -> tuple[np.ndarray, str]:
-    """Return where the heat should lie, and what that place is."""
+    """Return the region where the heat should lie, and its name."""
     paths, sides = knees["path"].tolist(), knees["side"].tolist()
     if all(path.startswith("phantom://") for path in paths):
         return localisation.phantom_masks(paths, sides, preprocessing), "signs of the phantom"

@@ -1,4 +1,4 @@
-"""Does the heat tell what the network's answer rests on? Hide what is hot, and see how much is lost.
+"""Does the heat show what the network's answer depends on? Hide the hot pixels, and see how much is lost.
 
 Three tests, each against two control maps: deletion and insertion (Petsiuk 2018), and ROAD (Rong 2022), which fills
 holes from their surroundings, so that a hole's outline does not give away what was in it.
@@ -27,19 +27,19 @@ _ROAD_NOISE = 0.01  # of the gray range, on what is filled in
 def faithfulness(
     subject: Subject, maps: dict[str, np.ndarray], *, n_road: int, seed: int = 0
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Test whether hot pixels matter more to the answer than those of control maps.
+    """Test whether a map's hot pixels matter more to the answer than those of control maps.
 
     Args:
         subject: The network and its knees.
         maps: "map" and its controls, "random" and "centre"; float32 N x H x W each.
-        n_road: Knees for ROAD, the first ones: it solves an equation for each hole, about a second a knee and map.
+        n_road: Knees for ROAD, the first ones: it solves an equation for each hole, about a second per knee and map.
         seed: Of ties and of ROAD's noise.
 
     Returns:
         `deletion` and `insertion`, areas under the curves of the answer (Petsiuk 2018; `curve` by map, at 0, 10, ...
-        100 % of the pixels), and `road`, the mean over shares removed of half the answer's advantage when the coldest
-        pixels go instead of the hottest; each with a verdict by `against_controls`. And by "TEST_MAP" the numbers
-        of each knee, NaN where it was not tested.
+        100 % of the pixels), and `road`, half the difference between the answers without the coldest and without the
+        hottest pixels, averaged over the shares removed; each with a verdict by `against_controls`. Also the numbers of
+        each knee by "TEST_MAP", NaN where it was not tested.
     """
     places = {name: controls.ranks(each, seed) for name, each in maps.items()}
     results: dict[str, Any] = {}
@@ -62,12 +62,12 @@ def faithfulness(
 
 
 def curve(subject: Subject, places: np.ndarray, test: str) -> np.ndarray:
-    """Return the answer as pixels go or come, the hottest first: float32 N x 11.
+    """Return the answer as pixels are deleted or inserted, the hottest first: float32 N x 11.
 
     Args:
         subject: The network and its knees.
-        places: Of each pixel by heat, see `controls.ranks`.
-        test: "deletion": pixels take the image's mean; "insertion": they come back into the blurred image.
+        places: Rank of each pixel by heat, see `controls.ranks`.
+        test: "deletion": pixels take the image's mean; "insertion": they return to the blurred image.
     """
     images = subject.images
     if test == "deletion":
@@ -80,7 +80,7 @@ def curve(subject: Subject, places: np.ndarray, test: str) -> np.ndarray:
 
 
 def area(curves: np.ndarray) -> np.ndarray:
-    """Return the area under each curve over the share of pixels, by trapezes: N x S to N."""
+    """Return the area under each curve over the share of pixels, by the trapezoidal rule: N x S to N."""
     return (curves[:, 1:] + curves[:, :-1]).mean(1) / 2
 
 
@@ -111,8 +111,9 @@ def road(subject: Subject, places: np.ndarray, seed: int) -> np.ndarray:
 def filled_in(image: Tensor, hole: np.ndarray, generator: torch.Generator) -> Tensor:
     """Fill a hole so that each pixel is the weighted mean of its neighbours, plus a little noise.
 
-    The equations are those of pytorch-grad-cam's NoisyLinearImputer; they are symmetric, which makes solving
-    them several times as fast.
+    The equations are those of pytorch-grad-cam's NoisyLinearImputer. They are symmetric, so they can be solved several
+    times faster.
+
 
     Args:
         image: Float, 1 x H x W, in [0, 1].

@@ -1,8 +1,8 @@
-"""Where heat maps cut a network: at its last layer that has a place for each part of the image.
+"""Where heat maps cut a network: at its last layer with a spatial grid, which has a place for each part of the image.
 
-A convolutional network's last layer is such a map already. Transformers keep tokens (N x T x C) or channels in the last
-place (N x h x w x C): timm's metadata says how these lie on the image. Where the grade is read off a class token alone,
-nothing of the last layer's other tokens reaches it, so the network is cut one of timm's stages earlier.
+A convolutional network's last layer already is such a map. Transformers have tokens (N x T x C) or the channels last
+(N x h x w x C): timm's metadata says how these map to the image. If the grade depends on a class token alone, the last
+layer's other tokens do not reach it, so the network is cut one timm stage earlier.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ INSTEAD = "choose a network with such a grid, e.g. one of timm's EfficientNet, C
 
 @dataclass(frozen=True)
 class Grid:
-    """How the values of a layer lie on the image.
+    """How the values of a layer map to the image.
 
     Attributes:
         kind: "NCHW", "NHWC", or "NTC" for tokens.
@@ -43,7 +43,7 @@ class Grid:
         return 1 if self.kind == "NCHW" else -1
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Return the values of a layer, or gradients by them, as a map N x C x h x w; other tokens are omitted."""
+        """Return the values of a layer, or their gradients, as a map N x C x h x w; other tokens are omitted."""
         if self.kind == "NCHW":
             return values
         if self.kind == "NTC":
@@ -59,15 +59,15 @@ class Split(nn.Module):
 
     Args:
         model: Network with `features(images)` and `head(features)`, as `KneeNet`.
-        grid: Of the features.
-        layer: Whose output the features are; None for those of the model itself.
-        shape: Of one image, c x H x W.
+        grid: How the features map to the image.
+        layer: The layer whose output is the features; None for the model's own `features`.
+        shape: Shape of one image, c x H x W.
     """
 
     def __init__(self, model: nn.Module, grid: Grid, layer: nn.Module | None, shape: torch.Size) -> None:
         super().__init__()
         self.model, self.grid, self.shape = model, grid, shape
-        self.layer = [] if layer is None else [layer]  # in a list, so that it is not a part a second time
+        self.layer = [] if layer is None else [layer]  # in a list, so that it is not registered twice
 
     def features(self, images: Tensor) -> Tensor:
         """Return the values of the layer, in its own layout, of images N x c x H x W."""
@@ -79,8 +79,8 @@ class Split(nn.Module):
         """Return the logits that follow from the values of the layer."""
         if not self.layer:
             return self.model.head(features)  # type: ignore[operator]
-        # What comes before the layer is computed for nothing, of a black image: only timm knows how its parts follow
-        # one another, and what it hands on beside the tokens.
+        # The layers before it run for nothing, on a black image: only timm knows the order of its parts, and what they
+        # pass on besides the tokens.
         blank = features.new_zeros(len(features), *self.shape)
         with _hooked(self.layer[0], lambda *_: features.clone()):
             return self.model(blank)
@@ -97,7 +97,7 @@ def split(model: nn.Module, images: Tensor) -> tuple[Split, Tensor]:
         Both parts, and the features of the images.
 
     Raises:
-        InputError: No layer of it that timm names has a place for each part of the image and reaches the grade.
+        InputError: No layer that timm names has a spatial grid and influences the grade.
     """
     net: Any = getattr(model, "net", model)
     with torch.no_grad():
@@ -109,7 +109,7 @@ def split(model: nn.Module, images: Tensor) -> tuple[Split, Tensor]:
             return found, last
     for layer, channels in _stages(net):
         if hasattr(net, "reroll"):
-            break  # the order of its earlier tokens is another one
+            break  # its earlier tokens have another order
         values = _output_of(layer, model, images[:1])
         grid = _grid_of(net, values, images, channels)
         if grid is None:
@@ -120,13 +120,13 @@ def split(model: nn.Module, images: Tensor) -> tuple[Split, Tensor]:
     shape = tuple(last.shape) if isinstance(last, Tensor) else f"a {type(last).__name__} of several"
     name = getattr(getattr(model, "spec", None), "name", type(model).__name__)
     raise InputError(
-        f"model.name={name}: heat maps need a layer that has one place for each part of the image and decides on the "
-        f"grade; this network has none that timm names (its last feature map is {shape}); {INSTEAD}"
+        f"model.name={name}: heat maps need a layer with a spatial grid that influences the grade, and timm names none "
+        f"in this network (its last feature map is {shape}); {INSTEAD}"
     )
 
 
 def _grid_of(net: Any, values: Any, images: Tensor, channels: int | None = None) -> Grid | None:
-    """Return how a layer's values lie on the images; None where they do not."""
+    """Return how a layer's values map to the images; None if they do not."""
     if not isinstance(values, Tensor):
         return None
     height, width = images.shape[-2:]
@@ -135,7 +135,7 @@ def _grid_of(net: Any, values: Any, images: Tensor, channels: int | None = None)
         last = values.shape[3] == channels != values.shape[1] or str(getattr(net, "output_fmt", "")) == "NHWC"
         rows, columns = values.shape[1:3] if last else values.shape[2:]
         grid = Grid("NHWC" if last else "NCHW", (rows, columns))
-        # a map keeps the picture's shape; channels in an unexpected place betray themselves here
+        # a map keeps the image's aspect ratio, which reveals channels in an unexpected dimension
         sides = grid.size[0] * width, grid.size[1] * height
         return grid if max(sides) <= 2 * min(sides) else None
     if values.ndim != 3 or (channels != values.shape[2] and getattr(net, "num_features", None) is not None):
@@ -151,7 +151,7 @@ def _grid_of(net: Any, values: Any, images: Tensor, channels: int | None = None)
 
 
 def _order(net: Any, places: int) -> tuple[int, ...] | None:
-    """Return which token is at each place of the last layer where a network (Hiera) keeps them window by window."""
+    """Return the token at each place of the last layer, if a network (Hiera) keeps tokens window by window."""
     if not callable(getattr(net, "reroll", None)):
         return None
     tokens = torch.arange(places, dtype=torch.float32).view(1, places, 1)
@@ -168,7 +168,7 @@ def _stages(net: Any) -> Iterator[tuple[nn.Module, int]]:
 
 
 def _reaches(found: Split, features: Tensor) -> bool:
-    """Tell whether any place of the map counts for the logits; of a class token's last layer none does."""
+    """Return whether any place of the map influences the logits; beside a class token in the last layer, none does."""
     with torch.enable_grad():
         leaf = features.detach().requires_grad_()
         logits = found.head(leaf)

@@ -1,4 +1,4 @@
-"""Does the heat lie where the signs are? On phantoms their place is known; on real knees the joint's is, roughly."""
+"""Does the heat lie on the signs of the disease? Phantoms give their place; real knees give roughly that of the joint."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,49 +11,49 @@ from koa_lightning.data.phantom.manifest import draw_phantoms_with_masks
 from koa_lightning.data.preprocessing import Preprocessing
 from koa_lightning.explain.verdict import against_controls
 
-# Of the height of a crop around the joint, as those of Chen 2018, whose mean knee has the joint space from 0.45 (in the
-# notch) to 0.60 (at the margins): this holds it, the margins with their osteophytes, and the bone beside it.
+# Shares of the height of a crop around the joint, as in Chen 2018. There the mean knee's joint space goes from 0.45 (in
+# the notch) to 0.60 (at the margins). The band holds it, the margins with their osteophytes, and the adjacent bone.
 JOINT_ROWS = (0.42, 0.70)
 
 
 def joint_band(shape: tuple[int, int]) -> np.ndarray:
-    """Return where the joint is in a whole crop around it, bool H x W: a band over its width, by rule."""
+    """Return the joint band of a whole crop around the joint, bool H x W: `JOINT_ROWS` over the full width."""
     rows = (np.arange(shape[0]) + 0.5) / shape[0]
     inside = (rows >= JOINT_ROWS[0]) & (rows < JOINT_ROWS[1])
     return np.repeat(inside[:, None], shape[1], axis=1)
 
 
 def as_seen(mask: np.ndarray, preprocessing: Preprocessing, side: str = "") -> np.ndarray:
-    """Return where a region of the whole radiograph is in what the network sees of it.
+    """Return a region of the whole radiograph as it lies in the network's input.
 
     Args:
         mask: bool, H x W, of the whole radiograph.
-        preprocessing: Of the images; the rows that it keeps, its fit and its mirroring move the region along.
+        preprocessing: Of the images; its kept rows, its fit and its mirroring also move the region.
         side: L or R, or "".
 
     Returns:
-        bool, image_size x image_size; no black that pads is inside.
+        bool, image_size x image_size; it contains no black padding.
     """
     moved = replace(preprocessing, fix_polarity=False)  # a mask has no bone that could be dark
     return moved.apply(mask.astype(np.uint8) * 255, side) > 127
 
 
 def joint_bands(shapes: np.ndarray, sides: Sequence[str], preprocessing: Preprocessing) -> list[np.ndarray]:
-    """Return where the joint is in what the network sees of each knee.
+    """Return the joint band in the network's input for each knee.
 
     Args:
-        shapes: Height and width of each radiograph before anything was done to it, int N x 2.
+        shapes: Height and width of each radiograph before preprocessing, int N x 2.
         sides: L, R or "", N.
         preprocessing: Of the images.
 
     Returns:
-        bool, image_size x image_size, N of them; knees of one shape and side share theirs. Empty where the rows that
-        are kept hold nothing of the joint, or nothing else: no place could be distinguished from the others then.
+        bool, image_size x image_size, N of them; knees of one shape and side share theirs. A band is empty if the kept
+        rows contain no part of the joint, or nothing else: then there is nothing to compare.
     """
 
     @cache
     def band(height: int, width: int, side: str) -> np.ndarray:
-        # drawn as large as it is seen, so that the band of a whole radiograph is the rule to the pixel
+        # drawn at the input's size, so that a whole radiograph's band matches `JOINT_ROWS` to the pixel
         size, longest = preprocessing.image_size, max(height, width)
         whole = joint_band((max(1, round(height * size / longest)), max(1, round(width * size / longest))))
         beside = not preprocessing.band(whole).all()
@@ -63,7 +63,7 @@ def joint_bands(shapes: np.ndarray, sides: Sequence[str], preprocessing: Preproc
 
 
 def phantom_masks(paths: Sequence[str], sides: Sequence[str], preprocessing: Preprocessing) -> np.ndarray:
-    """Return where the signs of phantoms are in what the network sees, bool N x H x W, empty at grade 0.
+    """Return the signs of phantoms in the network's input, bool N x H x W, empty at grade 0.
 
     Args:
         paths: phantom://SEED/PATIENTSIDE-GRADE.
@@ -81,18 +81,18 @@ def phantom_masks(paths: Sequence[str], sides: Sequence[str], preprocessing: Pre
 def localisation(
     maps: dict[str, np.ndarray], masks: np.ndarray, patients: Sequence[str], region: str
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Measure how much of the heat lies in a region, against control maps.
+    """Compute how much of the heat lies in a region, compared with control maps.
 
     Args:
         maps: "map" and its controls; float32 N x H x W each, in [0, 1].
         masks: bool, N x H x W; a knee without a region is omitted.
-        patients: Of each knee, N.
-        region: What it is called.
+        patients: Patient of each knee, N.
+        region: The region's name.
 
     Returns:
         `share`, the heat inside over all heat (energy-based pointing game, Wang 2020), and `pointing`, whether the
         hottest pixel is inside (Zhang 2018), with verdicts by `against_controls`; `area`, the region's share of
-        the image; the `verdict` is that of `share`. And by "TEST_MAP" the numbers of each knee.
+        the image; the `verdict` is that of `share`. Also the numbers of each knee by "TEST_MAP".
     """
     there = masks.any((1, 2))
     numbers = {"share": {n: share_inside(m, masks) for n, m in maps.items()},
@@ -114,6 +114,6 @@ def share_inside(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
 
 def points_inside(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Return 1 where the hottest pixel is inside the mask, else 0, float64 N; the mean over equally hot ones."""
+    """Return 1 if the hottest pixel is inside the mask, else 0, float64 N; equally hot pixels are averaged."""
     hottest = (maps == maps.max((1, 2), keepdims=True)) & (maps > 0)
     return (hottest & masks).sum((1, 2)) / np.maximum(hottest.sum((1, 2)), 1)

@@ -1,7 +1,7 @@
-"""The methods of pytorch-grad-cam, made to work on a network that is opened at its last map.
+"""The methods of pytorch-grad-cam, on a network that is cut at its last map.
 
-Hooks hang on a place of our own between `features` and `head`, never on the network, and the backbone runs once. What
-the library would do differently, and why not, is noted at each place.
+Hooks go on an extra layer between `features` and `head`, never on the network, and the backbone runs once. Each
+deviation from the library is explained where it is made.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,11 +31,11 @@ from koa_lightning.errors import InputError
 from koa_lightning.explain.evidence import evidence
 from koa_lightning.explain.last_map import Split
 
-_CHANNELS = 64  # of which one pass tries what each is worth
+_CHANNELS = 64  # tried in one pass
 
 
 class _Rest(nn.Module):
-    """What follows the last map; the place where hooks hang is this one's own."""
+    """The part of the network after the last map, with an extra layer for the hooks."""
 
     def __init__(self, net: Split) -> None:
         super().__init__()
@@ -47,14 +47,14 @@ class _Rest(nn.Module):
 
 
 class _Whole(_Rest):
-    """The whole network, from the image on."""
+    """The whole network, starting at the image."""
 
     def forward(self, image: Tensor) -> Tensor:
         return super().forward(self.net.features(image))
 
 
 class _Sloped:
-    """What is differentiated: the logits times the evidence's slopes, whose gradient is the evidence's."""
+    """The differentiated target: the logits times the evidence's slopes, which has the gradient of the evidence."""
 
     def __init__(self, steps: Tensor) -> None:
         self.steps = steps
@@ -74,9 +74,9 @@ class _Number:
 
 
 class _Loss(_Number):
-    """The evidence on a scale on which the whole image has 1.
+    """The evidence, shifted so that it is 1 for the whole image.
 
-    Ablation-CAM divides what is lost by what there was, which would turn the map where a logit is below 0.
+    Ablation-CAM divides the loss by the original value, which would invert the map of a logit below 0.
     """
 
     whole: float | None = None
@@ -89,7 +89,7 @@ class _Loss(_Number):
 
 
 class _EigenCAM(EigenCAM):
-    """The first principal component; the library works out all of them, and leaves the sign to chance."""
+    """The first principal component; the library computes them all, and leaves the sign to chance."""
 
     def get_cam_image(self, input_tensor: Any, target_layer: Any, targets: Any, activations: Any, *_: Any) -> Any:
         places = torch.from_numpy(np.asarray(activations)).flatten(2).transpose(1, 2)  # N x hw x C
@@ -101,7 +101,7 @@ class _EigenCAM(EigenCAM):
 
 
 class _ScoreCAM(ScoreCAM):
-    """Forgets the maps of its passes, of which the library keeps every one: 0.3 GB an image."""
+    """Releases the maps of its passes; the library keeps every one: 0.3 GB per image."""
 
     def get_cam_weights(self, *args: Any, **kwargs: Any) -> np.ndarray:
         self.activations_and_grads.release()
@@ -116,7 +116,7 @@ class _Zero(AblationLayer):
         self.channel = channel
 
     def set_next_batch(self, input_batch_index: int, activations: Tensor, num_channels_to_ablate: int) -> None:
-        # a class token or another token beside the grid stays whole: it is no part of the map
+        # tokens beside the grid, such as a class token, stay unchanged: they are not part of the map
         self.activations = torch.stack([activations[input_batch_index]] * num_channels_to_ablate)
 
     def __call__(self, features: Tensor) -> Tensor:
@@ -126,15 +126,15 @@ class _Zero(AblationLayer):
 
 
 def _opened(kind: type[BaseCAM], model: Split, size: tuple[int, int] | None, rest: type[_Rest] = _Rest) -> Any:
-    """Return a method of the library on the last map, whatever its layout is.
+    """Return a method of the library that works on the last map, whatever its layout.
 
-    Not in a `with`, which would print an IndexError and continue: the layer with its hooks is gone with the method.
+    It needs no `with`, which would print an IndexError and continue: its hooks are on a layer that only it owns.
 
     Args:
-        kind: Of method.
+        kind: The method's class.
         model: The network.
-        size: Of the maps; None: of the input, which is an image.
-        rest: What of the network the method runs.
+        size: Size of the maps; None: that of the input, which is an image.
+        rest: The part of the network that the method runs.
     """
     part = rest(model)
     more = {"ablation_layer": _Zero(model.grid.channel), "batch_size": _CHANNELS} if kind is AblationCAM else {}
@@ -166,9 +166,9 @@ def ablationcam(
 def scorecam(
     model: Split, batch: Tensor, features: Tensor, steps: Tensor, wanted: Any, target: str, link: str
 ) -> np.ndarray:
-    """Return the maps of Score-CAM (Wang 2020): about 1,300 passes through the network an image, see `function`."""
+    """Return the maps of Score-CAM (Wang 2020): about 1,300 passes through the network per image, see `function`."""
     maps = []
-    for image, grade in zip(batch.split(1), wanted, strict=True):  # one has a copy for each channel: 0.3 GB
+    for image, grade in zip(batch.split(1), wanted, strict=True):  # one image needs a copy per channel: 0.3 GB
         cam = _opened(_ScoreCAM, model, None, _Whole)
         cam.batch_size = _CHANNELS
         with _no_bars():
@@ -178,7 +178,7 @@ def scorecam(
 
 @contextmanager
 def _no_bars() -> Iterator[None]:
-    """Leave out the library's bars, one an image."""
+    """Hide the library's progress bars, one per image."""
     places: list[Any] = [ablation_cam, score_cam]
     real = [place.tqdm for place in places]
     for place in places:
@@ -191,13 +191,13 @@ def _no_bars() -> Iterator[None]:
 
 
 def function(method: str) -> Callable[..., np.ndarray]:
-    """Return the function of a method, as `explain/NAME.yaml` of the configs names it.
+    """Return the function that the config `explain/NAME.yaml` names for a method.
 
-    It is called as `heat(model, images, features, slopes, grades, target, link)`: the network in two pieces
-    (`features(images)`, `head(features)` gives its logits), images float N x 1 x H x W, its features (N x C x h x w of
-    a convolutional network; `model.grid(features)` makes this of tokens too), the slopes of the evidence by the logits
-    N x K, the grades asked for (N; None: the predicted one), and how they are explained.
-    It returns float N x h x w on the network's own grid or larger; what is below 0 counts as 0.
+    It is called as `heat(model, images, features, slopes, grades, target, link)`: the network in two parts
+    (`features(images)`, and `head(features)`, which gives the logits), images float N x 1 x H x W, their features (N x C
+    x h x w in a convolutional network; `model.grid(features)` also turns tokens into this), the slopes of the evidence
+    by the logits N x K, the grades to explain (N; None: the predicted one), and how to explain them.
+    It returns float N x h x w on the network's own grid or larger; values below 0 count as 0.
 
     Raises:
         InputError: There is no such method, or its function cannot be imported.
@@ -210,7 +210,7 @@ def function(method: str) -> Callable[..., np.ndarray]:
 
 
 def label(method: str, target: str) -> str:
-    """Return what maps are called in a figure."""
+    """Return the title of maps in a figure."""
     title = heat_maps.titles().get(method, method)
     return f"{title} of {'a higher grade' if target == 'expected' else 'the predicted grade'}"
 
@@ -218,4 +218,4 @@ def label(method: str, target: str) -> str:
 gradcam = _by_slopes(GradCAM)  # Selvaraju 2017
 gradcam_plus_plus = _by_slopes(GradCAMPlusPlus)  # Chattopadhay 2018
 layercam = _by_slopes(LayerCAM)  # Jiang 2021
-eigencam = _by_slopes(_EigenCAM)  # Muhammad 2020: of the map alone, whatever the grade
+eigencam = _by_slopes(_EigenCAM)  # Muhammad 2020: depends on the map alone, not on the grade

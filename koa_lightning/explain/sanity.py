@@ -1,7 +1,7 @@
-"""Does the heat depend on what the network has learned, and does it hold still when the image hardly changes?
+"""Does the heat depend on what the network has learned, and is it stable when the image hardly changes?
 
-The model randomisation test (Adebayo 2018): a map that stays as it was while the weights are discarded shows the
-picture, not the network.
+The model randomisation test (Adebayo 2018): a map that does not change when the weights are discarded shows the
+image, not the network.
 """
 
 import copy
@@ -18,30 +18,30 @@ from koa_lightning.explain.verdict import FAILED, PASSED, UNKNOWN, mean_interval
 from koa_lightning.models.net import KneeNet
 
 MOST_ALIKE = 0.5  # rank correlation; above, a map of a randomised network has not changed
-MOST_CHANGED = 0.8  # rank correlation under noise; below, a map does not hold still
-NOISE = 0.02  # of the gray range: about what a radiograph's own grain is
+MOST_CHANGED = 0.8  # rank correlation under noise; below, a map is unstable
+NOISE = 0.02  # of the gray range: about as much as a radiograph's own grain
 REPEATS = 3
-_SEEN = 28  # pixels, the side at which maps are compared: finer is only interpolation
+_SEEN = 28  # pixels per side at which maps are compared: finer detail is only interpolation
 RULE_SANITY = (
-    f"the rank correlation with the trained network's map is below {MOST_ALIKE}, with its 95 % interval by patient, "
-    "once the classifier is random and once all layers are"
+    "the whole 95 % interval by patient of the rank correlation with the trained network's map is below "
+    f"{MOST_ALIKE}, both when the classifier is random and when all layers are"
 )
-RULE_NOISE = f"the rank correlation is above {MOST_CHANGED}, with its 95 % interval by patient"
+RULE_NOISE = f"the whole 95 % interval by patient of the rank correlation is above {MOST_CHANGED}"
 
 
 def randomisation(subject: Subject, maps: np.ndarray, *, repeats: int = REPEATS, seed: int = 0) -> dict[str, Any]:
     """Randomise the network from its classifier down, layer by layer, and compare the maps with the trained ones.
 
-    The same grade is explained throughout. A map that is 0 everywhere is like no other: similarity 0.
+    The same grade is explained throughout. A map that is 0 everywhere has similarity 0 to any other.
 
     Args:
         subject: The network, which is not changed, and its knees.
-        maps: The trained network's, float32 N x H x W.
-        repeats: Random networks, of which the mean is given.
-        seed: Of the first.
+        maps: The trained network's maps, float32 N x H x W.
+        repeats: Random networks to average over.
+        seed: Of the first random network.
 
     Returns:
-        `layers` (a row each, from the classifier down: `layer`, `similarity`, `low`, `high`), `verdict`, `rule`.
+        `layers` (one row each, from the classifier down: `layer`, `similarity`, `low`, `high`), `verdict`, `rule`.
     """
     names = [name for name, _ in layers_of(subject.net)]
     alike = np.zeros((repeats, len(names), len(subject)))
@@ -66,17 +66,17 @@ def randomisation(subject: Subject, maps: np.ndarray, *, repeats: int = REPEATS,
 
 
 def noise(subject: Subject, maps: np.ndarray, *, repeats: int = REPEATS, seed: int = 0) -> dict[str, Any]:
-    """Compare the maps with those of the same knees under a little noise, the same grade explained.
+    """Compare the maps with those of the same knees and grades under a little noise.
 
     Args:
         subject: The network and its knees.
-        maps: Without noise, float32 N x H x W.
-        repeats: Draws of noise, of which the mean is given.
+        maps: Maps without noise, float32 N x H x W.
+        repeats: Draws of noise to average over.
         seed: Of the noise.
 
     Returns:
-        `similarity` with `low` and `high`; `between_knees`, that of maps of different knees, which is what the
-        joint's place in the picture makes alike; `deviation` of the noise, `n`, `verdict`, `rule`.
+        `similarity` with `low` and `high`; `between_knees`, the similarity of different knees' maps, which is due to
+        the joint's common place in the image; `deviation` of the noise, `n`, `verdict`, `rule`.
     """
     generator = torch.Generator().manual_seed(seed)
     alike = np.zeros((repeats, len(subject)))
@@ -103,8 +103,8 @@ def similarity(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
 def layers_of(net: KneeNet) -> list[tuple[str, list[nn.Module]]]:
     """Return the network's layers with weights, from the classifier down: name and modules.
 
-    The children of timm's model, of which those that hold a sequence of stages (`blocks`, `stages`, `layers`) are
-    opened; and as one layer, `own`, the parameters that it keeps itself: class token, positions.
+    These are the children of timm's model. A sequence of stages (`blocks`, `stages`, `layers`) is split into its stages.
+    The model's own parameters, such as class token and positions, are one layer, `own`.
     """
     own = list(net.net.parameters(recurse=False))
     found: list[tuple[str, list[nn.Module]]] = [("own", [nn.ParameterList(own)])] if own else []
@@ -118,11 +118,11 @@ def layers_of(net: KneeNet) -> list[tuple[str, list[nn.Module]]]:
         return not any(id(parameter) in classifier for module in layer[1] for parameter in module.parameters())
 
     found.reverse()
-    return sorted(found, key=is_body)  # which keeps the order of equals
+    return sorted(found, key=is_body)  # a stable sort: equals keep their order
 
 
 def randomise(module: nn.Module, seed: int) -> None:
-    """Re-initialise the weights of a module, as before training; those of unknown kind are shuffled."""
+    """Re-initialise the weights of a module, as before training; weights that cannot be reset are shuffled."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         for each in module.modules():
@@ -142,9 +142,9 @@ def randomise_all(net: KneeNet, images: Tensor, batch_size: int, seed: int = 0) 
 
 
 def take_statistics(net: KneeNet, modules: Sequence[nn.Module], images: Tensor, batch_size: int) -> None:
-    """Give the batch normalisations among these modules the statistics that they meet on the images.
+    """Recompute the statistics of the batch normalisations among these modules on the images.
 
-    With those of training, or none, the values of a random network would fade or grow from layer to layer.
+    With the statistics of training, or none, a random network's values would vanish or grow from layer to layer.
     """
     norms = [m for module in modules for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if not norms:
@@ -165,4 +165,4 @@ def take_statistics(net: KneeNet, modules: Sequence[nn.Module], images: Tensor, 
 
 def _small(maps: np.ndarray) -> np.ndarray:
     pooled = nn.functional.adaptive_avg_pool2d(torch.from_numpy(np.ascontiguousarray(maps)), min(_SEEN, maps.shape[-1]))
-    return pooled.flatten(1).numpy().round(4)  # noise of the last digits is no order
+    return pooled.flatten(1).numpy().round(4)  # rounded, because noise in the last digits must not affect ranks

@@ -1,4 +1,4 @@
-"""Does the network grade the joint, or something beside it? Grade again with the joint hidden, and with it alone.
+"""Does the network grade the joint, or something else? Grade again with the joint hidden, and with the joint alone.
 
 Networks can grade above chance with the joint removed (Prezja 2024, arXiv 2311.06118).
 """
@@ -17,7 +17,7 @@ from koa_lightning.models import outputs
 
 MOST_SURVIVES = 0.5
 FILLS = ("mean", "blur")  # the first decides
-EDGE = 0.02  # of the width: the fill fades in, so that its outline is no new sign
+EDGE = 0.02  # of the width: the fill fades in, so that its outline is not a new cue
 _CHUNK = 128  # images in memory as floats
 RULE = (
     "the quadratic kappa is above 0, and less than half of it survives without the joint, both with their 95 % "
@@ -33,19 +33,19 @@ def shortcut(
     regions: Sequence[np.ndarray],
     link: str,
 ) -> dict[str, Any]:
-    """Measure how much of the quadratic kappa survives when the joint, or all but the joint, is hidden.
+    """Compute how much of the quadratic kappa survives when the joint, or all but the joint, is hidden.
 
     Args:
-        logits: Of images float32 N x 1 x H x W in [0, 1]: float N x K.
+        logits: Function from images, float32 N x 1 x H x W in [0, 1], to logits, float N x K.
         images: uint8, N x 1 x H x W.
         grades: True grade, int N, 0 to 4.
-        patients: Of each knee, N.
-        regions: The joint of each knee, bool H x W, N; where one is empty nothing is judged.
+        patients: Patient of each knee, N.
+        regions: The joint of each knee, bool H x W, N; if one is empty, there is no verdict.
         link: Of the logits.
 
     Returns:
         `kappa`, `without_joint`, `only_joint`, `survives` (without_joint over kappa) and `survives_only_joint`, each
-        with `_low` and `_high` (paired, by patient; None where undefined); the same under `blur`, where what is hidden
+        with `_low` and `_high` (paired, by patient; None where undefined); the same under `blur`, where the hidden part
         is blurred instead of filled with the image's mean; `n`, `verdict`, `reason`, `rule`.
     """
     draws, number = resampled(patients)
@@ -54,7 +54,7 @@ def shortcut(
     chunks = [slice(start, start + _CHUNK) for start in range(0, len(images), _CHUNK)]
 
     def kappas(hidden: Callable[[np.ndarray], np.ndarray], fill: str) -> np.ndarray:
-        """The kappa, and those of the draws; `hidden` makes of regions what is hidden."""
+        """Return the kappa, and those of the draws; `hidden` turns regions into what is hidden."""
         shown = (hide(images[rows].float() / 255, hidden(_stacked(regions[rows])), fill) for rows in chunks)
         predicted = outputs.probabilities(torch.cat([logits(some) for some in shown]), link).argmax(1).numpy()
         cells = np.zeros((draws.shape[1], 25))
@@ -76,9 +76,9 @@ def shortcut(
     highest = first["survives_high"]
     valid = there and enough
     verdict = UNKNOWN if not valid else PASSED if highest is not None and highest < MOST_SURVIVES else FAILED
-    why = "" if above_chance or not valid else "no better than chance: nothing can be lost"
+    why = "" if above_chance or not valid else "no better than chance, so nothing can be lost"
     if not there:
-        why = "the rows that the network sees hold nothing of the joint, or nothing else"
+        why = "the rows that the network sees contain no part of the joint, or nothing else"
     rest = {"n": len(grades), "fill": FILLS[0], "verdict": verdict, "reason": why, "rule": RULE}
     return {**first, "blur": results["blur"], **rest}
 
@@ -88,8 +88,8 @@ def hide(images: Tensor, hidden: np.ndarray, fill: str) -> Tensor:
 
     Args:
         images: float32, N x 1 x H x W, in [0, 1].
-        hidden: bool, N x H x W; or 1 x H x W, the same of all.
-        fill: "mean": of the part that stays; "blur": a Gaussian of a tenth of the width.
+        hidden: bool, N x H x W; or 1 x H x W, the same for all.
+        fill: "mean": of the visible part; "blur": a Gaussian of a tenth of the width.
     """
     share = torch.from_numpy(hidden.astype(np.float32))[:, None]
     kept = 1 - share
@@ -103,13 +103,13 @@ def hide(images: Tensor, hidden: np.ndarray, fill: str) -> Tensor:
 
 
 def _stacked(regions: Sequence[np.ndarray]) -> np.ndarray:
-    """Return regions as N x H x W; as 1 x H x W where they are alike, so that one edge is faded, not N."""
+    """Return regions as N x H x W, or as 1 x H x W if all are equal, so that one edge is faded instead of N."""
     same = all(np.array_equal(each, regions[0]) for each in regions)
     return np.stack(regions[:1] if same else regions)
 
 
 def _limits(name: str, numbers: np.ndarray) -> dict[str, float | None]:
-    """Return the value, which comes first, and the limits of the resampled ones that are defined."""
+    """Return the first number, the value, and the 95 % limits of the others, its defined resamples."""
     value, draws = numbers[0], numbers[1:][np.isfinite(numbers[1:])]
     low, high = np.percentile(draws, (2.5, 97.5)) if len(draws) else (np.nan, np.nan)
     shown = {name: value, f"{name}_low": low, f"{name}_high": high}

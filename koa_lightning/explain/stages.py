@@ -1,4 +1,4 @@
-"""The tests one after the other: how long each took, and what of them is there already after an interruption."""
+"""Run the tests one after the other, time each, and reuse finished ones after an interruption."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ FILE = "explanations.part.json"
 
 
 class Stages:
-    """Runs tests by name; one that was finished before, with the same key, is taken from the file.
+    """Runs tests by name; the result of a test that was finished earlier, with the same key, is read from the file.
 
     Attributes:
-        seconds: Of each test.
+        seconds: Seconds that each test took.
 
     Args:
-        file: Where finished tests are kept until all are; None: nowhere.
-        key: Of network, knees, preprocessing and options; what was kept under another is discarded.
-        tell: Called with a line, after each test.
+        file: Where finished tests are kept until all are finished; None: nowhere.
+        key: Identifies network, knees, preprocessing and options; results under another key are discarded.
+        tell: Called with one line after each test.
     """
 
     def __init__(self, file: Path | None, key: str, tell: Callable[[str], Any]) -> None:
@@ -36,13 +36,13 @@ class Stages:
         self.done: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         if file is not None and file.is_file():
-            kept = json_files.read(file, run_files.EXPLANATIONS, "remove it, and the tests begin again")
+            kept = json_files.read(file, run_files.EXPLANATIONS, "remove it to start the tests again")
             if kept["key"] == key:
                 self.done, self.seconds = kept["done"], kept["seconds"]
                 tell(f"resuming {file}: {', '.join(self.done)} done")
 
     def __call__(self, name: str, test: Callable[[], Any]) -> Any:
-        """Return what a test returns: plain values, or arrays of numbers, which come back as lists."""
+        """Return the result of a test as plain values; arrays of numbers become lists."""
         if name not in self.done:
             start = time.perf_counter()
             self.done[name] = _plain(test())
@@ -52,7 +52,7 @@ class Stages:
         return self.done[name]
 
     def total(self) -> dict[str, float]:
-        """Return the seconds of each test and of all, and forget what was kept."""
+        """Return the seconds of each test and of all, and delete the file."""
         if self.file is not None:
             self.file.unlink(missing_ok=True)
         return {**self.seconds, "total": round(sum(self.seconds.values()), 1)}
@@ -64,7 +64,7 @@ class Stages:
 
 
 def key_of(net: KneeNet, paths: Sequence[str], preprocessing: Preprocessing, options: object) -> str:
-    """Return a key of a network's weights, the knees, what is done to their images, and the options."""
+    """Return a key of a network's weights, the knees, their preprocessing, and the options."""
     digest = hashlib.blake2b(repr([list(paths), preprocessing, options]).encode(), digest_size=16)
     for name, values in net.state_dict().items():
         digest.update(name.encode() + values.detach().cpu().contiguous().numpy().tobytes())
@@ -72,5 +72,5 @@ def key_of(net: KneeNet, paths: Sequence[str], preprocessing: Preprocessing, opt
 
 
 def _plain(node: Any) -> Any:
-    """Return a result as JSON gives it back, so that a run that continued has the same numbers."""
+    """Return a result after a round trip through JSON, so that a resumed run has the same numbers."""
     return json.loads(json.dumps(node, default=np.ndarray.tolist))

@@ -1,4 +1,4 @@
-"""What is tested: a network, the knees, and the way in which it is explained."""
+"""The subject of the tests: a network, the knees, and how the network is explained."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,11 +23,11 @@ class Subject:
     Attributes:
         net: In eval mode, on its device.
         images: float32, N x 1 x H x W, gray values in [0, 1].
-        grades: int64, N: the grade that is explained of each, the one that the network predicts for the whole image.
-        patients: Of each knee, N; "" where unknown.
+        grades: int64, N: the grade to explain for each knee, which is the one predicted for the whole image.
+        patients: Patient of each knee, N; "" if unknown.
         method, target: As for `koa_lightning.explain.cam.heat_maps`.
-        batch_size: Images a pass.
-        tick: Told how many images went through the network.
+        batch_size: Images per pass.
+        tick: Called with the number of images that went through the network.
     """
 
     net: KneeNet
@@ -57,11 +57,11 @@ class Subject:
 
     @property
     def passes_a_map(self) -> int:
-        """Passes through the network that one heat map costs."""
+        """Passes through the network that one heat map needs."""
         return 1 + (self.last_map[0] if is_slow(self.method) else 0)
 
     def first(self, n: int) -> "Subject":
-        """Return the first n knees alone; chosen grade by grade, they hold all grades."""
+        """Return only the first n knees; they were chosen grade by grade, so all grades are among them."""
         return replace(self, images=self.images[:n], grades=self.grades[:n], patients=self.patients[:n])
 
     def logits(self, images: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class Subject:
         return torch.cat(parts)
 
     def scores(self, images: Tensor) -> np.ndarray:
-        """Return what the network still says for changed images of these knees, in their order.
+        """Return the network's answers for changed images of these knees, in their order.
 
         Args:
             images: float32, N x 1 x H x W, in [0, 1].
@@ -89,11 +89,11 @@ class Subject:
         return shares.numpy()[np.arange(len(self)), self.grades]
 
     def maps(self, images: Tensor | None = None, net: KneeNet | None = None) -> np.ndarray:
-        """Return the heat maps of these knees, or of changed images of them, or of another network.
+        """Return the heat maps of these knees, of changed images of them, or of another network.
 
         Args:
-            images: float32, N x 1 x H x W, in [0, 1]; None for the knees as they are.
-            net: None for the network that is tested.
+            images: float32, N x 1 x H x W, in [0, 1]; None for the unchanged images.
+            net: The network to explain; None for the tested one.
 
         Returns:
             float32, N x H x W, in [0, 1].

@@ -1,4 +1,4 @@
-"""Means over knees with intervals by patient, and what follows from them by a rule that is stated."""
+"""Means over knees with intervals by patient, and verdicts that follow from them by stated rules."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,11 +15,11 @@ def resampled(patients: Sequence[str], seed: int = 0) -> tuple[np.ndarray, np.nd
     """Draw patients with replacement, both knees together.
 
     Args:
-        patients: Patient of each knee, N; a knee without one ("") counts for itself.
+        patients: Patient of each knee, N; a knee without one ("") counts as its own.
         seed: Of the draws.
 
     Returns:
-        How often each draw has each patient, int64 2000 x P; and the patient's number of each knee, int64 N.
+        How often each draw contains each patient, int64 2000 x P; and the number of each knee's patient, int64 N.
     """
     names = [name or f"\0{row}" for row, name in enumerate(patients)]
     unique, number = np.unique(names, return_inverse=True)
@@ -31,7 +31,7 @@ def mean_interval(values: np.ndarray, patients: Sequence[str], seed: int = 0) ->
     """Return the mean over knees and its 95 % percentile interval over patients (Efron 1979).
 
     Args:
-        values: Float, N; NaN where a knee has no value, which leaves it out.
+        values: Float, N; a knee without a value has NaN and is omitted.
         patients: As for `resampled`.
         seed: Of the draws.
 
@@ -66,8 +66,9 @@ def against_controls(
         more_is_better: Whether a larger score is the better one.
 
     Returns:
-        Mean of `map` and of each control; `difference` from the control named `against`, the one that is beaten
-        least surely, turned so that above 0 the map is better, with `low` and `high`; `n`, `verdict` by `rule`.
+        Mean of `map` and of each control; `difference` from the control named `against`, the one that is hardest to
+        beat, with `low` and `high` (above 0 the map is better); `n`, `verdict` by `rule`.
+
     """
     sign = 1 if more_is_better else -1
     differences = {name: mean_interval(sign * (ours - theirs), patients) for name, theirs in controls.items()}

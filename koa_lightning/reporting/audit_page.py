@@ -87,7 +87,7 @@ def _head(title: str, facts: dict[str, Any]) -> str:
     return (
         f"<h1>{escape(title)}</h1><p class='quiet'>{escape(where)}</p>{caveats}"
         f"<p><strong>{escape(facts['note'].capitalize())}.</strong> "
-        "Findings are for a reader to look at; no file was changed.</p>"
+        "A reader should review the findings; no file was changed.</p>"
     )
 
 

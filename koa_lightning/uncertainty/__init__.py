@@ -1,1 +1,1 @@
-"""What a grade is worth: calibration, conformal sets, selective prediction, out-of-distribution inputs; no figures."""
+"""How far to trust a grade: calibration, conformal sets, selective prediction, out-of-distribution inputs."""

@@ -1,11 +1,11 @@
 """Recalibration of grade probabilities with one to five parameters, fitted on the validation split alone.
 
-`temperature` divides the logits by one number (Guo et al. 2017); the most probable grade of a softmax stays. `ordinal`
-scales and shifts the cumulative logits log P(y > k) / P(y <= k) of all four thresholds alike, which keeps their order:
-Cox's (1958) intercept and slope, under proportional odds (McCullagh 1980; for predicted ordinal risks Edlinger et al.
-2022). It can move all knees up or down, which temperature cannot, and may so change the most probable grade. `bias`
-scales the log probabilities and adds a number for each grade (bias-corrected temperature scaling, Alexandari et al.
-2020): it can give back knees to a grade that the network names too seldom, as grade 1.
+`temperature` divides the logits by one number (Guo et al. 2017); it does not change the most probable grade of a
+softmax. `ordinal` scales and shifts the cumulative logits log P(y > k) / P(y <= k) of all four thresholds alike, which
+keeps their order: Cox's (1958) intercept and slope, under proportional odds (McCullagh 1980; for predicted ordinal
+risks Edlinger et al. 2022). Unlike temperature, it can move all knees up or down and so change the most probable grade.
+`bias` scales the log probabilities and adds a number for each grade (bias-corrected temperature scaling, Alexandari et
+al. 2020): it can raise a grade that the network predicts too seldom, such as grade 1.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from koa_lightning.uncertainty import patients
 
 
 def probabilities(logits: Tensor, link: str, entry: Calibration | LeftOut | None = None) -> Tensor:
-    """Return the grade probabilities of logits, recalibrated; plain torch operations, so that it can be exported.
+    """Return the recalibrated grade probabilities of logits, by plain torch operations, which can be exported.
 
     Args:
         logits: Float, N x K.
         link: See `koa_lightning.models.outputs`.
-        entry: Of `fit`, or what a checkpoint holds; where nothing is fitted the probabilities are raw.
+        entry: From `fit` or a checkpoint; if nothing was fitted, the probabilities are raw.
 
     Returns:
         N x 5 float32 in [0, 1], rows sum to 1 up to rounding.
@@ -41,7 +41,7 @@ def probabilities(logits: Tensor, link: str, entry: Calibration | LeftOut | None
 
 
 def fit(logits: Tensor, link: str, grade: np.ndarray, method: str) -> Calibration:
-    """Return the parameters with the lowest mean log loss; the same for the same input.
+    """Return the parameters with the lowest mean log loss; the fit is deterministic.
 
     Args:
         logits: Float, N x K.
@@ -69,13 +69,13 @@ def fit(logits: Tensor, link: str, grade: np.ndarray, method: str) -> Calibratio
 
 
 def cross_fitted(logits: Tensor, link: str, grade: np.ndarray, group: np.ndarray, method: str) -> Tensor:
-    """Return probabilities (N x 5 float32) of which each is recalibrated without its patient: in five folds.
+    """Return probabilities (N x 5 float32), each recalibrated by a fit without its patient, in five folds.
 
     Args:
         logits: Float, N x K.
         link: See `koa_lightning.models.outputs`.
         grade: Integer true grade, N, 0 to 4.
-        group: Of `patients.groups`.
+        group: From `patients.groups`.
         method: See `fit`.
     """
     fold, given = patients.folds(group), torch.empty(len(logits), outputs.N_GRADES)
@@ -91,7 +91,7 @@ def in_words(method: str, parameters: Mapping[str, float]) -> str:
 
     Args:
         method: See `fit`.
-        parameters: Of the method, by name.
+        parameters: The method's parameters, by name.
     """
     if method == "bias":
         biases = ", ".join(f"{parameters[name]:+.2f}" for name in PARAMETERS["bias"][1:])
@@ -102,7 +102,7 @@ def in_words(method: str, parameters: Mapping[str, float]) -> str:
 
 
 def _bounds(name: str) -> tuple[float, float]:
-    """Return the bounds of what the optimiser varies: a positive parameter by its logarithm."""
+    """Return the bounds for the optimiser, which varies the logarithm of a positive parameter."""
     if name in POSITIVE:
         return float(np.log(LOWEST)), float(np.log(HIGHEST))
     return -LARGEST_SHIFT, LARGEST_SHIFT

@@ -5,11 +5,11 @@ prediction sets, Lu, Angelopoulos and Pomerantz 2022); a grade's score is the pr
 grade joins it. The set of a knee is every grade with a score up to the conformal quantile, so it is contiguous and
 never empty.
 
-The conformal quantile is that of the true grades' scores on the validation split. Two knees of a patient are not
-exchangeable with those of another, only the patients are: each patient weighs the same, as does one more, unknown
-patient, whose score is taken to be the highest (Lee, Barber and Willett 2023). The coverage holds for a random
-knee of a new patient, on average over validation splits: P(true grade in the set) >= 1 - alpha. It is marginal: not for
-each grade, and not for knees that come from elsewhere.
+The conformal quantile is that of the true grades' scores on the validation split. Only patients are exchangeable, not
+knees, because the two knees of a patient are alike. So every patient has the same weight, and so has one more, unknown
+patient, whose score is taken to be the highest (Lee, Barber and Willett 2023). The coverage holds for a random knee of
+a new patient, on average over validation splits: P(true grade in the set) >= 1 - alpha. It is marginal: it holds
+neither for each grade nor for knees from elsewhere.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def quantile(score: np.ndarray, group: np.ndarray, alpha: float) -> float:
     """Return the score up to which grades belong to a set, so that 1 - alpha of the knees of new patients are covered.
 
     Args:
-        score: Of the true grade of each knee, N.
-        group: Of `patients.groups`; each knee its own gives the usual split conformal quantile.
+        score: Score of each knee's true grade, N.
+        group: From `patients.groups`; a group per knee gives the usual split conformal quantile.
         alpha: Share that may be missed.
 
     Returns:
@@ -72,19 +72,19 @@ def sets(probabilities: np.ndarray, up_to: float) -> tuple[np.ndarray, np.ndarra
 
     Args:
         probabilities: Float, N x K.
-        up_to: Of `quantile`.
+        up_to: From `quantile`.
     """
     members = scores(probabilities) <= up_to
     return members.argmax(1), members.shape[1] - 1 - members[:, ::-1].argmax(1)
 
 
 def fit(probabilities: np.ndarray, grade: np.ndarray, group: np.ndarray) -> ConformalSets:
-    """Return what a checkpoint keeps: the quantile of each alpha in `ALPHAS`, so that a user may choose one later.
+    """Return the quantile of each alpha in `ALPHAS` for the checkpoint, so that a user can choose one later.
 
     Args:
         probabilities: Float, N x 5, of the validation split, as the checkpoint will give them.
         grade: Integer true grade, N.
-        group: Of `patients.groups`.
+        group: From `patients.groups`.
     """
     own = scores(probabilities)[np.arange(len(grade)), grade]
     quantiles = tuple(quantile(own, group, alpha) for alpha in ALPHAS)
@@ -92,15 +92,15 @@ def fit(probabilities: np.ndarray, grade: np.ndarray, group: np.ndarray) -> Conf
 
 
 def chosen(entry: ConformalSets, alpha: float) -> float:
-    """Return the quantile of an alpha among `ALPHAS` from what a checkpoint keeps."""
+    """Return a checkpoint's quantile for an alpha in `ALPHAS`."""
     return entry.quantiles[place(alpha)]
 
 
 def place(alpha: float) -> int:
-    """Return where an alpha stands in `ALPHAS`.
+    """Return the position of an alpha in `ALPHAS`.
 
     Raises:
-        InputError: It is not among them.
+        InputError: It is not in `ALPHAS`.
     """
     row = round(alpha * 100) - 1
     if not 0 <= row < len(ALPHAS) or abs(ALPHAS[row] - alpha) > 1e-9:
@@ -119,8 +119,8 @@ def evaluate(low: np.ndarray, high: np.ndarray, grade: np.ndarray, alpha: float)
     """Return coverage and sizes of the sets, over all knees and by true grade; a grade without knees has no coverage.
 
     Args:
-        low: Of `sets`.
-        high: Of `sets`.
+        low: From `sets`.
+        high: From `sets`.
         grade: Integer true grade, N.
         alpha: One minus the nominal coverage.
     """

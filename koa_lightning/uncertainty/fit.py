@@ -1,4 +1,4 @@
-"""All that is fitted on the validation split once a network is trained; it is stored in the checkpoint."""
+"""Everything that is fitted on the validation split after training and stored in the checkpoint."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from koa_lightning.uncertainty import (
     selective_prediction,
 )
 
-MIN_PATIENTS = 50  # fewer, and a quantile at 10 % hangs on the five most unusual ones
+MIN_PATIENTS = 50  # with fewer, a quantile at 10 % depends on the five most unusual ones
 AUTO = "auto"
 """The method with the lowest cross-fitted log loss."""
-_WORTH_A_WORD = 0.005  # of log loss, by which another method is better
+_WORTH_A_WORD = 0.005  # gain in log loss above which a better method is mentioned
 
 
 def fit(
@@ -36,13 +36,13 @@ def fit(
 ) -> tuple[Fitted, dict[str, Tensor]]:
     """Return the entries (without `thresholds`) and the tensors that a checkpoint keeps.
 
-    A recalibration is kept only where it lowers the cross-fitted log loss; else there is none.
+    A recalibration is kept only if it lowers the cross-fitted log loss.
 
     Args:
         logits: Float, N x K, of the validation split.
         link: See `koa_lightning.models.outputs`.
         knees: Columns `grade` (-1: unknown, omitted) and `patient`.
-        described: Of `out_of_distribution.describe`, the same knees.
+        described: From `out_of_distribution.describe`, for the same knees.
         method: Of recalibration, see `calibration.fit`, or `AUTO`.
         fingerprint: Of the split, so that `eval` recognises it.
     """
@@ -79,14 +79,14 @@ def fit(
 
 
 def _winner(method: str, losses: Mapping[str, float]) -> str:
-    """Return the method where it lowers the cross-fitted log loss, else `none`; of `auto` the one with the lowest."""
+    """Return the method if it lowers the cross-fitted log loss, else `none`; for `auto`, the one with the lowest."""
     if method == AUTO:
         return min(losses, key=lambda way: losses[way])
     return method if losses[method] < losses["none"] else "none"
 
 
 def _recall(p: np.ndarray, grade: np.ndarray, of: int) -> float | None:
-    """Return the share of the knees of a grade that it is most probable for; None without any such knee."""
+    """Return the recall of a grade, by the most probable grade; None if no knee has it."""
     own = grade == of
     return float((p[own].argmax(1) == of).mean()) if own.any() else None
 
@@ -96,7 +96,7 @@ def too_little(grade: np.ndarray, group: np.ndarray) -> str:
 
     Args:
         grade: Integer true grade, N.
-        group: Of `patients.groups`.
+        group: From `patients.groups`.
     """
     n_patients = len(np.unique(group))
     if n_patients < MIN_PATIENTS:
@@ -107,10 +107,10 @@ def too_little(grade: np.ndarray, group: np.ndarray) -> str:
 
 
 def in_words(entry: Calibration | LeftOut | None) -> str:
-    """Return one line on what was fitted, or why nothing was.
+    """Return one line that says what was fitted, or why nothing was.
 
     Args:
-        entry: The calibration, of `fit`.
+        entry: The calibration, from `fit`.
     """
     if not isinstance(entry, Calibration):
         return (

@@ -1,7 +1,7 @@
-"""How far a description is from those of many knees: Mahalanobis distance where there are more dimensions than knees.
+"""How far a description is from those of many knees: Mahalanobis distance in more dimensions than there are knees.
 
-The covariance has some directions of its own and is even in the rest (probabilistic principal components, Tipping and
-Bishop 1999).
+The covariance is free along its main directions and has one variance in all others (probabilistic principal components,
+Tipping and Bishop 1999).
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from collections.abc import Mapping
 import numpy as np
 
 _DIRECTIONS = 48
-_TRIMMED = 0.02  # the strangest knees are omitted from the fit: one in a hundred of Chen 2018 is inverted
+_TRIMMED = 0.02  # share of the most unusual knees, omitted from the fit: one in a hundred of Chen 2018 is inverted
 
 
 def fit(values: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the fields of `reference.GAUSSIAN`, fitted twice: the second time without the strangest knees.
+    """Return the fields of `reference.GAUSSIAN`, fitted twice: the second time without the most unusual knees.
 
     Args:
-        values: Float, N x D, N of some dozens at least.
+        values: Float, N x D, N at least some dozens.
     """
     distances = distance(values, _fit_once(values))
     return _fit_once(values[distances <= np.quantile(distances, 1 - _TRIMMED)])
 
 
 def distance(values: np.ndarray, model: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the Mahalanobis distance by the root of D, float64 N: about 1 for knees that took part in the fit.
+    """Return the Mahalanobis distance divided by the root of D, float64 N: about 1 for the knees of the fit.
 
     Args:
         values: Float, N x D.
-        model: Of `fit`.
+        model: From `fit`.
     """
     apart = (values - model["mean"]) / model["scale"]
     along = apart @ model["directions"].T

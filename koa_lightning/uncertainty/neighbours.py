@@ -1,7 +1,7 @@
 """How far a network's features are from those of known knees: the angle to the nearest of them.
 
-The cosine distance to the k-th nearest neighbour, after Sun et al. (2022): what is no knee makes short features, which
-are near the middle of everything by the usual distances, but point elsewhere.
+The cosine distance to the k-th nearest neighbour, after Sun et al. (2022). An image without a knee has short features:
+by the usual distances they are near the centre of all knees, but they point in another direction.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Mapping
 import numpy as np
 
 _PROTOTYPES = 150  # knees that are kept, at most
-_NUMBERS = 230_000  # of all their features, at most
+_NUMBERS = 230_000  # values in all kept features, at most
 _K = 5
 
 
 def fit(values: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the features, of length 1, of some knees evenly spread over all: m x C.
+    """Return the features, scaled to length 1, of knees at regular intervals in the rows: m x C.
 
     Args:
         values: Float, N x C.
@@ -31,7 +31,7 @@ def distance(values: np.ndarray, model: Mapping[str, np.ndarray]) -> np.ndarray:
 
     Args:
         values: Float, N x C.
-        model: Of `fit`.
+        model: From `fit`.
     """
     cosines = _unit(values) @ model["prototypes"].T
     nearest = min(_K, cosines.shape[1])

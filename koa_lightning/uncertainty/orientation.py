@@ -1,8 +1,8 @@
 """The orientation check: inverted, upside-down or turned knees, learned from the upright ones.
 
-The coarse pictures of the validation split, inverted and turned by hand, are the examples of what is wrong; a linear
-discriminant (Fisher 1936) a way tells them from the pictures as they are. Nothing but upright knees is needed, and
-a few that are inverted already do no harm.
+The coarse pictures of the validation split, inverted and turned on purpose, are the wrong examples. For each of `WAYS`,
+a linear discriminant (Fisher 1936) separates them from the original pictures. Only upright knees are needed, and a few
+inverted ones among them do no harm.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 _RIDGE = 0.1  # of the mean variance
-ORDINARY = 0.97  # of the knees as they are stay below the limit, however badly the two are distinguished
+ORDINARY = 0.97  # share of the original knees that stay below the limit, however poorly the two are separated
 
 WAYS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "inverted": lambda picture: -picture,
@@ -38,19 +38,19 @@ def fit(pictures: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def ratio(pictures: np.ndarray, model: dict[str, np.ndarray]) -> np.ndarray:
-    """Return how much a picture is like one that is not upright, float64 N: about 0 for upright ones, 1 at the limit.
+    """Return how much each picture resembles an inverted or turned one, float64 N: about 0 if upright, 1 at the limit.
 
     Args:
         pictures: Float, N x D.
-        model: Of `fit`.
+        model: From `fit`.
     """
     return (pictures @ model["weights"].T + model["offsets"]).max(1)
 
 
 def _discriminant(upright: np.ndarray, turned: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return weights and offset such that the middle of the upright ones gives 0, and the limit 1.
+    """Return a weight vector and an offset that give 0 at the median upright picture, and 1 at the limit.
 
-    The limit is half-way to the middle of the turned ones.
+    The limit is half-way to the median turned picture, or higher if too many upright ones exceed that.
     """
     within = (np.cov(upright.T) + np.cov(turned.T)) / 2
     within += (_RIDGE * np.trace(within) / len(within) + 1e-12) * np.eye(len(within))

@@ -1,16 +1,17 @@
-"""Out-of-distribution inputs, no knee as the network knows them: of another kind, upside down, turned, inverted.
+"""Out-of-distribution inputs: images without a knee, and knees that are upside down, turned or inverted.
 
 Three descriptions of an image are compared with those of the validation split: the coarse picture (where it is bright)
 and its texture (grain at several scales, gray values) by Mahalanobis distances (`gaussian`), and the network's pooled
-features by the angle to those of known knees (`neighbours`); each is divided by a limit that one knee in two hundred
-exceeds, of patients who took no part in the fit. The orientation check asks the coarse picture by
-discriminants whether a knee is turned or inverted.
+features by the angle to those of known knees (`neighbours`). Each distance is divided by a limit, which one in two
+hundred knees exceeds when its patient is held out of the fit. The orientation check applies discriminants to the coarse
+picture to find turned and inverted knees.
 
-Three cases are kept apart. What the network's features or the orientation check find beyond their limit is no knee, or
-none that is upright. A coarse picture or a texture beyond its limit is a knee of another acquisition: another detector,
-exposure, crop or archive, for which calibration may not hold; only from twice its limit on is it no knee either.
-An image's score is the worst of the four, these two halved; above 1 it is flagged. (A knee that the network is unsure
-of is the third case, see `selective_prediction`.)
+Three cases are distinguished. Features or orientation beyond their limit: not a knee, or not an upright one. Coarse
+picture or texture beyond its limit: a knee of another acquisition (detector, exposure, crop or archive), for which
+calibration may not hold; beyond twice the limit, it does not count as a knee either. A knee that the network is unsure
+of: see `selective_prediction`.
+
+An image's score is the largest of the four ratios, with coarse picture and texture halved; above 1 it is flagged.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from koa_lightning.uncertainty import gaussian, neighbours, orientation, patient
 DISTANT: dict[str, ModuleType] = {"picture": gaussian, "texture": gaussian, "features": neighbours}
 ORIENTATION = "posture"  # files and tables keep this name
 COMPONENTS = (ORIENTATION, *DISTANT)
-_ACQUISITION = {"picture": 0.5, "texture": 0.5}  # their weight in the score: other archives show knees otherwise
+_ACQUISITION = {"picture": 0.5, "texture": 0.5}  # weights in the score: other archives' knees look different
 _WEIGHTS = {component: _ACQUISITION.get(component, 1.0) for component in COMPONENTS}
-_BEYOND = 0.005  # share of the validation split's knees that are beyond the limit of one of the distances
+_BEYOND = 0.005  # share of the validation split's knees beyond the limit of each distance
 
 
 @contextmanager
 def watching(net: KneeNet) -> Iterator[list[Tensor]]:
-    """Collect the pooled features (float32 N x C, on the CPU) of every batch that the network grades meanwhile."""
+    """Collect the pooled features (float32 N x C, on the CPU) of every batch that the network grades inside it."""
     seen: list[Tensor] = []
 
     def keep(module: torch.nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -54,11 +55,11 @@ def watching(net: KneeNet) -> Iterator[list[Tensor]]:
 
 
 def describe(images: Iterable[Tensor], features: Iterable[Tensor]) -> dict[str, np.ndarray]:
-    """Return the descriptions of images under their names, float64 N x D each.
+    """Return the descriptions of images by name, float64 N x D each.
 
     Args:
         images: Batches uint8 n x 1 x H x W.
-        features: Of the same batches, from `watching`.
+        features: Features of the same batches, from `watching`.
     """
     pictures, textures = zip(*(_look(batch) for batch in images), strict=True)
     parts = {"picture": pictures, "texture": textures, "features": list(features)}
@@ -82,11 +83,11 @@ def _look(batch: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fit(described: Mapping[str, np.ndarray], group: np.ndarray) -> dict[str, Tensor]:
-    """Return what a checkpoint keeps: plain tensors under the names `PART.FIELD`.
+    """Return the reference that a checkpoint stores: plain tensors named `COMPONENT.FIELD`.
 
     Args:
-        described: Of `describe`, the validation split.
-        group: Of `patients.groups`.
+        described: From `describe`, for the validation split.
+        group: From `patients.groups`.
     """
     _, limits = cross_fitted(described, group)
     models = {ORIENTATION: orientation.fit(described["picture"])}
@@ -100,8 +101,8 @@ def cross_fitted(described: Mapping[str, np.ndarray], group: np.ndarray) -> tupl
     """Return the score of each knee, fitted without its patient (float64 N), and the limit of each component.
 
     Args:
-        described: Of `describe`.
-        group: Of `patients.groups`.
+        described: From `describe`.
+        group: From `patients.groups`.
     """
     fold, n = patients.folds(group), len(group)
     upright, distances = np.empty(n), {component: np.empty(n) for component in DISTANT}
@@ -113,29 +114,29 @@ def cross_fitted(described: Mapping[str, np.ndarray], group: np.ndarray) -> tupl
             model = kind.fit(described[component][~inside])
             distances[component][inside] = kind.distance(described[component][inside], model)
     limits = {component: max(float(np.quantile(values, 1 - _BEYOND)), 1e-6) for component, values in distances.items()}
-    # few knees are distinguished well by chance: then the limit is what most of those omitted stay below
+    # with few knees a fit separates well by chance: then the limit is raised until most held-out knees are below it
     limits[ORIENTATION] = max(1.0, float(np.quantile(upright, orientation.ORDINARY)))
     ratios = {ORIENTATION: upright, **distances}
     return np.max([_WEIGHTS[name] * values / limits[name] for name, values in ratios.items()], axis=0), limits
 
 
 def scores(described: Mapping[str, np.ndarray], tensors: Mapping[str, Tensor]) -> tuple[np.ndarray, list[str]]:
-    """Return the score of each image (float64 N, above 1 is flagged), and the component that says so most.
+    """Return the score of each image (float64 N, above 1 is flagged) and the component that decides it.
 
     Args:
-        described: Of `describe`.
-        tensors: Of `fit`.
+        described: From `describe`.
+        tensors: From `fit`.
     """
     ratios = np.array([_WEIGHTS[name] * values for name, values in by_component(described, tensors).items()])
     return ratios.max(0), [COMPONENTS[row] for row in ratios.argmax(0)]
 
 
 def acquisitions(described: Mapping[str, np.ndarray], tensors: Mapping[str, Tensor]) -> list[str]:
-    """Return of each image what is of another acquisition than the validation split: `picture`, `texture`, or empty.
+    """Return what shows another acquisition than the validation split in each image: `picture`, `texture`, or empty.
 
     Args:
-        described: Of `describe`.
-        tensors: Of `fit`.
+        described: From `describe`.
+        tensors: From `fit`.
     """
     found = by_component(described, tensors)
     ratios = np.array([found[component] for component in _ACQUISITION])
@@ -144,11 +145,11 @@ def acquisitions(described: Mapping[str, np.ndarray], tensors: Mapping[str, Tens
 
 
 def by_component(described: Mapping[str, np.ndarray], tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    """Return what each of `COMPONENTS` says, float64 N: 1 is its limit.
+    """Return the distance by each of `COMPONENTS`, float64 N, as a multiple of its limit.
 
     Args:
-        described: Of `describe`.
-        tensors: Of `fit`.
+        described: From `describe`.
+        tensors: From `fit`.
     """
     known = {name: tensor.double().numpy() for name, tensor in tensors.items()}
     models = {

@@ -1,4 +1,4 @@
-"""How far probabilities are what happens: proper scores, and the bins of a reliability diagram."""
+"""How well probabilities agree with observed frequencies: proper scores, and the bins of a reliability diagram."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def bins(confidence: np.ndarray, happened: np.ndarray) -> list[dict[str, Any]]:
         happened: Bool, N.
 
     Returns:
-        `low`, `high`, `n`, mean `confidence`, `share` of what happened.
+        `low`, `high`, `n`, mean `confidence`, and `share`, the observed frequency.
     """
     place = np.clip((np.asarray(confidence, dtype=np.float64) * N_BINS).astype(int), 0, N_BINS - 1)
     rows = []

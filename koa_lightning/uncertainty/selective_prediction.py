@@ -11,7 +11,7 @@ from koa_lightning.errors import InputError
 def risks(confidence: np.ndarray, is_wrong: np.ndarray) -> np.ndarray:
     """Return the share of wrong grades among the k most confident knees, k = 1 ... N, float64 N.
 
-    Knees of equal confidence come in no order: their mistakes are spread evenly.
+    Knees of equal confidence share their mistakes evenly, because they have no order.
 
     Args:
         confidence: Float, N; the probability of the grade that is given.
@@ -27,16 +27,16 @@ def aurc(risk: np.ndarray) -> float:
     """Return the area under the risk-coverage curve: the mean risk over all coverages (Geifman et al. 2019).
 
     Args:
-        risk: Of `risks`.
+        risk: From `risks`.
     """
     return float(np.mean(risk))
 
 
 def best_aurc(risk: np.ndarray) -> float:
-    """Return the area that the best order of these knees has: all wrong ones last.
+    """Return the smallest possible area for these knees: all wrong ones last.
 
     Args:
-        risk: Of `risks`.
+        risk: From `risks`.
     """
     n = len(risk)
     n_wrong = round(float(risk[-1]) * n)
@@ -46,7 +46,7 @@ def best_aurc(risk: np.ndarray) -> float:
 def curve(confidence: np.ndarray, is_wrong: np.ndarray) -> list[tuple[float, float, float]]:
     """Return rows of threshold, coverage and risk, at most `ROWS`, the highest threshold first.
 
-    Knees of at least the threshold are graded: coverage is their share, risk the share of wrong grades among them
+    Knees at or above the threshold are graded. Coverage is their share, and risk the share of wrong grades among them
     (selective risk, Geifman and El-Yaniv 2017).
 
     Args:
@@ -64,7 +64,7 @@ def curve(confidence: np.ndarray, is_wrong: np.ndarray) -> list[tuple[float, flo
 
 
 def fit(confidence: np.ndarray, is_wrong: np.ndarray) -> SelectivePrediction:
-    """Return what a checkpoint keeps: the curve of the validation split, from which a threshold can be chosen later."""
+    """Return the curve of the validation split for the checkpoint, from which a threshold can be chosen later."""
     return SelectivePrediction(curve=tuple(curve(confidence, is_wrong)), n_knees=len(confidence))
 
 
@@ -72,7 +72,7 @@ def threshold_for(entry: SelectivePrediction, risk: float) -> float:
     """Return the lowest threshold at which the validation split's share of wrong grades is at most `risk`.
 
     Raises:
-        InputError: None is.
+        InputError: No threshold reaches it.
     """
     fitting = [row for row in entry.curve if row[2] <= risk]
     if not fitting:

@@ -1,4 +1,4 @@
-"""How calibration, conformal sets, selective prediction and the check of inputs do on a split: plain dictionaries."""
+"""How calibration, conformal sets, selective prediction and the check of inputs perform on a split, as dictionaries."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 OA_GRADE = 2  # radiographic osteoarthritis starts here
 CROSS_FITTED = "cross-fitted by patient, because it was fitted on this split"
 APART = "on a split that was not used in the fit"
-SEEN = "too good: among these knees are some that it was trained, chosen or fitted on"
+SEEN = "too good, because these knees include some that were used in training, model choice or the fit"
 
 
 def evaluate(
@@ -39,19 +39,19 @@ def evaluate(
     refer_below: float,
     seen: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """Return `calibration`, `conformal`, `abstention` and `inputs`; one that cannot be computed says `left_out`.
+    """Return `calibration`, `conformal`, `abstention` and `inputs`; one that cannot be computed has `left_out`.
 
-    On the split that it was fitted on, all is fitted again without the patient that it is evaluated on (five folds).
+    On the split of the fit, everything is cross-fitted: a knee is evaluated by a fit without its patient (five folds).
 
     Args:
         read: The checkpoint.
         logits: Float, N x K.
         knees: Columns `grade` (-1: unknown) and `patient`.
-        described: Of `out_of_distribution.describe`, the same knees; None where there is nothing to compare with.
+        described: From `out_of_distribution.describe`, for the same knees; None if there is nothing to compare with.
         fingerprint: Of the split.
         alpha: Share of knees whose set may miss the true grade.
         refer_below: See `koa_lightning.evaluation.referral.threshold`.
-        seen: Whether knees of the training or validation split are among these, which is reported then.
+        seen: Whether these include knees of the training or validation split; the result then says so.
     """
     grade = np.asarray(knees["grade"], dtype=np.int64)
     labelled = np.flatnonzero(grade >= 0)
@@ -90,7 +90,7 @@ class _Split:
             self.calibrated_p = calibration.probabilities(logits, self.link, entry).numpy()
 
     def calibrated(self) -> dict[str, Any]:
-        """Return method, parameters, scores and bins before and after."""
+        """Return method, parameters, and scores and bins before and after calibration."""
         if isinstance(self.entry, LeftOut):
             settings: dict[str, Any] = {"method": "none", "parameters": {}, "left_out": self.entry.reason}
         else:
@@ -123,19 +123,19 @@ class _Split:
         return low, high
 
     def referred(self, refer_below: float) -> dict[str, Any]:
-        """Return the risk-coverage curve, its area, and what the threshold does."""
+        """Return the risk-coverage curve, its area, and coverage and risk at the threshold."""
         return _referred(self.calibrated_p, self.grade, refer_below)
 
 
 def of_probabilities(probabilities: np.ndarray, grade: np.ndarray, refer_below: float) -> dict[str, dict[str, Any]]:
-    """Return of what `evaluate` returns what needs no checkpoint: the rest says `left_out`.
+    """Return those results of `evaluate` that need no checkpoint; the others have `left_out`.
 
     Args:
         probabilities: Float, N x 5.
         grade: Integer true grade, N.
         refer_below: See `koa_lightning.evaluation.referral.threshold`.
     """
-    none = {"left_out": "a table of probabilities brings no checkpoint"}
+    none = {"left_out": "a table of probabilities has no checkpoint"}
     scores = _before_and_after(probabilities, probabilities, grade)
     return {
         "calibration": {"method": "none", "parameters": {}, **none, **scores},
@@ -175,7 +175,7 @@ def _referred(probabilities: np.ndarray, grade: np.ndarray, refer_below: float) 
 def _inputs(
     read: Checkpoint, described: Mapping[str, np.ndarray] | None, group: np.ndarray, how: str
 ) -> dict[str, Any]:
-    """Return how many inputs are flagged; without the patient where it was fitted on this split."""
+    """Return how many inputs are flagged, cross-fitted if this is the split of the fit."""
     entry = read.record.fitted.out_of_distribution
     if described is None or not isinstance(entry, OutOfDistribution):
         reason = entry.reason if isinstance(entry, LeftOut) else "this checkpoint has no statistics of inputs"
@@ -197,10 +197,10 @@ def _inputs(
 
 
 def numbers(found: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Return what is worth a line in a tracked run, by name.
+    """Return the numbers to log to a tracked run, by name.
 
     Args:
-        found: Of `evaluate`.
+        found: From `evaluate`.
     """
     before, after = found["calibration"]["before"], found["calibration"]["after"]
     values: dict[str, float] = {f"raw/{name}": value for name, value in before.items()}
@@ -214,10 +214,10 @@ def numbers(found: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def in_words(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return a line for each of the four.
+    """Return one line for each of the four results.
 
     Args:
-        found: Of `evaluate`.
+        found: From `evaluate`.
     """
     fitted, sets, graded, inputs = (found[key] for key in ("calibration", "conformal", "abstention", "inputs"))
     before, after = fitted["before"], fitted["after"]
@@ -238,14 +238,16 @@ def in_words(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
         )
     lines.append(
         f"abstention: area under the risk-coverage curve {graded['aurc']:.3f} (at best {graded['best_aurc']:.3f}; "
-        f"without order {graded['risk']:.3f})"
+        f"at random {graded['risk']:.3f})"
     )
     if graded["threshold"]:
         risk = graded["risk_at_threshold"]
-        said = "nothing is graded" if risk is None else f"{risk:.1%} of the rest are wrong"
-        lines[-1] += f"; below {graded['threshold']:.3f} {1 - graded['coverage_at_threshold']:.1%} are referred, {said}"
+        said = "none is graded" if risk is None else f"{risk:.1%} of the rest are wrong"
+        referred = f"{1 - graded['coverage_at_threshold']:.1%} are below {graded['threshold']:.3f} and referred"
+        lines[-1] += f"; {referred}, {said}"
     if "left_out" in inputs:
-        lines.append(f"out-of-distribution inputs: not looked for ({inputs['left_out']})")
+        lines.append(f"out-of-distribution inputs: not checked ({inputs['left_out']})")
+
     else:
         lines.append(f"out-of-distribution inputs: {inputs['n_flagged']} of {inputs['n_inputs']} flagged")
     return lines

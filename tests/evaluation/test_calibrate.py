@@ -198,7 +198,7 @@ def test_an_older_checkpoint_still_grades_and_says_what_is_missing(trained, knee
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["refer_below=0.5", "refer_risk=0.1"], "refer_below=0.5 and refer_risk=0.1: give one of them"),
+        (["refer_below=0.5", "refer_risk=0.1"], "refer_below=0.5 and refer_risk=0.1: give only one of them"),
         (["refer_risk=0.1"], "refer_risk=0.1: the checkpoint has no risk curve (6 patients"),
         (["alpha=0.125"], "alpha=0.125: must be one of 0.01, 0.02"),
         (["alpha=0.9"], "alpha=0.9: must be a number from 0.01 to 0.5"),

@@ -89,7 +89,7 @@ def test_what_gets_no_report_is_one_line_and_the_rest_goes_on(run, films, write_
 
 def test_a_picture_alone_is_refused(run, tmp_path):
     Image.fromarray(picture(60, 60).astype(np.uint8)).save(tmp_path / "c.png")
-    with pytest.raises(InputError, match=r"no image that can be read: .*c\.png: no DICOM file") as error:
+    with pytest.raises(InputError, match=r"no readable image: .*c\.png: no DICOM file") as error:
         run(tmp_path / "c.png")
     assert "\n" not in str(error.value)
 
@@ -97,7 +97,8 @@ def test_a_picture_alone_is_refused(run, tmp_path):
 def test_results_that_exist_are_not_replaced(run, films, tmp_path):
     run(films)
     before = {file: file.read_bytes() for file in (tmp_path / "out/dicom").iterdir()}
-    with pytest.raises(InputError, match=r"out/dicom: exists; dicom=true replaces nothing; name another out=FOLDER$"):
+    with pytest.raises(InputError, match=r"out/dicom: already exists, and dicom=true overwrites nothing; name another out=FOLDER$"
+):
         run(films)
     assert {file: file.read_bytes() for file in (tmp_path / "out/dicom").iterdir()} == before
     (tmp_path / "elsewhere").mkdir()
@@ -110,7 +111,7 @@ def test_results_that_exist_are_not_replaced(run, films, tmp_path):
 
 def test_without_maps_there_is_nothing_to_show(run, films):
     for switch in ("overlays=false", "explain=none"):
-        with pytest.raises(InputError, match=r"^dicom=true: .* leave overlays=false and explain=none away$"):
+        with pytest.raises(InputError, match=r"^dicom=true: .* omit overlays=false and explain=none$"):
             run(films, switch)
 
 

@@ -83,7 +83,7 @@ def test_the_members_stand_beside_it(folded, measure):
     assert [entry["name"] for entry in facts["members"]] == ["fold_0", "fold_1"]
     assert facts["ensemble"]["quadratic_kappa"] == result["quadratic_kappa"]
     assert facts["marks"] == ["phantom data", "untrained weights"]
-    assert facts["calibrated"] == "not at all: no member carries a calibration"
+    assert facts["calibrated"] == "not at all: no member has a calibration"
     rows = pd.read_csv(folder / "ensemble.csv")
     assert rows["name"].tolist() == ["fold_0", "fold_1", "ensemble"]
     for number, entry in enumerate(facts["members"]):
@@ -174,7 +174,7 @@ def test_calibration_is_said_to_be_before_averaging_and_why():
     )
     reads = [SimpleNamespace(record=SimpleNamespace(fitted=each)) for each in entries]
     said = ensemble._calibrated(True, reads)
-    assert said.startswith("before averaging, 1 of 3 members by their own checkpoints")
+    assert said.startswith("before averaging: 1 of 3 members by their own checkpoints")
     assert "no knees are left" in said
     assert ensemble._calibrated(False, reads) == "not at all (calibrated=false)"
 
@@ -198,7 +198,7 @@ def test_members_must_have_the_same_knees(folded, measure):
 def test_two_grades_for_one_knee():
     p = {column: [0.2] for column in predictions.PROBABILITIES}
     one = pd.DataFrame({"path": ["a"], "grade": [1], **p})
-    with pytest.raises(InputError, match="a: the members' data name different grades"):
+    with pytest.raises(InputError, match="a: the members' data give it different grades"):
         grading.average([one, one.assign(grade=2)])
 
 

@@ -164,7 +164,7 @@ def test_a_folder_holds_the_results_of_one_evaluation(graded_table, place):
         (["table=logits.csv"], "look like logits: if they are, type logits=true"),
         (["table=no.csv"], "table=no.csv: there is no such file"),
         (["table=logits.csv", "ckpt=x.ckpt"], "ckpt and table are mutually exclusive"),
-        (["ckpt=x.ckpt", "logits=true"], "logits=true: is about a table"),
+        (["ckpt=x.ckpt", "logits=true"], "logits=true: applies only to a table"),
         ([], "ckpt: must be given"),
     ],
 )
@@ -363,8 +363,8 @@ def test_what_is_printed(trained, launch, tmp_path):
 @pytest.mark.parametrize(
     ("typed", "line"),
     [
-        ("data.image_size=128", "data.image_size=128: the checkpoint takes its images with data.image_size=64"),
-        ("data.fit=stretch", "data.fit=stretch: the checkpoint takes its images with data.fit=letterbox"),
+        ("data.image_size=128", "data.image_size=128: the checkpoint requires data.image_size=64"),
+        ("data.fit=stretch", "data.fit=stretch: the checkpoint requires data.fit=letterbox"),
         ("data.eval_batch_size=7", "data.eval_batch_size=7: has no effect here; type batch_size=N"),
     ],
 )

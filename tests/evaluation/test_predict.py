@@ -209,7 +209,7 @@ def test_what_is_graded_is_kept_when_it_is_interrupted(mixed, grade, stops_at_th
     assert len(rows) == len(written["knees"]) == 3  # two batches of two, of which one file is cut off
     assert written["not_graded"] == 6
     assert capsys.readouterr().out.splitlines()[-1] == (
-        f"3 graded, 1 not readable, 6 not graded as it was stopped; written to {out}"
+        f"3 graded, 1 not readable, 6 not graded because it was stopped; written to {out}"
     )
 
 
@@ -354,7 +354,7 @@ def test_nothing_that_can_be_read(mixed, place, trained, launch):
         shutil.copy(mixed / "cut off.png", place / "bad" / name)
     ended = launch("predict", f"ckpt={trained.best}", "input=bad")
     assert (ended.code, len(ended.err)) == (outcome.BAD_INPUT, 1)
-    assert ended.err[0].startswith("error: input=bad: no image that can be read: bad/a.png: truncated or damaged image")
+    assert ended.err[0].startswith("error: input=bad: no readable image: bad/a.png: truncated or damaged image")
     assert ended.err[0].endswith("(and 1 more that cannot be read)")
     assert list((place / "outputs").iterdir()) == []
 
@@ -443,7 +443,7 @@ def test_a_film_of_both_knees_gets_no_single_grade(tmp_path, grade, write_dicom,
     assert f"two.{kind}: shows both knees, and gets no single grade; type python -m koa_lightning.prepare" in said
     result, _, _ = grade(folder, "overlays=false", "films=never")
     assert (result["n_graded"], result["n_failed"]) == (2, 0)
-    with pytest.raises(InputError, match="films=always: predict cuts no films"):
+    with pytest.raises(InputError, match="films=always: predict does not cut films"):
         grade(folder, "films=always")
 
 

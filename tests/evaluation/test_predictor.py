@@ -155,7 +155,7 @@ def test_calibrated_and_mirrored_images(files):
 
 def test_grade_names_must_agree(files, write_checkpoint, tmp_path):
     odd = write_checkpoint(tmp_path / "odd.ckpt", grade_names=["a", "b", "c", "d", "e"])
-    with pytest.raises(InputError, match="members of an ensemble name the same grades"):
+    with pytest.raises(InputError, match="members of an ensemble must name the same grades"):
         load_model([files[0], odd])
 
 

@@ -119,8 +119,8 @@ def _evaluated(trained, tmp_path):
     ("arguments", "line"),
     [
         ([], "ckpt: must be given; type ckpt=FOLDER of eval or cross_validate, ckpt=FILE, or table=FILE"),
-        (["ckpt=empty"], "ckpt=empty: a folder without predictions; name eval's folder, or a checkpoint file"),
-        (["ckpt=begun"], "end the cross-validation first"),
+        (["ckpt=empty"], "ckpt=empty: the folder has no predictions; name eval's folder, or name a checkpoint file"),
+        (["ckpt=begun"], "finish the cross-validation"),
         (["ckpt=nowhere.ckpt"], "ckpt=nowhere.ckpt: there is no such file"),
         (["ckpt=made", "audit=empty"], "audit=empty: no audit.json of koa_lightning.audit"),
         (["table=theirs.csv", "report=maybe"], "report=maybe: must be one of true, false"),
@@ -172,9 +172,9 @@ def test_subgroups_and_readers_of_what_was_evaluated(made, tmp_path, quick):
         ("readers=reader_2", "readers=reader_2: no such column"),
         (
             "thresholds=x.json",
-            "thresholds=x.json: eval computes with it, and .*/made is evaluated already; type python",
+            "thresholds=x.json: takes effect in eval only, and .*/made is already evaluated; type python",
         ),
-        ("n_resamples=100", "ckpt=FILE n_resamples=100, or table=.*/made in place of ckpt"),
+        ("n_resamples=100", "ckpt=FILE n_resamples=100, or here table=.*/made instead of ckpt"),
     ],
 )
 def test_what_a_report_cannot_measure_is_one_line(typed, line, made, tmp_path):

@@ -70,7 +70,7 @@ def test_thresholds_of_validation_travel_to_the_test_split(graded_table, table, 
     fewer = results.evaluate_table(config(), val.iloc[1:], tmp_path, Thresholds.from_plain(thresholds.tune(val)))
     assert "tuned on 80 of the patients" in fewer.remarks[0] and "accuracy_tuned" not in fewer.intervals
     assert own.intervals == found.intervals
-    for override, why in (("calibrated=false", "for calibrated=true"), ("split=all", "may be those that they were")):
+    for override, why in (("calibrated=false", "for calibrated=true"), ("split=all", "may have been tuned on these")):
         apart = results.evaluate_table(config(override), table, tmp_path, Thresholds.from_plain(thresholds.tune(val)))
         assert why in apart.remarks[0] and "accuracy_tuned" not in apart.intervals
     assert "accuracy_tuned" not in results.evaluate_table(config(), table, tmp_path, LeftOut("few")).intervals

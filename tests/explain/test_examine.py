@@ -119,7 +119,7 @@ def test_images_through_the_network_are_counted_right(split, monkeypatch):
 def test_the_cost_is_said_first(split, capsys):
     examine(*split, Options("cam", n_tested=3, n_road=1, batch_size=8))
     assert capsys.readouterr().out.startswith(
-        "testing cam on 3 knees, 1 of them by ROAD, and the grading of 39 with parts hidden: "
+        "testing cam on 3 knees, 1 of them by ROAD, and grading 39 with parts hidden: "
     )
 
 
@@ -132,7 +132,7 @@ def test_the_expected_grade_is_tested_in_grades(split):
 def test_knees_of_unknown_grade_alone_cannot_be_tested(split):
     net, dataset, rows, preprocessing = split
     unknown = KneeDataset(dataset.images, dataset.rows, np.full(40, -1))
-    with pytest.raises(InputError, match="labelled knees alone"):
+    with pytest.raises(InputError, match="only on labelled knees"):
         examine(net, unknown, rows, preprocessing, OPTIONS)
 
 

@@ -58,12 +58,12 @@ def test_what_is_undefined_is_said(tmp_path):
     layers = [{"layer": "fc", "similarity": 0.1, "low": None, "high": None}]
     made = results(
         localisation={"region": "signs of the phantom", "area": None, "share": share},
-        shortcut={**short, "reason": "no better than chance: nothing can be lost"},
+        shortcut={**short, "reason": "no better than chance, so nothing can be lost"},
         sanity={"layers": layers, "verdict": "not judged"},
         target="expected",
     )
     words = texts(figure := explanations_figure(made, "CAM"))
-    assert "no better than chance: nothing can be lost" in " ".join(" ".join(words).split())
+    assert "no better than chance, so nothing can be lost" in " ".join(" ".join(words).split())
     assert words.count("none") == 3
     assert "expected grade" in words
     save(figure, tmp_path / "a.png")

@@ -221,7 +221,7 @@ def test_thresholds(fitted):
     assert referral.threshold(fitted.record.fitted, None, None) == 0
     assert referral.threshold(fitted.record.fitted, 0.6, None) == 0.6
     assert 0 < referral.threshold(fitted.record.fitted, None, 0.3) < 1
-    with pytest.raises(InputError, match=r"refer_below=0\.6 and refer_risk=0\.1: give one of them"):
+    with pytest.raises(InputError, match=r"refer_below=0\.6 and refer_risk=0\.1: give only one of them"):
         referral.threshold(fitted.record.fitted, 0.6, 0.1)
     with pytest.raises(InputError, match=r"no risk curve \(written by an older version"):
         referral.threshold(stored.Fitted(), None, 0.1)

@@ -99,7 +99,7 @@ KINDS: dict[str, Kind] = {
     "suspicious_grade": Kind(
         "Suspicious grade",
         NOTE,
-        "Out-of-fold probabilities contradict the label (confident learning): for a reader to look at, never removed.",
+        "Out-of-fold probabilities contradict the label (confident learning): to be reviewed by a reader, never removed.",
     ),
     "no_patient": Kind(
         "Patient unknown",

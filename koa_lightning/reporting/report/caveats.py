@@ -203,7 +203,7 @@ def _quality(found: ReportData) -> str:
 def _fairness(found: ReportData) -> str:
     columns = _grouped_by(found)
     return (
-        f"Performance by {', '.join(columns)} is given with intervals; nothing was done to even it out."
+        f"Performance by {', '.join(columns)} is given with intervals; no correction was applied."
         if columns
         else ""
     )

@@ -35,7 +35,7 @@ _SHOWN = {
 def model_card(found: ReportData, said: Mapping[str, str]) -> Section:
     """Return the model card (Mitchell 2019), filled as far as the run knows."""
     if not found.model:
-        words = "No model card: the predictions came as a table, and what made them is not known to this program."
+        words = "No model card: the predictions came as a table, so the model behind them is unknown."
         return Section("card", "Model card", [Absent(words)])
 
     def join(*keys: str) -> str:
@@ -48,17 +48,17 @@ def model_card(found: ReportData, said: Mapping[str, str]) -> Section:
         ("Intended use", f"{join('use')} Intended for studies of grading, by people who know its limits."),
         ("Out of scope", "Diagnosis, triage or treatment of patients; films of other joints, views or species; "
                          "knees with implants, and children, unless the training data say otherwise."),
-        ("Factors", join("characteristics", "fairness") or "None were looked at."),
+        ("Factors", join("characteristics", "fairness") or "None were examined."),
         ("Metrics", join("metrics", "uncertainty")),
         ("Training data", join("source", "partition", "disjoint", "quality", "imbalance")),
         ("Training", join("training", "augmentation", "selection")),
         ("Preprocessing", join("preprocessing", "input")),
         ("Evaluation data", f"{sentence(caveats.split_in_words(found))}: {caveats.size(found)}. {join('external')}"),
         ("Result", join("summary", "calibration", "explanations")),
-        ("Ethical considerations", f"{DISCLAIMER.capitalize()}. Radiographs are data of persons: heed consent and "
-                                   "licence. A wrong grade harms if it is believed."),
+        ("Ethical considerations", f"{DISCLAIMER.capitalize()}. Radiographs are personal data: respect consent and "
+                                   "licence. A wrong grade can harm a patient if it is believed."),
         ("Caveats", f"{limits(found)[0]} Further ones are under Limits."),
-        ("Licence and contact", "For the author: licence of weights and data, and whom to ask."),
+        ("Licence and contact", "For the author to fill in: the licence of weights and data, and a contact."),
     ]  # fmt: skip
     return Section("card", "Model card", [Facts(rows)])
 
@@ -142,7 +142,7 @@ def _of_ensemble(found: ReportData) -> Section:
         Text(f"{sentence(ensemble['said'])}."),
         Table("Members and ensemble", ["", "knees", *_SHOWN.values()], rows, last=True,
               note=f"Calibrated: {ensemble['calibrated']}. In brackets: 95 % intervals by patient."),
-        Table("What the members are", ["member", "network", "trained on", "split", "epoch"], own, words=(0, 1, 2, 3)),
+        Table("Networks of the members", ["member", "network", "trained on", "split", "epoch"], own, words=(0, 1, 2, 3)),
     ]  # fmt: skip
     return Section("members", "Members of the ensemble", blocks)
 

@@ -59,7 +59,7 @@ def _disjoint(found: ReportData, model: dict[str, Any]) -> str:
     n = found.about["data"].get("n_trained_on")
     own = "By patient: training stops where two splits share a patient or the pixels of a knee."
     if n is None:
-        return f"{own} Whether knees evaluated here were trained on is not known: the training's manifest is lost."
+        return f"{own} Whether knees evaluated here were trained on is unknown: the training manifest is not available."
     return f"{own} Knees evaluated here that the grading model was trained on: {n} (by file content and patient)."
 
 
@@ -111,7 +111,7 @@ def _held_back(optimizer: dict[str, Any]) -> list[str]:
 
 def _growing(resize: dict[str, Any]) -> str:
     first = resize.get("first", 1.0)
-    return f"pictures from {first:.0%} of their size on" if first != 1.0 else ""
+    return f"pictures from {first:.0%} of their full size on" if first != 1.0 else ""
 
 
 def _augmentation(found: ReportData, model: dict[str, Any]) -> str:
@@ -146,7 +146,7 @@ def is_external(found: ReportData) -> bool:
 def _external(found: ReportData, model: dict[str, Any]) -> str:
     own, other = model["data"]["name"], found.about["data"]["name"]
     if is_external(found):
-        return f"Trained on {own}, evaluated on {other}: another source by its name."
+        return f"Trained on {own}, evaluated on {other}: a different source, judging by its name."
     return f"No external data: the evaluated data comes from the same source as the training ({own})."
 
 
@@ -155,11 +155,11 @@ def _imbalance(found: ReportData, model: dict[str, Any]) -> str:
     weights = model["config"].get("loss", {}).get("class_weights", "none")
     how = [f"balanced sampling ({sampler})" if sampler != "none" else "", f"class weights {weights}"]
     met = " and ".join(item for item in how if item and not item.endswith("none"))
-    return f"Class imbalance met by {met}." if met else "Class imbalance left as it is: no class weights or balancing."
+    return f"Class imbalance is corrected by {met}." if met else "Class imbalance is not corrected: no class weights, no balanced sampling."
 
 
 def _compared(found: ReportData, model: dict[str, Any]) -> str:
-    return "Grades of the training, validation and evaluated knees stand side by side in this report."
+    return "This report lists the grades of the training, validation and evaluated knees side by side."
 
 
 def _specification(found: ReportData, model: dict[str, Any]) -> str:

@@ -112,7 +112,7 @@ def roc(found: ReportData) -> Section:
         return Section("roc", "ROC and precision-recall", [Absent("No curves: all knees have the same true grade.")])
     grade, _ = _scores(found)
     shares = {each: float((grade == each).mean()) for each in prs}
-    words = "Precision against recall; the ticks at the right edge are what chance would reach."
+    words = "Precision against recall; the ticks at the right edge mark the level of chance."
     drawn = figures.roc_figure(rocs, found.caveats), figures.precision_recall_figure(prs, shares, found.caveats)
     blocks: list[Block] = [
         Drawing("roc", drawn[0], "ROC of each grade against the rest, by its probability.", "half"),
@@ -146,7 +146,7 @@ def subgroups(found: ReportData) -> Section:
                                     found.caveats, reference=whole)  # fmt: skip
     heads = ["group", "knees", "patients", *columns.values()]
     note = "; ".join([*notes, "differences between groups are not corrected for several comparisons"])
-    caption = "Quadratic kappa of each group; the broken line is that of all knees."
+    caption = "Quadratic kappa of each group; the dashed line is the value for all knees."
     table_ = Table("Metrics by subgroup", heads, rows, f"{sentence(note)}.")
     return Section("groups", "Subgroups", [table_, Drawing("subgroups", drawing, caption)])
 

@@ -22,7 +22,7 @@ def calibration(found: ReportData) -> Section:
         values = ", ".join(f"{name} {value:.3f}" for name, value in fitted["parameters"].items())
         words = Text(f"Recalibrated by {fitted['method']} ({values}), fitted on the validation split; measured "
                      f"{fitted['measured']}.")  # fmt: skip
-    heads = {"before": "as the network gives them" if len(sides) > 1 else "value", "after": "after recalibration"}
+    heads = {"before": "before recalibration" if len(sides) > 1 else "value", "after": "after recalibration"}
     rows = [
         [name, *(number(fitted[side].get(key)) for side in sides)]
         for key, name in _SCORES.items()
@@ -30,7 +30,7 @@ def calibration(found: ReportData) -> Section:
     ]
     bare = {key: value for key, value in fitted.items() if key not in ("measured", "left_out", "lost")}  # said in words
     figure = uncertainty_figures.reliability_figure(bare, caveats.title_of_split(found), found.caveats)
-    caption = "Share of knees for which it was so, against the probability stated; knees in each bin below."
+    caption = "Observed frequency of each grade against its predicted probability; number of knees in each bin below."
     table = Table("Scores of the probabilities", ["score", *(heads[side] for side in sides)], rows)
     return Section("calibration", "Calibration", [words, Drawing("reliability", figure, caption), table])
 
@@ -43,14 +43,14 @@ def abstention(found: ReportData) -> Section:
     figure = uncertainty_figures.risk_coverage_figure(curve, caveats.title_of_split(found), found.caveats)
     caption = "Wrong grades among the knees that are graded, the most certain first."
     drawing = Drawing("risk_coverage", figure, caption)
-    others = f"at best {curve['best_aurc']:.3f}; in no order {curve['risk']:.3f}"
+    others = f"at best {curve['best_aurc']:.3f}; at random {curve['risk']:.3f}"
     area = f"Area under the curve: {curve['aurc']:.3f} ({others})."
     if curve.get("threshold") and curve.get("risk_at_threshold") is not None:
         at = percent(curve["coverage_at_threshold"], 1)
         own = (f"At the threshold {curve['threshold']:.3f}, {at} of the knees are graded and "
-               f"{percent(curve['risk_at_threshold'], 1)} of these wrongly; the others are for a reader.")  # fmt: skip
+               f"{percent(curve['risk_at_threshold'], 1)} of these wrongly; the others are referred to a reader.")  # fmt: skip
     else:
-        own = "No threshold was set: every knee is graded (refer_below=0.6 would leave less certain ones to a reader)."
+        own = "No threshold was set: every knee is graded (refer_below=0.6 would refer the less certain ones to a reader)."
     rows = [[f"{part:.0%}", percent(_risk_at(curve["curve"], part), 1)] for part in (1.0, 0.9, 0.8, 0.7, 0.5)]
     table = Table(
         "Wrong grades when only the more certain knees are graded", ["knees graded", "wrong among them"], rows

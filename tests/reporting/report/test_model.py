@@ -13,4 +13,4 @@ def test_what_makes_a_recipe_is_told(full):
     assert said["preprocessing"].startswith("Of the height, the part from 25% to 85% alone. One gray channel, ")
     assert said["augmentation"] == "Augmentation: flip 0.5. Mixup with alpha 0.2."
     held = "the classifier alone for 2 epochs, the first 3 stages frozen, learning rate times 0.8 a stage"
-    assert f"{held}, pictures from 57% of their size on, at most 9 epochs" in said["training"]
+    assert f"{held}, pictures from 57% of their full size on, at most 9 epochs" in said["training"]
