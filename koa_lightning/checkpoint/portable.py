@@ -28,7 +28,8 @@ SUFFIX = ".safetensors"
 LARGEST_HEADER = 8_000_000  # bytes; a record has about a hundred thousand
 _LARGEST_FILE = 4 * 2**30
 # What of a run's settings grading, the mean loss and the report use; all else may name folders and servers.
-_KEPT = ("name", "seed", "data", "loss", "model", "optimizer", "scheduler", "augment", "mix", "resize", "trainer")
+_KEPT = ("name", "seed", "data", "loss", "model", "optimizer", "scheduler", "augment", "mix", "teacher", "resize",
+         "trainer")  # fmt: skip
 
 
 def write(

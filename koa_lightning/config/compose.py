@@ -133,6 +133,8 @@ def _check_together(cfg: DictConfig) -> None:
     top, bottom = OmegaConf.select(cfg, "data.top", default=0.0), OmegaConf.select(cfg, "data.bottom", default=1.0)
     if top > bottom - 0.1:
         raise InputError(f"data.top={top}: must be at least 0.1 less than data.bottom={bottom} (shares of the height)")
+    if folds is None and OmegaConf.select(cfg, "data.fold_val") is False:
+        raise InputError("data.fold_val=false: says which knees are dealt into folds; type data.folds=5 too")
     if OmegaConf.select(cfg, "data.split_table") and OmegaConf.select(cfg, "data.split") != "table":
         raise InputError(f"data.split_table={cfg.data.split_table}: type data.split=table too")
     name = OmegaConf.select(cfg, "data.name")

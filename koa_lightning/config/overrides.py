@@ -14,7 +14,18 @@ from koa_lightning.errors import InputError
 # A text is taken as it was typed, whatever characters are in it.
 _LITERAL, _PLACES = schema.texts(), schema.places()
 # Images and tables that commands read; a checkpoint's own folder may take what comes of it.
-_INPUTS = {"data.root", "data.table", "data.split_table", "input", "table", "first", "second", "grades", "oof"}
+_INPUTS = {
+    "data.root",
+    "data.table",
+    "data.split_table",
+    "input",
+    "table",
+    "first",
+    "second",
+    "grades",
+    "oof",
+    "teacher.table",
+}
 
 
 def sort_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -23,7 +23,8 @@ DONE_FILE = "done.json"
 _LOCK_FILE = ".lock"
 _RECORD = Path(".hydra") / "overrides.yaml"
 _NO_RECORD = "hydra.output_subdir=null"
-_PLACES = {"data.root", "data.table", "data.split_table", "tracking.uri"}  # relative to the folder it is typed in
+# Relative to the folder in which they are typed.
+_PLACES = {"data.root", "data.table", "data.split_table", "teacher.table", "tracking.uri"}
 
 
 def with_old_overrides(overrides: list[str]) -> list[str]:

@@ -122,6 +122,7 @@ KEYS: dict[str, Kind] = {
     "data.split_seed": _SEED,
     "data.folds": Whole(2, 1000, null=True),
     "data.fold": Whole(0, 999),
+    "data.fold_val": Flag(),
     "data.cache_dir": Place(null=True),
     "data.on_device": OneOf("auto", "always", "never"),
     "data.on_unreadable": OneOf("stop", "skip"),
@@ -133,7 +134,7 @@ KEYS: dict[str, Kind] = {
     "data.source.root": Place(null=True),
     "data.source.table": Place(null=True),
     "data.source.pattern": Text(),
-    # augment, resize, mix
+    # augment, resize, mix, teacher
     "augment.ops": Mapped(note="type e.g. +augment.ops.blur={_target_:kornia.augmentation.NAME,p:0.5}"),
     "resize.first": Number(0.0, 1.0, above=True),
     "resize.last": Number(0.0, 1.0, above=True),
@@ -142,6 +143,8 @@ KEYS: dict[str, Kind] = {
     "mix.cutmix": Number(0.0, 100.0),
     "mix.probability": _SHARE,
     "mix.until": _SHARE,
+    "teacher.table": Place(null=True),
+    "teacher.weight": _SHARE,
     "untrained.steps": _FROM_ONE,
     "untrained.lr": Number(1e-12, 1e3),
     "untrained.drop_rate": Number(0.0, 0.99),

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from koa_lightning.config import overrides
 from koa_lightning.config.compose import compose, plain
@@ -92,6 +92,8 @@ def name_places(cfg: DictConfig) -> None:
     for key in ("root", "table", "split_table"):
         if cfg.data.get(key):
             cfg.data[key] = str(user_path(cfg.data[key]).absolute())
+    if OmegaConf.select(cfg, "teacher.table"):
+        cfg.teacher.table = str(user_path(cfg.teacher.table).absolute())
     scheme, slashes, file = str(cfg.tracking.get("uri") or "").partition("sqlite:///")
     if slashes and not scheme:
         cfg.tracking.uri = f"{slashes}{user_path(file).absolute()}"

@@ -49,6 +49,7 @@ class KneeDataModule(OnDevice):
         val_fraction, test_fraction: Shares of the patients for `stratified`.
         split_seed: Of the splits; apart from the run's seed so that runs stay comparable.
         folds, fold: With `folds`, fold `fold` is the validation split of what is not test.
+        fold_val: The folds have the source's validation split too; otherwise nothing reads it.
         cache_dir: Folder of the cache; None: `KOA_CACHE`, or the user's cache folder.
         on_device: See `koa_lightning.data.on_device.held`.
         on_unreadable: `stop`, or `skip` images that cannot be read (said aloud).
@@ -75,6 +76,7 @@ class KneeDataModule(OnDevice):
         split_seed: int = 0,
         folds: int | None = None,
         fold: int = 0,
+        fold_val: bool = True,
         cache_dir: str | None = None,
         on_device: str = "auto",
         on_unreadable: str = "stop",
@@ -89,7 +91,7 @@ class KneeDataModule(OnDevice):
         self.fraction, self.sampler, self.seed, self.quiet = fraction, sampler, seed, quiet
         self.split, self.val_fraction, self.test_fraction = split, val_fraction, test_fraction
         self.split_table, self.base = split_table, base
-        self.split_seed, self.folds, self.fold = split_seed, folds, fold
+        self.split_seed, self.folds, self.fold, self.fold_val = split_seed, folds, fold, fold_val
         self.cache_dir = user_path(cache_dir) if cache_dir else None
         self.on_unreadable, self.allow_leakage, self.on_device = on_unreadable, allow_leakage, on_device
         self.tables: dict[str, pd.DataFrame] = {}
@@ -160,6 +162,15 @@ class KneeDataModule(OnDevice):
         mf.check_splits(manifest, splits, f"data={self.name}")
         return manifest[manifest["split"].isin(list(splits))].reset_index(drop=True)
 
+    def rows_of(self, splits: Sequence[str]) -> list[pd.DataFrame]:
+        """Return the manifest rows of each prepared split, in the order of its data set; no image is opened.
+
+        Args:
+            splits: All of those that were prepared, in that order.
+        """
+        rows = self.rows(splits)
+        return [rows.iloc[self.datasets[split].rows].reset_index(drop=True) for split in splits]
+
     def manifest(self, splits: Sequence[str] = mf.SPLITS) -> pd.DataFrame:
         """Return the manifest with all its splits made, the train split reduced to `fraction`; no file is opened.
 
@@ -214,7 +225,7 @@ class KneeDataModule(OnDevice):
 
     def _with_splits(self, manifest: pd.DataFrame, splits: set[str], where: str) -> pd.DataFrame:
         shares = {"val_fraction": self.val_fraction, "test_fraction": self.test_fraction}
-        folds = {"n_folds": self.folds, "fold": self.fold, "seed": self.split_seed}
+        folds = {"n_folds": self.folds, "fold": self.fold, "seed": self.split_seed, "fold_val": self.fold_val}
         ways = Ways(self.split, self.split_table, self.base, shares, folds)
         made = make(manifest, ways, splits, where)
         self.split_name, self._table = made.name, made.table

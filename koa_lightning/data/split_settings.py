@@ -23,7 +23,7 @@ class Ways:
         table: The file of `table`, see `koa_lightning.data.split_table`.
         base: The folder of the data, which paths are relative to; None where there is none.
         shares: `val_fraction` and `test_fraction` of `stratified`.
-        folds: `n_folds` (None: none), `fold` (the validation split) and `seed`.
+        folds: `n_folds` (None: none), `fold` (the validation split), `seed`, and `fold_val` (true if omitted).
     """
 
     split: str
@@ -54,12 +54,12 @@ def make(manifest: pd.DataFrame, ways: Ways, splits: set[str], where: str) -> Sp
     Raises:
         InputError: They cannot be made like that.
     """
-    n_folds, seed = ways.folds["n_folds"], ways.folds["seed"]
+    n_folds, seed, fold_val = ways.folds["n_folds"], ways.folds["seed"], ways.folds.get("fold_val", True)
     if ways.split == "table":
         table = split_table.read(ways.table)
         made = split_table.assign(manifest, table, ways.base, splits=splits, **ways.folds)
         return Splits(made, table.name(n_folds, seed), table)
-    name = splitting.name(manifest, ways.split, ways.shares, n_folds, seed)
+    name = splitting.name(manifest, ways.split, ways.shares, n_folds, seed, fold_val)
     made = splitting.assign(manifest, split=ways.split, **ways.shares, **ways.folds, where=where, base=ways.base)
     return Splits(made, name)
 

@@ -122,6 +122,7 @@ def assign(
     n_folds: int | None,
     fold: int,
     seed: int,
+    fold_val: bool = True,
 ) -> pd.DataFrame:
     """Return the manifest with the splits of a table; knees are matched by their path below the data's folder.
 
@@ -135,6 +136,7 @@ def assign(
         n_folds: As for `splitting.assign`, as are the next two.
         fold: The validation split.
         seed: Of folds that the table does not hold.
+        fold_val: As for `splitting.assign`.
 
     Raises:
         InputError: The knees, their grades or patients are not those of the table, or it has other folds.
@@ -168,10 +170,12 @@ def assign(
         frame.loc[frame["split"] == "", "split"] = mf.AUTO_TEST
         return splitting.assign(
             frame, split="official", val_fraction=0, test_fraction=0, n_folds=n_folds, fold=fold, seed=seed,
-            where=where, base=base,
+            where=where, base=base, fold_val=fold_val,
         )  # fmt: skip
     if table.n_folds != n_folds:
         raise InputError(f"data.folds={n_folds}: {where} has {table.n_folds} folds; type data.folds={table.n_folds}")
+    if not fold_val:
+        frame, matched = frame[frame["split"] != "val"].copy(), matched[frame["split"] != "val"]
     in_fold = frame["split"].isin(["train", "val"])
     frame.loc[in_fold, "split"] = (matched.loc[in_fold, "fold"] == fold).map({True: "val", False: "train"})
     return frame

@@ -103,11 +103,19 @@ def folds(manifest: pd.DataFrame, *, n: int, fold: int, seed: int, where: str = 
     return pd.Series(np.where(rows == fold, "val", "train"), index=manifest.index, dtype="str")
 
 
-def name(manifest: pd.DataFrame, split: str, shares: Mapping[str, float], n_folds: int | None, seed: int) -> str:
+def name(
+    manifest: pd.DataFrame,
+    split: str,
+    shares: Mapping[str, float],
+    n_folds: int | None,
+    seed: int,
+    fold_val: bool = True,
+) -> str:
     """Return in words what `assign` does with a manifest, for the record of a run."""
     makes_splits = split == "stratified" or (manifest["split"] == "").all()
     said = ", ".join(f"{share.removesuffix('_fraction')} {value:g}" for share, value in shares.items())
-    folds = "" if n_folds is None else f" in {n_folds} folds (seed {seed})"
+    aside = "" if fold_val else " of the train split"
+    folds = "" if n_folds is None else f" in {n_folds} folds{aside} (seed {seed})"
     return (f"stratified ({said}, seed {seed})" if makes_splits else "official") + folds
 
 
@@ -122,12 +130,13 @@ def assign(
     seed: int,
     where: str,
     base: Path | None = None,
+    fold_val: bool = True,
 ) -> pd.DataFrame:
     """Return the manifest with its splits set: `official` keeps those of the source, `stratified` makes new ones.
 
     A source that has no splits at all is stratified, with a message. With folds, the test split stays what it is and
-    the rest is dealt into folds. `auto_test` is left alone. Knees of unknown patient are distinguished by their path
-    below `base`, the data's folder.
+    the rest is dealt into folds; if `fold_val` is false, the validation split is dropped before. `auto_test` is left
+    alone. Knees of unknown patient are distinguished by their path below `base`, the data's folder.
 
     Raises:
         InputError: Only some knees have an official split, or there are too few patients.
@@ -152,6 +161,8 @@ def assign(
             if share and own_split not in frame["split"].to_numpy():
                 _say_empty(own_split, share, frame.loc[own, "patient"].nunique(), where)
     if n_folds is not None:
+        if not fold_val:
+            frame, unknown = frame[frame["split"] != "val"].copy(), unknown[frame["split"] != "val"]
         rest = frame["split"].isin(["train", "val"])
         frame.loc[rest, "split"] = folds(frame[rest], n=n_folds, fold=fold, seed=seed, where=where)
     frame.loc[unknown, "patient"] = ""

@@ -20,11 +20,12 @@ from koa_lightning import DISCLAIMER, __version__
 from koa_lightning.config.compose import validate
 from koa_lightning.config.figures import configured
 from koa_lightning.data import manifest as mf
-from koa_lightning.data.audit import labels, leakage
+from koa_lightning.data.audit import leakage
 from koa_lightning.data.audit.findings import EXIT_CODES, KINDS, NOTE, SEVERITIES, Finding, chosen, exit_code
 from koa_lightning.data.audit.gather import gather
 from koa_lightning.data.audit.run import run
 from koa_lightning.data.build import source_of
+from koa_lightning.data.oof import read_oof
 from koa_lightning.errors import InputError
 from koa_lightning.reporting.audit_page import write_page
 
@@ -53,7 +54,7 @@ def audit(cfg: DictConfig) -> dict[str, Any]:
 
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
-    oof = labels.read_oof(cfg.oof) if cfg.oof else None
+    oof = read_oof(cfg.oof) if cfg.oof else None
     knees = gather(instantiate(cfg.data.source), cfg.data, cfg.quiet)
     result = run(knees, kinds, oof, cfg.quiet)
     _remember(knees, result.pairs, kinds)

@@ -153,6 +153,8 @@ def grader(
     if optimizer.func is torch.optim.SGD and optimizer.keywords.get("fused") and cfg.optimizer.unfreeze_every:
         optimizer = functools.partial(optimizer, fused=False)  # it wants the momentum of all at once
     chosen.prepare(net)
+    teacher = made(cfg.teacher, "teacher")
+    teacher.prepare(*data.rows_of(("train", "val")))
     joined = joint_norm.join(net) if n_devices > 1 and cfg.trainer.sync_batchnorm else 0
     if n_devices > 1 and is_main():
         how, accumulated = cfg.optimizer.scale_lr, data.batch_size * (cfg.trainer.accumulate_grad_batches or 1)
@@ -164,6 +166,7 @@ def grader(
         augmentation(cfg.augment, cfg.data.image_size),
         resize=made(cfg.resize, "resize"),
         mix=made(cfg.mix, "mix"),
+        teacher=teacher,
         optimizer=optimizer,
         scheduler=made(cfg.scheduler, "scheduler"),
         lr=devices.scaled(cfg.optimizer.lr, n_devices, cfg.optimizer.scale_lr),

@@ -21,6 +21,7 @@ from koa_lightning.models.net import KneeNet
 from koa_lightning.training.mixup import Mix
 from koa_lightning.training.resizing import Resize
 from koa_lightning.training.stages import Stages, groups, n_resting
+from koa_lightning.training.teacher import Teacher
 
 Batch = dict[str, Tensor]
 
@@ -44,6 +45,7 @@ class KneeGrader(L.LightningModule):
         layer_decay: See `koa_lightning.training.stages.groups`.
         resize: The batch to the size of this moment; None: as it comes.
         mix: Two knees into one picture; None: never.
+        teacher: Soft labels beside the grade, prepared; None: the grade alone.
         total_steps: Optimizer steps of the whole run.
         monitor, mode: The metric that decides, and whether more is better.
         seed: Of the run.
@@ -75,6 +77,7 @@ class KneeGrader(L.LightningModule):
         layer_decay: float = 1.0,
         resize: Resize | None = None,
         mix: Mix | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
         check_metric(monitor)
@@ -90,7 +93,7 @@ class KneeGrader(L.LightningModule):
         self.lr, self.head_lr, self.weight_decay = lr, head_lr or lr, weight_decay
         self.head_only_epochs, self.total_steps, self.layer_decay = head_only_epochs, total_steps, layer_decay
         self.unfreeze_every, self.frozen_stages = unfreeze_every, frozen_stages
-        self.resize, self.mix = resize or Resize(), mix or Mix()
+        self.resize, self.mix, self.teacher = resize or Resize(), mix or Mix(), teacher or Teacher()
         self.fast: tuple[
             Callable[[Tensor], Tensor], ...
         ] = ()  # the compiled network, in a tuple: its weights are net's
@@ -128,6 +131,7 @@ class KneeGrader(L.LightningModule):
         net = self.fast[0] if self.fast else self.net
         logits = net(self.net.normalise(mixed.image))
         loss = mixed.loss(self.loss, logits, batch["grade"])
+        loss = self.teacher(loss, logits, batch["index"], mixed, self.net.spec.link)
         self.loss_sum += loss.detach()
         self.train_metrics.update(links.probabilities(logits.detach(), self.net.spec.link), batch["grade"])
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(logits), sync_dist=True)

@@ -13,19 +13,22 @@ from koa_lightning.config.compose import plain, without_targets
 from koa_lightning.errors import InputError
 
 _FIXED = {
-    "seed", "monitor", "mode", "data", "augment", "resize", "mix", "model", "loss", "optimizer", "scheduler",
+    "seed", "monitor", "mode", "data", "augment", "resize", "mix", "teacher", "model", "loss", "optimizer", "scheduler",
     "callbacks", "trainer.devices", "trainer.sync_batchnorm", "trainer.gradient_clip_val",
     "trainer.accumulate_grad_batches", "trainer.limit_train_batches",
 }  # fmt: skip
 _FREE = {
     "data.root", "data.table", "data.source.root", "data.source.table", "data.split_table", "data.cache_dir",
     "data.on_unreadable", "data.eval_batch_size", "data.allow_leakage", "data.on_device",
+    "teacher.table",
     "model.weights", "model.label",
 }  # fmt: skip
 # settings that runs of older versions lack, and what those did
 _YOUNGER = {
     "data.fix_polarity": False, "data.top": 0.0, "data.bottom": 1.0, "data.fraction": 1.0, "data.untrained_size": None,
+    "data.fold_val": True,
     "resize.first": 1.0, "resize.last": 1.0, "resize.until": 0.6,
+    "teacher.weight": 0.0,
     "mix.mixup": 0.0, "mix.cutmix": 0.0, "mix.probability": 1.0, "mix.until": 1.0,
     "optimizer.unfreeze_every": 0, "optimizer.frozen_stages": 0, "optimizer.layer_decay": 1.0, "scheduler.tail": 0.0,
     "optimizer.scale_lr": "none", "trainer.sync_batchnorm": False,

@@ -26,7 +26,11 @@ EVERY_CHOICE = [
 @pytest.fixture(scope="module")
 def composed():
     """The config of every choice."""
-    return [compose("train", [choice for choice in choices if choice]) for choices in EVERY_CHOICE]
+    needed = {"teacher=table": ["teacher.table=x"]}
+    return [
+        compose("train", [word for choice in choices if choice for word in (choice, *needed.get(choice, []))])
+        for choices in EVERY_CHOICE
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +142,15 @@ def test_a_wrong_value_is_named_with_what_it_may_be(key, value, line, phantoms):
     with pytest.raises(InputError) as caught:
         validate(cfg)
     assert str(caught.value).startswith(line)
+
+
+def test_which_knees_are_dealt_into_folds_needs_folds(phantoms):
+    cfg = phantoms.copy()
+    cfg.data.fold_val = False
+    with pytest.raises(InputError, match=r"^data.fold_val=false: .* type data.folds=5 too"):
+        validate(cfg)
+    cfg.data.folds = 3
+    validate(cfg)
 
 
 @pytest.mark.parametrize(

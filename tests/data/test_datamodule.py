@@ -374,6 +374,15 @@ def test_training_batches_are_the_images_of_their_rows(root):
     assert sorted(seen) == list(range(20))
 
 
+def test_the_rows_of_each_split_are_in_the_order_of_its_data_set(root):
+    data = module(root).prepare(("train", "val"))
+    train, val = data.rows_of(("train", "val"))
+    assert train["grade"].tolist() == data.datasets["train"].grades.tolist()
+    assert val["path"].tolist() == data.tables["val"]["path"].tolist()
+    for image, path in zip(data.datasets["train"].__getitems__(range(len(train)))["image"], train["path"], strict=True):
+        assert np.array_equal(image[0], np.asarray(Image.open(path)))
+
+
 def test_batches_may_be_written_to(root):
     data = module(root).prepare(SPLITS)
     batch = data.datasets["val"].__getitems__([0, 0, 1])

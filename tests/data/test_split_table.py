@@ -140,6 +140,16 @@ def test_a_table_without_folds_has_them_made_as_ever(data, written):
         assert one.manifest().equals(other.manifest())
 
 
+def test_folds_of_the_train_split_alone(data, written):
+    aside = ["data.folds=2", "data.fold=1", "data.fold_val=false"]
+    whole = data().manifest()
+    train = set(whole.loc[whole["split"] == "train", "path"])
+    for file in (written(), written("data.folds=2", out="folds")):
+        made = data(*imported(file, *aside)).manifest()
+        assert set(made.loc[made["split"] != "test", "path"]) == train
+        assert {"train", "val"} <= set(made["split"])
+
+
 def test_line_ends_may_change(data, written):
     file = written()
     file.write_text(file.read_text(), newline="\r\n")

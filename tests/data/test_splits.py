@@ -254,6 +254,23 @@ def test_folds_leave_the_test_split_as_it_is(split):
         mf.check_patients(made, "here")
 
 
+@pytest.mark.parametrize("split", ["official", "stratified"])
+def test_folds_of_the_train_split_alone_have_no_knee_of_the_validation_split(split):
+    frame = population(60)
+    frame["split"] = np.select([frame["patient"] < "P000030", frame["patient"] < "P000045"], ["train", "val"], "test")
+    whole = assign(frame, split=split)
+    for fold in range(3):
+        made = assign(frame, split=split, n_folds=3, fold=fold, fold_val=False)
+        kept = whole[whole["split"] != "val"]
+        assert made["path"].tolist() == kept["path"].tolist()
+        assert made["split"].eq("test").equals(kept["split"].eq("test"))
+        assert made["split"].eq("val").any() and made["split"].eq("train").any()
+        mf.check_patients(made, "here")
+    assert (
+        splitting.name(frame, "official", {}, 3, 0, fold_val=False) == "official in 3 folds of the train split (seed 0)"
+    )
+
+
 def test_knees_of_unknown_patients_are_dealt_alone():
     frame = population(100).assign(patient="")
     made = assign(frame)

@@ -37,6 +37,7 @@ def one_of_two(rank, place, queue):
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_normalise_as_one_with_both_batches(tmp_path):
     context = multiprocessing.get_context("spawn")  # autograd has threads by now, which no fork inherits
     queue = context.Queue()

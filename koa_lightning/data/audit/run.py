@@ -35,7 +35,7 @@ def run(knees: Knees, kinds: set[str], oof: pd.DataFrame | None = None, quiet: b
     Args:
         knees: What is audited.
         kinds: Names, see `koa_lightning.data.audit.findings.KINDS`.
-        oof: Out-of-fold probabilities (`koa_lightning.data.audit.labels.read_oof`), for suspicious grades.
+        oof: Out-of-fold probabilities (`koa_lightning.data.oof.read_oof`), for suspicious grades.
         quiet: No progress bar.
     """
     paths = knees.rows["path"].tolist()

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from koa_lightning.data.audit import labels
+from koa_lightning.data.oof import PROBABILITIES
 from koa_lightning.errors import InputError
 
 N = 200
@@ -26,7 +27,7 @@ def knees():
     wrong = rng.choice(N, 10, replace=False)
     label[wrong] = (true[wrong] + 2) % 5
     rows = pd.DataFrame({"path": [f"/data/train/{g}/{i}.png" for i, g in enumerate(label)], "grade": label})
-    oof = pd.DataFrame(shares, columns=labels.PROBABILITIES).assign(path=rows["path"])
+    oof = pd.DataFrame(shares, columns=PROBABILITIES).assign(path=rows["path"])
     return rows, oof, set(wrong.tolist())
 
 
@@ -34,7 +35,7 @@ def test_wrong_labels_are_found_as_by_the_confident_joint(knees):
     rows, oof, wrong = knees
     findings = labels.suspicious(rows, oof)
     got = {finding.rows[0] for finding in findings}
-    assert got == confident_joint(rows["grade"].to_numpy(), oof[labels.PROBABILITIES].to_numpy())
+    assert got == confident_joint(rows["grade"].to_numpy(), oof[PROBABILITIES].to_numpy())
     assert wrong <= got
     assert len(got) <= len(wrong) + 4
     assert {finding.rows[0] for finding in findings[:10]} == wrong  # the most contradicted first
@@ -80,33 +81,7 @@ def test_files_of_a_moved_folder_that_end_alike_are_refused(knees, moved):
         labels.suspicious(*given)
 
 
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_a_table_is_read(knees, tmp_path, suffix):
-    _, oof, _ = knees
-    file = tmp_path / f"oof.{suffix}"
-    doubled = pd.concat([oof.assign(p0=0.0, p1=1.0, p2=0.0, p3=0.0, p4=0.0), oof])
-    doubled.to_csv(file) if suffix == "csv" else doubled.to_parquet(file)
-    read = labels.read_oof(file)
-    assert np.allclose(read[labels.PROBABILITIES], oof[labels.PROBABILITIES])  # the last of a path counts
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda oof: oof.drop(columns="p3"), "column 'p3' is missing"),
-        (lambda oof: oof.assign(p0=oof["p0"] + 1), "line 2: p0 to p4 are no probabilities"),
-        (lambda oof: oof.assign(p0="high"), "p0 to p4 must be numbers"),
-    ],
-)
-def test_a_table_that_is_not_one_of_probabilities_stops(knees, tmp_path, change, message):
-    change(knees[1]).to_csv(tmp_path / "oof.csv")
-    with pytest.raises(InputError, match=message):
-        labels.read_oof(tmp_path / "oof.csv")
-
-
-def test_a_missing_table_and_a_missing_library_are_named(knees, tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="there is no such file"):
-        labels.read_oof(tmp_path / "no.csv")
+def test_a_missing_library_is_named(knees, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "cleanlab.filter", None)
     with pytest.raises(InputError, match=r"pip install 'koa-lightning\[audit\]'"):
         labels.suspicious(*knees[:2])

@@ -17,7 +17,7 @@ pytest.importorskip("onnxruntime")
 COLUMNS = [f"p{grade}" for grade in range(5)]
 
 
-@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+@pytest.mark.parametrize("kind", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_it_grades_as_its_checkpoint_does(export_of, kind, calibrated_checkpoint, as_onnx, tmp_path):
     pytest.importorskip(kind)
     folder, made = as_onnx
@@ -37,6 +37,7 @@ def test_it_grades_as_its_checkpoint_does(export_of, kind, calibrated_checkpoint
     assert not list(folder.glob("part-*"))
 
 
+@pytest.mark.slow
 def test_an_ensemble_averages_calibrated_probabilities(export_of, write_checkpoint, tmp_path):
     entry = {"method": "temperature", "parameters": {"temperature": 0.5}}
     files = [

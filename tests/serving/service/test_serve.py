@@ -49,6 +49,7 @@ def wait_until_ready(address, process, log):
             time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_requests_under_way_are_finished_when_it_is_ended(served_checkpoint, radiographs, encoded, tmp_path):
     port, log = free_port(), tmp_path / "log"
     command = [sys.executable, "-m", "koa_lightning.serve", f"ckpt={served_checkpoint}", f"port={port}", "timeout=300"]
