@@ -35,9 +35,7 @@ def check(cfg: DictConfig) -> None:
     """
     dicom_results.check_installed()
     if not (cfg.overlays and cfg.explain.enabled):
-        raise InputError(
-            "dicom=true: the Secondary Capture shows the heat map; omit overlays=false and explain=none"
-        )
+        raise InputError("dicom=true: the Secondary Capture shows the heat map; omit overlays=false and explain=none")
     place = Path(cfg.out) / FOLDER
     if place.is_symlink() or (place.exists() and (not place.is_dir() or any(place.iterdir()))):
         raise InputError(f"{place}: already exists, and dicom=true overwrites nothing; name another out=FOLDER")

@@ -123,7 +123,6 @@ def words(results: Mapping[str, Any]) -> list[str]:
         "noise": f"similarity to the map without noise {results['noise']['similarity']:.2f}",
         "localisation": f"{_share(local['share']['map'])} of the heat in the {local['region']} "
         f"({_share(local['area'])} of the picture); {_difference(local['share'])}",
-
         "shortcut": f"kappa {_number(short['kappa'])}, joint hidden {_number(short['without_joint'])} ({survives} "
         f"survives), joint alone {_number(short['only_joint'])}" + (f"; {short['reason']}" if short["reason"] else ""),
     }

@@ -77,9 +77,7 @@ def _made(ckpt: Any) -> Path | None:
     if not folder.is_dir():
         return None
     if not any((folder / f"predictions.{kind}").is_file() for kind in ("parquet", "csv")):
-        hint = (
-            "finish the cross-validation" if (folder / "cross_validation.json").is_file() else "name eval's folder"
-        )
+        hint = "finish the cross-validation" if (folder / "cross_validation.json").is_file() else "name eval's folder"
         raise InputError(f"ckpt={ckpt}: the folder has no predictions; {hint}, or name a checkpoint file")
     return folder
 

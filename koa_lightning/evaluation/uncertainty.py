@@ -159,7 +159,6 @@ def write(found: Summaries, title: str, caveats: Sequence[str], folder: Path) ->
         caveats: Printed on the figures.
         folder: Where the files go; it must exist.
     """
-
     files = draw(found, title, caveats, folder)
     for name, values in found.items():
         (folder / f"{name}.json").write_text(json.dumps(values, indent=1))

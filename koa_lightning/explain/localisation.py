@@ -1,4 +1,4 @@
-"""Does the heat lie on the signs of the disease? Phantoms give their place; real knees give roughly that of the joint."""
+"""Does the heat lie on the signs of the disease? Phantoms give their place; real knees, roughly that of the joint."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -194,9 +194,9 @@ def function(method: str) -> Callable[..., np.ndarray]:
     """Return the function that the config `explain/NAME.yaml` names for a method.
 
     It is called as `heat(model, images, features, slopes, grades, target, link)`: the network in two parts
-    (`features(images)`, and `head(features)`, which gives the logits), images float N x 1 x H x W, their features (N x C
-    x h x w in a convolutional network; `model.grid(features)` also turns tokens into this), the slopes of the evidence
-    by the logits N x K, the grades to explain (N; None: the predicted one), and how to explain them.
+    (`features(images)`, and `head(features)`, which gives the logits), images float N x 1 x H x W, their features
+    (N x C x h x w in a convolutional network; `model.grid(features)` also turns tokens into this), the slopes of the
+    evidence by the logits N x K, the grades to explain (N; None: the predicted one), and how to explain them.
     It returns float N x h x w on the network's own grid or larger; values below 0 count as 0.
 
     Raises:

@@ -103,7 +103,7 @@ def similarity(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
 def layers_of(net: KneeNet) -> list[tuple[str, list[nn.Module]]]:
     """Return the network's layers with weights, from the classifier down: name and modules.
 
-    These are the children of timm's model. A sequence of stages (`blocks`, `stages`, `layers`) is split into its stages.
+    These are the children of timm's model. A sequence of stages (`blocks`, `stages`, `layers`) is split.
     The model's own parameters, such as class token and positions, are one layer, `own`.
     """
     own = list(net.net.parameters(recurse=False))

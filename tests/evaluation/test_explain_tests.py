@@ -65,7 +65,7 @@ def test_the_control_throws_the_weights_away_and_is_marked_and_not_logged(traine
 @pytest.mark.parametrize("split", ["test", "auto_test", "all"])
 def test_the_test_split_is_left_to_eval(split, tmp_path):
     cfg = compose("explain_tests", ["ckpt=x.ckpt", f"split={split}", f"out='{tmp_path}/o'"])
-    with pytest.raises(InputError, match=rf"^split={split}: eval alone .* split={split} explain\.tests=true$"):
+    with pytest.raises(InputError, match=rf"^split={split}: only eval opens .* split={split} explain\.tests=true$"):
         module.explain_tests(cfg)
     assert not (tmp_path / "o").exists()
 

@@ -340,7 +340,7 @@ def test_patient_and_side_are_read_from_names_like_those_trained_on(trained, gra
     assert given["patient"].fillna(0).tolist() == [9001104, 9001104, 0]
     assert given["side"].fillna("").tolist() == ["L", "R", ""]
     warned = [line for line in capsys.readouterr().out.splitlines() if "mirrors" in line]
-    assert len(warned) == 1 and "the side of 1 of 3 is not known" in warned[0]
+    assert len(warned) == 1 and "the side of 1 of 3 is unknown" in warned[0]
     _, right, _ = grade("films", "overlays=false", "side=R", ckpt="left.ckpt")
     assert right["side"].tolist() == ["R"] * 3 and "mirrors" not in capsys.readouterr().out
     np.testing.assert_allclose(logits(given)[1], logits(right)[1], atol=1e-6)

@@ -122,7 +122,7 @@ def test_paths_arrays_and_pil_images(files, write_dicom, tmp_path):
         (np.full((60, 50), np.nan), "image 0: has NaN"),
         (np.zeros((4, 50), np.uint8), "a side is under 8"),
         ("nowhere.png", "nowhere.png: no such file"),
-        ([], "images: there is none"),
+        ([], "images: none given"),
     ],
 )
 def test_what_is_no_image(image, words, files):

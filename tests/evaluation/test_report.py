@@ -80,7 +80,7 @@ def test_of_a_table_from_anywhere(predictions, alone, quick, launch, tmp_path, m
     assert ended.code == 0, ended.err
     text = Path("made/report.html").read_text()
     assert "the knees of theirs.csv" in text
-    assert "what made them is not known" in text
+    assert "the model behind them is unknown" in text
     assert str(tmp_path) not in text
 
 

@@ -206,7 +206,9 @@ def test_a_network_without_a_grid_is_refused_in_a_line(family):
     with pytest.raises(InputError) as error:
         check(net, net.spec.image_size, "overlays=false")
     message = str(error.value)
-    assert "\n" not in message and message.startswith(f"model.name={family}: heat maps need a layer that has one place")
+    assert "\n" not in message and message.startswith(
+        f"model.name={family}: heat maps need a layer with a spatial grid"
+    )
     assert "choose a network with such a grid, e.g. one of timm's EfficientNet" in message
     assert message.endswith("; type overlays=false to do without maps")
 

@@ -121,4 +121,4 @@ def test_where_no_joint_is_seen_nothing_is_judged():
     nowhere = [np.zeros((SIZE, SIZE), bool)] * N
     result = shortcut(grader("joint"), images, grades, PATIENTS, nowhere, "softmax")
     assert (result["kappa"], result["survives"], result["verdict"]) == (1, None, UNKNOWN)
-    assert "nothing of the joint" in result["reason"]
+    assert "no part of the joint" in result["reason"]

@@ -99,7 +99,7 @@ KINDS: dict[str, Kind] = {
     "suspicious_grade": Kind(
         "Suspicious grade",
         NOTE,
-        "Out-of-fold probabilities contradict the label (confident learning): to be reviewed by a reader, never removed.",
+        "Out-of-fold probabilities contradict the label (confident learning): for a reader to review, never removed.",
     ),
     "no_patient": Kind(
         "Patient unknown",

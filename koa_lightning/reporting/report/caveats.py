@@ -202,11 +202,7 @@ def _quality(found: ReportData) -> str:
 
 def _fairness(found: ReportData) -> str:
     columns = _grouped_by(found)
-    return (
-        f"Performance by {', '.join(columns)} is given with intervals; no correction was applied."
-        if columns
-        else ""
-    )
+    return f"Performance by {', '.join(columns)} is given with intervals; no correction was applied." if columns else ""
 
 
 def _clusters(found: ReportData) -> str:

@@ -142,7 +142,8 @@ def _of_ensemble(found: ReportData) -> Section:
         Text(f"{sentence(ensemble['said'])}."),
         Table("Members and ensemble", ["", "knees", *_SHOWN.values()], rows, last=True,
               note=f"Calibrated: {ensemble['calibrated']}. In brackets: 95 % intervals by patient."),
-        Table("Networks of the members", ["member", "network", "trained on", "split", "epoch"], own, words=(0, 1, 2, 3)),
+        Table("Networks of the members", ["member", "network", "trained on", "split", "epoch"], own,
+              words=(0, 1, 2, 3)),
     ]  # fmt: skip
     return Section("members", "Members of the ensemble", blocks)
 

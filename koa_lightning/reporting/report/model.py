@@ -157,7 +157,9 @@ def _imbalance(found: ReportData, model: dict[str, Any]) -> str:
     weights = model["config"].get("loss", {}).get("class_weights", "none")
     how = [f"balanced sampling ({sampler})" if sampler != "none" else "", f"class weights {weights}"]
     met = " and ".join(item for item in how if item and not item.endswith("none"))
-    return f"Class imbalance is corrected by {met}." if met else "Class imbalance is not corrected: no class weights, no balanced sampling."
+    if not met:
+        return "Class imbalance is not corrected: no class weights, no balanced sampling."
+    return f"Class imbalance is corrected by {met}."
 
 
 def _compared(found: ReportData, model: dict[str, Any]) -> str:

@@ -48,9 +48,9 @@ def abstention(found: ReportData) -> Section:
     if curve.get("threshold") and curve.get("risk_at_threshold") is not None:
         at = percent(curve["coverage_at_threshold"], 1)
         own = (f"At the threshold {curve['threshold']:.3f}, {at} of the knees are graded and "
-               f"{percent(curve['risk_at_threshold'], 1)} of these wrongly; the others are referred to a reader.")  # fmt: skip
+               f"{percent(curve['risk_at_threshold'], 1)} of these wrongly; a reader gets the others.")  # fmt: skip
     else:
-        own = "No threshold was set: every knee is graded (refer_below=0.6 would refer the less certain ones to a reader)."
+        own = "No threshold was set: every knee is graded (refer_below=0.6 would refer less certain ones to a reader)."
     rows = [[f"{part:.0%}", percent(_risk_at(curve["curve"], part), 1)] for part in (1.0, 0.9, 0.8, 0.7, 0.5)]
     table = Table(
         "Wrong grades when only the more certain knees are graded", ["knees graded", "wrong among them"], rows
