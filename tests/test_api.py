@@ -63,7 +63,7 @@ def test_train_load_predict_explain_evaluate(tiny, tmp_path, alone, monkeypatch,
     assert result.finished and result.folder.name == "a run" and result.run_id == ""
     assert result.checkpoint.is_file() and 0 <= result.metrics["val/accuracy"] <= 1 and result.best_epoch == 0
     assert result.caveats == ("phantom data", "untrained weights")
-    with pytest.raises(InputError, match="holds a run already"):
+    with pytest.raises(InputError, match="already holds a run"):
         koa.train(*tiny.overrides, "out=a run")
     grader = koa.load_model(result.checkpoint)
     array = np.random.default_rng(0).integers(0, 256, (90, 70), np.uint8)
@@ -101,7 +101,7 @@ def test_bad_input_is_said_in_one_line(write_checkpoint, tmp_path, knees):
         (lambda: koa.evaluate(None, knees), "grader=None"),
         (
             lambda: koa.evaluate(grader, ["data=phantom", "data.image_size=64"]),
-            "data.image_size=64: the checkpoint takes",
+            "data.image_size=64: the checkpoint requires",
         ),
         (lambda: koa.evaluate(grader, ["data=phantom", "data.batch_size=2"]), "data.batch_size=2: has no effect here"),
     ):

@@ -1,1 +1,1 @@
-"""The checkpoint: its typed record, how it is read and written, and where it is found."""
+"""Checkpoints: the typed record, reading and writing it, and finding the files."""

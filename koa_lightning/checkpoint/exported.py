@@ -1,4 +1,4 @@
-"""The record in an exported grader (ONNX, OpenVINO), so that it is read as a checkpoint is."""
+"""The record inside an exported grader (ONNX, OpenVINO), so that an export loads like a checkpoint."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _LARGEST_TEXT = 8_000_000
 def metadata(
     record: CheckpointRecord, reference: Mapping[str, Tensor], epoch: int, about: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return what an exported file says of itself, as texts by name.
+    """Return the metadata of an exported file: one text per name.
 
     Args:
-        record: Without its places, see `portable.without_places`.
-        reference: To recognise out-of-distribution input by; empty: none.
-        epoch: That the weights are of, from 0.
-        about: Further texts, e.g. the licence, the card, and how well the export agrees.
+        record: Written without its places, see `portable.without_places`.
+        reference: Tensors that recognise out-of-distribution inputs; may be empty.
+        epoch: Epoch of the weights, from 0.
+        about: More texts, e.g. the licence, the card, and the agreement with the checkpoint.
     """
     texts = {**about, "note": DISCLAIMER, RECORD: json.dumps(to_plain(without_places(record))), "epoch": str(epoch)}
     if reference:
@@ -40,24 +40,24 @@ def metadata(
 
 
 def read(file: Path) -> tuple[Program, dict[str, Any]]:
-    """Return an exported grader as a program, and what the file holds, in the form of a checkpoint of a training.
+    """Return an exported grader as a program, and the content of its file in the layout of a training checkpoint.
 
     Raises:
-        InputError: It is a program that would have to be run, too large, or not an export of koa_lightning; the
-            message does not name the file.
-        Exception: Nearly any, of a damaged file.
+        InputError: The file is TorchScript, too large, or not an export of koa_lightning; the message does not name
+            the file.
+        Exception: Almost any kind, if the file is damaged.
     """
     if file.suffix not in (ONNX, OPENVINO):
         raise InputError(
-            "a TorchScript file is a program, and none is run from a file; give the ONNX or OpenVINO export"
+            "a TorchScript file is a program, and programs from files are never run; give the ONNX or OpenVINO export"
         )
     if file.stat().st_size > LARGEST_FILE:
-        raise InputError(f"larger than {LARGEST_FILE >> 30} GB, which no export is; give another")
+        raise InputError(f"larger than {LARGEST_FILE >> 30} GB, the limit for an export; give another file")
     if file.suffix == OPENVINO and not file.with_suffix(".bin").is_file():
-        raise InputError(f"{file.with_suffix('.bin').name} is missing beside it; an OpenVINO export is a pair of files")
+        raise InputError(f"{file.with_suffix('.bin').name} is missing next to it; OpenVINO exports are pairs of files")
     program, texts = onnx_program(file.read_bytes()) if file.suffix == ONNX else openvino_program(file)
     if RECORD not in texts or len(texts[RECORD]) > _LARGEST_TEXT:
-        raise InputError("a model of another program; give one that koa_lightning.export wrote")
+        raise InputError("written by another program; give a file that koa_lightning.export wrote")
     content = content_of(texts, {})
     if reference := texts.get(TENSORS):
         content[TENSORS] = load(base64.b64decode(reference, validate=True))

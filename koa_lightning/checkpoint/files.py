@@ -1,4 +1,4 @@
-"""Checkpoint files that are whole or not there at all."""
+"""Write checkpoint files atomically: a file is complete or absent."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import torch
 
 
 def write_whole(content: dict[str, Any], path: str | Path) -> None:
-    """Write a checkpoint beside its place and then move it there, so that a killed run leaves the old one whole.
+    """Write a checkpoint to a temporary file and move it into place, so that a killed run leaves the old one intact.
 
     Args:
         content: Tensors and plain values.
-        path: Of the file; its folder is made.
+        path: The file; its folder is created.
 
     Raises:
-        OSError: The disk is full, or the like; it names the file.
+        OSError: Writing failed, e.g. because the disk is full; the error names the file.
     """
     file = Path(path)
     part = file.with_name(f"{file.name}.part")
-    buffer = io.BytesIO()  # torch turns an error of the disk into one that does not say so
+    buffer = io.BytesIO()  # torch replaces a disk error by one that hides the cause
     torch.save(content, buffer)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

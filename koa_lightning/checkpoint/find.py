@@ -1,4 +1,7 @@
-"""The checkpoints that `ckpt` names: one, a list, a pattern, or the folds of a cross-validation; no heavy imports."""
+"""Find the checkpoints that `ckpt` names: one, a list, a pattern, or the folds of a cross-validation.
+
+No heavy imports here.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ from koa_lightning.errors import InputError
 
 Fetch = Callable[[str], list[Path]]
 ADDRESSES = ("runs:/", "models:/")
-"""How the address of a checkpoint in a tracking store begins."""
+"""Prefixes of the address of a checkpoint in a tracking store."""
 BEST = Path("checkpoints") / "best.ckpt"
-_ITEM = re.compile(r"""\s*('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,]*?)\s*,""")  # of a list; quotes hold commas
+_ITEM = re.compile(r"""\s*('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,]*?)\s*,""")  # a list item; quotes hold commas
 _SPECIAL = re.compile(r"[,'\"]|^\s|\s$")
 _MOST_FOLDS = 1000
 _CROSS_VALIDATION = "cross_validation.json"  # see koa_lightning.cross_validate
@@ -31,11 +34,11 @@ def find(ckpt: Any, fetch: Fetch) -> list[Path]:
 
     Args:
         ckpt: `pretrained`, a file, `runs:/ID[/path]`, `models:/NAME@ALIAS`, a pattern, the folder or the
-            run of a cross-validation, or a list of these, also typed as `[A,B]`; in quotes one may hold commas.
-        fetch: From an address (`runs:/...`, `models:/...`) to local files, see `koa_lightning.tracking.find`.
+            run of a cross-validation, or a list of these, also typed as `[A,B]`; a quoted item may hold commas.
+        fetch: Returns the local files of an address (`runs:/...`, `models:/...`), see `koa_lightning.tracking.find`.
 
     Raises:
-        InputError: One of them names nothing, or a checkpoint is named twice.
+        InputError: An item names no file, or a checkpoint is named twice.
     """
     given = [str(item) for item in ckpt] if isinstance(ckpt, ListConfig | list | tuple) else _listed(str(ckpt))
     files = [file for item in given for file in _files(item, fetch)]
@@ -46,7 +49,7 @@ def find(ckpt: Any, fetch: Fetch) -> list[Path]:
 
 
 def typed(files: Sequence[Path]) -> str:
-    """Return how `ckpt` names these files: `A.ckpt`, or `[A.ckpt,'B,C.ckpt']`, a name in quotes where it needs them."""
+    """Return the value of `ckpt` for these files: `A.ckpt`, or `[A.ckpt,'B,C.ckpt']`, with quotes where needed."""
     if len(files) == 1:
         return str(files[0])
     return f"[{','.join(quote(name) if _SPECIAL.search(name) else name for name in map(str, files))}]"
@@ -73,7 +76,7 @@ def _files(item: str, fetch: Fetch) -> list[Path]:
         return [path]
     found = [Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]  # noqa: PTH207
     if not found:
-        raise InputError(f"ckpt={item}: no file is named like that; an example: ckpt='outputs/*/checkpoints/best.ckpt'")
+        raise InputError(f"ckpt={item}: no file matches this pattern; type e.g. ckpt='outputs/*/checkpoints/best.ckpt'")
     return sorted(found, key=_natural)
 
 
@@ -83,13 +86,13 @@ def of_folds(folder: Path) -> list[Path]:
     n_folds = settings.get("data.folds")
     if type(n_folds) is not int or not 2 <= n_folds <= _MOST_FOLDS:
         raise InputError(
-            f"ckpt={folder}: its {_CROSS_VALIDATION} does not say data.folds; it may be damaged, name the checkpoints"
+            f"ckpt={folder}: its {_CROSS_VALIDATION} has no valid data.folds; it may be damaged, name the checkpoints"
         )
     files = [folder / f"fold_{fold}" / BEST for fold in range(n_folds)]
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise InputError(
-            f"ckpt={folder}: {missing[0]} is missing; end the cross-validation first, by its command again"
+            f"ckpt={folder}: {missing[0]} is missing; finish the cross-validation first, with the same command"
         )
     return files
 
@@ -99,7 +102,7 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 
 def names(files: Sequence[Path]) -> list[str]:
-    """Return a short name for each checkpoint: that of its run folder, else of the file, with numbers for repeats."""
+    """Return a short name for each checkpoint: that of its run folder, else of its file; repeats are numbered."""
     short = [_short(file) for file in files]
     return [f"{name} ({short[:i].count(name) + 1})" if short.count(name) > 1 else name for i, name in enumerate(short)]
 
@@ -108,4 +111,4 @@ def _short(file: Path) -> str:
     run = file.parent.parent
     if file.parent.name != "checkpoints" or not run.name:
         return file.stem
-    return run.parent.name[:8] if run.name == "artifacts" else run.name  # in a store, the id of the run
+    return run.parent.name[:8] if run.name == "artifacts" else run.name  # in a store: the run's id

@@ -1,6 +1,6 @@
-"""What is fitted on the validation split and travels in a checkpoint: calibration, conformal quantiles, and the like.
+"""The entries fitted on the validation split and stored in a checkpoint: calibration, conformal quantiles and more.
 
-Plain values alone. `koa_lightning.uncertainty` fits and applies them; here is what they are, and what a file may hold.
+They are plain values. `koa_lightning.uncertainty` fits and applies them; this module defines and checks them.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
 }
 """Methods of recalibration, and the parameters of each."""
 METHODS = tuple(PARAMETERS)
-LOWEST, HIGHEST = 0.05, 20.0  # of temperature and scale: a split that is graded without a mistake would ask for 0
+LOWEST, HIGHEST = 0.05, 20.0  # of temperature and scale: a split graded without errors would drive them to 0
 LARGEST_SHIFT = 10.0
 POSITIVE = ("temperature", "scale")
 ALPHAS = tuple(step / 100 for step in range(1, 51))
-"""Shares of knees whose conformal set may miss the true grade, for each of which a quantile is kept."""
-EVERYTHING = 1.0  # the quantile that lets all grades in
-ROWS = 100  # of the risk-coverage curve that is kept
+"""Shares of knees whose conformal set may miss the reference grade; one quantile is kept for each."""
+EVERYTHING = 1.0  # the quantile that admits every grade
+ROWS = 100  # of the stored risk-coverage curve
 _MOST_KNEES = 10**9
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An entry that holds nothing, and why."""
+    """An entry without values, and the reason."""
 
     reason: str
 
     def to_plain(self) -> dict[str, Any]:
-        """Return it as a file holds it."""
+        """Return the entry as it is stored in a file."""
         return {"left_out": self.reason}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What all entries share: the knees that they were fitted on; None in files that do not say so.
+    """The fields of all entries: the knees that they were fitted on. None in files that do not record them.
 
     Attributes:
-        n_knees: Of known grade.
-        n_patients: Of these knees.
+        n_knees: Number of labelled knees.
+        n_patients: Number of their patients.
         part: Fingerprint of the split.
     """
 
@@ -61,12 +61,12 @@ class Entry:
 
     @classmethod
     def from_plain(cls, entry: Mapping[str, Any]) -> Self:
-        """Return the entry of a file in which `wrong` finds nothing; keys of later versions are passed over."""
+        """Return the entry of a file in which `wrong` finds nothing; keys of later versions are ignored."""
         keys = {each.name: cls.ON_DISK.get(each.name, each.name) for each in fields(cls)}
         return cls(**{name: _frozen(entry[key]) for name, key in keys.items() if key in entry})
 
     def to_plain(self) -> dict[str, Any]:
-        """Return it as a file holds it: plain values, without what is None."""
+        """Return the entry as it is stored in a file: plain values, without those that are None."""
         values = {self.ON_DISK.get(each.name, each.name): getattr(self, each.name) for each in fields(self)}
         return {key: _thawed(value) for key, value in values.items() if value is not None}
 
@@ -76,8 +76,8 @@ class Entry:
         for key in ("n_knees", "n_patients"):
             value = entry.get(key, 0)
             if type(value) is not int or not 0 <= value <= _MOST_KNEES:
-                return f"{key}: a whole number from 0 to {_MOST_KNEES} is wanted"
-        return "" if isinstance(entry.get("part", ""), str) else "part: one line of text is wanted"
+                return f"{key}: must be a whole number from 0 to {_MOST_KNEES}"
+        return "" if isinstance(entry.get("part", ""), str) else "part: must be one line of text"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +86,10 @@ class Calibration(Entry):
 
     Attributes:
         method: One of `METHODS`.
-        parameters: Of the method, by name.
-        lost: Why the method that was asked for is not used; None where it is.
-        cross_fitted_log_loss: Of each method that the version knew which fitted it.
-        cross_fitted_recall_1: Recall of grade 1, the hardest, by each of these.
+        parameters: Parameters of the method, by name.
+        lost: Why the requested method is not used; None if it is.
+        cross_fitted_log_loss: Log loss of each method that existed when this was fitted.
+        cross_fitted_recall_1: Recall of grade 1, the hardest, for each of these methods.
     """
 
     method: str = "none"
@@ -102,22 +102,22 @@ class Calibration(Entry):
     def wrong(cls, entry: Mapping[str, Any]) -> str:
         """Return what is wrong with an entry that was read from a file, or an empty string."""
         if entry.get("method") not in METHODS:
-            return f"method: one of {', '.join(METHODS)} is wanted"
+            return f"method: must be one of {', '.join(METHODS)}"
         names, values = PARAMETERS[entry["method"]], entry.get("parameters")
         if not isinstance(values, dict) or set(values) != set(names):
-            return f"parameters: {', '.join(names) or 'none'} wanted"
+            return f"parameters: must be {', '.join(names) or 'empty'}"
         for name, value in values.items():
             low, high = (LOWEST, HIGHEST) if name in POSITIVE else (-LARGEST_SHIFT, LARGEST_SHIFT)
             if not isinstance(value, float) or not low * (1 - math.copysign(1e-6, low)) <= value <= high * (1 + 1e-6):
-                return f"parameters.{name}={value!r}: a number from {low:g} to {high:g} is wanted"
+                return f"parameters.{name}={value!r}: must be a number from {low:g} to {high:g}"
         if not isinstance(entry.get("lost", ""), str):
-            return "lost: one line of text is wanted"
+            return "lost: must be one line of text"
         needed = {"none", entry["method"]}
         for key in ("cross_fitted_log_loss", "cross_fitted_recall_1"):
             found = entry.get(key, dict.fromkeys(needed, 0.0))
             fits = isinstance(found, dict) and needed <= set(found) <= set(METHODS)
             if not fits or not all(isinstance(value, float | int) for value in found.values()):
-                return f"{key}: a number for each of {', '.join(METHODS)} is wanted"
+                return f"{key}: must have a number for each of {', '.join(METHODS)}"
         return super().wrong(entry)
 
 
@@ -126,7 +126,7 @@ class ConformalSets(Entry):
     """The conformal quantiles of prediction sets.
 
     Attributes:
-        quantiles: Of the true grades' scores, one for each of `ALPHAS`; in [0, 1], falling.
+        quantiles: Quantiles of the reference grades' scores, one for each of `ALPHAS`; in [0, 1], decreasing.
     """
 
     ON_DISK: ClassVar[Mapping[str, str]] = {"quantiles": "limits"}
@@ -138,10 +138,10 @@ class ConformalSets(Entry):
         """Return what is wrong with an entry that was read from a file, or an empty string."""
         limits = entry.get("limits")
         if not isinstance(limits, list) or len(limits) != len(ALPHAS):
-            return f"limits: {len(ALPHAS)} numbers are wanted"
+            return f"limits: must be {len(ALPHAS)} numbers"
         fits = all(isinstance(value, float) and 0 <= value <= EVERYTHING for value in limits)
         if not fits or any(a < b for a, b in pairwise(limits)):
-            return "limits: falling numbers from 1 to 0 are wanted"
+            return "limits: must be decreasing numbers from 1 to 0"
         return super().wrong(entry)
 
 
@@ -160,17 +160,17 @@ class SelectivePrediction(Entry):
         """Return what is wrong with an entry that was read from a file, or an empty string."""
         rows = entry.get("curve")
         if not isinstance(rows, list) or not rows or len(rows) > ROWS:
-            return f"curve: 1 to {ROWS} rows are wanted"
+            return f"curve: must have 1 to {ROWS} rows"
         for row in rows:
             fits = isinstance(row, list) and len(row) == 3
             if not fits or not all(isinstance(x, float) and 0 <= x <= 1.001 for x in row):
-                return "curve: rows of threshold, coverage and risk in [0, 1] are wanted"
+                return "curve: must have rows of threshold, coverage and risk in [0, 1]"
         return super().wrong(entry)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutOfDistribution(Entry):
-    """The check of inputs; its tensors lie beside the record, see `koa_lightning.checkpoint.reference`.
+    """The out-of-distribution check; its tensors are beside the record, see `koa_lightning.checkpoint.reference`.
 
     Attributes:
         flagged: Share of the validation split's knees that it flags, cross-fitted, in [0, 1].
@@ -183,7 +183,7 @@ class OutOfDistribution(Entry):
         """Return what is wrong with an entry that was read from a file, or an empty string."""
         flagged = entry.get("flagged")
         if not (isinstance(flagged, float) and 0 <= flagged <= 1):
-            return "flagged is not a number from 0 to 1"
+            return "flagged: must be a number from 0 to 1"
         return super().wrong(entry)
 
 
@@ -192,10 +192,10 @@ class Thresholds(Entry):
     """Thresholds on the expected grade, see `koa_lightning.metrics.thresholds`.
 
     Attributes:
-        thresholds: Four, rising.
-        objective: The metric that they are best for.
+        thresholds: Four, increasing.
+        objective: The metric that they were tuned for.
         knees: A hash of the knees that they were tuned on.
-        hashes: One of each patient.
+        hashes: One hash per patient.
     """
 
     thresholds: tuple[float, ...] = tuned.ROUNDING
@@ -211,7 +211,7 @@ class Thresholds(Entry):
 
 @dataclass(frozen=True)
 class Fitted:
-    """All entries; None: the checkpoint has none, as it was written before the end of its training."""
+    """All entries; None in a checkpoint that was written before the end of its training."""
 
     calibration: Calibration | LeftOut | None = None
     conformal: ConformalSets | LeftOut | None = None
@@ -221,7 +221,7 @@ class Fitted:
 
     @classmethod
     def left_out(cls, reason: str) -> Fitted:
-        """Return entries that all hold nothing for the same reason."""
+        """Return entries that are all empty for the same reason."""
         return cls(*(LeftOut(reason) for _ in KEYS))
 
     @classmethod
@@ -238,7 +238,7 @@ class Fitted:
 
     @property
     def method(self) -> str:
-        """Return the method of recalibration, `none` where there is none."""
+        """Return the method of recalibration; `none` if there is no such entry."""
         return self.calibration.method if isinstance(self.calibration, Calibration) else "none"
 
 
@@ -250,7 +250,7 @@ KINDS: dict[str, type[Entry]] = {
     "thresholds": Thresholds,
 }
 KEYS = {**{name: name for name in KINDS}, "selective_prediction": "abstention", "out_of_distribution": "inputs"}
-"""Attribute of `Fitted` -> its key in the record, a word of version 0.1."""
+"""Attribute of `Fitted` -> its key in the record, as named by version 0.1."""
 
 
 def _entry(kind: type[Entry], entry: Mapping[str, Any]) -> Entry | LeftOut:
@@ -268,11 +268,11 @@ def _thawed(value: Any) -> Any:
 
 
 def wrong(record: Mapping[str, Any], tensors: object) -> str:
-    """Return what is wrong with these entries of a checkpoint, all of them optional, or an empty string.
+    """Return what is wrong with these entries of a checkpoint, or an empty string; all of them are optional.
 
     Args:
-        record: Plain, as the file holds it.
-        tensors: What the file holds under `reference.TENSORS`, None where it holds nothing.
+        record: Plain, as in the file.
+        tensors: The file's entry `reference.TENSORS`; None if it has none.
     """
     for name, key in KEYS.items():
         if key not in record:
@@ -282,7 +282,7 @@ def wrong(record: Mapping[str, Any], tensors: object) -> str:
             return f"{key} is not a dict"
         reason = entry.get("left_out")
         if "left_out" in entry and (not isinstance(reason, str) or not reason or len(entry) > 1):
-            return f"{key}.left_out stands beside values, or is no text"
+            return f"{key}.left_out is not a text, or has values beside it"
         if "left_out" not in entry and (misfit := KINDS[name].wrong(entry)):
             return f"{key}.{misfit}"
     if tensors is not None and (misfit := reference.wrong(tensors)):

@@ -1,7 +1,7 @@
-"""A checkpoint as one small safetensors file: weights in half precision, the record as text, nothing to run or resume.
+"""A portable checkpoint: one small safetensors file with half-precision weights and the record as text.
 
-A checkpoint of a training also holds the optimizer, and the paths and settings of the machine that made it. This file
-is for others: it holds what grading needs.
+A training checkpoint also holds the optimizer, and paths and settings of the machine that wrote it. The portable file
+is for other people: it holds only what grading needs, nothing that could be executed or resumed.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from koa_lightning.checkpoint.writing import to_plain
 from koa_lightning.errors import InputError, naming
 
 SUFFIX = ".safetensors"
-LARGEST_HEADER = 8_000_000  # bytes; a record has about a hundred thousand
+LARGEST_HEADER = 8_000_000  # bytes; a record takes about 100,000
 _LARGEST_FILE = 4 * 2**30
-# What of a run's settings grading, the mean loss and the report use; all else may name folders and servers.
+# Settings that grading, the mean loss and the report use. All others may name folders and servers.
 _KEPT = ("name", "seed", "data", "loss", "model", "optimizer", "scheduler", "augment", "mix", "teacher", "resize",
          "trainer")  # fmt: skip
 
@@ -36,17 +36,17 @@ def write(
     path: Path, record: CheckpointRecord, state: dict[str, Tensor], reference: dict[str, Tensor],
     epoch: int, about: dict[str, str] | None = None,
 ) -> None:  # fmt: skip
-    """Write a checkpoint for others, in one step.
+    """Write a portable checkpoint, in one step.
 
     Matrices become float16; vectors, e.g. the statistics of batch norm, stay float32.
 
     Args:
-        path: Of the file, which ends in `.safetensors`.
-        record: Its places are emptied, see `without_places`.
-        state: Of the network.
-        reference: To recognise out-of-distribution input by; empty: none.
-        epoch: That the weights are of, from 0.
-        about: Further texts for the header, e.g. a licence.
+        path: The file, which ends in `.safetensors`.
+        record: Written without its places, see `without_places`.
+        state: Weights of the network.
+        reference: Tensors that recognise out-of-distribution inputs; may be empty.
+        epoch: Epoch of the weights, from 0.
+        about: More texts for the header, e.g. a licence.
     """
     tensors = {f"net.{name}": _halved(value) for name, value in state.items()}
     tensors |= {f"{TENSORS}.{name}": _halved(value) for name, value in reference.items()}
@@ -64,7 +64,7 @@ def write(
 
 
 def _in_order(content: bytes) -> bytes:
-    """Return a safetensors file with its header sorted, so that the same checkpoint gives the same bytes each time."""
+    """Return a safetensors file with its header sorted, so that the same checkpoint always gives the same bytes."""
     size = struct.unpack("<Q", content[:8])[0]
     header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
@@ -91,18 +91,18 @@ def _halved(value: Tensor) -> Tensor:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """Return what a file holds, in the form of a checkpoint of a training; nothing in it is executed.
+    """Return the content of a file in the layout of a training checkpoint; nothing in it is executed.
 
     Raises:
-        InputError: It is larger than it may be, cut off, or holds no record; the message does not name the file.
-        Exception: Nearly any, of a damaged file.
+        InputError: The file is too large, truncated, or has no record; the message does not name the file.
+        Exception: Almost any kind, if the file is damaged.
     """
     _check_size(file)
     with safe_open(file, framework="pt") as opened:
         header = opened.metadata() or {}
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     if RECORD not in header:
-        raise InputError("a file of weights alone; give one that koa_lightning wrote")
+        raise InputError("it holds weights but no record; give a file that koa_lightning wrote")
     state = {name: _whole(value) for name, value in tensors.items() if name.startswith("net.")}
     content = content_of(header, state)
     lead = f"{TENSORS}."
@@ -112,14 +112,14 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def content_of(texts: Mapping[str, str], state: dict[str, Tensor]) -> dict[str, Any]:
-    """Return what a file for others holds in the form of a checkpoint of a training; nothing is checked yet.
+    """Return the content of a portable file in the layout of a training checkpoint, not yet checked.
 
     Args:
         texts: Its header, with `record.RECORD` and `epoch`.
-        state: Its weights; empty where a program computes.
+        state: Its weights; empty for an exported program.
 
     Raises:
-        ValueError: The record is no JSON.
+        ValueError: The record is not JSON.
     """
     epoch = texts.get("epoch", "")
     return {
@@ -136,7 +136,7 @@ def _check_size(file: Path) -> None:
         head = opened.read(8)
     header = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
     if not 0 < header <= min(LARGEST_HEADER, size - 8) or size > _LARGEST_FILE:
-        raise InputError("not a safetensors file, cut off, or with a header larger than 8 MB; give another")
+        raise InputError("not a safetensors file, truncated, or with a header larger than 8 MB; give another")
 
 
 def _whole(value: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The one reader of checkpoints; nothing in a file is executed, and nothing in it is followed."""
+"""Read checkpoints; nothing in a file is executed, and no path or address in it is followed."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from koa_lightning.models.weights import tensors_of
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was read.
+    """A checkpoint read from a file.
 
     Attributes:
         path: The file.
-        record: What it says of itself.
-        epoch: Number of the epoch, from 0, at whose end it was written.
-        epochs_done: 0 for the one that is written before the first epoch.
+        record: The facts that it records about itself.
+        epoch: Number of the epoch, from 0, that had just ended.
+        epochs_done: Number of finished epochs; 0 for a checkpoint written before the first.
         state: Tensors of the network, under the network's own names.
-        reference: Tensors to recognise an out-of-distribution input by, see `koa_lightning.checkpoint.reference`;
-            empty where there are none.
-        program: That computes in place of a network, where the file is an export; it has no `state` then.
+        reference: Tensors that recognise out-of-distribution inputs, see `koa_lightning.checkpoint.reference`; may be
+            empty.
+        program: Computes in place of a network, if the file is an export; `state` is then empty.
     """
 
     path: Path
@@ -54,19 +54,19 @@ class Checkpoint:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Return what is to be done to an image."""
+        """Return how an image is prepared."""
         return self.record.preprocessing
 
     @property
     def caveats(self) -> list[str]:
-        """Return what no figure may hide."""
+        """Return the caveats that every figure must show."""
         return list(self.record.caveats)
 
     def network(self) -> KneeNet:
         """Build the network with these weights, in eval mode.
 
         Raises:
-            InputError: The weights do not fit what the record says.
+            InputError: The weights do not fit the network in the record.
         """
         if self.program is not None:
             exported_net: KneeNet = ExportedNet(self.program, self.record.net)
@@ -78,37 +78,37 @@ class Checkpoint:
         wrong = [key for key in {**own, **given} if own.get(key) != given.get(key)]
         if wrong:
             raise InputError(
-                f"{self.path}: its weights are not those of its network {self.record.net.name} ({wrong[0]} and "
+                f"{self.path}: its weights do not fit its network {self.record.net.name} ({wrong[0]} and "
                 f"{len(wrong) - 1} more differ); it may be damaged, give another"
             )
         net.load_state_dict(self.state)
         return net.to(memory_format=torch.channels_last).eval()
 
     def check_is_of_training(self, why: str) -> None:
-        """Stop where this is a file for others (safetensors or an export), which holds no optimizer and stays as it is.
+        """Stop if this is a portable file (safetensors or an export): it holds no optimizer and is never changed.
 
         Args:
             why: What cannot be done with it.
 
         Raises:
-            InputError: It is one.
+            InputError: It is a portable file.
         """
         if self.path.suffix == portable.SUFFIX or self.program is not None:
-            raise InputError(f"ckpt={self.path}: a file for others, {why}; give the checkpoint of its training")
+            raise InputError(f"ckpt={self.path}: a portable file, {why}; give the checkpoint of its training")
 
     def data_config(self) -> DictConfig:
-        """Return the data config of the run that wrote it, with code taken from the installed package alone.
+        """Return the data config of the run that wrote it; all code in it comes from the installed package.
 
         Raises:
-            InputError: The data source is not one of this version's, or its settings are not plain values.
+            InputError: This version does not have the data source, or its settings are not plain values.
         """
         name, values = self.record.data.name, self.record.data_settings
         if name not in choices_of("data"):
-            raise InputError(f"{self.path}: its data source '{name}' is not here; type data=... for another")
+            raise InputError(f"{self.path}: its data source '{name}' is not installed; type data=... for another")
         cfg = copy.deepcopy(_settings_of(name))
-        # `${...}` in a value would be worked out when it is read, and could bring a `_target_` in again
+        # `${...}` in a value would be resolved when it is read, and could reintroduce a `_target_`
         if not isinstance(values, dict) or "${" in repr(values) or not _fill(cfg, without_targets(values)):
-            raise InputError(f"{self.path}: its data settings are not those of data={name}; type data=... for another")
+            raise InputError(f"{self.path}: its data settings do not fit data={name}; type data=... for another")
         cfg.cache_dir = None
         try:
             validate(OmegaConf.create({"data": cfg}))
@@ -119,14 +119,14 @@ class Checkpoint:
 
 @functools.cache
 def _settings_of(data: str) -> DictConfig:
-    """Return the data config of a source, as it is installed."""
+    """Return the installed data config of a source."""
     cfg = compose("train", [f"data={data}"]).data
     cfg._set_parent(None)
     return cfg
 
 
 def _fill(cfg: DictConfig, values: Mapping[str, Any]) -> bool:
-    """Set the values of keys that the config has, never one that names code; tell whether they fit."""
+    """Set the values of keys that the config has, never one that names code; return whether all fit."""
     for key in [key for key in map(str, cfg) if not key.startswith("_") and key in values]:
         node = cfg._get_node(key)
         if isinstance(node, DictConfig):
@@ -140,7 +140,7 @@ def _fill(cfg: DictConfig, values: Mapping[str, Any]) -> bool:
 
 
 def _is_alike(value: Any, installed: Any) -> bool:
-    """Tell whether a recorded value is of a kind that may stand in the place of an installed one."""
+    """Return whether a recorded value has a type that may replace the installed value."""
     if isinstance(value, dict) or value == "???":
         return False
     if isinstance(value, list):
@@ -153,10 +153,10 @@ def _is_alike(value: Any, installed: Any) -> bool:
 
 
 def read(path: str | Path) -> Checkpoint:
-    """Read a checkpoint of this program; nothing in it is executed.
+    """Read a checkpoint of koa_lightning; nothing in it is executed.
 
     Raises:
-        InputError: It is missing, truncated, of another program, or holds a pickled object.
+        InputError: The file is missing, truncated, from another program, or holds a pickled object.
     """
     file = user_path(path)
     if not file.is_file():
@@ -170,7 +170,7 @@ def read(path: str | Path) -> Checkpoint:
             program, content = exported.read(file)
             return dataclasses.replace(_checked(path, file, content), program=program)
         content = tensors_of(file)
-        changed = zipfile.is_zipfile(file) and zipfile.ZipFile(file).testzip()  # torch does not look
+        changed = zipfile.is_zipfile(file) and zipfile.ZipFile(file).testzip()  # torch does not check
     except pickle.UnpicklingError as error:
         raise InputError(f"ckpt={path}: {_why_not(error)}") from None
     except PermissionError:
@@ -178,17 +178,17 @@ def read(path: str | Path) -> Checkpoint:
     except InputError as error:
         raise InputError(str(error) if str(error).startswith("ckpt=") else f"ckpt={path}: {error}") from None
     except Exception:  # a damaged file makes torch raise nearly anything
-        raise InputError(f"ckpt={path}: not a checkpoint, or cut off while it was written; give another") from None
+        raise InputError(f"ckpt={path}: not a checkpoint, or truncated while it was written; give another") from None
     if changed:
-        raise InputError(f"ckpt={path}: damaged: its bytes are not those that were written ({changed}); give another")
+        raise InputError(f"ckpt={path}: damaged: its checksums do not match ({changed}); give another")
     return _checked(path, file, content)
 
 
 def _checked(path: str | Path, file: Path, content: Any) -> Checkpoint:
-    """Return the checkpoint of a file's content, each field of which is checked."""
+    """Check every field of a file's content, and return it as a checkpoint."""
     record = content.get(RECORD) if isinstance(content, dict) else None
     if not isinstance(record, dict) or "net" not in record:
-        raise InputError(f"ckpt={path}: a checkpoint of another program; give one that koa_lightning.train wrote")
+        raise InputError(f"ckpt={path}: written by another program; give one that koa_lightning.train wrote")
     if record.get("format") != FORMAT:
         raise InputError(f"ckpt={path}: format {record.get('format')}, but this version reads {FORMAT}")
     if wrong := validation.wrong(content, record):
@@ -201,10 +201,10 @@ def _checked(path: str | Path, file: Path, content: Any) -> Checkpoint:
 def record_of(values: Mapping[str, Any]) -> CheckpointRecord:
     """Return the record of a file, in which `koa_lightning.checkpoint.validation.wrong` finds nothing.
 
-    Keys that a later version adds are passed over.
+    Keys that a later version adds are ignored.
 
     Args:
-        values: Plain, as the file holds them.
+        values: Plain, as in the file.
     """
     data, tracking = values["data"], values["tracking"]
     return CheckpointRecord(
@@ -228,5 +228,5 @@ def record_of(values: Mapping[str, Any]) -> CheckpointRecord:
 
 def _why_not(error: Exception) -> str:
     if "Unsupported global" in str(error) or "Weights only load failed" in str(error):
-        return "refused: it holds a pickled object, or is no checkpoint; loading such a file could run code"
+        return "refused: it holds a pickled object, or is not a checkpoint; loading such a file could run code"
     return "not a checkpoint; give one that koa_lightning.train wrote"

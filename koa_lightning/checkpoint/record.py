@@ -1,4 +1,4 @@
-"""What every checkpoint carries beside its weights: typed, plain, and naming no code, file or address to follow."""
+"""The record in every checkpoint, beside the weights: typed, plain, and without code, files or addresses to follow."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from koa_lightning.models.net import NetSpec
 from koa_lightning.models.plan import Plan
 
 FORMAT = 1
-"""Version of the schema; 0.1 wrote the same."""
+"""Version of the schema; koa_lightning 0.1 wrote the same one."""
 RECORD = "koa_lightning"
 """Key of the record in the file."""
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The data of a training.
+    """The data that a network was trained on.
 
     Attributes:
-        name: Of the source, e.g. `chen2018`.
-        fingerprint: Names the knees of the training and the validation split.
+        name: Name of the source, e.g. `chen2018`.
+        fingerprint: Identifies the knees of the train and the validation split.
         counts: Knees of each grade, by split.
-        split: How the splits were made; None in files that do not say so.
+        split: How the splits were made; None in files that do not record it.
     """
 
     name: str
@@ -36,7 +36,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """The run in a tracking store, None where it was not tracked; a store is opened only where the user names it."""
+    """The run in a tracking store, None if it was not tracked; a store is opened only if the user names it."""
 
     uri: str | None = None
     run_id: str | None = None
@@ -44,23 +44,23 @@ class TrackedRun:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointRecord:
-    """What a checkpoint says of itself.
+    """The facts that a checkpoint records about itself.
 
     Attributes:
-        version: Of the program that wrote it.
-        net: What the network is built from.
-        preprocessing: What is done to an image.
+        version: The version of koa_lightning that wrote it.
+        net: Specification of the network.
+        preprocessing: How an image is prepared.
         grade_names: Five, grade 0 first.
         config: The run's config: resolved, plain, without `_target_` entries and without passwords.
-        data: That it was trained on.
-        caveats: What no figure may hide, e.g. phantom data.
-        weights: Where the first weights came from.
-        weights_reason: Why these; None where nothing has to be said.
+        data: The data of the training.
+        caveats: Caveats that every figure must show, e.g. phantom data.
+        weights: Origin of the initial weights.
+        weights_reason: Why these weights; None if there is nothing to explain.
         plan: Precision and memory format.
         tracking: The run that wrote it.
-        loss: Name of the loss; counts only where the installed configs name the same.
+        loss: Name of the loss; used only if the installed configs name the same one.
         made_of: Names of optimizer and schedule, for people to read.
-        fitted: What was fitted on the validation split.
+        fitted: Everything fitted on the validation split.
         schema_version: See `FORMAT`.
     """
 
@@ -82,7 +82,7 @@ class CheckpointRecord:
 
     @property
     def name(self) -> str:
-        """Return what the run was called, else its network."""
+        """Return the name of the run, else that of its network."""
         return str(self.config.get("name") or self.net.name)
 
     @property
@@ -93,5 +93,5 @@ class CheckpointRecord:
 
     @property
     def eval_batch_size(self) -> int:
-        """Return how many images a batch of validation had."""
+        """Return the number of images in a validation batch."""
         return int(self.data_settings.get("eval_batch_size") or 2 * self.data_settings["batch_size"])

@@ -1,7 +1,7 @@
-"""Tensors that describe the knees of the validation split, to recognise an out-of-distribution input by.
+"""Tensors that describe the knees of the validation split, to recognise out-of-distribution inputs.
 
-They lie beside the record, which holds plain values only. `koa_lightning.uncertainty.out_of_distribution` fits and
-applies them.
+They are stored beside the record, which holds only plain values. `koa_lightning.uncertainty.out_of_distribution` fits
+and applies them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FIELDS = {  # `posture` is the orientation check; files keep that name
     "features": ("prototypes",),
 }
 COARSE = 14  # pixels of the coarse picture's side
-N_ORIENTATIONS = 6  # wrong ones, distinguished from an upright knee
+N_ORIENTATIONS = 6  # wrong ones, to be distinguished from an upright knee
 _NAMES = tuple(f"{component}.{field}" for component, fields in FIELDS.items() for field in (*fields, "limit"))
 _LARGEST = 250_000  # numbers, 1 MB
 
@@ -26,9 +26,9 @@ _LARGEST = 250_000  # numbers, 1 MB
 def wrong(tensors: object) -> str:
     """Return what is wrong with tensors that were read from a file, or an empty string."""
     if not isinstance(tensors, dict) or set(tensors) != set(_NAMES):
-        return f"other entries than {', '.join(_NAMES)}"
+        return f"its entries are not {', '.join(_NAMES)}"
     if not all(torch.is_tensor(value) and value.dtype == torch.float32 for value in tensors.values()):
-        return "not all float32 tensors"
+        return "not all entries are float32 tensors"
     if sum(value.numel() for value in tensors.values()) > _LARGEST:
         return f"more than {_LARGEST} numbers"
     if name := next((name for name, value in tensors.items() if not bool(torch.isfinite(value).all())), None):
@@ -49,14 +49,14 @@ def _wrong_shapes(tensors: dict[str, torch.Tensor]) -> str:
     shapes = {name: tuple(value.shape) for name, value in tensors.items()}
     size = COARSE**2
     if (shapes["posture.weights"], shapes["posture.offsets"]) != ((N_ORIENTATIONS, size), (N_ORIENTATIONS,)):
-        return "posture: shapes that do not fit"
+        return "posture: its shapes do not fit"
     if len(shapes["features.prototypes"]) != 2 or 0 in shapes["features.prototypes"]:
-        return "features: shapes that do not fit"
+        return "features: its shapes do not fit"
     for component in ("picture", "texture"):
         mean, scale, directions, variances, rest = (tensors[f"{component}.{field}"] for field in GAUSSIAN)
         fits = mean.ndim == 1 and scale.shape == mean.shape and directions.shape == (len(variances), len(mean))
         if not fits or rest.ndim or (component == "picture" and len(mean) != size):
-            return f"{component}: shapes that do not fit"
+            return f"{component}: its shapes do not fit"
         if not all(bool((value > 0).all()) for value in (scale, variances, rest)):
-            return f"{component}: scales that are not positive"
+            return f"{component}: its scales are not positive"
     return ""

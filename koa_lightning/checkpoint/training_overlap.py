@@ -1,4 +1,4 @@
-"""Which knees the members of an ensemble may be evaluated on: those that they were not trained on."""
+"""The knees that each member of an ensemble may be evaluated on: those it was not trained on."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from koa_lightning.errors import InputError
 
 @dataclass(frozen=True)
 class Knees:
-    """What the members are evaluated on.
+    """The knees that the members are evaluated on.
 
     Attributes:
         rows: The manifest of these knees.
         allowed: bool, members x knees: whether the member was not trained on the knee or its patient.
-        said: One line on that.
-        unknown: Names of the members of which it cannot be told.
+        said: One line that sums this up.
+        unknown: Names of the members whose training knees are not known.
     """
 
     rows: pd.DataFrame
@@ -35,43 +35,43 @@ class Knees:
 
 
 def of_their_own(split: str, modules: Sequence[KneeDataModule], names: Sequence[str]) -> Knees:
-    """Return the split as each member's own data have it: the union, less what a member was trained on.
+    """Return a split of the members' own data: the union over all members, each without its training knees.
 
-    The splits are made again from each checkpoint's settings; no file is opened.
+    The splits are recomputed from each checkpoint's settings; no file is opened.
 
     Raises:
-        InputError: A patient is in two splits, the members' data differ, or all were trained on all of these knees.
+        InputError: A patient is in two splits, the members' data differ, or every member was trained on all knees.
     """
     manifests = [_with_splits(module, split).set_index("path") for module in modules]
     wanted = [m[_in_split(m["split"], split)] for m in manifests]
     rows = pd.concat(wanted).reset_index().drop_duplicates("path").sort_values("path", ignore_index=True)
     if rows.empty:
-        raise InputError(f"split={split}: no knee in that split of the members' data")
+        raise InputError(f"split={split}: the members' data have no knee in this split")
     for name, manifest in zip(names, manifests, strict=True):
         missing = rows.loc[~rows["path"].isin(manifest.index), "path"]
         if len(missing):
             raise InputError(
                 f"member {name}: its data lack {missing.iloc[0]} and {len(missing) - 1} more that another member is "
-                "measured on; evaluate all on the same knees: data=... split=all"
+                "evaluated on; evaluate all on the same knees: data=... split=all"
             )
         other = rows.loc[manifest.loc[rows["path"], "grade"].to_numpy() != rows["grade"].to_numpy(), "path"]
         if len(other):
-            raise InputError(f"{other.iloc[0]}: the members' data name different grades for it; give one data=...")
+            raise InputError(f"{other.iloc[0]}: the members' data give it different grades; type one data=... for all")
     trained = [_trained_on(m)[rows["path"]].to_numpy() for m in manifests]
     return _guarded(split, rows, ~np.array(trained), [])
 
 
 def _with_splits(module: KneeDataModule, split: str) -> pd.DataFrame:
-    """Return a member's manifest, its splits compared with the one that is measured, as for a single checkpoint.
+    """Return a member's manifest, its splits checked against the evaluated one, as for a single checkpoint.
 
-    A knee that `data.fraction` omitted is in no split, but it is there: the member was not trained on it.
+    A knee that `data.fraction` omitted stays in the manifest without a split: the member was not trained on it.
     """
     whole = module.whole(mf.SPLITS if split == ALL else (*mf.SPLITS, split))
     return whole.assign(split=whole["split"].where(whole.index.isin(module.reduced(whole).index), ""))
 
 
 def _trained_on(manifest: pd.DataFrame) -> pd.Series:
-    """Tell of each knee whether it, or another of its patient, is in the train split."""
+    """Return for each knee whether it, or another knee of its patient, is in the train split."""
     train = manifest["split"].eq("train")
     patients = set(manifest.loc[train, "patient"]) - {""}
     return train | manifest["patient"].isin(patients)
@@ -88,7 +88,7 @@ def of_other_data(
     reads: Sequence[Checkpoint],
     names: Sequence[str],
 ) -> Knees:
-    """Return the split of the data given, less what a member was trained on: by file content, and then by patient."""
+    """Return a split of the given data without each member's training knees: by file content, then by patient."""
     rows = mf.add_hashes(modules[0].rows((split,)), (split,), modules[0].read)
     allowed, unknown = [], []
     for name, read in zip(names, reads, strict=True):
@@ -104,8 +104,8 @@ def of_other_data(
 def seen_in_training(read: Checkpoint) -> pd.DataFrame | None:
     """Return the manifest (hash, patient, split) of a checkpoint's train and validation splits; None if it is lost.
 
-    It lies in the run folder; where the checkpoint was removed from there, it is made again from the data, if these
-    are still in their place. Either must have the fingerprint that the checkpoint carries.
+    It is read from the run folder. If the checkpoint was moved elsewhere, it is rebuilt from the data, if those are
+    still in place. Either must have the checkpoint's fingerprint.
     """
     splits, file = ("train", "val"), read.path.resolve().parent.parent / "manifest.parquet"
     try:
@@ -114,18 +114,18 @@ def seen_in_training(read: Checkpoint) -> pd.DataFrame | None:
         else:
             data = data_module(read.data_config(), quiet=True)
             rows = mf.add_hashes(data.rows(splits), splits, data.read)
-    except InputError:  # said by the caller, with the names of all such members
+    except InputError:  # the caller reports it, with the names of all such members
         return None
     return rows if mf.fingerprint(rows, splits) == read.record.data.fingerprint else None
 
 
 def names_alike(given: Mapping[str, Any] | None, read: Checkpoint) -> bool:
-    """Tell whether equal names of patients are one patient, whatever the files: in one source, however it is split.
+    """Return whether equal patient names mean the same patient, even in different files: true within one source.
 
-    Chen 2018 names its patients alike in every copy, and its `auto_test` has no file in common with the other splits.
+    Chen 2018 names its patients alike in every copy, and its `auto_test` shares no file with the other splits.
 
     Args:
-        given: The config of the data that is evaluated, plain; empty or None: the checkpoint's own.
+        given: Plain config of the evaluated data; empty or None for the checkpoint's own.
         read: The checkpoint.
     """
     if not given:
@@ -137,10 +137,10 @@ def names_alike(given: Mapping[str, Any] | None, read: Checkpoint) -> bool:
 
 
 def was_trained_on(rows: pd.DataFrame, seen: pd.DataFrame, alike: bool = False) -> np.ndarray:
-    """Tell of each knee whether it is one that was trained on, or another of such a patient.
+    """Return for each knee whether the training used it, or another knee of its patient.
 
-    Unless the sources name patients alike, these are compared only where a knee in both has the same one: equal names
-    of two sources mean nothing.
+    Patients are compared only if the sources name them alike, or if a knee in both has the same patient: otherwise
+    equal names mean nothing.
 
     Args:
         rows: A manifest with hashes.
@@ -157,12 +157,12 @@ def was_trained_on(rows: pd.DataFrame, seen: pd.DataFrame, alike: bool = False) 
 
 
 def _guarded(split: str, rows: pd.DataFrame, allowed: np.ndarray, unknown: list[str]) -> Knees:
-    """Leave out the knees that every member was trained on, and say in one line what each knee is graded by."""
+    """Omit the knees that every member was trained on; sum up in one line which members grade each knee."""
     n_members = allowed.sum(axis=0)
     kept = n_members > 0
     if not kept.any():
         raise InputError(
-            f"split={split}: every member was trained on every one of these {len(rows)} knees; evaluate on others: "
+            f"split={split}: every member was trained on all of these {len(rows)} knees; evaluate on others: "
             "split=test, or split=val of a cross-validation"
         )
     n, total = n_members[kept], len(allowed)
@@ -175,8 +175,8 @@ def _guarded(split: str, rows: pd.DataFrame, allowed: np.ndarray, unknown: list[
             f"each of {kept.sum()} knees is graded by the members not trained on it: {n.min()} to {n.max()} of {total}"
         )
     if unknown:
-        lost = f"what was trained on is not known of {', '.join(unknown)}: no manifest.parquet, no data in their place"
+        lost = f"the training knees of {', '.join(unknown)} are not known: no manifest.parquet, no data in their place"
         said = f"{said.replace(', none trained on any of the', ' on')}; {lost}"
     if not kept.all():
-        said += f"; {(~kept).sum()} omitted, which all were trained on"
+        said += f"; {(~kept).sum()} omitted, as every member was trained on them"
     return Knees(rows[kept].reset_index(drop=True), allowed[:, kept], said, unknown)

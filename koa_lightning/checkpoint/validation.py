@@ -1,7 +1,7 @@
-"""What a checkpoint's file may hold: every field that any code uses, with its kind and its range, checked in one place.
+"""Check the content of a checkpoint file: every field that any code uses, with its type and range, in one place.
 
-From a checkpoint come numbers, flags and known names. Code comes from the installed package alone, so nothing in a
-record may be a setting that Hydra would turn into an object, or a text that OmegaConf would work out.
+A checkpoint provides numbers, flags and known names. Code comes only from the installed package, so no record may hold
+a setting that Hydra would turn into an object, or a text that OmegaConf would resolve.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from koa_lightning.models.net import NetSpec
 from koa_lightning.models.outputs import LINKS, N_GRADES
 from koa_lightning.models.plan import LIGHTNING, Plan
 
-# What `koa_lightning.checkpoint.writing` writes, and what a record must have before anything in it is used.
+# Entries that `koa_lightning.checkpoint.writing` writes; a record must have them before anything in it is used.
 _RECORD = {
     "version": str, "net": dict, "preprocessing": dict, "grade_names": list, "config": dict, "data": dict,
     "marks": list, "weights": str, "plan": dict, "tracking": dict,
@@ -33,34 +33,34 @@ _RUN_ID = re.compile(r"[\w-]{0,64}")
 _MOST_EPOCHS, _MOST_STEPS, _MOST_KNEES = 1_000_000, 2**53, 10**9
 _SPLITS = ("train", "val", "test", "all")
 
-# A check returns what is wanted in place of a value, or an empty string where the value is right.
+# A check returns what a value must be, or an empty string if the value is right.
 Check = Callable[[Any], str]
 
 
 def _text(value: Any) -> str:
     fits = isinstance(value, str) and len(value) <= _LONGEST_TEXT and not CONTROL.search(value)
-    return "" if fits else "one line of text is wanted"
+    return "" if fits else "must be one line of text"
 
 
 def _plain_text(value: Any) -> str:
-    """Want a text that OmegaConf takes as it is."""
-    return _text(value) or ("a text without ${ is wanted" if "${" in value or value == "???" else "")
+    """Check that OmegaConf does not resolve a text."""
+    return _text(value) or ("must be a text without ${" if "${" in value or value == "???" else "")
 
 
 def _texts(value: Any) -> str:
     fits = isinstance(value, list) and not any(map(_text, value))
-    return "" if fits else "a list of texts is wanted"
+    return "" if fits else "must be a list of texts"
 
 
 def _grade_names(value: Any) -> str:
     fits = not _texts(value) and len(value) == N_GRADES and all(value)
-    return "" if fits else f"{N_GRADES} names are wanted, one a grade"
+    return "" if fits else f"must be {N_GRADES} names, one per grade"
 
 
 def _number(low: float, high: float) -> Check:
     def check(value: Any) -> str:
         fits = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-        return "" if fits else f"a number from {low:g} to {high:g} is wanted"
+        return "" if fits else f"must be a number from {low:g} to {high:g}"
 
     return check
 
@@ -68,20 +68,20 @@ def _number(low: float, high: float) -> Check:
 def _whole(low: int, high: int) -> Check:
     def check(value: Any) -> str:
         fits = type(value) is int and low <= value <= high
-        return "" if fits else f"a whole number from {low} to {high} is wanted"
+        return "" if fits else f"must be a whole number from {low} to {high}"
 
     return check
 
 
 def _one_of(names: Mapping[str, Any] | tuple[str, ...]) -> Check:
     def check(value: Any) -> str:
-        return "" if isinstance(value, str) and value in names else f"one of {', '.join(names)} is wanted"
+        return "" if isinstance(value, str) and value in names else f"must be one of {', '.join(names)}"
 
     return check
 
 
 def _link(value: Any) -> str:
-    return "" if isinstance(value, str) and value in LINKS else f"unknown link {value!r}, one of {', '.join(LINKS)}"
+    return "" if isinstance(value, str) and value in LINKS else f"unknown link {value!r}, not one of {', '.join(LINKS)}"
 
 
 def _or_none(check: Check) -> Check:
@@ -89,7 +89,7 @@ def _or_none(check: Check) -> Check:
 
 
 def _setting(key: str) -> Check:
-    """Return the check of a setting of the configs by its key, e.g. `data.image_size`."""
+    """Return the check of a config setting, given its key, e.g. `data.image_size`."""
 
     def check(value: Any) -> str:
         try:
@@ -107,23 +107,23 @@ def _counts(value: Any) -> str:
     fits = known and all(
         isinstance(each, list) and len(each) == N_GRADES and not any(map(count, each)) for each in value.values()
     )
-    return "" if fits else f"{N_GRADES} numbers of knees for each split are wanted, none below 0"
+    return "" if fits else f"must be {N_GRADES} numbers of knees for each split, none below 0"
 
 
 def _texts_by_name(value: Any) -> str:
-    return "" if isinstance(value, dict) and not any(map(_text, value.values())) else "texts by name are wanted"
+    return "" if isinstance(value, dict) and not any(map(_text, value.values())) else "must be texts by name"
 
 
 def _run_id(value: Any) -> str:
-    return "" if isinstance(value, str) and _RUN_ID.fullmatch(value) else "the id of a run is wanted"
+    return "" if isinstance(value, str) and _RUN_ID.fullmatch(value) else "must be the id of a run"
 
 
 def _penalties(value: Any) -> str:
     fits = isinstance(value, list) and len(value) == N_GRADES - 1 and not any(map(_number(1e-9, 1e9), value))
-    return "" if fits else f"{N_GRADES - 1} positive numbers are wanted"
+    return "" if fits else f"must be {N_GRADES - 1} positive numbers"
 
 
-# Arguments of the losses, each of a kind that no loss turns into anything but numbers.
+# Arguments of the losses; every loss uses them only as numbers.
 _LOSS: dict[str, Check] = {
     "class_weights": _one_of(KINDS),
     "label_smoothing": _number(0.0, 1.0),
@@ -132,7 +132,7 @@ _LOSS: dict[str, Check] = {
     "power": _number(0.0, 1e6),
     "penalties": _penalties,
 }
-# Fields by their path in the record; one that a record lacks is passed over (`_RECORD` says which it must have).
+# Fields by their path in the record; a missing one is skipped (`_RECORD` lists the required ones).
 _FIELDS: dict[str, Check] = {
     "version": _text,
     "weights": _text,
@@ -170,8 +170,8 @@ def wrong(content: dict[str, Any], record: dict[str, Any]) -> str:
     """Return what is wrong with the entries of a checkpoint, naming the first field, or an empty string.
 
     Args:
-        content: The whole file, as it was loaded.
-        record: What this program keeps in it, plain.
+        content: The whole file, as loaded.
+        record: The record in it, plain.
     """
     if misfit := wrong_tensors(content.get("state_dict")):
         return misfit
@@ -190,11 +190,11 @@ def _wrong_record(record: dict[str, Any]) -> str:
         return f"its record has no {keys[0]} of type {_RECORD[keys[0]].__name__}"
     for key, klass in _CLASSES.items():
         if misfit := _misfit(record[key], klass):
-            return f"{key}.{misfit} of its record"
+            return f"in its record, {key}.{misfit}"
     if not all(isinstance(record["data"].get(key), str) for key in ("name", "fingerprint")):
         return "its record does not name the data"
     if not isinstance(record["config"].get("data"), dict):
-        return "its record has no settings of the data"
+        return "its record has no data settings"
     if "batch_size" not in record["config"]["data"]:
         return "its record has no config.data.batch_size"
     for path, check in _FIELDS.items():
@@ -203,43 +203,43 @@ def _wrong_record(record: dict[str, Any]) -> str:
             return f"{path}={_typed(value)}: {misfit}"
     top, bottom = (getattr(Preprocessing(**record["preprocessing"]), name) for name in ("top", "bottom"))
     if top > bottom - 0.1:
-        return f"preprocessing.top={top} of its record: at least 0.1 less than preprocessing.bottom={bottom} is wanted"
+        return f"in its record, preprocessing.top={top}: must be at least 0.1 less than preprocessing.bottom={bottom}"
     return _wrong_loss(record)
 
 
 def _wrong_loss(record: dict[str, Any]) -> str:
-    """Return what is wrong with the settings of the loss, which are arguments of what the installed configs name."""
+    """Return what is wrong with the loss settings: arguments of the loss that the installed configs name."""
     settings = record["config"].get("loss", {})
     if not isinstance(settings, dict):
-        return f"config.loss={shown(settings)} of its record: settings by name are wanted"
+        return f"in its record, config.loss={shown(settings)}: must be settings by name"
     if "loss" in record and not (settings and "train" in record["data"].get("counts", {})):
         return "its record has no config.loss, or no data.counts of the train split"
     for name, value in settings.items():
         if name.startswith("_"):
-            return f"config.loss.{shown(name)[1:-1]} of its record: names code, which no record may"
+            return f"in its record, config.loss.{shown(name)[1:-1]} names code, which is not allowed"
         if name not in _LOSS and (misfit := _plain_argument(value)):
-            return f"config.loss.{shown(name)[1:-1]}={shown(value)} of its record: {misfit}"
+            return f"in its record, config.loss.{shown(name)[1:-1]}={shown(value)}: {misfit}"
     return ""
 
 
 def _plain_argument(value: Any) -> str:
-    """Return what is wanted in place of an argument of a loss that this module does not know, or an empty string."""
+    """Return what a loss argument that this module does not know must be, or an empty string if it fits."""
     if isinstance(value, str):
         return _plain_text(value)
     if isinstance(value, dict) and not any(str(key).startswith("_") for key in value):
         value = list(value.values())
     if isinstance(value, list):
         return next((misfit for each in value if (misfit := _plain_argument(each))), "")
-    return "" if value is None or isinstance(value, int | float) else "numbers, flags and names are wanted"
+    return "" if value is None or isinstance(value, int | float) else "must be numbers, flags and names"
 
 
 def _wrong_fitted(content: dict[str, Any], record: dict[str, Any]) -> str:
     misfit = fitted.wrong(record, content.get(reference.TENSORS))
-    return f"{misfit} of its record" if misfit else ""
+    return f"in its record, {misfit}" if misfit else ""
 
 
 def _at(record: Mapping[str, Any], path: str) -> tuple[bool, Any]:
-    """Return whether a record has a field, and its value; a branch of another kind counts as the field."""
+    """Return whether a record has a field, and its value; a branch that is not a mapping counts as the field."""
     node: Any = record
     for name in path.split("."):
         if not isinstance(node, Mapping):
@@ -251,10 +251,10 @@ def _at(record: Mapping[str, Any], path: str) -> tuple[bool, Any]:
 
 
 def _not_plain(node: Any, path: tuple[str, ...] = ()) -> str:
-    """Return where a record holds something else than plain values, or an empty string."""
+    """Return where a record holds anything but plain values, or an empty string."""
     where = shown(".".join(path))[1:-1]
     if len(path) > _DEEPEST:
-        return f"{where} is too deep"
+        return f"{where} is nested too deeply"
     if isinstance(node, dict):
         for key, value in node.items():
             if not isinstance(key, str):
@@ -266,13 +266,13 @@ def _not_plain(node: Any, path: tuple[str, ...] = ()) -> str:
         return next((misfit for value in node if (misfit := _not_plain(value, (*path, "[]")))), "")
     if node is not None and type(node) not in (str, int, float, bool):
         return where
-    # what was fitted after training may tell that a loss was infinite, and is checked by itself
+    # entries fitted after training may hold an infinite loss; they are checked separately
     is_number = not isinstance(node, float) or math.isfinite(node) or path[0] in fitted.KEYS.values()
     return "" if is_number else f"{where}={node}"
 
 
 def _misfit(values: dict[str, Any], klass: type) -> str:
-    """Return the first entry that the class does not have, or that is not of its type, or an empty string."""
+    """Return what is wrong with the first entry that is unknown, missing or of a wrong type, or an empty string."""
     hints = get_type_hints(klass)
     for key in [*values, *hints]:
         if key not in hints:
@@ -287,5 +287,5 @@ def _misfit(values: dict[str, Any], klass: type) -> str:
 
 
 def _typed(value: Any) -> str:
-    """Return a value as one would type it."""
+    """Return a value as a user would type it."""
     return value if isinstance(value, str) and len(value) < SHOWN and not _text(value) else shown(value)

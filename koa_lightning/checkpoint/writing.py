@@ -1,4 +1,4 @@
-"""The one writer of a checkpoint's record; the layout on disk is that of version 0.1."""
+"""Write a checkpoint's record, in the file layout of version 0.1."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from koa_lightning.checkpoint.reference import TENSORS
 
 
 def to_plain(record: CheckpointRecord) -> dict[str, Any]:
-    """Return the record as a file holds it, see `koa_lightning.checkpoint.reading.record_of` for the way back."""
+    """Return the record as it is stored in a file; `koa_lightning.checkpoint.reading.record_of` is the inverse."""
     data = {name: value for name, value in asdict(record.data).items() if value is not None}
     optional = {"loss": record.loss, "made_of": record.made_of, "weights_reason": record.weights_reason}
     return {
@@ -37,12 +37,12 @@ def to_plain(record: CheckpointRecord) -> dict[str, Any]:
 
 
 def store_fitted(path: Path, fitted: Fitted, reference: dict[str, Tensor]) -> None:
-    """Write what was fitted into a checkpoint, in one step, in place of what it has; all else in the file stays.
+    """Replace the fitted entries of a checkpoint, in one step; everything else in the file stays.
 
     Args:
-        path: Of a file that `koa_lightning.checkpoint.reading.read` has read.
-        fitted: The entries; one that is None stays as the file has it.
-        reference: Tensors of `koa_lightning.uncertainty.out_of_distribution.fit`; empty: none.
+        path: A file that `koa_lightning.checkpoint.reading.read` has read.
+        fitted: The entries; None keeps the one in the file.
+        reference: Tensors of `koa_lightning.uncertainty.out_of_distribution.fit`; may be empty.
     """
     content = torch.load(path, map_location="cpu", weights_only=True)
     content[RECORD] = {**content[RECORD], **fitted.to_plain()}

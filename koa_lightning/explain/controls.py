@@ -10,8 +10,8 @@ CENTRE_WIDTH = 0.25  # standard deviation of the centre prior, as a share of the
 def random_maps(n: int, grid: tuple[int, int], shape: tuple[int, int], seed: int) -> np.ndarray:
     """Noise on the network's own grid, enlarged like its maps: equally smooth, but meaningless.
 
-    Noise of single pixels would be an unfair control: scattered holes hide less than patches
-    and disturb a network more.
+    Noise of single pixels would be an unfair control: scattered holes hide less than patches, but disturb a network
+    more.
 
     Args:
         n: Number of maps.

@@ -114,7 +114,6 @@ def filled_in(image: Tensor, hole: np.ndarray, generator: torch.Generator) -> Te
     The equations are those of pytorch-grad-cam's NoisyLinearImputer. They are symmetric, so they can be solved several
     times faster.
 
-
     Args:
         image: Float, 1 x H x W, in [0, 1].
         hole: bool, H x W.

@@ -68,7 +68,6 @@ def against_controls(
     Returns:
         Mean of `map` and of each control; `difference` from the control named `against`, the one that is hardest to
         beat, with `low` and `high` (above 0 the map is better); `n`, `verdict` by `rule`.
-
     """
     sign = 1 if more_is_better else -1
     differences = {name: mean_interval(sign * (ours - theirs), patients) for name, theirs in controls.items()}

@@ -1,4 +1,4 @@
-"""Losses for ordered grades: one family a file, found by `conf/loss/*.yaml`."""
+"""Losses for ordered grades: one family per file, found by `conf/loss/*.yaml`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import pkgutil
 
 
 def __getattr__(name: str) -> type:
-    """Return a loss by the name that 0.1 had for it, e.g. `koa_lightning.losses.Focal`; configs of then still run.
+    """Return a loss by its name in version 0.1, e.g. `koa_lightning.losses.Focal`, so that old configs still run.
 
-    The modules are imported here, as a list of them would have to be kept.
+    The modules are searched here, so that no list of them has to be maintained.
 
     Raises:
         AttributeError: No module of this package defines such a class.

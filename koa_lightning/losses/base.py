@@ -1,4 +1,4 @@
-"""What all losses share: the class weights, the mean over knees and the precision it is computed in."""
+"""What all losses share: the class weights, the mean over knees, and the precision of the computation."""
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ class GradeLoss(nn.Module):
         class_weights: 5 float32, or None for equal weights.
 
     Args:
-        class_weights: 5 positive floating values, one a grade, or None; see `losses.weights.class_weights`.
+        class_weights: 5 positive floating values, one per grade, or None; see `losses.weights.class_weights`.
 
     Raises:
         InputError: if the class weights are not such a tensor.
@@ -49,7 +49,7 @@ class GradeLoss(nn.Module):
         raise NotImplementedError
 
     def terms(self, grade: Tensor) -> Tensor:
-        """How many terms `per_knee` sums for each knee, by which the mean is divided; 1 unless overridden.
+        """Number of terms that `per_knee` sums for each knee; the mean divides by it. 1 unless overridden.
 
         Args:
             grade: N int64, in 0-4.
@@ -69,7 +69,7 @@ class GradeLoss(nn.Module):
         return loss / weight
 
     def sums(self, logits: Tensor, grade: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted loss and weight of all knees, which batches add up and the mean divides.
+        """Weighted loss and weight of all knees: batches add them up, and the mean is their quotient.
 
         Computed in float32 even under autocast (in float64 for float64 logits).
 
@@ -81,12 +81,12 @@ class GradeLoss(nn.Module):
             Two scalars, float32 or float64.
 
         Raises:
-            InputError: if the logits do not have the shape that the link and the grades ask for.
+            InputError: if the logits do not have the shape that the link and the grades require.
         """
         shape = (len(grade), n_outputs(self.link))
         if logits.shape != shape:
             raise InputError(
-                f"{type(self).__name__} got logits of shape {tuple(logits.shape)}, needs {shape}: "
+                f"{type(self).__name__} got logits of shape {tuple(logits.shape)}, but needs {shape}: "
                 f"build the head with n_outputs({self.link!r})"
             )
         grade = grade.long()  # uint8 would index as a mask
@@ -109,7 +109,7 @@ def grade_distances() -> Tensor:
 def _checked(class_weights: Tensor) -> Tensor:
     if not isinstance(class_weights, Tensor):
         raise InputError(
-            f"class_weights of a loss is {class_weights!r}, needs a tensor or None: "
+            f"class_weights of a loss is {class_weights!r}, but must be a tensor or None: "
             "make it with koa_lightning.losses.weights.class_weights(kind, counts)"
         )
     if class_weights.shape != (N_GRADES,) or not bool((class_weights.isfinite() & (class_weights > 0)).all()):

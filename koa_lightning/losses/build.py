@@ -1,4 +1,4 @@
-"""From the config of a loss, or from what a checkpoint says of one, to the loss."""
+"""Build a loss from its config or from the record of a checkpoint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def recorded_loss(target: str | None, settings: Mapping[str, Any], counts: list[
     Its code comes from the installed configs and from the `--config-dir` that was typed, never from the checkpoint.
 
     Args:
-        target: The name; None, or one that no config has: there is no loss.
+        target: The loss's name; for None, or a name that no config has, the result is None.
         settings: The config group `loss` of the run, plain and without its name.
         counts: Knees of each grade in the training split.
     """

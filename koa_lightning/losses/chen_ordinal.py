@@ -1,4 +1,4 @@
-"""The ordinal loss made for knee grading, which fines probability by its distance from the true grade."""
+"""The ordinal loss made for knee grading, which penalises probability by its distance from the true grade."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from koa_lightning.models.outputs import N_GRADES
 class ChenOrdinal(GradeLoss):
     """Adjustable ordinal loss (Chen et al. 2019): sum over j of (p_j * W[y, j])^2, with W[y, y] = 0.
 
-    It is bounded, so its gradient fades for a knee graded surely and wrongly.
+    It is bounded, so its gradient vanishes for a knee that is graded wrongly with confidence.
 
     Args:
         class_weights: see GradeLoss.

@@ -11,10 +11,10 @@ from koa_lightning.models.outputs import N_GRADES
 class Corn(GradeLoss):
     """CORN (Shi, Cao and Raschka 2021): logit k asks "worse than k?" of the knees that reach grade k.
 
-    The mean is over all questions asked in the batch, as in coral_pytorch, where the paper takes a mean for
-    each question: sum(w[y] * l) / sum(w[y] * questions of the knee), a knee being asked min(y + 1, 4).
-    The loss of one knee is -log of its probability under the corn link, hence what is ordinal is the link:
-    unlike ChenOrdinal, EMD and SoftOrdinal, no mass is fined by its distance from the true grade.
+    The mean is over all questions asked in the batch, as in coral_pytorch, whereas the paper takes a mean for
+    each question: sum(w[y] * l) / sum(w[y] * questions of the knee), with min(y + 1, 4) questions per knee.
+    The loss of one knee is -log of its probability under the corn link, so only the link is ordinal: unlike
+    ChenOrdinal, EMD and SoftOrdinal, CORN does not penalise mass by its distance from the true grade.
 
     Args:
         class_weights: see GradeLoss.

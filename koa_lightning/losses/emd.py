@@ -11,7 +11,7 @@ class EMD(GradeLoss):
     """Squared earth mover's distance (Hou, Yu and Samaras 2016): sum over k of (P(y <= k) - [y <= k])^2.
 
     Also known as the ranked probability score (Epstein 1969), in [0, 4]. It is bounded, so its gradient
-    fades for a knee graded surely and wrongly.
+    vanishes for a knee that is graded wrongly with confidence.
 
     Args:
         class_weights: see GradeLoss.

@@ -1,4 +1,4 @@
-"""Focal loss: cross-entropy that turns down the knees already graded well."""
+"""Focal loss: cross-entropy that down-weights the knees that are already graded well."""
 
 import math
 

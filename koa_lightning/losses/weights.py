@@ -54,7 +54,7 @@ def class_weights(kind: str, counts: Sequence[int], beta: float = 0.999) -> Tens
     if formula is None:
         return None
     if len(counts) != N_GRADES:
-        raise InputError(f"class weights need {N_GRADES} counts, one a grade, but got {list(counts)}")
+        raise InputError(f"class weights need {N_GRADES} counts, one per grade, but got {list(counts)}")
     missing = [grade for grade, count in enumerate(counts) if count < 1]
     if missing:
         raise InputError(

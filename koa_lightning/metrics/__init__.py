@@ -1,1 +1,1 @@
-"""What is measured; nothing here draws."""
+"""The metric engine and what it computes; nothing here draws."""

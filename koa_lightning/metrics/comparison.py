@@ -18,7 +18,7 @@ from koa_lightning.metrics.intervals import LEVEL, MOST_UNDEFINED, N_RESAMPLES, 
 from koa_lightning.metrics.resampling import block_size, bootstrap_weights, gather
 from koa_lightning.metrics.weighted import WeightedMetrics
 
-_EPS = 1e-12  # of two differences that are equal but for rounding
+_EPS = 1e-12  # between differences that are equal up to rounding
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Difference:
         high: Upper end.
         p: Two-sided, of the permutation test: how often identical models differ as much.
         p_holm: The same, adjusted for the number of metrics compared (Holm 1979).
-        note: Empty where nothing has to be said.
+        note: A remark, or empty.
     """
 
     first: float | None
@@ -57,16 +57,16 @@ def compare(
 ) -> dict[str, Difference]:
     """Compare two models by their predictions of the same knees, row by row; see `match`.
 
-    The interval is by bootstrap over patients; in the permutation test the predictions that the two models make of a
-    patient are swapped, for a random half of the patients each time.
+    The interval is by bootstrap over patients. Each permutation of the test swaps the two models' predictions for a
+    random half of the patients.
 
     Args:
-        first: Predictions of a model.
-        second: Of another, in the same order.
-        n_resamples: Of the bootstrap, and as many permutations.
+        first: Predictions of one model.
+        second: Predictions of the other, in the same order.
+        n_resamples: Number of bootstrap resamples, and of permutations.
         seed: Of both.
         level: Of the intervals.
-        only: Names of the metrics; None: those whose declaration has them `compared`.
+        only: Names of the metrics; None: those declared `compared`.
 
     Returns:
         Name to difference, in the order of `only`.
@@ -95,7 +95,7 @@ def compare(
 
 
 def to_table(differences: dict[str, Difference]) -> pd.DataFrame:
-    """Return the differences as a table: one row a metric."""
+    """Return the differences as a table: one row per metric."""
     return pd.DataFrame([{"metric": name, **asdict(each)} for name, each in differences.items()])
 
 
@@ -116,15 +116,15 @@ def holm(p: dict[str, float]) -> dict[str, float]:
 def match(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return two tables of the same knees in the same order.
 
-    Knees are matched by path, by the end of the path where folders were moved, or by patient and side.
+    Knees are matched by path, by the end of the path if folders were moved, or by patient and side.
 
     Args:
-        first: From `tables.read_predictions`.
-        second: Another.
-        names: Of both, for messages.
+        first: A table from `tables.read_predictions`.
+        second: Another such table.
+        names: The tables' names, for messages.
 
     Raises:
-        InputError: They are not of the same knees, or their truths or patients differ.
+        InputError: The tables are not of the same knees, or their reference grades or patients differ.
     """
     own, other, key = max(_keys(first, second), key=lambda pair: len(set(pair[0]) & set(pair[1])), default=([], [], ""))
     here, there = set(own), set(other)
@@ -149,7 +149,7 @@ def match(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) -> 
 
 
 def _keys(first: pd.DataFrame, second: pd.DataFrame) -> Iterator[tuple[list[str], list[str], str]]:
-    """Yield names of the knees of both tables, from the strictest on, where they name each knee."""
+    """Yield names of the knees in both tables, the strictest kind first, if they identify each knee."""
     ways: dict[str, Callable[[pd.DataFrame], list[str]]] = {
         "path": lambda rows: [comparable(path) for path in rows["path"] if path],
         "end of the path": lambda rows: ["/".join(Path(comparable(path)).parts[-3:]) for path in rows["path"] if path],
@@ -166,19 +166,19 @@ def _keys(first: pd.DataFrame, second: pd.DataFrame) -> Iterator[tuple[list[str]
 
 def _unmatched(own: list[str], other: list[str], names: tuple[str, str], key: str) -> str:
     if not own:
-        return "neither path nor patient and side name each knee of both; add a column path"
+        return "neither path nor patient and side identify every knee in both; add a column path"
     parts = []
     for name, left in (
         (names[0], [x for x in own if x not in set(other)]),
         (names[1], [x for x in other if x not in set(own)]),
     ):
         if left:
-            parts.append(f"{len(left)} in {name} alone (e.g. {left[0]})")
+            parts.append(f"{len(left)} only in {name} (e.g. {left[0]})")
     return f"by {key}, {' and '.join(parts)}; give predictions of the same split"
 
 
 def _coins(n_patients: int, n: int, seed: int, block: int) -> Iterator[np.ndarray]:
-    """Yield which patients keep their model (1) or have the other's predictions (0), float64 b x n_patients."""
+    """Yield which patients keep their model's predictions (1) or get the other's (0), float64 b x n_patients."""
     rng = np.random.default_rng((seed, 1))
     for start in range(0, n, block):
         yield (rng.random((min(block, n - start), n_patients)) < 0.5).astype(np.float64)
@@ -196,7 +196,7 @@ def _exchanged(kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _between(
     metrics: WeightedMetrics, sides: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Return a function of weights of patients that gives each metric's difference between the two models."""
+    """Return a function from patients' weights to each metric's difference between the two models."""
 
     def differences(weights: np.ndarray) -> dict[str, np.ndarray]:
         first, second = (metrics(side) for side in sides(weights))
@@ -218,10 +218,10 @@ def _difference(
         return Difference(first, second, None, note=why_undefined(name, sides[0] if first is None else sides[1]))
     difference = first - second
     if not drawn:
-        return Difference(first, second, difference, note="one patient alone: nothing to compare")
+        return Difference(first, second, difference, note="only one patient: no interval and no test")
     undefined = float((~np.isfinite(drawn[name])).mean())
     if undefined > MOST_UNDEFINED:
-        note = f"no interval: undefined in {undefined:.0%} of the resamples, too few patients have what it needs"
+        note = f"no interval: undefined in {undefined:.0%} of the resamples, too few patients have the grades it needs"
         return Difference(first, second, difference, note=note)
     low, high = ends(drawn[name], level)
     known = swapped[name][np.isfinite(swapped[name])]

@@ -1,9 +1,9 @@
 """What metrics of a confusion matrix share.
 
 They take counts (... x K x K, rows reference, columns prediction, any number type) and return float64 of the leading
-shape, so that a thousand bootstrap matrices cost one call. A metric that the counts leave undefined (no knee at all,
-one grade only) is NaN, never 0. Of a grade that no knee truly has, recall, precision and F1 are all undefined: nothing
-can be said of how it is graded.
+shape, so that a thousand bootstrap matrices cost one call. A metric that is undefined for the counts (no knee at all,
+one grade only) is NaN, never 0. For a grade that does not occur in the reference, recall, precision and F1 are all
+undefined.
 """
 
 import torch
@@ -31,12 +31,12 @@ def macro(per_grade: Tensor, confusion: Tensor) -> Tensor:
 
 
 def where_true(per_grade: Tensor, counts: Tensor) -> Tensor:
-    """Return values of grades, NaN for one that does not occur in the reference."""
+    """Return the values per grade, NaN for a grade that does not occur in the reference."""
     return per_grade.masked_fill(counts.sum(-1) == 0, torch.nan)
 
 
 def diagonal(counts: Tensor) -> Tensor:
-    """Return the counts of each grade that is predicted right, ... x K."""
+    """Return the number of correctly predicted knees of each grade, ... x K."""
     return counts.diagonal(dim1=-2, dim2=-1)
 
 

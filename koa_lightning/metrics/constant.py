@@ -1,4 +1,4 @@
-"""Whether grades are any better than always answering one grade."""
+"""Whether predictions are any better than always giving one grade."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from koa_lightning.models.outputs import N_GRADES
 
 
 def no_better(grade: np.ndarray, predicted: np.ndarray) -> str:
-    """Return a line where answering one grade always is as good, or an empty string.
+    """Return a remark if always giving one grade is as good as the predictions, else an empty string.
 
-    As good means that no grade given to all knees has a lower accuracy than the predictions, and none a larger mean
-    absolute error: an ordinal model may give up accuracy for errors that are small.
+    To be better, predictions must beat every constant grade in accuracy, or every constant grade in mean absolute
+    error: an ordinal model may give up accuracy for small errors.
 
     Args:
         grade: True grade, integer N, 0 to 4.
-        predicted: The same of a model.
+        predicted: Predicted grade, integer N, 0 to 4.
     """
     if not len(grade):
         return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-MOST_POINTS = 400  # a curve of more is thinned out; its area is that of all points
+MOST_POINTS = 400  # a longer curve is thinned out; its area is that of all points
 
 
 def roc(positive: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
@@ -25,7 +25,7 @@ def roc(positive: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def precision_recall(positive: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return recall, precision, and the average precision (sum of precision x gain in recall, as scikit-learn has it).
+    """Return recall, precision, and the average precision (sum of precision x gain in recall, as in scikit-learn).
 
     Args:
         positive: bool, N.
@@ -46,13 +46,13 @@ def _counts(positive: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.nda
     """Return true and false positives at each distinct threshold, from the highest down."""
     order = np.argsort(-score, kind="stable")
     ranked, descending = positive[order], score[order]
-    last = np.flatnonzero(np.diff(descending, append=-np.inf))  # of equal scores all count at once
+    last = np.flatnonzero(np.diff(descending, append=-np.inf))  # equal scores count together
     true = np.cumsum(ranked)[last]
     return true.astype(np.float64), (last + 1 - true).astype(np.float64)
 
 
 def thinned(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """Return at most this many points of a curve, the first and the last among them."""
+    """Return at most `most` points of a curve, including the first and the last."""
     if len(x) <= most:
         return x, y
     kept = np.unique(np.linspace(0, len(x) - 1, most).round().astype(int))

@@ -26,7 +26,7 @@ class Knees(Metric):
         self.add_state("grade", default=[], dist_reduce_fx="cat")
 
     def update(self, probabilities: Tensor, grade: Tensor) -> None:
-        """Take in a batch: float32 N x 5 and int64 N."""
+        """Add a batch: float32 N x 5 and int64 N."""
         self.probabilities.append(probabilities)
         self.grade.append(grade)
 
@@ -41,11 +41,11 @@ class Knees(Metric):
 class GradeMetrics(nn.Module):
     """Metrics of one split, or of one epoch, over all batches and processes.
 
-    Those whose declaration (`_metric/NAME.yaml`) has them `every_epoch`, by the rules that it lists: of the arg-max
-    grade, and with the suffixes `_expected` and `_median` of the rounded expected grade and of the median grade.
+    These are the metrics declared `every_epoch` in `_metric/NAME.yaml`, by the rules listed there: for the arg-max
+    grade, and with the suffixes `_expected` and `_median` for the rounded expected grade and the median grade.
 
     Args:
-        checked: Look at what is taken in. False for the training split, where it would make every step wait for the
+        checked: Check every batch. False for the training split, where the check would make every step wait for the
             device.
     """
 
@@ -56,34 +56,34 @@ class GradeMetrics(nn.Module):
 
     @torch.no_grad()
     def update(self, probabilities: Tensor, grade: Tensor) -> None:
-        """Take in a batch.
+        """Add a batch.
 
         Args:
             probabilities: Float, N x 5, in [0, 1], rows sum to 1.
             grade: Integer true grade, N, 0 to 4.
 
         Raises:
-            InputError: The rows are no probabilities (logits, NaN), or a grade is outside 0 to 4, if `checked`.
+            InputError: If `checked`: the rows are not probabilities (logits, NaN), or a grade is outside 0 to 4.
         """
         probabilities = probabilities.detach().float()
         if self.checked:
             _check(probabilities, grade)
-        # NaN cannot be counted; the training itself reports it by its loss
+        # NaN cannot be counted; training reports it through its loss
         self.knees.update(probabilities.nan_to_num(0.0).clamp(0, 1), grade.long())
 
     def compute(self) -> dict[str, Tensor]:
-        """All metrics of what was taken in since the last reset.
+        """All metrics of the knees added since the last reset.
 
         Returns:
-            Name to scalar, float32 on the CPU; NaN where undefined, as auroc_oa of a single class, or F1 of a grade
-            that no knee has.
+            Name to scalar, float32 on the CPU; NaN where undefined, such as auroc_oa of a single class, or F1 of a
+            grade that no knee has.
 
         Raises:
-            InputError: No knee was taken in.
+            InputError: No knee was added.
         """
         knees = self._graded()
         if not len(knees.grade):
-            raise InputError("metrics of no knee at all: the split is empty; check the split and the filters")
+            raise InputError("no knees to compute metrics on: the split is empty; check the split and the filters")
         engine = WeightedMetrics(knees, only=chosen("every_epoch"))
         values = engine(np.ones((1, knees.n_patients)))
         return {name: torch.tensor(float(value[0]), dtype=torch.float32) for name, value in values.items()}
@@ -93,13 +93,13 @@ class GradeMetrics(nn.Module):
         return torch.from_numpy(WeightedMetrics(self._graded(), only=()).confusion())
 
     def reset(self) -> None:
-        """Forget everything taken in."""
+        """Discard all knees."""
         self.knees.reset()
 
     def _graded(self) -> Graded:
-        """Return the knees of all processes; each counts for itself, as no interval is asked for."""
+        """Return the knees of all processes, without patients, because no interval is computed."""
         if not self.knees.update_called:
-            self.knees._update_count = 1  # torchmetrics would warn; what is empty is refused in one line
+            self.knees._update_count = 1  # torchmetrics would warn; `compute` refuses an empty split
         probabilities, grade = self.knees.compute()
         grade = grade.reshape(-1)  # torchmetrics makes a scalar of one knee
         return Graded(grade.numpy(), probabilities.numpy(), np.zeros(len(grade), dtype=np.int64), 1)
@@ -116,7 +116,7 @@ def compute(probabilities: np.ndarray, grade: np.ndarray) -> dict[str, float]:
         Name to value; NaN where a metric is undefined.
 
     Raises:
-        InputError: No knee at all, rows that are no probabilities, or grades outside 0 to 4.
+        InputError: There is no knee, rows are not probabilities, or grades are outside 0 to 4.
     """
     metrics = GradeMetrics()
     metrics.update(torch.tensor(np.asarray(probabilities)), torch.tensor(np.asarray(grade)))

@@ -1,4 +1,4 @@
-"""Graded knees as arrays: the one form in which intervals, comparisons and subgroups see a predictions table."""
+"""Graded knees as arrays: the form in which intervals, comparisons and subgroups take a predictions table."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Graded:
 
     Attributes:
         grade: int64 N, 0 to 4.
-        probabilities: float32 N x 5, as networks give them and `GradeMetrics` measures them.
+        probabilities: float32 N x 5, as networks give them and `GradeMetrics` takes them.
         patient: int64 N, the number of each knee's patient, 0 to n_patients - 1.
-        n_patients: A knee without a patient counts for itself.
+        n_patients: Number of patients; a knee without a patient counts as its own.
     """
 
     grade: np.ndarray
@@ -34,7 +34,7 @@ class Graded:
 
     @cached_property
     def argmax(self) -> np.ndarray:
-        """Return the most probable grade, int64 N; of equal ones the lower."""
+        """Return the most probable grade, int64 N; on a tie the lower one."""
         return self.probabilities.argmax(1)
 
     @cached_property
@@ -58,13 +58,13 @@ class Graded:
 
 
 def of_table(table: pd.DataFrame) -> Graded:
-    """Return the knees of a predictions table whose true grade is known.
+    """Return the labelled knees of a predictions table.
 
     Args:
         table: grade and p0 to p4, and patient where known; see `tables.read_predictions`, which checks them.
 
     Raises:
-        InputError: There is none, or the numbers are no probabilities or grades.
+        InputError: No knee is labelled, or the numbers are not probabilities or grades.
     """
     rows = table[table["grade"].notna()]
     if rows.empty:
@@ -79,7 +79,9 @@ def of_table(table: pd.DataFrame) -> Graded:
 
 
 def patient_numbers(table: pd.DataFrame) -> tuple[np.ndarray, int]:
-    """Return a number for each row's patient, int64 N, and how many there are; no patient is one of its own.
+    """Return a number for each row's patient, int64 N, and how many patients there are.
+
+    A row without a patient counts as a patient of its own.
 
     Numbers follow the names' order, so that they do not depend on the order of the rows.
     """
@@ -95,9 +97,9 @@ def patient_numbers(table: pd.DataFrame) -> tuple[np.ndarray, int]:
 
 
 def stack(first: Graded, second: Graded) -> Graded:
-    """Return the knees of both, the patients of the second numbered after those of the first.
+    """Return the knees of both, with the patients of the second numbered after those of the first.
 
-    What a model says of a patient then has a weight of its own, even where both are about the same patients.
+    Each model's predictions for a patient then have a weight of their own, even if both grade the same patients.
     """
     return Graded(
         np.concatenate([first.grade, second.grade]),

@@ -1,6 +1,6 @@
 """Metrics with intervals by bootstrap over patients: `with_intervals(table)`.
 
-Both knees of a patient are drawn together: they are alike, and one by one they would look like twice the evidence.
+Both knees of a patient are drawn together: they are alike, and drawn separately would look like twice the evidence.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from koa_lightning.models.outputs import N_GRADES
 
 N_RESAMPLES = 2000
 LEVEL = 0.95
-FEW_PATIENTS = 20  # below it an interval is given with a word
+FEW_PATIENTS = 20  # below it an interval gets a note
 MOST_UNDEFINED = 0.05  # share of resamples without a value, above which there is no interval
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A metric, its interval, and what has to be said about it.
+    """A metric, its interval, and a note.
 
     Attributes:
-        value: Of all knees; None where it is undefined, and `note` says why.
-        low: Lower end of the interval; None where there is none, and `note` says why.
+        value: Value on all knees; None if undefined, and `note` says why.
+        low: Lower end of the interval; None without an interval, and `note` says why.
         high: Upper end.
-        note: Empty where nothing has to be said.
+        note: A remark, or empty.
     """
 
     value: float | None
@@ -55,12 +55,12 @@ def with_intervals(
     Args:
         table: grade, p0 to p4, and patient where known; see `tables.read_predictions`. Rows of unknown grade are
             omitted.
-        n_resamples: Of the patients.
+        n_resamples: Number of resamples of the patients.
         seed: Of the resamples.
         level: Share of such intervals that should contain the true value.
         thresholds: Four, on the expected grade, tuned on other knees (`thresholds.tune`); they give the metrics with
             the suffix `_tuned`.
-        only: Names of the metrics that are wanted; None: all.
+        only: Names of the metrics to compute; None: all.
 
     Returns:
         Name to interval; the names are those of `weighted.names`.
@@ -80,7 +80,7 @@ def of_graded(
     thresholds: Sequence[float] | None = None,
     only: Collection[str] | None = None,
 ) -> dict[str, Interval]:
-    """Return what `with_intervals` does, of arrays."""
+    """Return what `with_intervals` does, for arrays."""
     metrics = WeightedMetrics(knees, thresholds, only)
     values = metrics(np.ones((1, knees.n_patients)))
     samples, noise = dict[str, np.ndarray](), dict[str, np.ndarray]()
@@ -104,7 +104,7 @@ def to_json(intervals: Mapping[str, Interval]) -> dict[str, dict[str, Any]]:
 
 
 def ends(samples: np.ndarray, level: float) -> tuple[float, float]:
-    """Return the ends of the percentile interval of resampled values, those that are undefined omitted."""
+    """Return the ends of the percentile interval of resampled values; undefined ones are omitted."""
     known = samples[np.isfinite(samples)]
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
@@ -114,22 +114,23 @@ def _interval(name: str, value: float, samples: np.ndarray | None, metrics: Weig
     if not np.isfinite(value):
         return Interval(None, None, None, why_undefined(name, metrics))
     if samples is None:
-        return Interval(value, None, None, "one patient alone: no interval")
+        return Interval(value, None, None, "only one patient: no interval")
     undefined = int((~np.isfinite(samples)).sum())
     if undefined > MOST_UNDEFINED * len(samples):
-        why = f"no interval: undefined in {undefined} of {len(samples)} resamples, too few patients have what it needs"
-        return Interval(value, None, None, why)
+        why = f"undefined in {undefined} of {len(samples)} resamples, too few patients have the grades it needs"
+        return Interval(value, None, None, f"no interval: {why}")
     low, high = ends(samples, level)
     if low == high:  # e.g. a recall of 0: resamples cannot tell what other patients would show
-        return Interval(value, None, None, "no interval: it is the same in all resamples")
+        return Interval(value, None, None, "no interval: the value is the same in all resamples")
     return Interval(value, low, high, _word(name, undefined, len(samples), metrics))
 
 
 def _corrected(interval: Interval, samples: np.ndarray, noise: np.ndarray, level: float) -> Interval:
-    """Return the interval of a calibration error, which chance raises: in a sample, and in its resamples once more.
+    """Return the interval of a calibration error, which chance raises in a sample, and again in its resamples.
 
-    The lower end is the upper percentile reflected at the value (the basic bootstrap), and 0 where a calibrated model
-    could show an error as large; the upper end is the larger of percentile and reflection. Rather too wide.
+    The lower end is the upper percentile reflected at the value (the basic bootstrap), or 0 if a calibrated model could
+    show an error as large. The upper end is the larger of percentile and reflection. The interval is rather too wide
+    than too narrow.
     """
     if interval.value is None or interval.low is None:
         return interval
@@ -140,7 +141,7 @@ def _corrected(interval: Interval, samples: np.ndarray, noise: np.ndarray, level
 
 
 def _word(name: str, undefined: int, n_resamples: int, metrics: WeightedMetrics) -> str:
-    """Return what has to be said about an interval."""
+    """Return the note on an interval."""
     words = []
     absent = np.setdiff1d(np.arange(N_GRADES), metrics.knees.grade)
     metric = declared.of(name)
@@ -149,7 +150,7 @@ def _word(name: str, undefined: int, n_resamples: int, metrics: WeightedMetrics)
     if undefined:
         words.append(f"undefined in {undefined} of {n_resamples} resamples, which are omitted")
     if metrics.knees.n_patients < FEW_PATIENTS:
-        words.append(f"{metrics.knees.n_patients} patients: an interval of so few is too narrow")
+        words.append(f"only {metrics.knees.n_patients} patients: the interval is too narrow")
     return "; ".join(words)
 
 
@@ -161,7 +162,7 @@ def why_undefined(name: str, metrics: WeightedMetrics) -> str:
     if metric is not None and metric.of == declared.RANKING:
         first = int(dict(metric.settings)["grade"])
         side = "below" if (grade < first).all() else "at or above"
-        return f"all knees are {side} grade {first}: nothing to tell apart"
+        return f"all knees are {side} grade {first}: nothing to distinguish"
     if metric is None or metric.undefined or not metric.per_grade:
         return metric.undefined if metric is not None and metric.undefined else "undefined for these knees"
     own = int(plain.rsplit("_", 1)[1])

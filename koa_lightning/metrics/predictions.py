@@ -1,4 +1,4 @@
-"""The predictions table: one row a knee, the same columns from `eval` and `predict`."""
+"""The predictions table: one row per knee, with the same columns from `eval` and `predict`."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def predictions_table(
     """Return the table of graded knees.
 
     Args:
-        knees: path, and patient, side and grade where known (grade -1: unknown, becomes empty); further columns but
+        knees: path, and patient, side and grade where known (grade -1: unknown, becomes empty); other columns except
             `hash` and `split` are kept at the end.
         logits: float N x K; `corn` has four, and leaves `z4` empty.
-        link: How they become probabilities.
-        probabilities: Float N x 5, those that the checkpoint calibrates; None: the raw ones.
+        link: How logits become probabilities.
+        probabilities: Float N x 5, calibrated by the checkpoint; None: the raw ones.
     """
     if probabilities is None:
         probabilities = outputs.probabilities(logits, link)

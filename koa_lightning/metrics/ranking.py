@@ -1,4 +1,4 @@
-"""Knees ranked by a probability: what AUROC and average precision are made of, for many weightings at once."""
+"""Knees ranked by a probability, to compute AUROC and average precision for many weightings at once."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Steps:
 
     @cached_property
     def new_true(self) -> np.ndarray:
-        """Return what each step adds to the positive ones, float64 B x S."""
+        """Return the positive weight that each step adds, float64 B x S."""
         return np.diff(self.true, axis=1, prepend=0)
 
     @cached_property
     def new_false(self) -> np.ndarray:
-        """Return what each step adds to the negative ones, float64 B x S."""
+        """Return the negative weight that each step adds, float64 B x S."""
         return np.diff(self.false, axis=1, prepend=0)
 
 
@@ -38,7 +38,7 @@ class Ranks:
 
     Args:
         knees: Their grades and probabilities.
-        grade: From which a knee is positive.
+        grade: The lowest grade that is positive.
     """
 
     def __init__(self, knees: Graded, grade: int) -> None:
@@ -46,7 +46,7 @@ class Ranks:
         order = np.argsort(-score, kind="stable")
         self.patient = knees.patient[order]
         self.positive = knees.grade[order] >= grade
-        self.last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))  # of each step
+        self.last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))  # the last knee of each step
 
     def steps(self, weights: np.ndarray) -> Steps:
         """Return the cumulative weights of both classes.

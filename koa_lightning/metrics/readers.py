@@ -31,7 +31,7 @@ def agreement(
     level: float = LEVEL,
     thresholds: Sequence[float] | None = None,
 ) -> pd.DataFrame:
-    """Return how far each two of reference, readers and model agree, with intervals by bootstrap over patients.
+    """Return the agreement of each pair of reference, readers and model, with intervals by bootstrap over patients.
 
     Args:
         table: Predictions, with a column of grades (0 to 4, empty where not read) for each reader.
@@ -42,18 +42,18 @@ def agreement(
         thresholds: For the model's grade by tuned thresholds (`model_tuned`).
 
     Returns:
-        One row a pair and metric: first, second, n_knees (read by both), n_patients, metric, value, low, high, note.
-        The model is there once a rule: `model` (arg-max), `model_expected`, `model_median`, and `model_tuned` where
+        One row per pair and metric: first, second, n_knees (read by both), n_patients, metric, value, low, high, note.
+        The model appears once per rule: `model` (arg-max), `model_expected`, `model_median`, and `model_tuned` if
         there are thresholds.
 
     Raises:
-        InputError: A column is missing, or holds something else than grades.
+        InputError: A column is missing, or contains anything but grades.
     """
     check(table, readers)
     labelled = table[table["grade"].notna()].reset_index(drop=True)
     metrics = WeightedMetrics(of_table(labelled), thresholds, only=())
     model = {f"{MODEL}{rule}": grade.astype(float) for rule, grade in metrics.predicted.items()}
-    numbers = {name: pd.to_numeric(labelled[name], errors="coerce") for name in readers}  # `check` took blanks for none
+    numbers = {name: pd.to_numeric(labelled[name], errors="coerce") for name in readers}  # `check` allows blanks
     read = {name: column.to_numpy(dtype=float, na_value=np.nan) for name, column in numbers.items()}
     compared = chosen("between_readers")
     grades = {REFERENCE: labelled["grade"].to_numpy(dtype=float), **read, **model}
@@ -75,10 +75,10 @@ def agreement(
 
 
 def check(table: pd.DataFrame, readers: Sequence[str]) -> None:
-    """Stop where a column is missing, or holds something else than grades.
+    """Stop if a column is missing, or contains anything but grades.
 
     Raises:
-        InputError: Naming the column.
+        InputError: It names the column.
     """
     for name in readers:
         if name not in table:

@@ -6,20 +6,20 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-_CELLS = 2**21  # weights of knees that are worked on at once: 16 MB an array
+_CELLS = 2**21  # weights of knees in one block: 16 MB per array
 
 
 def bootstrap_weights(n_patients: int, n_resamples: int, seed: int, block: int) -> Iterator[np.ndarray]:
     """Yield how often each patient is drawn, with replacement, in each resample; the same for every `block`.
 
     Args:
-        n_patients: So many are drawn in each resample.
-        n_resamples: In all.
+        n_patients: Number of patients, and of draws in each resample.
+        n_resamples: Number of resamples in all.
         seed: Of the draws.
-        block: Resamples at once.
+        block: Number of resamples in a block.
 
     Yields:
-        float64 b x n_patients, rows sum to n_patients; b is `block`, or what is left.
+        float64 b x n_patients, rows sum to n_patients; b is `block`, or fewer in the last one.
     """
     rng = np.random.default_rng(seed)
     for start in range(0, n_resamples, block):
@@ -29,7 +29,7 @@ def bootstrap_weights(n_patients: int, n_resamples: int, seed: int, block: int) 
 
 
 def block_size(n_knees: int) -> int:
-    """Return how many resamples of so many knees are worked on at once, so that memory stays bounded."""
+    """Return how many resamples of `n_knees` knees to compute at once, so that memory stays bounded."""
     return max(1, _CELLS // max(1, n_knees))
 
 

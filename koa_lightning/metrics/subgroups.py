@@ -16,7 +16,7 @@ from koa_lightning.errors import InputError
 from koa_lightning.metrics.graded import patient_numbers
 from koa_lightning.metrics.intervals import LEVEL, N_RESAMPLES, with_intervals
 
-MIN_PATIENTS = 30  # a group of fewer says nothing
+MIN_PATIENTS = 30  # a smaller group gets no metrics
 N_BINS = 3  # of a column of numbers
 UNKNOWN = "(unknown)"
 ALL = "all"
@@ -40,20 +40,20 @@ def by_subgroup(
 
     Args:
         table: Predictions, with these columns.
-        columns: Of text, or of numbers, which are cut at `edges`, or else into thirds.
-        edges: Where columns of numbers are cut: name to rising numbers; a group begins with its edge.
-        only: Names of the metrics; None: those whose declaration has them `by_subgroup`.
+        columns: Columns of text, or of numbers, which are cut at `edges`, by default into thirds.
+        edges: Where columns of numbers are cut: name to rising numbers; a group includes its lower edge.
+        only: Names of the metrics; None: those declared `by_subgroup`.
         n_resamples: As for `with_intervals`, as are the next three.
         seed: Of the resamples.
         level: Of the intervals.
         thresholds: For the metrics `_tuned`.
 
     Returns:
-        One row a group and metric: column, group, n_knees, n_patients, metric, value, low, high, note; first those of
-        all knees (column `all`). In a group of too few patients the values are empty, and `note` says so.
+        One row per group and metric: column, group, n_knees, n_patients, metric, value, low, high, note; first those of
+        all knees (column `all`). In a group with too few patients the values are empty, and `note` says so.
 
     Raises:
-        InputError: No such column, edges that do not rise, or a column that is no grouping.
+        InputError: There is no such column, edges do not rise, or a column has too many values to form groups.
     """
     edges, only = edges or {}, chosen("by_subgroup") if only is None else only
     check(table, columns, edges)
@@ -67,7 +67,7 @@ def by_subgroup(
             _, n_patients = patient_numbers(own)
             head = {"column": column, "group": name, "n_knees": len(own), "n_patients": n_patients}
             if n_patients < MIN_PATIENTS:
-                note = f"too small to say anything: {n_patients} patients, at least {MIN_PATIENTS} are needed"
+                note = f"too small to evaluate: {n_patients} patients, at least {MIN_PATIENTS} are needed"
                 rows += [{**head, "metric": metric, "note": note} for metric in only]
                 continue
             found = with_intervals(
@@ -78,10 +78,10 @@ def by_subgroup(
 
 
 def check(table: pd.DataFrame, columns: Sequence[str], edges: Mapping[str, Sequence[float]]) -> None:
-    """Stop where a subgroup cannot be made.
+    """Stop if a subgroup cannot be formed.
 
     Raises:
-        InputError: No such column, edges that do not rise or are of no column, or a column that is no grouping.
+        InputError: There is no such column, edges do not rise or belong to no column, or a column has too many values.
     """
     for name in [*columns, *edges]:
         if name not in table:
@@ -95,11 +95,11 @@ def check(table: pd.DataFrame, columns: Sequence[str], edges: Mapping[str, Seque
     for name in columns:
         n = table[name].nunique()
         if not is_numeric(table[name]) and n > _MOST_GROUPS:
-            raise InputError(f"subgroups={name}: has {n} different values, which are no groups; give one with fewer")
+            raise InputError(f"subgroups={name}: has {n} different values, too many for groups; give one with fewer")
 
 
 def is_numeric(column: pd.Series) -> bool:
-    """Tell whether a column holds numbers."""
+    """Return whether a column holds numbers."""
     return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
 
 

@@ -1,4 +1,4 @@
-"""Predictions tables from anywhere: read, checked, and refused with one line where they are something else."""
+"""Read and check predictions tables from anywhere; anything else is refused with a one-line error."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from koa_lightning.errors import InputError
 from koa_lightning.metrics.graded import PROBABILITIES, TOLERANCE
 from koa_lightning.models.outputs import N_GRADES
 
-_ENOUGH = 20  # rows, below which nothing is concluded from how columns agree
-_SAME = 0.99  # share of rows in which two columns agree when one was made of the other, rounding aside
+_ENOUGH = 20  # fewest rows from which to conclude anything about the agreement of columns
+_SAME = 0.99  # share of rows in which two columns agree when one was made from the other, rounding aside
 _HINT = "give a table with grade (the true one) and p0 to p4, and path, patient and side where known"
 
 
@@ -27,14 +27,14 @@ def read_predictions(path: str | Path, *, logits: bool = False, where: str | Non
     Args:
         path: A CSV or Parquet file, or a folder of `eval` with `predictions.parquet` or `predictions.csv`.
         logits: p0 to p4 hold logits (or log probabilities); they become probabilities by softmax.
-        where: The table's name for messages; the path where it is None.
+        where: The table's name for messages; None: the path.
 
     Returns:
         The table with path, patient, side (empty text where unknown), grade (Int64, unknown ones empty), p0 to p4; all
-        its further columns are kept.
+        other columns are kept.
 
     Raises:
-        InputError: It is missing, no table, or not one of predictions.
+        InputError: The file is missing, is not a table, or holds no predictions.
     """
     name = str(path) if where is None else where
     file = user_path(path)
@@ -48,18 +48,18 @@ def read_predictions(path: str | Path, *, logits: bool = False, where: str | Non
         raise InputError(f"{name}: there is no such file; name a predictions table (CSV or Parquet), or eval's folder")
     rows = check_predictions(read_table(file), name, logits=logits)
     if why := implausible(rows, "the column patient"):
-        _warn(name, f"{why}: intervals by these patients say nothing")
+        _warn(name, f"{why}: intervals by these patients are meaningless")
     return rows
 
 
 def check_predictions(table: pd.DataFrame, where: str, *, logits: bool = False) -> pd.DataFrame:
-    """Return a predictions table in the form that measuring takes; see `read_predictions`.
+    """Return a predictions table in the form that the metrics take; see `read_predictions`.
 
     Raises:
-        InputError: Saying what is wrong, in which line, and what to do.
+        InputError: It says what is wrong, in which line, and what to do.
     """
     if table.empty:
-        raise InputError(f"{where}: the table has no row; {_HINT}")
+        raise InputError(f"{where}: the table has no rows; {_HINT}")
     if missing := [column for column in ("grade", *PROBABILITIES) if column not in table]:
         have = ", ".join(map(str, table.columns[:12]))
         raise InputError(f"{where}: column '{missing[0]}' is missing; it has {have}; {_HINT}")
@@ -98,14 +98,14 @@ def _numbers(rows: pd.DataFrame, where: str) -> np.ndarray:
     if unknown.any():
         row = int(np.argmax(unknown))
         raise InputError(
-            f"{where}: line {row + 2}: p0 to p4 must be numbers, and one is empty, NaN or infinite "
-            f"({int(unknown.sum())} such lines); take these knees out, and say so"
+            f"{where}: line {row + 2}: p0 to p4 must be numbers, but one is empty, NaN or infinite "
+            f"({int(unknown.sum())} such lines); remove these knees, and report that you did"
         )
     return values
 
 
 def _probabilities(values: np.ndarray, where: str) -> np.ndarray:
-    """Return them if they are probabilities, else say what they look like."""
+    """Return the values if they are probabilities; else raise an error that says what they look like."""
     wrong = (values < -TOLERANCE).any(axis=1) | (np.abs(values.sum(axis=1) - 1) > TOLERANCE)
     if wrong.any():
         _refuse(values, int(np.argmax(wrong)), int(wrong.sum()), where)
@@ -142,18 +142,18 @@ def _check_twice(rows: pd.DataFrame, where: str) -> None:
         row = int(np.argmax(again))
         raise InputError(
             f"{where}: line {row + 2}: {rows[name][row] or 'a knee'} is listed twice ({int(again.sum())} such lines); "
-            "each knee must be there once"
+            "each knee must appear once"
         )
 
 
 def _check_swapped(rows: pd.DataFrame, where: str) -> None:
-    """Stop when the reference looks like the prediction, and the prediction does not; say what is odd besides."""
+    """Stop if the reference looks like the prediction and the prediction does not; warn of anything else odd."""
     labelled = rows[rows["grade"].notna()]
     likely = labelled[PROBABILITIES].to_numpy().argmax(axis=1)
     as_grade = float((labelled["grade"].to_numpy(dtype=np.int64) == likely).mean())
     if "predicted" not in rows:
         if as_grade == 1 and len(labelled) >= _ENOUGH:
-            _warn(where, "grade is the most probable one in every line: is it the reference, and not the prediction?")
+            _warn(where, "grade is the most probable grade in every line: is it the prediction, not the reference?")
         return
     predicted = pd.to_numeric(labelled["predicted"], errors="coerce").to_numpy(dtype=np.float64)
     expected = np.floor(labelled[PROBABILITIES].to_numpy() @ np.arange(N_GRADES) + 0.5)
@@ -162,11 +162,11 @@ def _check_swapped(rows: pd.DataFrame, where: str) -> None:
         return
     if as_grade >= _SAME and len(labelled) >= _ENOUGH:
         raise InputError(
-            f"{where}: grade is the most probable one in {as_grade:.0%} of the lines, and predicted in "
+            f"{where}: grade is the most probable grade in {as_grade:.0%} of the lines, and predicted in "
             f"{as_predicted:.0%}: reference and prediction look swapped; rename the two columns"
         )
     share = f"{as_predicted:.1%}"
-    _warn(where, f"predicted is the most probable grade in {share} of the lines; p0 to p4 alone are measured")
+    _warn(where, f"predicted is the most probable grade in {share} of the lines; only p0 to p4 are evaluated")
 
 
 def _warn(where: str, words: str) -> None:

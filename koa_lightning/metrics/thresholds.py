@@ -26,22 +26,23 @@ from koa_lightning.models.outputs import N_GRADES
 
 ROUNDING = (0.5, 1.5, 2.5, 3.5)
 OBJECTIVE = "quadratic_kappa"
-_GAIN = 1e-9  # smaller ones are rounding
+_GAIN = 1e-9  # smaller gains are rounding errors
 
 
 def tune(table: pd.DataFrame, objective: str = OBJECTIVE) -> dict[str, Any]:
     """Find the thresholds that are best on a validation split.
 
-    Each in turn is moved to the best place between its neighbours, until none moves: from rounding, and from the places
-    that give each grade its true share; the better end counts. Never worse there than rounding.
+    Each threshold in turn moves to the best place between its neighbours, until none moves. The search starts twice,
+    from rounding and from the places that give each grade its true share, and the better result counts. On this split
+    it is never worse than rounding.
 
     Args:
         table: Predictions of the validation split.
         objective: A metric of grades, one of `weighted.of_grades()`.
 
     Returns:
-        `thresholds` (four), `objective`, `n_knees`, `n_patients`, and what names the knees, so that none is measured
-        with what was tuned on it: `knees`, a hash of all, and `hashes`, see `hashes_of`.
+        `thresholds` (four), `objective`, `n_knees`, `n_patients`, and two identifiers of the knees, so that none is
+        evaluated with thresholds tuned on it: `knees`, a hash of all, and `hashes`, see `hashes_of`.
 
     Raises:
         InputError: No labelled knee, or no such objective.
@@ -52,12 +53,12 @@ def tune(table: pd.DataFrame, objective: str = OBJECTIVE) -> dict[str, Any]:
     order = np.argsort(knees.expected, kind="stable")
     expected, grade = knees.expected[order].astype(np.float64), knees.grade[order]
     below = np.vstack([np.zeros(N_GRADES), np.eye(N_GRADES)[grade].cumsum(0)])  # true grades of the first i knees
-    steps = np.flatnonzero(np.append(np.diff(expected) > 0, True)) + 1  # a threshold may stand after so many knees
+    steps = np.flatnonzero(np.append(np.diff(expected) > 0, True)) + 1  # a threshold may lie after so many knees
     steps = np.insert(steps, 0, 0)
     shares = np.cumsum(np.bincount(grade, minlength=N_GRADES))[:-1]
     starts = [np.searchsorted(expected, ROUNDING), shares]
     ends = [_climb(steps[np.abs(steps[:, None] - start).argmin(0)], below, steps, objective) for start in starts]
-    best = max(ends, key=lambda cuts: _score(cuts[None], below, objective)[0])  # of equal ones that of rounding
+    best = max(ends, key=lambda cuts: _score(cuts[None], below, objective)[0])  # on a tie, the one from rounding
     places = [_between(expected, cut, default) for cut, default in zip(best, ROUNDING, strict=True)]
     return {
         "thresholds": np.maximum.accumulate(places).tolist(),
@@ -70,17 +71,17 @@ def tune(table: pd.DataFrame, objective: str = OBJECTIVE) -> dict[str, Any]:
 
 
 def check(thresholds: Any, where: str = "thresholds") -> list[float]:
-    """Return four rising numbers, or refuse.
+    """Return thresholds as a list of four rising numbers.
 
     Raises:
-        InputError: They are something else.
+        InputError: They are anything else.
     """
     try:
         numbers = np.asarray(thresholds, dtype=np.float64)
     except (TypeError, ValueError):
         numbers = np.array([])
     if numbers.shape != (N_GRADES - 1,) or not np.isfinite(numbers).all() or (np.diff(numbers) < 0).any():
-        raise InputError(f"{where}: must hold four rising numbers, e.g. {list(ROUNDING)}; tune them on validation")
+        raise InputError(f"{where}: must be four rising numbers, e.g. {list(ROUNDING)}; tune them on validation")
     return [float(number) for number in numbers]
 
 
@@ -101,7 +102,7 @@ def read(file: str | Path, evaluated: pd.DataFrame) -> dict[str, Any]:
         evaluated: The table that the thresholds are for.
 
     Raises:
-        InputError: It is neither, or was tuned on knees or patients of the measured table.
+        InputError: The file is neither, or was tuned on knees or patients of the evaluated table.
     """
     path = user_path(file)
     where = f"thresholds={file}"
@@ -127,28 +128,28 @@ def read(file: str | Path, evaluated: pd.DataFrame) -> dict[str, Any]:
             found = {"thresholds": found}
         found["thresholds"] = check(found.get("thresholds"), where)
     if why := tuned_on(found, evaluated):
-        raise InputError(f"{where}: tuned on {why}; tune on validation, evaluate on others")
+        raise InputError(f"{where}: tuned on {why}; tune on the validation split, evaluate on another")
     return found
 
 
 def tuned_on(entry: Mapping[str, Any], evaluated: pd.DataFrame) -> str:
-    """Return in words which of the measured knees thresholds were tuned on; empty for none that is known of.
+    """Return in words which of the evaluated knees the thresholds were tuned on; empty if none is known.
 
     Args:
-        entry: Of `tune`; one of an older version has no `hashes`, and is known by the whole set alone.
+        entry: From `tune`; without `hashes`, as in older versions, only the whole set of knees is recognised.
         evaluated: The table that the thresholds are for.
     """
     if entry.get("knees") == name_of_knees(evaluated):
-        return "the knees that are evaluated"
+        return "the evaluated knees"
     tuned = entry.get("hashes")
     shared = hashes_of(evaluated) & {each for each in tuned if isinstance(each, str)} if isinstance(tuned, list) else ()
-    return f"{len(shared)} of the patients (knees, where no patient is known) that are evaluated" if shared else ""
+    return f"{len(shared)} of the evaluated patients (knees, where no patient is known)" if shared else ""
 
 
 def hashes_of(table: pd.DataFrame) -> set[str]:
     """Return 12 hex digits for each patient, or each path where no patient is known, of the labelled knees.
 
-    By the whole path: without patients, files of one name in two folders are different knees more often than not.
+    The whole path counts: without patients, files of one name in two folders are usually different knees.
     """
     labelled = table[table["grade"].notna()]
     patients, paths = (
@@ -160,7 +161,7 @@ def hashes_of(table: pd.DataFrame) -> set[str]:
 
 
 def name_of_knees(table: pd.DataFrame) -> str:
-    """Return 16 hex digits that name the knees of a table by patient, side and file name."""
+    """Return 16 hex digits that identify the knees of a table by patient, side, grade and file name."""
     columns = [table[name].astype("str").to_numpy() for name in ("patient", "side", "grade") if name in table]
     if "path" in table:
         columns.append(np.array([Path(str(path)).name for path in table["path"]]))
@@ -187,7 +188,7 @@ def _climb(cuts: np.ndarray, below: np.ndarray, steps: np.ndarray, objective: st
 
 
 def _score(cuts: np.ndarray, below: np.ndarray, objective: str) -> np.ndarray:
-    """Return the objective, the more the better, of cuts B x 4 into the sorted knees; undefined ones are the worst."""
+    """Return the objective (higher is better) of cuts B x 4 into the sorted knees; undefined ones are the worst."""
     ends = np.pad(cuts, ((0, 0), (1, 1)), constant_values=(0, len(below) - 1))
     confusion = np.diff(below[ends], axis=1).transpose(0, 2, 1)  # rows reference
     metric = next(each for each in declared.declared() if each.name == objective)
@@ -196,7 +197,7 @@ def _score(cuts: np.ndarray, below: np.ndarray, objective: str) -> np.ndarray:
 
 
 def _between(expected: np.ndarray, cut: int, default: float) -> float:
-    """Return a threshold that the knees from number `cut` on reach: the default if they do, else the gap's middle."""
+    """Return a threshold between the knees before `cut` and the rest: the default if it fits, else the gap's middle."""
     low = expected[cut - 1] if cut > 0 else -np.inf
     high = expected[cut] if cut < len(expected) else np.inf
     if low < default <= high:

@@ -2,8 +2,8 @@
 
 Every number that is reported comes from here: those of each epoch, of `metrics.json`, of intervals and of comparisons.
 `_metric/NAME.yaml` of the configs declares what a metric is. Counts, sums and calibration bins are linear in the
-weights, so one sparse product gives them for every weighting; metrics of ranks take cumulative sums along knees that
-are sorted once.
+weights, so one sparse product gives them for every weighting. Ranking metrics take cumulative sums over knees that are
+sorted once.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from koa_lightning.metrics.ranking import Ranks
 from koa_lightning.models.outputs import N_GRADES
 
 N_BINS = 15
-_PATIENTS = 50_000  # summed at once: what that takes for a time is several times what is kept
+_PATIENTS = 50_000  # summed at once: the sum needs several times the memory of its result
 _Block = Callable[[np.ndarray], sparse.csr_array]  # numbers of knees to their columns
-RULES = tuple(declared.RULES.values())  # the suffix says how a grade is made of the probabilities
+RULES = tuple(declared.RULES.values())  # the suffix says how a grade is derived from the probabilities
 names = declared.names
 base = declared.base
 
 
 def is_of_grade(name: str) -> bool:
-    """Tell whether a metric, by whatever rule, is one of a single grade, e.g. `f1_0`."""
+    """Return whether a metric, by any rule, is of a single grade, e.g. `f1_0`."""
     found = declared.of(name)
     return found is not None and found.per_grade
 
 
 def of_grades() -> list[str]:
-    """Return the metrics of decided grades that have one value: what thresholds may be tuned for."""
+    """Return the single-valued metrics of predicted grades, which thresholds may be tuned for."""
     return [each.name for each in declared.declared() if each.of == declared.CONFUSION and not each.per_grade]
 
 
@@ -61,7 +61,7 @@ class WeightedMetrics:
     Args:
         knees: Their grades and probabilities.
         thresholds: Four, on the expected grade, for the suffix `_tuned`; None: not computed.
-        only: Names of the metrics that are wanted; None: all.
+        only: Names of the metrics to compute; None: all.
     """
 
     def __init__(
@@ -91,9 +91,9 @@ class WeightedMetrics:
         """Return the columns of `_PATIENTS` patients from `first` on, summed over the knees of each.
 
         Args:
-            order: Of all knees, by patient.
+            order: All knees, sorted by patient.
             first: Number of the first patient.
-            blocks: Whose columns stand side by side.
+            blocks: Blocks whose columns are put side by side.
         """
         n = min(_PATIENTS, self.knees.n_patients - first)
         rows = order[slice(*np.searchsorted(self.knees.patient, [first, first + n], sorter=order))]
@@ -101,7 +101,7 @@ class WeightedMetrics:
         return by_patient @ sparse.hstack([block(rows) for block in blocks], format="csr")
 
     def _made(self) -> list[tuple[str, _Block]]:
-        """Return the columns whose weighted sums the metrics are made of, by a name."""
+        """Return the columns from whose weighted sums the metrics are computed, by name."""
         knees, p = self.knees, self.knees.probabilities.astype(np.float64)
         made: list[tuple[str, _Block]] = []
         for rule, grade in self.predicted.items():
@@ -161,7 +161,7 @@ class WeightedMetrics:
             if tuple(found.shape) != shape:
                 raise InputError(
                     f"{each.file}: its function gives {tuple(found.shape)} for {tuple(confusion.shape)} counts, "
-                    f"and {shape} is needed (per_grade={str(each.per_grade).lower()})"
+                    f"but {shape} is needed (per_grade={str(each.per_grade).lower()})"
                 )
             columns = found.numpy().T if each.per_grade else [found.numpy()]
             values |= dict(zip(each.names(rule), columns, strict=True))
@@ -169,13 +169,13 @@ class WeightedMetrics:
 
     @property
     def biased(self) -> list[str]:
-        """The metrics that chance raises, of those that are wanted: calibration errors."""
+        """Those metrics to compute that chance raises: calibration errors."""
         return [each.name for each in self._metrics if each.of == declared.CALIBRATION]
 
     def calibration_noise(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Return how large the calibration errors would be by the weights alone, for a calibrated model.
+        """Return how large a calibrated model's calibration errors would be from the weights alone.
 
-        That is the same sum over bins of what weighting adds to each bin's gap, in place of the gap.
+        It is the same sum over bins, with each bin's gap replaced by what the weighting adds to it.
 
         Args:
             weights: Of the patients, B x n_patients.
@@ -200,7 +200,7 @@ class WeightedMetrics:
 
 
 def _one_hot(column: np.ndarray, n_columns: int, value: np.ndarray | None = None) -> sparse.csr_array:
-    """Return a sparse N x n_columns that holds `value` (default 1) in the given column of each row."""
+    """Return a sparse matrix N x n_columns with `value` (default 1) in the given column of each row."""
     n = len(column)
     return sparse.csr_array((np.ones(n) if value is None else value, (np.arange(n), column)), shape=(n, n_columns))
 
@@ -216,24 +216,24 @@ def _values(value: np.ndarray, rows: np.ndarray) -> sparse.csr_array:
 
 
 def _per_knee(metric: Declaration, value: np.ndarray, n: int) -> np.ndarray:
-    """Return the values of the knees.
+    """Return a metric's value of each knee as float64.
 
     Raises:
-        InputError: The function gives something else.
+        InputError: The function gives another shape.
     """
     if np.shape(value) != (n,):
-        raise InputError(f"{metric.file}: its function gives {np.shape(value)} for {n} knees, and ({n},) is needed")
+        raise InputError(f"{metric.file}: its function gives {np.shape(value)} for {n} knees, but ({n},) is needed")
     return np.asarray(value, dtype=np.float64)
 
 
 def _bin(probability: np.ndarray) -> np.ndarray:
-    """Return the calibration bin: [0, 1/15), ..., and one for exactly 1 (as torchmetrics has it)."""
+    """Return the calibration bin: [0, 1/15), ..., and one for exactly 1 (as in torchmetrics)."""
     edges = torch.linspace(0, 1, N_BINS + 1).numpy()
     return np.clip(np.searchsorted(edges, np.clip(probability, 0, 1), side="right") - 1, 0, N_BINS)
 
 
 def _gaps(claimed: np.ndarray, happened: np.ndarray, rows: np.ndarray) -> sparse.csr_array:
-    """Return what happened minus what was claimed, in the bin of the claim, of some knees: N x 16 for each column."""
+    """Return outcome minus probability of some knees, in the bin of the probability: N x 16 for each column."""
     blocks = [
         _one_hot(_bin(p), N_BINS + 1, came - p.astype(np.float64))
         for p, came in zip(claimed[rows].T, happened[rows].T, strict=True)

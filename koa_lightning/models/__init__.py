@@ -1,1 +1,1 @@
-"""Backbone, head and the one LightningModule."""
+"""The network: backbone, head, initial weights, outputs and inference."""

@@ -1,6 +1,6 @@
-"""An exported grader as a network: ONNX Runtime or OpenVINO computes, and nothing else in the program can tell.
+"""Run an exported grader as a network: ONNX Runtime or OpenVINO computes, behind the interface of a `KneeNet`.
 
-A TorchScript file is a program, so one from elsewhere is not run here.
+A TorchScript file is a program, so an untrusted one is not run here.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from koa_lightning.models import outputs
 from koa_lightning.models.net import KneeNet, NetSpec
 
 OUTPUTS = ("probabilities", "expected_grade", "median_grade", "grade", "logits", "features", "cam")
-"""What an exported grader gives, in order; `cam` may be missing."""
+"""Outputs of an exported grader, in order; `cam` may be missing."""
 INPUT = "image"
 ONNX, OPENVINO, TORCHSCRIPT = ".onnx", ".xml", ".ts"
 SUFFIXES = (ONNX, OPENVINO, TORCHSCRIPT)
 LARGEST_FILE = 2 * 2**30
 Program = Callable[[np.ndarray], dict[str, np.ndarray]]
-"""From uint8 N x 1 x S x S to the outputs by their names."""
+"""Maps uint8 N x 1 x S x S to the outputs by name."""
 
 
 class _Head(nn.Module):
-    """What `koa_lightning.uncertainty.out_of_distribution.watching` asks of a network: its pooled features."""
+    """Provides what `koa_lightning.uncertainty.out_of_distribution.watching` needs of a network: pooled features."""
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         return features
 
 
 class ExportedNet(KneeNet):
-    """A program with the surface of a `KneeNet`: it takes uint8 images, and gives logits.
+    """A program with the interface of a `KneeNet`: it takes uint8 images and returns logits.
 
     Args:
-        program: That computes.
-        spec: Of the network that was exported.
+        program: Computes the outputs.
+        spec: Specification of the exported network.
     """
 
     def __init__(self, program: Program, spec: NetSpec) -> None:
@@ -61,7 +61,7 @@ class ExportedNet(KneeNet):
         """Return the class activation maps of the predicted grades, float32 N x h x w, at least 0.
 
         Raises:
-            InputError: The file was exported without.
+            InputError: The file was exported without them.
         """
         given = self._run(image)
         if "cam" not in given:
@@ -75,11 +75,9 @@ class ExportedNet(KneeNet):
             fits = given["logits"].shape == (n, outputs.n_outputs(self.spec.link)) and given["features"].shape[0] == n
         except Exception as error:  # each runtime raises its own kinds
             why = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-            raise InputError(
-                f"the exported file does not take {tuple(image.shape)} images of this size: {why}"
-            ) from None
+            raise InputError(f"the exported file does not accept images of shape {tuple(image.shape)}: {why}") from None
         if not fits:
-            raise InputError("the exported file gives outputs of other shapes than its record says; export it again")
+            raise InputError("the outputs of the exported file do not have the shapes in its record; export it again")
         return given
 
 
@@ -87,16 +85,16 @@ def onnx_program(content: bytes) -> tuple[Program, Mapping[str, str]]:
     """Return an ONNX model as a program, and its metadata.
 
     Args:
-        content: Of the file. Weights outside of it, which a model may name by their path, are refused.
+        content: The bytes of the file. A model whose weights are in other files is refused.
 
     Raises:
-        InputError: It names other files; the message does not name this one.
-        Exception: Nearly any, of a damaged file.
+        InputError: The model names other files; the message does not name this one.
+        Exception: Almost any kind, if the file is damaged.
     """
     onnx, runtime = _imported("onnx"), _imported("onnxruntime")
     model = onnx.load_model_from_string(content)
     if _names_files(model, onnx):
-        raise InputError("its weights lie in other files, and none is opened because a file names it; export it again")
+        raise InputError("its weights are in other files, which are never opened; export it again as one file")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4
@@ -119,7 +117,7 @@ def openvino_program(file: Path) -> tuple[Program, Mapping[str, str]]:
     """Return an OpenVINO model (`.xml` with its `.bin`) as a program, and its metadata.
 
     Raises:
-        Exception: Nearly any, of a damaged file.
+        Exception: Almost any kind, if the file is damaged.
     """
     openvino = _imported("openvino")
     core = openvino.Core()

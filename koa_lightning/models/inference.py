@@ -1,4 +1,4 @@
-"""The one way in which a network grades images: validation, `eval` and `predict` all come through here."""
+"""Grade images with a network; validation, `eval` and `predict` all use these functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from koa_lightning.models.net import KneeNet
 
 
 def grade_logits(net: KneeNet, image: Tensor, flip: bool = False) -> Tensor:
-    """Return float32 logits N x K of images uint8 N x 1 x H x W, computed in fp32 whatever autocast says.
+    """Return float32 logits N x K of images uint8 N x 1 x H x W, computed in fp32 regardless of autocast.
 
     Args:
         net: In eval mode.
@@ -21,7 +21,7 @@ def grade_logits(net: KneeNet, image: Tensor, flip: bool = False) -> Tensor:
         flip: Also grade the mirrored image and average the logits.
     """
     with torch.autocast(image.device.type, enabled=False):
-        x = net.normalise(image)  # one channel: the weights decide on the memory format
+        x = net.normalise(image)  # one channel: the weights determine the memory format
         logits = net(x).float()
         if flip:
             logits = (logits + net(x.flip(-1)).float()) / 2
@@ -39,14 +39,14 @@ def grade_batches(
 
 
 def check_finite(logits: Tensor, path: Path) -> None:
-    """Stop where a network gives no numbers, as a knee would be graded 0 by them.
+    """Stop if logits are NaN or infinite: a knee would be graded 0.
 
     Args:
         logits: float N x K.
-        path: Of the checkpoint, for the message.
+        path: The checkpoint, for the message.
 
     Raises:
         InputError: A logit is NaN or infinite.
     """
     if not torch.isfinite(logits).all():
-        raise InputError(f"{path}: its network gives NaN or infinite logits: its weights are damaged; give another")
+        raise InputError(f"{path}: its network gives NaN or infinite logits, so its weights are damaged; give another")

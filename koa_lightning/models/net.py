@@ -17,24 +17,24 @@ from koa_lightning.errors import InputError
 from koa_lightning.models import outputs
 from koa_lightning.models import weights as w
 
-# Standard deviation of a new classifier's weights. Some of timm's own draws (EfficientNet's) give five grades logits of
-# +-5 at random, and the backbone spends its first epoch on taking them back.
+# Standard deviation of a new classifier's weights. Some of timm's initialisations (EfficientNet's) give random logits
+# of +-5, and the backbone spends its first epoch undoing them.
 HEAD_STD = 0.01
-# Arguments of timm that a model may lack; it trains without.
+# Arguments of timm that a model may lack; it then trains without them.
 _SPARED = ("drop_rate", "drop_path_rate")
 
 
 @dataclass(frozen=True)
 class NetSpec:
-    """All that is needed to build the network again; plain values, no code.
+    """Everything needed to rebuild the network; plain values, no code.
 
     Attributes:
         name: timm's name.
         link: How logits become probabilities, see `koa_lightning.models.outputs`.
         drop_rate: Dropout before the head.
         drop_path_rate: Stochastic depth, where the model has it.
-        mean, std: Of the gray values in [0, 1], for normalisation.
-        image_size: In pixels; only models that are made for one size (transformers) ask for it.
+        mean, std: Mean and standard deviation of the gray values in [0, 1], for normalisation.
+        image_size: In pixels; only models that are built for one size (transformers) need it.
     """
 
     name: str
@@ -54,7 +54,7 @@ class KneeNet(nn.Module):
     """A timm model between normalisation and grade logits.
 
     `last_map` is an identity through which the last feature map (N x C x h x w) passes, so that class activation maps
-    can hook on any model at the same place.
+    can hook into any model at the same place.
     """
 
     def __init__(self, net: nn.Module, spec: NetSpec) -> None:
@@ -71,11 +71,11 @@ class KneeNet(nn.Module):
         return self.last_map(self.net.forward_features(image))  # type: ignore[operator]
 
     def head(self, features: Tensor) -> Tensor:
-        """Return the logits of a last feature map."""
+        """Return the logits for a last feature map."""
         return self.net.forward_head(features)  # type: ignore[operator]
 
     def normalise(self, image: Tensor) -> Tensor:
-        """Return gray values in [0, 1], or uint8 0-255, as the network wants them (float, same shape)."""
+        """Return gray values in [0, 1], or uint8 0-255, as the network expects them (float, same shape)."""
         if image.dtype == torch.uint8:
             return image.float().sub_(255 * self.spec.mean).div_(255 * self.spec.std)
         return (image - self.spec.mean) / self.spec.std
@@ -86,10 +86,10 @@ class KneeNet(nn.Module):
 
 
 def check_name(name: str) -> None:
-    """Raise when timm has no such model.
+    """Check that timm has a model of this name.
 
     Raises:
-        InputError: With the nearest name.
+        InputError: It has none; the message suggests the nearest names.
     """
     if isinstance(name, str) and not timm.is_model(name):
         _register(name)
@@ -100,13 +100,13 @@ def check_name(name: str) -> None:
     architecture, dot, tag = name.partition(".")
     known = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
     if dot and tag not in known:
-        raise InputError(f"model.name={name}: no such weights of {architecture}; omit the tag, or: {known}")
+        raise InputError(f"model.name={name}: {architecture} has no such weights; omit the tag, or take one of {known}")
 
 
 def _register(name: str) -> None:
     """Import the backbone that a config of the group `model` declares under this name, which registers it with timm.
 
-    A name from a checkpoint is looked up in the installed configs and in a typed `--config-dir` alone.
+    A name from a checkpoint is looked up only in the installed configs and in a typed `--config-dir`.
 
     Raises:
         InputError: Its module cannot be imported, or does not register it.
@@ -125,10 +125,10 @@ def _register(name: str) -> None:
 
 
 def build(spec: NetSpec, weights: w.Weights | None = None) -> KneeNet:
-    """Build the network, with its first weights if any; a dropout that the model lacks is omitted with a warning.
+    """Build the network, with initial weights if given; dropout that the model lacks is omitted with a warning.
 
     Raises:
-        InputError: Unknown name, a model that refuses an option, or weights that do not fit.
+        InputError: The name is unknown, the model refuses an option, or the weights do not fit.
     """
     check_name(spec.name)
     options: dict[str, Any] = {"drop_rate": spec.drop_rate, "drop_path_rate": spec.drop_path_rate}
@@ -137,7 +137,7 @@ def build(spec: NetSpec, weights: w.Weights | None = None) -> KneeNet:
         options["img_size"] = spec.image_size
     source: dict[str, Any] = {}
     if weights is not None and weights.state_dict is not None and not weights.from_file:
-        # timm takes entries out of the dictionary that it is given
+        # timm removes entries from the dictionary that it is given
         source = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": dict(weights.state_dict)}}
     try:
         net = timm.create_model(
@@ -150,10 +150,10 @@ def build(spec: NetSpec, weights: w.Weights | None = None) -> KneeNet:
         _try(net, spec)
     except (ArithmeticError, AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         if refused := next((key for key in _given(options) if key in _SPARED and f"'{key}'" in str(error)), ""):
-            print(f"model.name={spec.name}: this model has no {refused}; it trains without", file=sys.stderr)
+            print(f"model.name={spec.name}: this model has no {refused}; it trains without it", file=sys.stderr)
             return build(NetSpec(**{**spec.to_dict(), refused: 0.0}), weights)
         raise InputError(f"model.name={spec.name}: {_refusal(error, options)}") from None
-    # Else each copy of the model copies ImageNet weights too.
+    # Otherwise each copy of the model would also copy the ImageNet weights.
     (getattr(net, "pretrained_cfg", None) or {}).pop("state_dict", None)
     if weights is not None and weights.state_dict is not None and weights.from_file:
         w.load_file_weights(net, weights.state_dict, head, spec.name, weights.origin)
@@ -162,13 +162,13 @@ def build(spec: NetSpec, weights: w.Weights | None = None) -> KneeNet:
 
 @torch.no_grad()
 def _try(net: nn.Module, spec: NetSpec) -> None:
-    """Grade one picture; some models only then tell that they do not take gray, or this size."""
+    """Grade one image: some models fail only then if they do not accept gray images or this size."""
     if spec.image_size is None:
         return
     found = net.eval()(torch.zeros(1, 1, spec.image_size, spec.image_size))
     net.train()
     if found.shape != (1, outputs.n_outputs(spec.link)):
-        raise RuntimeError(f"it gives {tuple(found.shape)} values a picture")
+        raise RuntimeError(f"it gives values of shape {tuple(found.shape)} for one image")
 
 
 def _head_of(net: nn.Module) -> dict[str, nn.Parameter]:
@@ -181,9 +181,9 @@ def _head_of(net: nn.Module) -> dict[str, nn.Parameter]:
 
 @torch.no_grad()
 def _quieten(head: dict[str, nn.Parameter]) -> None:
-    """Shrink the drawn weights of a new classifier, so that each grade is about as probable as another at first.
+    """Shrink the random weights of a new classifier, so that all grades are about equally probable at first.
 
-    Some models (MLP-Mixer, Sequencer) start with zeros, of which neither the backbone nor a heat map gets a gradient.
+    Some models (MLP-Mixer, Sequencer) start with zeros, which give neither the backbone nor a heat map a gradient.
     """
     for parameter in head.values():
         if parameter.ndim > 1 and not parameter.is_meta and not parameter.any():
@@ -194,14 +194,14 @@ def _quieten(head: dict[str, nn.Parameter]) -> None:
 
 @torch.no_grad()
 def _rest(net: nn.Module) -> None:
-    """Let each residual block of an EfficientNet begin as the identity: the scale of its last norm is 0.
+    """Start each residual block of an EfficientNet as the identity: set the scale of its last norm to 0.
 
-    Goyal et al. 2017 did so for ResNet, and timm does for most others. Without it 26 random blocks of B3 distort what
-    they pass on so much that a short training learns nothing.
+    Goyal et al. 2017 did so for ResNet, and timm does for most others. Without it, the 26 random blocks of B3 distort
+    their input so much that a short training learns nothing.
     """
     for block in net.modules():
         norms = [part for part in block.modules() if isinstance(part, nn.BatchNorm2d)]
-        # Behind an activation a scale of 0 would get no gradient.
+        # If an activation follows the norm, a scale of 0 would get no gradient.
         if getattr(block, "has_skip", False) and norms and isinstance(getattr(norms[-1], "act", None), nn.Identity):
             norms[-1].weight.zero_()
 
@@ -216,9 +216,9 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def gray_statistics(name: str) -> tuple[float, float]:
-    """Return mean and standard deviation of gray values that the model's ImageNet weights were trained with.
+    """Return the mean and standard deviation of gray values that the model's ImageNet weights were trained with.
 
-    The three channels' are averaged: summing a stem over RGB weights sees each channel as the same gray.
+    They are averages over the three channels: a stem that is summed over RGB sees the same gray in each channel.
     """
     check_name(name)
     cfg = timm.get_pretrained_cfg(name)

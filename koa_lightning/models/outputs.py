@@ -1,4 +1,4 @@
-"""From a network's logits to grade probabilities: the only place that knows what the outputs mean."""
+"""Turn a network's logits into grade probabilities; no other module knows what the outputs mean."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -78,13 +78,13 @@ def probabilities(logits: Tensor, link: str) -> Tensor:
         N x 5 float32 in [0, 1]; each row sums to 1 up to rounding.
 
     Raises:
-        InputError: if the link is unknown or the logits have another number of columns than it needs.
+        InputError: if the link is unknown or the logits have the wrong number of columns for it.
     """
     return _fitting(logits, link).to_probabilities(logits.float())
 
 
 def log_probabilities(logits: Tensor, link: str) -> Tensor:
-    """Logarithms of the grade probabilities, without the detour that loses the small ones.
+    """Logarithms of the grade probabilities, computed directly, which keeps small ones exact.
 
     Args:
         logits: N x K float32 or float64, with K = n_outputs(link).
@@ -134,8 +134,8 @@ def median_grade(probabilities: Tensor) -> Tensor:
     Returns:
         N int64, in 0-4.
     """
-    # In float64 the same for one knee and for many, and for a table that was written and read again. The margin takes
-    # what float32 loses where two grades have exactly one half each.
+    # float64 gives the same grade for one knee, for many, and for a table that was written and read again. The margin
+    # absorbs the rounding of float32 where two grades have exactly one half each.
     reached = probabilities.double().cumsum(dim=1) >= 0.5 - HALF_MARGIN
     reached[:, -1] = True
     return reached.long().argmax(dim=1)

@@ -19,7 +19,7 @@ class Plan:
     Attributes:
         precision: `fp32`, `bf16`, `bf16-hybrid` (bf16 with depthwise convolutions in fp32) or `fp16`.
         channels_last: Memory format of weights and activations.
-        reason: Why, for the log.
+        reason: Why this plan was chosen, for the log.
     """
 
     precision: str
@@ -28,16 +28,16 @@ class Plan:
 
     @property
     def lightning(self) -> str:
-        """Return what Lightning calls the precision."""
+        """Return Lightning's name for the precision."""
         return LIGHTNING[self.precision]
 
     @property
     def imitated(self) -> bool:
-        """Tell whether this CPU has to compute in fp32 what the plan wants in bf16."""
+        """Return whether this CPU has to compute in fp32 what the plan wants in bf16."""
         return self.precision.startswith("bf16") and not cpu_has_bf16()
 
     def prepare(self, net: nn.Module) -> nn.Module:
-        """Bring a network into this form, in place; its parameters' names stay."""
+        """Adapt a network to this plan, in place; the names of its parameters stay."""
         if self.precision in ("fp32", "bf16-hybrid"):
             depthwise.in_fp32(net)
         elif self.precision == "bf16":
@@ -49,5 +49,5 @@ class Plan:
 
 
 def cpu_has_bf16() -> bool:
-    """Tell whether this CPU multiplies in bf16 (AVX512-BF16 or AMX)."""
+    """Return whether this CPU multiplies in bf16 (AVX512-BF16 or AMX)."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

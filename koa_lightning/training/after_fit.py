@@ -1,4 +1,4 @@
-"""The end of a training: figures, panels, checkpoints into the run, and the words at the end."""
+"""The end of a training: draw figures and panels, log the checkpoints, and print the last lines."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ from koa_lightning.uncertainty.fit import in_words
 def finish(
     cfg: DictConfig, folder: Path, module: KneeGrader, data: KneeDataModule, history: History, run: Any
 ) -> dict[str, Any]:
-    """Draw and store what came of a training; return its best epoch's metrics.
+    """Draw and store the results of a training; return the metrics of its best epoch.
 
     Args:
         cfg: The run's config.
         folder: The run folder.
-        module: Trained.
+        module: The trained module.
         data: With the validation split.
-        history: Of all epochs.
+        history: The metrics of all epochs.
         run: The tracked run, still open.
     """
     checkpoints = folder / "checkpoints"
@@ -58,7 +58,7 @@ def finish(
     best = history.best() or history.epochs[-1]
     _log_missing(history, run)
     _draw_curves(folder, module, history, run)
-    # once, for all that follows; raw probabilities: those that chose the epoch
+    # once, for all steps below; raw probabilities, as those chose the epoch
     graded = member.grade_split(data, "val", calibrated=False)
     _draw_best(cfg.explain, folder, member, data, graded, run, cfg.quiet)
     _calibrate(cfg.calibration, folder, member.checkpoint, data, graded, run)
@@ -70,7 +70,7 @@ def finish(
 
 
 def pruned(folder: Path, module: KneeGrader, history: History, run: Any) -> dict[str, Any]:
-    """Store what a pruned trial of a sweep has: its curves and metrics, without checkpoints and panels."""
+    """Store the curves and metrics of a pruned trial of a sweep, without checkpoints and panels."""
     best = history.best() or history.epochs[-1]
     _log_missing(history, run)
     _draw_curves(folder, module, history, run)
@@ -89,11 +89,11 @@ def _logged(best: dict[str, float], run: Any) -> dict[str, Any]:
 
 
 def conclude(folder: Path, monitor: str, uri: str | None, result: dict[str, Any]) -> dict[str, Any]:
-    """Mark the run as finished, now that everything is stored, and say where it is; return the result."""
+    """Mark the run as finished, now that everything is stored, and print where it is; return the result."""
     known = {name: value for name, value in result.items() if value == value}
     (folder / DONE_FILE).write_text(json.dumps(known, indent=1))
     if result["run_id"]:
-        print(f"MLflow run {result['run_id']} (look at it: {how_to_look(uri)})")
+        print(f"MLflow run {result['run_id']} (view it: {how_to_look(uri)})")
     shown = f"epoch {result['best_epoch']}, {monitor} {result.get(monitor, float('nan')):.4f}"
     what = "pruned; last" if result.get("pruned") else "best"
     print(f"{what} checkpoint: {result['checkpoint']} ({shown})", flush=True)
@@ -101,10 +101,10 @@ def conclude(folder: Path, monitor: str, uri: str | None, result: dict[str, Any]
 
 
 def how_to_look(uri: str | None) -> str:
-    """Return what shows the tracked runs: the command, or the address of a server.
+    """Return how to view the tracked runs: a command, or the address of a server.
 
     Args:
-        uri: As configured; None: of MLFLOW_TRACKING_URI, else the database in the current folder.
+        uri: As configured; None takes MLFLOW_TRACKING_URI, else the database in the current folder.
     """
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri and uri.startswith(("http://", "https://")):
@@ -116,7 +116,7 @@ def how_to_look(uri: str | None) -> str:
 
 def keep(folder: Path, module: KneeGrader, history: History, run: Any) -> None:
     """Store what an interrupted training has so far."""
-    if signals.received() is None:  # whoever sent one does not wait for figures
+    if signals.received() is None:  # the sender of a signal does not wait for figures
         _draw_curves(folder, module, history, run)
     for name in ("best.ckpt", "last.ckpt"):
         if (file := folder / "checkpoints" / name).exists():
@@ -124,7 +124,7 @@ def keep(folder: Path, module: KneeGrader, history: History, run: Any) -> None:
 
 
 def interrupted(folder: Path, history: History, run: Any) -> dict[str, Any]:
-    """Say how to resume an interrupted training; return its best epoch's metrics so far."""
+    """Print how to resume an interrupted training; return the metrics of its best epoch so far."""
     last = folder / "checkpoints" / "last.ckpt"
     how = f"resume with: python -m koa_lightning.train {shlex.quote(f'ckpt={last}')}"
     print(f"interrupted; {how if last.exists() else 'no epoch had begun, start again'}", flush=True)
@@ -132,7 +132,7 @@ def interrupted(folder: Path, history: History, run: Any) -> dict[str, Any]:
 
 
 def _log_missing(history: History, run: Any) -> None:
-    """Log the metrics that a killed process took along, between a checkpoint and their way to the store."""
+    """Log the metrics that a killed process put into a checkpoint but did not send to the store."""
     stored = run.history()
     for row in history.epochs:
         epoch = int(row["epoch"])
@@ -151,7 +151,7 @@ def _draw_curves(folder: Path, module: KneeGrader, history: History, run: Any) -
 
 
 def _best_names(best: dict[str, float]) -> dict[str, float]:
-    """Return the validation metrics of the best epoch under `best/NAME`: what a list of runs should compare."""
+    """Return the validation metrics of the best epoch as `best/NAME`, for comparing runs in a list."""
     return {name.replace("val/", "best/", 1): value for name, value in best.items() if name.startswith("val/")}
 
 
@@ -163,7 +163,7 @@ def _calibrate(
     graded: Graded,
     run: Any,
 ) -> None:
-    """Fit what tells how far to trust a grade, write it into the best checkpoint, and draw it."""
+    """Fit calibration and uncertainty, write them into the best checkpoint, and draw them."""
     read = trusted.fit_into(read, data, graded, method)
     trial.say_once(in_words(read.record.fitted.calibration))
     found = trusted.evaluate_split(read, data.tables["val"], graded.logits, None, alpha=ALPHA)
@@ -172,7 +172,7 @@ def _calibrate(
 
 
 def _say_if_no_better(data: KneeDataModule, graded: Graded) -> None:
-    """Say where the best checkpoint grades the validation split no better than one grade for all."""
+    """Print a line if the best checkpoint grades the validation split no better than one grade for all knees."""
     grade = data.tables["val"]["grade"].to_numpy(dtype=np.int64)
     known = grade >= 0
     predicted = graded.probabilities.argmax(1).numpy()
@@ -210,7 +210,7 @@ def panel_drawer(
 
     def draw_epoch(module: L.LightningModule, epoch: int) -> None:
         assert isinstance(module, KneeGrader)
-        # with several processes, this one has graded some of the knees
+        # with several processes, this one has graded only some of the knees
         graded, logits = (torch.cat(found) for found in zip(*module.val_outputs, strict=True))
         rows, val = graded.numpy(), data.datasets["val"]
         drawn = draw_graded(

@@ -16,15 +16,15 @@ from koa_lightning.training import resuming, run
 
 @dataclass(frozen=True)
 class Training:
-    """What came of a training.
+    """The result of a training.
 
     Attributes:
-        metrics: Of the best epoch: `val/quadratic_kappa`, `val/accuracy`, ..., `train/loss`.
+        metrics: Metrics of the best epoch: `val/quadratic_kappa`, `val/accuracy`, ..., `train/loss`.
         best_epoch: Its number, from 0.
         checkpoint: The best checkpoint; None where the run was interrupted.
-        folder: Of the run: checkpoints, figures, history.csv, manifest.parquet.
-        run_id: Of the MLflow run; empty with `tracking=none`.
-        caveats: What no figure may hide, e.g. phantom data.
+        folder: The run folder: checkpoints, figures, history.csv, manifest.parquet.
+        run_id: Id of the MLflow run; empty with `tracking=none`.
+        caveats: Caveats that every figure must show, e.g. phantom data.
         finished: False where the run was interrupted; `train(f"ckpt={folder}/checkpoints/last.ckpt")` resumes it.
     """
 
@@ -48,7 +48,7 @@ def train(*overrides: str) -> Training:
         Metrics, files and the id of the run.
 
     Raises:
-        InputError: Whatever the user can put right.
+        InputError: A problem that the user can fix.
     """
     check_texts(overrides)
     typed = run_folder.with_old_overrides(list(overrides))

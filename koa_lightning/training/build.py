@@ -1,4 +1,4 @@
-"""From a config to the objects of a run; each function makes one."""
+"""Build the objects of a run from its config; each function makes one."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ _USUAL_SEED = 42  # of conf/train.yaml
 
 
 def check_device(accelerator: str) -> None:
-    """Stop where a GPU is asked for and there is none.
+    """Stop if a GPU is requested but none is available.
 
     Raises:
-        InputError: There is none.
+        InputError: No GPU is available.
     """
     if accelerator in ("gpu", "cuda") and not torch.cuda.is_available() and not torch.backends.mps.is_available():
         raise InputError(f"trainer.accelerator={accelerator}: torch finds no GPU here; type trainer=cpu, or auto")
@@ -55,7 +55,7 @@ def device_for(accelerator: str) -> torch.device:
 
 
 def plan(cfg: DictConfig, net: net_module.KneeNet, record: CheckpointRecord | None) -> Plan:
-    """Return how to compute; a resumed run computes as it did."""
+    """Return the plan of computation; a resumed run keeps its plan."""
     cuda = torch.cuda.is_available() and cfg.trainer.accelerator != "cpu"
     before = record.plan if record is not None and cfg.trainer.precision == "auto" else None
     chosen = before or precision.choose(
@@ -69,9 +69,9 @@ def plan(cfg: DictConfig, net: net_module.KneeNet, record: CheckpointRecord | No
         memory=_memory(cfg.data.cache_dir),
         quiet=cfg.quiet,
     )
-    reason = chosen.reason.removesuffix(_IMITATED)  # the run may continue elsewhere
+    reason = chosen.reason.removesuffix(_IMITATED)  # the run may continue on another machine
     if not cuda and chosen.imitated:
-        slow = "this CPU has no bf16 and imitates it, some ten times slower than fp32; type trainer.precision=fp32"
+        slow = "this CPU has no bf16 and imitates it, about ten times slower than fp32; type trainer.precision=fp32"
         trial.say_once(f"WARNING: {slow}", warning=True)
         reason += _IMITATED
     return replace(chosen, reason=reason)
@@ -82,7 +82,7 @@ def _memory(cache_dir: str | None) -> Path:
 
 
 def speed_watch(cfg: DictConfig, plan: Plan) -> SpeedWatch | None:
-    """Return what compares the speed of a training with what was measured, None where nothing was or steps differ."""
+    """Return a callback that compares the speed of a training with the measured one; None if the two cannot compare."""
     frozen = cfg.optimizer.head_only_epochs or cfg.optimizer.unfreeze_every or cfg.optimizer.frozen_stages
     if cfg.trainer.precision != "auto" or frozen or min(cfg.resize.get("first", 1), cfg.resize.get("last", 1)) < 1:
         return None
@@ -116,10 +116,10 @@ def steps(cfg: DictConfig, data: KneeDataModule, shares: int = 1) -> int:
 
 
 def first_weights(cfg: DictConfig, resumed: Checkpoint | None) -> w.Weights:
-    """Return the weights that a training begins with; of a resumed run, where they came from.
+    """Return the initial weights of a training; for a resumed run, only their origin.
 
     Raises:
-        InputError: There is no such model, or its weights cannot be had.
+        InputError: There is no such model, or its weights are not available.
     """
     net_module.check_name(cfg.model.name)
     if resumed is None:
@@ -135,7 +135,7 @@ def grader(
     n_devices: int = 1,
     weights: w.Weights | None = None,
 ) -> tuple[KneeGrader, Plan]:
-    """Return the Lightning module, ready to train, and how it computes; it looks for its first weights unless given."""
+    """Return the Lightning module, ready to train, and its plan; initial weights that are not given are looked up."""
     weights = weights or first_weights(cfg, resumed)
     objective = build_loss(cfg.loss, data.counts["train"])
     model = cfg.model
@@ -149,9 +149,9 @@ def grader(
     chosen = plan(cfg, net, resumed.record if resumed else None)
     optimizer = made(cfg.optimizer.factory, "optimizer.factory")
     if chosen.precision == "fp16" and optimizer.keywords.get("fused"):
-        optimizer = functools.partial(optimizer, fused=False)  # gradients are scaled there when they are clipped
+        optimizer = functools.partial(optimizer, fused=False)  # fused, it would clip gradients that are still scaled
     if optimizer.func is torch.optim.SGD and optimizer.keywords.get("fused") and cfg.optimizer.unfreeze_every:
-        optimizer = functools.partial(optimizer, fused=False)  # it wants the momentum of all at once
+        optimizer = functools.partial(optimizer, fused=False)  # fused, it needs the momentum of all parameters at once
     chosen.prepare(net)
     teacher = made(cfg.teacher, "teacher")
     teacher.prepare(*data.rows_of(("train", "val")))
@@ -182,7 +182,7 @@ def grader(
         seed=cfg.seed,
         record=record(cfg, data, net.spec, chosen, weights, resumed),
     )
-    try:  # Lightning makes them after the run was begun
+    try:  # fail now: Lightning would make them after the run has begun
         module.configure_optimizers()
     except (TypeError, ValueError) as error:
         raise InputError(f"optimizer, scheduler: {str(error).splitlines()[0]}") from error
@@ -190,10 +190,10 @@ def grader(
 
 
 def compile_it(cfg: DictConfig, module: KneeGrader, plan: Plan, device: torch.device) -> str:
-    """Compile the network of a training if that is configured; return what it costs and gains, in words.
+    """Compile the network of a training if configured; return a line with cost and gain.
 
     Raises:
-        InputError: It cannot be compiled here.
+        InputError: It cannot be compiled on this machine.
     """
     mode = cfg.trainer.compile
     if mode == "none":
@@ -216,14 +216,14 @@ def record(
     weights: w.Weights,
     resumed: Checkpoint | None,
 ) -> CheckpointRecord:
-    """Return what every checkpoint of the run carries; nothing in it names code to run, or holds a password.
+    """Return the record for every checkpoint of the run; it names no code to run and holds no password.
 
     Args:
         cfg: The whole config.
         data: Prepared.
-        net: Of the network.
-        chosen: How it computes.
-        weights: The first ones.
+        net: Specification of the network.
+        chosen: The plan of computation.
+        weights: The initial weights.
         resumed: The checkpoint that the run resumes from.
     """
     ops = {f"augment.ops.{name}": op for name, op in (cfg.augment.ops or {}).items() if op is not None}
@@ -246,11 +246,11 @@ def record(
 
 
 def run_name(cfg: DictConfig, *, all_folds: bool = False) -> str:
-    """Return the run's name: as given, or of what tells runs apart; in a sweep first the keys that vary in it.
+    """Return the run's name: as configured, or made of what distinguishes runs; in a sweep, varied keys come first.
 
     Args:
         cfg: The config `train`.
-        all_folds: It is a cross-validation, which has no fold of its own.
+        all_folds: Whether this is a cross-validation, which has no fold of its own.
     """
     hydra = HydraConfig.get() if HydraConfig.initialized() else None
     loss_name = hydra.runtime.choices.get("loss") if hydra else cfg.loss._target_.rsplit(".", 1)[-1].lower()
@@ -262,13 +262,13 @@ def run_name(cfg: DictConfig, *, all_folds: bool = False) -> str:
     said = set() if cfg.name else {"model", "loss"}
     shown = [item for item in job.differs(list(hydra.overrides.task)) if overrides.key(item) not in said]
     called = overrides.short_names([overrides.key(item) for item in shown])
-    # Lists of runs cut long names, so trials of one sweep differ at the begin.
+    # Lists of runs cut off long names, so trials of one sweep differ at the start.
     varied = [f"{called[overrides.key(item)]}={_short(item)}" for item in shown]
     return " ".join([name, *varied, *(word for word in scale if word.replace(" ", "=") not in varied)])
 
 
 def _scale(cfg: DictConfig, all_folds: bool) -> list[str]:
-    """Return what tells runs apart in a list: data and its share, size of images, epochs, another seed."""
+    """Return what distinguishes runs in a list: data and its share, image size, epochs, and an unusual seed."""
     data = f"{cfg.data.fraction:.0%} of {cfg.data.name}" if cfg.data.fraction < 1 else str(cfg.data.name)
     fold = [f"fold {cfg.data.fold} of {cfg.data.folds}"] if cfg.data.folds and not all_folds else []
     seed = [f"seed {cfg.seed}"] if cfg.seed != _USUAL_SEED else []
@@ -276,13 +276,13 @@ def _scale(cfg: DictConfig, all_folds: bool) -> list[str]:
 
 
 def _typed_to_vary() -> tuple[str, ...]:
-    """Return the keys that vary in a sweep that told its jobs nothing, as `hydra/sweeper=basic`."""
+    """Return the varied keys of a sweep that does not pass them to its jobs, such as `hydra/sweeper=basic`."""
     typed = OverridesParser.create().parse_overrides(overrides.sort_out(sys.argv[1:])[1])
     return tuple(item.key_or_group for item in typed if item.is_sweep_override())
 
 
 def _short(override: str) -> str:
-    """Return the value of an override, long numbers with three digits."""
+    """Return the value of an override; long numbers get three digits."""
     value = overrides.value(override)
     try:
         return f"{float(value):.3g}" if len(value) > 7 else value

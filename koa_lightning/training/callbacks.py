@@ -1,4 +1,4 @@
-"""What happens beside the training steps: the history, the panels, and one line an epoch."""
+"""Callbacks of a training: history, checkpoints, panels, signals, and one line per epoch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from koa_lightning.config import signals
 
 
 class History(Callback):
-    """Keeps every epoch's metrics, through a resume too, and writes them to `history.csv`.
+    """Keeps the metrics of every epoch, also across a resume, and writes them to `history.csv`.
 
     Args:
         file: The CSV: epoch, name (`SPLIT/NAME`), value.
@@ -32,7 +32,7 @@ class History(Callback):
         self.epochs: list[dict[str, float]] = []
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the epoch's metrics; it runs before the checkpoint is written."""
+        """Store the epoch's metrics, before the checkpoint is written."""
         known = trainer.callback_metrics.items()
         splits = ("train/", "val/") if _validated(trainer) else ("train/",)  # else those of an earlier epoch
         values = {name: float(value) for name, value in known if name.startswith(splits)}
@@ -42,34 +42,34 @@ class History(Callback):
             self.table().to_csv(self.file, index=False)
 
     def table(self) -> pd.DataFrame:
-        """Return epoch, name, value; one row each."""
+        """Return a table of epoch, name and value, one row per metric."""
         rows = [
             (int(row["epoch"]), name, value) for row in self.epochs for name, value in row.items() if name != "epoch"
         ]
         return pd.DataFrame(rows, columns=["epoch", "name", "value"])
 
     def best(self) -> dict[str, float]:
-        """Return the metrics of the first best epoch, as the checkpoint was chosen; empty before the first."""
+        """Return the metrics of the first best epoch, chosen as for `best.ckpt`; empty before the first epoch."""
         validated = [row for row in self.epochs if any(name.startswith("val/") for name in row)]
         known = [row for row in validated if not math.isnan(row.get(self.monitor, math.nan))]
         sign = 1 if self.mode == "max" else -1
         return max(known, key=lambda row: sign * row[self.monitor], default={})
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return {"epochs": self.epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what a checkpoint kept."""
+        """Restore the state from a checkpoint."""
         self.epochs = list(state_dict["epochs"])
 
 
 class SpeedWatch(Callback):
-    """Hands the speed that a training has, the best of its steps forward and back, to a function once it ends.
+    """Passes the speed of a training, that of its fastest step, to a function at the end.
 
     Args:
-        batch_size: Images a step; smaller batches are passed over.
-        heard: Takes images a second.
+        batch_size: Images per step; smaller batches are ignored.
+        heard: Receives images per second.
     """
 
     def __init__(self, batch_size: int, heard: Callable[[float], None]) -> None:
@@ -80,36 +80,36 @@ class SpeedWatch(Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the clock."""
+        """Start the clock."""
         self._began = time.perf_counter() if len(batch["image"]) == self.batch_size else None
 
     def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the time of the step."""
+        """Record the time of the step."""
         if self._began is not None:
             self._best = min(self._best, time.perf_counter() - self._began)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Tell the speed."""
+        """Report the speed."""
         if self._best < float("inf") and trainer.is_global_zero:
             self.heard(self.batch_size / self._best)
 
 
 class EndBetweenBatches(Callback):
-    """Has a signal that ends the training wait for the batch under way.
+    """Delays a signal that ends the training until the current batch is done.
 
-    Lightning's own handlers, which on a cluster write a checkpoint of their own and train on, are put aside. It comes
-    last among the callbacks, as what follows a batch belongs to it.
+    It replaces Lightning's own handlers, which on a cluster write their own checkpoint and continue training. It must
+    be the last callback, because the work of the others after a batch belongs to that batch.
     """
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the signals back: Lightning has just put its handlers in place."""
+        """Install our signal handlers again: Lightning has just installed its own."""
         if signals.is_installed():
             signals.install()
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Let the batch end."""
+        """Hold signals until the batch ends."""
         signals.hold()
 
     def on_train_batch_end(
@@ -119,31 +119,31 @@ class EndBetweenBatches(Callback):
         signals.release()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Hold nothing any more."""
+        """Stop holding signals."""
         signals.let_go()
 
 
 class EveryNEpochs(Callback):
     """Calls a function after the validation of every n-th epoch, with the weights that were validated.
 
-    Put it before the weight average among the callbacks: that one removes the averaged weights again.
+    It must come before the weight average in the callbacks, as that one removes the averaged weights again.
     """
 
     def __init__(self, n: int, function: Callable[[L.LightningModule, int], None]) -> None:
         self.n, self.function = n, function
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Call it where it is due."""
+        """Call the function if it is due."""
         if (trainer.current_epoch + 1) % self.n == 0 and trainer.is_global_zero:
             self.function(pl_module, trainer.current_epoch)
 
 
 def progress(monitor: str, quiet: bool) -> Callback:
-    """Return the progress bar, or, where nobody could see it move (a file, a pipe), one line an epoch.
+    """Return the progress bar, or one line per epoch if the output is not a terminal (a file, a pipe).
 
     Args:
         monitor: Metric name.
-        quiet: No bar in any case.
+        quiet: Whether to show no bar in any case.
     """
     seen = get_console().is_terminal or get_console().is_jupyter
     return OneLineAnEpoch(monitor) if quiet or not seen else RichProgressBar()
@@ -168,11 +168,11 @@ class Checkpoints(Checkpoint):
     """`best.ckpt` by the monitored metric, `last.ckpt` after each epoch, and `last.ckpt` before the first.
 
     The early one makes a run resumable that dies in its first epoch. Lightning's own ModelCheckpoint writes the last
-    one only in epochs that improve, and forgets the best when the folder was moved. While the metric is not a number
-    there is no `best.ckpt`; a run that ends like that takes its last one for it.
+    one only in epochs that improve, and forgets the best one if the folder was moved. While the metric is NaN there is
+    no `best.ckpt`; a run that ends so uses its last checkpoint instead.
 
     Args:
-        folder: Where the files go; it is made.
+        folder: Where the files go; created if missing.
         monitor: Metric name.
         mode: `max` or `min`.
     """
@@ -180,14 +180,14 @@ class Checkpoints(Checkpoint):
     def __init__(self, folder: Path, monitor: str, mode: str) -> None:
         self.folder, self.monitor, self.sign = folder, monitor, 1 if mode == "max" else -1
         self.best: float | None = None
-        self.begun = False  # once training begins, after a resumed one has taken all over from its checkpoint
+        self.begun = False  # set when training begins, after a resumed run has loaded its checkpoint
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Have every checkpoint written whole."""
+        """Make every checkpoint be written atomically."""
         trainer.strategy.checkpoint_io = WholeFiles()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the first `last.ckpt` of a new run; end a resumed one that had stopped early."""
+        """Write the first `last.ckpt` of a new run; end a resumed run that had already stopped early."""
         self.begun = True
         if trainer.current_epoch == 0:
             if trainer.is_global_zero:  # of an earlier run in this folder
@@ -205,7 +205,7 @@ class Checkpoints(Checkpoint):
         self._save(trainer, "last.ckpt")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -217,13 +217,13 @@ class Checkpoints(Checkpoint):
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Writes checkpoints by `write_whole`; Lightning's own way goes through the system's temporary folder."""
+    """Writes checkpoints with `write_whole`; Lightning itself would use the system's temporary folder."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a checkpoint; an error of the disk names the file."""
+        """Write a checkpoint; a disk error names the file."""
         write_whole(checkpoint, path)
 
 
 def _validated(trainer: L.Trainer) -> bool:
-    """Tell whether validation ran in this epoch."""
+    """Return whether validation ran in this epoch."""
     return (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0

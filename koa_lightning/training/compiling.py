@@ -1,4 +1,4 @@
-"""The network compiled for training (`trainer.compile`): what it costs and what it gains, said before the training."""
+"""Compile the network for training (`trainer.compile`), and report cost and gain before the training."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _STEPS = 5
 
 @dataclass(frozen=True)
 class Compiled:
-    """What came of it.
+    """The cost and the gain of compiling.
 
     Attributes:
-        cost: Seconds of the first step, in which it is compiled.
-        before: Seconds of a step that is not.
-        after: Seconds of a step that is.
+        cost: Seconds of the first step, which compiles.
+        before: Seconds of a step that is not compiled.
+        after: Seconds of a compiled step.
     """
 
     cost: float
@@ -32,38 +32,38 @@ class Compiled:
     after: float
 
     def words(self, steps: int) -> str:
-        """Return one line.
+        """Return cost and gain as one line.
 
         Args:
-            steps: Of the whole training.
+            steps: Steps of the whole training.
         """
         gain = self.before - self.after
         now, then = 1000 * self.after, 1000 * self.before
         line = f"compiled in {self.cost:.1f} s: a step takes {now:.1f} instead of {then:.1f} ms"
         if gain <= 0:
-            return f"{line}; that is no gain, trainer.compile=none trains faster"
+            return f"{line}; it does not pay off, trainer.compile=none trains faster"
         pays = int(self.cost / gain) + 1
-        return f"{line}; it pays from step {pays} of {steps} on{'' if pays <= steps else ', so it does not here'}"
+        return f"{line}; it pays off after {pays} of {steps} steps{'' if pays <= steps else ', so not here'}"
 
 
 def compiled(net: nn.Module, mode: str) -> Callable[[Tensor], Tensor]:
-    """Return a network that computes the same, compiled at its first call; its parameters are those of `net`."""
+    """Return a network with the parameters of `net`, which compiles at its first call."""
     return torch.compile(net, mode=None if mode == "default" else mode, dynamic=False)
 
 
 def timed(net: nn.Module, mode: str, plan: Plan, batch_size: int, size: int, device: torch.device) -> Compiled:
-    """Time a few steps of a copy, as it is and compiled.
+    """Time a few steps of a copy, uncompiled and compiled.
 
     Args:
-        net: Of one gray channel.
+        net: A network for one gray channel.
         mode: `default`, or another of torch.compile.
-        plan: How it computes.
-        batch_size: Images a step.
-        size: Pixels of a side.
-        device: That trains.
+        plan: The plan of computation.
+        batch_size: Images per step.
+        size: Side of an image in pixels.
+        device: The device that trains.
 
     Raises:
-        InputError: It cannot be compiled here.
+        InputError: It cannot be compiled on this machine.
     """
     with torch.random.fork_rng(devices=[]):
         model = copy.deepcopy(net).to(device).train()
@@ -72,21 +72,21 @@ def timed(net: nn.Module, mode: str, plan: Plan, batch_size: int, size: int, dev
         fast = compiled(model, mode)
         try:
             cost = _seconds(model, fast, image, plan)
-        except Exception as error:  # of whatever the compiler calls, down to a missing C++ compiler
+        except Exception as error:  # the compiler fails in many ways, e.g. without a C++ compiler
             why = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise InputError(
-                f"trainer.compile={mode}: cannot be done here ({why}); type trainer.compile=none"
+                f"trainer.compile={mode}: fails on this machine ({why}); type trainer.compile=none"
             ) from error
         return Compiled(cost, before, _best(model, fast, image, plan))
 
 
 def _best(model: nn.Module, call: Callable[[Tensor], Any], image: Tensor, plan: Plan) -> float:
-    _seconds(model, call, image, plan)  # the first pays for the memory
+    _seconds(model, call, image, plan)  # the first allocates the memory
     return min(_seconds(model, call, image, plan) for _ in range(_STEPS))
 
 
 def _seconds(model: nn.Module, call: Callable[[Tensor], Any], image: Tensor, plan: Plan) -> float:
-    """Return the seconds of one step forward and back."""
+    """Return the seconds of one step, forward and backward."""
     cuda = image.device.type == "cuda"
     if cuda:
         torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""The folds of a cross-validation: train one, grade the knees that it did not see, and pool what all of them say."""
+"""The folds of a cross-validation: train each, grade the knees it did not see, and pool all predictions."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def train_fold(cfg: DictConfig, overrides: list[str] | None = None) -> int:
 
     Args:
         cfg: The config `train` of this fold; `out` is its folder.
-        overrides: What `train` would be typed with, kept for `train ckpt=...`.
+        overrides: Overrides for `train`, stored so that `train ckpt=...` can resume the fold.
     """
     folder = Path(cfg.out)
     last = folder / "checkpoints" / "last.ckpt"
@@ -75,20 +75,20 @@ def train_fold(cfg: DictConfig, overrides: list[str] | None = None) -> int:
         if code != outcome.DONE:
             return code
     if is_main() and not is_done(folder):
-        # both splits, as in training: the cache is then the same one
+        # both splits, as in training, so that the cache is the same
         data = data_module(cfg.data, cfg.seed, quiet=True).prepare(("train", "val"))
         _grade(folder, data, build.device_for(cfg.trainer.accelerator))
     return outcome.DONE
 
 
 def is_done(folder: Path) -> bool:
-    """Tell whether a fold is trained, and its knees graded since."""
+    """Return whether a fold is trained, and its knees were graded after that."""
     done, graded = folder / DONE_FILE, folder / FOLD_FILE
     return done.exists() and graded.exists() and graded.stat().st_mtime_ns >= done.stat().st_mtime_ns
 
 
 def _grade(folder: Path, data: KneeDataModule, device: torch.device) -> None:
-    """Grade the validation split with the best checkpoint; write the table, and then what came of the fold."""
+    """Grade the validation split with the best checkpoint; write the predictions, then the results of the fold."""
     read = reading.read(folder / "checkpoints" / "best.ckpt")
     if data.fingerprint != read.record.data.fingerprint:
         raise InputError(f"{folder}: the data has changed since this fold was trained; start again: fresh=true")
@@ -108,10 +108,10 @@ def _grade(folder: Path, data: KneeDataModule, device: torch.device) -> None:
 
 
 def check(cfg: DictConfig) -> int:
-    """Check that every fold can be trained, before any is; return the number of knees. No image is opened.
+    """Check that every fold can be trained, before the first one is; return the number of knees. No image is opened.
 
     Raises:
-        InputError: Whatever is wrong with the data, e.g. a fold without a grade.
+        InputError: Something is wrong with the data, e.g. a fold lacks a grade.
     """
     build.check_device(cfg.trainer.accelerator)
     for fold in range(cfg.data.folds):
@@ -131,9 +131,9 @@ def config(cfg: DictConfig, fold: int, name: str, run: Any) -> dict[str, Any]:
 
     Args:
         cfg: The config `cross_validate`.
-        fold: Its number.
-        name: Of the cross-validation.
-        run: Its tracked run, the parent of the fold's.
+        fold: Number of the fold.
+        name: Name of the cross-validation.
+        run: Tracked run of the cross-validation, the parent of the fold's run.
     """
     settings = {key: value for key, value in plain(cfg).items() if key not in ("parallel", "fresh")}
     settings["data"]["fold"] = fold
@@ -146,11 +146,11 @@ def config(cfg: DictConfig, fold: int, name: str, run: Any) -> dict[str, Any]:
 
 
 def collect(cfg: DictConfig, folder: Path, run: Any) -> dict[str, Any]:
-    """Pool the predictions of all folds, measure, draw and log; return what `metrics.json` holds.
+    """Pool the predictions of all folds, compute metrics, draw and log; return the content of `metrics.json`.
 
     Args:
         cfg: The config `cross_validate`.
-        folder: Its folder, in which every fold is done.
+        folder: Its folder, with all folds done.
         run: The tracked run, still open.
 
     Raises:
@@ -178,19 +178,19 @@ def collect(cfg: DictConfig, folder: Path, run: Any) -> dict[str, Any]:
 
 
 def _records(folders: list[Path]) -> list[dict[str, Any]]:
-    """Return what came of each fold; stop where one has other metrics than the first."""
+    """Return the results of each fold; stop if one has other metrics than the first."""
     records: list[dict[str, Any]] = [json_files.read(each / FOLD_FILE, run_files.FOLD, _RESTART) for each in folders]
     for folder, record in zip(folders, records, strict=True):
         if other := sorted(record["metrics"].keys() ^ records[0]["metrics"].keys()):
-            raise InputError(f"{folder / FOLD_FILE}: {other[0]} is a metric of some folds alone; {_RESTART}")
+            raise InputError(f"{folder / FOLD_FILE}: only some folds have the metric {other[0]}; {_RESTART}")
     return records
 
 
 def no_better(folder: Path) -> str:
-    """Return a line where one grade for all knees is as good as the pooled predictions, or an empty string.
+    """Return a line if one grade for all knees is as good as the pooled predictions, or an empty string.
 
     Args:
-        folder: Of the cross-validation, pooled.
+        folder: Folder of the cross-validation, after pooling.
     """
     knees = of_table(pd.read_parquet(folder / "predictions.parquet"))
     return constant.no_better(knees.grade, knees.argmax)
@@ -206,14 +206,14 @@ def pool(tables: list[pd.DataFrame]) -> pd.DataFrame:
     pooled.insert(len(pooled.columns) - 1, "fold", pooled.pop("fold"))  # a source may have a column of this name
     twice = pooled.loc[pooled["path"].duplicated(), "path"]
     if len(twice):
-        raise InputError(f"{twice.iloc[0]}: in two folds; the data has changed between them; start again: fresh=true")
+        raise InputError(f"{twice.iloc[0]}: is in two folds; the data has changed in between; start again: fresh=true")
     return pooled.sort_values("path", ignore_index=True)
 
 
 def between(folds: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """Return mean, sd (of a sample, n - 1), min and max of each metric over the folds; None where a fold lacks it.
+    """Return mean, sample sd (n - 1), min and max of each metric over the folds; None if a fold lacks the metric.
 
-    The folds share most of their training knees, so the sd tells how much they differ and is no confidence interval.
+    The folds share most of their training knees, so the sd shows how much they differ; it is no confidence interval.
     """
     spread: dict[str, dict[str, float | None]] = {}
     for name in folds[0]:
@@ -228,11 +228,11 @@ def between(folds: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
 
 
 def _same_knees(folders: list[Path], whole: bool) -> pd.DataFrame:
-    """Return the knees of all folds with `split` naming the fold; stop where the folds saw different ones.
+    """Return the knees of all folds with `split` naming the fold; stop if the folds saw different knees.
 
     Args:
-        folders: Of the folds.
-        whole: Each fold has every knee; else a share of its train split (`data.fraction`), another one each time.
+        folders: Folders of the folds.
+        whole: Whether each fold has every knee; else each has another share of its train split (`data.fraction`).
     """
     columns = ["path", "hash", "grade", "patient", "side"]
     seen, parts = pd.DataFrame(), []
@@ -242,7 +242,7 @@ def _same_knees(folders: list[Path], whole: bool) -> pd.DataFrame:
         changed = bool(both["path"].duplicated().any())
         if changed or (whole and fold and not len(seen) == len(both) == len(rows)):
             raise InputError(
-                f"{folder}: other knees than those of the folds before; the data has changed: fresh=true starts again"
+                f"{folder}: its knees differ from those of earlier folds; the data has changed; start again: fresh=true"
             )
         seen = both
         parts.append(rows.loc[rows["split"] == "val", columns].assign(split=f"fold_{fold}"))

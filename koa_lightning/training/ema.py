@@ -18,12 +18,12 @@ from koa_lightning.errors import InputError
 class WarmEMA(WeightAveraging):
     """Lightning's weight averaging with a decay that grows from 2/11 to `decay`.
 
-    A constant decay keeps the untrained weights of a short run; a delayed start validates them. With
-    min(decay, (1 + n) / (10 + n)) after n updates (as TensorFlow's moving average does) neither happens. The first
-    update takes the weights as they are. Validation, checkpoints and everything after training see the average.
+    In a short run, a constant decay would keep the untrained weights, and a delayed start would validate them. The
+    decay min(decay, (1 + n) / (10 + n)) after n updates, as in TensorFlow's moving average, avoids both. The first
+    update copies the weights. Validation, checkpoints and everything after training use the average.
 
     Args:
-        decay: Of the average, after the warm-up, in [0, 1); 0.998 remembers about 500 steps.
+        decay: Decay of the average, after the warm-up, in [0, 1); 0.998 remembers about 500 steps.
 
     Raises:
         InputError: The decay is outside its range.
@@ -36,7 +36,7 @@ class WarmEMA(WeightAveraging):
         super().__init__(use_buffers=True)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Count the updates on the host: torch's own counter has every step wait for the GPU three times."""
+        """Count the updates on the host: torch's own counter makes every step wait for the GPU three times."""
         super().setup(trainer, pl_module, stage)
         average = self._average_model
         if average is not None:
@@ -46,7 +46,7 @@ class WarmEMA(WeightAveraging):
 
 @torch.no_grad()
 def _update(average: AveragedModel, decay: float, model: nn.Module) -> None:
-    """Move the average towards a model, tensors of one kind in one go; nothing waits for the device."""
+    """Move the average towards a model, all tensors of one dtype at once; nothing waits for the device."""
     n = int(average.n_averaged)
     now = min(decay, (1 + n) / (10 + n)) if n else 0.0
     groups: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
@@ -56,7 +56,7 @@ def _update(average: AveragedModel, decay: float, model: nn.Module) -> None:
     for kind, (averaged, current) in groups.items():
         if n and kind.is_floating_point:
             torch._foreach_lerp_(averaged, current, 1 - now)
-        else:  # the first time, and the batch counters of normalisation layers
+        else:  # the first update, and the batch counters of normalisation layers
             torch._foreach_copy_(averaged, current)
     average.n_averaged += 1
 

@@ -1,6 +1,6 @@
 """Batch norm over the batches of all devices (`trainer.sync_batchnorm=true`), on any kind of device.
 
-torch's own takes no CPU, and would lose the activation that timm's batch norms compute.
+torch's own version needs a GPU, and would lose the activation that timm's batch norms compute.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch.distributed.nn.functional import all_reduce
 
 
 def join(net: nn.Module) -> int:
-    """Let all batch norms of a network compute over all devices, in place; return how many.
+    """Make all batch norms of a network compute over all devices, in place; return how many there are.
 
     The names of parameters and buffers stay.
     """
@@ -24,7 +24,7 @@ def join(net: nn.Module) -> int:
 
 
 def separate(net: nn.Module) -> None:
-    """Let them compute each for itself again, in place."""
+    """Make the batch norms compute per device again, in place."""
     for module in net.modules():
         if isinstance(module, _JointAct | _Joint):
             kind: type[nn.Module] = BatchNormAct2d if isinstance(module, _JointAct) else nn.BatchNorm2d

@@ -1,4 +1,4 @@
-"""Mixup and cutmix of a batch on its device: two knees in one picture, and how much of the grade is whose."""
+"""Mixup and cutmix of a batch on its device: two knees in one picture, with the share of each grade."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from koa_lightning.errors import InputError
 
 @dataclass(frozen=True)
 class Mixed:
-    """A batch of which each picture holds its own knee and a partner's.
+    """A batch in which each picture shows its own knee and a partner's.
 
     Attributes:
         image: float N x 1 x H x W.
         partner: int64 N, the row of each picture's other knee.
-        share: Of the own knee, in [0.5, 1]; the partner has the rest.
+        share: Share of the own knee, in [0.5, 1]; the partner has the rest.
     """
 
     image: Tensor
@@ -28,9 +28,9 @@ class Mixed:
     def loss(self, loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, grade: Tensor) -> Tensor:
         """Return the losses of both grades, each with its knee's share of the picture.
 
-        For losses that are linear in the label (cross-entropy, also of smoothed and soft labels) it is the loss of the
-        mixed label; for the others (focal, EMD, Chen, CORN) it asks of one picture what each of its two knees would
-        ask, so that none needs to know of fractional grades.
+        For losses that are linear in the label (cross-entropy, also of smoothed and soft labels) this is the loss of
+        the mixed label. For the others (focal, EMD, Chen, CORN) it is the weighted sum of the two knees' losses, so no
+        loss has to support fractional grades.
         """
         if self.share == 1.0:
             return loss(logits, grade)
@@ -38,20 +38,20 @@ class Mixed:
 
 
 class Mix(nn.Module):
-    # Kornia's RandomMixUpV2 and RandomCutMixV2 are not used: they mix labels as numbers or one-hot, which only losses
-    # that are linear in the label can take (CORN, EMD and Chen's cannot), and draw a share for each picture, so that
-    # the loss of a batch would no longer be two calls of any loss.
-    """Mixup (Zhang et al. 2018) or cutmix (Yun et al. 2019), one share and one kind a batch.
+    # Kornia's RandomMixUpV2 and RandomCutMixV2 are not used. They mix labels as numbers or one-hot, which only losses
+    # that are linear in the label accept (CORN, EMD and Chen's do not). They also draw a share for each picture, so the
+    # loss of a batch would no longer be two calls of any loss.
+    """Mixup (Zhang et al. 2018) or cutmix (Yun et al. 2019), one share and one kind per batch.
 
-    The share is drawn from Beta(alpha, alpha) and folded to [0.5, 1]: a picture keeps most of its own knee, which is
-    no loss of generality, as the partner's picture with the same share is in the batch's distribution too. Draws on
-    the CPU from torch's generator, so one seed gives the same numbers on every device.
+    The share is drawn from Beta(alpha, alpha) and folded to [0.5, 1]: a picture keeps most of its own knee. That loses
+    no generality, as the mix with the roles of the two knees swapped is equally likely. Draws come from torch's CPU
+    generator, so one seed gives the same numbers on every device.
 
     Args:
-        mixup: alpha of mixup, where gray values are averaged; 0: never.
-        cutmix: alpha of cutmix, where a rectangle is the partner's; 0: never. With both, each batch gets either.
-        probability: Of a batch to be mixed, in [0, 1].
-        until: Share of the epochs after which batches stay as they are, in [0, 1]: the last ones see real knees.
+        mixup: alpha of mixup, which averages gray values; 0 turns it off.
+        cutmix: alpha of cutmix, which pastes a rectangle of the partner; 0 turns it off. With both, a batch gets one.
+        probability: Probability that a batch is mixed, in [0, 1].
+        until: Share of the epochs after which batches are not mixed, in [0, 1]: the last epochs see real knees.
 
     Raises:
         InputError: A value is outside its range.
@@ -91,10 +91,10 @@ def _as_it_is(image: Tensor) -> Mixed:
 
 
 def _pasted(image: Tensor, partner: Tensor, share: float, place: list[float]) -> Mixed:
-    """Paste the partner's rectangle; its share is what it takes after rounding to pixels.
+    """Paste a rectangle of the partner; the share follows from its area after rounding to pixels.
 
-    The rectangle has the aspect of the picture and lies wholly within it, where the paper cuts it at the border: so
-    its area is what was drawn.
+    The rectangle has the aspect of the picture and lies wholly within it, so its area is as drawn. The paper cuts it at
+    the border.
     """
     height, width = image.shape[-2:]
     rows, columns = (int(side * (1 - share) ** 0.5) for side in (height, width))

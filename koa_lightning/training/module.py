@@ -29,27 +29,27 @@ Batch = dict[str, Tensor]
 class KneeGrader(L.LightningModule):
     """Trains a `KneeNet`.
 
-    Everything random in an epoch follows from seed, epoch and batch, so a run resumed at an epoch's end resumes
-    the numbers that it would have had.
+    Everything random in an epoch follows from seed, epoch and batch, so a run resumed at an epoch's end gets
+    the same numbers as an uninterrupted one.
 
     Args:
-        net: Network; its link must be the loss's.
-        loss: Of logits and grade; its `sums` are what the validation split's mean is made of.
-        augment: uint8 images, or float in [0, 1], to float images in [0, 1], drawing from torch's own generator.
-        optimizer: Makes an optimizer of parameter groups.
+        net: The network; its link must match that of the loss.
+        loss: Loss of logits and grade; its `sums` give the mean over the validation split.
+        augment: Turns images, uint8 or float in [0, 1], into float images in [0, 1]; draws from torch's own generator.
+        optimizer: Makes an optimizer for parameter groups.
         scheduler: Makes Lightning's scheduler entry, see `koa_lightning.training.schedules`.
         lr, head_lr: Learning rates of backbone and head (None: the same).
         weight_decay: Not applied to biases and normalisation layers.
-        head_only_epochs: First epochs in which the backbone rests.
+        head_only_epochs: Number of first epochs with a frozen backbone.
         unfreeze_every, frozen_stages: See `koa_lightning.training.stages.n_resting`.
         layer_decay: See `koa_lightning.training.stages.groups`.
-        resize: The batch to the size of this moment; None: as it comes.
-        mix: Two knees into one picture; None: never.
-        teacher: Soft labels beside the grade, prepared; None: the grade alone.
+        resize: Resizes a batch to the size of the current epoch; None keeps its size.
+        mix: Mixes two knees into one picture; None turns it off.
+        teacher: Adds soft labels beside the grade, prepared; None uses only the grade.
         total_steps: Optimizer steps of the whole run.
-        monitor, mode: The metric that decides, and whether more is better.
-        seed: Of the run.
-        record: What every checkpoint carries.
+        monitor, mode: The metric that chooses the best epoch, and whether `max` or `min` is better.
+        seed: Seed of the run.
+        record: The record for every checkpoint.
 
     Raises:
         InputError: There is no such metric as `monitor`.
@@ -109,7 +109,7 @@ class KneeGrader(L.LightningModule):
         return grade_logits(self.net, image)
 
     def on_train_epoch_start(self) -> None:
-        """Let those stages rest that should."""
+        """Freeze the stages that do not train in this epoch."""
         self.stages.rest(
             n_resting(
                 self.stages.n,
@@ -123,8 +123,8 @@ class KneeGrader(L.LightningModule):
         self.train_metrics.reset()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Resize, augment, mix, grade, and return the loss; a mixed picture counts for its larger knee."""
-        # Each batch again: what draws between batches, as a loader's iterator does, is not the same in a resumed run.
+        """Resize, augment, mix, grade, and return the loss; a mixed picture counts as its larger knee."""
+        # Seed each batch: draws between batches, such as those of a loader's iterator, differ in a resumed run.
         torch.manual_seed(self._seed_of(self.current_epoch) + batch_idx)
         progress = self.current_epoch / (self.trainer.max_epochs or 1)
         mixed = self.mix(self.augment(self.resize(batch["image"], progress)), progress)
@@ -138,10 +138,10 @@ class KneeGrader(L.LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """After the last batch, log the epoch's training metrics; stop when the loss has left the numbers.
+        """After the last batch, log the epoch's training metrics; stop if the loss is not finite.
 
-        Here and not at the epoch's end, where callbacks would see the metrics an epoch late, and where validation has
-        already stumbled over weights that are not numbers.
+        At the epoch's end, callbacks would see the metrics an epoch late, and validation would already have failed on
+        weights that are not finite.
         """
         if not self.trainer.is_last_batch:
             return
@@ -154,7 +154,7 @@ class KneeGrader(L.LightningModule):
         self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=1)
 
     def on_train_epoch_end(self) -> None:
-        """Step a plateau schedule: before the checkpoint is written, so that a resumed run has it too."""
+        """Step a plateau schedule before the checkpoint is written, so that a resumed run includes the step."""
         every = self.trainer.check_val_every_n_epoch or 1
         if (self.current_epoch + 1) % every:
             return  # not validated: the metric is that of an earlier epoch
@@ -172,7 +172,7 @@ class KneeGrader(L.LightningModule):
         logits = grade_logits(self.net, batch["image"])
         if not torch.isfinite(logits).all():
             raise DivergedError(
-                "the training loss became useless: the network's outputs are not finite; "
+                "the training diverged: the network's outputs are not finite; "
                 "lower optimizer.lr, or set trainer.precision=fp32"
             )
         own = self._once(len(logits))
@@ -184,7 +184,7 @@ class KneeGrader(L.LightningModule):
         self.val_sums += torch.stack(self.loss.sums(logits, grade)).cpu()
 
     def _once(self, n: int) -> slice:
-        """Return which of the next n knees count: several processes get the same number, for which some come twice."""
+        """Return which of the next n knees count: some come twice, so that all processes get the same number."""
         processes = self.trainer.world_size
         first = sum(len(index) for index, _ in self.val_outputs)
         whole = len(self.trainer.val_dataloaders.dataset) if processes > 1 else first + n  # type: ignore[union-attr]
@@ -192,7 +192,7 @@ class KneeGrader(L.LightningModule):
         return slice(0, max(0, own - first))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the epoch's validation metrics, the deciding one in the progress bar too."""
+        """Log the epoch's validation metrics, the monitored one also in the progress bar."""
         for name, value in self.val_metrics.compute().items():
             self.log(f"val/{name}", value, prog_bar=f"val/{name}" == self.monitor)
         loss, weight = self.trainer.strategy.reduce(self.val_sums.to(self.device, torch.float32), reduce_op="sum")
@@ -200,7 +200,7 @@ class KneeGrader(L.LightningModule):
         self.val_metrics.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what is needed to build everything again."""
+        """Add the record, from which everything can be rebuilt."""
         checkpoint[RECORD] = to_plain(self.record)
 
     def configure_optimizers(self) -> Any:
@@ -215,7 +215,7 @@ class KneeGrader(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip all gradients; Lightning itself refuses to beside a fused optimizer."""
+        """Clip all gradients; Lightning itself refuses to do so with a fused optimizer."""
         if gradient_clip_val:
             by_value = gradient_clip_algorithm == "value"
             clip = torch.nn.utils.clip_grad_value_ if by_value else torch.nn.utils.clip_grad_norm_
@@ -237,7 +237,7 @@ def check_metric(name: str, key: str = "monitor") -> None:
         key: The setting that names it, for the message.
 
     Raises:
-        InputError: It does not.
+        InputError: No training reports it.
     """
     metrics = GradeMetrics()
     metrics.update(torch.eye(links.N_GRADES), torch.arange(links.N_GRADES))

@@ -1,4 +1,4 @@
-"""How this machine trains fastest: allocator, memory format, and the precision that wins a few measured steps."""
+"""Find how this machine trains fastest: the memory format, and the precision that wins a few timed steps."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 FILE = "speed.json"
-_STEPS = (3, 6)  # timed of each way, in turn: of all, then of those that are near the fastest; the best counts
-_CONTRADICTED = 1 / 3  # as far a training may be from what was measured
+_STEPS = (3, 6)  # timed steps of each precision, in turn: of all, then of those near the fastest
+_CONTRADICTED = 1 / 3  # how far the speed of a training may be from the measured one
 _NEAR = 1.15  # times the fastest
-_EDITION = "edition 8"  # another one when what is measured has changed: what was remembered is not taken then
+_EDITION = "edition 8"  # change it when the measurement changes: older entries are then ignored
 
 
 def cpu_name() -> str:
@@ -54,19 +54,19 @@ def choose(
 ) -> Plan:
     """Choose how to compute.
 
-    `auto` takes bf16 on a GPU that has it; on a CPU that has it, a few training steps of each way are timed and the
+    `auto` takes bf16 on a GPU that has it. On a CPU that has it, a few training steps of each precision are timed. The
     winner is remembered for this machine, model, size and batch, until a training contradicts it (`heard`).
 
     Args:
-        net: The network; a copy is measured, and the random state stays as it was.
-        name: Of the model, for the memory.
+        net: The network; a copy is timed, and the random state does not change.
+        name: Name of the model, for the stored measurement.
         image_size: In pixels.
-        batch_size: Images a step.
-        precision: `auto`, or the one to take.
+        batch_size: Images per step.
+        precision: `auto`, or the one to use.
         channels_last: Whether to use that memory format.
         cuda: Whether a GPU computes.
         memory: Folder of `speed.json`.
-        quiet: Say nothing.
+        quiet: Print nothing.
     """
     if precision != "auto":
         return Plan(precision, channels_last, "as configured")
@@ -93,25 +93,25 @@ def choose(
 
 
 def key_of(name: str, image_size: int, batch_size: int, channels_last: bool) -> str:
-    """Return under which key the memory keeps what was measured of a model on this machine."""
+    """Return the key under which the measurement of a model on this machine is stored."""
     layout = "channels_last" if channels_last else "contiguous"
     machine = (cpu_name(), f"{torch.get_num_threads()} threads", f"torch {torch.__version__}")
     return "|".join([*machine, name, f"{image_size} px", f"batch {batch_size}", layout, _EDITION])
 
 
 def load() -> str:
-    """Return in words how busy this machine was in the last minute."""
+    """Return a phrase that says how busy this machine was in the last minute."""
     return f"load {psutil.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
 
 
 def heard(file: Path, key: str, precision: str, speed: float) -> str:
-    """Note the speed that a training has beside what was measured; return a line where they contradict each other.
+    """Store the speed of a training beside the measured one; return a line if they contradict each other.
 
     Args:
-        file: The memory.
-        key: Of `key_of`.
-        precision: That the training has.
-        speed: Images a second.
+        file: The stored measurements.
+        key: From `key_of`.
+        precision: Precision of the training.
+        speed: Images per second.
     """
     known = _remembered(file).get(key)
     if known is None or known["precision"] != precision or not isinstance(known.get("speed"), int | float):
@@ -120,13 +120,13 @@ def heard(file: Path, key: str, precision: str, speed: float) -> str:
     if (1 - _CONTRADICTED) * expected <= speed <= expected / (1 - _CONTRADICTED):
         line = ""
     else:
-        line = f"training in {precision} has {speed:.1f} img/s ({load()}), but measured were {known['reason']}"
+        line = f"training in {precision} runs at {speed:.1f} img/s ({load()}), but measured were {known['reason']}"
     _remember(file, key, {**known, "trained": speed, "contradicted": line})
     return line and f"{line}; the next run measures again"
 
 
 def _seconds_a_step(net: nn.Module, plans: Sequence[Plan], image_size: int, batch_size: int) -> dict[str, float]:
-    """Return the best of each precision's steps; they take turns, so that what disturbs them disturbs all."""
+    """Return the fastest step of each precision; they take turns, so that a disturbance affects all."""
 
     def step(model: nn.Module, autocast: bool) -> float:
         start = time.perf_counter()
@@ -140,7 +140,7 @@ def _seconds_a_step(net: nn.Module, plans: Sequence[Plan], image_size: int, batc
         ways = {p.precision: (p.prepare(copy.deepcopy(net)).train(), p.precision != "fp32") for p in plans}
         image = torch.rand(batch_size, 1, image_size, image_size)
         for way in ways.values():
-            step(*way)  # the first pays for the memory
+            step(*way)  # the first allocates the memory
         times: dict[str, list[float]] = {precision: [] for precision in ways}
         for steps in _STEPS:
             for _, (precision, way) in itertools.product(range(steps), ways.items()):
@@ -153,7 +153,7 @@ def _seconds_a_step(net: nn.Module, plans: Sequence[Plan], image_size: int, batc
 
 
 def _remembered(file: Path) -> dict[str, dict[str, Any]]:
-    """Return what was measured; a file that is missing or damaged only means measuring again."""
+    """Return the stored measurements; a missing or damaged file only means measuring again."""
     try:
         known = json.loads(file.read_text())
     except (OSError, ValueError, RecursionError):

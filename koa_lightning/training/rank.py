@@ -1,6 +1,6 @@
-"""One of the further processes of a training on several devices; `koa_lightning.training.ranks` begins it.
+"""One of the further processes of a training on several devices, started by `koa_lightning.training.ranks`.
 
-It reads its task from its input, which stays open as long as the first process lives.
+It reads its task from standard input, which stays open as long as the first process lives.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from koa_lightning.config.outcome import BAD_INPUT, DONE, PARTLY, one_line, say_
 
 
 def main() -> int:
-    """Train along; return the exit code."""
+    """Train together with the first process; return the exit code."""
     for number in (*signals.ENDING, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # a cluster sends them to all; the first process decides
     tune_allocator()  # before torch is imported
@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def _end_with_first() -> None:
-    """End this process when the first one is gone: nobody would train with it any more."""
+    """End this process when the first one is gone."""
     sys.stdin.buffer.read()
     os._exit(PARTLY)
 

@@ -1,7 +1,8 @@
-"""The further processes of a training on several devices: this one begins them, watches them, and ends with them.
+"""The further processes of a training on several devices: the first process starts, watches and ends them.
 
-Lightning would start the command line again, in a sweep the whole sweep. Here a process gets the settled config, so
-that a training may take several devices wherever it is called: from a command, a job of a sweep, a fold, or Python.
+Lightning would run the command line again, which in a sweep is the whole sweep. Here each process gets the resolved
+config, so a training can use several devices wherever it is called: from a command, a job of a sweep, a fold, or
+Python.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ from koa_lightning.config.outcome import PARTLY, say_error
 from koa_lightning.errors import InputError, LostProcessError
 
 GRACE = 10.0
-"""Seconds that this process has to end by itself once another one died; then it is ended."""
-_END = 20.0  # seconds in which the others end after a training
+"""Seconds that this process has to end by itself after another one died; then it is killed."""
+_END = 20.0  # seconds that the others have to end after a training
 _OWN = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class Ranks:
-    """The processes of one training, this one aside.
+    """The other processes of one training.
 
     Args:
-        n: Processes with this one.
-        task: What the others get; it must pickle.
-        folder: Of the run, for what the others print.
-        lost: Called before this process is ended, where it does not end by itself.
+        n: Number of processes, including this one.
+        task: Data for the others; must be picklable.
+        folder: The run folder, for the output of the others.
+        lost: Called before this process is killed because it does not end by itself.
     """
 
     def __init__(self, n: int, task: Mapping[str, Any], folder: Path, lost: Callable[[], Any]) -> None:
@@ -55,20 +56,20 @@ class Ranks:
         self._watch.start()
 
     def why(self, error: BaseException, seconds: float = 5.0) -> BaseException:
-        """Return what a training failed of: another process that died, where one did, else the error itself."""
+        """Return why a training failed: another process died, or else the error itself."""
         if isinstance(error, InputError | KeyboardInterrupt):
             return error
         until = time.monotonic() + seconds
         while self.failure is None and time.monotonic() < until:
-            time.sleep(0.05)  # its end is seen a moment later than its silence
+            time.sleep(0.05)  # the watcher notices its end a moment after it falls silent
         return self.failure or error
 
     def end(self, seconds: float, kept: bool) -> None:
         """Let the others end, and kill those that do not.
 
         Args:
-            seconds: That they have.
-            kept: Whether what they printed stays in the run folder.
+            seconds: Time that they have.
+            kept: Whether their output stays in the run folder.
         """
         self._over.set()
         until = time.monotonic() + seconds
@@ -85,7 +86,7 @@ class Ranks:
                 log.unlink(missing_ok=True)
 
     def _watched(self) -> None:
-        """See that one has died; where this process, which waits for it, does not end, end it."""
+        """Wait until a process dies; then kill this one, which waits for it, unless it ends by itself."""
         while self.failure is None:
             if self._over.wait(0.1):
                 return
@@ -119,19 +120,19 @@ def _begin(rank: int, log: Path, packed: bytes) -> subprocess.Popen[bytes]:
     assert process.stdin is not None
     with suppress(BrokenPipeError):  # it died at once: the watcher sees that
         process.stdin.write(packed)
-        process.stdin.flush()  # it stays open: its end tells the other that this process died
+        process.stdin.flush()  # it stays open: when it closes, the other knows that this process died
     return process
 
 
 def _failure(rank: int, n: int, code: int, log: Path) -> Exception:
-    """Return what another process died of: its own line where it said one."""
+    """Return why another process died: its own error line if it printed one."""
     lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
     said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     if said:
         return InputError(said[-1])
     how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}, see {log}"
     return LostProcessError(
-        f"process {rank} of 0 to {n - 1}, which train together, {how}; all have ended, and ckpt=last resumes the run"
+        f"process {rank} of processes 0 to {n - 1} {how}; all of them have ended, and ckpt=last resumes the run"
     )
 
 
@@ -143,14 +144,14 @@ def begin(
     folder: Path,
     lost: Callable[[], Any],
 ) -> Ranks:
-    """Begin the further processes of a training.
+    """Start the further processes of a training.
 
     Args:
-        n: Processes with this one.
+        n: Number of processes, including this one.
         cfg: The config `train`.
-        precision: That was chosen; else each would choose for itself.
+        precision: The chosen one; otherwise each process would choose for itself.
         reporter: Makes the callback of a job of a sweep.
-        folder: Of the run.
+        folder: The run folder.
         lost: See `Ranks`.
     """
     settings = plain(cfg)
@@ -160,14 +161,14 @@ def begin(
 
 @contextmanager
 def together(n: int, begin: Callable[[], Ranks]) -> Iterator[None]:
-    """Train with further processes meanwhile; nothing with one device, or in a process that another one began.
+    """Run further processes during a training; do nothing with one device, or in a process that another one started.
 
     Args:
         n: Devices.
-        begin: Makes them, once the variables that say who is who are set.
+        begin: Starts them, after the environment variables with rank and address are set.
 
     Raises:
-        InputError: Another process stopped for something that the user can put right.
+        InputError: Another process stopped because of a problem that the user can fix.
         LostProcessError: Another process died.
     """
     if n == 1 or "LOCAL_RANK" in os.environ:

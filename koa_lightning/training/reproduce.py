@@ -1,4 +1,4 @@
-"""Train a run once more and compare: `python -m koa_lightning.reproduce run=ID`."""
+"""Train a run again and compare: `python -m koa_lightning.reproduce run=ID`."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def reproduce(cfg: DictConfig) -> dict[str, Any]:
         cfg: The config `reproduce`, composed.
 
     Returns:
-        `command`, `changed` (name -> [then, now]), and where it was run `run_id`, `n_values`, `n_differing` and
-        `exit_code` (1 where a value differs).
+        `command`, `changed` (name -> [then, now]), and if it was run `run_id`, `n_values`, `n_differing` and
+        `exit_code` (1 if a value differs).
 
     Raises:
-        InputError: An unknown run, one that no command made, or a store that fails.
+        InputError: The run is unknown or was not started by a command, or the store fails.
     """
     validate(cfg)
 
@@ -59,9 +59,9 @@ def reproduce(cfg: DictConfig) -> dict[str, Any]:
     own = [f"tracking.uri={cfg.tracking.uri}"] if cfg.tracking.uri else []
     folder = Path(cfg.out)
     command = ["python", "-m", "koa_lightning.train", *folders.flags(), *items, *own, f"out={folder}"]
-    print(f"run {run.info.run_name} ({run.info.run_id}) was: {shlex.join([*command[:3], *old])}", flush=True)
+    print(f"run {run.info.run_name} ({run.info.run_id}) was started by: {shlex.join([*command[:3], *old])}", flush=True)
     if more:
-        print(f"and now with: {shlex.join(more)}", flush=True)
+        print(f"now also with: {shlex.join(more)}", flush=True)
     for name, (first, then) in repeat.trained_further(run).items():
         how = f"began with {name}={first} and was resumed with {then}"
         print(f"WARNING: the run {how}; trained in one go, it may differ", flush=True)
@@ -100,14 +100,14 @@ def run_command(arguments: list[str]) -> int:
 
 
 def _facts_now(data: KneeDataModule) -> dict[str, str]:
-    """Return the facts of code, machine and data as they are now; the data is read for that, as for training."""
+    """Return the current facts of code, machine and data; the data is read as for training."""
     data.prepare(("train", "val"))
     return {**run_facts(), "data.fingerprint": data.fingerprint, "split": data.split_name}
 
 
 def _say_changed(changed: dict[str, tuple[str, str]], was_dirty: bool) -> None:
     if was_dirty:
-        print("WARNING: the run was made with code that differs from its commit (git.dirty); how is not known")
+        print("WARNING: the code of the run differed from its commit (git.dirty); the difference is not known")
     if not changed:
         print("nothing has changed since: settings, data, commit, versions, machine", flush=True)
         return
@@ -134,6 +134,6 @@ def _say_compared(compared: Comparison) -> None:
         print(f"REPRODUCED: all {compared.n_values} values of all epochs are equal")
     else:
         gap, where = compared.largest
-        how = f"by up to {gap:.3g}" if gap < float("inf") else "some are missing in one run or no number"
+        how = f"by up to {gap:.3g}" if gap < float("inf") else "some are missing in one run or not a number"
         print(f"DIFFERS: {compared.n_differing} of {compared.n_values} values, {how} ({where})")
     print(DISCLAIMER, flush=True)

@@ -1,4 +1,4 @@
-"""Training at a smaller size than evaluation, and growing towards it: a batch is resized on its device."""
+"""Training at an image size that grows towards that of evaluation: a batch is resized on its device."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class Resize(nn.Module):
 
     @torch.no_grad()
     def forward(self, image: Tensor, progress: float = 0.0) -> Tensor:
-        """Return the batch at the size of this moment.
+        """Return the batch at the size of the current epoch.
 
         Args:
             image: uint8 N x 1 x H x W, square.
             progress: See `size`.
 
         Returns:
-            uint8 as it came at full size; else float in [0, 1], N x 1 x S x S, antialiased.
+            The unchanged uint8 batch at full size; else float in [0, 1], N x 1 x S x S, antialiased.
         """
         side = self.size(image.shape[-1], progress)
         if side == image.shape[-1]:

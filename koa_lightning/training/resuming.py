@@ -1,4 +1,4 @@
-"""What must hold before a run is resumed, or a new one begun in a folder."""
+"""Checks before a run is resumed, or a new one starts in a folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FREE = {
     "teacher.table",
     "model.weights", "model.label",
 }  # fmt: skip
-# settings that runs of older versions lack, and what those did
+# settings that runs of older versions lack, with the values that those used
 _YOUNGER = {
     "data.fix_polarity": False, "data.top": 0.0, "data.bottom": 1.0, "data.fraction": 1.0, "data.untrained_size": None,
     "data.fold_val": True,
@@ -45,19 +45,19 @@ def check_settings(
     config: Mapping[str, Any],
     made_of: Mapping[str, str],
 ) -> None:
-    """Stop where a resumed run would not be the same run.
+    """Stop if a resumed run would not be the same run.
 
     Args:
         cfg: The config `train`.
         folder: The run folder.
-        epochs_done: By the run that is resumed.
-        network: Its name, of the checkpoint.
-        loss: Its name, of the checkpoint.
-        config: Of the checkpoint, plain.
-        made_of: Classes by key, of the checkpoint.
+        epochs_done: Epochs that the resumed run has done.
+        network: Name of the network in the checkpoint.
+        loss: Name of the loss in the checkpoint.
+        config: Config in the checkpoint, plain.
+        made_of: Class names by key, in the checkpoint.
 
     Raises:
-        InputError: Naming the setting that differs.
+        InputError: A setting differs; the message names it.
     """
     if Path(cfg.ckpt).resolve().parent.parent != folder.resolve():
         raise InputError(f"ckpt={cfg.ckpt}: a resumed run stays in its folder, and out={cfg.out} is another")
@@ -89,36 +89,36 @@ def check_settings(
 
 
 def check_free(folder: Path) -> None:
-    """Stop where a new run would overwrite what another has made.
+    """Stop if a new run would overwrite the files of another.
 
     Raises:
-        InputError: At least an epoch of another run is in the folder.
+        InputError: The folder holds at least one epoch of another run.
     """
     made = [folder / "checkpoints" / "best.ckpt", folder / "history.csv"]
     if run_folder.is_main() and any(file.exists() for file in made):
         last = folder / "checkpoints" / "last.ckpt"
         go_on = f"type ckpt={last} to resume it, or " if last.exists() else "type "
-        raise InputError(f"out={folder}: holds a run already; {go_on}another out=FOLDER for a new one")
+        raise InputError(f"out={folder}: already holds a run; {go_on}another out=FOLDER for a new one")
 
 
 def check_data(cfg: DictConfig, then: str, fingerprint: str) -> None:
-    """Stop where the data is not that of the run.
+    """Stop if the data differs from that of the run.
 
     Args:
         cfg: The config `train`.
-        then: Fingerprint of the data of the checkpoint.
-        fingerprint: Of the data now.
+        then: Fingerprint of the data in the checkpoint.
+        fingerprint: Fingerprint of the data now.
 
     Raises:
         InputError: They differ.
     """
     if then != fingerprint:
         raise InputError(
-            f"ckpt={cfg.ckpt}: it was trained on data {then}, and this is {fingerprint}; resume on the same data"
+            f"ckpt={cfg.ckpt}: it was trained on data {then}, but this is data {fingerprint}; resume on the same data"
         )
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that make a run what it is, flat; where things lie may change."""
+    """Return the settings that define a run, flat; paths may change."""
     fixed = {name: value for name, value in run_folder.flat(config) if name.split(".")[0] in _FIXED or name in _FIXED}
     return _YOUNGER | {name: value for name, value in fixed.items() if name not in _FREE}

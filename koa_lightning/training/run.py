@@ -56,21 +56,21 @@ def train(cfg: DictConfig, reporter: Callable[[Path], Reporter] | None = None) -
 
     Args:
         cfg: The config `train`, composed.
-        reporter: Makes the callback by which a job of a sweep reports, from the run folder; None: no sweep listens.
+        reporter: Makes the callback of a job of a sweep that reports to it, given the run folder; None outside a sweep.
 
     Returns:
         The best epoch's metrics by name (`val/quadratic_kappa`, ...), `best_epoch`, `checkpoint` (path), `run_id`, and
-        `exit_code` (130 where the run was interrupted).
+        `exit_code` (130 if the run was interrupted).
 
     Raises:
-        InputError: Whatever the user can put right.
+        InputError: A problem that the user can fix.
     """
     validate(cfg)
     name_places(cfg)
     if cfg.trainer.get("limit_epochs"):
         cfg.trainer.max_epochs = min(cfg.trainer.max_epochs, cfg.trainer.limit_epochs)
     folder = Path(cfg.out)
-    manifest = folder / "manifest.part"  # until all is checked: there may be a run's own in this folder
+    manifest = folder / "manifest.part"  # until all checks pass: the folder may hold that of another run
     with run_folder.holding(folder):
         try:
             return _train(cfg, folder, manifest, reporter)
@@ -87,7 +87,7 @@ def _train(
     devices.check_task(n_devices)
     resumed = reading.read(cfg.ckpt) if cfg.ckpt else None
     if resumed:
-        resumed.check_is_of_training("from which no run resumes")
+        resumed.check_is_of_training("from which no run can resume")
     weights = build.first_weights(cfg, resumed)
     typed = untrained.typed(folder) if weights.untrained else None
     instead = "" if typed is None else untrained.adapt(cfg, typed, resumed.record.config if resumed else None)
@@ -125,10 +125,10 @@ def _train(
     module.record = replace(module.record, tracking=TrackedRun(run.uri, run.run_id) if run.run_id else before)
     status, result = "FAILED", {}
     try:
-        if run_folder.is_main():  # the others have the same, and would be in its way
+        if run_folder.is_main():  # the other processes would write the same files
             run_folder.remember(folder, config=cfg)
             manifest.replace(folder / "manifest.parquet")
-            if resumed is None:  # of an earlier run in this folder, which cannot continue any more
+            if resumed is None:  # of an earlier run in this folder, which can no longer continue
                 (folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
             _say_start(module.record, f"{plan.precision} ({plan.reason})", instead)
             if resumed is not None:
@@ -140,7 +140,7 @@ def _train(
         if kind == "cpu" and (watch := build.speed_watch(cfg, plan)):
             trainer.callbacks.append(watch)  # type: ignore[attr-defined]
         if kind == "cpu" and cfg.trainer.accelerator == "auto":
-            line = "WARNING: no GPU found, training on the CPU (trainer=cpu says so without this line)"
+            line = "WARNING: no GPU found, training on the CPU (type trainer=cpu to omit this line)"
             trial.say_once(line, warning=True)
         describe(run, plain(cfg), module.record, source_of(cfg.data), kind)
         if said := build.compile_it(cfg, module, plan, trainer.strategy.root_device):
@@ -177,7 +177,7 @@ def _train(
 
 
 def train_along(task: Mapping[str, Any]) -> None:
-    """Train in a further process what the first process trains; it keeps nothing.
+    """Train together with the first process, in a further one that stores nothing.
 
     Args:
         task: From `ranks.begin`.
@@ -190,7 +190,7 @@ def _close(run: Any, status: str) -> str:
     """End the run in the store; return `KILLED` where that was interrupted, else its status."""
     try:
         run.close(status)
-    except KeyboardInterrupt:  # what was not sent waits in a file
+    except KeyboardInterrupt:  # unsent data waits in a file
         return "KILLED"
     return status
 
@@ -231,7 +231,7 @@ def _trainer(
 
 
 def _fit(trainer: L.Trainer, module: KneeGrader, data: KneeDataModule, resumed: Checkpoint | None) -> str:
-    """Train; return MLflow's word for how it ended."""
+    """Train; return MLflow's status for how it ended."""
     if resumed is not None:
         state.check(resumed.path, tensors_of(resumed.path), module, trainer)
     interrupt = signal.getsignal(signal.SIGINT)
@@ -248,8 +248,8 @@ def _fit(trainer: L.Trainer, module: KneeGrader, data: KneeDataModule, resumed: 
         if "more than 1 value per channel" not in str(error):
             raise
         raise InputError(
-            f"data.batch_size={data.batch_size}: batch normalisation needs more than one value a channel, and a batch "
-            f"of one knee at {data.preprocessing.image_size} px has one; take larger batches or data.image_size"
+            f"data.batch_size={data.batch_size}: batch normalisation needs more than one value per channel, but a "
+            f"batch of one knee at {data.preprocessing.image_size} px has one; raise data.batch_size or data.image_size"
         ) from error
     finally:
         signal.signal(signal.SIGINT, interrupt)  # Lightning leaves it ignored
@@ -258,7 +258,7 @@ def _fit(trainer: L.Trainer, module: KneeGrader, data: KneeDataModule, resumed: 
 
 @contextmanager
 def _taking_over(trainer: L.Trainer, resumed: Checkpoint | None) -> Iterator[None]:
-    """Turn what goes wrong before a resumed training begins into one line: only its checkpoint is read by then."""
+    """Turn an error before a resumed training begins into one line: until then, only its checkpoint is read."""
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -266,26 +266,26 @@ def _taking_over(trainer: L.Trainer, resumed: Checkpoint | None) -> Iterator[Non
         if resumed is None or begun or trial.kind_of(error) == "out_of_memory":
             raise
         raise InputError(
-            f"ckpt={resumed.path}: damaged, or changed by another program ({one_line(error)}); no run resumes from "
-            "it: give another, or start a new run"
+            f"ckpt={resumed.path}: damaged, or changed by another program ({one_line(error)}); no run can "
+            "resume from it: give another, or start a new run"
         ) from error
 
 
 def _hush() -> None:
-    """Turn off what Lightning says about itself at every start; its warnings of other kinds stay."""
+    """Silence Lightning's messages about itself at every start; its other warnings stay."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*smaller than the logging interval.*",
         ".*does not have many workers.*",
         ".*LeafSpec.*",
-        ".*sync_dist=True.*",  # torchmetrics has brought the devices together by then
+        ".*sync_dist=True.*",  # torchmetrics has already combined the devices by then
     ):
         warnings.filterwarnings("ignore", message)
 
 
 def _say_start(record: CheckpointRecord, precision: str, instead: str) -> None:
-    """Say once, loudly, what this run is not; then what it is, and what it takes for want of first weights."""
+    """Print the caveats of the run as warnings, then what it is, and the settings it uses without initial weights."""
     for caveat in record.caveats:
         why = f" ({record.weights_reason})" if caveat == "untrained weights" and record.weights_reason else ""
         trial.say_once(f"WARNING: {caveat}{why}; every figure and the run carry this caveat", warning=True)
@@ -295,4 +295,4 @@ def _say_start(record: CheckpointRecord, precision: str, instead: str) -> None:
         f"{record.preprocessing.image_size} px, {precision}"
     )
     if instead:
-        trial.say_once(f"no first weights, so it takes {instead} (typed settings stay; untrained=null: none)")
+        trial.say_once(f"no initial weights, so it uses {instead} (typed settings stay; untrained=null turns this off)")

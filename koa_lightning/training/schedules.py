@@ -1,4 +1,4 @@
-"""Learning-rate schedules; each function returns what Lightning wants of `configure_optimizers`."""
+"""Learning-rate schedules; each function returns what Lightning expects from `configure_optimizers`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ def warmup_cosine(
     Args:
         optimizer: Its groups keep their own learning rates.
         total_steps: Optimizer steps of the whole run.
-        monitor: Unused; every schedule is called alike.
+        monitor: Unused; all schedules have the same arguments.
         mode: Unused.
         warmup: Share of the steps.
         final: Share of the learning rate at the end.
-        tail: Share of the steps, the last ones, that stay at `final`: an average of weights gains from steps that
-            still move.
+        tail: Share of the steps, at the end, that stay at `final`: a weight average gains from steps that still move.
 
     Raises:
         InputError: A share is outside [0, 1].
@@ -49,12 +48,12 @@ def one_cycle(
 ) -> dict[str, Any]:  # fmt: skip
     """One-cycle policy (Smith and Topin 2018): up to the learning rate and down again by cosines.
 
-    The values of torch's OneCycleLR, which cannot be resumed with more steps than it was made for.
+    It has the values of torch's OneCycleLR, which cannot be resumed with more steps than it was made for.
 
     Args:
         optimizer: The learning rates of its groups are the peaks.
         total_steps: Optimizer steps of the whole run.
-        monitor: Unused; every schedule is called alike.
+        monitor: Unused; all schedules have the same arguments.
         mode: Unused.
         warmup: Share of the steps on the way up.
         start_div: The first learning rate is the peak divided by this.
@@ -83,7 +82,7 @@ def plateau(
 
     Args:
         optimizer: Its groups keep their ratios.
-        total_steps: Unused; every schedule is called alike.
+        total_steps: Unused; all schedules have the same arguments.
         monitor: Metric name.
         mode: `max` or `min`.
         factor: The learning rate is multiplied by it.
@@ -101,7 +100,7 @@ def plateau(
 
 
 def _cosine(first: float, last: float, done: float) -> float:
-    """Go from the first value to the last along half a cosine; `done` is the share of the way."""
+    """Return the value at the share `done` of half a cosine from the first value to the last."""
     return last + (first - last) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 

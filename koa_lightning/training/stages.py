@@ -1,4 +1,4 @@
-"""The stages of a network from its stem to its head, for parts that rest and learning rates that grow with depth."""
+"""The stages of a network from its stem to its head, for freezing and for learning rates that grow with depth."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from koa_lightning.models.net import KneeNet
 class Stages:
     """Which stage each parameter is in, as timm groups them: the stem 0, then blocks; the head is stage `n`.
 
-    A model whose stages timm does not know has one before its head.
+    A model whose stages timm does not know has one stage before its head.
 
     Attributes:
         n: Number of stages before the head.
         of: Stage of each parameter, by its name in timm's model.
-        known: Whether timm knows them.
+        known: Whether timm knows the stages.
     """
 
     def __init__(self, net: KneeNet) -> None:
@@ -26,7 +26,7 @@ class Stages:
         try:
             depth = group_parameters(net.net, net.net.group_matcher(coarse=True), reverse=True)  # type: ignore[operator]
             self.known = True
-        except (AttributeError, AssertionError):  # some models have none, or none that is coarse
+        except (AttributeError, AssertionError):  # some models have no grouping, or no coarse one
             depth, self.known = {}, False
         head = {id(parameter) for parameter in net.head_parameters()}
         below = {name: int(depth.get(name, 0)) for name, p in net.net.named_parameters() if id(p) not in head}
@@ -34,7 +34,7 @@ class Stages:
         self.of = {name: below.get(name, self.n) for name, _ in net.net.named_parameters()}
 
     def rest(self, n: int) -> None:
-        """Let the first n stages rest, batch statistics and stochastic depth included, and the others train."""
+        """Freeze the first n stages, including batch statistics and stochastic depth, and let the others train."""
         self.net.train()
         for name, parameter in self.net.net.named_parameters():
             parameter.requires_grad_(self.of[name] >= n)
@@ -45,14 +45,14 @@ class Stages:
 
 
 def n_resting(stages: int, epoch: int, *, head_only_epochs: int, unfreeze_every: int, frozen: int) -> int:
-    """Return how many of the first stages rest in an epoch.
+    """Return how many of the first stages are frozen in an epoch.
 
     Args:
-        stages: Without the head.
+        stages: Number of stages without the head.
         epoch: From 0.
-        head_only_epochs: First epochs in which all of them rest.
-        unfreeze_every: Epochs after which one more, from the head down, trains; 0: all at once.
-        frozen: Those that never train.
+        head_only_epochs: Number of first epochs in which all stages are frozen.
+        unfreeze_every: Epochs after which one more stage, from the head down, trains; 0: all at once.
+        frozen: Number of first stages that never train.
     """
     if epoch < head_only_epochs:
         return stages
@@ -63,12 +63,12 @@ def n_resting(stages: int, epoch: int, *, head_only_epochs: int, unfreeze_every:
 def groups(
     stages: Stages, *, lr: float, head_lr: float, weight_decay: float, layer_decay: float
 ) -> list[dict[str, Any]]:
-    """Return the optimizer's parameter groups: one a learning rate, with weight decay and without.
+    """Return the optimizer's parameter groups: for each learning rate, one with weight decay and one without.
 
     Args:
-        stages: Of the network.
-        lr: Of the last stage before the head.
-        head_lr: Of the head.
+        stages: Stages of the network.
+        lr: Learning rate of the last stage before the head.
+        head_lr: Learning rate of the head.
         weight_decay: Not applied to biases and normalisation layers.
         layer_decay: Factor of the learning rate from a stage to the one before it, in (0, 1] (Howard and Ruder 2018).
     """

@@ -1,7 +1,7 @@
-"""Tensors and counters of a checkpoint: those that a network needs, and those that a resumed training starts from.
+"""Check the tensors and counters of a checkpoint that a resumed training starts from.
 
-What a training resumes from is compared with what a new one of the same settings would write: the same names, kinds
-and shapes. Nothing is taken over that a new optimizer, schedule, loop or callback does not have.
+They are compared with those that a new training with the same settings would write: names, types and shapes must
+match. Nothing is loaded that a new optimizer, schedule, loop or callback does not have.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ _VERSION = re.compile(r"\d+(\.\w+)*([+-][\w.]+)?")
 
 
 def check(file: Path, content: Mapping[str, Any], module: KneeGrader, trainer: L.Trainer) -> None:
-    """Stop where a training cannot resume from a checkpoint, before anything of it is loaded.
+    """Stop if a training cannot resume from a checkpoint, before anything in it is loaded.
 
     Args:
         file: The checkpoint, for messages.
-        content: All that it holds; `checkpoint.read` has read it.
-        module: Ready to train, as it was for the run that is resumed.
-        trainer: As well, with its callbacks.
+        content: Its whole content; `checkpoint.read` has checked it.
+        module: Ready to train, as in the resumed run.
+        trainer: Ready to train too, with its callbacks.
 
     Raises:
-        InputError: Naming the entry.
+        InputError: An entry is wrong; the message names it.
     """
     made = module.configure_optimizers()
     optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
     version = content.get("pytorch-lightning_version")
     misfit = (
-        ("" if isinstance(version, str) and _VERSION.fullmatch(version) else "pytorch-lightning_version is no version")
+        ("" if isinstance(version, str) and _VERSION.fullmatch(version) else "pytorch-lightning_version is not valid")
         or _unlike(content.get("state_dict"), module.state_dict(), "state_dict")
         or _wrong_average(content, module, trainer)
         or _one(content, "optimizer_states")
@@ -56,8 +56,8 @@ def check(file: Path, content: Mapping[str, Any], module: KneeGrader, trainer: L
     )
     if misfit:
         raise InputError(
-            f"ckpt={file}: damaged, or changed by another program: {misfit}; no run resumes from it: give another, "
-            "or start a new run"
+            f"ckpt={file}: damaged, or changed by another program: {misfit}; no run can resume from it: give "
+            "another, or start a new run"
         )
 
 
@@ -68,12 +68,12 @@ def _one(content: Mapping[str, Any], name: str) -> str:
 
 
 def _states(trainer: L.Trainer) -> dict[str, Any]:
-    """Return what new callbacks would write, those that write anything."""
+    """Return the states that new callbacks would write, without empty ones."""
     return {each.state_key: state for each in trainer.callbacks if (state := each.state_dict())}  # type: ignore[attr-defined]
 
 
 def _wrong_history(callbacks: Mapping[str, Any]) -> str:
-    """Return what is wrong with the metrics of the epochs that are done; one that is undefined is NaN."""
+    """Return what is wrong with the metrics of the finished epochs; undefined metrics are NaN."""
     for row in callbacks.get("History", {}).get("epochs", []):
         numbers = isinstance(row, dict) and all(
             isinstance(name, str) and isinstance(value, int | float) for name, value in row.items()
@@ -84,7 +84,7 @@ def _wrong_history(callbacks: Mapping[str, Any]) -> str:
 
 
 def _wrong_average(content: Mapping[str, Any], module: KneeGrader, trainer: L.Trainer) -> str:
-    """Return what is wrong with the weights that an average was taken of, where the run takes one."""
+    """Return what is wrong with the state of the weight average, if the run has one."""
     if not any(isinstance(each, WeightAveraging) for each in trainer.callbacks):  # type: ignore[attr-defined]
         return ""
     own = {"n_averaged": torch.tensor(0)}
@@ -94,7 +94,7 @@ def _wrong_average(content: Mapping[str, Any], module: KneeGrader, trainer: L.Tr
 
 
 def _unlike_optimizer(given: Mapping[str, Any], optimizer: torch.optim.Optimizer, steps: int, module: Any) -> str:
-    """Return where the state of an optimizer is not one that this optimizer can have after its steps."""
+    """Return where the state of an optimizer cannot be that of this optimizer after its steps."""
     where = "optimizer_states[0]"
     own = optimizer.state_dict()
     if misfit := _unlike(given, {**own, "state": {}}, where):
@@ -123,28 +123,28 @@ def _unlike_optimizer(given: Mapping[str, Any], optimizer: torch.optim.Optimizer
 
 
 def _names_of_state(module: Any) -> set[str]:
-    """Return what an optimizer of this kind keeps of a parameter, by a step with one; empty where it cannot be told."""
+    """Return the names of the state that the optimizer keeps per parameter, from a trial step; empty if it fails."""
     parameter = torch.nn.Parameter(torch.zeros(2, 2))
     optimizer = module.optimizer_factory([parameter])
     parameter.grad = torch.zeros_like(parameter)
     try:
         optimizer.step()
-    except (TypeError, RuntimeError, ValueError):  # one of one's own may want more than a gradient
+    except (TypeError, RuntimeError, ValueError):  # a custom optimizer may need more than a gradient
         return set()
     return set(optimizer.state.get(parameter, {}))
 
 
 def _hides(given: Mapping[str, Any], scheduler: Any) -> str:
-    """Return which method an entry would take the place of: a schedule takes all over as its own attributes."""
+    """Return which entry would replace a method: a schedule loads every entry as one of its attributes."""
     hidden = [key for key in given if not isinstance(key, str) or callable(getattr(type(scheduler), key, None))]
-    return f"lr_schedulers[0].{shown(hidden[0])} is no entry of a schedule" if hidden else ""
+    return f"lr_schedulers[0].{shown(hidden[0])} is not an entry of a schedule" if hidden else ""
 
 
 def _unlike(given: Any, own: Any, where: str) -> str:
-    """Return where a value from a file is of another kind than one's own in its place, or an empty string."""
+    """Return where a value from a file has another type than the one in its place, or an empty string."""
     if own is None:
         fits = given is None or torch.is_tensor(given) or isinstance(given, str | int | float)
-        return _not_plain(given, where) if fits else f"{where} is no single value"
+        return _not_plain(given, where) if fits else f"{where} is not a single value"
     if torch.is_tensor(own):
         return _unlike_tensor(given, own, where)
     if isinstance(own, Mapping):
@@ -152,7 +152,7 @@ def _unlike(given: Any, own: Any, where: str) -> str:
             return f"{where} is not a dict"
         for key, value in own.items():
             inner = f"{where}.{key}"
-            if key not in given and not str(key).startswith("_"):  # those of another version of a library differ
+            if key not in given and not str(key).startswith("_"):  # private keys differ between versions of a library
                 return f"{inner} is missing"
             if key in given and (misfit := _unlike(given[key], value, inner)):
                 return misfit
@@ -191,13 +191,13 @@ def _unlike_scalar(given: Any, own: Any, where: str) -> str:
         fits = isinstance(given, int | float) and not isinstance(given, bool) and given == given
         if fits and isinstance(own, int):
             fits = min(own, 0) <= given <= LARGEST
-    return "" if fits else f"{where}={shown(given)} is no {type(own).__name__} as it should be"
+    return "" if fits else f"{where}={shown(given)} is not a valid {type(own).__name__}"
 
 
 def _not_plain(node: Any, where: str, depth: int = 0) -> str:
-    """Return where something is not made of numbers, texts, lists and dicts, or an empty string."""
+    """Return where a value does not consist of numbers, texts, lists and dicts, or an empty string."""
     if depth > _DEEPEST:
-        return f"{where} is too deep"
+        return f"{where} is nested too deeply"
     if isinstance(node, dict):
         return next((m for key, value in node.items() if (m := _not_plain(value, f"{where}.{key}", depth + 1))), "")
     if isinstance(node, list | tuple):
@@ -205,4 +205,4 @@ def _not_plain(node: Any, where: str, depth: int = 0) -> str:
     if torch.is_tensor(node):
         return f"{where} is {misfit}" if (misfit := wrong_tensor(node)) else ""
     fits = node is None or isinstance(node, str | int | float)
-    return "" if fits else f"{where}={shown(node)} is no plain value"
+    return "" if fits else f"{where}={shown(node)} is not a plain value"

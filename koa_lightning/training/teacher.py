@@ -17,18 +17,18 @@ class Teacher(nn.Module):
     """Adds to the loss of the grade the cross-entropy against a teacher's probabilities.
 
     The teacher is a table, not a network: the out-of-fold predictions of a cross-validation over the train split, where
-    each knee was graded by a network that had not seen its patient. A network taught what its teacher knows by heart
-    would learn only the labels again.
+    each knee was graded by a network that had not seen its patient. From a teacher that has memorised its knees, a
+    network would only learn the labels again.
 
     Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015; without their temperature, as the
     teacher's probabilities are out of fold and so not overconfident.
 
     Attributes:
-        labels: float32 N x 5, the teacher's probabilities of each knee of the train split; empty: no teacher.
+        labels: float32 N x 5, the teacher's probabilities of each knee of the train split; empty without a teacher.
 
     Args:
-        table: Predictions table with path and p0 to p4; None: no teacher.
-        weight: Of the teacher in the loss, in [0, 1]; the grade has the rest.
+        table: Predictions table with path and p0 to p4; None for no teacher.
+        weight: Weight of the teacher in the loss, in [0, 1]; the grade has the rest.
 
     Raises:
         InputError: The weight is outside its range.
@@ -44,11 +44,11 @@ class Teacher(nn.Module):
         self.register_buffer("labels", torch.zeros(0, len(PROBABILITIES)), persistent=False)
 
     def prepare(self, train: pd.DataFrame, others: pd.DataFrame) -> None:
-        """Look up the probabilities of every knee that is trained on.
+        """Look up the probabilities of every training knee.
 
         Args:
             train: Manifest rows of the train split, in the order of the data set.
-            others: Those of the splits that are measured.
+            others: Manifest rows of the splits for evaluation.
 
         Raises:
             InputError: A knee is missing from the table, or the table has a patient of `others`: its networks may have
@@ -69,7 +69,7 @@ class Teacher(nn.Module):
         self.labels = torch.from_numpy(probabilities.astype(np.float32))
 
     def _refuse_measured(self, others: pd.DataFrame, oof: pd.DataFrame, where: str) -> None:
-        """Stop where the teacher's table has a knee, or the other knee of a patient, that will be measured."""
+        """Stop if the teacher's table has a knee for evaluation, or another knee of its patient."""
         same = np.zeros(len(others), dtype=bool)
         same[joined(others, oof, where)[0]] = True
         if "patient" in oof:
@@ -84,10 +84,10 @@ class Teacher(nn.Module):
             )
 
     def forward(self, loss: Tensor, logits: Tensor, index: Tensor, mixed: Mixed, link: str) -> Tensor:
-        """Return the loss of a batch with the teacher's part.
+        """Return the loss of a batch, including the share of the teacher.
 
         Args:
-            loss: Of the grades, a scalar.
+            loss: Loss of the grades, a scalar.
             logits: N x K of any floating type.
             index: int64 N, the row of each knee within the train split.
             mixed: The batch; a mixed picture has the labels of both knees by their shares.

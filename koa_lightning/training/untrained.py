@@ -1,4 +1,4 @@
-"""What a training takes where it has no first weights: a network from random numbers needs other settings."""
+"""Settings of a training without initial weights: a network with random weights needs other ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from koa_lightning.config import overrides, run_folder
 
-# Each with the setting that replaces it; a chosen optimizer brings its own learning rate.
+# Each key with the setting that replaces it; a typed optimizer brings its own learning rate.
 _KEYS = {
     "optimizer.lr": "untrained.lr",
     "model.drop_rate": "untrained.drop_rate",
@@ -22,10 +22,10 @@ _EPOCHS = "trainer.max_epochs"
 
 
 def typed(folder: Path) -> list[str] | None:
-    """Return the overrides of a training; None where a program composed its config, which then stays as it is.
+    """Return the overrides of a training; None if a program composed its config, which then does not change.
 
     Args:
-        folder: Of the run.
+        folder: The run folder.
     """
     if HydraConfig.initialized():
         return list(HydraConfig.get().overrides.task)
@@ -33,12 +33,12 @@ def typed(folder: Path) -> list[str] | None:
 
 
 def adapt(cfg: DictConfig, items: Sequence[str], recorded: Mapping[str, Any] | None = None) -> str:
-    """Put the settings of `untrained` in place of those that nobody typed, in place; return them as a line.
+    """Replace the settings that were not typed by those of `untrained`, in place; return these as a line.
 
     Args:
         cfg: The config `train`.
         items: The overrides that were typed.
-        recorded: The config of the run that is resumed, plain; one of a version without `untrained` stays as it is.
+        recorded: Plain config of the resumed run; that of a version without `untrained` does not change.
     """
     settings = cfg.get("untrained")
     if settings is None or (recorded is not None and not recorded.get("untrained")):
@@ -55,12 +55,12 @@ def adapt(cfg: DictConfig, items: Sequence[str], recorded: Mapping[str, Any] | N
 
 
 def lengthen(cfg: DictConfig, items: Sequence[str], steps: int) -> str:
-    """Raise the epochs of a new training, unless they were typed, so that it takes `untrained.steps`; say so.
+    """Raise the epochs of a new training, unless they were typed, so that it takes `untrained.steps`; return the change.
 
     Args:
         cfg: The config `train`, changed in place.
         items: The overrides that were typed.
-        steps: Of the optimizer, as configured.
+        steps: Optimizer steps, as configured.
     """
     settings = cfg.get("untrained")
     if settings is None or steps >= settings.steps or _is_typed(items, _EPOCHS, "trainer.limit_train_batches"):
@@ -75,5 +75,5 @@ def lengthen(cfg: DictConfig, items: Sequence[str], steps: int) -> str:
 
 
 def _is_typed(items: Sequence[str], *keys: str) -> bool:
-    """Tell whether one of these was typed."""
+    """Return whether one of these keys was typed."""
     return any(overrides.key(item) in keys for item in items)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 OA_GRADE = 2  # radiographic osteoarthritis starts here
 CROSS_FITTED = "cross-fitted by patient, because it was fitted on this split"
 APART = "on a split that was not used in the fit"
-SEEN = "too good, because these knees include some that were used in training, model choice or the fit"
+SEEN = "too good: these knees include some that were used in training, model choice or the fit"
 
 
 def evaluate(
@@ -247,7 +247,6 @@ def in_words(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
         lines[-1] += f"; {referred}, {said}"
     if "left_out" in inputs:
         lines.append(f"out-of-distribution inputs: not checked ({inputs['left_out']})")
-
     else:
         lines.append(f"out-of-distribution inputs: {inputs['n_flagged']} of {inputs['n_inputs']} flagged")
     return lines

@@ -24,7 +24,7 @@ def test_an_onnx_file_that_names_other_files_is_refused(onnx_file, tmp_path):
     tensor.ClearField("raw_data")
     tensor.data_location = onnx.TensorProto.EXTERNAL
     onnx_file.write_bytes(model.SerializeToString())
-    with pytest.raises(InputError, match="weights lie in other files"):
+    with pytest.raises(InputError, match="weights are in other files"):
         read(onnx_file)
 
 

@@ -59,7 +59,7 @@ def test_a_file_whose_name_looks_like_a_list(runs, tmp_path):
 @pytest.mark.parametrize(
     ("ckpt", "line"),
     [
-        ("nothing/*.ckpt", "ckpt=nothing/\\*.ckpt: no file is named like that"),
+        ("nothing/*.ckpt", "ckpt=nothing/\\*.ckpt: no file matches this pattern"),
         ("[a.ckpt,]", "an entry of the list is empty"),
         ("[a.ckpt,a.ckpt]", "a.ckpt is named twice"),
     ],
@@ -75,7 +75,7 @@ def test_a_cross_validation_has_all_its_folds(tmp_path):
     for file in files:
         file.parent.mkdir(parents=True)
     files[0].touch()
-    with pytest.raises(InputError, match=r"fold_1/checkpoints/best.ckpt is missing; end the cross-validation"):
+    with pytest.raises(InputError, match=r"fold_1/checkpoints/best.ckpt is missing; finish the cross-validation"):
         find.find(str(tmp_path), None)
     files[1].touch()
     assert find.find(str(tmp_path), None) == files
@@ -95,6 +95,6 @@ def test_names(runs):
 )
 def test_the_record_of_a_cross_validation_that_is_damaged(text, tmp_path):
     (tmp_path / "cross_validation.json").write_text(text)
-    wrong = r"does not say|not JSON|has no entry|it=5: must be|settings=\[...\]: must be"
+    wrong = r"has no valid|not JSON|has no entry|it=5: must be|settings=\[...\]: must be"
     with pytest.raises(InputError, match=rf"cross_validation\.json:? ({wrong})"):
         find.find(str(tmp_path), None)

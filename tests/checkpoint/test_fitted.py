@@ -14,13 +14,13 @@ ORDINAL = Calibration(method="ordinal", parameters={"scale": 0.6, "shift": -0.4}
     ("entry", "words"),
     [
         ({}, "method"),
-        ({"method": "magic"}, "method: one of none, temperature, ordinal"),
-        ({"method": "temperature", "parameters": {}}, "parameters: temperature wanted"),
-        ({"method": "temperature", "parameters": {"temperature": 0.0}}, "temperature=0.0: a number from 0.05 to 20"),
+        ({"method": "magic"}, "method: must be one of none, temperature, ordinal"),
+        ({"method": "temperature", "parameters": {}}, "parameters: must be temperature"),
+        ({"method": "temperature", "parameters": {"temperature": 0.0}}, "temperature=0.0: must be a number from 0.05"),
         ({"method": "temperature", "parameters": {"temperature": float("nan")}}, "temperature=nan"),
         ({"method": "temperature", "parameters": {"temperature": "2"}}, "temperature='2'"),
-        ({"method": "ordinal", "parameters": {"scale": 1.0, "shift": 99.0}}, "shift=99.0: a number from -10 to 10"),
-        ({"method": "none", "parameters": {"scale": 1.0}}, "parameters: none wanted"),
+        ({"method": "ordinal", "parameters": {"scale": 1.0, "shift": 99.0}}, "shift=99.0: must be a number from -10"),
+        ({"method": "none", "parameters": {"scale": 1.0}}, "parameters: must be empty"),
         ({"method": "ordinal", "parameters": [1.0, 2.0]}, "parameters"),
     ],
 )
@@ -67,8 +67,8 @@ def test_sizes_and_reasons_are_checked_too(key, change):
         ({"conformal": {}}, None, "conformal.limits"),
         ({"abstention": {"curve": "x"}}, None, "abstention.curve"),
         ({"inputs": []}, None, "inputs is not a dict"),
-        ({"inputs": {}}, None, "inputs.flagged is not a number"),
-        ({}, {"x": torch.ones(1)}, "koa_lightning_inputs: other entries"),
+        ({"inputs": {}}, None, "inputs.flagged: must be a number"),
+        ({}, {"x": torch.ones(1)}, "koa_lightning_inputs: its entries are not"),
     ],
 )
 def test_entries_that_are_wrong(record, tensors, words):

@@ -101,9 +101,9 @@ def in_record(change):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda m: m.pop(RECORD), "weights alone"),
-        (lambda m: m.update({RECORD: "["}), "not a checkpoint, or cut off"),
-        (lambda m: m.update({RECORD: "[" * 100_000}), "not a checkpoint, or cut off"),
+        (lambda m: m.pop(RECORD), "holds weights but no record"),
+        (lambda m: m.update({RECORD: "["}), "not a checkpoint, or truncated"),
+        (lambda m: m.update({RECORD: "[" * 100_000}), "not a checkpoint, or truncated"),
         (lambda m: m.update({RECORD: "[]"}), "another program"),
         (lambda m: m.update(epoch="-1"), "epoch"),
         (lambda m: m.update(epoch="1e9"), "epoch"),
@@ -132,7 +132,7 @@ def test_a_damaged_file_is_one_line(file, content):
 
 def test_a_file_that_is_cut_off(file):
     file.write_bytes(file.read_bytes()[:-1000])
-    with pytest.raises(InputError, match="cut off"):
+    with pytest.raises(InputError, match="truncated"):
         read(file)
 
 

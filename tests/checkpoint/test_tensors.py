@@ -10,8 +10,8 @@ from koa_lightning.checkpoint.tensors import SHOWN, shown, wrong_tensor, wrong_t
         (torch.ones(2), ""),
         (torch.ones(2, dtype=torch.bfloat16), ""),
         (torch.ones(2, dtype=torch.complex64), "of type complex64"),
-        (torch.eye(2).to_sparse(), "as no plain tensor"),
-        (torch.ones(2, device="meta"), "as no plain tensor"),
+        (torch.eye(2).to_sparse(), "not a plain tensor"),
+        (torch.ones(2, device="meta"), "not a plain tensor"),
         (torch.ones(1).expand(1000), "of shape (1000,), more numbers than the file holds"),
     ],
 )
@@ -23,10 +23,10 @@ def test_a_tensor_holds_plain_numbers_of_its_own(tensor, wrong):
     ("state", "wrong"),
     [
         ({"a": torch.ones(1)}, ""),
-        ([torch.ones(1)], "its state_dict is not one of tensors"),
-        ({"a": 1}, "its state_dict is not one of tensors"),
-        ({1: torch.ones(1)}, "its state_dict is not one of tensors"),
-        ({"a\nb": torch.ones(1, dtype=torch.complex64)}, r"its state_dict has a\nb of type complex64"),
+        ([torch.ones(1)], "its state_dict is not a dict of tensors"),
+        ({"a": 1}, "its state_dict is not a dict of tensors"),
+        ({1: torch.ones(1)}, "its state_dict is not a dict of tensors"),
+        ({"a\nb": torch.ones(1, dtype=torch.complex64)}, r"in its state_dict, a\nb is of type complex64"),
     ],
 )
 def test_the_first_wrong_weight_is_named(state, wrong):

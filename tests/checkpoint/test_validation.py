@@ -142,11 +142,11 @@ def test_the_loss_of_a_checkpoint_that_is_whole(save):
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (torch.ones(3, dtype=torch.int8), "state_dict has net.x of type int8"),
-        (torch.ones(3, dtype=torch.complex64), "state_dict has net.x of type complex64"),
-        (torch.ones(1).expand(10**12), "state_dict has net.x of shape (1000000000000,), more numbers than"),
-        (torch.eye(3).to_sparse(), "state_dict has net.x as no plain tensor"),
-        (torch.empty(3, device="meta"), "state_dict has net.x as no plain tensor"),
+        (torch.ones(3, dtype=torch.int8), "in its state_dict, net.x is of type int8"),
+        (torch.ones(3, dtype=torch.complex64), "in its state_dict, net.x is of type complex64"),
+        (torch.ones(1).expand(10**12), "in its state_dict, net.x is of shape (1000000000000,), more numbers than"),
+        (torch.eye(3).to_sparse(), "in its state_dict, net.x is not a plain tensor"),
+        (torch.empty(3, device="meta"), "in its state_dict, net.x is not a plain tensor"),
     ],
 )
 def test_tensors_that_are_no_plain_weights(value, words, save):
@@ -155,9 +155,9 @@ def test_tensors_that_are_no_plain_weights(value, words, save):
 
 def test_weights_of_another_type_than_the_networks(save, content):
     key = "net.net.conv_stem.weight"
-    with pytest.raises(InputError, match="its weights are not those of its network"):
+    with pytest.raises(InputError, match="its weights do not fit its network"):
         read(save(content["state_dict"][key].double(), "state_dict", key)).network()
-    refused(save(content["state_dict"][key].to(torch.int8), "state_dict", key), f"{key} of type int8")
+    refused(save(content["state_dict"][key].to(torch.int8), "state_dict", key), f"{key} is of type int8")
 
 
 @pytest.mark.parametrize(("value", "key"), [(-1, "epoch"), (10**30, "epoch"), (True, "epoch"), (-1, "global_step")])
@@ -167,7 +167,7 @@ def test_numbers_of_epochs_and_steps(value, key, save):
 
 @pytest.mark.parametrize("value", [deep(), {"a": deep()}])
 def test_a_record_that_is_too_deep(value, save):
-    refused(save(value, RECORD, "config", "x"), "is too deep")
+    refused(save(value, RECORD, "config", "x"), "is nested too deeply")
 
 
 @pytest.mark.parametrize("key", ["calibration", "conformal", "abstention", "inputs", "thresholds"])

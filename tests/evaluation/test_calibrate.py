@@ -130,7 +130,7 @@ def test_eval_of_its_own_split_is_said_to_be_cross_fitted(calibrated, measure, c
     assert "cross-fitted by patient" in capsys.readouterr().out
     _, _, out = measure(file, "split=test", "tta=flip", "refer_below=0.3")
     assert json.loads((out / "abstention.json").read_text())["threshold"] == 0.3
-    assert "took no part" in json.loads((out / "calibration.json").read_text())["measured"]
+    assert "not used in the fit" in json.loads((out / "calibration.json").read_text())["measured"]
     for split in ("split=all", "split=train"):
         _, _, out = measure(file, split)
         for name in ("calibration", "conformal", "inputs"):

@@ -119,7 +119,7 @@ def test_of_other_data_too_a_member_grades_only_what_it_did_not_see(folded, meas
 
 
 def test_nothing_is_measured_on_what_all_were_trained_on(folded, measure):
-    with pytest.raises(InputError, match="split=train: every member was trained on every one of these"):
+    with pytest.raises(InputError, match="split=train: every member was trained on all of these"):
         measure([str(folded.best[2]), str(folded.best[2]).replace("best", "last")], "split=train")
 
 
@@ -130,14 +130,14 @@ def test_knees_that_all_were_trained_on_are_omitted_and_counted(folded, measure,
     manifest = pd.read_parquet(folded.place / "other/manifest.parquet")
     trained = int((manifest["split"] == "train").sum())
     assert result["n_knees"] == 80 - trained
-    assert f"{trained} omitted, which all were trained on" in capsys.readouterr().out
+    assert f"{trained} omitted, as every member was trained on them" in capsys.readouterr().out
 
 
 def test_a_member_whose_training_is_lost_is_named(folded, measure, knees, capsys, monkeypatch):
     shutil.copy(folded.best[0], "moved.ckpt")
     monkeypatch.setattr(training_overlap, "seen_in_training", lambda read: None)
     measure(["moved.ckpt", str(folded.best[2])], "data=folder", f"data.root='{knees}'", "split=all")
-    assert "2 members on 80 knees; what was trained on is not known of moved, other" in capsys.readouterr().out
+    assert "2 members on 80 knees; the training knees of moved, other are not known" in capsys.readouterr().out
 
 
 def test_what_was_trained_on_must_be_what_the_checkpoint_says(folded):

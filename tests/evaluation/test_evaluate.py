@@ -320,9 +320,9 @@ def test_a_loss_that_no_config_names_is_omitted(trained, place, compute, tmp_pat
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        (b"", "not a checkpoint, or cut off while it was written"),
+        (b"", "not a checkpoint, or truncated while it was written"),
         (b"half of something", "give"),
-        ({"state_dict": {}}, "a checkpoint of another program"),
+        ({"state_dict": {}}, "written by another program"),
     ],
 )
 def test_bad_checkpoints(content, line, trained, launch, place):
@@ -339,7 +339,7 @@ def test_a_network_that_gives_no_numbers_is_refused(trained, compute, tmp_path):
     content = torch.load(trained.best, weights_only=True)
     content["state_dict"][list(content["state_dict"])[-1]][:] = float("nan")
     torch.save(content, tmp_path / "nan.ckpt")
-    with pytest.raises(InputError, match=r"nan.ckpt: its network gives NaN or infinite logits: its weights are dam"):
+    with pytest.raises(InputError, match=r"nan.ckpt: its network gives NaN or infinite logits, so its weights are dam"):
         compute(f"ckpt={tmp_path / 'nan.ckpt'}", "explain=none", "tracking=none")
 
 

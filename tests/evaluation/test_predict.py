@@ -262,7 +262,7 @@ def test_a_network_that_gives_no_numbers_is_refused(mixed, grade, trained, tmp_p
     last = list(content["state_dict"])[-1]
     content["state_dict"][last][:] = float("nan")
     torch.save(content, tmp_path / "nan.ckpt")
-    with pytest.raises(InputError, match=r"nan.ckpt: its network gives NaN or infinite logits: its weights are dam"):
+    with pytest.raises(InputError, match=r"nan.ckpt: its network gives NaN or infinite logits, so its weights are dam"):
         grade(mixed, "overlays=false", ckpt=tmp_path / "nan.ckpt")
 
 

@@ -66,7 +66,7 @@ def test_thresholds_of_validation_travel_to_the_test_split(graded_table, table, 
     own = results.evaluate_table(
         config("split=val"), val, tmp_path / "val", Thresholds.from_plain(thresholds.tune(val))
     )
-    assert "tuned on the knees that are evaluated" in own.remarks[0]
+    assert "tuned on the evaluated knees" in own.remarks[0]
     fewer = results.evaluate_table(config(), val.iloc[1:], tmp_path, Thresholds.from_plain(thresholds.tune(val)))
     assert "tuned on 80 of the patients" in fewer.remarks[0] and "accuracy_tuned" not in fewer.intervals
     assert own.intervals == found.intervals
@@ -128,7 +128,7 @@ def test_files_that_are_asked_for_are_looked_at_before_anything_is_graded(overri
 def test_thresholds_tuned_on_these_knees_are_refused_before_anything_is_graded(table, tmp_path):
     file = tmp_path / "thresholds.json"
     file.write_text(json.dumps(thresholds.tune(table)))
-    with pytest.raises(InputError, match="tuned on the knees that are evaluated"):
+    with pytest.raises(InputError, match="tuned on the evaluated knees"):
         results.check(config(f"thresholds='{file}'"), table)
     unknown = table.assign(grade=-1)  # as a manifest has it; such knees tune nothing
     results.check(config(f"thresholds='{file}'"), unknown)

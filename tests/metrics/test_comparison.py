@@ -93,7 +93,7 @@ def test_what_cannot_be_compared_says_why(graded_table):
     assert found["auroc_oa"].difference is None and found["auroc_oa"].note.startswith("all knees are below grade 2")
     assert found["accuracy"].p is not None
     alone = compare(first.head(2), second.head(2), n_resamples=50, only=("accuracy",))["accuracy"]
-    assert alone.low is None and alone.p_holm is None and "one patient alone" in alone.note
+    assert alone.low is None and alone.p_holm is None and "only one patient" in alone.note
     first.loc[first["grade"] == 4, "grade"] = 3
     first.loc[0, "grade"] = 4
     rare = compare(first, second.assign(grade=first["grade"]), n_resamples=200, only=("recall_4",))["recall_4"]
@@ -121,14 +121,12 @@ def test_knees_are_matched_whatever_their_order_and_folder(graded_table):
 
 def test_tables_that_are_not_of_the_same_knees(graded_table):
     first = graded_table(20)
-    with pytest.raises(
-        InputError, match=r"A and B are not of the same knees: by path, 3 in A alone \(e.g. /data/0000L"
-    ):
+    with pytest.raises(InputError, match=r"A and B are not of the same knees: by path, 3 only in A \(e.g. /data/0000L"):
         match(first, first.iloc[3:], NAMES)
     with pytest.raises(InputError, match="not of the same knees"):
         match(first, first.assign(path="x" + first.index.astype("str"), patient="x" + first["patient"]), NAMES)
     bare = first.assign(path="", patient="", side="")
-    with pytest.raises(InputError, match="neither path nor patient and side name each knee"):
+    with pytest.raises(InputError, match="neither path nor patient and side identify every knee"):
         match(bare, bare, NAMES)
 
 

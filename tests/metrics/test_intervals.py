@@ -79,9 +79,9 @@ def test_what_is_never_predicted_and_one_class_are_said(graded_table):
     assert found["precision_3"].note == "grade 3 is never predicted"
     assert found["f1_3"].value == 0
     below = with_intervals(table[table["grade"] < 2], n_resamples=100)
-    assert below["auroc_oa"] == Interval(None, None, None, "all knees are below grade 2: nothing to tell apart")
+    assert below["auroc_oa"] == Interval(None, None, None, "all knees are below grade 2: nothing to distinguish")
     above = with_intervals(table[table["grade"] >= 3], n_resamples=100)
-    assert above["ap_ge3"].note == "all knees are at or above grade 3: nothing to tell apart"
+    assert above["ap_ge3"].note == "all knees are at or above grade 3: nothing to distinguish"
     one = table[table["grade"] == 0].assign(p0=1.0, p1=0.0, p2=0.0, p3=0.0, p4=0.0)
     assert with_intervals(one, n_resamples=100)["linear_kappa"].note == (
         "reference and prediction are the same single grade"
@@ -101,13 +101,13 @@ def test_a_grade_of_few_patients_has_no_interval_or_a_word(graded_table):
     assert few.low is not None and "resamples, which are omitted" in few.note
     table.loc[2 * np.arange(5), PROBABILITIES] = [1.0, 0, 0, 0, 0]
     never = with_intervals(table, n_resamples=500)["recall_4"]
-    assert never == Interval(0, None, None, "no interval: it is the same in all resamples")
+    assert never == Interval(0, None, None, "no interval: the value is the same in all resamples")
 
 
 @pytest.mark.parametrize("n_knees", [1, 2])
 def test_one_patient_has_no_interval(graded_table, n_knees):
     found = with_intervals(graded_table(1).head(n_knees), n_resamples=100)
-    assert found["accuracy"].low is None and found["accuracy"].note == "one patient alone: no interval"
+    assert found["accuracy"].low is None and found["accuracy"].note == "only one patient: no interval"
     for each in found.values():
         assert each.value is not None or each.note
         assert each.value is None or math.isfinite(each.value)
@@ -153,7 +153,7 @@ def test_json_holds_no_nan(graded_table):
 @pytest.mark.parametrize(("n", "says"), [(19, True), (20, False)])
 def test_from_how_many_patients_on_an_interval_needs_no_word(n, says, graded_table):
     note = with_intervals(graded_table(n), n_resamples=20, only=("accuracy",))["accuracy"].note
-    assert (f"{n} patients: an interval of so few is too narrow" in note) == says
+    assert (f"only {n} patients: the interval is too narrow" in note) == says
 
 
 @pytest.mark.parametrize(("undefined", "has"), [(5, True), (6, False)])

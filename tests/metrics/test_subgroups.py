@@ -36,7 +36,7 @@ def test_a_group_too_small_says_so_and_nothing_else(table):
     found = by_subgroup(table, ["site"], n_resamples=100)
     small = found[found["group"] == "Graz"]
     assert small["value"].isna().all() and small["low"].isna().all()
-    assert set(small["note"]) == {"too small to say anything: 10 patients, at least 30 are needed"}
+    assert set(small["note"]) == {"too small to evaluate: 10 patients, at least 30 are needed"}
     assert set(small["n_knees"]) == {19}
     assert found.loc[found["group"] == "Ulm", "value"].notna().all()
 

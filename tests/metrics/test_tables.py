@@ -93,7 +93,7 @@ def test_truth_and_prediction_swapped(graded_table, capsys):
     assert "reference and prediction look swapped" in refused(swapped)
     assert capsys.readouterr().err == ""
     assert len(check_predictions(swapped.drop(columns="predicted"), "T")) == 40
-    assert "WARNING: T: grade is the most probable one in every line" in capsys.readouterr().err
+    assert "WARNING: T: grade is the most probable grade in every line" in capsys.readouterr().err
 
 
 def test_a_prediction_by_another_rule_is_said_or_known(graded_table, capsys):
@@ -133,7 +133,7 @@ def test_from_how_many_knees_on_an_agreement_is_odd(n_patients, is_said, graded_
     table = graded_table(n_patients)  # two knees each
     perfect = with_values(table, np.eye(5)[table["grade"].to_numpy(dtype=int)]).drop(columns="predicted")
     check_predictions(perfect, "T")
-    assert ("is it the reference, and not the prediction?" in capsys.readouterr().err) == is_said
+    assert ("is it the prediction, not the reference?" in capsys.readouterr().err) == is_said
     swapped = perfect.assign(predicted=(table["grade"].astype(int) + 1) % 5)
     if is_said:
         assert "reference and prediction look swapped" in refused(swapped)

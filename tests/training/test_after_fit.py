@@ -75,7 +75,7 @@ def test_conclude(tmp_path, capsys, monkeypatch):
               "run_id": "abc", "exit_code": outcome.DONE}  # fmt: skip
     assert after_fit.conclude(tmp_path, "val/quadratic_kappa", None, result) is result
     assert capsys.readouterr().out.splitlines() == [
-        "MLflow run abc (look at it: make ui)", "best checkpoint: x/best.ckpt (epoch 1, val/quadratic_kappa 0.2500)",
+        "MLflow run abc (view it: make ui)", "best checkpoint: x/best.ckpt (epoch 1, val/quadratic_kappa 0.2500)",
     ]  # fmt: skip
     done = json.loads((tmp_path / "done.json").read_text())
     assert done["val/quadratic_kappa"] == 0.25

@@ -15,10 +15,10 @@ from koa_lightning.training.compiling import Compiled
     [
         (
             Compiled(30.0, 0.5, 0.25),
-            "compiled in 30.0 s: a step takes 250.0 instead of 500.0 ms; it pays from step 121 of 9000 on",
+            "compiled in 30.0 s: a step takes 250.0 instead of 500.0 ms; it pays off after 121 of 9000 steps",
         ),
-        (Compiled(3000.0, 0.5, 0.25), "it pays from step 12001 of 9000 on, so it does not here"),
-        (Compiled(30.0, 0.05, 0.05), "that is no gain, trainer.compile=none trains faster"),
+        (Compiled(3000.0, 0.5, 0.25), "it pays off after 12001 of 9000 steps, so not here"),
+        (Compiled(30.0, 0.05, 0.05), "it does not pay off, trainer.compile=none trains faster"),
     ],
 )
 def test_cost_and_gain_are_said(found, line):
@@ -34,7 +34,7 @@ def test_what_cannot_be_compiled_is_one_line(monkeypatch):
 
     monkeypatch.setattr(compiling, "compiled", broken)
     plan = Plan("fp32", False, "")
-    with pytest.raises(InputError, match=r"trainer.compile=default: cannot be done here \(no C\+\+ compiler\)"):
+    with pytest.raises(InputError, match=r"trainer.compile=default: fails on this machine \(no C\+\+ compiler\)"):
         compiling.timed(nn.Conv2d(1, 2, 3), "default", plan, 2, 8, torch.device("cpu"))
 
 

@@ -37,8 +37,8 @@ def test_the_devices_of_a_training_are_counted(n, accelerator, wanted, found, gp
         (0, "cpu", 3, "trainer.devices=3: there are 2 cores here; type trainer.devices=2"),
         (2, "gpu", [0, 2], r"trainer.devices=\[0, 2\]: there are 2 GPUs here; name some of 0 to 1"),
         (2, "gpu", [1, 1], "name some of 0 to 1"),
-        (0, "cpu", [0], "a CPU has no devices by number"),
-        (2, "gpu", 0, "trainer.devices=0: a training takes one device or more"),
+        (0, "cpu", [0], "devices of a CPU have no numbers"),
+        (2, "gpu", 0, "trainer.devices=0: a training needs at least one device"),
     ],
 )
 def test_more_devices_than_there_are_is_one_line(n, accelerator, wanted, line, gpus):
@@ -67,6 +67,6 @@ def test_the_learning_rate_is_scaled_as_asked_and_said():
     assert [devices.scaled(0.1, 4, how) for how in ("none", "linear", "sqrt")] == pytest.approx([0.1, 0.4, 0.2])
     line = devices.words(4, 8, "sqrt", 0.1, 3)
     assert line == (
-        "4 devices: 4 x 8 = 32 knees a step, learning rate 0.1 scaled (sqrt) to 0.2, 3 batch norms over all of them"
+        "4 devices: 4 x 8 = 32 knees per step, learning rate 0.1 scaled (sqrt) to 0.2, 3 batch norms over all devices"
     )
-    assert "learning rate 0.1, batch norms each over its own" in devices.words(4, 8, "none", 0.1, 0)
+    assert "learning rate 0.1, batch norms per device" in devices.words(4, 8, "none", 0.1, 0)

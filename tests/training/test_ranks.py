@@ -55,7 +55,7 @@ def test_one_device_and_a_further_process_begin_none(monkeypatch):
 @pytest.mark.parametrize(
     ("line", "kind", "words"),
     [
-        ("kill -9 $$", LostProcessError, "process 1 of 0 to 1, which train together, was killed by signal 9"),
+        ("kill -9 $$", LostProcessError, "process 1 of processes 0 to 1 was killed by signal 9"),
         ("exit 3", LostProcessError, r"ended with exit code 3, see .*\.rank_1\.log"),
         ("echo 'error: the loss became nan; lower it'; exit 2", InputError, "^the loss became nan; lower it$"),
     ],
@@ -113,7 +113,7 @@ def test_two_processes_train_as_one_with_their_batches_together(place, tiny, wit
     one = of_run(place, [*shared, "tracking=none", "out=one"], with_package)
     two = of_run(place, [*shared, *TWO, "trainer.sync_batchnorm=true", "out=two"], with_package)
     assert (one.returncode, two.returncode) == (0, 0), one.said + two.said
-    assert "2 devices: 2 x 4 = 8 knees a step, learning rate 0.003, 13 batch norms over all of them" in two.said
+    assert "2 devices: 2 x 4 = 8 knees per step, learning rate 0.003, 13 batch norms over all devices" in two.said
     tables = [pd.read_csv(f"{name}/history.csv").set_index(["epoch", "name"])["value"] for name in ("one", "two")]
     pd.testing.assert_series_equal(*tables, rtol=2e-3, atol=2e-3)
     files = [torch.load(f"{name}/checkpoints/last.ckpt", weights_only=True) for name in ("one", "two")]
@@ -152,7 +152,7 @@ def test_killed_and_resumed_two_processes_have_the_same_numbers(place, tiny, wit
 @pytest.mark.parametrize(
     ("number", "of_first", "code", "line"),
     [
-        (signal.SIGKILL, False, 1, "error: process 1 of 0 to 1, which train together, was killed by signal 9"),
+        (signal.SIGKILL, False, 1, "error: process 1 of processes 0 to 1 was killed by signal 9"),
         (signal.SIGTERM, True, 143, "interrupted; resume with: python -m koa_lightning.train ckpt="),
     ],
 )

@@ -43,7 +43,7 @@ def test_the_same_numbers_again_and_others_by_another_seed(launch, first, place,
     ended = launch("reproduce", "run=first", "out=other", "seed=5", "quiet=true")
     assert ended.code == 1, ended.err
     text = "\n".join(ended.out)
-    assert "seed" not in ended.out[0] and ended.out[1] == "and now with: seed=5"
+    assert "seed" not in ended.out[0] and ended.out[1] == "now also with: seed=5"
     assert "what has changed since:" in ended.out and re.search(r"seed +│ 42 +│ 5 ", text)
     assert any(line.startswith("DIFFERS: ") and " values, by up to " in line for line in ended.out)
 

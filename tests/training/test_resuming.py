@@ -102,7 +102,7 @@ def test_another_loss_of_the_same_settings(check):
 
 def test_other_data(check):
     cfg, _ = check()
-    with pytest.raises(InputError, match="it was trained on data abc, and this is xyz; resume on the same data"):
+    with pytest.raises(InputError, match="it was trained on data abc, but this is data xyz; resume on the same data"):
         resuming.check_data(cfg, "abc", "xyz")
 
 

@@ -291,7 +291,7 @@ def test_a_folder_that_holds_a_run_is_left_as_it_is(trained, tiny):
     with pytest.raises(InputError) as caught:
         train(tiny.config("explain=none", "tracking=none", f"out={trained.out}"))
     go_on = f"type ckpt={last} to resume it, or another out=FOLDER for a new one"
-    assert str(caught.value) == f"out={trained.out}: holds a run already; {go_on}"
+    assert str(caught.value) == f"out={trained.out}: already holds a run; {go_on}"
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 

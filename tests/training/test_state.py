@@ -55,8 +55,8 @@ FIT = ("loops", "fit_loop")
         (-5, ("lr_schedulers", 0, "last_epoch"), "lr_schedulers[0].last_epoch=-5"),
         (10**30, ("lr_schedulers", 0, "last_epoch"), "lr_schedulers[0].last_epoch="),
         (["a"], ("lr_schedulers", 0, "base_lrs"), "lr_schedulers[0].base_lrs"),
-        (5, ("lr_schedulers", 0, "step"), "lr_schedulers[0].'step' is no entry of a schedule"),
-        (5, ("lr_schedulers", 0, "get_lr"), "lr_schedulers[0].'get_lr' is no entry of a schedule"),
+        (5, ("lr_schedulers", 0, "step"), "lr_schedulers[0].'step' is not an entry of a schedule"),
+        (5, ("lr_schedulers", 0, "get_lr"), "lr_schedulers[0].'get_lr' is not an entry of a schedule"),
         (DROP, ("loops",), "loops is not a dict"),
         ({}, ("loops",), "loops.fit_loop is missing"),
         ("x", FIT, "loops.fit_loop is not a dict"),
@@ -71,15 +71,15 @@ FIT = ("loops", "fit_loop")
         (["x"], ("callbacks", "History", "epochs"), "callbacks.History.epochs has 'x'"),
         ([{"val/mae": 1.0}], ("callbacks", "History", "epochs"), "callbacks.History.epochs has "),
         ([{"epoch": 0, "val/mae": "x"}], ("callbacks", "History", "epochs"), "callbacks.History.epochs has "),
-        ({"a": 1}, ("callbacks", "Checkpoints", "best"), "callbacks.Checkpoints.best is no single value"),
+        ({"a": 1}, ("callbacks", "Checkpoints", "best"), "callbacks.Checkpoints.best is not a single value"),
         (DROP, ("current_model_state",), "current_model_state is not a dict"),
         (DROP, ("averaging_state",), "averaging_state is not a dict"),
         ({"n_averaged": 5}, ("averaging_state",), "averaging_state.n_averaged is not a tensor"),
         (DROP, ("state_dict", "net.net.conv_stem.weight"), "state_dict.net.net.conv_stem.weight is missing"),
         (torch.ones(2), ("state_dict", "net.net.conv_stem.weight"), "conv_stem.weight is float32 of shape (2,)"),
         (torch.ones(1, dtype=torch.int8), ("current_model_state", "net.net.conv_stem.weight"), "of type int8"),
-        (DROP, ("pytorch-lightning_version",), "pytorch-lightning_version is no version"),
-        ("x; y", ("pytorch-lightning_version",), "pytorch-lightning_version is no version"),
+        (DROP, ("pytorch-lightning_version",), "pytorch-lightning_version is not valid"),
+        ("x; y", ("pytorch-lightning_version",), "pytorch-lightning_version is not valid"),
     ],
 )
 def test_an_entry_that_is_damaged_is_named(value, path, words, going_on):
@@ -109,6 +109,6 @@ def test_what_only_loading_tells_is_one_line_too(tiny, place, monkeypatch):
     content = torch.load(last, weights_only=True)
     content["state_dict"]["net.more"] = torch.ones(1)
     torch.save(content, last)
-    with pytest.raises(InputError, match=r"last\.ckpt: damaged.*; no run resumes from it") as error:
+    with pytest.raises(InputError, match=r"last\.ckpt: damaged.*; no run can resume from it") as error:
         train(tiny.config(*options, f"ckpt={last}", "trainer.max_epochs=3"))
     assert "\n" not in str(error.value)

@@ -103,8 +103,8 @@ def test_what_a_checkpoint_keeps(simulate):
         with pytest.raises(InputError, match=r"alpha=.*: must be one of 0\.01"):
             conformal.chosen(entry, alpha)
     for change in ({"limits": None}, {"limits": [0.5] * 3}, {"limits": [2.0] * 50}, {"limits": ["x"] * 50}):
-        assert "wanted" in conformal.ConformalSets.wrong(plain | change)
-    assert "falling" in conformal.ConformalSets.wrong(plain | {"limits": plain["limits"][::-1]})
+        assert "must" in conformal.ConformalSets.wrong(plain | change)
+    assert "decreasing" in conformal.ConformalSets.wrong(plain | {"limits": plain["limits"][::-1]})
 
 
 def test_measured_by_grade():
@@ -160,12 +160,12 @@ def test_an_alpha_that_is_none(alpha):
     ("limits", "words"),
     [
         ([1.0] * 50, ""), ([0.0] * 50, ""), ([1.0] * 25 + [0.0] * 25, ""),
-        ([0.0] * 25 + [1.0] * 25, "limits: falling numbers from 1 to 0 are wanted"),
-        ([1.0] * 49 + [-0.1], "limits: falling numbers from 1 to 0 are wanted"),
-        ([1.1] + [1.0] * 49, "limits: falling numbers from 1 to 0 are wanted"),
-        ([1] * 50, "limits: falling numbers from 1 to 0 are wanted"),
-        ([1.0] * 49, "limits: 50 numbers are wanted"), ([1.0] * 51, "limits: 50 numbers are wanted"),
-        ((1.0,) * 50, "limits: 50 numbers are wanted"), (None, "limits: 50 numbers are wanted"),
+        ([0.0] * 25 + [1.0] * 25, "limits: must be decreasing numbers from 1 to 0"),
+        ([1.0] * 49 + [-0.1], "limits: must be decreasing numbers from 1 to 0"),
+        ([1.1] + [1.0] * 49, "limits: must be decreasing numbers from 1 to 0"),
+        ([1] * 50, "limits: must be decreasing numbers from 1 to 0"),
+        ([1.0] * 49, "limits: must be 50 numbers"), ([1.0] * 51, "limits: must be 50 numbers"),
+        ((1.0,) * 50, "limits: must be 50 numbers"), (None, "limits: must be 50 numbers"),
     ],
 )  # fmt: skip
 def test_limits_that_a_checkpoint_may_hold(limits, words):

@@ -65,7 +65,7 @@ ROW = [0.5, 0.5, 0.5]
 
 @pytest.mark.parametrize("curve", [None, [], [ROW[:2]], [[0.5, 0.5, "x"]], [[0.5, 0.5, 2.0]], [ROW] * 101])
 def test_an_entry_that_is_not_ours(curve):
-    assert "wanted" in SelectivePrediction.wrong({"curve": curve})
+    assert "must" in SelectivePrediction.wrong({"curve": curve})
 
 
 def test_a_knee_at_the_threshold_itself_is_graded_in_eval_and_predict_alike():

@@ -1,1 +1,1 @@
-"""Every metric in a file of its own, declared by `conf/_metric/NAME.yaml`; the engine finds it there."""
+"""The metrics, one per file, each declared by `conf/_metric/NAME.yaml`, where the engine finds it."""

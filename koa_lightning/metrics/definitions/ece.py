@@ -11,7 +11,7 @@ def ece(probabilities: np.ndarray, grade: np.ndarray) -> tuple[np.ndarray, np.nd
         grade: True grade, int64 N, 0 to 4.
 
     Returns:
-        Probability that is claimed, float N x 1, and whether it came true, bool of the same shape.
+        Predicted probability, float N x 1, and whether the prediction was right, bool of the same shape.
     """
     predicted = probabilities.argmax(1)
     return probabilities.max(1)[:, None], (predicted == grade)[:, None]

@@ -11,6 +11,6 @@ def ece_classwise(probabilities: np.ndarray, grade: np.ndarray) -> tuple[np.ndar
         grade: True grade, int64 N, 0 to 4.
 
     Returns:
-        Probability that is claimed, float N x 5, and whether it came true, bool of the same shape.
+        Predicted probability, float N x 5, and whether the knee has that grade, bool of the same shape.
     """
     return probabilities, grade[:, None] == np.arange(probabilities.shape[1])

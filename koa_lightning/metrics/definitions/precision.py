@@ -1,4 +1,4 @@
-"""Share of the knees predicted as each grade that are of it."""
+"""Share of the knees predicted as each grade that truly have it."""
 
 from torch import Tensor
 
@@ -6,7 +6,7 @@ from koa_lightning.metrics.confusion import diagonal, where_true
 
 
 def precision(confusion: Tensor) -> Tensor:
-    """Share of the knees predicted as each grade that are of it.
+    """Share of the knees predicted as each grade that truly have it.
 
     Args:
         confusion: Counts, ... x K x K, rows reference, columns prediction.

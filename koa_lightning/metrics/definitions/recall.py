@@ -1,4 +1,4 @@
-"""Share of the knees of each true grade that are predicted so."""
+"""Share of the knees of each true grade that are predicted as such."""
 
 from torch import Tensor
 
@@ -6,7 +6,7 @@ from koa_lightning.metrics.confusion import diagonal
 
 
 def recall(confusion: Tensor) -> Tensor:
-    """Share of the knees of each true grade that are predicted so.
+    """Share of the knees of each true grade that are predicted as such.
 
     Args:
         confusion: Counts, ... x K x K, rows reference, columns prediction.

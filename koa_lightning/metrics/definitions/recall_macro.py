@@ -1,4 +1,4 @@
-"""Mean recall over the grades that occur in reference or prediction, 0 for one that is in the prediction alone."""
+"""Mean recall over the grades that occur in reference or prediction, 0 for one that is only in the prediction."""
 
 from torch import Tensor
 
@@ -7,9 +7,9 @@ from koa_lightning.metrics.definitions.recall import recall
 
 
 def recall_macro(confusion: Tensor) -> Tensor:
-    """Mean recall over the grades that occur in reference or prediction, 0 for one that is in the prediction alone.
+    """Mean recall over the grades that occur in reference or prediction, 0 for one that is only in the prediction.
 
-    Equal to `balanced_accuracy` where every predicted grade occur in the reference.
+    Equal to `balanced_accuracy` if every predicted grade occurs in the reference.
 
     Args:
         confusion: Counts, ... x K x K, rows reference, columns prediction.

@@ -6,7 +6,7 @@ import numpy as np
 def rps(probabilities: np.ndarray, grade: np.ndarray) -> np.ndarray:
     """Ranked probability score (Epstein 1969).
 
-    Summed over the four steps between grades, so that of a certain grade it is the absolute error.
+    Summed over the four steps between grades, so that for a certain prediction it is the absolute error.
 
     Args:
         probabilities: float64 N x 5, rows sum to 1.

@@ -1,4 +1,4 @@
-"""Depthwise convolutions that train faster on a CPU and compute the same; only rounding differs."""
+"""Depthwise convolutions that train faster on a CPU, with the same results up to rounding."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# Up to this width oneDNN has a fast kernel for the weights' gradient of a depthwise convolution; of 5 x 5 it takes ten
-# times as long as of 5 x 3, so wider ones are computed in pieces of this width.
+# Up to this width oneDNN has a fast kernel for the weight gradient of a depthwise convolution. 5 x 5 takes ten times as
+# long as 5 x 3, so wider kernels are computed in pieces of this width.
 _FAST_WIDTH = 3
-# Matrix units (AMX) are so much faster than all else that it pays to convolve 16 channels (48 in large pictures, whose
-# rows are long) with all of each other, though of each such block only the diagonal is wanted; not in small pictures.
+# Matrix units (AMX) are so fast that it pays to convolve each of 16 channels (48 in large images, whose rows are long)
+# with all others of its block, although only the diagonal of the block is needed. In small images it does not pay.
 _BLOCK, _LARGE_BLOCK = 16, 48
 _SMALL, _LARGE = 8, 32  # height in pixels
 _convolution_backward = torch.ops.aten.convolution_backward
 
 
 def in_fp32(net: nn.Module) -> int:
-    """Make depthwise convolutions leave autocast, and return how many.
+    """Exclude depthwise convolutions from autocast, and return how many there are.
 
     Their backward pass is several times slower in bf16 than in fp32 on CPU, while other convolutions gain from bf16.
     """
@@ -32,15 +32,13 @@ def in_fp32(net: nn.Module) -> int:
 
 
 def backward_where_fast(net: nn.Module) -> int:
-    """Make depthwise convolutions compute in bf16 as autocast wants, but those gradients otherwise that it is slow at.
+    """Make depthwise convolutions compute in bf16 under autocast, except for the gradients that are slow in bf16.
 
-    In blocks on matrix units where the CPU has them (which round the weight's gradient to bf16, as autocast does), else
-    in fp32.
-
-    Nothing changes on a GPU.
+    These are computed in blocks on matrix units if the CPU has them (which rounds the weight gradient to bf16, as
+    autocast does), else in fp32. On a GPU, nothing changes.
 
     Returns:
-        How many they are.
+        The number of depthwise convolutions.
     """
     return _swap(net, "FastBack", _fast_backward)
 
@@ -110,7 +108,7 @@ class _Depthwise(torch.autograd.Function):
             of_image, of_weight = _in_blocks(gradient, image, weight, ctx.stride, ctx.padding, block, wanted)
         exact = gradient if block else gradient.float()
         if ctx.needs_input_grad[0] and of_image is None:
-            shape = torch.empty_like(image, dtype=torch.float32)  # all that is asked of the image is its shape
+            shape = torch.empty_like(image, dtype=torch.float32)  # only the shape of the image is used
             like = (exact, shape, weight) if slow else (gradient, image, weight.to(image.dtype))
             of_image = _backward(like[0], like[1], like[2], ctx.stride, ctx.padding, 0).to(image.dtype)
         if ctx.needs_input_grad[1] and of_weight is None:
@@ -119,7 +117,7 @@ class _Depthwise(torch.autograd.Function):
 
 
 def _block(gradient: Tensor) -> int:
-    """Return how many channels a block has in which gradients are computed, 0: not in blocks."""
+    """Return the number of channels per block for the gradients; 0 means no blocks."""
     channels, height = gradient.shape[1:3]
     if not _has_matrix_units() or height < _SMALL or channels % _BLOCK:
         return 0
@@ -140,7 +138,7 @@ def _in_blocks(
     block: int,
     wanted: tuple[bool, bool],
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Return the gradients of the image and of the weight that are wanted, by a convolution whose groups are blocks."""
+    """Return the wanted gradients of image and weight, by a convolution whose groups are blocks."""
     channels, _, height, width = weight.shape
     groups = channels // block
     wide = image.new_zeros((groups, block, block, height, width))
@@ -171,8 +169,8 @@ def _of_weight(
 
 
 def _columns(image: Tensor, first: int, count: int) -> Tensor:
-    """Return columns of an image in fp32, zeros where it has none; in one pass, which `F.pad` needs three for."""
-    low = min(max(first, 0), first + count)  # a piece may lie beside a tiny image
+    """Return columns of an image in fp32, zeros outside it, in one pass; `F.pad` needs three."""
+    low = min(max(first, 0), first + count)  # a piece may lie outside a tiny image
     high = max(low, min(first + count, image.shape[3]))
     channels_last = image.is_contiguous(memory_format=torch.channels_last)
     columns = torch.empty(

@@ -1,4 +1,4 @@
-"""Layers that train faster on a CPU and compute the same; only the order of sums, and so the last digits, differ."""
+"""Layers that train faster on a CPU with the same results; only the order of sums, and so the last digits, differ."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from koa_lightning.models.cpu import pixels
 
 
 def spare_squeeze(net: nn.Module) -> int:
-    """Let squeeze-and-excitation write the gradient of its image once; return how many do.
+    """Make squeeze-and-excitation write the gradient of its image only once; return how many layers do.
 
-    Autograd adds two whole pictures up: the gradient by way of the product, and that by way of the mean, which is equal
-    numbers.
+    Autograd would add two full images: the gradient through the product, and the one through the mean, which is the
+    same number for all pixels of a channel.
     """
     found = [module for module in net.modules() if type(module) in (SqueezeExcite, _SqueezeExcite)]
     for module in found:
@@ -33,19 +33,19 @@ class _SqueezeExcite(SqueezeExcite):
 
     def weigh(self, mean: Tensor) -> Tensor:
         """Return the factor of each channel, from its mean; both N x C x 1 x 1."""
-        if not self.training:  # what is graded has timm's numbers to the last bit
+        if not self.training:  # grading matches timm to the last bit
             return self.gate(self.conv_expand(self.act1(self.conv_reduce(mean))))
         hidden = self.act1(_dense(self.conv_reduce, mean.flatten(1)))
         return self.gate(_dense(self.conv_expand, hidden))[..., None, None]
 
 
 def _dense(conv: nn.Conv2d, values: Tensor) -> Tensor:
-    """Return a 1 x 1 convolution of pictures of one pixel, N x C; a third of the time."""
+    """Return a 1 x 1 convolution of one-pixel images, N x C, in a third of the time."""
     return F.linear(values, conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias)  # its gradient is channels_last then
 
 
 class _Excite(torch.autograd.Function):
-    """Squeeze-and-excitation whose gradient of the image is written once, not a part for each use of the image."""
+    """Squeeze-and-excitation that writes the gradient of the image once, not once for each use of the image."""
 
     @staticmethod
     def forward(ctx: Any, image: Tensor, layer: _SqueezeExcite, *parameters: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class _Excite(torch.autograd.Function):
 
 
 def _mean(image: Tensor) -> Tensor:
-    """Return the mean of each channel, N x C x 1 x 1; in bf16 as a product with ones: a fifth of the time."""
+    """Return the mean of each channel, N x C x 1 x 1; in bf16 as a product with ones, in a fifth of the time."""
     if image.dtype != torch.bfloat16 or image.device.type != "cpu":
         return image.mean((2, 3), keepdim=True)
     n, channels, height, width = image.shape
@@ -91,13 +91,12 @@ def _products(gradient: Tensor, image: Tensor) -> Tensor:
 
 
 def spare_activations(net: nn.Module) -> int:
-    """Let activations that work in place do so without the copy that autograd takes of what they overwrite.
+    """Spare in-place activations the copy that autograd makes of the values they overwrite.
 
-    The gradient of ReLU6 can be distinguished from its output; SiLU needs its input, which is kept
-    anyway, so it writes elsewhere.
+    The gradient of ReLU6 follows from its output. SiLU needs its input, which is kept anyway, so it writes elsewhere.
 
     Returns:
-        How many they are.
+        The number of these activations.
     """
     found = [m for m in net.modules() if isinstance(m, nn.ReLU6 | nn.SiLU) and m.inplace]
     for module in found:

@@ -1,8 +1,8 @@
-"""Compiled loops over the pixels of channels_last images: batch norm and activation in one pass, forth and back.
+"""Compiled loops over the pixels of channels_last images: batch norm and activation in one pass, forward and backward.
 
 Images are rows x channels in fp32, or the bits of bf16 in uint16, which are computed in fp32 and rounded once. Sums are
-kept in fp32 for a block of rows and in fp64 beyond it, a part for each thread. Numba compiles a loop when it first
-runs, in seconds, and remembers it for the next process.
+kept in fp32 within a block of rows and in fp64 across blocks, separately for each thread. Numba compiles a loop on its
+first run, which takes seconds, and caches it for the next process.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from numba.extending import intrinsic
 from koa_lightning.models.cpu.activations import RELU6, SILU
 
 _BLOCK = 32  # rows
-# NaN and infinity must stay what they are: a loss that is not a number has to be seen.
+# NaN and infinity must be preserved: a loss that is not finite has to show.
 _FAST = {"contract", "nsz", "arcp"}
 
 _ZERO, _ONE, _SIX = np.float32(0), np.float32(1), np.float32(6)
-_LARGEST = np.float32(126)  # 2 to the power of it, and of its negative, are normal numbers
+_LARGEST = np.float32(126)  # 2 to this power, and to its negative, are normal numbers
 _PER_LN2 = np.float32(1 / np.log(2))
-# Added to a number n + f it leaves n, rounded, with the exponent's bits of 2^n as its last ones.
+# Adding it to n + f leaves n, rounded, and the last bits are the exponent bits of 2^n.
 _ROUNDS = np.float32(1.5 * 2**23 + 127)
 _P1, _P2, _P3, _P4, _P5, _P6 = (np.float32(np.log(2) ** k / math.factorial(k)) for k in range(1, 7))  # Taylor of 2^f
 
-_intrinsic: Any = intrinsic  # numba adds the context itself, which the types do not tell
-config.THREADING_LAYER = "omp"  # type: ignore[attr-defined]  # the threads that torch has already
+_intrinsic: Any = intrinsic  # numba adds the context itself, which its type hints omit
+config.THREADING_LAYER = "omp"  # type: ignore[attr-defined]  # the threads that torch already has
 MOST_THREADS: int = config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 
 def _parallel(loop: Callable[..., None]) -> Any:
-    """Compile a loop for all threads, and keep the result beside this file or in the user's cache folder."""
+    """Compile a loop for all threads, and cache the result beside this file or in the user's cache folder."""
     options: dict[str, Any] = {"parallel": True, "fastmath": _FAST, "error_model": "numpy"}
     try:
         return njit(cache=True, **options)(loop)
     except RuntimeError:  # neither folder can be written
-        warnings.warn("no folder to keep compiled loops in; every run compiles them, for some seconds", stacklevel=2)
+        warnings.warn("no writable folder for compiled loops; every run compiles them again, for seconds", stacklevel=2)
         return njit(**options)(loop)
 
 
@@ -71,7 +71,7 @@ def _fp32(context: Any, stored: Any) -> Any:
 
 @_intrinsic
 def _like(context: Any, value: Any, stored: Any) -> Any:
-    """Return a float32 as elements of an image are stored, rounded to the nearest, to even where two are."""
+    """Return a float32 in the storage type of an image, rounded to the nearest value, ties to even."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if stored.dtype == types.float32:
@@ -93,7 +93,7 @@ def _sigmoid(z: Any) -> Any:
     x = x if x > -_LARGEST else -_LARGEST
     rounded = x + _ROUNDS
     f = x - (rounded - _ROUNDS)  # at most a half
-    f2 = f * f  # the polynomial goes in pairs, which do not wait for each other
+    f2 = f * f  # the polynomial is computed in pairs, which do not wait for each other
     p = ((_P6 * f2 + (_P5 * f + _P4)) * f2 + (_P3 * f + _P2)) * f2 + (_P1 * f + _ONE)
     return _ONE / (_ONE + p * _power_of_2(rounded))
 
@@ -150,9 +150,9 @@ def slopes(
     out: np.ndarray,
     parts: np.ndarray,
 ) -> None:
-    """Write the sums of the gradient before the activation, and of it * (image - mean), into parts.
+    """Write the sums of the gradient before the activation, and of that gradient * (image - mean), into parts.
 
-    That gradient goes into out, unless there is no activation and it is the gradient itself.
+    The gradient before the activation goes into out, unless there is no activation and it is the given gradient.
     """
     rows, channels = image.shape
     threads = parts.shape[0]
@@ -211,7 +211,7 @@ def combine(
 
 @_parallel
 def products(image: np.ndarray, gradient: np.ndarray, out: np.ndarray) -> None:
-    """Write the sum of image * gradient over the pixels of each picture into out: N x C, from N x pixels x C."""
+    """Write the sum of image * gradient over the pixels of each image into out: N x C, from N x pixels x C."""
     count, rows, channels = image.shape
     for n in prange(count):
         sums, total = np.empty(channels, np.float32), np.zeros(channels)

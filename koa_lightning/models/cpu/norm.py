@@ -17,9 +17,9 @@ _ACTIVATIONS = {nn.Identity: NONE, nn.SiLU: SILU, nn.ReLU6: RELU6}
 
 
 def join_activations(net: nn.Module) -> int:
-    """Let batch norms of timm compute their activation along with them where that is faster; return how many can.
+    """Make timm's batch norms compute their activation in the same pass where that is faster; return how many can.
 
-    PyTorch reads and writes each image 13 times for the two, forth and back; in one pass each it is 9 times.
+    PyTorch reads and writes each image 13 times for the two, forward and backward; with one pass each it is 9 times.
     """
     found = [m for m in net.modules() if type(m) in (BatchNormAct2d, _Joint) and isinstance(m.act, tuple(_ACTIVATIONS))]
     for module in found:
@@ -53,7 +53,7 @@ class _NormAct(torch.autograd.Function):
         shift = image[0, :, 0, 0].float().numpy()  # near the mean, so that the squares lose no digits
         loops.moments(rows, shift, parts)
         first, second = parts.sum(0) / len(rows)
-        with np.errstate(invalid="ignore"):  # what is not finite shows in the loss
+        with np.errstate(invalid="ignore"):  # values that are not finite show in the loss
             mean, variance = shift + first, np.maximum(second - first**2, 0)
         deviation = np.sqrt(variance + eps)
         scale = weight.detach().numpy() / deviation

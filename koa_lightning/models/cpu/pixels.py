@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Numbers in an image; below, loading the loops would cost more than they save.
+# Values in an image; below this, loading the loops would cost more than they save.
 LARGE = 1 << 19
 
 
 def suited(image: Tensor) -> bool:
-    """Tell whether the loops pay for an N x C x H x W image: a large one in fp32 or bf16, on a CPU, in channels_last.
+    """Return whether the loops pay off: for a large N x C x H x W image in fp32 or bf16, on a CPU, in channels_last.
 
-    Linux only: elsewhere torch and numba would each bring threads of their own.
+    Linux only: elsewhere torch and numba would each start threads of their own.
     """
     return (
         sys.platform == "linux"
@@ -35,13 +35,13 @@ def loops() -> ModuleType:
 
     threads = torch.get_num_threads()
     numba.set_num_threads(min(threads, kernels.MOST_THREADS))
-    if torch.get_num_threads() != threads:  # as it starts, numba gives all cores to the library that both share
+    if torch.get_num_threads() != threads:  # at its start, numba gives all cores to the thread library they share
         torch.set_num_threads(threads)
     return kernels
 
 
 def of(image: Tensor) -> np.ndarray:
-    """Return an image in channels_last as N x H x W x C, sharing its memory; of bf16 the bits, in uint16."""
+    """Return an image in channels_last as N x H x W x C, sharing its memory; bf16 as its bits, in uint16."""
     image = image.detach().permute(0, 2, 3, 1)
     return image.view(torch.uint16).numpy() if image.dtype == torch.bfloat16 else image.numpy()
 

@@ -40,4 +40,4 @@ def test_subgroups_with_counts_and_a_word_on_small_ones(full, tables):
     [rows] = tables(results.subgroups(full))
     assert [row[0] for row in rows.rows] == ["all knees", "side: L", "side: R", "site: Bonn <b>", "site: Ulm"]
     assert rows.rows[3][1:3] == ["40", "20"]
-    assert "Site: Bonn <b> is too small to say anything: 20 patients" in rows.note
+    assert "Site: Bonn <b> is too small to evaluate: 20 patients" in rows.note

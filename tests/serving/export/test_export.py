@@ -68,7 +68,7 @@ def test_what_needs_the_training_is_one_line(as_onnx, calibrated_checkpoint, tmp
         (calibrate, "calibrate", [], "whose calibration stays as it is"),
         (explain_tests, "explain_tests", ["split=val"], "whose weights the tests of heat maps cannot change"),
         (evaluate, "eval", ["split=val", "explain.tests=true", "tracking=none"], "tests of heat maps cannot change"),
-        (train, "train", ["data=phantom"], "from which no run resumes"),
+        (train, "train", ["data=phantom"], "from which no run can resume"),
     ):
         with pytest.raises(InputError, match=words):
             function(compose(name, [f"ckpt={file}", f"out={out}", *more]))
