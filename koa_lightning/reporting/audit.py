@@ -1,4 +1,4 @@
-"""Look for what is wrong with a folder of knees: `python -m koa_lightning.audit data.root=FOLDER`."""
+"""Audit a folder of knees: `python -m koa_lightning.audit data.root=FOLDER`."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from koa_lightning.data.audit.gather import Knees
 
 _NAMED = 3  # findings of each kind that the terminal shows
-_FILES = 4  # of each
+_FILES = 4  # files of each finding
 
 
 @configured
 def audit(cfg: DictConfig) -> dict[str, Any]:
-    """Audit all splits of a source, test too: pictures are compared, nothing is learned and no file is changed.
+    """Audit all splits of a source, including test. Images are compared; nothing is learned, and no file is changed.
 
     Args:
         cfg: The config `audit`, composed.
@@ -47,7 +47,7 @@ def audit(cfg: DictConfig) -> dict[str, Any]:
         `exit_code` (0 clean, 1 warnings, 3 leakage), `n_knees`, `n_findings`, `counts` (by kind), `out`.
 
     Raises:
-        InputError: The source cannot be read, a setting is wrong; never what the audit looks for.
+        InputError: The source cannot be read, or a setting is wrong. Findings never raise.
     """
     validate(cfg)
     kinds = _kinds(cfg.checks, near=cfg.near, polarity=cfg.polarity, oof=cfg.oof)
@@ -78,13 +78,13 @@ def _kinds(checks: Sequence[str] | None, *, near: bool, polarity: bool, oof: str
     """Return the kinds to look for, by `checks`, `near`, `polarity` and `oof`."""
     kinds = chosen(checks)
     if checks is not None and "suspicious_grade" in kinds and not oof:
-        raise InputError("checks: suspicious_grade needs out-of-fold probabilities; type oof=FILE too")
+        raise InputError("checks: suspicious_grade needs out-of-fold probabilities; add oof=FILE")
     off = {"near_duplicate": not near, "inverted": not polarity, "suspicious_grade": not oof}
     return kinds - {kind for kind, is_off in off.items() if is_off}
 
 
 def _remember(knees: Knees, pairs: pd.DataFrame, kinds: set[str]) -> None:
-    """Write the duplicates down for `train`; a place that cannot be written is reported, and the audit continues."""
+    """Record the duplicates for `train`; if the record cannot be written, warn and continue."""
     try:
         leakage.remember(knees.rows, pairs, kinds & {"near_duplicate"} | {"same_pixels"})
     except OSError as error:
@@ -93,7 +93,7 @@ def _remember(knees: Knees, pairs: pd.DataFrame, kinds: set[str]) -> None:
 
 
 def _facts(data: str, source: str, knees: Knees, kinds: set[str], found: list[Finding]) -> dict[str, Any]:
-    """Return what the reports say of the audit as a whole: plain values."""
+    """Return the facts about the whole audit, as plain values."""
     rows = knees.rows
     splits = [split for split in (*mf.SPLITS, mf.AUTO_TEST, "") if (rows["split"] == split).any()]
     by_kind = Counter(finding.kind for finding in found)
@@ -151,7 +151,7 @@ def _say(facts: dict[str, Any], found: list[Finding], folder: Path) -> None:
         if len(some) > _NAMED:
             console.print(f"  and {len(some) - _NAMED} more")
     if facts["not_looked_for"]:
-        console.print(f"not looked for: {', '.join(facts['not_looked_for'])}")
+        console.print(f"not checked: {', '.join(facts['not_looked_for'])}")
     for caveat in facts["marks"]:
         console.print(f"[bold red]{caveat}[/]")
     words = {EXIT_CODES[NOTE]: "clean", 1: "warnings", 3: "leakage"}

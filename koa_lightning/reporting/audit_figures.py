@@ -101,11 +101,11 @@ def _stacked(axes: Axes, counts: pd.DataFrame, splits: Sequence[str], colours: M
 
 @style.drawn
 def statistics_figure(rows: pd.DataFrame, statistics: pd.DataFrame, caveats: Sequence[str] = ()) -> Figure:
-    """Distributions of brightness and sharpness, by split (smoothed densities) and by grade (boxes).
+    """Distributions of brightness and sharpness, by split (smoothed densities) and by grade (box plots).
 
     Args:
-        rows: The manifest: split, grade; unreadable rows omitted.
-        statistics: Of the same rows, see `koa_lightning.data.audit.files.image_statistics`.
+        rows: The manifest without unreadable rows: split, grade.
+        statistics: Statistics of the same rows, see `koa_lightning.data.audit.files.image_statistics`.
         caveats: See `koa_lightning.reporting.saving.stamp`.
     """
     split = rows["split"].where(rows["split"] != "", "no split").to_numpy()
@@ -148,7 +148,7 @@ def statistics_figure(rows: pd.DataFrame, statistics: pd.DataFrame, caveats: Seq
 
 
 def _density(axes: Axes, values: pd.Series, line: dict[str, Any]) -> None:
-    """Draw a smoothed density; of one value or a constant, where it has none, a line."""
+    """Draw a smoothed density, or a line if all values are equal."""
     if len(values) and values.min() < values.max():
         sns.kdeplot(x=values, ax=axes, cut=0, **line)
     elif len(values):

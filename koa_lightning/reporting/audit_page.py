@@ -1,4 +1,4 @@
-"""The page of an audit: one HTML file with everything in it. Research use only, not a medical device."""
+"""The page of an audit: one self-contained HTML file. Research use only, not a medical device."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from koa_lightning.reporting import audit_figures as figures
 from koa_lightning.reporting import embed
 from koa_lightning.reporting.saving import save
 
-_GROUP = 6  # pictures of one finding
+_GROUP = 6  # pictures per finding, at most
 _STYLE = """
 :root { --ink: #22282f; --quiet: #6b7580; --line: #e3e7eb; --leakage: #b3261e; --warning: #b26a00; --note: #0b6e99; }
 * { box-sizing: border-box; }
@@ -55,14 +55,14 @@ figcaption { font-size: 12px; margin-top: 6px; overflow-wrap: anywhere; line-hei
 
 
 def write_page(file: Path, facts: dict[str, Any], knees: Knees, result: Result, n_shown: int = 40) -> Path:
-    """Write the page in one step; pictures are inside it and it needs nothing else. Its figures are files too.
+    """Write the self-contained page atomically, and its figures also as files.
 
     Args:
         file: The page.
-        facts: Of the audit as a whole, see `koa_lightning.audit`.
+        facts: About the whole audit, see `koa_lightning.audit`.
         knees: What was audited.
         result: What was found.
-        n_shown: Findings of each kind with pictures; how many are omitted is shown.
+        n_shown: How many findings of each kind to show with pictures; the page says how many it omits.
     """
     sections = [_summary(facts, result.found), _data(facts, knees, result.statistics, file.parent / "figures")]
     shots = _Shots(knees)
@@ -96,8 +96,8 @@ def _summary(facts: dict[str, Any], found: Sequence[Finding]) -> str:
     code = facts["exit_code"]
     verdict = {
         0: "Clean: no leakage and no warning.",
-        1: "Warnings: look at them before you train.",
-        3: "Leakage: two splits share patients or knees, so what is evaluated on one was learned from the other.",
+        1: "Warnings: review them before you train.",
+        3: "Leakage: two splits share patients or knees, so evaluation sees knees that training saw.",
     }[code]
     cards = [("", f"{facts['n_knees']:,}", "knees"), ("", f"{facts['n_patients']:,}", "patients")]
     cards += [(severity, f"{n:,}", severity) for severity, n in facts["severities"].items()]
@@ -109,12 +109,12 @@ def _summary(facts: dict[str, Any], found: Sequence[Finding]) -> str:
         for kind, some in present.items()
         if some
     ]
-    contents = "".join(rows) or '<tr><td class="quiet">Nothing was found.</td><td></td><td></td></tr>'
+    contents = "".join(rows) or '<tr><td class="quiet">No findings.</td><td></td><td></td></tr>'
     return (
         f'<div class="cards">{shown}</div><section class="verdict c{code}" id="summary"><h2>{verdict}</h2>'
         f'<table><tr><th>Contents</th><th></th><th style="text-align:right">findings</th></tr>'
         f'<tr><td><a href="#data">The data</a></td><td></td><td></td></tr>{contents}'
-        f'<tr><td><a href="#kinds">What was looked for</a></td><td></td><td></td></tr></table></section>'
+        f'<tr><td><a href="#kinds">Checks</a></td><td></td><td></td></tr></table></section>'
     )
 
 
@@ -138,8 +138,8 @@ def _data(facts: dict[str, Any], knees: Knees, statistics: pd.DataFrame, folder:
         shown += f'<figure class="plot">{_picture(embed.png(figure), title)}</figure>'
         save(figure, folder / name)
     words = (
-        "Splits are those that training would use. Brightness or sharpness that differs by grade can be learned as a "
-        "shortcut; where it differs by split, what is evaluated on one split may not hold on the other."
+        "These are the splits that training would use. If brightness or sharpness differs by grade, a model can learn "
+        "it as a shortcut. If it differs by split, results on one split may not hold on another."
     )
     return f'<section id="data"><h2>The data</h2><p class="quiet">{words}</p>{shown}</section>'
 
@@ -160,7 +160,7 @@ def _kind(kind: str, some: Sequence[Finding], shots: _Shots, n_shown: int) -> st
 def _finding(finding: Finding, shots: _Shots) -> str:
     pictures = "".join(shots.one(row) for row in finding.rows[:_GROUP])
     left = len(finding.rows) - _GROUP
-    more = f" (and {left:,} files more)" if left > 0 else ""
+    more = f" (and {left:,} more files)" if left > 0 else ""
     badge = (
         f'<span class="badge {finding.severity}">{finding.severity}</span> ' if finding.severity == "leakage" else ""
     )
@@ -171,13 +171,13 @@ def _finding(finding: Finding, shots: _Shots) -> str:
 
 
 class _Shots:
-    """Thumbnails with split, grade and name; names are cut by the folder that all files share."""
+    """Thumbnails with split, grade and name; names are relative to the folder that all files share."""
 
     def __init__(self, knees: Knees) -> None:
         self.knees = knees
         paths = knees.rows["path"].tolist()
         files = paths if len(paths) > 1 and not paths[0].startswith("phantom:") else []
-        # a table may have absolute paths beside relative ones
+        # a table may mix absolute and relative paths
         self.base = os.path.commonpath([Path(path).absolute() for path in files]) if files else ""
 
     def one(self, row: int) -> str:
@@ -194,17 +194,17 @@ class _Shots:
 
 
 def _meaning(facts: dict[str, Any]) -> str:
-    """Return the table of all kinds: what each means, and which were not looked for or not found."""
+    """Return the table of all kinds of finding: what each means, and how many were found."""
     rows = []
     for name, kind in KINDS.items():
         n = facts["kinds"].get(name)
-        count = "not looked for" if n is None else f"{n:,}"
+        count = "not checked" if n is None else f"{n:,}"
         rows.append(
             f"<tr><td>{escape(kind.title)}</td><td>{escape(severity_words(kind))}</td>"
             f'<td>{escape(kind.explanation)}</td><td class="n">{count}</td></tr>'
         )
     return (
-        '<section id="kinds"><h2>What was looked for</h2><table><tr><th>kind</th><th>severity</th><th>meaning</th>'
+        '<section id="kinds"><h2>Checks</h2><table><tr><th>kind</th><th>severity</th><th>meaning</th>'
         f'<th style="text-align:right">found</th></tr>{"".join(rows)}</table></section>'
     )
 

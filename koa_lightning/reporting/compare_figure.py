@@ -29,10 +29,10 @@ def _looks() -> dict[str, dict[str, Any]]:
 
 @style.drawn
 def curves_figure(histories: Mapping[str, pd.DataFrame], caveats: Sequence[str] = ()) -> Figure:
-    """Loss, quadratic kappa, accuracy and mae over the epochs, one colour a run.
+    """Loss, quadratic kappa, accuracy and mae over the epochs, one colour per run.
 
     Args:
-        histories: By the run's label; columns epoch, name (PART/NAME, as "val/loss") and value.
+        histories: Label of a run -> columns epoch, name (SPLIT/NAME, e.g. "val/loss") and value.
         caveats: See `koa_lightning.reporting.saving.stamp`.
 
     Raises:

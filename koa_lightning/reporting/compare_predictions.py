@@ -30,7 +30,7 @@ def compare_predictions(cfg: DictConfig) -> dict[str, Any]:
         `n_knees`, `n_patients`, `differences` (name to plain values), `out`.
 
     Raises:
-        InputError: Whatever the user can put right.
+        InputError: A table or a setting is wrong, and the user can fix it.
     """
     validate(cfg)
 

@@ -1,4 +1,4 @@
-"""What differs between runs, and what came of it: `python -m koa_lightning.compare RUN RUN ...`."""
+"""Compare settings, metrics and curves of runs: `python -m koa_lightning.compare RUN RUN ...`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from koa_lightning.tracking.differences import as_text
 from koa_lightning.tracking.runs import ADVICE, find_runs
 from koa_lightning.tracking.store import failing_as_input_error, open_store
 
-# In the table of many runs, which has one line a run.
+# In the table of many runs, which has one line per run.
 _MAIN = ("quadratic_kappa", "accuracy", "mae", "epoch")
 _SIDE_BY_SIDE = 4
 
@@ -41,7 +41,7 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
         `runs` (ids), `n_differences`, `files`, `out`.
 
     Raises:
-        InputError: Fewer than two runs, an unknown one, or a store that fails.
+        InputError: There are fewer than two runs, a run is unknown, or the store fails.
     """
     validate(cfg)
     words = _words(cfg.runs, cfg.search)
@@ -50,7 +50,7 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
     with failing_as_input_error(f"runs in {store.name}", ADVICE):
         runs = find_runs(store, words, cfg.search)
         if len(runs) < 2:
-            raise InputError(f'one run alone ({runs[0].info.run_name}); name two or more, or search="EXPRESSION"')
+            raise InputError(f'only one run ({runs[0].info.run_name}); name two or more, or search="EXPRESSION"')
         names = differences.labels(runs)
         client = store.client()
         histories = {
@@ -79,7 +79,7 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
 
 def _words(runs: str | Sequence[str], search: str | None) -> list[str]:
     if isinstance(runs, str):
-        raise InputError(f"runs={runs}: must be a list, runs=[RUN,RUN]; or name the runs as words")
+        raise InputError(f"runs={runs}: must be a list, runs=[RUN,RUN]; or name the runs without runs=")
     words = [str(word) for word in runs]
     if not words and not search:
         raise InputError('no run is named; type python -m koa_lightning.compare RUN RUN, or search="EXPRESSION"')
@@ -90,29 +90,29 @@ def _say(differ: pd.DataFrame, metrics: pd.DataFrame, names: list[str], caveats:
     console = Console()
     if len(names) <= _SIDE_BY_SIDE:
         if len(differ):
-            terminal.show(console, lambda heads: _table(differ, names, heads), names, "what differs")
+            terminal.show(console, lambda heads: _table(differ, names, heads), names, "differences")
         else:
-            console.print("nothing differs in config, data, code, machine")
+            console.print("no differences in config, data, code or machine")
         numbers = _of_largest(metrics, names)
         terminal.show(console, lambda heads: _table(numbers, names, heads, best=True), names, "metrics")
         if len(numbers) < len(metrics):
-            console.print("compare.csv has those by the median and by the expected grade too", highlight=False)
+            console.print("compare.csv also has the metrics of the median and the expected grade", highlight=False)
     else:
-        title = f"{len(names)} runs; all that differs is in compare.csv"
+        title = f"{len(names)} runs; compare.csv has all differences"
         terminal.show(console, lambda heads: _lines(differ, metrics, names, heads), names, title)
     say_caveats(caveats)
     print(DISCLAIMER)
 
 
 def _of_largest(metrics: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Return the metrics of the most probable grade, which fit on a screen; the difference where there are two runs."""
+    """Return the metrics of the most probable grade, which fit on a screen; with two runs, also their difference."""
     largest = [not name.endswith(("_expected", "_median")) for name in metrics["name"]]
     columns = ["name", *names] if len(names) > 2 else [name for name in metrics.columns if name != "kind"]
     return metrics.loc[largest, columns]
 
 
 def _table(rows: pd.DataFrame, names: Sequence[str], heads: Sequence[str], best: bool = False) -> Table:
-    """Return a table of the terminal with a column a run, under these heads; perhaps the best of each row in bold."""
+    """Return a terminal table with one column per run; with `best`, the best value of each row is bold."""
     shown = Table()
     called = dict(zip(names, heads, strict=True))
     called |= {f"{name} - {names[0]}": f"{called[name]} - {called[names[0]]}" for name in names[1:]}
@@ -134,7 +134,7 @@ def _table(rows: pd.DataFrame, names: Sequence[str], heads: Sequence[str], best:
 
 
 def _lines(differ: pd.DataFrame, metrics: pd.DataFrame, names: Sequence[str], heads: Sequence[str]) -> Table:
-    """Return a table of the terminal with one line a run: the settings that differ, and the main metrics."""
+    """Return a terminal table with one line per run: the settings that differ, and the main metrics."""
     settings = differ[differ["kind"] == "config"]
     main = metrics[[name.split("/")[-1] in _MAIN and name.startswith(("best/", "test/")) for name in metrics["name"]]]
     shown = Table()

@@ -1,4 +1,4 @@
-"""The tables of `eval` and `compare_predictions` in the terminal; they fit in 80 columns."""
+"""Terminal tables of `eval` and `compare_predictions`, at most 80 columns wide."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from koa_lightning.metrics.intervals import Interval
 from koa_lightning.metrics.weighted import RULES, is_of_grade
 from koa_lightning.models.outputs import N_GRADES
 
-_SIDE_BY_SIDE = 3  # columns of intervals that fit in 80
+_SIDE_BY_SIDE = 3  # columns of intervals that fit in 80 characters
 
 
 def say(
@@ -31,10 +31,10 @@ def say(
 
     Args:
         found: Metrics by name.
-        title: Of the first table.
+        title: Title of the first table.
         others: Metrics without an interval, e.g. the loss.
-        groups: By subgroup; empty where none was named.
-        agreement: Between readers; empty where none was named.
+        groups: Metrics by subgroup; empty if not requested.
+        agreement: Agreement between readers; empty if not requested.
         remarks: Lines to print below.
     """
     console = Console()
@@ -60,7 +60,7 @@ def say(
 def _of_rules(
     found: Mapping[str, Interval], rules: Sequence[str], title: str, others: Mapping[str, float | None]
 ) -> Table:
-    """Return the table of the metrics by some rules; only the first table, with arg-max, has those of probabilities."""
+    """Return the table of metrics by some rules; only the first, with arg-max, has the metrics of probabilities."""
     padding = 0 if len(rules) == _SIDE_BY_SIDE else (0, 1)
     shown = Table("metric", title=title, caption="95 % intervals by bootstrap over patients", padding=padding)
     for rule in rules:
@@ -76,18 +76,18 @@ def _of_rules(
 
 
 def say_caveats(caveats: Sequence[str]) -> None:
-    """Print what keeps a result from being one, in bold red; nothing without any."""
+    """Print the caveats, if any, in bold red."""
     if caveats:
         Console().print(f"[bold red]{', '.join(caveats)}[/]")
 
 
 def say_comparison(found: Mapping[str, Difference], names: Mapping[str, str], title: str) -> None:
-    """Print the table of two models, what has to be said about each metric, and the warning of many.
+    """Print the table of two models, the notes on metrics, and a warning if there are several metrics.
 
     Args:
-        found: Name to difference.
-        names: Of the two tables, by the letters A and B.
-        title: Of the table.
+        found: Name of a metric -> difference.
+        names: Letter, A or B -> name of that table.
+        title: Title of the table.
     """
     for letter, name in names.items():
         print(f"{letter}: {name}")
@@ -102,9 +102,9 @@ def say_comparison(found: Mapping[str, Difference], names: Mapping[str, str], ti
             print(f"{name}: {each.note}")
     if len(found) > 1:
         print(
-            f"WARNING: {len(found)} metrics are compared, so by chance alone one of them may have p < .05. Believe\n"
-            "p (Holm), or name one metric before you look: metrics=[quadratic_kappa]. Further models compared on the\n"
-            "same knees are further chances, which this does not count."
+            f"WARNING: {len(found)} metrics are compared, so by chance alone one of them may have p < .05. Use\n"
+            "p (Holm), or name one metric before you look: metrics=[quadratic_kappa]. Comparing more models on the\n"
+            "same knees adds more such chances, which p (Holm) does not count."
         )
 
 
@@ -120,7 +120,7 @@ def text(interval: Interval | None, digits: int = 3) -> str:
 
 
 def short(value: float, digits: int = 3, sign: str = "") -> str:
-    """Return a number as papers print it, `.812`, so that a table fits in 80 columns."""
+    """Return a number without its leading zero, e.g. `.812`, so that a table fits in 80 columns."""
     return re.sub(r"^([+-]?)0\.", r"\1.", f"{value:{sign}.{digits}f}")
 
 
@@ -137,7 +137,7 @@ def _long(rows: pd.DataFrame, first: Sequence[str], title: str) -> Table:
 
 
 def _notes(found: Mapping[str, Interval]) -> list[str]:
-    """Return what has to be said about the metrics, each note once with the names that it is about."""
+    """Return the notes on metrics, each once, with the names of its metrics."""
     by_note: dict[str, list[str]] = {}
     for name, each in found.items():
         if each.note:

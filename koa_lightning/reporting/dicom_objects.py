@@ -1,7 +1,7 @@
 """A grade as DICOM objects: a Secondary Capture with the overlay, and a Structured Report (TID 1500).
 
-`RESEARCH USE ONLY` is in both in words, and both are coded so (Content Qualification RESEARCH). Patient and study are
-those of the graded file, everything else is new. Research use only, not a medical device.
+Both say `RESEARCH USE ONLY` in words and in code (Content Qualification RESEARCH). Patient and study are those of the
+graded file; everything else is new. Research use only, not a medical device.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _SIDES = {"L": codes.SCT.Left, "R": codes.SCT.Right}
 
 @dataclass(frozen=True)
 class Model:
-    """What graded.
+    """The model that graded.
 
     Attributes:
-        name: Of its run.
-        network: timm's name of it.
-        version: Of the program that trained it.
-        sha256: Of the checkpoint file.
+        name: Name of its run.
+        network: Name of the network in timm.
+        version: Version of the package that trained it.
+        sha256: Hash of the checkpoint file.
     """
 
     name: str
@@ -48,12 +48,12 @@ class Grade:
     """The grade of one knee.
 
     Attributes:
-        grade: Predicted, 0 to 4.
-        name: Of the grade.
-        probabilities: Of grades 0 to 4.
+        grade: Predicted grade, 0 to 4.
+        name: Name of the grade.
+        probabilities: Probabilities of grades 0 to 4.
         expected: Expected grade, in [0, 4].
-        side: L, R, or empty where unknown.
-        statements: What else is to be read beside it: prediction set, referral, caveats.
+        side: L, R, or empty if unknown.
+        statements: Further statements: prediction set, referral, caveats.
     """
 
     grade: int
@@ -68,10 +68,10 @@ def secondary_capture(reference: Dataset, picture: np.ndarray, grade: Grade, mod
     """Return the picture as a Secondary Capture of the same study, with UIDs of its own.
 
     Args:
-        reference: Of `koa_lightning.reporting.dicom_results.reference_of`.
-        picture: uint8, H x W x 3, with its words.
-        grade: Of this knee.
-        model: That graded.
+        reference: From `koa_lightning.reporting.dicom_results.reference_of`.
+        picture: uint8, H x W x 3, with its text.
+        grade: Grade of this knee.
+        model: The model that graded it.
     """
     import highdicom
 
@@ -80,15 +80,15 @@ def secondary_capture(reference: Dataset, picture: np.ndarray, grade: Grade, mod
         patient_orientation=("L", "F"),
         transfer_syntax_uid=ExplicitVRLittleEndian, series_description=f"{STAMP}: heat map",
     )  # fmt: skip
-    # a knee is one of two, so the element must be there, and may be empty
+    # knees are paired, so the element is required, but it may be empty
     capture.add_new("Laterality", "CS", grade.side or None)
     capture["PatientOrientation"].value = (
         reference.get("PatientOrientation") or None
-    )  # the film's own, and empty if it has none
+    )  # the film's own; empty if it has none
     capture.ConversionType = "WSD"  # made on a workstation, not digitised
     capture.BodyPartExamined = "KNEE"
     capture.DerivationDescription = f"{STAMP}: heat map of a Kellgren-Lawrence grade over the radiograph; {DISCLAIMER}"
-    if "BurnedInAnnotation" in reference:  # the film's own words are in the picture too
+    if "BurnedInAnnotation" in reference:  # text burned into the film is in the picture too
         capture.BurnedInAnnotation = reference.BurnedInAnnotation
     source = Dataset()
     source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = reference.SOPClassUID, reference.SOPInstanceUID
@@ -99,15 +99,15 @@ def secondary_capture(reference: Dataset, picture: np.ndarray, grade: Grade, mod
 
 
 def structured_report(reference: Dataset, capture: Dataset, grade: Grade, model: Model) -> highdicom.sr.ComprehensiveSR:
-    """Return a Measurement Report (TID 1500): grade, probabilities and expected grade of the knee, and who says so.
+    """Return a Measurement Report (TID 1500): grade, probabilities and expected grade of the knee, and the model.
 
-    Codes of grades and probabilities are our own (`99KOA`, named in the object).
+    Grades and probabilities have our own codes (`99KOA`, declared in the object).
 
     Args:
-        reference: Of `koa_lightning.reporting.dicom_results.reference_of`.
-        capture: Of `secondary_capture`, named as evidence.
-        grade: Of this knee.
-        model: That graded.
+        reference: From `koa_lightning.reporting.dicom_results.reference_of`.
+        capture: From `secondary_capture`, listed as evidence.
+        grade: Grade of this knee.
+        model: The model that graded it.
     """
     from highdicom import sr
 

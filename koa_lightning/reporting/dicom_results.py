@@ -1,4 +1,4 @@
-"""A grade back into the clinic's formats: what is taken over from the graded file, and the files that are written.
+"""Grades as DICOM files: what is copied from the graded file, and the files that are written.
 
 Research use only, not a medical device.
 """
@@ -32,10 +32,10 @@ _OTHER = ("Modality", "SpecificCharacterSet", "PatientOrientation", "BurnedInAnn
 
 
 def check_installed() -> None:
-    """Stop where the package that writes DICOM objects is missing.
+    """Check that the package that writes DICOM objects is installed.
 
     Raises:
-        InputError: It is.
+        InputError: It is not.
     """
     if find_spec("highdicom") is None:
         raise InputError('dicom=true: needs the package highdicom; type pip install "koa-lightning[dicom]"')
@@ -48,19 +48,19 @@ def model_of(file: Path, name: str, network: str, version: str) -> Model:
 
 
 def reference_of(data: bytes, name: str) -> Dataset:
-    """Return what results take over from a DICOM file: patient, study, and which image it is; nothing else.
+    """Return what results copy from a DICOM file: the patient, the study and the identity of the image only.
 
     Args:
         data: The whole file.
-        name: What error messages call it.
+        name: Its name in error messages.
 
     Raises:
-        InputError: Not a DICOM file.
-        DicomError: It names no study or image, or its patient fields cannot be written again.
+        InputError: It is not a DICOM file.
+        DicomError: It names no study or image, or its patient fields cannot be copied.
     """
     if not is_dicom(data, name):
         raise InputError(
-            f"{name}: no DICOM file, so dicom=true has no patient and no study to report on; omit dicom=true, or "
+            f"{name}: not a DICOM file, so dicom=true has no patient and no study to report on; omit dicom=true, or "
             "give the DICOM file"
         )
     try:
@@ -72,8 +72,8 @@ def reference_of(data: bytes, name: str) -> Dataset:
     missing = [keyword for keyword in _INSTANCE if not str(header.get(keyword) or "").strip()]
     if missing:
         raise DicomError(
-            f"{name}: its header has no {', '.join(missing)}, so no result can refer to it; export it again, or leave "
-            "dicom=true away", name
+            f"{name}: its header has no {', '.join(missing)}, so no result can refer to it; export it again, or omit "
+            "dicom=true", name
         )  # fmt: skip
     reference = Dataset()
 
@@ -84,8 +84,8 @@ def reference_of(data: bytes, name: str) -> Dataset:
             elif keyword in _PATIENT and keyword != "IssuerOfPatientID":
                 setattr(reference, keyword, "")
         if bad := [keyword for keyword in _INSTANCE if not UID(str(reference.get(keyword))).is_valid]:
-            raise ValueError(f"{bad[0]} is no UID")
-        # tried now, before anything is graded
+            raise ValueError(f"{bad[0]} is not a valid UID")
+        # try to write now, before any knee is graded
         trial, blank = Grade(0, "-", (1, 0, 0, 0, 0), 0, ""), np.zeros((8, 8, 3), np.uint8)
         model = Model("-", "-", "-", "0")
         structured_report(reference, secondary_capture(reference, blank, trial, model), trial, model)
@@ -95,21 +95,21 @@ def reference_of(data: bytes, name: str) -> Dataset:
 
 
 def write_results(reference: Dataset, picture: np.ndarray, grade: Grade, model: Model, stem: Path) -> list[Path]:
-    """Write STEM-sc.dcm and STEM-sr.dcm; both, or none.
+    """Write STEM-sc.dcm and STEM-sr.dcm, both or neither.
 
     Args:
-        reference: Of `reference_of`.
-        picture: uint8, H x W x 3, with its words.
-        grade: Of this knee.
-        model: That graded.
-        stem: Folder, and beginning of the names.
+        reference: From `reference_of`.
+        picture: uint8, H x W x 3, with its text.
+        grade: Grade of this knee.
+        model: The model that graded it.
+        stem: Folder and beginning of the file names.
 
     Raises:
-        InputError: One is there already.
-        OSError: It cannot be written.
+        InputError: One of the files exists.
+        OSError: A file cannot be written.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of names without ^
+        warnings.simplefilter("ignore")  # about names without ^
         capture = secondary_capture(reference, picture, grade, model)
         report = structured_report(reference, capture, grade, model)
     made: list[Path] = []
@@ -124,17 +124,17 @@ def write_results(reference: Dataset, picture: np.ndarray, grade: Grade, model: 
             file.unlink(missing_ok=True)
         if isinstance(error, FileExistsError):
             raise InputError(
-                f"{error.filename}: exists; dicom=true replaces nothing; name another out=FOLDER"
+                f"{error.filename}: already exists, and dicom=true overwrites nothing; name another out=FOLDER"
             ) from None
         raise
     return made
 
 
 def _built(build: Callable[[], None], name: str) -> None:
-    """Run what takes over a header; what it cannot say again is reported in a line.
+    """Call `build`, which copies a header, and report any failure in one line.
 
     Raises:
-        DicomError: Naming the reason; it may quote the header.
+        DicomError: A field cannot be copied; the message names the reason and may quote the header.
     """
     try:
         with warnings.catch_warnings():

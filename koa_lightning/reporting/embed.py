@@ -1,4 +1,4 @@
-"""Pictures inside a page. Research use only, not a medical device."""
+"""Pictures embedded in a page. Research use only, not a medical device."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from koa_lightning.reporting import style
 
 
 def uri(kind: str, content: bytes) -> str:
-    """Return a data address that holds a picture.
+    """Return a picture as a data URI.
 
     Args:
         kind: `png`, `jpeg` or `svg+xml`.
-        content: Of the file.
+        content: Content of the file.
     """
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def png(figure: Figure) -> str:
-    """Return a figure as the address of a PNG (150 dpi)."""
+    """Return a figure as the data URI of a PNG (150 dpi)."""
     stream = BytesIO()
     with style.in_force():
         figure.savefig(stream, format="png", dpi=150, facecolor="white", metadata={"Software": None})
@@ -31,7 +31,7 @@ def png(figure: Figure) -> str:
 
 
 def jpeg(image: np.ndarray, quality: int = 82) -> str:
-    """Return pixels (uint8, H x W or H x W x 3) as the address of a JPEG."""
+    """Return pixels (uint8, H x W or H x W x 3) as the data URI of a JPEG."""
     stream = BytesIO()
     Image.fromarray(np.ascontiguousarray(image)).save(stream, "JPEG", quality=quality)
     return uri("jpeg", stream.getvalue())

@@ -1,4 +1,4 @@
-"""What the files of an evaluation's folder must hold before a report says anything by them."""
+"""What the files in an evaluation's folder must contain; checked before a report uses them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ METRICS = Mapped(_OR_NULL)
 
 def _ends(value: Mapping[str, Any]) -> str:
     one = (value.get("low") is None) != (value.get("high") is None)
-    return "has one end of its interval without the other" if one else ""
+    return "has only one end of its interval" if one else ""
 
 
 INTERVAL = Fields(may={"value": _OR_NULL, "low": _OR_NULL, "high": _OR_NULL, "note": _TEXT_OR_NULL}, rule=_ends)
 
 
 def _unless_left_out(kind: Fields) -> Fields:
-    """Return the kind of a part that a file holds, or of which it says in `left_out` why it does not."""
+    """Return the kind of a file that has this content, or says in `left_out` why it does not."""
 
     def rule(value: Mapping[str, Any]) -> str:
         return "" if value.get("left_out") else misfit(dict(value), kind).removeprefix("it: ")
@@ -35,7 +35,7 @@ def _unless_left_out(kind: Fields) -> Fields:
 
 def _drawn(bins: Any) -> str:
     if not any(row["n"] for row in bins):
-        return "no bin holds a knee"
+        return "no bin contains a knee"
     return "a bin with knees has no share" if any(row["n"] and None in row.values() for row in bins) else ""
 
 
@@ -66,7 +66,7 @@ _OF_GRADE = Fields({"n": _N, "coverage": _SHARE_OR_NULL, "size": _OR_NULL})
 
 def _grades_alone(value: Mapping[str, Any]) -> str:
     strange = set(value) - {str(grade) for grade in range(N_GRADES)}
-    return f"{sorted(strange)[0][:20]!r} is no grade" if strange else ""
+    return f"{sorted(strange)[0][:20]!r} is not a grade" if strange else ""
 
 
 _CONFORMAL = Fields(
@@ -131,7 +131,7 @@ SECTIONS: Mapping[str, Kind] = {
     "explanations": _EXPLANATIONS,
     "ensemble": Fields({"members": Many(_MEMBER), "said": _TEXT, "calibrated": _TEXT}),
     "readers": _READERS,
-    "thresholds": Kind(),  # whether it is there
+    "thresholds": Kind(),  # only its presence counts
     "metrics": Fields(may={"folds": Many(_FOLD), "between_folds": Mapped(_SPREAD)}, rule=_spread),
 }  # fmt: skip
 INTERVALS = Mapped(INTERVAL)

@@ -1,4 +1,4 @@
-"""One figure of all tests of explanations. Research use only, not a medical device."""
+"""One figure for all tests of explanations. Research use only, not a medical device."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,11 +25,11 @@ def _colours() -> dict[str, str]:
 
 @style.drawn
 def explanations_figure(results: Mapping[str, Any], label: str, caveats: Sequence[str] = ()) -> Figure:
-    """Draw what the tests of explanations found.
+    """Draw the results of the tests of explanations.
 
     Args:
         results: What `koa_lightning.explain.examine.examine` returns.
-        label: Of the method.
+        label: Name of the method.
         caveats: See `koa_lightning.reporting.saving.stamp`.
     """
     width = style.inches(6.85)
@@ -38,8 +38,8 @@ def explanations_figure(results: Mapping[str, Any], label: str, caveats: Sequenc
     places = figure.subplots(3, 2).ravel()
     room = width / 2 - 0.6
     faithful, local = results["faithfulness"], results["localisation"]
-    _curves(places[0], faithful["deletion"], "Deletion: the hottest go", results["target"], room)
-    _curves(places[1], faithful["insertion"], "Insertion: the hottest return", results["target"], room)
+    _curves(places[0], faithful["deletion"], "Deletion, hottest first", results["target"], room)
+    _curves(places[1], faithful["insertion"], "Insertion, hottest first", results["target"], room)
     _bars(places[2], faithful["road"], "ROAD: hottest against coldest", room)
     _bars(places[3], local["share"], f"Heat in the {local['region']}", room, local["area"])
     _layers(places[4], results["sanity"], results["noise"], room)
@@ -53,7 +53,7 @@ def explanations_figure(results: Mapping[str, Any], label: str, caveats: Sequenc
 
 
 def _title(axes: Axes, title: str, verdict: str, room: float) -> None:
-    """Write the name of a test and, below it in the colour of its kind, its verdict."""
+    """Write the name of a test and, below it, its verdict in colour."""
     colours = {PASSED: style.palette().good, FAILED: style.palette().caveat}
     style.panel_title(axes, title, room, pad=style.small() * 1.5 + 4)
     axes.annotate(
@@ -65,8 +65,8 @@ def _title(axes: Axes, title: str, verdict: str, room: float) -> None:
 
 
 def _below(axes: Axes, words: str, room: float) -> None:
-    """Write below a panel what decided."""
-    left = 0.45 if room > 2 else 0.0  # inches: below the labels of the vertical axis too
+    """Write below a panel what its verdict rests on."""
+    left = 0.45 if room > 2 else 0.0  # inches: extends below the labels of the vertical axis
     lines = style.wrap(words, room + left - 0.05, style.small())
     axes.set_xlabel(lines, fontsize=style.small(), color=INK, ha="left", x=-left / room)
 
@@ -91,7 +91,7 @@ def _bars(axes: Axes, test: Mapping[str, Any], title: str, room: float, area: fl
     white = {"fc": "white", "ec": "none", "alpha": 0.85, "pad": 0.3}
     look: dict[str, Any] = {"fontsize": style.small(), "color": INK, "zorder": 4, "bbox": white}
     axes.bar_label(bars, [f"{value:.3f}" for value in values], padding=2, **look)
-    for place in np.flatnonzero(np.isnan(values)):  # has no bar that could be labelled
+    for place in np.flatnonzero(np.isnan(values)):  # no bar to label
         axes.annotate("none", (place, 0), xytext=(0, 3), textcoords="offset points", ha="center", va="bottom", **look)
     axes.axhline(0, color=QUIET, linewidth=0.8)
     words = _difference(test)
@@ -104,7 +104,7 @@ def _bars(axes: Axes, test: Mapping[str, Any], title: str, room: float, area: fl
 
 
 def _name(axes: Axes, names: Sequence[str], room: float) -> None:
-    """Write names below bars; where they are tight, every second one stands lower."""
+    """Write names below bars; if they are tight, every second one is lowered."""
     axes.set_xticks(range(len(names)), names)
     longest = max(len(line) for name in names for line in name.split("\n"))
     tight = len(names) * longest * 0.6 * style.small() / 72 > 0.9 * room
@@ -131,13 +131,13 @@ def _layers(axes: Axes, test: Mapping[str, Any], noise: Mapping[str, Any], room:
     axes.plot(steps, values, color=main, marker="o", ms=3.5, linewidth=1.6)
     axes.axhline(MOST_ALIKE, color=QUIET, linewidth=1, linestyle=style.DASHES[1])
     axes.axhline(0, color=QUIET, linewidth=0.8)
-    # as many names as have room, the first and the last among them
+    # as many names as fit, including the first and the last
     fit = max(2, int(room * 72 / (1.25 * style.small())))
     chosen = np.unique(np.linspace(0, len(layers) - 1, min(len(layers), fit)).round().astype(int))
     axes.set_xticks(chosen, [layers[i]["layer"] for i in chosen], rotation=90)
     axes.set_ylim(min(-0.25, float(values.min()) - 0.1), 1.05)
     axes.set_ylabel("rank correlation", color=QUIET)
-    _title(axes, "Weights discarded down to", test["verdict"], room)
+    _title(axes, "Weights randomised down to", test["verdict"], room)
     _below(
         axes, f"with the map of the trained network; under noise {noise['similarity']:.2f}: {noise['verdict']}", room
     )

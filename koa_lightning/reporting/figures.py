@@ -1,6 +1,6 @@
 """Figures of a run: confusion matrix and learning curves. Research use only, not a medical device.
 
-No figure here belongs to pyplot, so none stays open.
+The figures are not registered with pyplot, so none stays open.
 """
 
 from collections.abc import Sequence
@@ -38,11 +38,11 @@ def confusion_matrix_figure(confusion: Tensor | np.ndarray, title: str, caveats:
 
     Args:
         confusion: Integer counts, 5 x 5, rows reference, columns prediction.
-        title: What was measured, e.g. the split; quadratic kappa, accuracy and the number of knees follow it.
+        title: What was evaluated, e.g. the split; quadratic kappa, accuracy and the number of knees follow it.
         caveats: See `koa_lightning.reporting.saving.stamp`.
 
     Returns:
-        A figure that asks for 5 inches.
+        A figure, by default 5 inches wide.
 
     Raises:
         InputError: The counts are not 5 x 5.
@@ -58,14 +58,14 @@ def confusion_matrix_figure(confusion: Tensor | np.ndarray, title: str, caveats:
     with sns.axes_style("white"):
         figure = Figure(figsize=(width, 0.82 * width + 0.9), layout="constrained")
         axes = figure.subplots()
-    # every cell says its share, so that no colour bar takes room
+    # every cell states its share, so no colour bar is needed
     sns.heatmap(
         shares, annot=np.array(cells), fmt="", cmap=style.palette().shades, vmin=0, vmax=1, square=True, linewidths=1.2,
         linecolor="white", ax=axes, annot_kws={"fontsize": style.body(), "linespacing": 1.25}, cbar=False,
     )  # fmt: skip
     for grade in range(5):
         axes.add_patch(Rectangle((grade, grade), 1, 1, fill=False, edgecolor=INK, linewidth=1, clip_on=False))
-    # the names stand at the rows, and here too where they have room
+    # rows have the full names; columns have them too if they fit
     axes.set_xticklabels([name.replace(" ", "\n") if width > 4 else name[0] for name in GRADE_NAMES])
     axes.set_yticklabels([f"{name}\nn = {n}" for name, n in zip(GRADE_NAMES, knees.tolist(), strict=True)], rotation=0)
     axes.set_xlabel("predicted grade", color=INK)
@@ -73,7 +73,7 @@ def confusion_matrix_figure(confusion: Tensor | np.ndarray, title: str, caveats:
     kappa, accuracy = quadratic_kappa(counts), accuracy_of(counts)
     score = f"quadratic kappa {_number(kappa)}  ·  accuracy {_number(accuracy)}  ·  {int(knees.sum())} knees"
     style.figure_title(figure, title)
-    # of the figure's width, not of the square's
+    # wrapped to the figure's width, not the matrix's
     axes.set_title(style.wrap(score, 0.72 * width, style.small()), loc="left", fontsize=style.small(), color=QUIET)
     stamp(figure, caveats)
     return figure
@@ -87,26 +87,25 @@ def learning_curves_figure(
     monitor: str = "val/quadratic_kappa",
     mode: str = "max",
 ) -> Figure:
-    """Loss, quadratic kappa, accuracy and mae over the epochs, the best epoch marked.
+    """Loss, quadratic kappa, accuracy and mae over the epochs, with the best epoch marked.
 
     Args:
-        history: One value a row: epoch (integer from 0), name (PART/NAME, as "val/loss"; splits train and val)
-            and value. The last of repeated rows counts, as a resumed run logs an epoch again; other names
-            are omitted.
+        history: One value per row: epoch (integer from 0), name (SPLIT/NAME, e.g. "val/loss"; splits train and val)
+            and value. If a resumed run logged an epoch again, the last row counts. Other names are ignored.
         caveats: See `koa_lightning.reporting.saving.stamp`.
         monitor: The name whose best value marks the best epoch; no mark if the history lacks it.
         mode: "max" or "min": what is best.
 
     Returns:
-        A figure of at most two panels a row.
+        A figure with at most two panels per row.
 
     Raises:
-        InputError: A column or every known name is missing.
+        InputError: A column is missing, or no known name occurs.
     """
     curves = _curves(history)
     shown = [name for name in CURVES if {f"{split}/{name}" for split in SPLITS} & set(curves)]
     if not shown:
-        raise InputError(f"history without any of {', '.join(CURVES)}: name them PART/NAME, as val/loss")
+        raise InputError(f"history without any of {', '.join(CURVES)}: name them SPLIT/NAME, e.g. val/loss")
     width = style.inches(6.85)
     columns = style.columns(width, 1.5, min(2, len(shown)))
     rows = -(-len(shown) // columns)
@@ -136,7 +135,7 @@ def _number(value: Tensor) -> str:
 
 
 def _curves(history: pd.DataFrame) -> dict[str, pd.Series]:
-    """Values by epoch of each name."""
+    """Return the values by epoch of each name."""
     missing = {"epoch", "name", "value"} - set(history.columns)
     if missing:
         raise InputError(f"history without the columns {sorted(missing)}: give epoch, name and value")

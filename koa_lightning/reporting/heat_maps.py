@@ -20,9 +20,9 @@ from koa_lightning.reporting.saving import stamp
 from koa_lightning.reporting.style import INK, PALE, QUIET
 
 HEAT = colormaps["inferno"]
-STRONGEST = 0.65  # share of colour where the heat is 1: the radiograph stays visible under it
-_MOST_ROWS = 6  # of one knee each, and of two knees one row less: what a page holds
-_KNEE, _LEAST = 3.42, 2.9  # inches of a knee with its map and its bars: wanted, and at least
+STRONGEST = 0.65  # opacity where the heat is 1: the radiograph stays visible
+_MOST_ROWS = 6  # that fit on a page with one knee each; with two knees each, one fewer
+_KNEE, _LEAST = 3.42, 2.9  # inches for a knee with its map and bars: preferred, and minimum
 _LONGEST_NAME = 25  # letters
 
 
@@ -32,19 +32,19 @@ def choose_knees(
     expected: Sequence[float] | np.ndarray,
     n_worst: int = 5,
 ) -> list[int]:
-    """Knees to show, by a fixed rule, so that nobody picks the pretty ones.
+    """Choose the knees to show by a fixed rule, so that none is picked by hand.
 
-    The first knee of each grade, ascending, the same in every epoch and for every model; then the worst mistakes:
-    wrongly graded knees of largest |expected - grade|, the first of equals first.
+    First comes the first knee of each grade, ascending, the same in every epoch and for every model. Then come the
+    worst mistakes: the wrongly graded knees with the largest |expected - grade|, ties in row order.
 
     Args:
         grade: True grade, N.
         predicted: Predicted grade, N.
         expected: Expected grade, N, in [0, 4].
-        n_worst: How many mistakes at most.
+        n_worst: Maximum number of mistakes.
 
     Returns:
-        Row numbers without repeats.
+        Row numbers without duplicates.
     """
     grade, predicted, expected = np.asarray(grade), np.asarray(predicted), np.asarray(expected)
     correct = predicted == grade
@@ -55,7 +55,7 @@ def choose_knees(
 
 
 def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Lay heat over a radiograph; no heat leaves it gray, full heat still lets a third of it through.
+    """Lay heat over a radiograph; zero heat leaves it gray, full heat still lets a third of it show.
 
     Args:
         image: uint8, H x W.
@@ -69,7 +69,7 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """
     if image.ndim != 2 or image.shape != heat.shape or image.dtype != np.uint8:
         raise InputError(
-            f"overlay of {image.dtype} {image.shape} and heat {heat.shape}: give uint8 and heat, both H x W"
+            f"overlay of {image.dtype} {image.shape} and heat {heat.shape}: give a uint8 image and heat, both H x W"
         )
     if not ((heat >= 0) & (heat <= 1)).all():
         raise InputError("overlay of heat outside 0 to 1 or NaN: scale the map to 0 to 1")
@@ -90,7 +90,7 @@ def cam_panel(
     notes: Sequence[str] = (),
     label: str = "Grad-CAM",
 ) -> Figure:
-    """Radiograph, heat map and probabilities of each knee, as many a row as are legible, mistakes in red.
+    """Radiograph, heat map and probabilities of each knee, as many per row as stay legible, mistakes in red.
 
     Args:
         images: uint8, N x H x W.
@@ -98,16 +98,16 @@ def cam_panel(
         grade: True grade, N.
         predicted: Predicted grade, N.
         probabilities: Float, N x 5, in [0, 1].
-        names: What each knee is called, N.
+        names: Name of each knee, N.
         caveats: See `koa_lightning.reporting.saving.stamp`.
-        notes: Why each knee is shown, N; none without.
-        label: What the maps are.
+        notes: Why each knee is shown, N; empty: no notes.
+        label: Name of the method.
 
     Returns:
         A figure.
 
     Raises:
-        InputError: No knee, or lengths or shapes that do not fit.
+        InputError: There is no knee, or lengths or shapes do not match.
     """
     notes = notes or [""] * len(names)
     lengths = {len(each) for each in (images, maps, grade, predicted, probabilities, names, notes)}
@@ -143,7 +143,7 @@ def cam_panel(
 
 
 def _layout(n: int, width: float) -> tuple[int, bool]:
-    """Return how many knees stand in a row, and whether each has room for its bars: a page is so high and no higher."""
+    """Return the number of knees per row, and whether each has room for its bars on a page."""
     columns = style.columns(width, _LEAST, min(2, n))
     if columns == 1:
         return (1, True) if n <= _MOST_ROWS else (2, False)
@@ -152,7 +152,7 @@ def _layout(n: int, width: float) -> tuple[int, bool]:
 
 
 def _title(name: str, grade: int, predicted: int, note: str, width: float, probabilities: np.ndarray | None) -> str:
-    """Return what stands above a knee, in lines that fit into so many inches."""
+    """Return the title above a knee, wrapped to `width` inches."""
     verdict = "" if predicted == grade else "  ✗\u00a0mistake"
     share = "" if probabilities is None else f" ({probabilities[predicted]:.0%})"
     graded = f"true {GRADE_NAMES[grade]}, predicted {GRADE_NAMES[predicted]}{share}{verdict}"
@@ -183,7 +183,7 @@ def _draw_knee(
 
 
 def _short(name: str, letters: int) -> str:
-    """Return a name with its middle omitted where it would find no room."""
+    """Return a name, with its middle omitted if it does not fit."""
     longest = min(_LONGEST_NAME, letters)
     half = (longest - 1) // 2
     return name if len(name) <= longest else f"{name[:half]}…{name[-half:]}"
@@ -202,7 +202,7 @@ def _draw_probabilities(axes: Axes, grade: int, predicted: int, probabilities: n
 
 
 def _draw_scale(place: SubFigure, words: str, width: float) -> None:
-    """The colours as they look over mid-gray bone, 0 to 1 whatever the maps hold."""
+    """Draw the colour scale as it looks over mid-gray bone, always from 0 to 1."""
     levels = np.linspace(0, 1, 256)
     seen = overlay(np.full((1, 256), 128, np.uint8), levels[None])[0] / 255
     axes = place.subplots()
@@ -210,18 +210,18 @@ def _draw_scale(place: SubFigure, words: str, width: float) -> None:
     axes.set_title(words, loc="left", fontsize=style.small(), color=QUIET, pad=3)
     axes.set_xticks([0, 0.5, 1])
     axes.tick_params(labelsize=style.small(), colors=QUIET, length=2)
-    axes.set_box_aspect(0.09 / (0.6 * width))  # a strip, not the whole width high
+    axes.set_box_aspect(0.09 / (0.6 * width))  # a thin strip
     axes.set_anchor("W")
     axes.spines[:].set_visible(False)
 
 
 def with_words(picture: np.ndarray, words: Sequence[str], size: int) -> Image.Image:
-    """Return a picture with a band of words below it, broken into lines that fit.
+    """Return a picture with a band of text below it, wrapped to its width.
 
     Args:
         picture: uint8, H x W x 3.
-        words: One statement each.
-        size: Of the letters, in pixels.
+        words: Statements, each on lines of its own.
+        size: Size of the letters, in pixels.
     """
     font = ImageFont.truetype(_font_file(), size)
     height, width = picture.shape[:2]
@@ -236,17 +236,17 @@ def with_words(picture: np.ndarray, words: Sequence[str], size: int) -> Image.Im
 
 
 def letters(picture: np.ndarray) -> int:
-    """Return the size, in pixels, of letters that are legible below a picture (H x W x 3) that fills a screen."""
+    """Return the size, in pixels, of letters that stay legible when the picture (H x W x 3) fills a screen."""
     return max(12, picture.shape[1] // 32)
 
 
 def _font_file() -> str:
-    """Return the file of the font that matplotlib brings along."""
+    """Return the file of the font that comes with matplotlib."""
     return str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
 
 
 def _broken(words: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Break words into lines of at most so many pixels; a word that is longer alone is cut."""
+    """Break words into lines of at most `width` pixels; cut a single word that is longer."""
     lines, line = list[str](), ""
     for word in words.split():
         longer = f"{line} {word}".strip()

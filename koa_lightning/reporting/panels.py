@@ -1,4 +1,4 @@
-"""Which knees the panels of a run show, and the panels themselves, as files."""
+"""Choose the knees for the panels of a run, and draw the panels as files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,19 +32,19 @@ def draw_panels(
     more: bool = False,
     suffix: str = "",
 ) -> list[Path]:
-    """Draw panels of heat maps, METHOD and, with `more`, panel_*; return the files.
+    """Draw panels of heat maps, as METHOD and, with `more`, panel_*; return the files.
 
     Args:
         net: The network, on its device.
         dataset: The knees, in the order of the probabilities; unlabelled ones are omitted.
-        paths: Of the knees.
+        paths: Paths of the knees.
         probabilities: float N x 5.
-        caveats: Printed on the figures.
-        folder: Where the files go.
-        n_worst: Mistakes in the first panel, besides one knee a grade.
-        maps: Keywords of `heat_maps`, see `koa_lightning.explain.cam.asked`.
+        caveats: Caveats to print on the figures.
+        folder: Output folder.
+        n_worst: Mistakes in the first panel, besides one knee per grade.
+        maps: Keyword arguments of `heat_maps`, see `koa_lightning.explain.cam.asked`.
         more: Also panels by grade, by kind of mistake, and of the most and the least certain.
-        suffix: Of the files' names, e.g. an epoch.
+        suffix: Suffix of the file names, e.g. an epoch.
     """
     labelled = np.flatnonzero(dataset.grades[: len(probabilities)] >= 0)
     grade, shares = dataset.grades[labelled].astype(np.int64), probabilities[torch.from_numpy(labelled)]
@@ -60,12 +60,12 @@ def draw_panels(
         print(f"{method} of {len(rows)} knees: about 1,300 passes through the network each", flush=True)
     batch = dataset.__getitems__(labelled[rows].tolist())
     device = next(net.parameters()).device
-    # the grades as told, which calibration and flipping may have changed
+    # explain the reported grades, which calibration and flipping may have changed
     heat = heat_maps(net, net.normalise(batch["image"].to(device)), predicted[rows], **maps)
     files = []
     for name, (places, notes) in chosen.items():
         if not places:
-            continue  # not a single mistake
+            continue  # no mistakes
         at = np.searchsorted(rows, places)
         figure = cam_panel(
             batch["image"][at, 0].numpy(),
@@ -102,15 +102,15 @@ def draw_graded(
     Args:
         net: The network, on its device.
         dataset: The knees, in the order of the logits; unlabelled ones are omitted from the matrix.
-        paths: Of the knees.
+        paths: Paths of the knees.
         logits: float N x K.
-        caveats: Printed on the figures.
-        folder: Where the files go.
-        title: Of the split.
-        n_worst: Mistakes in the panel, besides one knee a grade; None: no panel.
+        caveats: Caveats to print on the figures.
+        folder: Output folder.
+        title: Name of the split.
+        n_worst: Mistakes in the panel, besides one knee per grade; None: no panel.
         maps: What the panels show, see `koa_lightning.explain.cam.asked`.
-        suffix: Of the panel's file name, e.g. an epoch.
-        probabilities: Float N x 5, those that the checkpoint calibrates; None: the raw ones.
+        suffix: Suffix of the panel's file name, e.g. an epoch.
+        probabilities: Float N x 5, as calibrated by the checkpoint; None: the raw ones.
         more_panels: See `koa_lightning.reporting.panels.draw_panels`.
     """
     if probabilities is None:

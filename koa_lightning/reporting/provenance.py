@@ -1,4 +1,4 @@
-"""What an evaluation was: models, knees, code and command, as plain values in `evaluation.json` for the report."""
+"""Provenance of an evaluation: models, knees, code and command, as plain values in `evaluation.json`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _KEPT = (
 
 
 def of_model(read: Checkpoint, name: str) -> dict[str, Any]:
-    """Return what a checkpoint is: its record, its size and the hash of its file; no path but the file's name."""
+    """Return the facts about a checkpoint: its record, its size, and the hash and name (no path) of its file."""
     record = writing.to_plain(read.record)
     return {
         "name": name,
@@ -39,7 +39,7 @@ def of_model(read: Checkpoint, name: str) -> dict[str, Any]:
         "epoch": read.epoch,
         "n_parameters": sum(tensor.numel() for key, tensor in read.state.items() if _is_parameter(key)),
         "run_id": read.record.tracking.run_id or "",
-        **without_passwords({key: record[key] for key in _KEPT if key in record}),  # older ones hold them
+        **without_passwords({key: record[key] for key in _KEPT if key in record}),  # older records may hold them
         "training": of_training(read),
     }
 
@@ -49,7 +49,7 @@ def _is_parameter(key: str) -> bool:
 
 
 def of_training(read: Checkpoint) -> dict[str, Any]:
-    """Return patients and knees of each split, and the epochs trained, as far as the run folder still tells."""
+    """Return patients and knees of each split, and the epochs trained, as far as the run folder still has them."""
     folder, facts = read.path.resolve().parent.parent, dict[str, Any]()
     manifest, history = folder / "manifest.parquet", folder / "history.csv"
     if manifest.is_file():
@@ -88,17 +88,17 @@ def describe(
     settings: dict[str, Any],
     tracking: dict[str, str],
 ) -> dict[str, Any]:
-    """Return what an evaluation was.
+    """Return the provenance of an evaluation.
 
     Args:
         kind: `checkpoint`, `ensemble`, `cross-validation` or `table`.
-        models: See `of_model`; empty where they are unknown.
+        models: See `of_model`; empty if unknown.
         predictions: The predictions table.
         data: `name`, `part`, `fingerprint`, `split` (how the splits were made), and `n_trained_on`: how many of the
-            knees a model was trained on that graded them (None: not known).
-        caveats: Of models and data.
-        settings: Of the evaluation, e.g. `tta`.
-        tracking: `run_id` and `uri`; empty where it was not tracked.
+            knees a model graded although it was trained on them (None: unknown).
+        caveats: Caveats of models and data.
+        settings: Settings of the evaluation, e.g. `tta`.
+        tracking: `run_id` and `uri`; empty if not tracked.
     """
     return {
         "note": DISCLAIMER,
@@ -137,15 +137,15 @@ def of_checkpoint(
     settings: dict[str, Any],
     run: Any,
 ) -> dict[str, Any]:
-    """Return what an evaluation of one checkpoint was.
+    """Return the provenance of an evaluation of one checkpoint.
 
     Args:
         read: The checkpoint.
-        data: With the split that was evaluated.
-        split: Its name.
-        given: The config of the data where one was typed; None: the checkpoint's own.
-        caveats: Of both.
-        settings: Of the evaluation, e.g. `tta`.
+        data: Data with the evaluated split.
+        split: Name of that split.
+        given: The data config that the user gave; None: the checkpoint's own.
+        caveats: Caveats of checkpoint and data.
+        settings: Settings of the evaluation, e.g. `tta`.
         run: The tracked run, open.
     """
     knees, seen = data.tables[split], training_overlap.seen_in_training(read)
@@ -168,12 +168,12 @@ def of_checkpoint(
 
 
 def of_table(predictions: pd.DataFrame, name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return that a table was evaluated, whose model is not known.
+    """Return the provenance of an evaluated table whose model is unknown.
 
     Args:
         predictions: The table.
-        name: Of its file.
-        settings: Of the evaluation.
+        name: Name of its file.
+        settings: Settings of the evaluation.
     """
     data = {"name": name, "part": "", "fingerprint": "", "split": "", "n_trained_on": None}
     return describe(

@@ -1,4 +1,4 @@
-"""What a report knows: the files of an evaluation or of a cross-validation, read and completed; nothing here draws."""
+"""The data of a report: the files of an evaluation or a cross-validation, read and completed. Nothing here draws."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from koa_lightning.uncertainty import summary
 
 CROSS_VALIDATION = "cross_validation.json"
 _AGAIN = "evaluate again"
-_MOST_GROUPS = 12  # different values of a column that is taken for groups without being asked for
+_MOST_GROUPS = 12  # distinct values of a column that is used for subgroups by default
 
 
 @dataclass
 class ReportData:
-    """All that is known of an evaluation.
+    """All data of an evaluation.
 
     Attributes:
         table: Predictions: path, patient, side, grade, p0 to p4, predicted, expected_grade, and further columns.
-        about: See `koa_lightning.reporting.provenance.describe`; empty `models` where they are unknown.
+        about: See `koa_lightning.reporting.provenance.describe`; `models` is empty if they are unknown.
         metrics: Name to {value, low, high[, note]}.
-        groups: Rows of `subgroups.by_subgroup`; empty with the reason in `absent`.
-        sections: Contents of further files by name, e.g. `calibration`; those that are not there are missing.
-        absent: Name -> why a part is not there, and what to type to have it.
-        folder: Where pictures made by the evaluation lie; None where there is none.
+        groups: Rows of `subgroups.by_subgroup`; if empty, `absent` has the reason.
+        sections: Contents of further files by name, e.g. `calibration`; a missing file has no entry.
+        absent: Name of a missing section -> why it is missing, and how to add it.
+        folder: Folder with pictures made by the evaluation, or None.
     """
 
     table: pd.DataFrame
@@ -63,9 +63,9 @@ class ReportData:
 
     @property
     def caveats(self) -> list[str]:
-        """Return what no figure may hide."""
+        """Return the caveats, which every figure must show."""
         n = self.about["data"].get("n_trained_on")
-        seen = [f"evaluated on {n} knees that it was trained on"] if n else []
+        seen = [f"evaluated on {n} knees that the model was trained on"] if n else []
         return list(dict.fromkeys([*self.about["marks"], *seen]))
 
     @property
@@ -86,13 +86,13 @@ def read(
     Args:
         folder: With `predictions.parquet` or `predictions.csv`.
         audit: `audit.json` of `koa_lightning.audit`, or its folder.
-        columns: Of the subgroups, measured here; empty: those that the evaluation made, else side and every column that
-            is one of groups.
-        edges: Where columns of numbers are cut.
-        readers: Columns with readers' grades, measured here; empty: those of the evaluation.
+        columns: Columns to compute subgroups by; empty: keep the subgroups of the evaluation, else use side and every
+            column of groups.
+        edges: Where to cut columns of numbers.
+        readers: Columns with readers' grades to compare; empty: keep those of the evaluation.
 
     Raises:
-        InputError: It holds no predictions, the audit cannot be read, or there is no such column.
+        InputError: The folder has no predictions, the audit cannot be read, or a column does not exist.
     """
     predictions = tables.read_predictions(folder, where=str(folder))
     _complete(predictions)
@@ -125,20 +125,20 @@ def _read(file: Path, kind: Kind) -> Any:
 
 
 def read_audit(path: Path) -> dict[str, Any]:
-    """Return what an audit found.
+    """Return the facts of an audit.
 
     Raises:
-        InputError: It is no `audit.json`.
+        InputError: There is no valid `audit.json`.
     """
     file = path / "audit.json" if path.is_dir() else path
     if not file.is_file():
         raise InputError(f"audit={path}: no audit.json of koa_lightning.audit; name that file, or its folder")
-    content = json_files.read(file, evaluation_files.AUDIT, "audit=FOLDER takes what koa_lightning.audit wrote")
+    content = json_files.read(file, evaluation_files.AUDIT, "audit=FOLDER must be written by koa_lightning.audit")
     return {key: content[key] for key in evaluation_files.AUDIT.needed}
 
 
 def _complete(predictions: pd.DataFrame) -> None:
-    """Add what a table from elsewhere may lack: the grade predicted, and the expected grade."""
+    """Compute what a table from elsewhere may lack: the predicted, expected and median grade."""
     p = predictions[table.PROBABILITIES].to_numpy(dtype=np.float64)
     predictions["predicted"] = p.argmax(axis=1)
     predictions["expected_grade"] = p @ np.arange(p.shape[1])
@@ -146,7 +146,7 @@ def _complete(predictions: pd.DataFrame) -> None:
 
 
 def _of_table(predictions: pd.DataFrame, name: str) -> dict[str, Any]:
-    """Return what is known of predictions whose model is not."""
+    """Return the facts about predictions of an unknown model."""
     data = {"name": name, "part": "", "fingerprint": "", "split": "", "n_trained_on": None}
     return provenance.describe(
         kind="table", models=[], predictions=predictions, data=data, caveats=[], settings={}, tracking={}
@@ -154,7 +154,7 @@ def _of_table(predictions: pd.DataFrame, name: str) -> dict[str, Any]:
 
 
 def _of_cross_validation(folder: Path, predictions: pd.DataFrame) -> dict[str, Any]:
-    """Return what a cross-validation was, from the checkpoints of its folds."""
+    """Return the facts about a cross-validation, from the checkpoints of its folds."""
     record = json_files.read(folder / CROSS_VALIDATION, run_files.CROSS_VALIDATION)
     reads = [reading.read(file) for file in find.of_folds(folder)]
     models = [provenance.of_model(each, f"fold {fold}") for fold, each in enumerate(reads)]
@@ -172,12 +172,12 @@ def _of_cross_validation(folder: Path, predictions: pd.DataFrame) -> dict[str, A
 
 
 def _groups(found: ReportData, columns: Sequence[str], edges: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
-    """Return the metrics by subgroup: of the columns named, else of side and of every column that is one of groups."""
+    """Return the metrics by subgroup: by the given columns, else by side and every column of groups."""
     chosen = list(columns) or ([] if edges else _columns_of_groups(found.labelled))
     if not chosen and not edges:
         found.absent["groups"] = (
-            "No subgroups: the table has no column that tells groups apart (side is the same or unknown for all); add "
-            "columns to the data's table, e.g. age, sex or site, and they are kept."
+            "No subgroups: no column of the table separates groups (side is the same or unknown for all); add columns "
+            "to the data's table, e.g. age, sex or site."
         )
         return []
     return _rows(subgroups.by_subgroup(found.table, chosen, edges=edges))
@@ -199,7 +199,7 @@ def _columns_of_groups(labelled: pd.DataFrame) -> list[str]:
 
 
 def _measure_what_a_table_tells(found: ReportData) -> None:
-    """Add reliability and the risk-coverage curve of the probabilities as they are, where the evaluation wrote none."""
+    """Add reliability and the risk-coverage curve of the unchanged probabilities, if the evaluation wrote none."""
     labelled = found.labelled
     p, grade = labelled[table.PROBABILITIES].to_numpy(dtype=np.float32), labelled["grade"].to_numpy(dtype=np.int64)
     computed = summary.of_probabilities(p, grade, 0.0)
@@ -209,18 +209,18 @@ def _measure_what_a_table_tells(found: ReportData) -> None:
 
 _AS_THEY_ARE = {
     "checkpoint": "the evaluation has none",
-    "table": "the probabilities of the table, as they are",
-    "ensemble": "the averaged probabilities, as they are",
-    "cross-validation": "the probabilities of each fold's network, as they are",
+    "table": "the probabilities of the table, unchanged",
+    "ensemble": "the averaged probabilities, unchanged",
+    "cross-validation": "the probabilities of each fold's network, unchanged",
 }
 _COMMANDS: Mapping[str, tuple[str, str]] = {
     "conformal": (
         "No prediction sets: they are calibrated on the validation split of one checkpoint",
-        "evaluate one that carries them (python -m koa_lightning.calibrate ckpt=FILE adds them).",
+        "evaluate a checkpoint that has them (python -m koa_lightning.calibrate ckpt=FILE adds them).",
     ),
     "inputs": (
-        "Out-of-distribution inputs were not looked for: that takes images and a checkpoint with its own statistics",
-        "evaluate one that carries them (python -m koa_lightning.calibrate ckpt=FILE adds them).",
+        "Out-of-distribution inputs were not checked: that needs images and a checkpoint with reference statistics",
+        "evaluate a checkpoint that has them (python -m koa_lightning.calibrate ckpt=FILE adds them).",
     ),
     "explanations": (
         "Explanations were not tested in this evaluation",
@@ -228,17 +228,17 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "audit": (
         "No audit was given, so duplicates and mislabelled files are not ruled out here",
-        "python -m koa_lightning.audit finds them, and audit=FOLDER puts its result into this report.",
+        "python -m koa_lightning.audit finds them, and audit=FOLDER adds its result to this report.",
     ),
     "readers": (
-        "No readers' grades were given, so the model cannot be set beside them",
-        "columns with readers' grades and readers=[reader_1,reader_2] add that.",
+        "No readers' grades were given, so the model cannot be compared with readers",
+        "add columns with readers' grades and readers=[reader_1,reader_2].",
     ),
 }
 
 
 def _say_what_is_absent(found: ReportData) -> None:
-    """Write down for each part that is missing why, in one sentence; one that was omitted says so itself."""
+    """Record in one sentence why each missing section is missing; an omitted one has its own reason."""
     for name, (what, command) in _COMMANDS.items():
         content = found.sections.get(name)
         if content is None:

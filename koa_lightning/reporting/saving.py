@@ -1,4 +1,4 @@
-"""Figures as files: the stamp that each carries, and the formats that the settings ask for. Research use only."""
+"""Save figures: the stamp on each, and a file in each configured format. Research use only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from koa_lightning import DISCLAIMER
 from koa_lightning.config.figures import FORMATS, current
 from koa_lightning.reporting import style
 
-# no software version and no time inside: the same figure is the same file
+# without software version and time, the same figure gives the same file
 _METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
@@ -28,14 +28,14 @@ _METADATA: dict[str, dict[str, Any]] = {
 
 @style.drawn
 def stamp(figure: Figure, caveats: Sequence[str] = ()) -> None:
-    """Print caveats (bold, red) and the research-use sentence along the bottom, in a margin kept free for them.
+    """Print caveats (bold, red) and the research-use sentence in a margin along the bottom.
 
-    A second stamp replaces the first. It comes last: from then on every text is shown as it is, formulas included.
-    `figures.stamp=false` omits it where there are no caveats; a figure with caveats is stamped whatever the settings.
+    A second stamp replaces the first. Stamp a figure last: this prints every text literally, dollar signs included.
+    `figures.stamp=false` omits the stamp, except on a figure with caveats.
 
     Args:
         figure: Any figure; its layout is moved up by the height of the text.
-        caveats: Short reasons why the figure is less than it looks, e.g. "phantom data".
+        caveats: Short reasons why the figure is not a result, e.g. "phantom data".
     """
     for old in [text for text in figure.texts if text.get_gid() == "stamp"]:
         old.remove()
@@ -47,7 +47,7 @@ def stamp(figure: Figure, caveats: Sequence[str] = ()) -> None:
         words = style.wrap("  ·  ".join(caveats), room, style.small(), bold=True) if caveats else ""
         lines += [(line, red) for line in words.split("\n") if line]
         lines += [(line, {"color": style.QUIET}) for line in style.wrap(DISCLAIMER, room, style.small()).split("\n")]
-    leading = 1.35 * style.small() / 72 / height  # figure shares
+    leading = 1.35 * style.small() / 72 / height  # as a share of the figure
     left, bottom = 0.08 / width, 0.06 / height
     for row, (line, look) in enumerate(reversed(lines)):
         place = (left, bottom + row * leading)
@@ -63,20 +63,20 @@ def stamp(figure: Figure, caveats: Sequence[str] = ()) -> None:
     else:
         labels = 0.5 / height  # tick labels and axis label of the lowest axes
         figure.subplots_adjust(bottom=max(figure.subplotpars.bottom, top + labels))
-    for text in figure.findobj(Text):  # names of files, groups and runs may hold dollar signs
+    for text in figure.findobj(Text):  # names of files, groups and runs may contain dollar signs
         text.set_parse_math(False)
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
-    """Write a figure in each format of the settings, and close it.
+    """Write a figure in each configured format, and close it.
 
-    Each file is written in one step, so that no reader sees half of it. One that cannot be written (no space) is
-    reported in one line, and the work that the figure belongs to continues.
+    Each file is written atomically, so no reader sees half of it. If a file cannot be written (e.g. no space), a
+    one-line warning is printed and the run continues.
 
     Args:
-        figure: Is empty afterwards.
-        path: Without an ending, e.g. `FOLDER/roc`, or with that of one format, which is written alone; missing
-            folders are made.
+        figure: The figure; empty afterwards.
+        path: Without an extension, e.g. `FOLDER/roc`; with one, e.g. `FOLDER/roc.svg`, only that format is written.
+            Missing folders are created.
 
     Returns:
         The files written.
@@ -98,7 +98,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
                 print(f"WARNING: {file}: this figure could not be written ({why})", file=sys.stderr, flush=True)
     finally:
         figure.clear()
-        plt.close(figure)  # for a figure that a caller made with pyplot
+        plt.close(figure)  # in case the caller made the figure with pyplot
     return made
 
 

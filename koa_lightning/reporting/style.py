@@ -1,6 +1,6 @@
-"""How figures look: widths, letters and colours, by the settings in force. Research use only, not a medical device.
+"""How figures look: widths, fonts and colours, by the current settings. Research use only, not a medical device.
 
-A figure is laid out at the width at which it is printed, so that a letter of 7 points is one of 7 points on paper.
+A figure is laid out at the width at which it is printed, so 7-point text is 7 points on paper.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ T = TypeVar("T")
 INK, QUIET, PALE = "#22282f", "#5f6973", "#cfd8de"
 GRID = {"axes.grid": True, "axes.grid.axis": "y", "grid.color": "#e8ebee"}
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
-"""Line styles, so that no curve is known by its colour alone."""
+"""Line styles, so that no curve is identified by colour alone."""
 
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours by what they stand for.
+    """Colours by their role.
 
     Attributes:
-        main: What the figure is about.
-        second: What stands against it.
+        main: The subject of the figure.
+        second: What it is compared with.
         caveat: Caveats and mistakes.
-        good: What passed.
-        series: Six colours that differ for every kind of colour vision.
+        good: Passed tests.
+        series: Six colours that are distinct for every kind of colour vision.
     """
 
     main: str
@@ -50,12 +50,12 @@ class Palette:
 
     @property
     def grades(self) -> tuple[str, ...]:
-        """Of the five grades; their curves also differ in their dashes."""
+        """Colours of the five grades, whose curves also differ in their dashes."""
         return self.series[:5]
 
     @property
     def shades(self) -> Colormap:
-        """From white to the main colour."""
+        """Colour map from white to the main colour."""
         shades: Colormap = sns.light_palette(self.main, as_cmap=True)
         return shades
 
@@ -74,27 +74,27 @@ _PALETTES = {
 
 
 def palette() -> Palette:
-    """Return the colours in force."""
+    """Return the current colours."""
     return _PALETTES[current().palette]
 
 
 def body() -> float:
-    """Return the points of labels."""
+    """Return the font size of labels, in points."""
     return current().font_size
 
 
 def small() -> float:
-    """Return the points of the smallest letters."""
+    """Return the smallest font size, in points."""
     return max(SMALLEST_FONT, current().font_size - 1)
 
 
 def large() -> float:
-    """Return the points of a figure's title."""
+    """Return the font size of a figure's title, in points."""
     return current().font_size + 1.5
 
 
 def settings() -> dict[Any, Any]:
-    """Return what matplotlib is set to while figures are drawn and saved."""
+    """Return matplotlib's settings for drawing and saving figures."""
     return {
         "font.family": ["sans-serif"],
         "font.sans-serif": list(dict.fromkeys([current().font, OWN_FONT])),
@@ -120,13 +120,13 @@ def settings() -> dict[Any, Any]:
 
 @contextmanager
 def in_force() -> Iterator[None]:
-    """Set matplotlib to `settings`."""
+    """Apply `settings` to matplotlib within a block."""
     with rc_context(settings()):
         yield
 
 
 def drawn(make: Callable[P, T]) -> Callable[P, T]:
-    """Let a function that makes a figure make it by the settings in force."""
+    """Decorate a function that makes a figure, so that it uses the current settings."""
 
     @functools.wraps(make)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -137,17 +137,17 @@ def drawn(make: Callable[P, T]) -> Callable[P, T]:
 
 
 def inches(wanted: float) -> float:
-    """Return how wide a figure is drawn, see `FigureSettings.inches`."""
+    """Return the width of a figure in inches, see `FigureSettings.inches`."""
     return current().inches(wanted)
 
 
 def columns(width: float, least: float, most: int) -> int:
-    """Return how many panels stand side by side.
+    """Return how many panels fit side by side.
 
     Args:
         width: Inches of the figure.
         least: Inches that a panel needs.
-        most: Panels side by side at most.
+        most: Maximum number of panels side by side.
     """
     return max(1, min(most, int(width / least)))
 
@@ -156,17 +156,17 @@ def wrap(words: str, width: float, size: float, bold: bool = False) -> str:
     """Break words into lines that fit.
 
     Args:
-        words: Lines that are broken already stay so.
+        words: Text; its line breaks are kept.
         width: Inches.
         size: Points.
-        bold: Bold letters are wider.
+        bold: Whether the text is bold, which makes it wider.
     """
     letters = max(8, int(width * 72 / (size * (0.64 if bold else 0.56))))
     return "\n".join(textwrap.fill(line, letters) for line in words.split("\n"))
 
 
 def panel_title(axes: Axes, words: str, width: float, pad: float = 5) -> None:
-    """Write the title of a panel that is so many inches wide."""
+    """Write the title of a panel, wrapped to `width` inches."""
     wrapped = wrap(words, width, body() + 0.5, bold=True)
     axes.set_title(wrapped, loc="left", fontweight="bold", color=INK, pad=pad)
 
@@ -183,8 +183,8 @@ def legend_below(figure: Figure, handles: Sequence[Artist], title: str = "") -> 
 
     Args:
         figure: Laid out by `constrained`.
-        handles: With labels; one that begins with `_` is omitted.
-        title: Of the legend; it stands alone where there are no handles.
+        handles: Artists with labels; a label that begins with `_` is omitted.
+        title: Title of the legend; shown alone if there are no handles.
     """
     shown = [each for each in handles if each.get_label() and not str(each.get_label()).startswith("_")]
     if not shown:

@@ -1,4 +1,4 @@
-"""Tables in a terminal: what does not fit gets a letter in the table and a whole line below it."""
+"""Tables for a terminal. Names that do not fit become letters, each explained in a line below the table."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-_WIDE = 100_000  # columns of a terminal in which everything fits
+_WIDE = 100_000  # columns; a terminal this wide fits any table
 
 
 def show(console: Console, make: Callable[[Sequence[str]], Table], names: Sequence[str], title: str = "") -> None:
-    """Print a table that names runs or members, so that no name is broken over lines.
+    """Print a table of runs or members without breaking a name across lines.
 
     Args:
-        console: Where.
-        make: Makes the table from the names as they are shown.
-        names: Of its columns or rows. If the table is too wide with them they are shown as A, B, C, with a line for
-            each name below.
-        title: Above it, in one line.
+        console: The terminal.
+        make: Builds the table from the names to show.
+        names: Names of its columns or rows. If they make the table too wide, it shows A, B, C instead, and a line for
+            each name follows.
+        title: One line above the table.
     """
     if title:
         console.print(title, style="italic", soft_wrap=True, highlight=False, markup=False)
@@ -35,7 +35,7 @@ def show(console: Console, make: Callable[[Sequence[str]], Table], names: Sequen
 
 
 def _width(console: Console, table: Table) -> int:
-    """Return the width at which nothing of a table is folded, in columns."""
+    """Return the width, in columns, at which no cell of a table is folded."""
     return Measurement.get(console, console.options.update(max_width=_WIDE), table).maximum
 
 

@@ -15,7 +15,7 @@ from koa_lightning.reporting.saving import stamp
 from koa_lightning.reporting.style import INK, PALE, QUIET
 
 _TITLES = {"bins": "predicted grade", "bins_oa": "osteoarthritis (grade >= 2)"}
-_WIDE = 4.5  # inches from which two diagrams stand side by side
+_WIDE = 4.5  # inches; from this width two diagrams stand side by side
 _LARGEST = 7.0  # points: diameter of the dot of the fullest bin
 
 
@@ -25,17 +25,17 @@ def reliability_figure(calibration: Mapping[str, Any], title: str, caveats: Sequ
 
     Args:
         calibration: What `eval` writes to `calibration.json`.
-        title: What was measured.
+        title: What was evaluated.
         caveats: See `koa_lightning.reporting.saving.stamp`.
 
     Returns:
-        A figure; where nothing was fitted, one column of diagrams, or one row where the figure is wide.
+        A figure. If no calibration was fitted, it has one column of diagrams, or one row if the figure is wide.
     """
     fitted = calibration["method"] != "none"
     sides = ("before", "after") if fitted else ("before",)
     width = style.inches(3.2 * len(sides))
     blocks = [[(bins, side) for side in sides] for bins in _TITLES]
-    if not fitted and width > _WIDE:  # below each other they would be higher than a page
+    if not fitted and width > _WIDE:  # stacked, they would be taller than a page
         blocks = [[(bins, "before") for bins in _TITLES]]
     n_rows, n_columns = len(blocks), len(blocks[0])
     with sns.axes_style("ticks"):
@@ -67,15 +67,15 @@ def reliability_figure(calibration: Mapping[str, Any], title: str, caveats: Sequ
 
 @style.drawn
 def risk_coverage_figure(abstention: Mapping[str, Any], title: str, caveats: Sequence[str] = ()) -> Figure:
-    """Share of wrong grades among the knees that are graded, against the share that is graded.
+    """Risk-coverage curve: the error rate of the graded knees against the share that is graded.
 
     Args:
         abstention: What `eval` writes to `abstention.json`.
-        title: What was measured.
+        title: What was evaluated.
         caveats: See `koa_lightning.reporting.saving.stamp`.
 
     Returns:
-        A figure that asks for 4.6 inches.
+        A figure, by default 4.6 inches wide.
     """
     width = style.inches(4.6)
     with sns.axes_style("ticks", {**style.GRID, "axes.grid.axis": "both"}):
@@ -92,8 +92,8 @@ def risk_coverage_figure(abstention: Mapping[str, Any], title: str, caveats: Seq
     axes.set(xlim=(0, 1.01), ylim=(0, None))
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_xlabel("coverage: knees that are graded, the most certain first", color=QUIET, wrap=True)
-    axes.set_ylabel("wrong grades among them", color=QUIET)
+    axes.set_xlabel("coverage: knees graded, most certain first", color=QUIET, wrap=True)
+    axes.set_ylabel("error rate", color=QUIET)
     style.panel_title(axes, f"{title}: {abstention['n_knees']} knees", width - 0.8)
     style.legend_below(figure, axes.lines)
     sns.despine(ax=axes)
@@ -102,7 +102,7 @@ def risk_coverage_figure(abstention: Mapping[str, Any], title: str, caveats: Seq
 
 
 def _diagram(axes: Axes, bins: Sequence[Mapping[str, Any]]) -> None:
-    """Draw the observed frequency of each bin against its mean probability; small bins are small dots."""
+    """Draw the observed frequency of each bin against its mean probability; the dot grows with the number of knees."""
     filled = [row for row in bins if row["n"]]
     most = max(row["n"] for row in filled)
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=style.DASHES[1])
@@ -121,7 +121,7 @@ def _diagram(axes: Axes, bins: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _counts(axes: Axes, bins: Sequence[Mapping[str, Any]], width: float) -> None:
-    """Draw the knees of each bin; numbers stand over the bars where a figure is wide enough for them."""
+    """Draw the number of knees in each bin, written above the bars if the figure is wide enough."""
     longest = max(len(str(row["n"])) for row in bins)
     numbered = len(bins) * longest * 0.6 * style.small() / 72 < 0.75 * width
     for row in bins:

@@ -82,14 +82,14 @@ def test_what_gets_no_report_is_one_line_and_the_rest_goes_on(run, films, write_
     assert (result["exit_code"], result["n_graded"], result["n_failed"]) == (1, 2, 2)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 2 and words in lines[0]
-    assert "c.png: no DICOM file, so dicom=true has no patient and no study" in lines[1]
+    assert "c.png: not a DICOM file, so dicom=true has no patient and no study" in lines[1]
     assert len(list((out / "dicom").iterdir())) == 4
     assert "1.2.3.4" not in (out / "failed.json").read_text()
 
 
 def test_a_picture_alone_is_refused(run, tmp_path):
     Image.fromarray(picture(60, 60).astype(np.uint8)).save(tmp_path / "c.png")
-    with pytest.raises(InputError, match=r"no readable image: .*c\.png: no DICOM file") as error:
+    with pytest.raises(InputError, match=r"no readable image: .*c\.png: not a DICOM file") as error:
         run(tmp_path / "c.png")
     assert "\n" not in str(error.value)
 

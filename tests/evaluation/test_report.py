@@ -71,7 +71,7 @@ def test_knees_that_were_trained_on_are_said(trained, tmp_path):
     options = [f"ckpt='{trained.best}'", f"out='{tmp_path}/o'", "explain=none", "tracking=none", "report=false"]
     evaluate(compose("eval", [*options, "split=train", "n_resamples=100"]))
     found = report_data.read(tmp_path / "o")
-    assert found.caveats[-1] == f"evaluated on {len(found.table)} knees that it was trained on"
+    assert found.caveats[-1] == f"evaluated on {len(found.table)} knees that the model was trained on"
 
 
 def test_of_a_table_from_anywhere(predictions, alone, quick, launch, tmp_path, monkeypatch):
@@ -206,7 +206,7 @@ def test_no_password_of_an_old_checkpoint_is_published(trained, tmp_path):
 
 def test_an_audit_that_is_damaged(tmp_path):
     (tmp_path / "audit.json").write_text('{"data": "x"}')
-    with pytest.raises(InputError, match=r"audit.json: has no entry fingerprint; audit=FOLDER takes what"):
+    with pytest.raises(InputError, match=r"audit.json: has no entry fingerprint; audit=FOLDER must be written by"):
         report_data.read_audit(tmp_path)
 
 

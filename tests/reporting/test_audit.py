@@ -215,7 +215,7 @@ def test_out_of_fold_probabilities_are_listed_as_notes(clean, quick, tmp_path):
 
 
 def test_suspicious_grades_need_probabilities(clean, quick, tmp_path):
-    with pytest.raises(InputError, match="suspicious_grade needs out-of-fold probabilities; type oof=FILE"):
+    with pytest.raises(InputError, match="suspicious_grade needs out-of-fold probabilities; add oof=FILE"):
         audited(clean, tmp_path / "out", "checks=[suspicious_grade]")
 
 
@@ -258,7 +258,7 @@ def test_the_command_line(planted, quick, tmp_path, launch):
     assert done.code == 3
     words = "\n".join(done.out)
     assert "Same pixels" in words and "leakage (exit code 3)" in words
-    assert "not looked for: near_duplicate, suspicious_grade" in words
+    assert "not checked: near_duplicate, suspicious_grade" in words
     assert done.out[-1] == f"written to {tmp_path / 'out'}: audit.html, audit.json, findings.csv"
     assert done.err == []
 

@@ -62,15 +62,15 @@ def test_words_of_others_are_text_and_the_page_asks_for_nothing(page):
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [(0, "Clean: no leakage"), (1, "Warnings: look"), (3, "Leakage: two splits")]
+    ("code", "words"), [(0, "Clean: no leakage"), (1, "Warnings: review"), (3, "Leakage: two splits")]
 )
 def test_the_verdict_follows_the_exit_code(code, words, page):
     assert f'<section class="verdict c{code}" id="summary"><h2>{words}' in page(facts={**FACTS, "exit_code": code})
 
 
 def test_nothing_found_is_said(page):
-    assert "Nothing was found." in page()
-    assert "Nothing was found." not in page(finding())
+    assert "No findings." in page()
+    assert "No findings." not in page(finding())
 
 
 def test_pictures_are_those_of_the_knees_and_an_unreadable_one_has_none(page, knees):
@@ -89,7 +89,7 @@ def test_pictures_are_those_of_the_knees_and_an_unreadable_one_has_none(page, kn
 def test_of_a_large_group_six_pictures_are_shown_and_the_rest_is_counted(n, left, page):
     text = page(finding((0,) * n))
     assert text.count('class="shot"') == 6
-    assert ("(and 1 files more)" in text) == left
+    assert ("(and 1 more files)" in text) == left
 
 
 @pytest.mark.parametrize(("n", "left"), [(2, False), (3, True)])
@@ -102,7 +102,7 @@ def test_findings_that_are_omitted_are_counted(n, left, page):
 def test_every_kind_is_explained_whether_it_was_looked_for_or_not(page):
     [table] = re.findall(r'<section id="kinds">.*?</section>', page(finding()), re.DOTALL)
     counts = re.findall(r'<td class="n">(.*?)</td>', table)
-    assert dict(zip(KINDS, counts, strict=True)) == dict.fromkeys(KINDS, "not looked for") | {
+    assert dict(zip(KINDS, counts, strict=True)) == dict.fromkeys(KINDS, "not checked") | {
         "same_pixels": "1", "blank": "0",
     }  # fmt: skip
 

@@ -51,7 +51,7 @@ def test_the_metrics_fit_80_columns(n, launch, log_run, monkeypatch):
     )
     assert len(table) == 3  # nothing is folded
     assert any("B - A" in line for line in ended.out) is (n == 2)
-    assert "compare.csv has those by the median and by the expected grade too" in ended.out
+    assert "compare.csv also has the metrics of the median and the expected grade" in ended.out
     assert {f"test/{name}" for name in names} <= set(pd.read_csv("cmp/compare.csv")["name"])
 
 
@@ -68,7 +68,7 @@ def test_the_same_settings_twice_and_no_curves(launch, log_run):
         log_run(name, params={"seed": 1})
     ended = launch("compare", "a", "b", "out=cmp")
     assert ended.code == 0
-    assert "nothing differs in config, data, code, machine" in ended.out
+    assert "no differences in config, data, code or machine" in ended.out
     assert ended.out[-1].endswith("compare.csv")
 
 
@@ -87,8 +87,8 @@ def test_many_runs_have_a_line_each(launch, log_run, monkeypatch):
     ("arguments", "start"),
     [
         ([], "error: no run is named; type python -m koa_lightning.compare RUN RUN"),
-        (["a"], "error: one run alone (a); name two or more"),
-        (["a", "a"], "error: one run alone (a); name two or more"),
+        (["a"], "error: only one run (a); name two or more"),
+        (["a", "a"], "error: only one run (a); name two or more"),
         (["a", "nobody"], "error: run=nobody: no run of this id or name"),
         (["runs=a"], "error: runs=a: must be a list"),
         (["a", "runs=[b]"], "error: a: name all runs as words, or all by runs="),

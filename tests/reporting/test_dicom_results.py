@@ -42,7 +42,7 @@ def test_a_header_to_which_nothing_can_refer(film, elements, words):
 
 
 def test_what_is_no_dicom_file():
-    with pytest.raises(InputError, match=r"^a\.png: no DICOM file, so dicom=true has no patient and no study") as error:
+    with pytest.raises(InputError, match=r"^a\.png: not a DICOM file, so dicom=true has no patient and no") as error:
         reference_of(b"\x89PNG....", "a.png")
     assert "\n" not in str(error.value)
     with pytest.raises(DicomError, match=r"^a\.dcm: damaged DICOM file"):
@@ -52,7 +52,7 @@ def test_what_is_no_dicom_file():
 def test_nothing_is_replaced_and_nothing_half_is_left(film, tmp_path):
     reference = reference_of(film().read_bytes(), "film.dcm")
     (tmp_path / "knee-sr.dcm").write_text("another")
-    with pytest.raises(InputError, match=r"knee-sr\.dcm: exists; dicom=true replaces nothing; .* out=FOLDER$"):
+    with pytest.raises(InputError, match=r"knee-sr\.dcm: already exists, and dicom=true overwrites nothing; .* out="):
         write_results(reference, PICTURE, GRADE, MODEL, tmp_path / "knee")
     assert (tmp_path / "knee-sr.dcm").read_text() == "another"
     assert not (tmp_path / "knee-sc.dcm").exists()

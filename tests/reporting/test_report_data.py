@@ -9,7 +9,7 @@ from koa_lightning.reporting import report_data
 def test_knees_that_were_trained_on_mark_the_report(full):
     data = {**full.about["data"], "n_trained_on": 7}
     assert dataclasses.replace(full, about={**full.about, "data": data}).caveats == [
-        "evaluated on 7 knees that it was trained on"
+        "evaluated on 7 knees that the model was trained on"
     ]
 
 

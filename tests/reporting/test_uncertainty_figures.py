@@ -11,7 +11,7 @@ def found(request, computed):
     """What an evaluation measured, of a checkpoint with a calibration and of one without."""
     if request.param == "fitted":
         return computed
-    calibration = {**computed["calibration"], "method": "none", "left_out": "none was asked for"}
+    calibration = {**computed["calibration"], "method": "none", "left_out": "not requested"}
     return {**computed, "calibration": {key: value for key, value in calibration.items() if key != "measured"}}
 
 
@@ -42,7 +42,7 @@ def test_a_second_column_only_where_something_was_fitted(found):
     assert len(figure.axes) == (8 if fitted else 4)
     words = words_of(figure)
     assert ("temperature calibration" in words, "not calibrated" in words) == (fitted, not fitted)
-    assert ("none was asked for" in words) == (not fitted)
+    assert ("not requested" in words) == (not fitted)
     assert ("ECE 0.030" in words) == fitted  # after; before it was 0.080
     assert "ECE 0.080" in words
 

@@ -1,4 +1,4 @@
-"""What a section of the report is made of; the template knows how each looks."""
+"""The building blocks of report sections; the template renders each kind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Absent:
-    """One sentence on what is not here, and what to type to have it."""
+    """One sentence on what is missing, and how to add it."""
 
     words: str
     kind: str = field(default="absent", init=False)
@@ -32,10 +32,10 @@ class Table:
 
     Attributes:
         caption: What it shows.
-        columns: Heads.
-        rows: Cells as text, as many a row as there are heads.
-        note: Below it.
-        words: Columns (from 0) that hold words and are set to the left; the others hold numbers.
+        columns: Column heads.
+        rows: Cells as text, one per column head.
+        note: Text below it.
+        words: Columns (from 0) of words, aligned left; the others are numbers, aligned right.
         last: Whether the last row sums up the others.
     """
 
@@ -50,7 +50,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure: drawn, to be written under a name as PNG and SVG, and shown at a share of the page's width."""
+    """A figure to save under a name and to show at the full or half width of the page."""
 
     name: str
     figure: figure.Figure
@@ -61,7 +61,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures that are there already: (address, words) each; `large` ones take the whole width."""
+    """Existing pictures, each (data URI, words); `large` ones take the whole width."""
 
     items: Sequence[tuple[str, str]]
     caption: str
@@ -71,7 +71,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Facts:
-    """Names with what they are, e.g. of a model card."""
+    """Names with their descriptions, e.g. in a model card."""
 
     rows: Sequence[tuple[str, str]]
     kind: str = field(default="facts", init=False)
@@ -79,19 +79,19 @@ class Facts:
 
 @dataclass(frozen=True)
 class Checklist:
-    """The items of a reporting list: see `checklists.Answer`."""
+    """The items of a reporting checklist: see `checklists.Answer`."""
 
     items: Sequence[Any]
     kind: str = field(default="checklist", init=False)
 
 
-NOTHING = "\N{EN DASH}"  # in the cell of a table
+NOTHING = "\N{EN DASH}"  # in an empty cell of a table
 Block = Text | Absent | Table | Drawing | Pictures | Facts | Checklist
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page with its heading."""
+    """A section of the page with its heading."""
 
     name: str
     title: str
@@ -99,7 +99,7 @@ class Section:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Return a number as text, an absent one as a dash."""
+    """Return a number as text, None as a dash."""
     return NOTHING if value is None else f"{value:.{digits}f}"
 
 
@@ -113,12 +113,12 @@ def with_interval(entry: dict[str, Any] | None, digits: int = 3) -> str:
 
 
 def percent(share: float | None, digits: int = 0) -> str:
-    """Return a share as per cent, an absent one as a dash."""
+    """Return a share as a percentage, None as a dash."""
     return NOTHING if share is None else f"{share:.{digits}%}"
 
 
 def sentence(words: str) -> str:
-    """Return words with a capital letter first; the others stay as they are."""
+    """Return words with the first letter capitalised and the rest unchanged."""
     return f"{words[:1].upper()}{words[1:]}"
 
 

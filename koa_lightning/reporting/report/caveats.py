@@ -1,4 +1,4 @@
-"""What a run knows, in sentences: the model card, the limits and the reporting lists take them from here."""
+"""Sentences about a run, for the model card, the limits and the reporting checklists."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from koa_lightning.reporting.report.limits import limits
 from koa_lightning.reporting.report.model import SPLIT_NAMES
 from koa_lightning.reporting.report_data import ReportData
 
-FEW = 30  # knees of a grade, below which nothing is reported about it
+FEW = 30  # knees of a grade; with fewer, nothing is reported about it
 
 
 def phrases(found: ReportData) -> dict[str, str]:
-    """Return what is known, by key; what is not known has no key.
+    """Return sentences about a run, by key; an unknown fact has no key.
 
     Args:
-        found: All that the report knows.
+        found: The data of the report.
     """
     said = {name: words for name, make in _PHRASES.items() if (words := make(found))}
     return said | of_model.phrases(found, found.model) if found.model else said
 
 
 def split_in_words(found: ReportData) -> str:
-    """Return what was measured on, e.g. `the validation split of chen2018`."""
+    """Return the evaluated knees in words, e.g. `the validation split of chen2018`."""
     data = found.about["data"]
     if found.kind == "table":
         return f"the knees of {data['name']}"
@@ -35,7 +35,7 @@ def split_in_words(found: ReportData) -> str:
 
 
 def title_of_split(found: ReportData) -> str:
-    """Return a short title of what was measured on, for figures."""
+    """Return a short title of the evaluated split, for figures."""
     data = found.about["data"]
     return f"{data['name']} {SPLIT_NAMES.get(data['part'], data['part'])}".strip()
 
@@ -81,7 +81,7 @@ def _grades(found: ReportData) -> str:
 def _missing(found: ReportData) -> str:
     n = found.about["data"]["n_unknown"]
     left = f"{count(n, 'unlabelled knee')} {'is' if n == 1 else 'are'} omitted from all metrics." if n else ""
-    return left or "Every evaluated knee has a grade; an image is the only input, so none is imputed."
+    return left or "Every evaluated knee has a grade. The image is the only input, so nothing is imputed."
 
 
 def _readers(found: ReportData) -> str:
@@ -101,12 +101,12 @@ def _size(found: ReportData) -> str:
 
 
 def _output(found: ReportData) -> str:
-    text = "Five probabilities; the grade is the most probable one, or the expected grade, rounded."
+    text = "Five probabilities. The grade is the most probable one, or the rounded expected grade."
     tuned = found.sections.get("thresholds")
     if "quadratic_kappa_tuned" in found.metrics:
-        text += " Also by thresholds on the expected grade, tuned on the validation split."
+        text += " A third rule applies thresholds, tuned on the validation split, to the expected grade."
     elif tuned:
-        text += " Thresholds were tuned on this split for use on others; nothing here is computed with them."
+        text += " Thresholds were tuned on this split for use on others; no result here uses them."
     return text
 
 
@@ -134,7 +134,7 @@ def _metrics(found: ReportData) -> str:
 
 
 def _uncertainty(found: ReportData) -> str:
-    return "95 % intervals by bootstrap over patients, both knees together; no correction for several comparisons."
+    return "95 % intervals by bootstrap over patients, both knees together; no correction for multiple comparisons."
 
 
 def _robustness(found: ReportData) -> str:
@@ -162,7 +162,7 @@ def _flow(found: ReportData) -> str:
     data = found.about["data"]
     reach = sum(data["grades"][2:])
     share = percent(reach / max(1, sum(data["grades"])))
-    return f"{sentence(size(found))} measured; {count(reach, 'knee')} ({share}) of grade 2 or more."
+    return f"{sentence(size(found))} evaluated; {count(reach, 'knee')} ({share}) of grade 2 or more."
 
 
 def _characteristics(found: ReportData) -> str:
@@ -182,7 +182,7 @@ def _failures(found: ReportData) -> str:
 
 
 def _limits(found: ReportData) -> str:
-    return f"{len(limits(found))} limits follow from the run and are listed in this report."
+    return f"This report lists {len(limits(found))} limits that follow from the run."
 
 
 def _code(found: ReportData) -> str:
@@ -213,7 +213,7 @@ def _clusters(found: ReportData) -> str:
 def _calibration(found: ReportData) -> str:
     fitted = found.sections["calibration"]
     if fitted["method"] == "none":
-        return f"No recalibration ({fitted.get('left_out') or fitted.get('lost', 'none was asked for')})."
+        return f"No recalibration ({fitted.get('left_out') or fitted.get('lost', 'not requested')})."
     before, after = fitted["before"]["ece"], fitted["after"]["ece"]
     how = f"Recalibrated by {fitted['method']} on the validation split"
     return f"{how}: calibration error {before:.3f} before, {after:.3f} after."
@@ -221,13 +221,13 @@ def _calibration(found: ReportData) -> str:
 
 def _calculated(found: ReportData) -> str:
     command = found.about.get("command") or ""
-    return f"By the program itself, from the checkpoint: {command}" if command and found.model else ""
+    return f"Computed by the package from the checkpoint: {command}" if command and found.model else ""
 
 
 def _input(found: ReportData) -> str:
     inputs = found.sections.get("inputs") or {}
     flagged = "" if "n_flagged" not in inputs else "Out-of-distribution inputs are flagged; "
-    return f"{flagged}a file that cannot be read is named and not graded." if flagged else ""
+    return f"{flagged}a file that cannot be read is reported and not graded." if flagged else ""
 
 
 _PHRASES: dict[str, Callable[[ReportData], str]] = {
@@ -237,6 +237,6 @@ _PHRASES: dict[str, Callable[[ReportData], str]] = {
     "explanations": _explanations, "flow": _flow, "characteristics": _characteristics, "performance": _summary,
     "failures": _failures, "limits": _limits, "code": _code, "quality": _quality, "fairness": _fairness,
     "clusters": _clusters, "calibration": _calibration, "calculated": _calculated, "input": _input,
-    "predictors": lambda found: "The radiograph of one knee alone; no clinical variable is used.",
+    "predictors": lambda found: "Only the radiograph of one knee; no clinical variables.",
     "no_judgement": lambda found: "No judgement is needed: pixels are the only predictors.",
 }  # fmt: skip

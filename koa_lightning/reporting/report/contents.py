@@ -1,4 +1,4 @@
-"""The report as sections, in order; each is there, or says in one sentence why it is empty."""
+"""The sections of the report, in order. An empty section says in one sentence why it is empty."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def sections(found: ReportData) -> list[Section]:
     """Return all sections of the report.
 
     Args:
-        found: All that it knows.
+        found: The data of the report.
     """
     said = caveats.phrases(found)
     made = [
@@ -46,8 +46,9 @@ def sections(found: ReportData) -> list[Section]:
 def _checklist(name: str, title: str, what: str, answers: list[Answer]) -> Section:
     n = {status: sum(answer.status == status for answer in answers) for status in ("run", "in part", "author")}
     words = (
-        f"{title}: {what}. Items in short words of our own: read them beside the list itself. Of {len(answers)} items "
-        f"the run answers {n['run']}, {n['in part']} in part, and {n['author']} are for the author."
+        f"{title}: {what}. The items are in our own short words: read them beside the published list. Of "
+        f"{len(answers)} items, the run answers {n['run']} fully and {n['in part']} in part; "
+        f"{n['author']} are for the author."
     )
     return Section(name, title, [Text(words), Checklist(answers)])
 
@@ -62,11 +63,11 @@ def _made_with(found: ReportData) -> Section:
         ("Versions", ", ".join(f"{key.removeprefix('version.')} {value}" for key, value in code.items()
                                if key.startswith("version.") and key != "version.koa_lightning")),
         ("Machine", f"{code.get('machine.cpu', '')}, {code.get('machine.threads', '')} threads"),
-        ("Command", about.get("command") or "called from a program"),
+        ("Command", about.get("command") or "called from Python"),
         ("Tracked run", about["tracking"].get("run_id") or "none"),
     ]  # fmt: skip
     settings = ", ".join(f"{key}={value}" for key, value in about["settings"].items())
-    return Section("made", "How this was made", [Facts([*rows, ("Settings", settings or "none")])])
+    return Section("made", "How this report was made", [Facts([*rows, ("Settings", settings or "none")])])
 
 
 def title(found: ReportData) -> str:
@@ -75,14 +76,14 @@ def title(found: ReportData) -> str:
 
 
 def subtitle(found: ReportData) -> str:
-    """Return in one line what graded the knees."""
+    """Return one line on the model and the number of knees."""
     if not found.model:
         return f"Predictions from a table, {caveats.size(found)}"
     return f"{data.name(found)}, {data.network(found.model)}; {caveats.size(found)}"
 
 
 def as_json(found: ReportData) -> dict[str, Any]:
-    """Return `report.json`: each metric by its name as {value, low, high[, note]}, and `about` for all else."""
+    """Return `report.json`: each metric by its name as {value, low, high[, note]}, and all else in `about`."""
     said = caveats.phrases(found)
     lists = {
         name: [{"item": a.number, "status": a.status, "known": a.known, "author": a.author} for a in fill(items, said)]

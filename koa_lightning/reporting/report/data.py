@@ -1,4 +1,4 @@
-"""Sections on what was trained on what: the model card, the data, the members of an ensemble, the folds."""
+"""Sections on models and data: the model card, the data, the members of an ensemble, the folds."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SHOWN = {
 
 
 def model_card(found: ReportData, said: Mapping[str, str]) -> Section:
-    """Return the model card (Mitchell 2019), filled as far as the run knows."""
+    """Return the model card (Mitchell 2019), filled in as far as the run knows."""
     if not found.model:
         words = "No model card: the predictions came as a table, so the model behind them is unknown."
         return Section("card", "Model card", [Absent(words)])
@@ -47,7 +47,7 @@ def model_card(found: ReportData, said: Mapping[str, str]) -> Section:
         ("Version", f"koa-lightning {model['version']}. {join('specification')}"),
         ("Intended use", f"{join('use')} Intended for studies of grading, by people who know its limits."),
         ("Out of scope", "Diagnosis, triage or treatment of patients; films of other joints, views or species; "
-                         "knees with implants, and children, unless the training data say otherwise."),
+                         "knees with implants, and children, unless the training data include them."),
         ("Factors", join("characteristics", "fairness") or "None were examined."),
         ("Metrics", join("metrics", "uncertainty")),
         ("Training data", join("source", "partition", "disjoint", "quality", "imbalance")),
@@ -56,15 +56,15 @@ def model_card(found: ReportData, said: Mapping[str, str]) -> Section:
         ("Evaluation data", f"{sentence(caveats.split_in_words(found))}: {caveats.size(found)}. {join('external')}"),
         ("Result", join("summary", "calibration", "explanations")),
         ("Ethical considerations", f"{DISCLAIMER.capitalize()}. Radiographs are personal data: respect consent and "
-                                   "licence. A wrong grade can harm a patient if it is believed."),
-        ("Caveats", f"{limits(found)[0]} Further ones are under Limits."),
+                                   "licence. A wrong grade can harm a patient if someone acts on it."),
+        ("Caveats", f"{limits(found)[0]} See Limits for more."),
         ("Licence and contact", "For the author to fill in: the licence of weights and data, and a contact."),
     ]  # fmt: skip
     return Section("card", "Model card", [Facts(rows)])
 
 
 def name(found: ReportData) -> str:
-    """Return what the model is called."""
+    """Return the name of the model."""
     config, n = found.model["config"], len(found.about["models"])
     label = config.get("name") or config.get("model", {}).get("label") or found.model["net"]["name"]
     several = {"ensemble": f"Ensemble of {n}", "cross-validation": f"Cross-validation of {n} folds"}
@@ -85,7 +85,7 @@ def data(found: ReportData, said: Mapping[str, str]) -> Section:
             )
     row = [f"{evaluated['n_knees']:,}", f"{evaluated['n_patients']:,}", *(f"{n:,}" for n in evaluated["grades"])]
     rows.append([f"evaluated: {caveats.SPLIT_NAMES.get(evaluated['part'], evaluated['part']) or 'the table'}", *row])
-    prints = [("Evaluated on", f"{evaluated['name']}, fingerprint {evaluated['fingerprint'] or 'not taken'}")]
+    prints = [("Evaluated on", f"{evaluated['name']}, fingerprint {evaluated['fingerprint'] or 'not computed'}")]
     if model:
         own = {each["data"]["fingerprint"]: each["data"]["name"] for each in found.about["models"]}
         trained = ", ".join(f"{name}, fingerprint {fingerprint}" for fingerprint, name in own.items())
@@ -93,7 +93,7 @@ def data(found: ReportData, said: Mapping[str, str]) -> Section:
         prints.append(("Disjoint by", said["disjoint"]))
     blocks: list[Block] = [
         Table("Knees by split and grade", ["split", "knees", "patients", *(f"grade {g}" for g in _GRADES)], rows,
-              note="A fingerprint names exactly these knees, grades and splits, wherever the files lie."),
+              note="A fingerprint identifies exactly these knees, grades and splits, wherever the files are."),
         Facts(prints),
         *_audit(found),
     ]  # fmt: skip
@@ -115,14 +115,14 @@ def _audit(found: ReportData) -> list[Block]:
     other = [split for split, grades in counts.items() if split in n and n[split] != sum(grades)]
     if other:
         words = (
-            f"The audit saw {n[other[0]]:,} knees in {other[0]}, the training {sum(counts[other[0]]):,}: other data."
+            f"The audit saw {n[other[0]]:,} knees in {other[0]}, training {sum(counts[other[0]]):,}: the data differ."
         )
         blocks.append(Text(words, "loud"))
     return blocks
 
 
 def members(found: ReportData) -> Section | None:
-    """Return the members of an ensemble or the folds of a cross-validation beside the whole; None for one model."""
+    """Return the section on the members of an ensemble or the folds of a cross-validation; None for one model."""
     if found.kind == "ensemble":
         return _of_ensemble(found)
     return _of_folds(found) if found.kind == "cross-validation" else None
@@ -157,7 +157,7 @@ def _of_folds(found: ReportData) -> Section:
             values = {name: spread[name][key] for name in _SHOWN if name in spread}
             rows.append([words, number(spread["n_knees"][key], 1), *(number(values.get(name)) for name in _SHOWN)])
     pooled = [with_interval(found.metrics.get(name)) for name in _SHOWN]
-    note = "The folds share most of their training knees: the sd tells how much they differ and is no interval."
+    note = "The folds share most of their training knees: the sd shows how much they differ and is not an interval."
     rows.append(["out of fold, pooled", f"{found.about['data']['n_knees']:,}", *pooled])
     table = Table("Folds, and all knees out of fold", ["", "knees", *_SHOWN.values()], rows, note, last=True)
     entries = [(f"fold {fold}", {"value": own["quadratic_kappa"]}) for fold, own in enumerate(folds)]
@@ -173,7 +173,7 @@ def _row(name: str, n: int, metrics: Mapping[str, Any]) -> list[str]:
 
 
 def summary(found: ReportData) -> list[tuple[str, str, str]]:
-    """Return the few figures that a reader looks for first: name, value, interval."""
+    """Return the headline metrics: name, value, interval."""
     shown = {"quadratic_kappa": "quadratic kappa", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy",
              "mae": "mean absolute error", "auroc_oa": "AUROC, grade ≥ 2"}  # fmt: skip
     cards = []

@@ -1,4 +1,4 @@
-"""Sections on where the network looks, how that was tested, and what it got wrong."""
+"""Sections on where the network looks, the tests of its heat maps, and its worst mistakes."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from koa_lightning.reporting.report_data import ReportData
 
 N_WORST = 12
 _TESTS = {
-    "deletion": ("Deletion", "the answer falls as the hottest pixels are removed; lower is better"),
-    "insertion": ("Insertion", "the answer rises as the hottest pixels are put in; higher is better"),
-    "road": ("ROAD", "the same, with pixels replaced so that the hole itself tells nothing"),
-    "sanity": ("Model randomisation", "the map changes when the network's weights are discarded"),
-    "noise": ("Input noise", "the map stays when the image changes by less than one can see"),
+    "deletion": ("Deletion", "the output falls as the hottest pixels are removed; lower is better"),
+    "insertion": ("Insertion", "the output rises as the hottest pixels are inserted; higher is better"),
+    "road": ("ROAD", "the same, with pixels replaced so that the hole itself reveals nothing"),
+    "sanity": ("Model randomisation", "the map changes when the network's weights are randomised"),
+    "noise": ("Input noise", "the map stays the same when the image changes imperceptibly"),
     "localisation": ("Localisation", "the heat lies where the signs of the disease are"),
     "shortcut": ("Shortcut", "the grade is lost when the joint is hidden, and kept when all else is"),
 }
@@ -43,7 +43,7 @@ _PANELS = {
 
 
 def explanations(found: ReportData) -> Section:
-    """Return the panels, and the tests of the maps with their verdicts."""
+    """Return the section on explanations: the panels, and the tests of the maps with their verdicts."""
     blocks: list[Block] = []
     tested = found.sections.get("explanations")
     if tested is None:
@@ -54,15 +54,15 @@ def explanations(found: ReportData) -> Section:
     if panels:
         blocks += [Pictures([(address, words)], words, large=True) for address, words in panels]
     elif found.kind == "checkpoint":
-        how = "explain=gradcam draws them, figures.format=[png] as a page needs them"
-        blocks.append(Absent(f"No panel of heat maps: the evaluation drew none that a page can show ({how})."))
+        how = "evaluate with explain=gradcam and figures.format=[png]"
+        blocks.append(Absent(f"No panel of heat maps: the evaluation drew none as PNG or SVG; {how}."))
     else:
-        blocks.append(Absent("No panel of heat maps: they belong to one network; evaluate one checkpoint for its own."))
+        blocks.append(Absent("No panel of heat maps: they belong to one network; evaluate a single checkpoint."))
     return Section("explanations", "Explanations and their tests", blocks)
 
 
 def _panels(found: ReportData) -> list[tuple[str, str]]:
-    """Return address and words of each panel that the evaluation drew."""
+    """Return the data URI and caption of each panel that the evaluation drew."""
     if found.folder is None:
         return []
     of_grades = "one knee of each grade, and the worst mistakes."
@@ -89,13 +89,13 @@ def _tests(found: ReportData, tested: dict[str, Any]) -> list[Block]:
              "from a rule fixed beforehand."),
     ]  # fmt: skip
     if failed:
-        blocks.append(Text(f"Failed: {', '.join(failed)}. Do not read these maps as reasons.", "loud"))
+        blocks.append(Text(f"Failed: {', '.join(failed)}. Do not read these maps as explanations.", "loud"))
     blocks.append(
-        Table("Tests of the explanations", ["test", "what should be", "found", "verdict"], rows, words=(0, 1, 2, 3))
+        Table("Tests of the explanations", ["test", "expected", "found", "verdict"], rows, words=(0, 1, 2, 3))
     )
     for name in ("deletion", "insertion"):
         if flat.get(name, {}).get("curve"):
-            drawing = figures.answers_figure(flat[name], f"{_TESTS[name][0]} by the heat", found.caveats)
+            drawing = figures.answers_figure(flat[name], f"{_TESTS[name][0]} by heat", found.caveats)
             blocks.append(Drawing(name, drawing, f"{_TESTS[name][0]}: {_TESTS[name][1]}.", "half"))
     if flat.get("sanity", {}).get("layers"):
         drawing = figures.layers_figure(flat["sanity"]["layers"], found.caveats)
@@ -103,7 +103,7 @@ def _tests(found: ReportData, tested: dict[str, Any]) -> list[Block]:
             Drawing("randomisation", drawing, "Rank correlation of the maps with those of the trained network.")
         )
     rules = {flat[name]["rule"]: words for name, (words, _) in _TESTS.items() if flat.get(name, {}).get("rule")}
-    blocks += [Text(f"{words} passes where {rule}.", "quiet") for rule, words in rules.items()]
+    blocks += [Text(f"{words} passes if {rule}.", "quiet") for rule, words in rules.items()]
     return blocks
 
 
@@ -113,9 +113,9 @@ def _numbers(name: str, test: dict[str, Any]) -> str:
         return f"{own}; better by {number(test.get('difference'))}{_ends(test)}"
     if name == "sanity":
         last = test["layers"][-1] if test.get("layers") else {}
-        return f"likeness {number(last.get('similarity'), 2)}{_ends(last, 2)} once all layers are random"
+        return f"similarity {number(last.get('similarity'), 2)}{_ends(last, 2)} with all layers randomised"
     if name == "noise":
-        return f"likeness {number(test.get('similarity'), 2)}{_ends(test, 2)}"
+        return f"similarity {number(test.get('similarity'), 2)}{_ends(test, 2)}"
     if name == "localisation":
         share = test.get("share", {})
         others = f"random {percent(share.get('random'))}, centre {percent(share.get('centre'))}"
@@ -134,16 +134,16 @@ def _ends(test: dict[str, Any], digits: int = 3) -> str:
 
 
 def failures(found: ReportData) -> Section:
-    """Return the worst mistakes, by a fixed rule: the largest distance of the expected from the true grade."""
+    """Return the worst mistakes, by a fixed rule: largest distance between expected and true grade."""
     labelled = found.labelled
     distance = (labelled["expected_grade"] - labelled["grade"].astype("float64")).abs()
     wrong = labelled["predicted"].to_numpy() != labelled["grade"].to_numpy(dtype="int64")
     worst = labelled[wrong].assign(distance=distance[wrong]).sort_values(["distance", "path"], ascending=[False, True])
     if worst.empty:
-        words = "No failure to show: every grade was right, which asks for a second look."
+        words = "No failures to show: every grade is right, which is worth a second look."
         return Section("failures", "Failures", [Absent(words)])
     shown = worst.head(N_WORST)
-    heads = ["file", "side", "true", "graded", "expected", "p of the true", "p of the grade given"]
+    heads = ["file", "side", "true", "graded", "expected", "p of true", "p of graded"]
     rows = [
         [
             _file(row["path"]), str(row["side"] or ""), str(int(row["grade"])), str(row["predicted"]),
@@ -152,15 +152,15 @@ def failures(found: ReportData) -> Section:
         for row in shown.to_dict("records")
     ]  # fmt: skip
     words = (
-        f"{count(len(worst), 'knee')} of {len(labelled):,} graded wrongly; the {len(shown)} shown have the largest "
-        "distance between the expected and the true grade, so that nobody picks them. In some the label may be wrong."
+        f"{count(len(worst), 'knee')} of {len(labelled):,} graded wrongly. The {len(shown)} shown were not picked by "
+        "hand: they have the largest distance between expected and true grade. Some labels may be wrong."
     )
     table = Table("The worst mistakes", heads, rows, words=(0, 1))
     return Section("failures", "Failures", [Text(words), *_pictures(found, shown), table])
 
 
 def _given(row: Mapping[Any, Any]) -> float:
-    """Return the probability of the grade that was given."""
+    """Return the probability of the predicted grade."""
     return float(row[f"p{row['predicted']}"])
 
 
@@ -172,7 +172,7 @@ def _pictures(found: ReportData, shown: pd.DataFrame) -> list[Block]:
     ]
     items = [(address, text) for address, text in zip(pictures, words, strict=True) if address]
     if not items:
-        return [Absent("No pictures of them: their files are not in the place that the table names.")]
+        return [Absent("No pictures of these knees: their files are not where the table says.")]
     left = len(shown) - len(items)
     more = f" {count(left, 'file')} not found." if left else ""
     caveats = f" {'; '.join(found.caveats)}." if found.caveats else ""
@@ -180,5 +180,5 @@ def _pictures(found: ReportData, shown: pd.DataFrame) -> list[Block]:
 
 
 def _file(path: str) -> str:
-    """Return a file's name; its folders are nobody's business but the user's."""
+    """Return a file's name without its folders, which are private."""
     return path.rsplit("/", 1)[-1]

@@ -1,4 +1,4 @@
-"""Figures of the report that no other part of the house draws. Research use only, not a medical device."""
+"""Figures that only the report draws. Research use only, not a medical device."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from koa_lightning.reporting.saving import save, stamp
 from koa_lightning.reporting.style import INK, QUIET
 
 Curve = tuple[np.ndarray, np.ndarray, float]
-_WIDTH = 3.42  # inches: two stand side by side on a page, one fills a telephone
+_WIDTH = 3.42  # inches: two fit side by side on a page, one fills a phone screen
 _TESTS = {"map": "this method", "random": "random maps", "centre": "centre-prior maps"}
 
 
 @style.drawn
 def as_svg(figure: Figure) -> bytes:
-    """Return a figure as SVG for the page; letters are drawn as paths, so that it looks the same everywhere."""
+    """Return a figure as SVG for the page, with text as paths, so that it looks the same everywhere."""
     stream = BytesIO()
     with rc_context({"svg.fonttype": "path"}):
         figure.savefig(stream, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
@@ -34,7 +34,7 @@ def as_svg(figure: Figure) -> bytes:
 
 
 def save_both(figure: Figure, folder: Path, name: str) -> bytes:
-    """Write a figure in the formats of the settings; return it as SVG for the page. It is empty afterwards."""
+    """Write a figure in the configured formats and return it as SVG for the page. The figure is empty afterwards."""
     content = as_svg(figure)
     save(figure, folder / name)
     return content
@@ -85,7 +85,7 @@ def _of_grades(axes: Axes, curves: Mapping[int, Curve]) -> None:
 def precision_recall_figure(
     curves: Mapping[int, Curve], shares: Mapping[int, float], caveats: Sequence[str] = ()
 ) -> Figure:
-    """Precision-recall of each grade against the rest, with short lines at what chance would reach.
+    """Precision-recall of each grade against the rest, with short lines at the level of chance.
 
     Args:
         curves: Grade -> recall, precision, average precision.
@@ -106,12 +106,12 @@ def forest_figure(
     rows: Sequence[tuple[str, Mapping[str, Any]]], title: str, label: str, caveats: Sequence[str] = (), *,
     reference: float | None = None,
 ) -> Figure:  # fmt: skip
-    """Values with their intervals below each other.
+    """Forest plot: values with their intervals, one per row.
 
     Args:
-        rows: Name and {value, low, high} each; one without a value is left empty.
-        title: Of the figure.
-        label: What is measured.
+        rows: Name and {value, low, high} of each; a row without a value stays empty.
+        title: Title of the figure.
+        label: Label of the value axis.
         caveats: See `koa_lightning.reporting.saving.stamp`.
         reference: A value to compare with, e.g. that of all knees.
     """
@@ -148,7 +148,7 @@ def coverage_figure(conformal: Mapping[str, Any], caveats: Sequence[str] = ()) -
         names.append(f"{grade}\nn = {entry['n']}")
         if entry["coverage"] is not None:
             axes.bar(grade, entry["coverage"], color=main, alpha=0.55, width=0.62)
-            axes.annotate(  # a coverage of 0 has no bar, and is said all the same
+            axes.annotate(  # also labels a coverage of 0, which has no bar
                 f"{entry['coverage']:.0%}", (grade, entry["coverage"]), xytext=(0, 2), textcoords="offset points",
                 ha="center", va="bottom", fontsize=style.small(), color=INK, zorder=4,
                 bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.4},
@@ -173,11 +173,11 @@ def _by_grade(conformal: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
 
 @style.drawn
 def answers_figure(test: Mapping[str, Any], title: str, caveats: Sequence[str] = ()) -> Figure:
-    """The answer of the network while pixels are deleted, or inserted, in the order of each map.
+    """Output of the network as pixels are deleted, or inserted, in the order of each map.
 
     Args:
-        test: Of `explanations.json`: `curve` with `map` and the controls.
-        title: Of the figure.
+        test: One test of `explanations.json`: `curve` with `map` and the controls.
+        title: Title of the figure.
         caveats: See `koa_lightning.reporting.saving.stamp`.
     """
     figure, axes = _axes(grid="y")
@@ -189,16 +189,16 @@ def answers_figure(test: Mapping[str, Any], title: str, caveats: Sequence[str] =
             axes.plot(np.linspace(0, 1, len(y)), y, color=colour, linestyle=dashes, label=words)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     style.legend_below(figure, axes.lines)
-    return _finish(figure, axes, title, "pixels, the hottest first", "answer of the network", caveats)
+    return _finish(figure, axes, title, "pixels, hottest first", "output of the network", caveats)
 
 
 def layers_figure(layers: Sequence[Mapping[str, Any]], caveats: Sequence[str] = ()) -> Figure:
-    """Likeness of the maps to those of the trained network while its layers are randomised from the top.
+    """Similarity of the maps to those of the trained network as its layers are randomised from the head down.
 
     Args:
-        layers: layer, similarity, low, high each.
+        layers: {layer, similarity, low, high} of each layer.
         caveats: See `koa_lightning.reporting.saving.stamp`.
     """
     rows = [(str(entry["layer"]), {**entry, "value": entry["similarity"]}) for entry in layers]
     title = "Model randomisation, layer by layer from the head"
-    return forest_figure(rows, title, "likeness to the maps of the trained network", caveats, reference=0.0)
+    return forest_figure(rows, title, "similarity to the maps of the trained network", caveats, reference=0.0)

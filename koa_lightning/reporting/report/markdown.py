@@ -1,4 +1,4 @@
-"""Sections of the report as Markdown, for a model card that is read beside the weights."""
+"""Report sections as Markdown, for a model card beside the weights."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ def render(sections: list[Section], names: Collection[str] | None = None, level:
     """Return sections as Markdown.
 
     Args:
-        sections: Of `contents.sections`.
-        names: Of the sections that are wanted; None: all.
-        level: Of their headings.
+        sections: From `contents.sections`.
+        names: Names of the sections to include; None: all.
+        level: Level of their headings.
 
     Returns:
-        Text, without pictures: each figure is named with its caption alone.
+        Markdown without pictures: each figure is replaced by its caption.
     """
     wanted = [section for section in sections if names is None or section.name in names]
     parts = []

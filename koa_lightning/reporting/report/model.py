@@ -1,4 +1,4 @@
-"""What a run knows of its model, in sentences; see `koa_lightning.reporting.report.caveats`."""
+"""Sentences about a model and its training; see `koa_lightning.reporting.report.caveats`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test", "auto_t
 
 
 def phrases(found: ReportData, model: dict[str, Any]) -> dict[str, str]:
-    """Return what is known of a model and its training, by key; what is not known has no key.
+    """Return sentences about a model and its training, by key; an unknown fact has no key.
 
     Args:
-        found: All that the report knows.
+        found: The data of the report.
         model: One of its models, see `koa_lightning.reporting.provenance.of_model`.
     """
     return {name: words for name, make in _PHRASES.items() if (words := make(found, model))}
@@ -27,8 +27,8 @@ def network(model: dict[str, Any]) -> str:
 
 
 def _technology(found: ReportData, model: dict[str, Any]) -> str:
-    several = f"An ensemble of {len(found.about['models'])} convolutional networks" if found.kind == "ensemble" else ""
-    return f"{several or 'A convolutional network'}, {network(model)}, graded by deep learning."
+    several = f"an ensemble of {len(found.about['models'])} convolutional networks" if found.kind == "ensemble" else ""
+    return f"Deep learning: {several or 'a convolutional network'}, {network(model)}."
 
 
 def _preprocessing(found: ReportData, model: dict[str, Any]) -> str:
@@ -38,7 +38,7 @@ def _preprocessing(found: ReportData, model: dict[str, Any]) -> str:
     mirrored = f" Knees are mirrored to side {side}." if side else ""
     repaired = " Images with dark bone are inverted." if how.get("fix_polarity") else ""
     size, top, bottom = how["image_size"], how.get("top", 0.0), how.get("bottom", 1.0)
-    band = f"Of the height, the part from {top:.0%} to {bottom:.0%} alone. " if (top, bottom) != (0.0, 1.0) else ""
+    band = f"Images are cropped to {top:.0%} to {bottom:.0%} of their height. " if (top, bottom) != (0.0, 1.0) else ""
     return (
         f"{band}One gray channel, {fit} to {size} x {size} pixels, normalised with mean {net['mean']:.3f} and standard "
         f"deviation {net['std']:.3f}.{mirrored}{repaired}"
@@ -55,11 +55,11 @@ def _disjoint(found: ReportData, model: dict[str, Any]) -> str:
     if "leaky" in found.caveats:
         return "The splits of the training data SHARE patients or knees (caveat: leaky)."
     if "patients unknown" in found.caveats:
-        return "Patients are unknown, so both knees of one may be in two splits."
+        return "Patients are unknown, so two splits may share a patient."
     n = found.about["data"].get("n_trained_on")
-    own = "By patient: training stops where two splits share a patient or the pixels of a knee."
+    own = "By patient: training stops if two splits share a patient or an identical image."
     if n is None:
-        return f"{own} Whether knees evaluated here were trained on is unknown: the training manifest is not available."
+        return f"{own} Whether training used knees evaluated here is unknown: the training manifest is not available."
     return f"{own} Knees evaluated here that the grading model was trained on: {n} (by file content and patient)."
 
 
@@ -97,21 +97,21 @@ def _training(found: ReportData, model: dict[str, Any]) -> str:
 
 
 def _held_back(optimizer: dict[str, Any]) -> list[str]:
-    """Return what of the network trains later, slower or never."""
+    """Return phrases for the parts of the network that train later, slower or never."""
     first, every, n_frozen, decay = (
         optimizer.get(name) for name in ("head_only_epochs", "unfreeze_every", "frozen_stages", "layer_decay")
     )
     return [
         f"the classifier alone for {first} epochs" if first else "",
-        f"one more stage each {every} epochs" if every else "",
+        f"one more stage every {every} epochs" if every else "",
         f"the first {n_frozen} stages frozen" if n_frozen else "",
-        f"learning rate times {decay:g} a stage" if decay not in (None, 1.0) else "",
+        f"learning rate multiplied by {decay:g} per stage" if decay not in (None, 1.0) else "",
     ]
 
 
 def _growing(resize: dict[str, Any]) -> str:
     first = resize.get("first", 1.0)
-    return f"pictures from {first:.0%} of their full size on" if first != 1.0 else ""
+    return f"images growing from {first:.0%} to full size" if first != 1.0 else ""
 
 
 def _augmentation(found: ReportData, model: dict[str, Any]) -> str:
@@ -137,11 +137,11 @@ def _arguments(operation: dict[str, Any]) -> str:
 def _selection(found: ReportData, model: dict[str, Any]) -> str:
     monitor = model["config"].get("monitor", "")
     which = "each fold's" if found.kind == "cross-validation" else "the"
-    return f"The checkpoint of {which} best {monitor or 'validation metric'} (epoch {model['epoch']}, counted from 0)."
+    return f"Checkpoint with {which} best {monitor or 'validation metric'} (epoch {model['epoch']}, counted from 0)."
 
 
 def is_external(found: ReportData) -> bool:
-    """Tell whether the data measured on is another source than that of the training, as far as the names tell."""
+    """Return whether training and evaluation used different sources, judging by their names."""
     return bool(found.model) and found.about["data"]["name"] != found.model["data"]["name"]
 
 
@@ -168,7 +168,7 @@ def _compared(found: ReportData, model: dict[str, Any]) -> str:
 
 def _specification(found: ReportData, model: dict[str, Any]) -> str:
     hashes = ", ".join(each["sha256"][:16] for each in found.about["models"])
-    return f"The checkpoint holds weights, preprocessing and settings (SHA-256 begins {hashes})."
+    return f"The checkpoint contains weights, preprocessing and settings (SHA-256 starts with {hashes})."
 
 
 _PHRASES: dict[str, Callable[[ReportData, dict[str, Any]], str]] = {

@@ -1,4 +1,4 @@
-"""The report as one HTML file with everything in it. Research use only, not a medical device."""
+"""The report as one self-contained HTML file. Research use only, not a medical device."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ LARGEST = 5_000_000  # bytes of the page
 
 
 def write(found: ReportData, folder: Path) -> list[Path]:
-    """Write report.html, report.json and the figures, in the formats of `figures.format`; return what was written.
+    """Write report.html, report.json and the figures, in the formats of `figures.format`; return the paths.
 
     Args:
-        found: All that the report knows.
-        folder: Where they go.
+        found: The data of the report.
+        folder: Output folder.
 
     Raises:
-        InputError: The page is larger than 5 MB, which pictures alone can make it.
+        InputError: The page is larger than 5 MB even without its large pictures.
     """
     sections = contents.sections(found)
     drawn = {
@@ -41,7 +41,7 @@ def write(found: ReportData, folder: Path) -> list[Path]:
     if len(page.encode()) > LARGEST:
         page = render(found, [_without_large_pictures(section) for section in sections], drawn)
     if len(page.encode()) > LARGEST:
-        raise InputError(f"{folder}: the page would be larger than {LARGEST / 1e6:g} MB; measure fewer subgroups")
+        raise InputError(f"{folder}: the page would be larger than {LARGEST / 1e6:g} MB; request fewer subgroups")
     replace_text(folder / "report.html", page)
     files = [folder / name for name in ("report.html", "report.json", "figures")]
     files[1].write_text(json.dumps(contents.as_json(found), indent=1))
@@ -54,12 +54,12 @@ def _without_large_pictures(section: Section) -> Section:
 
 
 def render(found: ReportData, sections: list[Section], drawn: dict[str, str]) -> str:
-    """Return the page.
+    """Return the page as HTML.
 
     Args:
-        found: All that the report knows.
-        sections: Of `contents.sections`.
-        drawn: Name of a figure -> address of its SVG.
+        found: The data of the report.
+        sections: From `contents.sections`.
+        drawn: Figure name -> data URI of its SVG.
     """
     environment = Environment(
         loader=PackageLoader("koa_lightning.reporting.report"),
@@ -83,13 +83,13 @@ def render(found: ReportData, sections: list[Section], drawn: dict[str, str]) ->
 
 
 def at_end(folder: Path, audit: str | None, run: Any, place: str) -> None:
-    """Write the report of an evaluation into its folder, and log it: the end of `eval`.
+    """Write the report of an evaluation into its folder and log it, as the last step of `eval`.
 
     Args:
-        folder: Of the evaluation.
-        audit: Of its data, if there is one.
+        folder: Folder of the evaluation.
+        audit: Audit of its data, if there is one.
         run: The tracked run, still open.
-        place: The folder among its artifacts.
+        place: Folder among the run's artifacts.
     """
     for file in write(report_data.read(folder, audit), folder):
         run.log_artifact(file, place)

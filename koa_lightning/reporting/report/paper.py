@@ -24,7 +24,7 @@ _SPECIAL = {
     "\N{EN DASH}": "--", "≥": r"$\geq$", "±": r"$\pm$", "\N{MULTIPLICATION SIGN}": r"$\times$",
     "·": r"\textperiodcentered{}", "…": r"\dots{}",
 }  # fmt: skip
-_MOST_BESIDE = 3  # columns that find room within the width of a text
+_MOST_BESIDE = 3  # columns that fit within the width of a page
 # Sentences of `caveats.phrases`, in the order of a methods section.
 _METHODS = (
     "source", "size", "missing", "disjoint", "preprocessing", "model", "weights", "training", "augmentation",
@@ -37,10 +37,10 @@ class Grid:
     """A table of results.
 
     Attributes:
-        title: With what was evaluated.
-        heads: Of the columns, the first that of the metrics.
-        rows: Name of the metric, its title, and {value, low, high[, note]} or None a column.
-        notes: Below the table.
+        title: Title, which names what was evaluated.
+        heads: Heads of the columns, the first for the metrics.
+        rows: Name of the metric, its title, and {value, low, high[, note]} or None per column.
+        notes: Sentences below the table.
     """
 
     title: str
@@ -50,7 +50,7 @@ class Grid:
 
 
 def grid(found: ReportData) -> Grid:
-    """Return the table of results: a column for each decision rule, and of an ensemble one for each member too."""
+    """Return the table of results: one column per decision rule and, for an ensemble, one per member."""
     rules = [rule for rule in RULE_TITLES if f"accuracy{rule}" in found.metrics]
     members = found.sections.get("ensemble", {}).get("members", [])
     rows = []
@@ -64,7 +64,7 @@ def grid(found: ReportData) -> Grid:
     title = f"Results on {caveats.split_in_words(found)} ({caveats.size(found)})"
     notes = ["95 % intervals in brackets, by bootstrap over patients, both knees of a patient together"]
     if len(heads) > 2:
-        notes.append("bold: the best value of a row")
+        notes.append("bold: the best value in a row")
     notes += [*found.caveats, DISCLAIMER]
     return Grid(title, heads, rows, [f"{sentence(note)}." for note in notes])
 
@@ -76,7 +76,7 @@ def _of_member(member: dict[str, Any], name: str) -> dict[str, Any] | None:
 
 
 def best(name: str, entries: Sequence[dict[str, Any] | None], digits: int = 3) -> set[int]:
-    """Return the columns of the best value of a metric, as it is printed; none where there is nothing to compare."""
+    """Return the columns with the best value of a metric, rounded as printed; none if there is nothing to compare."""
     values = {i: round(e["value"], digits) for i, e in enumerate(entries) if e and e.get("value") is not None}
     direction = best_is(name)
     if len(values) < 2 or not direction or len(set(values.values())) == 1:
@@ -86,7 +86,7 @@ def best(name: str, entries: Sequence[dict[str, Any] | None], digits: int = 3) -
 
 
 def methods(found: ReportData) -> str:
-    """Return a paragraph on methods in the words and with the numbers of this evaluation."""
+    """Return a paragraph on methods with the facts and numbers of this evaluation."""
     said = caveats.phrases(found)
     text = " ".join(said[name] for name in _METHODS if name in said)
     warned = f" Caveats: {', '.join(found.caveats)}." if found.caveats else ""
@@ -97,9 +97,9 @@ def write(found: ReportData, folder: Path, kind: str) -> list[Path]:
     """Write results and methods; return the files.
 
     Args:
-        found: All that the report knows.
-        folder: Where they go.
-        kind: `latex`, `markdown` or `csv` (its paragraph is a plain text).
+        found: The data of the report.
+        folder: Output folder.
+        kind: `latex`, `markdown` or `csv` (with the paragraph as plain text).
     """
     ending, text = {"latex": ("tex", "tex"), "markdown": ("md", "md"), "csv": ("csv", "txt")}[kind]
     paragraph = methods(found)
@@ -110,12 +110,12 @@ def write(found: ReportData, folder: Path, kind: str) -> list[Path]:
 
 
 def escaped(words: str) -> str:
-    """Return words as LaTeX prints them."""
+    """Return text with special characters escaped for LaTeX."""
     return "".join(_SPECIAL.get(letter, letter) for letter in words)
 
 
 def _lettered(table: Grid) -> tuple[list[str], list[tuple[str, str]]]:
-    """Return the letter of each row's footnote, empty without one, and the footnotes, a letter for each text."""
+    """Return the footnote letter of each row (empty: no note), and the footnotes as (letter, text)."""
     letters: dict[str, str] = {}
     letter_of_row = []
     for _, _, entries in table.rows:
@@ -135,14 +135,14 @@ def _text(entry: dict[str, Any] | None, between: str) -> str:
 
 
 def _latex_cell(entry: dict[str, Any] | None, top: bool) -> str:
-    """Return a value with its interval in small letters; the best value is bold."""
+    """Return a value with its interval in small type; the best value is bold."""
     value, bracket, interval = escaped(_text(entry, ", ")).partition(" (")
     bold = f"\\textbf{{{value}}}" if top else value
     return f"{bold} {{\\scriptsize({interval}}}" if bracket else bold
 
 
 def _tabular(table: Grid, letter_of_row: Sequence[str], columns: range) -> list[str]:
-    """Return some columns of a table, without the rows that these leave empty."""
+    """Return the LaTeX lines of some columns, without the rows that are empty in them."""
     lines = [
         f"  \\begin{{tabular}}{{@{{}}l{'r' * len(columns)}@{{}}}}",
         "    \\toprule",
@@ -159,7 +159,7 @@ def _tabular(table: Grid, letter_of_row: Sequence[str], columns: range) -> list[
 
 
 def as_latex(table: Grid) -> str:
-    """Return a float of LaTeX with booktabs, to be input into a document; many columns stand in several blocks."""
+    """Return a LaTeX table float with booktabs to include in a document; many columns are split into blocks."""
     letter_of_row, notes = _lettered(table)
     n = len(table.heads) - 1
     blocks = [range(first, min(first + _MOST_BESIDE, n)) for first in range(0, n, _MOST_BESIDE)]
@@ -181,7 +181,7 @@ def as_latex(table: Grid) -> str:
 
 
 def as_markdown(table: Grid) -> str:
-    """Return a table of Markdown with its notes."""
+    """Return the table and its notes as Markdown."""
     letter_of_row, notes = _lettered(table)
 
     def cell(words: str) -> str:
@@ -201,7 +201,7 @@ def as_markdown(table: Grid) -> str:
 
 
 def as_csv(table: Grid) -> str:
-    """Return a row for each value: metric, title, column, value, low, high, best, note; notes below are omitted."""
+    """Return CSV, one row per value: metric, title, column, value, low, high, best, note; without `notes`."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["metric", "title", "column", "value", "low", "high", "best", "note"])

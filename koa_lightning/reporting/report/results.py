@@ -55,7 +55,7 @@ def _per_grade(found: ReportData) -> Table:
         areas = [number(_finite(area[grade][2])) if grade in area else NOTHING for area in (_rocs(found), _prs(found))]
         rows.append([common.GRADE_NAMES[grade], f"{n:,}", *(with_interval(entry) for entry in entries), *areas])
     heads = ["grade", "knees", *(metric.title for metric in each), "AUROC", "average precision"]
-    return Table("By grade, most probable grade, each against the rest", heads, rows)
+    return Table("By grade, each against the rest (most probable grade)", heads, rows)
 
 
 def _finite(value: float) -> float | None:
@@ -83,7 +83,7 @@ def confusion(found: ReportData) -> Section:
     """Return the confusion matrix, and how far off the grades are."""
     counts = predictions.confusion(found.table)
     figure = common.confusion_matrix_figure(counts, caveats.title_of_split(found), found.caveats)
-    off = np.subtract.outer(np.arange(5), np.arange(5))  # reference less prediction
+    off = np.subtract.outer(np.arange(5), np.arange(5))  # reference minus prediction
     n = max(1, int(counts.sum()))
     rows = []
     for distance, words in ((0, "right"), (1, "one grade off"), (2, "two grades off"), (3, "three or four off")):
@@ -100,7 +100,7 @@ def confusion(found: ReportData) -> Section:
             ]
         )
     heads = ["", "knees", "share", "graded too low", "graded too high"]
-    caption = "Knees, and share of each true grade (rows), by the most probable grade (columns)."
+    caption = "Number and row share of knees by true grade (rows) and most probable grade (columns)."
     table_ = Table("How far off the most probable grade is", heads, rows)
     return Section("confusion", "Confusion matrix", [Drawing("confusion_matrix", figure, caption), table_])
 
@@ -115,12 +115,12 @@ def roc(found: ReportData) -> Section:
     words = "Precision against recall; the ticks at the right edge mark the level of chance."
     drawn = figures.roc_figure(rocs, found.caveats), figures.precision_recall_figure(prs, shares, found.caveats)
     blocks: list[Block] = [
-        Drawing("roc", drawn[0], "ROC of each grade against the rest, by its probability.", "half"),
+        Drawing("roc", drawn[0], "ROC of each grade against the rest, from its probability.", "half"),
         Drawing("precision_recall", drawn[1], words, "half"),
     ]
     absent = [common.GRADE_NAMES[each] for each in range(5) if each not in rocs]
     if absent:
-        blocks.append(Text(f"No curve of {', '.join(absent)}: no such knee.", "quiet"))
+        blocks.append(Text(f"No curve for {', '.join(absent)}: no knee has that grade.", "quiet"))
     return Section("roc", "ROC and precision-recall", blocks)
 
 
@@ -145,7 +145,7 @@ def subgroups(found: ReportData) -> Section:
     drawing = figures.forest_figure(kappas, "Quadratic kappa by subgroup", "quadratic kappa, 95 % interval by patient",
                                     found.caveats, reference=whole)  # fmt: skip
     heads = ["group", "knees", "patients", *columns.values()]
-    note = "; ".join([*notes, "differences between groups are not corrected for several comparisons"])
+    note = "; ".join([*notes, "differences between groups are not corrected for multiple comparisons"])
     caption = "Quadratic kappa of each group; the dashed line is the value for all knees."
     table_ = Table("Metrics by subgroup", heads, rows, f"{sentence(note)}.")
     return Section("groups", "Subgroups", [table_, Drawing("subgroups", drawing, caption)])
@@ -163,7 +163,7 @@ def readers(found: ReportData) -> Section:
     for (first, second), metrics in pairs.items():
         shown = [with_interval(metrics.get(name)) for name in ("quadratic_kappa", "linear_kappa", "accuracy")]
         rows.append([first, second, f"{next(iter(metrics.values()))['n_knees']:,}", *shown])
-    heads = ["one", "other", "knees", "quadratic kappa", "linear kappa", "same grade"]
+    heads = ["first", "second", "knees", "quadratic kappa", "linear kappa", "same grade"]
     return Section(
         "readers", "Readers", [Table("Agreement of reference, readers and model", heads, rows, words=(0, 1))]
     )

@@ -1,4 +1,4 @@
-"""Small pictures of knees, as the network sees them, where their files are still in their place."""
+"""Small pictures of knees, as the network sees them, if their files still exist."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _WIDEST = 1500  # pixels of a panel
 
 
 def of_knees(found: ReportData, rows: pd.DataFrame) -> list[str]:
-    """Return the address of each knee's picture; empty where its file cannot be read any more.
+    """Return the data URI of each knee's picture; empty if its file can no longer be read.
 
     Args:
-        found: With the model's preprocessing; without a model, knees are letterboxed.
-        rows: Of the predictions table.
+        found: The data of the report, with the model's preprocessing; without a model, knees are letterboxed.
+        rows: Rows of the predictions table.
     """
     how = Preprocessing(**found.model["preprocessing"]) if found.model else Preprocessing(SIDE)
     return [_of_knee(str(path), str(side), how) for path, side in zip(rows["path"], rows["side"], strict=True)]
@@ -37,12 +37,12 @@ def _of_knee(path: str, side: str, how: Preprocessing) -> str:
         return ""
     try:
         return jpeg(how.apply(read_image(path), side))
-    except InputError:  # the page says which have no picture
+    except InputError:  # the page says how many have no picture
         return ""
 
 
 def of_file(file: Path, widest: int = _WIDEST) -> str:
-    """Return a picture that was drawn before as the address of a JPEG, made smaller where it is wide."""
+    """Return a picture file as the data URI of a JPEG, scaled down if it is too wide."""
     with Image.open(file) as opened:
         picture = opened.convert("RGB")
     if picture.width > widest:

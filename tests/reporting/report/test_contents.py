@@ -24,9 +24,8 @@ def test_a_checklist_counts_its_answers(sections, words):
         answers = sections[name].blocks[1].items
         n = {status: [answer.status for answer in answers].count(status) for status in ("run", "in part", "author")}
         assert sum(n.values()) == len(items)
-        assert f"Of {len(items)} items the run answers {n['run']}, {n['in part']} in part, and {n['author']} are" in (
-            words(sections[name])
-        )
+        counts = f"the run answers {n['run']} fully and {n['in part']} in part; {n['author']} are for the author"
+        assert f"Of {len(items)} items, {counts}" in words(sections[name])
 
 
 def test_what_it_was_made_with(sections, full):
@@ -38,7 +37,7 @@ def test_what_it_was_made_with(sections, full):
     changed = dataclasses.replace(full, about={**full.about, "code": code, "settings": {}, "command": ""})
     rows = dict(contents._made_with(changed).blocks[0].rows)
     assert rows["Code"].endswith("(with uncommitted changes)")
-    assert (rows["Command"], rows["Settings"]) == ("called from a program", "none")
+    assert (rows["Command"], rows["Settings"]) == ("called from Python", "none")
 
 
 def test_titles(full, bare):

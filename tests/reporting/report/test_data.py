@@ -10,7 +10,7 @@ def test_an_audit_of_other_data_and_its_leakage_are_said_loudly(full):
     ]
     assert loud == [
         "Audit of chen2018 (46 knees, fingerprint aa): LEAKAGE.",
-        "The audit saw 12 knees in val, the training 11: other data.",
+        "The audit saw 12 knees in val, training 11: the data differ.",
     ]
 
 

@@ -9,7 +9,7 @@ from koa_lightning.reporting.report.blocks import Absent
 
 def test_explanations_that_failed_are_said(full, words, tables):
     section = explanations.explanations(full)
-    assert "Failed: sanity. Do not read these maps as reasons." in words(section)
+    assert "Failed: sanity. Do not read these maps as explanations." in words(section)
     [rows] = tables(section)
     assert [row[3] for row in rows.rows] == ["passed"] * 3 + ["failed"] + ["passed"] * 3
     assert "50% of the heat in the joint band (30% of the picture)" in rows.rows[5][2]
@@ -44,4 +44,4 @@ def test_pictures_of_the_worst_mistakes_where_the_files_are(full, tmp_path):
 def test_no_failure_at_all(full, words):
     perfect = full.table.copy()
     perfect["predicted"] = perfect["grade"].astype(int)
-    assert "asks for a second look" in words(explanations.failures(dataclasses.replace(full, table=perfect)))
+    assert "is worth a second look" in words(explanations.failures(dataclasses.replace(full, table=perfect)))

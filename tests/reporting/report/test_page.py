@@ -13,7 +13,7 @@ from koa_lightning.reporting.report import contents, page
 SECTIONS = [
     "Model card", "Training and evaluation data", "Results", "Confusion matrix", "ROC and precision-recall",
     "Calibration", "Abstention", "Prediction sets", "Out-of-distribution inputs", "Subgroups", "Readers",
-    "Explanations and their tests", "Failures", "Limits", "CLAIM", "TRIPOD+AI", "How this was made",
+    "Explanations and their tests", "Failures", "Limits", "CLAIM", "TRIPOD+AI", "How this report was made",
 ]  # fmt: skip
 FIGURES = {
     "confusion_matrix", "roc", "precision_recall", "reliability", "risk_coverage", "prediction_sets", "subgroups",
@@ -67,7 +67,7 @@ def test_every_section_is_there_and_the_disclaimer_at_both_ends(written):
     assert re.findall(r"<h2><span>\d+</span> (.*?)</h2>", text) == SECTIONS
     places = [found.start() for found in re.finditer(DISCLAIMER.capitalize(), text)]
     assert places[0] < text.index("<h1>")
-    assert places[-1] > text.index("How this was made</h2>")
+    assert places[-1] > text.index("How this report was made</h2>")
 
 
 @pytest.mark.slow
@@ -114,9 +114,9 @@ def test_of_a_bare_table_each_section_says_why_it_is_empty(bare, tmp_path):
     assert re.findall(r"<h2><span>\d+</span> (.*?)</h2>", text) == SECTIONS
     for words in (
         "No model card: the predictions came as a table", "No audit was given", "No prediction sets: they are",
-        "Out-of-distribution inputs were not looked for",
-        "No subgroups: the table has no column", "No readers&#39; grades",
-        "Explanations were not tested", "No panel of heat maps", "No pictures of them",
+        "Out-of-distribution inputs were not checked",
+        "No subgroups: no column of the table", "No readers&#39; grades",
+        "Explanations were not tested", "No panel of heat maps", "No pictures of these knees",
     ):  # fmt: skip
         assert text.count(words) >= 1, words
     absent = re.findall(r'class="absent">(.*?)</p>', text)

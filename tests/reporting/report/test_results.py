@@ -21,7 +21,7 @@ def test_one_grade_alone_has_no_curves(full, words):
 
 def test_a_grade_that_is_absent_is_named(full, words):
     some = full.table[full.table["grade"] != 4]
-    assert "No curve of 4 severe: no such knee." in words(results.roc(dataclasses.replace(full, table=some)))
+    assert "No curve for 4 severe: no knee has that grade." in words(results.roc(dataclasses.replace(full, table=some)))
 
 
 def test_readers_beside_the_model(full, tables):
