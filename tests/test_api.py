@@ -101,7 +101,7 @@ def test_bad_input_is_said_in_one_line(write_checkpoint, tmp_path, knees):
         (lambda: koa.evaluate(None, knees), "grader=None"),
         (
             lambda: koa.evaluate(grader, ["data=phantom", "data.image_size=64"]),
-            "data.image_size=64: the checkpoint takes",
+            "data.image_size=64: the checkpoint requires",
         ),
         (lambda: koa.evaluate(grader, ["data=phantom", "data.batch_size=2"]), "data.batch_size=2: has no effect here"),
     ):

@@ -9,7 +9,7 @@ import pytest
 from koa_lightning.data import manifest as mf
 from koa_lightning.data import split_table
 from koa_lightning.data.audit import labels
-from koa_lightning.data.audit.labels import read_oof
+from koa_lightning.data.oof import read_oof
 from koa_lightning.data.prepare.grades import read_grades
 from koa_lightning.data.prepare.names import Key
 from koa_lightning.data.sources.table import table as rows_of_table
