@@ -1,5 +1,7 @@
 """The list of commands: `python -m koa_lightning`, or `koa`; `koa COMMAND ...` runs one."""
 
+# Not click or typer: Hydra parses the arguments of every command, so only the name of the command is left to read here.
+
 from __future__ import annotations
 
 import runpy

@@ -1,6 +1,6 @@
 """The methods of pytorch-grad-cam, on a network that is cut at its last map.
 
-Hooks are set on an extra layer between `features` and `head`, never on the network, and the backbone runs once. Each
+Hooks are placed on an extra layer between `features` and `head`, never on the network, and the backbone runs once. Each
 deviation from the library is explained where it is made.
 """
 
@@ -193,7 +193,7 @@ def _no_bars() -> Iterator[None]:
 def function(method: str) -> Callable[..., np.ndarray]:
     """Return the function that the config `explain/NAME.yaml` names for a method.
 
-    It is called as `heat(model, images, features, slopes, grades, target, link)`: the network in two pieces
+    It is called as `heat(model, images, features, slopes, grades, target, link)`: the network in two halves
     (`features(images)`, and `head(features)`, which gives the logits), images float N x 1 x H x W, their features
     (N x C x h x w in a convolutional network; `model.grid(features)` also turns tokens into this), the slopes of the
     evidence by the logits N x K, the grades to explain (N; None: the predicted one), and how to explain them.

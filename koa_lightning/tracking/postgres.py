@@ -1,5 +1,8 @@
 """A PostgreSQL server of one's own: a folder, a free loopback port, a password. No heavy imports here."""
 
+# It calls initdb and pg_ctl of the installed PostgreSQL, for machines without a container engine (elsewhere
+# compose.yaml starts PostgreSQL's own image). Packages that bundle a server miss the system's updates of it.
+
 from __future__ import annotations
 
 import os

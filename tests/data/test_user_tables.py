@@ -8,8 +8,7 @@ import pytest
 
 from koa_lightning.data import manifest as mf
 from koa_lightning.data import split_table
-from koa_lightning.data.audit import labels
-from koa_lightning.data.audit.labels import read_oof
+from koa_lightning.data.oof import joined, read_oof
 from koa_lightning.data.prepare.grades import read_grades
 from koa_lightning.data.prepare.names import Key
 from koa_lightning.data.sources.table import table as rows_of_table
@@ -156,5 +155,5 @@ def test_predictions_of_another_system_are_of_the_same_knees(file, tmp_path, oth
     ours, theirs = (read_predictions(file(table(paths))) for paths in (spelled("NFC"), other))
     first, second = comparison.match(ours, theirs, ("a", "b"))
     assert first["grade"].tolist() == second["grade"].tolist() == [0, 1]
-    rows, _ = labels._joined(ours, theirs, "oof")
+    rows, _ = joined(ours, theirs, "oof")
     assert rows.tolist() == [0, 1]

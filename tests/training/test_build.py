@@ -227,3 +227,22 @@ def test_the_speed_of_a_training_is_watched_where_its_steps_are_those_measured(m
     watch.heard(55.0)
     said = capsys.readouterr().err
     assert said.startswith("WARNING: training in bf16 has 55.0 img/s") and "5.7 img/s (load 9.0 on 2 cores)" in said
+
+
+def test_a_teacher_s_probabilities_reach_the_knees_that_they_are_about(prepared, tmp_path):
+    cfg, data = prepared()
+    train, _ = data.rows_of(("train", "val"))
+    sure = (
+        0.9 * torch.eye(5)[torch.tensor(train["grade"].tolist())] + 0.02
+    )  # the graded label, softened: easy to recognise
+    columns = {f"p{grade}": sure[:, grade].numpy() for grade in range(5)}
+    train.assign(**columns).sample(frac=1, random_state=0).to_csv(tmp_path / "oof.csv", index=False)
+    cfg, data = prepared("teacher=table", f"teacher.table={tmp_path}/oof.csv", "teacher.weight=1.0")
+    module, _ = build.grader(cfg, data, None)
+    for batch in data.train_dataloader():
+        labels = module.teacher.labels[batch["index"]]
+        assert torch.equal(labels.argmax(1), batch["grade"])
+        logits = torch.zeros(len(labels), 5, requires_grad=True)
+        mixed = module.mix(torch.zeros(len(labels), 1, 2, 2))
+        module.teacher(module.loss(logits, batch["grade"]), logits, batch["index"], mixed, "softmax").backward()
+        torch.testing.assert_close(logits.grad, (0.2 - labels) / len(labels))

@@ -45,7 +45,7 @@ async function start(name) {
     clear();
     state.study = name;
     find("agreement").hidden = true;
-    say(`reader mode: ${found.file} has ${found.n_readings} readings; drop radiographs to go on`);
+    say(`reader mode: ${found.file} has ${found.n_readings} readings; drop radiographs to continue`);
   } catch (error) {
     say(error.message, true);
   }
