@@ -1,4 +1,4 @@
-"""Time of an augmentation against Kornia's AugmentationSequential with the very same operations.
+"""Time of an augmentation against Kornia's AugmentationSequential with the same operations.
 
     python -m benchmarks.augment
 
@@ -61,7 +61,7 @@ def _row(name: str, goal: float, image: Tensor, ours: FusedAugmentation, rounds:
     ][2:]  # the first two warm up
     theirs_ms, ours_ms = (1e3 * statistics.median(times) for times in zip(*pairs, strict=True))
     ratio = statistics.median(slow / fast for slow, fast in pairs)
-    detail = f"Kornia {theirs_ms:.0f} ms, FusedAugmentation {ours_ms:.0f} ms a batch of {SHAPE[0]}"
+    detail = f"Kornia {theirs_ms:.0f} ms, FusedAugmentation {ours_ms:.0f} ms per batch of {SHAPE[0]}"
     return {"name": name, "ratio": ratio, "goal": goal, "detail": detail}
 
 

@@ -1,8 +1,8 @@
-"""Images a second of an augmentation and of Kornia's AugmentationSequential with the same operations, on a GPU.
+"""Images per second of an augmentation and of Kornia's AugmentationSequential with the same operations, on a GPU.
 
     python -m benchmarks.augment_gpu [light|strong] [batch] [side]
 
-Prints one line for each. Not part of `benchmarks.run`, which needs no GPU.
+It prints one line for each. It is not part of `benchmarks.run`, which needs no GPU.
 """
 
 import sys
@@ -38,13 +38,13 @@ def main(name: str = "strong", batch: int = 256, side: int = 224) -> None:
         for side_name, run in sides.items():
             best[side_name] = max(best[side_name], batch / _seconds(run))
     for side_name, speed in best.items():
-        print(f"{name} {side_name}: {speed:,.0f} images a second")
+        print(f"{name} {side_name}: {speed:,.0f} images per second")
     waits = waits_of(lambda: ours(image))
-    print(f"ratio {best['FusedAugmentation'] / best['Kornia']:.1f}; ours waits for the GPU {waits} times a batch")
+    print(f"ratio {best['FusedAugmentation'] / best['Kornia']:.1f}; ours waits for the GPU {waits} times per batch")
 
 
 def waits_of(run: Callable[[], Tensor]) -> int:
-    """Return how often one call has the host wait for the GPU."""
+    """Return how often one call makes the host wait for the GPU."""
     torch.cuda.synchronize()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

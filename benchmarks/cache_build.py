@@ -3,10 +3,10 @@
     python benchmarks/cache_build.py
 
 Phantoms are written as PNG files to a temporary folder. One side is `open_cache` with an empty cache folder: reading,
-decoding, checking, fitting, and writing to the disk. The other only decodes the same files into arrays that are thrown
-away, on all cores: with PIL in threads or in processes that are started before, or with OpenCV in threads, whichever is
-fastest. The detail also tells the rate of the first `KneeDataModule.prepare`, which reads the table and hashes the
-files besides.
+decoding, checking, fitting, and writing to the disk. The other only decodes the same files into arrays that are
+discarded, on all cores: with PIL in threads or in processes that are started before, or with OpenCV in threads,
+whichever is fastest. The detail also gives the rate of the first `KneeDataModule.prepare`, which also reads the table
+and hashes the files.
 """
 
 import os
@@ -37,7 +37,7 @@ ROUNDS = 5
 
 
 def measure() -> list[dict]:
-    """Rows {name, ratio, goal, detail}; ratio is images a second of the build over those of decoding alone."""
+    """Rows {name, ratio, goal, detail}; ratio is images per second of the build over those of decoding alone."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(_cores()) as threads:
         root = Path(folder)
         files = write_files(root)
@@ -54,7 +54,7 @@ def measure() -> list[dict]:
     medians = [f"{statistics.median(rates):,.0f}" for rates in zip(*rounds, strict=True)]
     ratio = statistics.median(built / max(decoded) for *decoded, built, _ in rounds)
     detail = (
-        f"images a second over {len(files)} PNG files of {SIZE} px: decoding with PIL in threads "
+        f"images per second over {len(files)} PNG files of {SIZE} px: decoding with PIL in threads "
         f"{medians[0]}, in processes {medians[1]}, with OpenCV {medians[2]}; build {medians[3]}, with table and hashes "
         f"{medians[4]}"
     )

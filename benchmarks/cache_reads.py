@@ -44,7 +44,7 @@ def read(n: int, size: int, folder: str, room: int) -> dict[str, float]:
 
     Returns:
         Bytes of the `cache`, the largest growth of the process's `own` memory and its part since the epoch began
-        (`epoch`), the largest `mapped` memory, and the `rate` in images a second.
+        (`epoch`), the largest `mapped` memory, and the `rate` in images per second.
 
     Raises:
         MemoryError: The process needs more than the room.
@@ -84,7 +84,7 @@ def read(n: int, size: int, folder: str, room: int) -> dict[str, float]:
 
 def main(arguments: list[str]) -> None:
     """Print a row of a table for each size."""
-    print("| rows | cache, GB | own memory, MB | of it in the epoch | pages of files, GB | images a second |")
+    print("| rows | cache, GB | own memory, MB | of it in the epoch | pages of files, GB | images per second |")
     print("| --- | --- | --- | --- | --- | --- |")
     for n in map(int, arguments or ROWS):
         with tempfile.TemporaryDirectory() as folder:

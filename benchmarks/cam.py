@@ -1,13 +1,13 @@
-"""Heat maps in closed form as `eval` computes them, against Grad-CAM of pytorch-grad-cam as its page shows.
+"""Heat maps in closed form as `eval` computes them, against Grad-CAM of pytorch-grad-cam as its page shows it.
 
     python -m benchmarks.cam
 
-Lite0 and B3 with random weights at 224 pixels, the same images and grades, fp32. The library runs as everybody runs it:
+Lite0 and B3 with random weights at 224 pixels, the same images and grades, fp32. The library runs in its usual set-up:
 contiguous, the default allocator. Ours has the tuned allocator and channels_last, as `eval`. They are two processes
-that take turns, a batch each; the ratio is the median of the ratios of neighbouring turns. A second row has the library
-in our set-up too, which says what the closed form alone brings, and has no goal: `cam` costs what the one forward pass
-does, and the library one backward pass more, so no more can be had there. A third tells the largest difference of any
-pixel of the two, of maps scaled to 0-1.
+that take turns, one batch each; the ratio is the median of the ratios of neighbouring turns. A second row has the
+library in our set-up too, which shows the gain of the closed form alone, and has no goal: `cam` costs one forward pass,
+and the library one backward pass more, so no larger gain is possible. A third row gives the largest difference of any
+pixel between the two, for maps scaled to 0-1.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def measure() -> list[dict]:
 
 
 def _compare(name: str, model: str, batch: int) -> list[dict]:
-    kinds = (("library", False), ("library", True), ("cam", True), ("gradcam", True))  # what, and whether as eval
+    kinds = (("library", False), ("library", True), ("cam", True), ("gradcam", True))  # method, and whether as eval
     plain, tuned, cam, gradcam = in_turns(*(("benchmarks.cam:side", *kind, model, batch) for kind in kinds))
     plain_ms, tuned_ms, cam_ms, gradcam_ms = (
         1e3 * statistics.median(each[WARM_UP:]) / batch for each in (plain, tuned, cam, gradcam)
@@ -40,8 +40,8 @@ def _compare(name: str, model: str, batch: int) -> list[dict]:
         statistics.median(slow / fast for slow, fast in zip(theirs[WARM_UP:], own[WARM_UP:], strict=True))
         for theirs, own in ((plain, cam), (tuned, cam), (plain, gradcam))
     )
-    detail = f"{plain_ms:.0f} ms, cam {cam_ms:.1f} ms a knee; our gradcam {gradcam_ms:.1f} ms ({ours:.1f} times)"
-    in_ours = f"{tuned_ms:.0f} ms, cam {cam_ms:.1f} ms a knee"
+    detail = f"{plain_ms:.0f} ms, cam {cam_ms:.1f} ms per knee; our gradcam {gradcam_ms:.1f} ms ({ours:.1f} times)"
+    in_ours = f"{tuned_ms:.0f} ms, cam {cam_ms:.1f} ms per knee"
     apart = in_own_process("benchmarks.cam:difference", model, batch)
     title = f"{name}, batch {batch}"
     return [
@@ -53,7 +53,7 @@ def _compare(name: str, model: str, batch: int) -> list[dict]:
 
 
 def side(what: str, as_eval: bool, model: str, batch: int) -> list[float]:
-    """Draw maps in this process, a batch a turn; return the seconds of each turn but the first."""
+    """Draw maps in this process, one batch per turn; return the seconds of each turn but the first."""
     if as_eval:
         allocator.tune_allocator()
     draw = _drawer(what, as_eval, model, batch)

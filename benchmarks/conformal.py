@@ -1,8 +1,8 @@
 """Coverage and calibration on simulated knees: `python -m benchmarks.conformal [SPLITS]`.
 
-Patients have two knees of correlated severity; a network sees each with noise and is too sure of itself. Many times a
+Patients have two knees of correlated severity; a network sees each with noise and is overconfident. Many times a
 validation split of 413 patients is drawn, temperature and the limit of the prediction sets are fitted on that same
-split, as training does, and the sets are counted on 828 patients more. Goal: coverage within one point of the promise.
+split, as training does, and the sets are counted on 828 other patients. Goal: coverage within one point of nominal.
 Research use only, not a medical device.
 """
 
@@ -29,7 +29,7 @@ def simulate(n_patients: int, rng: np.random.Generator) -> tuple[torch.Tensor, n
     """
     own = rng.normal(size=(n_patients, 1))
     severity = (np.sqrt(0.6) * own + np.sqrt(0.4) * rng.normal(size=(n_patients, 2))).ravel()
-    noise = np.repeat(rng.choice([0.3, 0.6, 1.0], n_patients), 2)  # of both knees of a patient: some films are poor
+    noise = np.repeat(rng.choice([0.3, 0.6, 1.0], n_patients), 2)  # per patient: some films are poor
     seen = severity + noise * rng.normal(size=2 * n_patients)
     # severity given what is seen: normal, with shrunken mean
     mean, spread = seen / (1 + noise**2), noise / np.sqrt(1 + noise**2)
@@ -66,7 +66,7 @@ def run(splits: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def main(splits: int) -> int:
-    """Print the table; return 1 where a coverage is off by more than a point."""
+    """Print the table; return 1 if a coverage is off by more than a point."""
     found = run(splits)
     print(f"{splits} splits: fitted on {VAL} patients, measured on {TEST} more; mean (sd between splits)")
     for name, values in found.items():

@@ -1,11 +1,11 @@
-"""How often the intervals contain the reference value, over simulated studies of two knees a patient.
+"""How often the intervals contain the reference value, over simulated studies of two knees per patient.
 
 `python -m benchmarks.coverage [REPEATS]` (default 500): each repeat is a study of 828 patients, as many as the test
-part of Chen 2018 has; the reference is what the same metrics say of 600,000 patients. For each metric it prints the
-share of the 95 % intervals that contain the reference value, drawn by patient (as `metrics.intervals` does) and knee by
-knee (which ignores that two of them are of one patient). Exit code 1 where one by patient misses 93 to 97 %, in whole
-percents, as 500 repeats do not tell more; calibration errors are shown, and have no such goal, as chance alone raises
-them.
+split of Chen 2018 has; the reference is the value of the same metrics over 600,000 patients. For each metric it prints
+the share of the 95 % intervals that contain the reference value, drawn by patient (as `metrics.intervals` does) and
+knee by knee (which ignores that two of them are of one patient). The exit code is 1 if a share by patient is
+outside 93 to 97 %, in whole percents, because 500 repeats do not show more; calibration errors are shown without such a
+goal, because chance alone raises them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from koa_lightning.metrics.weighted import WeightedMetrics
 SHARES = (0.40, 0.18, 0.26, 0.13, 0.03)  # of the grades, as in Chen 2018
 ALIKE = 0.9  # correlation of severity, and of the model's error, between the knees of a patient
 ERROR = 0.5  # sd of the model's error, in sd of severity
-SHARPNESS = 1.5  # the model's probabilities to this power: it is too sure
+SHARPNESS = 1.5  # the model's probabilities are raised to this power: it is overconfident
 N_PATIENTS, N_POPULATION = 828, 600_000
 REPEATS, N_RESAMPLES = 500, 2000
 LOW, HIGH = 0.93, 0.97
@@ -38,9 +38,9 @@ METRICS = (
 
 
 def study(n_patients: int, seed: int) -> Graded:
-    """Return the graded knees of a simulated study, two a patient.
+    """Return the graded knees of a simulated study, two per patient.
 
-    Severity is normal, and cut into grades; the model sees it with an error. Both are alike in the knees of a patient.
+    Severity is normal and cut into grades; the model sees it with an error. Both are correlated in a patient's knees.
     """
     rng = np.random.default_rng(seed)
 
@@ -59,7 +59,7 @@ def study(n_patients: int, seed: int) -> Graded:
 
 
 def reference(n_patients: int = N_POPULATION, metrics: tuple[str, ...] = METRICS) -> dict[str, float]:
-    """Return the metrics of so many patients that they count as the reference."""
+    """Return the metrics of enough patients to count as the reference."""
     values = WeightedMetrics(study(n_patients, seed=2**31), only=metrics)(np.ones((1, n_patients)))
     return {name: float(value[0]) for name, value in values.items()}
 
@@ -86,7 +86,7 @@ def holds(interval: Interval, value: float) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the coverage of each metric; return 1 where an interval by patient misses what it should reach."""
+    """Print the coverage of each metric; return 1 if an interval by patient misses the goal."""
     repeats = int(arguments[0]) if arguments else REPEATS
     true = reference()
     with ProcessPoolExecutor(os.cpu_count()) as pool:

@@ -1,11 +1,11 @@
-"""How fast exported graders are against eager PyTorch in fp32: images a second, and the time of one image.
+"""How fast exported graders are compared with eager PyTorch in fp32: images per second, and the time of one image.
 
     python -m benchmarks.export
 
 Lite0 and B3 with random weights, as speed does not depend on the weights, on all outputs: probabilities, grades, heat
-map. All ways are in one process and take turns; the ratio is the median of the ratios of neighbouring turns. Eager is
-the same function of an image under `torch.no_grad`, channels_last. int8 is fitted on noise here; `koa_lightning.export`
-fits it on training knees and measures what it costs in kappa.
+map. All variants run in one process and take turns; the ratio is the median of the ratios of neighbouring turns. Eager
+is the same function of an image under `torch.no_grad`, channels_last. int8 is fitted on noise here;
+`koa_lightning.export` fits it on training knees and measures what it costs in kappa.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from koa_lightning.serving.export.graph import Grader
 from koa_lightning.serving.export.quantise import quantised
 
 CASES = (("Lite0", "tf_efficientnet_lite0", 224), ("B3", "efficientnet_b3", 300))
-BATCHES = {32: 1, 1: 10}  # images a pass -> passes a turn
+BATCHES = {32: 1, 1: 10}  # images per pass -> passes per turn
 ROUNDS, WARM_UP = 8, 1
 GOAL = 3.0
 
 
 def measure() -> list[dict]:
-    """Rows {name, ratio, goal, detail}: the fastest export of each case, then each way by itself without a goal."""
+    """Rows {name, ratio, goal, detail}: the fastest export of each case, then each variant by itself without a goal."""
     rows = []
     for name, model, size in CASES:
         for batch, passes in BATCHES.items():
@@ -53,7 +53,7 @@ def measure() -> list[dict]:
             first = batch * passes / statistics.median(eager[WARM_UP:])
             best = max(ratios, key=lambda way: ratios[way])
             title = f"{name}, {size} px, batch {batch}"
-            detail = f"{best}: {speed[best]:.1f} images/s, eager {first:.1f}; {1e3 * batch / speed[best]:.1f} ms a pass"
+            detail = f"{best}: {speed[best]:.1f} images/s, eager {first:.1f}; {1e3 * batch / speed[best]:.1f} ms/pass"
             rows.append({"name": f"export {title}", "ratio": ratios[best], "goal": GOAL, "detail": detail})
             rows += [
                 {"name": f"  {way}", "ratio": ratio, "goal": None, "detail": f"{speed[way]:.1f} images/s"}
@@ -63,7 +63,7 @@ def measure() -> list[dict]:
 
 
 def turns(model: str, size: int, batch: int, passes: int, rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """Return the seconds of each turn of each way, in this process; eager comes first."""
+    """Return the seconds of each turn of each variant, in this process; eager comes first."""
     images = np.random.default_rng(0).integers(0, 256, (batch, 1, size, size), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         runs = _ways(model, size, Path(folder))

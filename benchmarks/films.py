@@ -101,7 +101,7 @@ def measure_films(pairs: Iterable[tuple[np.ndarray, np.ndarray]], seed: int = 0)
     from_middle, from_joint, of_film, ratios, seconds, films, wrong = [], [], [], [], 0.0, 0, 0
     for pair in pairs:
         film, centres = compose_film(*pair, rng)
-        mirrored = films % 2 == 1  # pixels stay, but the patient's right is said to be on the image's right
+        mirrored = films % 2 == 1  # same pixels, but the patient's right is declared on the image's right
         start = time.perf_counter()
         found = split_film(film, orientation=r"R\F" if mirrored else "")
         seconds, films = seconds + time.perf_counter() - start, films + 1
@@ -129,7 +129,7 @@ def measure_films(pairs: Iterable[tuple[np.ndarray, np.ndarray]], seed: int = 0)
 
 
 def measure_singles(knees: Iterable[np.ndarray]) -> dict[str, float]:
-    """Count the single knees that are taken for two, as they are and with black margins to 4:3, or not left whole."""
+    """Count the single knees that are taken for two, unchanged and with black margins to 4:3, or that are cropped."""
     with ThreadPoolExecutor(2) as pool:
         found = np.array(list(pool.map(_single, knees))).reshape(-1, 3)
     split, cropped, padded = found.sum(axis=0).tolist()
@@ -145,7 +145,7 @@ def _single(knee: np.ndarray) -> tuple[bool, bool, bool]:
 
 
 def _upright(file: Path) -> np.ndarray:
-    """Read a knee, bone bright: inverted ones are found and turned before films are composed of them."""
+    """Read a knee, bone bright: inverted ones are corrected before films are composed of them."""
     image = read_image(file)
     return 255 - image if inverted(image[None])[0] else image
 
@@ -162,7 +162,7 @@ def _print(name: str, result: dict[str, float]) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Measure on phantoms and on each folder, and print a line a measurement."""
+    """Measure on phantoms and on each folder, and print one line per measurement."""
     phantoms = _phantoms(PHANTOMS)
     _print("films of phantoms", measure_films((right, left) for right, left in phantoms))
     _print("single phantoms", measure_singles(phantoms.reshape(-1, SIZE, SIZE)))

@@ -1,12 +1,12 @@
-"""Images a second of `koa_lightning.train` against a bare PyTorch loop that trains the same.
+"""Images per second of `koa_lightning.train` against a bare PyTorch loop of the same training.
 
     python -m benchmarks.fit
 
 Ours is `train(cfg)` as a user runs it: every callback with the moving average of the weights, training metrics, the
-drawn progress bar, MLflow tracking with system metrics. The bare loop has none of these, the moving average neither;
-model, batches, augmentation, loss, precision, clipping, optimizer, schedule and allocator are the same. They run in
-two processes that take turns of a few steps. What comes before the second turn and after the last step (start,
-validation, figures) counts on neither side.
+drawn progress bar, MLflow tracking with system metrics. The bare loop has none of these; model, batches, augmentation,
+loss, precision, clipping, optimizer, schedule and allocator are the same. They run in two processes that take turns of
+a few steps. The time before the second turn and after the last step (start, validation, figures) counts for neither
+side.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ GOAL = 0.95
 
 
 def measure() -> list[dict]:
-    """Rows {name, ratio, goal, detail}; ratio is our images a second over the bare loop's."""
+    """Rows {name, ratio, goal, detail}; ratio is our images per second over the bare loop's."""
     return [compare(*case) for case in CASES]
 
 
@@ -63,7 +63,7 @@ def prepare(model: str, batch: int, folder: str) -> None:
 
 
 def ours(model: str, batch: int, folder: str) -> list[float]:
-    """Train by `train(cfg)` in this process; return the seconds of each turn."""
+    """Train with `train(cfg)` in this process; return the seconds of each turn."""
     cfg = config(model, batch, folder)
     from koa_lightning.training.run import train
 

@@ -1,9 +1,9 @@
-"""Does training hold on the GPU of this machine? One table, and `results/gpu.json`, in at most 6 minutes.
+"""Does training work on the GPU of this machine? One table, and `results/gpu.json`, in at most 6 minutes.
 
     python -m benchmarks.gpu [--model tf_efficientnet_b3] [--batch 64] [--side 224] [--seconds 330]
 
-It needs a source tree with its dependencies, and the torch that is there (2.9 or newer). Without a GPU it runs on the
-CPU with tiny sizes and says so: then it shows that the checks work, not that a GPU does. Phantoms only, no weights.
+It needs a source tree with its dependencies, and an installed torch (2.9 or newer). Without a GPU it runs on the CPU
+with tiny sizes and says so: it then shows that the checks work, not that a GPU does. Phantoms only, no weights.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
 TINY = {"model": "test_efficientnet", "batch": 8, "side": 64, "patients": 40, "epochs": 2}
 FULL = {"model": "tf_efficientnet_b3", "batch": 64, "side": 224, "patients": 1500, "epochs": 3}
-GOAL = ">= 0.9" if CUDA else ""  # of tiny sizes no speed says anything
+GOAL = ">= 0.9" if CUDA else ""  # the speed at tiny sizes means nothing
 Row = dict[str, Any]
 
 
@@ -57,7 +57,7 @@ def settled(sizes: dict[str, Any], folder: Path, *more: str) -> DictConfig:
 
 
 def prepared(cfg: DictConfig) -> tuple[KneeGrader, Any, KneeDataModule]:
-    """Return module, plan and data as `train` makes them."""
+    """Return module, plan and data as `train` builds them."""
     L.seed_everything(0, verbose=False)
     data = data_module(cfg.data, cfg.seed, quiet=True).prepare(("train", "val"))
     return *build.grader(cfg, data, None), data
@@ -78,7 +78,7 @@ class Clock(Callback):
         self.start = time.perf_counter()
 
     def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
-        """Mark the begin of a step in the GPU's queue; from here on nothing may wait."""
+        """Mark the start of a step in the GPU's queue; from here on nothing may wait."""
         if CUDA:
             begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             begin.record()
@@ -112,7 +112,7 @@ class Clock(Callback):
 
 
 def fitted(cfg: DictConfig, folder: Path, device: str, *callbacks: Callback) -> tuple[L.Trainer, KneeGrader]:
-    """Train with what a user's training has, tracking and figures aside."""
+    """Train as a user does, without tracking and figures."""
     module, plan, data = prepared(cfg)
     trainer = L.Trainer(
         accelerator=device, devices=1, max_epochs=cfg.trainer.max_epochs, precision=plan.lightning,
@@ -125,7 +125,7 @@ def fitted(cfg: DictConfig, folder: Path, device: str, *callbacks: Callback) -> 
 
 
 def bare(cfg: DictConfig) -> float:
-    """Return the images a second of a plain loop over one batch that lies on the device: nothing is loaded."""
+    """Return the images per second of a plain loop over one batch on the device: nothing is loaded."""
     module, plan, data = prepared(cfg)
     module = module.to(DEVICE).train()
     batch = {name: value.to(DEVICE) for name, value in next(iter(data.train_dataloader())).items()}
@@ -153,7 +153,7 @@ def bare(cfg: DictConfig) -> float:
 
 
 def speed(sizes: dict[str, Any], folder: Path) -> list[Row]:
-    """Images a second, share of time that the device waits, peak memory; with the knees on the device and without."""
+    """Images per second, share of time that the device waits, peak memory; with and without the knees on the device."""
     plain, rows = bare(settled(sizes, folder)), list[Row]()
     for where in ("never", "always"):
         clock = Clock(strict=False)
@@ -169,7 +169,7 @@ def speed(sizes: dict[str, Any], folder: Path) -> list[Row]:
 
 
 def waiting(sizes: dict[str, Any], folder: Path) -> list[Row]:
-    """An epoch in which a step that makes the host wait for the GPU is an error; tried with mixing too."""
+    """Train an epoch in which a step that makes the host wait for the GPU is an error; also with mixing."""
     if not CUDA:
         return [{"name": "no host sync in a step", "value": None, "goal": "none", "detail": "needs a GPU"}]
     rows = []
@@ -225,7 +225,7 @@ def _graded(net: Any, image: torch.Tensor) -> list[torch.Tensor]:
 
 
 def compiler(sizes: dict[str, Any], folder: Path) -> list[Row]:
-    """What torch.compile costs and gains; on the CPU the check alone would take longer than all others."""
+    """Cost and gain of torch.compile; on the CPU this check alone would take longer than all others."""
     if not CUDA:
         return [{"name": "torch.compile", "value": None, "goal": "> 1", "detail": "needs a GPU"}]
     cfg = settled(sizes, folder)
@@ -239,7 +239,7 @@ CHECKS: tuple[Callable[[dict[str, Any], Path], list[Row]], ...] = (parity, waiti
 
 
 def met(row: Row) -> bool | None:
-    """Tell whether a goal is met; None where nothing was computed."""
+    """Tell whether a goal is met; None if nothing was computed."""
     word, _, number = row["goal"].partition(" ")
     if row["value"] is None or not number:
         return None
@@ -258,12 +258,12 @@ def table(rows: list[Row]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Run all checks within the time; print the table and write the JSON. Return 1 where a goal is missed."""
+    """Run all checks within the time; print the table and write the JSON. Return 1 if a goal is missed."""
     sizes = dict(FULL if CUDA else TINY)
-    parser = argparse.ArgumentParser(description="Does training hold on the GPU of this machine?")
+    parser = argparse.ArgumentParser(description="Does training work on the GPU of this machine?")
     for name in ("model", "batch", "side", "patients", "epochs"):
         parser.add_argument(f"--{name}", type=type(sizes[name]), default=sizes[name])
-    parser.add_argument("--seconds", type=float, default=330.0, help="after which no check is begun any more")
+    parser.add_argument("--seconds", type=float, default=330.0, help="after which no further check starts")
     parser.add_argument("--out", type=Path, default=RESULT, help="the JSON")
     typed = vars(parser.parse_args(arguments))
     seconds, out = typed.pop("seconds"), typed.pop("out")

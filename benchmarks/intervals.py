@@ -1,7 +1,7 @@
 """All metrics with intervals for the official test split's 1,656 knees, against a plain loop over resamples.
 
-The plain loop draws patients, puts their knees together and calls scikit-learn, as one would by hand; it has only
-accuracy, kappa, mean error, macro F1, AUROC and average precision, while the other side has all metrics by three rules.
+The plain loop draws patients, puts their knees together and calls scikit-learn; it computes only accuracy, kappa,
+mean error, macro F1, AUROC and average precision, while the other side computes all metrics by three rules.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SECONDS = 5.0
 
 
 def by_hand(knees: Graded, n_resamples: int) -> None:
-    """Measure so many resamples one by one."""
+    """Compute this many resamples one by one."""
     rng = np.random.default_rng(0)
     rows_of = np.split(np.argsort(knees.patient, kind="stable"), np.cumsum(np.bincount(knees.patient))[:-1])
     for _ in range(n_resamples):
@@ -40,7 +40,7 @@ def by_hand(knees: Graded, n_resamples: int) -> None:
 
 
 def measure() -> list[dict]:
-    """Return the ratio, and the seconds of the vectorised side against what they may be on two cores."""
+    """Return the ratio, and the seconds of the vectorised side against their limit on two cores."""
     knees = study(N_PATIENTS, seed=0)
     ours, theirs = list[float](), list[float]()
     for _ in range(ROUNDS):

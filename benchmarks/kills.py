@@ -1,9 +1,9 @@
-"""What a kill at a random moment loses: `python -m benchmarks.kills [NUMBER OF KILLS]`.
+"""What kills at random moments lose: `python -m benchmarks.kills [NUMBER OF KILLS]`.
 
 Trainings and sweeps on phantoms get SIGKILL at random moments, one to three times each. They are resumed as
-a user would: a training by `ckpt=last`, or by its command where it had no checkpoint yet; a sweep by its command.
-In the end each must be the run that nothing happened to: the same history, the same metrics, the same trials. Prints a
-row for each, and the counts; ends with 1 where a result differs, a message is a traceback or a resumed command fails.
+a user would: a training by `ckpt=last`, or by its command if it had no checkpoint yet; a sweep by its command.
+In the end each must equal an undisturbed run: the same history, the same metrics, the same trials. It prints a row for
+each, and the counts. The exit code is 1 if a result differs, a message is a traceback or a resumed command fails.
 
 Synthetic knees; research use only, not a medical device.
 """
@@ -29,7 +29,7 @@ TINY = [
 ]  # fmt: skip
 SWEEP = ["-m", *TINY, "sweep=grid", "optimizer.lr=1e-3,3e-3,1e-2", "sweep.name=mine", "trainer.max_epochs=2"]
 KILLS = 60
-MOST_SECONDS = 600  # what takes longer hangs
+MOST_SECONDS = 600  # a command that takes longer hangs
 
 
 def main() -> int:
@@ -81,7 +81,7 @@ def _killed(
 
 
 def _run(folder: Path, words: list[str], environment: dict[str, str], moment: float | None) -> tuple[int, str]:
-    """Run `train` in a folder; kill it after so many seconds, if it still runs then; return its exit code and words."""
+    """Run `train` in a folder; kill it if it still runs after `moment` seconds; return its exit code and output."""
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "koa_lightning.train", *words]
     with (folder / "log").open("w+") as log:
@@ -95,7 +95,7 @@ def _run(folder: Path, words: list[str], environment: dict[str, str], moment: fl
 
 
 def _result(folder: Path, kind: str) -> Any:
-    """Return what must not depend on kills: of a training history and metrics, of a sweep the values of its trials."""
+    """Return what must not depend on kills: a training's history and metrics, or the values of a sweep's trials."""
     if kind == "sweep":
         import optuna
 

@@ -1,10 +1,10 @@
-"""Images handed over by the data module against torchvision's ImageFolder on the same files.
+"""Images from the data module against torchvision's ImageFolder on the same files.
 
     python benchmarks/loader.py
 
 Phantoms are written as PNG files to a temporary folder. Both sides give shuffled batches of gray 224 px images from one
-process: ImageFolder decodes them in each epoch (as everybody runs it: Grayscale, ToTensor, DataLoader), the data module
-copies them out of its cache, which is built before. Building it is what `cache_build` measures.
+process: ImageFolder decodes them in each epoch (in the usual set-up: Grayscale, ToTensor, DataLoader); the data module
+copies them out of its cache, which is built before. `cache_build` measures the building.
 """
 
 import io
@@ -35,7 +35,7 @@ EPOCHS = 20  # of the data module a round: one takes some milliseconds
 
 
 def measure() -> list[dict]:
-    """Rows {name, ratio, goal, detail}; ratio is images a second of the data module over those of ImageFolder."""
+    """Rows {name, ratio, goal, detail}; ratio is images per second of the data module over those of ImageFolder."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_phantoms(root / "knees", N_PATIENTS, SIZE)
@@ -43,7 +43,7 @@ def measure() -> list[dict]:
         pairs = [(_rate(theirs, 1), _rate(ours, EPOCHS)) for _ in range(ROUNDS + 1)][1:]  # the first warms up
     slow, fast = (statistics.median(rates) for rates in zip(*pairs, strict=True))
     ratio = statistics.median(fast / slow for slow, fast in pairs)
-    detail = f"ImageFolder {slow:,.0f}, KneeDataModule {fast:,.0f} images a second, batch {BATCH}, {SIZE} px PNG"
+    detail = f"ImageFolder {slow:,.0f}, KneeDataModule {fast:,.0f} images per second, batch {BATCH}, {SIZE} px PNG"
     return [{"name": "loader", "ratio": ratio, "goal": GOAL, "detail": detail}]
 
 
@@ -69,7 +69,7 @@ def png(image: np.ndarray) -> bytes:
 
 
 def image_folder(root: Path) -> DataLoader:
-    """Return the loader that everybody writes."""
+    """Return the usual loader."""
     data = ImageFolder(str(root), Compose([Grayscale(), ToTensor()]))
     return DataLoader(data, batch_size=BATCH, shuffle=True, drop_last=True)
 
@@ -87,7 +87,7 @@ def data_module(root: Path) -> KneeDataModule:
 
 
 def _rate(batches: Iterable, epochs: int) -> float:
-    """Images a second over some epochs."""
+    """Return the images per second over some epochs."""
     start, n = time.perf_counter(), 0
     for _ in range(epochs):
         n += sum(_count(batch) for batch in batches)

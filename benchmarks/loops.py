@@ -1,6 +1,6 @@
 """The two training loops that are compared: Lightning's, with a clock in it, and a bare one in plain PyTorch.
 
-Import it after `koa_lightning.training.allocator.tune_allocator`, if that is to be called: it imports torch.
+Import it after `koa_lightning.training.allocator.tune_allocator`, if you call that: this module imports torch.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from koa_lightning.training.module import KneeGrader
 
 
 class StepClock(Callback):
-    """Takes the time of turns of training steps, and writes it to a file when the training ends.
+    """Times turns of training steps, and writes the times to a file when the training ends.
 
-    Between the ends of two batches lies all that the loop does: the data, the step, every callback and logger.
+    The time between the ends of two batches covers the data, the step, every callback and every logger.
 
     Args:
         steps: In a turn.
@@ -50,7 +50,7 @@ class StepClock(Callback):
 
 
 class MemoryAfter(Callback):
-    """Notes the memory of this process after some training steps, and cuts the run off.
+    """Records the memory of this process after some training steps, and ends the run.
 
     Args:
         steps: That many.
@@ -64,7 +64,7 @@ class MemoryAfter(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Measure when it is time."""
+        """Measure after the last of these steps."""
         if batch_idx + 1 < self.steps:
             return
         process = psutil.Process()
@@ -76,13 +76,13 @@ class MemoryAfter(Callback):
         raise CutOff
 
 
-class CutOff(Exception):  # noqa: N818  # not an error: all is measured
+class CutOff(Exception):  # noqa: N818  # not an error: the measurement is complete
     """Ends a training from within."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the bare loop did: seconds of each turn but the first, loss of each step, and how it computed."""
+    """The result of the bare loop: seconds of each turn but the first, loss of each step, and the plan it ran with."""
 
     turns: list[float]
     losses: list[float]
@@ -90,7 +90,7 @@ class Run:
 
 
 def build(cfg: DictConfig) -> tuple[KneeGrader, Plan, Iterable[dict[str, Tensor]]]:
-    """Return the module, how it computes, and its training batches, as `train(cfg)` would make them."""
+    """Return the module, its plan and its training batches, as `train(cfg)` would build them."""
     L.seed_everything(cfg.seed, verbose=False)
     data = data_module(cfg.data, cfg.seed, cfg.quiet).prepare(("train", "val"))
     module, plan = assemble.grader(cfg, data, None)

@@ -4,9 +4,9 @@
 
 Each side is `train(cfg)` in its own process: made-up knees, Lite0, all callbacks, MLflow tracking. The cache file is
 laid out before under the name that `open_cache` looks for, and is a file of holes, so that nothing is decoded and the
-disk stays empty; its pages are black. Memory is taken after some steps, and then the run is cut off. It is the unique
-set size less the pages of the cache that happen to be mapped: these are the system's file cache, freed when it needs
-them. The hard case is 32 px, where the network itself needs little; 224 px is what one trains at.
+disk stays empty; its pages are black. Memory is measured after some steps, and then the run ends. It is the unique set
+size less the pages of the cache that happen to be mapped: these are the system's file cache, freed when it needs them.
+The hard case is 32 px, where the network itself needs little; 224 px is the usual size.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _train(n: int, size: int) -> None:
 
 
 def rows(n: int) -> pd.DataFrame:
-    """Return the manifest rows of n made-up knees, two a patient, with content hashes: no file is opened."""
+    """Return the manifest rows of n made-up knees, two per patient, with content hashes: no file is opened."""
     import numpy as np
     import pandas as pd
 

@@ -1,7 +1,7 @@
-"""What the audit's search for near duplicates finds, what it costs, and how the cost grows.
+"""Recall, precision and cost of the audit's search for near duplicates, and the growth of the cost.
 
     python -m benchmarks.near_duplicates FOLDER          # real knees, e.g. {train,val}/{0..4}/NAME.jpg
-    python -m benchmarks.near_duplicates 1000 3000 10000 # phantoms, so many; further sizes as they are asked for
+    python -m benchmarks.near_duplicates 1000 3000 10000 # phantoms, this many in turn
 
 In each folder 500 knees (of phantoms: 5 in 100) get a surrogate under another name: a crop of 0.75 to 1.3 times the
 width whose middle is moved by up to 15 % of it, gamma 0.7 to 1.4, contrast equalised in half of them (globally or
@@ -97,7 +97,7 @@ def of_phantoms(n: int, folder: Path) -> dict[str, float]:
 
 
 def main(arguments: list[str]) -> None:
-    """Measure what was asked for, print a line each, and the growth from size to size."""
+    """Measure the typed folders or sizes; print one line each, and the growth from size to size."""
     before: dict[str, float] | None = None
     with tempfile.TemporaryDirectory() as folder:
         for argument in arguments or ["1000", "3000"]:

@@ -1,7 +1,7 @@
-"""How well strangers are separated from knees: `python -m benchmarks.out_of_distribution CKPT [data=...]`.
+"""How well knees and other pictures are separated: `python -m benchmarks.out_of_distribution CKPT [data=...]`.
 
 The statistics are fitted on half of the patients in the validation split of the checkpoint's data; the other half's
-knees are compared with pictures that are no knees, and with the same knees inverted or turned. For each kind and each
+knees are compared with pictures without a knee, and with the same knees inverted or turned. For each kind and each
 description: the AUROC, and the share that is flagged. Goal: an AUROC of at least 0.95 for each kind.
 Research use only, not a medical device.
 """
@@ -17,12 +17,12 @@ import torch
 
 from koa_lightning.uncertainty.out_of_distribution import COMPONENTS
 
-N = 100  # pictures of each kind that are no knees
+N = 100  # pictures of each kind without a knee
 GOAL = 0.95
 
 
 def strangers(n: int, size: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Return pictures uint8 n x size x size of each kind that is no knee."""
+    """Return pictures uint8 n x size x size of each kind without a knee."""
     kinds = {
         "shapes": _shapes, "hand": _hand, "chest": _chest, "gradient": _gradient, "blank": _blank,
         "white noise": _noise, "smooth noise": _smooth, "page of text": _page,
@@ -161,7 +161,7 @@ def _batches(images: np.ndarray) -> Iterator[torch.Tensor]:
 
 
 def main(ckpt: str, *data_overrides: str) -> int:
-    """Print the table; return 1 where the goal is missed."""
+    """Print the table; return 1 if the goal is missed."""
     rows = measure(ckpt, *data_overrides)
     print(f"{'kind':<14} {'n':>4} {'flagged':>8} {'AUROC':>7}   alone: {', '.join(COMPONENTS)}")
     for row in rows:

@@ -1,13 +1,13 @@
-"""Images a second of training as `precision=auto` sets it up on the CPU, against plain PyTorch defaults.
+"""Images per second of training as `precision=auto` sets it up on the CPU, against plain PyTorch defaults.
 
     python -m benchmarks.precision
 
 Auto: tuned allocator, channels_last, faster gradients, a fused optimizer, the fastest of fp32, bf16 and bf16-hybrid.
 Plain: fp32, contiguous, the default allocator, every layer as timm has it, the optimizer as PyTorch has it. Both run
-the bare loop (see `loops.py`), in two processes that take turns, a step each. They start from the same weights and
-see the same batches, so a second row tells how far the losses are apart: the largest relative difference of their
-moving averages, as a share of that between plain PyTorch with two seeds, which is the noise that every comparison of
-runs has to live with. Dropout is off, because its random numbers depend on the precision.
+the bare loop (see `loops.py`), in two processes that take turns, one step each. They start from the same weights and
+see the same batches, so a second row shows how far apart the losses are: the largest relative difference of their
+moving averages, as a share of that between plain PyTorch with two seeds, which is the noise in every comparison
+of runs. Dropout is off, because its random numbers depend on the precision.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How fast DICOM films become PNG files: `python -m benchmarks.prepare`.
+"""How fast `prepare` turns DICOM films into PNG files: `python -m benchmarks.prepare`.
 
-Phantom films of 2500 x 2000 pixels and 12 bits, half of them RLE-compressed, are prepared in a folder that is thrown
-away: as they are, resampled to 0.2 mm, and once more when all is there. Prints films a second, and the peak memory.
+Phantom films of 2500 x 2000 pixels and 12 bits, half of them RLE-compressed, are prepared in a temporary
+folder: unchanged, resampled to 0.2 mm, and again when all output exists. It prints films per second and peak memory.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Functions in Python processes of their own: the allocator, the threads and the memory belong to the process.
 
-Two of them can take turns, so that both sides of a ratio meet the same machine: while one works, all threads of the
+Two of them can take turns, so that both sides of a ratio run under the same load: while one works, all threads of the
 other are stopped.
 """
 
@@ -25,13 +25,13 @@ def in_own_process(function: str, *arguments: Any) -> Any:
 
     Args:
         function: `module:name`.
-        arguments: Whatever JSON holds.
+        arguments: Any values that JSON can hold.
 
     Returns:
-        What it returned, by way of JSON.
+        Its return value, passed as JSON.
 
     Raises:
-        subprocess.CalledProcessError: The process failed; what it said went to the error stream.
+        subprocess.CalledProcessError: The process failed; its messages went to the error stream.
     """
     return in_turns((function, *arguments))[0]
 
@@ -39,13 +39,13 @@ def in_own_process(function: str, *arguments: Any) -> Any:
 def in_turns(*calls: tuple[Any, ...]) -> list[Any]:
     """Call functions in new Python processes of which only one works at a time.
 
-    A process works until its `Stopwatch` stops it, or until it ends; then it is the next one's turn.
+    A process works until its `Stopwatch` stops it, or until it ends; then the next one works.
 
     Args:
         calls: Function and arguments of each, as in `in_own_process`.
 
     Returns:
-        What each returned.
+        The return value of each.
 
     Raises:
         subprocess.CalledProcessError: As in `in_own_process`.
@@ -101,7 +101,7 @@ def _start(call: tuple[Any, ...], answer_file: Path) -> subprocess.Popen[bytes]:
 
 
 def _has_stopped(process: subprocess.Popen[bytes]) -> bool:
-    """Let it work; tell whether it stopped itself (True) or ended well (False)."""
+    """Resume a process; tell whether it stopped itself (True) or ended with success (False)."""
     os.kill(process.pid, signal.SIGCONT)
     _, status = os.waitpid(process.pid, os.WUNTRACED)
     if os.WIFSTOPPED(status):
@@ -113,7 +113,7 @@ def _has_stopped(process: subprocess.Popen[bytes]) -> bool:
 
 
 def answer() -> None:
-    """Be such a process: `function`, `arguments` and the file for the answer are on the command line."""
+    """Run as such a process: `function`, `arguments` and the file for the result are on the command line."""
     function, arguments, file = sys.argv[1:]
     module, name = function.split(":")
     result = getattr(import_module(module), name)(*json.loads(arguments))

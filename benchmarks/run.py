@@ -1,9 +1,9 @@
 """All speed and memory ratios, measured side by side: `python -m benchmarks.run [NAME ...]` (`make bench`).
 
 Each benchmark is a module with `measure() -> list[dict]`; a row holds `name`, `ratio`, `goal`, `detail`, and
-`lower=True` where less is better; the goal of a row that only explains another is None. Each runs in its own process.
-The table comes at the end, and goes to `benchmarks/results/latest.json` too. Exit code 1 when a goal is missed or a
-benchmark failed, 2 for an unknown name.
+`lower=True` if less is better; the goal of a row that only explains another is None. Each runs in its own process.
+The table is printed at the end and stored in `benchmarks/results/latest.json`. The exit code is 1 if a goal is missed
+or a benchmark failed, and 2 for an unknown name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
 
 
 def met(row: dict) -> bool:
-    """Tell whether a row reaches its goal; not-a-number never does, and a row without one is there to be read."""
+    """Tell whether a row reaches its goal; not-a-number never does, and a row without a goal always does."""
     if row["goal"] is None:
         return True
     return row["ratio"] <= row["goal"] if row.get("lower") else row["ratio"] >= row["goal"]
@@ -52,7 +52,7 @@ def _shown(row: dict) -> str:
 
 
 def print_table(rows: list[dict]) -> None:
-    """Print the rows, and on what machine they were measured."""
+    """Print the rows and the machine on which they were measured."""
     print(f"\n{machine()}\n\n{table(rows)}", flush=True)
 
 
@@ -93,7 +93,7 @@ def main(names: list[str]) -> int:
 
 
 def _clocks() -> tuple[float, float, float]:
-    """Return the time, what all cores have worked, and what our finished processes have, in seconds."""
+    """Return the time, the busy time of all cores, and that of our finished processes, in seconds."""
     machine_wide, children = psutil.cpu_times(), resource.getrusage(resource.RUSAGE_CHILDREN)
     busy = sum(machine_wide) - machine_wide.idle - getattr(machine_wide, "iowait", 0.0)
     return time.monotonic(), busy, children.ru_utime + children.ru_stime

@@ -1,4 +1,4 @@
-"""Seconds and peak memory of what grows with the number of radiographs, to 1,000,000 made-up rows.
+"""Seconds and peak memory of the steps that grow with the number of radiographs, to 1,000,000 made-up rows.
 
     python -m benchmarks.scale [--rows 10000 100000 1000000]
 
@@ -98,7 +98,7 @@ def one(part: str, n: int) -> dict[str, float]:
     Its own memory (RssAnon) is without the pages of mapped files, which the system writes out when it needs the memory.
     """
     run = {"manifest": manifest, "splits": splits, "bootstrap": bootstrap, "index": index}[part]
-    run(100)  # imports, and what compiles
+    run(100)  # imports and compilation
     before = peak = kept_by_process("RssAnon")
     done = threading.Event()
 

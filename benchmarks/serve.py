@@ -1,4 +1,4 @@
-"""Requests a second with batching against one at a time, latency at 8 clients, and memory after many requests.
+"""Requests per second with batching against one at a time, latency at 8 clients, and memory after many requests.
 
     python -m benchmarks.serve
 
@@ -38,7 +38,7 @@ START_SECONDS = 600.0
 
 
 def measure() -> list[dict]:
-    """Rows {name, ratio, goal, detail}; the first ratio is requests a second with batching over those without."""
+    """Rows {name, ratio, goal, detail}; the first ratio is requests per second with batching over those without."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         checkpoint = _checkpoint(Path(folder))
         batched = stack.enter_context(_service(checkpoint, batch_size=16))
@@ -142,7 +142,7 @@ def _radiographs() -> list[bytes]:
 
 
 def _send(service: _Service, bodies: list[bytes], n: int) -> tuple[float, list[float]]:
-    """Send n requests by all clients; return requests a second, and the seconds of each."""
+    """Send n requests by all clients; return requests per second, and the seconds of each."""
     seconds: list[list[float]] = [[] for _ in range(CLIENTS)]
     faults: list[str] = []
 

@@ -27,7 +27,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Let links between `docs/` and its neighbours hold on the site."""
+    """Rewrite links between `docs/` and its neighbours for the site."""
     inside = not (ROOT / page.file.src_uri).is_file()
 
     def moved(link: re.Match[str]) -> str:

@@ -1,7 +1,7 @@
-"""What the studies share: a training that resumes, its measurement, and a table that keeps its rows.
+"""Code shared by the studies: a training that resumes, its evaluation, and a table that keeps its rows.
 
-A study is a folder with a page, the command that repeats it, and what the run wrote. Research use only, not a medical
-device.
+A study is a folder with a page, the command that repeats it, and the files that the run wrote. Research use only, not
+a medical device.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _START, _END = "<!-- results -->", "<!-- end of results -->"
 
 
 def train(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """Train in a folder, or resume what was begun there, or do nothing where it is done.
+    """Train in a folder, or resume the training there, or do nothing if it is done.
 
     Args:
         folder: Of the run.
@@ -47,7 +47,7 @@ def train(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
     Returns:
         What `done.json` holds: the best epoch's metrics, `best_epoch`, `checkpoint`, `run_id`; `commit`, and
-        `minutes_alone`, the processor time as minutes on two cores that nobody else uses, None where it is not known.
+        `minutes_alone`, the processor time as minutes on two otherwise idle cores, None if unknown.
 
     Raises:
         SystemExit: The training ended with an error; with its exit code.
@@ -61,7 +61,7 @@ def train(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def sweep(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """Run the trials of a sweep in a folder, or resume those that are missing, or do nothing where all are done.
+    """Run the trials of a sweep in a folder, or resume those that are missing, or do nothing if all are done.
 
     Args:
         folder: Of the sweep.
@@ -75,7 +75,7 @@ def sweep(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
         SystemExit: The sweep ended with an error, or a trial of it did; with its exit code.
     """
     facts = folder / ENSEMBLE / "ensemble.json"
-    # Where a trial failed the others were measured together all the same; the sweep says so again.
+    # If a trial failed, the others were still evaluated together; the sweep reports the failure again.
     if not facts.exists() or _known(folder).get("code", 0) != 0:
         _run("koa_lightning.train", ["-m", *overrides, f"sweep.folder={quote(str(folder))}", "quiet=true"], folder)
     # Not every trial's folder: one that ended as the sweep was killed has been repeated in another.
@@ -84,7 +84,7 @@ def sweep(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def evaluate(checkpoints: Sequence[Path], folder: Path, overrides: Sequence[str]) -> pd.DataFrame:
-    """Grade a split, unless it was done already; return the predictions table.
+    """Grade a split, unless that was already done; return the predictions table.
 
     Args:
         checkpoints: One, or those of an ensemble.
@@ -113,7 +113,7 @@ def measure(predictions: pd.DataFrame) -> dict[str, float | None]:
 
 
 def gain(predictions: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float | None]:
-    """Return what a run gains over another on the same knees, with the ends of its interval by patient, flat."""
+    """Return the gains of a run over another on the same knees, with the ends of their intervals by patient, flat."""
     row: dict[str, float | None] = {}
     for name, found in compare(*match(predictions, reference, ("run", "reference")), only=GAINS).items():
         row |= {f"{name}_gain": found.difference, f"{name}_gain_low": found.low, f"{name}_gain_high": found.high}
@@ -126,7 +126,7 @@ def keep(
     """Put rows into a table in place of those with the same key; numbers are rounded to what can matter.
 
     Args:
-        file: The CSV; it is made where it is missing.
+        file: The CSV; it is created if it is missing.
         rows: New ones.
         key: Columns that name a row.
         order: Values of the first of them in the order in which the table shows them, others last; else new rows are
@@ -147,7 +147,7 @@ def keep(
 
 
 def total(costs: Sequence[float | None]) -> float | None:
-    """Return the sum, None where one is not known."""
+    """Return the sum, None if one is not known."""
     known = [cost for cost in costs if cost is not None]
     return sum(known) if known and len(known) == len(costs) else None
 

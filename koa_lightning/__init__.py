@@ -3,12 +3,12 @@
     import koa_lightning as koa
 
     result = koa.train("model=efflite0", "data.root=FOLDER")   # overrides as typed on the command line
-    grader = koa.load_model(result.checkpoint)                 # also a list; none: the one in the box
-    table = grader.predict(["knee.png", array])                # a DataFrame, one row an image
+    grader = koa.load_model(result.checkpoint)                 # also a list; default: the bundled checkpoint
+    table = grader.predict(["knee.png", array])                # a DataFrame, one row per image
     heat = grader.explain("knee.png", method="gradcam")        # float32 H x W of the original image
     metrics = koa.evaluate(grader, "FOLDER")                   # name -> value with its interval
 
-Research use only, not a medical device. This file stays free of heavy imports, so that `--help` answers at once: each
+Research use only, not a medical device. This file has no heavy imports, so that `--help` prints at once: each
 function is imported when it is first used.
 """
 

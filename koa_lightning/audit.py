@@ -1,4 +1,4 @@
-"""Look for what is wrong with a folder of knees: `python -m koa_lightning.audit data.root=FOLDER`."""
+"""Find leakage, duplicates and faults in a folder of knees: `python -m koa_lightning.audit data.root=FOLDER`."""
 
 from koa_lightning.config.launch import run
 

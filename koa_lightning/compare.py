@@ -1,4 +1,4 @@
-"""What differs between runs, and what came of it: `python -m koa_lightning.compare RUN RUN ...`."""
+"""Compare the settings, metrics and curves of runs: `python -m koa_lightning.compare RUN RUN ...`."""
 
 from koa_lightning.config.launch import run
 

@@ -1,4 +1,4 @@
-"""The demo: train on phantoms, evaluate, and say where everything is (`make demo`)."""
+"""The demo: train on phantoms, evaluate, and print where the results are (`make demo`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def demo(overrides: list[str]) -> dict[str, object]:
         overrides: Further overrides of the training.
 
     Returns:
-        What `train` returned, and `seconds` of both.
+        The result of `train`, and the `seconds` that both took.
     """
     tune_allocator()
     from koa_lightning.evaluation.evaluate import evaluate
@@ -51,7 +51,7 @@ def _closing_table(trained: dict[str, object], evaluated: dict[str, object], out
         table.add_row(f"validation {label}", f"{trained[f'val/{name}']:.3f}   (test {evaluated[name]:.3f})")
     table.add_row("training and evaluation", f"{seconds:.0f} s")
     Console().print(table)
-    # outside of the box, whole in a line each: paths and commands are there to be copied
+    # below the table and never wrapped, as readers copy paths and commands
     for label, line in (
         ("checkpoint", trained["checkpoint"]), ("pictures", f"{out}/figures/"), ("report", f"{out}/eval/report.html"),
         ("compare runs", "make ui"), ("next", "python -m koa_lightning.train data=chen2018 data.root=FOLDER"),

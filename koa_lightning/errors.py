@@ -1,4 +1,4 @@
-"""The one exception for everything that the user can put right, and where a disk was full."""
+"""The exception for every error that the user can correct, and the file name for errors of the disk."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ class InputError(Exception):
 
 
 class DivergedError(InputError):
-    """The loss left the numbers: other settings may do better."""
+    """The loss is no longer finite: other settings may do better."""
 
 
 class LostProcessError(RuntimeError):
-    """A process that worked together with this one died: one line; nothing of the user's is wrong, so exit code 1."""
+    """A process that worked with this one died: one line, and exit code 1, as the user's input is not at fault."""
 
 
 @contextmanager
 def naming(place: Path) -> Iterator[None]:
-    """Give an error of the disk the name of what was being written, which the system tells of opening alone.
+    """Add the name of the written file to an error of the disk: the system names it only if opening fails.
 
     Args:
         place: A file, or its folder.

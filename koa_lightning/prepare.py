@@ -1,4 +1,4 @@
-"""DICOM and other images to pseudonymous PNG: `python -m koa_lightning.prepare input=FOLDER output=FOLDER`."""
+"""Turn DICOM and other images into pseudonymous PNG: `python -m koa_lightning.prepare input=FOLDER output=FOLDER`."""
 
 from koa_lightning.config.launch import run
 

@@ -1,4 +1,4 @@
-"""Free the disk of checkpoints that nobody needs: `python -m koa_lightning.prune_checkpoints sweep_run=ID keep=3`."""
+"""Delete the checkpoints that nobody needs: `python -m koa_lightning.prune_checkpoints sweep_run=ID keep=3`."""
 
 from koa_lightning.config.launch import run
 

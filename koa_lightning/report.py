@@ -1,4 +1,4 @@
-"""A page on an evaluation, for a paper's supplement: `python -m koa_lightning.report ckpt=FOLDER`, or `table=FILE`."""
+"""Report on an evaluation, for a paper's supplement: `python -m koa_lightning.report ckpt=FOLDER`, or `table=FILE`."""
 
 from koa_lightning.config.launch import run
 

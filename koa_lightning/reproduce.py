@@ -1,4 +1,4 @@
-"""Train a run once more and compare: `python -m koa_lightning.reproduce run=ID`."""
+"""Train a run once more and compare every metric: `python -m koa_lightning.reproduce run=ID`."""
 
 from koa_lightning.config.launch import run
 

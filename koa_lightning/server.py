@@ -1,4 +1,4 @@
-"""An MLflow server for several users, on PostgreSQL: `python -m koa_lightning.server`."""
+"""Run an MLflow server for several users, on PostgreSQL: `python -m koa_lightning.server`."""
 
 from koa_lightning.config.launch import run
 

@@ -1,4 +1,4 @@
-"""Write down a split for others to repeat: `python -m koa_lightning.split data=chen2018 data.root=FOLDER`."""
+"""Write a split to a file for others to repeat: `python -m koa_lightning.split data=chen2018 data.root=FOLDER`."""
 
 from koa_lightning.config.launch import run
 

@@ -1,4 +1,4 @@
-"""Say what came of a sweep: `python -m koa_lightning.sweep_report name=STUDY`."""
+"""Report the results of a sweep: `python -m koa_lightning.sweep_report name=STUDY`."""
 
 from koa_lightning.config.launch import run
 

@@ -93,8 +93,8 @@ def test_bad_input_is_said_in_one_line(write_checkpoint, tmp_path, knees):
     for call, words in (
         (lambda: koa.train("modle=efflite0"), "modle"),
         (lambda: koa.train("optimizer.lr=fast"), "optimizer.lr=fast"),
-        (lambda: koa.train("model="), "one of its choices is needed"),
-        (lambda: koa.train(5), "5: an override is a text"),
+        (lambda: koa.train("model="), "choose one of its choices"),
+        (lambda: koa.train(5), "5: an override must be a string"),
         (lambda: koa.load_model("no.ckpt"), "there is no such file"),
         (lambda: koa.evaluate(grader, "nowhere"), "nowhere: there is no such folder or table"),
         (lambda: koa.evaluate(grader, ["subgroups=[side]"]), r"subgroups=\[side\]: evaluate takes data"),

@@ -2,8 +2,8 @@
 
     python -m experiments.audit.plant FOLDER SCRATCH     # FOLDER: {train,val}/{0..4}/9001104R.jpg, as Chen 2018 has it
 
-The folder itself is audited too: what is found there on files that were not planted is no false alarm of the
-planting. Writes results.csv beside this file: counts alone, no pictures. Research use only, not a medical device.
+The original folder is audited too: a finding there is not a false alarm in the copy. Writes results.csv beside this
+file: only counts, no pictures. Research use only, not a medical device.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SPLITS = ("train", "val")
 
 
 class Folder:
-    """A copy of the folder, into which faults are put under patients' numbers that nobody has."""
+    """A copy of the folder, into which faults are put under unused patient numbers."""
 
     def __init__(self, source: Path, copy: Path) -> None:
         shutil.copytree(source, copy)
@@ -41,7 +41,7 @@ class Folder:
         return self.free.pop()
 
     def knee(self) -> np.ndarray:
-        """Return the pixels of a knee that is not taken, changed so that it is nobody's duplicate: mirrored."""
+        """Return the pixels of a knee that is not taken, mirrored so that it duplicates no other."""
         return np.asarray(Image.open(self.take()))[:, ::-1]
 
     def place(self, grade: int | str, split: str = "train", ending: str = "png", name: str = "") -> Path:
@@ -124,7 +124,7 @@ def burnt_in(folder: Folder) -> Path:
 
 
 def truncated(folder: Folder) -> Path:
-    """A JPEG of which a part is missing."""
+    """A JPEG with a missing part."""
     stream = io.BytesIO()
     Image.fromarray(folder.knee()).save(stream, "JPEG")
     file = folder.place(0, ending="jpg")
@@ -133,7 +133,7 @@ def truncated(folder: Folder) -> Path:
 
 
 def unreadable(folder: Folder) -> Path:
-    """No image at all, or no byte."""
+    """Random bytes, or an empty file."""
     file = folder.place(0)
     file.write_bytes(b"" if folder.rng.random() < 0.5 else folder.rng.bytes(3000))
     return file
@@ -157,7 +157,7 @@ def findings(root: Path, out: Path) -> dict[str, list[frozenset[Path]]]:
 
 
 def main(source: str, scratch: str) -> None:
-    """Plant, audit both folders, and write the table."""
+    """Plant the faults, audit both folders, and write the table."""
     root, place = Path(source).absolute(), Path(scratch).absolute()
     before = findings(root, place / "audit-as-it-is")
     folder = Folder(root, place / "planted")

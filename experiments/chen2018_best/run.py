@@ -5,7 +5,7 @@
 FOLDER is Chen 2018. Interrupted steps resume; `--named "again"` keeps the rows of a repetition beside those that it
 repeats. A seed is one `python -m koa_lightning.train experiment=chen2018_best seed=N data.root=FOLDER`
 and the ensemble is one `python -m koa_lightning.train -m experiment=chen2018_ensemble data.root=FOLDER`.
-The other view is Lite1 on the whole radiograph instead of the rows about the joint, beside those networks. Writes
+The other view is Lite1 on the whole radiograph instead of the rows around the joint, beside those networks. Writes
 results.csv beside this file: the validation split, each checkpoint with its mirrored images averaged, and each
 ensemble, with the fingerprint of the data; whoever has the test split can measure the same checkpoints there. Research
 use only, not a medical device.
@@ -81,7 +81,7 @@ def views(root: str, out: Path, more: Sequence[str], keep: Keep) -> None:
 
 
 def page(results: Path) -> None:
-    """Write a table of results into the page beside it, where there is one."""
+    """Write a table of results into the page beside it, if there is one."""
     file = results.with_name("README.md")
     if file.exists():
         rows = pd.read_csv(results).to_dict("records")
@@ -94,7 +94,7 @@ def page(results: Path) -> None:
 
 
 def main() -> None:
-    """Do what is typed."""
+    """Run the typed command."""
     typed = argparse.ArgumentParser(prog="python -m experiments.chen2018_best.run", description=__doc__)
     typed.add_argument("folder", type=Path, help="of Chen 2018")
     typed.add_argument("parts", nargs="*", help="none: all", metavar="|".join(PARTS))

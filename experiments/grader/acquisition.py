@@ -1,4 +1,4 @@
-"""How a grader takes knees of other acquisitions, and pictures without a knee.
+"""How a grader handles knees of other acquisitions, and pictures without a knee.
 
     python -m experiments.grader.acquisition FOLDER [--checkpoint FILE] [--knees N]
 
@@ -70,7 +70,7 @@ def _shares(table: pd.DataFrame) -> dict[str, float]:
 
 
 def main() -> None:
-    """Do what is typed."""
+    """Run the typed command."""
     typed = argparse.ArgumentParser(prog="python -m experiments.grader.acquisition", description=__doc__)
     typed.add_argument("folder", type=Path, help="of Chen 2018")
     typed.add_argument("--checkpoint", default=pretrained.NAME, help="none: the grader in the box")

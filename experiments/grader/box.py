@@ -2,9 +2,9 @@
 
     python -m experiments.grader.box FOLDER [--checkpoint FILE]
 
-FOLDER is Chen 2018 (train and val). Trains `experiment=chen2018_grader`, or takes a checkpoint of it; again resumes.
-Writes grader.safetensors, card.md and grader.json into koa_lightning/pretrained/. All numbers of the card are those of
-the file that is written, on the validation split. Research use only, not a medical device.
+FOLDER is Chen 2018 (train and val). Trains `experiment=chen2018_grader`, or takes its checkpoint; the same command
+resumes. Writes grader.safetensors, card.md and grader.json into koa_lightning/pretrained/. All numbers of the card are
+those of the file that is written, on the validation split. Research use only, not a medical device.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SECTIONS = ("card", "data", "results", "confusion", "calibration", "abstention",
 
 
 def phantoms() -> list[np.ndarray]:
-    """Return the phantoms that the reference is of, uint8 300 x 300 each."""
+    """Return the phantoms of the reference, uint8 300 x 300 each."""
     paths = phantom_manifest(N_PHANTOMS, 7, (0.2,) * 5)["path"].tolist()[:N_PHANTOMS]
     return list(decode_phantoms(paths, SIZE))
 
@@ -108,14 +108,14 @@ def card(folder: Path, facts: dict[str, Any]) -> str:
 
 
 def _tidy(text: str) -> str:
-    """Return the text without the places of the machine that measured."""
+    """Return the text without the paths of the machine that evaluated it."""
     for place in (str(Path.cwd()), str(Path.home())):
         text = text.replace(place, "FOLDER")
     return text
 
 
 def main() -> None:
-    """Do what is typed."""
+    """Run the typed command."""
     typed = argparse.ArgumentParser(prog="python -m experiments.grader.box", description=__doc__)
     typed.add_argument("folder", type=Path, help="of Chen 2018")
     typed.add_argument("--checkpoint", type=Path, help="of `experiment=chen2018_grader`; none: it is trained")

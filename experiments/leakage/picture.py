@@ -1,4 +1,4 @@
-"""The figure of the study, from its tables: what each protocol reports of the same knees, and what the audit says.
+"""The figure of the study, from its tables: each protocol's results on the same knees, and the audit's findings.
 
     python -m experiments.leakage.picture
 

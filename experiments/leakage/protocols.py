@@ -1,4 +1,4 @@
-"""The tables of the protocols: the same test knees and as many training images, and one thing that differs.
+"""The tables of the protocols: the same test knees and as many training images, with one difference.
 
 Research use only, not a medical device.
 """
@@ -21,7 +21,7 @@ from koa_lightning.data.sources.chen2018 import chen2018 as rows_of_chen2018
 from koa_lightning.training.augmentation import FusedAugmentation, RandomMeanContrast
 
 SIZE = 224  # of the pictures that are written
-# What is commonly done to make a data set larger before it is split.
+# Common augmentations that enlarge a data set before it is split.
 COPIES = FusedAugmentation(
     {
         "flip": RandomHorizontalFlip(p=0.5),
@@ -88,7 +88,7 @@ def table(name: str, seed: int, knees: tuple[pd.DataFrame, pd.DataFrame, pd.Data
     """Return the rows of a protocol: `train` as many as the other patients' knees, `val` the tested ones.
 
     Where knees can leak, the training knees are drawn from the others and from what leaks together, as a split at
-    random does. `twin` tells of a tested knee whether such a one is in training.
+    random does. `twin` says whether such a knee of a tested one is in training.
 
     Args:
         name: Of a protocol that trains.

@@ -57,7 +57,7 @@ def row_of(protocol: Protocol, seed: int | str, predictions: pd.DataFrame) -> di
 
 
 def audited(name: str, file: Path, out: Path) -> dict[str, Any]:
-    """Audit the table of a protocol; return what it says."""
+    """Audit the table of a protocol; return its findings."""
     from koa_lightning.config.compose import compose
     from koa_lightning.data.audit.findings import KINDS, LEAKAGE
     from koa_lightning.reporting.audit import audit
@@ -73,7 +73,7 @@ def audited(name: str, file: Path, out: Path) -> dict[str, Any]:
 
 
 def page(folder: Path) -> None:
-    """Write the tables of a folder into its page, where it has one."""
+    """Write the tables of a folder into its page, if it has one."""
     file = folder / "README.md"
     if file.exists():
         results = pd.read_csv(folder / "results.csv", dtype={"seed": "str"}).query("seed == @ALL")
@@ -86,7 +86,7 @@ def page(folder: Path) -> None:
 
 
 def main() -> None:
-    """Do what is typed."""
+    """Run the typed command."""
     typed = argparse.ArgumentParser(prog="python -m experiments.leakage.run", description=__doc__)
     typed.add_argument("folder", type=Path, help="of Chen 2018")
     typed.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -101,7 +101,7 @@ def main() -> None:
     args.results.mkdir(parents=True, exist_ok=True)
     knees = draw(args.folder.absolute(), args.patients, args.tested)
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in PROTOCOLS}
-    for seed in args.seeds:  # every protocol once before any is repeated: what is ended early is fair
+    for seed in args.seeds:  # every protocol once before any is repeated, so that a study that ends early is fair
         for name in sorted(PROTOCOLS, key=lambda name: name != HONEST):
             protocol = PROTOCOLS[name]
             found[name].append(measure_one(protocol, seed, knees, out, args.more))

@@ -1,4 +1,4 @@
-"""The figure of the study, from results.csv: what each short run gains over the run `rank`, and what it costs.
+"""The figure of the study, from results.csv: the gain of each short run over the run `rank`, and its cost.
 
 A run that was compared with another one, trained beside it, says so; its minutes, of another machine, are not shown.
 
@@ -28,7 +28,7 @@ PANELS = {"accuracy": "accuracy", "quadratic_kappa": "quadratic kappa"}
 
 
 def draw(results: Path = HERE / "results.csv") -> Path | None:
-    """Draw the figure beside the table, from the largest gain of kappa to the least; None where none is."""
+    """Draw the figure beside the table, from the largest gain of kappa to the least; None if there is none."""
     rows = pd.read_csv(results)
     rows = rows[(rows["tta"] == "flip") & rows["name"].str.startswith(REFERENCE)].set_index("name")
     gaining = "quadratic_kappa_gain" in rows and rows["quadratic_kappa_gain"].notna().any()

@@ -1,4 +1,4 @@
-"""Train and measure what `runs.yaml` lists; finished steps are skipped, interrupted ones resume.
+"""Train and evaluate the runs that `runs.yaml` lists; finished steps are skipped, interrupted ones resume.
 
     python -m experiments.recipe.run FOLDER [NAME ...] [--with KEY=VALUE ...]   # {train,val}/{0..4}/9001104R.jpg
 
@@ -78,7 +78,7 @@ def rows_together(name: str, members: list[str], out: Path) -> list[dict[str, An
 
 
 def evaluated(facts: dict[str, Any], checkpoints: list[Path], folder: Path, out: Path) -> list[dict[str, Any]]:
-    """Grade the validation split without and with mirrored images; return the rows, with what they gain over what."""
+    """Grade the validation split without and with mirrored images; return the rows, with gains and their reference."""
     rows = []
     for tta in TTA:
         predictions = studies.evaluate(checkpoints, folder / f"val_{tta}", [*studies.PLAIN, f"tta={tta}"])
@@ -92,7 +92,7 @@ def evaluated(facts: dict[str, Any], checkpoints: list[Path], folder: Path, out:
 
 
 def main() -> None:
-    """Do what is typed."""
+    """Run the typed command."""
     typed = argparse.ArgumentParser(prog="python -m experiments.recipe.run", description=__doc__)
     typed.add_argument("folder", type=Path, help="of Chen 2018")
     typed.add_argument("names", nargs="*", help="of runs.yaml; none: all")

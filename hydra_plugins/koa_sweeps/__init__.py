@@ -1,9 +1,9 @@
-"""Sweepers and a launcher for any Hydra program; Hydra finds them here by itself. No heavy imports.
+"""Sweepers and launchers for any Hydra program; Hydra finds them here by itself. No heavy imports.
 
 - `hydra/sweeper=koa_optuna`: searches with Optuna, survives its own death, prunes.
 - `hydra/sweeper=koa_grid`: Hydra's own grid, with one MLflow run over all its jobs (for koa_lightning).
-- `hydra/launcher=processes`: a process a job, several at a time.
-- `hydra/launcher=koa_ray`: a task of Ray a job, on all nodes of a cluster.
+- `hydra/launcher=processes`: one process per job, several at a time.
+- `hydra/launcher=koa_ray`: one Ray task per job, on all nodes of a cluster.
 """
 
 from collections.abc import Sequence
@@ -24,18 +24,18 @@ class OptunaSweeper(Sweeper):
     """Searches with Optuna; see `koa_lightning.sweeps.sweep`.
 
     Args:
-        settings: As in `OptunaConf`; what is under `settings` wins.
+        settings: As in `OptunaConf`; those under `settings` win.
     """
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra gives."""
+        """Store Hydra's context, the task function and the config."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Search; leaves with the exit code of the sweep where that is not 0."""
+        """Search, and exit with the sweep's exit code if it is not 0."""
         from koa_lightning.sweeps.launch import Program
         from koa_lightning.sweeps.sweep import sweep
 
@@ -44,22 +44,22 @@ class OptunaSweeper(Sweeper):
 
 
 class GridSweeper(BasicSweeper):
-    """Hydra's own grid; its jobs are the children of one MLflow run, and know what differs between them.
+    """Hydra's own grid; its jobs are children of one MLflow run and know which settings differ between them.
 
     Args:
-        max_batch_size: As Hydra's.
-        params: As Hydra's.
+        max_batch_size: As in Hydra's sweeper.
+        params: As in Hydra's sweeper.
     """
 
     more: list[str]
     parent: Any
 
     def get_job_batch(self) -> Sequence[Sequence[str]]:
-        """Tell every job what it belongs to."""
+        """Add the sweep's overrides to every job."""
         return [[*job, *self.more] for job in super().get_job_batch()]
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Make all jobs, which compose, children of the sweep's run."""
+        """Make all jobs children of the sweep's run, once they compose."""
         super().validate_batch_is_legal(batch)
         assert self.hydra_context is not None and self.config is not None
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(batch[0]))
@@ -75,21 +75,21 @@ class GridSweeper(BasicSweeper):
 
 
 class ProcessLauncher(Launcher):
-    """A process a job.
+    """Runs each job in its own process.
 
     Args:
-        n_jobs: At a time.
+        n_jobs: Jobs at a time.
     """
 
     def __init__(self, n_jobs: int = 1) -> None:
         self.n_jobs = n_jobs
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra gives."""
+        """Store Hydra's context, the task function and the config."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run all jobs; return what came of each."""
+        """Run all jobs; return the outcome of each."""
         from koa_lightning.sweeps.launch import Program, launch
 
         program = Program(self.hydra_context, self.config, self.task_function)
@@ -97,7 +97,7 @@ class ProcessLauncher(Launcher):
 
 
 class RayLauncher(Launcher):
-    """A task of Ray a job.
+    """Runs each job as a Ray task.
 
     Args:
         settings: As in `RayConf`.
@@ -107,11 +107,11 @@ class RayLauncher(Launcher):
         self.settings = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra gives."""
+        """Store Hydra's context, the task function and the config."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run all jobs; return what came of each."""
+        """Run all jobs; return the outcome of each."""
         from functools import partial
 
         from koa_lightning.sweeps import on_ray
@@ -124,41 +124,41 @@ class RayLauncher(Launcher):
 
 @dataclass
 class OptunaConf:
-    """What a sweep with Optuna may be told; `koa_lightning` has the same in conf/sweep/."""
+    """The settings of a sweep with Optuna; `koa_lightning` has the same in conf/sweep/."""
 
     _target_: str = "hydra_plugins.koa_sweeps.OptunaSweeper"
-    _recursive_: bool = False  # the pruner goes to the jobs as it is written
+    _recursive_: bool = False  # the jobs receive the pruner's config as written
     method: str = "tpe"  # tpe | random | grid | qmc
-    space: dict[str, Any] = field(default_factory=dict)  # key -> distribution, beside what is typed
+    space: dict[str, Any] = field(default_factory=dict)  # key -> distribution, in addition to the typed ones
     trials: int | None = 30  # null: all points of a grid
-    metrics: list[str] = field(default_factory=lambda: ["value"])  # names of what a job returns
-    directions: list[str] = field(default_factory=lambda: ["max"])  # max | min of each
+    metrics: list[str] = field(default_factory=lambda: ["value"])  # names of the values that a job returns
+    directions: list[str] = field(default_factory=lambda: ["max"])  # max | min for each
     seed: int = 42
     startup_trials: int = 10  # drawn at random before TPE learns
-    name: str | None = None  # null: follows from the settings
+    name: str | None = None  # null: derived from the settings
     storage: str | None = None  # null: KOA_SWEEP_STORAGE, else sqlite:///mlruns/sweeps.db
-    pruner: Any = None  # _target_ of one of Optuna's
-    repeats: int = 1  # runs a trial; their mean decides
+    pruner: Any = None  # _target_ of an Optuna pruner
+    repeats: int = 1  # runs per trial; their mean decides
     repeat: str = "seed"  # the key that differs between them, or fold (data.fold)
     n_jobs: int = 1
-    max_failures: int | None = 5  # more end the sweep; null: never
+    max_failures: int | None = 5  # a larger number ends the sweep; null: never
     folder: str = "outputs/sweep-{name}"  # of the runs
-    free: list[str] = field(default_factory=list)  # keys that do not make it another sweep
+    free: list[str] = field(default_factory=list)  # keys that may differ when the sweep resumes
     listener: Any = None  # _target_ of an object that receives the sweep's events
-    ensemble: bool = False  # in the end the listener measures all complete trials together
+    ensemble: bool = False  # at the end the listener evaluates all complete trials together
     settings: Any = None  # all of these in one node
 
 
 @dataclass
 class KoaConf(OptunaConf):
-    """The settings are those under `sweep`."""
+    """Takes its settings from `sweep`."""
 
     settings: Any = "${oc.select:sweep,null}"
 
 
 @dataclass
 class GridConf:
-    """Hydra's own grid, tracked."""
+    """Hydra's own grid, with tracking."""
 
     _target_: str = "hydra_plugins.koa_sweeps.GridSweeper"
     max_batch_size: int | None = None
@@ -167,7 +167,7 @@ class GridConf:
 
 @dataclass
 class ProcessConf:
-    """A process a job."""
+    """One process per job."""
 
     _target_: str = "hydra_plugins.koa_sweeps.ProcessLauncher"
     n_jobs: int = 1
@@ -175,16 +175,16 @@ class ProcessConf:
 
 @dataclass
 class RayConf:
-    """A task of Ray a job; `koa_lightning` has the same in conf/hydra/launcher/ray.yaml."""
+    """One Ray task per job; `koa_lightning` has the same in conf/hydra/launcher/ray.yaml."""
 
     _target_: str = "hydra_plugins.koa_sweeps.RayLauncher"
     n_jobs: int = 1
     address: str | None = (
-        "auto"  # of the cluster: auto (one that runs here) | HOST:PORT | null: begin one for this command
+        "auto"  # of the cluster: auto (one that runs here) | HOST:PORT | null: start one for this command
     )
-    num_cpus: float = 1  # a job
-    num_gpus: float | None = None  # a job; null: as many as trainer.devices, if the cluster has any
-    max_retries: int = 10  # repeats of a job whose node or process died
+    num_cpus: float = 1  # per job
+    num_gpus: float | None = None  # per job; null: as many as trainer.devices, if the cluster has any
+    max_retries: int = 10  # retries of a job whose node or process died
 
 
 for _group, _name, _node in (

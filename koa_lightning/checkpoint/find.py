@@ -86,13 +86,13 @@ def of_folds(folder: Path) -> list[Path]:
     n_folds = settings.get("data.folds")
     if type(n_folds) is not int or not 2 <= n_folds <= _MOST_FOLDS:
         raise InputError(
-            f"ckpt={folder}: its {_CROSS_VALIDATION} has no valid data.folds; it may be damaged, name the checkpoints"
+            f"ckpt={folder}: its {_CROSS_VALIDATION} has no valid data.folds and may be damaged; list the checkpoints"
         )
     files = [folder / f"fold_{fold}" / BEST for fold in range(n_folds)]
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise InputError(
-            f"ckpt={folder}: {missing[0]} is missing; finish the cross-validation first, with the same command"
+            f"ckpt={folder}: {missing[0]} is missing; finish the cross-validation first (repeat its command)"
         )
     return files
 

@@ -1,1 +1,1 @@
-"""What a config may hold, how it is composed, and how a command starts."""
+"""The values a config may hold, how it is composed, and how a command starts."""

@@ -1,4 +1,4 @@
-"""Addresses without their passwords; no heavy imports here, as every run and every report needs it."""
+"""Addresses without their passwords. No heavy imports here: every run and every report needs this module."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
-# A password in an address, of a web server or a database; `@` and `/` in it are written %40 and %2F, or it would end.
+# A password in the address of a web server or a database. Its `@` and `/` must be written %40 and %2F.
 _TYPED = re.compile(r"(?P<scheme>https?|postgresql(?:\+\w+)?)://(?P<user>[^/\s:@'\"]+):(?P<password>[^/\s'\"]+)@")
-_SERVES = "database"  # of `server`, which hands it on to MLflow and keeps no record
+_SERVES = "database"  # of `server`, which passes it to MLflow and keeps no record
 
 
 def keep_passwords(overrides: Sequence[str]) -> list[str]:
-    """Return overrides without the passwords of their addresses, which are in the environment from then on.
+    """Return overrides without the passwords of their addresses, which move to the environment.
 
-    MLflow and PostgreSQL read them there, in this process and in those that it begins. So no password comes into the
-    record of a run, a database, a tag or a log, whoever writes it.
+    MLflow and PostgreSQL read them there, in this process and in its child processes. So no password reaches the
+    record of a run, a database, a tag or a log.
 
     Args:
         overrides: As typed.
@@ -35,12 +35,12 @@ def _kept(found: re.Match[str]) -> str:
 
 
 def public(text: str) -> str:
-    """Return a text with the user and password of any address taken out."""
+    """Return a text without the user and password of any address."""
     return re.sub(r"(?<=://)[^/\s]+@", "", text)
 
 
 def without_passwords(node: Any) -> Any:
-    """Return a copy of plain values in which no text holds the user and password of an address."""
+    """Return a copy of plain values without the user and password of any address in a text."""
     if isinstance(node, Mapping):
         return {key: without_passwords(value) for key, value in node.items()}
     if isinstance(node, list | tuple):

@@ -21,7 +21,7 @@ def tune_allocator() -> bool:
     Half of the training time on CPU is page faults without it. Call it before torch is imported.
 
     Returns:
-        Whether it was done; only Linux with glibc can.
+        Whether it was tuned; only Linux with glibc supports it.
     """
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return False
@@ -33,11 +33,11 @@ def tune_allocator() -> bool:
 
 
 def _ask_for_huge_pages(libc: ctypes.CDLL) -> None:
-    """Let the kernel back the heap with pages of 2 MB where it may; a step takes 7 % less, and no memory before."""
+    """Let the kernel back the heap with 2 MB pages where possible: a step takes 7 % less time, at no memory upfront."""
     size, page = min(_HEAP, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2), 2 << 20
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.free.argtypes, libc.madvise.argtypes = [ctypes.c_void_p], [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    start = libc.malloc(size)  # the heap grows to it, and keeps it as it gives nothing back
+    start = libc.malloc(size)  # the heap grows to this size and never shrinks
     if start is not None:  # the address space may be limited
         first = -(-start // page) * page
         libc.madvise(first, (start + size - first) // page * page, _MADV_HUGEPAGE)

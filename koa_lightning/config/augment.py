@@ -1,4 +1,4 @@
-"""What a config of augmentation may name, and what it was called in version 0.1. No heavy imports here."""
+"""Names allowed in a config of augmentation, and their names in version 0.1. No heavy imports here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from koa_lightning.errors import InputError
 
-# Keys of 0.1, and what to type now.
+# Keys of 0.1, and their replacements.
 MOVED = {
     "flip": "augment.ops.flip.p=0.5",
     "rotation": "augment.ops.rotation.degrees=10",
@@ -24,7 +24,7 @@ MOVED = {
     "erasing_aspect": "augment.ops.erasing.ratio=[0.5,2]",
     "padding": "+augment.ops.affine.padding_mode=border",
 }
-# Classes of Kornia that a run folder may name, as the installed configs do: they compute, and read no file.
+# Kornia classes that a run folder may name, as the installed configs do: they only compute and read no files.
 KORNIA = frozenset(
     f"kornia.augmentation.{name}"
     for name in (
@@ -45,7 +45,7 @@ KORNIA = frozenset(
 
 
 def now(key: str) -> str:
-    """Return what to type for a key of 0.1, in one line; an empty string if it is none.
+    """Return one line that says what to type for a key of 0.1; an empty string for any other key.
 
     Args:
         key: With dots, e.g. `augment.rotation`.
@@ -53,67 +53,67 @@ def now(key: str) -> str:
     group, _, name = key.partition(".")
     if group != "augment" or name not in MOVED:
         return ""
-    return f"{key}: is a key of version 0.1; operations have names and Kornia's arguments now, type e.g. {MOVED[name]}"
+    return f"{key}: is a key of version 0.1; operations now have names and Kornia's arguments, type e.g. {MOVED[name]}"
 
 
 def check_not_old(config: Mapping[str, Any]) -> None:
-    """Stop where a config of augmentation is one of 0.1.
+    """Stop if a config of augmentation is from version 0.1.
 
     Raises:
-        InputError: Saying what to type.
+        InputError: It is; the message says what to type.
     """
     if str(config.get("_target_", "")).endswith(".KneeAugment"):
         raise InputError(
-            f"augment._target_={config['_target_']}: is of version 0.1; type augment=light or augment=strong, which "
+            f"augment._target_={config['_target_']}: is from version 0.1; type augment=light or augment=strong, which "
             "draw as they did, and change single operations by augment.ops.NAME.ARGUMENT=VALUE"
         )
     wrong = next((str(name) for name in config if name != "ops"), None)
     if wrong is not None:
         raise InputError(
             now(f"augment.{wrong}")
-            or f"augment.{wrong}: there is only augment.ops, operations by name; see docs/augmentation.md"
+            or f"augment.{wrong}: only augment.ops exists, with operations by name; see docs/augmentation.md"
         )
 
 
 def began_before_kornia(where: str, then: Mapping[str, Any]) -> bool:
-    """Tell whether a run to be resumed was begun by 0.1, and say that its augmentation draws other numbers now.
+    """Tell whether a run to resume was started by 0.1, and warn that its augmentation now draws other numbers.
 
     The presets draw the same distributions as they did, from another stream of random numbers.
 
     Args:
-        where: What names the run, for the message.
-        then: The config of its augmentation, plain; empty where it had none.
+        where: Names the run in the message.
+        then: The plain config of its augmentation; empty if it had none.
     """
     if not then or "ops" in then:
         return False
     print(
-        f"WARNING: {where}: the run was begun by version 0.1; its augmentation draws the same distributions from here "
-        "on, but other random numbers, so the result is not that of a run of 0.1",
+        f"WARNING: {where}: the run was started by version 0.1; its augmentation still draws the same distributions, "
+        "but other random numbers, so the result differs from that of version 0.1",
         file=sys.stderr,
     )
     return True
 
 
 def check_same(where: str, then: Mapping[str, str], ops: Mapping[str, Any]) -> None:
-    """Stop where an operation of a run to be resumed is of another class now; its arguments are compared elsewhere.
+    """Stop if an operation of a run to resume now has another class; its arguments are compared elsewhere.
 
     Args:
-        where: What names the run, for the message.
-        then: The classes that the checkpoint says it was made of, by key; those of other keys are passed over.
-        ops: The operations now.
+        where: Names the run in the message.
+        then: The classes recorded in the checkpoint, by key; other keys are skipped.
+        ops: The current operations.
 
     Raises:
-        InputError: One is.
+        InputError: An operation has.
     """
     for name, node in ops.items():
         key = f"augment.ops.{name}"
         made = str(node["_target_"]).rsplit(".", 1)[-1] if isinstance(node, Mapping) and "_target_" in node else ""
         if made and then.get(key, made) != made:
-            raise InputError(f"{where}: {key} is {made} now, and the run began with {then[key]}; type the same one")
+            raise InputError(f"{where}: {key} is now {made}, but the run started with {then[key]}; type the same one")
 
 
 def check_overrides(where: str, keys: Iterable[str]) -> None:
-    """Stop where a run to be resumed was typed with keys of 0.1.
+    """Stop if a run to resume was started with keys of 0.1.
 
     Raises:
         InputError: It was.
@@ -125,7 +125,7 @@ def check_overrides(where: str, keys: Iterable[str]) -> None:
 
 def _begun_before(where: str) -> str:
     return (
-        f"{where}: the run was begun by version 0.1, whose augmentation drew other random numbers; it cannot resume "
+        f"{where}: the run was started by version 0.1, whose augmentation drew other random numbers; it cannot resume "
         "as the same run; type the same command without ckpt= and with augment=light, strong or none for a new one "
         "(eval and predict read its checkpoints)"
     )

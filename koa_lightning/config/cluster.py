@@ -1,7 +1,7 @@
-"""Jobs of a Slurm cluster that are put back into the queue and started again. No heavy imports here.
+"""Jobs of a Slurm cluster that are requeued and start again. No heavy imports here.
 
-A requeued job runs the identical command under the same job id. Each run folder remembers the job and the command that
-began it, so that the command finds the run that it has begun before.
+A requeued job runs the identical command under the same job id. Each run folder records the job and the command that
+started it, so that the command finds its earlier run.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from koa_lightning.config.overrides import as_typed, key, quote, quote_paths
 from koa_lightning.config.places import replace_text
 
 REQUEUE_VARIABLE = "KOA_REQUEUE"
-"""Set to anything but 0, it has a job put back into the queue after SIGUSR1."""
+"""If set to anything but 0, a job is put back into the queue after SIGUSR1."""
 JOB_VARIABLE = "KOA_JOB"
-"""The id of a job that another cluster than Slurm may begin several times, as Ray does after a node died."""
+"""The id of a job that a cluster other than Slurm may start several times, as Ray does after a node dies."""
 RECORD_FILE = "slurm.json"
 _REQUEUE_SECONDS = 5.0
 _LARGEST_RECORD = 1_000_000  # bytes
@@ -29,7 +29,7 @@ _NOT_TYPED = {"ckpt", "hydra.output_subdir"}
 
 
 def job_id() -> str | None:
-    """Return the id of the cluster's job that this process is, of an array of Slurm `ID_TASK`; None outside of one."""
+    """Return the id of this process's cluster job (`ID_TASK` in a Slurm array); None outside of a job."""
     if own := os.environ.get(JOB_VARIABLE):
         return own
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
@@ -44,11 +44,11 @@ def is_restarted() -> bool:
 
 
 def remember(folder: Path, overrides: Iterable[str]) -> None:
-    """Write down which job and command began the run in a folder; outside of a job nothing is written.
+    """Record which job and command started the run in a folder; outside of a job nothing is written.
 
     Args:
         folder: The run folder.
-        overrides: As Hydra got them.
+        overrides: As Hydra received them.
     """
     file, job = folder / RECORD_FILE, job_id()
     if job is None or (_read(file) or {}).get("job") == job:  # a restart resumes with the overrides of both
@@ -57,7 +57,7 @@ def remember(folder: Path, overrides: Iterable[str]) -> None:
 
 
 def begun_before(overrides: Sequence[str]) -> Path | None:
-    """Return the folder of the run that an earlier start of this job began with the same command, None without one.
+    """Return the folder of the run that an earlier start of this job began with the same command, or None.
 
     Args:
         overrides: As typed.
@@ -72,20 +72,20 @@ def begun_before(overrides: Sequence[str]) -> Path | None:
 
 
 def began_in(folder: Path) -> bool:
-    """Tell whether an earlier start of this job began the run in a folder: a job of a sweep has one of its own."""
+    """Tell whether an earlier start of this job began the run in a folder; each job of a sweep has its own folder."""
     return is_restarted() and (_read(folder / RECORD_FILE) or {}).get("job") == job_id()
 
 
 def of_restart(overrides: Sequence[str], folder: Path, done: Path) -> list[str]:
-    """Return the overrides of a job that Slurm has started again, which resume the run that it began.
+    """Return the overrides of a job that Slurm has started again; they resume the run it began.
 
     Args:
         overrides: As typed.
         folder: From `begun_before`.
-        done: A file that is there once the run has finished.
+        done: A file that exists once the run has finished.
 
     Raises:
-        SystemExit: With 0 where it has finished; a job may run several commands.
+        SystemExit: With 0 if the run has finished; a job may run several commands.
     """
     if done.exists():
         print(f"{folder}: finished before the job was started again; nothing to do", flush=True)
@@ -96,7 +96,7 @@ def of_restart(overrides: Sequence[str], folder: Path, done: Path) -> list[str]:
 
 
 def requeue_if_asked() -> None:
-    """Put the job back into the queue where SIGUSR1 ended this process and the variable `KOA_REQUEUE` asks for it."""
+    """Put the job back into the queue if SIGUSR1 ended this process and `KOA_REQUEUE` is set."""
     job = job_id()
     asked = os.environ.get(REQUEUE_VARIABLE, "0") not in ("", "0")
     first = os.environ.get("SLURM_PROCID", "0") == "0"
@@ -116,12 +116,12 @@ def requeue_if_asked() -> None:
 
 
 def _plain(overrides: Iterable[str]) -> list[str]:
-    """Return overrides as typed, whether or not they were put in quotes since."""
+    """Return overrides as typed, whether or not they have been quoted since."""
     return [as_typed(item) for item in quote_paths([str(item) for item in overrides]) if key(item) not in _NOT_TYPED]
 
 
 def _read(file: Path) -> dict[str, object] | None:
-    """Return the record of a run folder; None where there is none that can be read."""
+    """Return the record of a run folder; None if it is missing or unreadable."""
     try:
         if file.stat().st_size > _LARGEST_RECORD:
             return None

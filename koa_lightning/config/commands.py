@@ -1,4 +1,4 @@
-"""The table of commands: what can be typed, what it calls, and one line on what it is for. No heavy imports here."""
+"""The table of commands: their names, their functions, and a one-line summary of each. No heavy imports here."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ class Command:
 
     Attributes:
         name: Of the module, and of the config where it takes one.
-        group: What a user wants, under which the command is listed.
+        group: The user's goal, under which the command is listed.
         summary: What it does, in one line.
-        function: `module:function` of the package that gets the composed config; empty where the module has its own.
-        before: `module:function` that may rewrite the overrides before they are composed; empty where none does.
+        function: `module:function` of the package that receives the composed config; empty if the module has its own.
+        before: `module:function` that may rewrite the overrides before they are composed; empty if there is none.
         computes: Whether a network computes, so that the memory allocator is tuned first.
     """
 
@@ -132,7 +132,7 @@ COMMANDS = {
 
 
 def table() -> str:
-    """Return all commands in one screen, grouped by what a user wants."""
+    """Return all commands on one screen, grouped by the user's goal."""
     lines = []
     for group in dict.fromkeys(command.group for command in COMMANDS.values()):
         lines.append(f"\n{group}")

@@ -1,4 +1,4 @@
-"""Where the configs are, whether their values hold, and how a wrong key is named. No heavy imports here."""
+"""Where the configs are, whether their values are valid, and how a wrong key is reported. No heavy imports here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WITHOUT_SPLITS = ("phantom", "folder")  # data of these has no official split
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """Return ` did you mean 'x'?` for the known word that looks most like this one, or an empty string."""
+    """Return `; did you mean 'x'?` for the known word most similar to this one, or an empty string."""
     likeness = {name: _likeness(word, name) for name in known}
     best = max(likeness, key=likeness.__getitem__, default="")
     if not best or likeness[best] < 0.5:
@@ -33,7 +33,7 @@ def nearest(word: str, known: list[str]) -> str:
 
 
 def _likeness(word: str, name: str) -> float:
-    """Return from 0 to 1 how much a word looks like a name, or like one part of it."""
+    """Return from 0 to 1 how similar a word is to a name, or to one part of it."""
     if sorted(word) == sorted(name):  # two letters changed places
         return 1.0
     compare = difflib.SequenceMatcher(b=word)
@@ -69,14 +69,14 @@ def without_targets(node: Any) -> Any:
 
 
 def validate(cfg: DictConfig, command: str = "") -> None:
-    """Check every value by the schema, and what must fit together, before anything heavy is imported.
+    """Check every value against the schema, and combinations of values, before anything heavy is imported.
 
     Args:
         cfg: Of a command, or a part of it.
         command: E.g. `train`; empty: any.
 
     Raises:
-        InputError: Naming the key, its value and what it may be.
+        InputError: Names the key, its value and the allowed values.
     """
     for key, value in _values(cfg):
         check_value(key, value, command)
@@ -84,7 +84,7 @@ def validate(cfg: DictConfig, command: str = "") -> None:
 
 
 def check_value(key: str, value: Any, command: str = "") -> None:
-    """Check one value by the schema.
+    """Check one value against the schema.
 
     Args:
         key: With dots.
@@ -92,13 +92,13 @@ def check_value(key: str, value: Any, command: str = "") -> None:
         command: E.g. `train`; empty: any.
 
     Raises:
-        InputError: It cannot be.
+        InputError: The value is not allowed.
     """
     kind = schema.kind_of(key, command)
     if kind is None:
         is_branch = key in schema.BRANCHES and not isinstance(value, Mapping)
         if is_branch and not (value is None and key in schema.BRANCHES_OR_NULL):
-            raise InputError(f"{key}={typed(value)}: holds further keys; type {_below(key)}=VALUE for one of them")
+            raise InputError(f"{key}={typed(value)}: has keys of its own; type {_below(key)}=VALUE for one of them")
         return
     if reason := kind.wrong(value):
         raise InputError(f"{key}={typed(value)}: {reason}{nearest(typed(value), kind.known())}")
@@ -109,9 +109,9 @@ def _below(key: str) -> str:
 
 
 def _values(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the keys and plain values that the schema knows, and what stands where it knows further keys.
+    """Yield the keys and plain values that the schema knows, and any value where it expects further keys.
 
-    What is still missing is passed over, as is what a class of somebody else is made of.
+    Missing values are skipped, and so are the arguments of a third-party class.
     """
     if not str(node.get("_target_") or schema.OURS[0]).startswith(schema.OURS):
         return
@@ -134,7 +134,7 @@ def _check_together(cfg: DictConfig) -> None:
     if top > bottom - 0.1:
         raise InputError(f"data.top={top}: must be at least 0.1 less than data.bottom={bottom} (shares of the height)")
     if folds is None and OmegaConf.select(cfg, "data.fold_val") is False:
-        raise InputError("data.fold_val=false: says which knees are dealt into folds; type data.folds=5 too")
+        raise InputError("data.fold_val=false: has no effect without folds; type data.folds=5 too")
     if OmegaConf.select(cfg, "data.split_table") and OmegaConf.select(cfg, "data.split") != "table":
         raise InputError(f"data.split_table={cfg.data.split_table}: type data.split=table too")
     name = OmegaConf.select(cfg, "data.name")

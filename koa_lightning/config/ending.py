@@ -1,4 +1,4 @@
-"""The end of a process, without seconds in which Python looks through all objects. No heavy imports here."""
+"""The end of a process, without seconds of garbage collection. No heavy imports here."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import gc
 
 
 def hasten() -> None:
-    """Let this process end at once when it ends.
+    """Let this process end without delay.
 
-    On its way out Python looks for cycles among all objects, several times: with torch and MLflow that takes seconds,
-    in which a signal's sender loses patience. The system takes the memory back anyway.
+    At exit Python searches all objects for cycles, several times. With torch and MLflow this takes seconds, and the
+    sender of a signal may lose patience. The system reclaims the memory anyway.
     """
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)

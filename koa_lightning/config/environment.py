@@ -1,4 +1,4 @@
-"""Variables of the environment that hold for a while: what a process begins meanwhile gets them, nothing later does."""
+"""Temporary environment variables: only processes started meanwhile inherit them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _THREADS = "OMP_NUM_THREADS"
 
 @contextmanager
 def variables(**values: str) -> Iterator[None]:
-    """Set variables of this process's environment; afterwards each is as it was.
+    """Set variables of this process's environment and restore them afterwards.
 
     Args:
         values: By name.
@@ -28,10 +28,10 @@ def variables(**values: str) -> Iterator[None]:
 
 
 def shared_cores(n: int) -> dict[str, str]:
-    """Return the variables by which n processes side by side share the cores; none for one, or where they are set.
+    """Return the variables that divide the cores among n processes; none for one process, or if they are already set.
 
     Args:
-        n: Processes at a time; each would take all cores.
+        n: Processes at a time; each would otherwise take all cores.
     """
     if n == 1 or _THREADS in os.environ:
         return {}

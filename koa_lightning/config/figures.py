@@ -18,11 +18,11 @@ T = TypeVar("T")
 FORMATS = ("png", "svg", "pdf")
 PALETTES = ("okabe_ito", "tol", "gray")
 WIDTHS = {"single": 85.0, "double": 174.0}
-"""Millimetres of one and of two columns, as most journals have them."""
+"""Width of one and of two columns in millimetres, as in most journals."""
 NARROWEST, WIDEST = 75.0, 400.0
 SMALLEST_FONT = 7.0
-"""Points below which journals refuse letters."""
-OWN_FONT = "DejaVu Sans"  # matplotlib brings it along
+"""Points; journals refuse smaller letters."""
+OWN_FONT = "DejaVu Sans"  # shipped with matplotlib
 _INCH = 25.4  # mm
 
 
@@ -32,12 +32,12 @@ class FigureSettings:
 
     Attributes:
         formats: Endings of the files, of `FORMATS`.
-        dpi: Of pixels.
-        width: Millimetres; None: as wide as each figure asks, at most two columns.
+        dpi: Pixels per inch.
+        width: Millimetres; None: each figure's own width, at most two columns.
         font: Name of a font.
-        font_size: Points at the printed width, of labels.
+        font_size: Of labels, in points at the printed width.
         palette: Of `PALETTES`.
-        stamp: Whether a figure without caveats carries the research-use line.
+        stamp: Whether a figure without caveats shows the research-use line.
     """
 
     formats: tuple[str, ...] = ("png",)
@@ -50,7 +50,7 @@ class FigureSettings:
 
     @classmethod
     def of(cls, group: Mapping[str, Any] | DictConfig | None) -> FigureSettings:
-        """Return the settings of the config group `figures`; those of the screen where a config has none."""
+        """Return the settings of the config group `figures`; the defaults for the screen if a config has none."""
         if group is None:
             return cls()
         formats = group["format"]
@@ -66,10 +66,10 @@ class FigureSettings:
         )
 
     def inches(self, wanted: float) -> float:
-        """Return how wide a figure is drawn, which is how wide it is printed.
+        """Return the width at which a figure is drawn and printed, in inches.
 
         Args:
-            wanted: Inches that the figure asks for; they count where no width is set.
+            wanted: The figure's own width in inches; it counts if no width is set.
         """
         return min(wanted, WIDTHS["double"] / _INCH) if self.width is None else self.width / _INCH
 
@@ -78,13 +78,13 @@ _current: ContextVar[FigureSettings] = ContextVar("figures", default=FigureSetti
 
 
 def current() -> FigureSettings:
-    """Return the settings that are in force."""
+    """Return the settings in force."""
     return _current.get()
 
 
 @contextmanager
 def using(settings: FigureSettings) -> Iterator[None]:
-    """Draw and save by these settings."""
+    """Draw and save with these settings."""
     token = _current.set(settings)
     try:
         yield
@@ -93,7 +93,7 @@ def using(settings: FigureSettings) -> Iterator[None]:
 
 
 def configured(command: Callable[Concatenate[DictConfig, P], T]) -> Callable[Concatenate[DictConfig, P], T]:
-    """Let a command draw by the group `figures` of its config."""
+    """Let a command draw with the group `figures` of its config."""
 
     @functools.wraps(command)
     def call(cfg: DictConfig, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -104,17 +104,17 @@ def configured(command: Callable[Concatenate[DictConfig, P], T]) -> Callable[Con
 
 
 def check(group: Mapping[str, Any] | DictConfig) -> None:
-    """Stop before any work where figures could not be drawn as the group says.
+    """Stop before any work if figures could not be drawn with these settings.
 
     Raises:
         InputError: No format is named, or this machine has no such font.
     """
     if not group["format"]:
-        raise InputError(f"figures.format=[]: names no format; type one or more of {', '.join(FORMATS)}")
+        raise InputError(f"figures.format=[]: the list is empty; type one or more of {', '.join(FORMATS)}")
     font = str(group["font"])
     if font == OWN_FONT:
         return
-    from matplotlib import font_manager  # seconds on its first day on a machine
+    from matplotlib import font_manager  # takes seconds the first time on a machine
 
     names = sorted({entry.name for entry in font_manager.fontManager.ttflist})
     if font not in names:

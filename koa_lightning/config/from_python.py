@@ -1,4 +1,4 @@
-"""A config composed for a call from Python: its errors are those of the command line, in one line. No heavy imports."""
+"""A config composed for a call from Python, with the one-line errors of the command line. No heavy imports."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from koa_lightning.errors import InputError
 
 
 def check_texts(overrides: Sequence[object]) -> None:
-    """Stop where an override is no text.
+    """Stop if an override is not a string.
 
     Raises:
-        InputError: Naming it.
+        InputError: Names it.
     """
     wrong = [each for each in overrides if not isinstance(each, str)]
     if wrong:
-        raise InputError(f"{wrong[0]!r}: an override is a text, e.g. 'model=efflite0'")
+        raise InputError(f"{wrong[0]!r}: an override must be a string, e.g. 'model=efflite0'")
 
 
 def composed(command: str, overrides: Sequence[str]) -> DictConfig:
@@ -32,10 +32,10 @@ def composed(command: str, overrides: Sequence[str]) -> DictConfig:
 
     Args:
         command: E.g. `train`.
-        overrides: As typed; those of Hydra itself, e.g. where its record goes, mean nothing here.
+        overrides: As typed; Hydra's own, e.g. the folder of its record, have no effect here.
 
     Raises:
-        InputError: An override is not one, or a key or a value is unknown.
+        InputError: An override is malformed, or a key or a value is unknown.
     """
     check_texts(overrides)
     keys.check_choices(overrides)

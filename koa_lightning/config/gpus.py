@@ -1,7 +1,7 @@
-"""Which GPUs this process may use, and a pool that gives each job of several its own. No heavy imports here.
+"""The GPUs this process may use, and a pool that gives each of several jobs its own. No heavy imports here.
 
-The pool is a file lock a GPU in a folder of this machine; the system frees the lock of a process that dies. What
-`CUDA_VISIBLE_DEVICES` names when a job begins is all that it chooses from, so what a launcher has given stays.
+The pool is one file lock per GPU in a folder of this machine; the system frees the locks of a process that dies. A job
+chooses only from the GPUs in `CUDA_VISIBLE_DEVICES` at its start, so a launcher's assignment stays in force.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from koa_lightning.errors import InputError
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 POOL_VARIABLE = "KOA_DEVICE_POOL"
-"""The folder of the locks, where several users or containers share the GPUs of a machine."""
+"""The folder of the locks, for several users or containers that share the GPUs of a machine."""
 _LISTED = re.compile(r"^(?:GPU (?P<number>\d+)|\s+MIG ).*\(UUID: (?P<uuid>[\w./-]+)\)")
 _WAIT = 0.2  # seconds between two looks at the pool
-_kept: dict[tuple[str, ...], ExitStack] = {}  # of this process, which CUDA has bound to them
+_kept: dict[tuple[str, ...], ExitStack] = {}  # GPUs to which CUDA has bound this process, with their locks
 
 
 def visible(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Return the GPUs that this process may use: as `CUDA_VISIBLE_DEVICES` names them, else all of the machine.
+    """Return the GPUs this process may use: those in `CUDA_VISIBLE_DEVICES`, otherwise all of the machine.
 
-    A part of a GPU (MIG) is one by its own name.
+    A slice of a GPU (MIG) counts as one, under its own name.
     """
     named = environment.get(VARIABLE)
     if named is None:
         return _listed()
     names = [name.strip() for name in named.split(",")]
     wrong = next((i for i, name in enumerate(names) if not name or name.startswith("-")), len(names))
-    return list(dict.fromkeys(names[:wrong]))  # CUDA reads them up to the first that is none
+    return list(dict.fromkeys(names[:wrong]))  # CUDA stops at the first invalid name
 
 
 def _listed() -> list[str]:
@@ -55,7 +55,7 @@ def _listed() -> list[str]:
             continue
         if match["number"] is not None:
             found, whole = [*found, match["number"]], match["number"]
-        else:  # its parts take the place of the whole
+        else:  # the slices replace the whole GPU
             found = [*(name for name in found if name != whole), match["uuid"]]
     return found
 
@@ -68,29 +68,29 @@ def of_job(accelerator: str, devices: Any) -> int:
         devices: `trainer.devices`.
 
     Raises:
-        InputError: It names some by their numbers.
+        InputError: `devices` lists GPUs by number.
     """
     if accelerator in ("cpu", "mps", "tpu"):
         return 0
     if not isinstance(devices, int | str):
         raise InputError(
-            f"trainer.devices={list(devices)}: jobs side by side are given their GPUs; type how many, or name those "
-            f"that may be used by {VARIABLE}"
+            f"trainer.devices={list(devices)}: parallel jobs share a pool of GPUs; type a number, or list those "
+            f"they may use in {VARIABLE}"
         )
     return -1 if devices == "auto" else int(devices)
 
 
 def check_room(key: str, n_jobs: int, accelerator: str, devices: Any) -> None:
-    """Stop where jobs side by side on this machine have not a GPU each, or on a CPU not a core each.
+    """Stop if this machine lacks a GPU (or on a CPU a core) for each parallel job.
 
     Args:
-        key: The setting that says how many, for the message.
-        n_jobs: At a time.
+        key: The setting of the number of jobs, for the message.
+        n_jobs: Number of parallel jobs.
         accelerator: `trainer.accelerator`.
         devices: `trainer.devices`.
 
     Raises:
-        InputError: They have not.
+        InputError: It does.
     """
     if n_jobs == 1:
         return
@@ -117,22 +117,22 @@ def pool() -> Path:
     """Return the folder of the locks."""
     if named := os.environ.get(POOL_VARIABLE):
         return Path(named)
-    job = os.environ.get("SLURM_JOB_ID")  # Slurm may number the GPUs of each of its jobs from 0
+    job = os.environ.get("SLURM_JOB_ID")  # Slurm may number the GPUs of each job from 0
     return Path(tempfile.gettempdir()) / f"koa-gpus-{getpass.getuser()}{f'-{job}' if job else ''}"
 
 
 @contextmanager
 def taken(accelerator: str, devices: Any) -> Iterator[list[str]]:
-    """Hold as many free GPUs as a job needs meanwhile, waiting for them; the job sees no others.
+    """Hold as many free GPUs as a job needs, waiting for them; the job sees no others.
 
-    A process that CUDA has bound to its GPUs keeps them until it ends.
+    A process bound to its GPUs by CUDA keeps them until it ends.
 
     Args:
         accelerator: `trainer.accelerator`.
         devices: `trainer.devices`.
 
     Raises:
-        InputError: There are fewer than it needs, whoever holds them.
+        InputError: This machine has fewer than the job needs.
     """
     needed, names = of_job(accelerator, devices), visible()
     if not needed or not names:
@@ -145,7 +145,7 @@ def taken(accelerator: str, devices: Any) -> Iterator[list[str]]:
         )
     if needed > 1 and any(name.startswith("MIG-") for name in names):
         raise InputError(
-            f"trainer.devices={needed}: CUDA gives a process one part of a GPU (MIG); type trainer.devices=1"
+            f"trainer.devices={needed}: CUDA gives a process only one slice of a GPU (MIG); type trainer.devices=1"
         )
     mine = tuple(names[:needed])
     if tuple(names) in _kept:
@@ -168,7 +168,7 @@ def taken(accelerator: str, devices: Any) -> Iterator[list[str]]:
 
 
 def _locked(names: list[str], needed: int) -> tuple[list[str], ExitStack]:
-    """Return the first so many that are free, and what holds them: all or none, or two would wait for each other."""
+    """Return the first free GPUs with their locks: all or none, as two jobs would otherwise wait for each other."""
     folder, said = pool(), False
     folder.mkdir(parents=True, exist_ok=True)
     while True:
@@ -191,6 +191,6 @@ def _locked(names: list[str], needed: int) -> tuple[list[str], ExitStack]:
 
 
 def _is_bound() -> bool:
-    """Tell whether CUDA runs in this process: it takes no other GPUs then."""
+    """Tell whether CUDA runs in this process; if so, it cannot switch to other GPUs."""
     torch = sys.modules.get("torch")
     return bool(torch is not None and torch.cuda.is_initialized())

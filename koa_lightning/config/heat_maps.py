@@ -1,4 +1,4 @@
-"""The methods of heat maps: those files of the group `explain` that name a function. No heavy imports here."""
+"""The heat-map methods: files of the group `explain` that name a function. No heavy imports here."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from koa_lightning.config import folders
 
 @dataclass(frozen=True)
 class Method:
-    """A method, as `explain/NAME.yaml` in any folder of configs declares it.
+    """A method as declared by `explain/NAME.yaml` in any folder of configs.
 
     Attributes:
-        name: What `explain.method` calls it.
+        name: Its name in `explain.method`.
         file: Where it is declared.
         target: Address of the function, see `koa_lightning.explain.methods.function`.
-        title: What figures call it (`_title_`).
+        title: Its name in figures (`_title_`).
         slow: Whether it passes an image through the network many times (`_slow_`).
     """
 
@@ -28,7 +28,7 @@ class Method:
 
 
 def declared() -> dict[str, Method]:
-    """Return all methods by name, those of a typed `--config-dir` too."""
+    """Return all methods by name, including those of a typed `--config-dir`."""
     found: dict[str, Method] = {}
     for file, content in folders.contents("explain"):
         name = str(content.get("method", file.stem))
@@ -44,7 +44,7 @@ def names() -> list[str]:
 
 
 def titles() -> dict[str, str]:
-    """Return what figures call each method."""
+    """Return the title of each method in figures."""
     return {name: method.title for name, method in declared().items()}
 
 

@@ -19,17 +19,17 @@ def located(target: str, file: Path) -> Any:
 
     Args:
         target: `package.module.name`.
-        file: That names it, installed or of a typed `--config-dir`; never a checkpoint.
+        file: Config that names it, installed or in a typed `--config-dir`; never a checkpoint.
 
     Raises:
-        InputError: Its module cannot be imported, or has no such name.
+        InputError: Its module cannot be imported or has no such name.
     """
     module, _, name = target.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
-            f"{file}: _target_={target}: {error}; name what can be imported (is its folder on PYTHONPATH?)"
+            f"{file}: _target_={target}: {error}; name an importable function or class (is its folder on PYTHONPATH?)"
         ) from error
 
 
@@ -37,7 +37,7 @@ def made(node: Any, key: str, **more: Any) -> Any:
     """Return the object that a part of the config describes.
 
     Args:
-        node: With `_target_`.
+        node: Config with `_target_`.
         key: Of the node, for messages.
         more: Further arguments.
 
@@ -48,7 +48,7 @@ def made(node: Any, key: str, **more: Any) -> Any:
         return _checked(instantiate(node, **more), key)
     except InstantiationException as error:
         cause = error.__cause__
-        # Lightning's own error, by name: importing it here would make every command pay for Lightning
+        # Lightning's own error, matched by name: an import here would make every command load Lightning
         is_misconfigured = type(cause).__name__ == "MisconfigurationException"
         if isinstance(cause, TypeError | ValueError | ImportError) or is_misconfigured or cause is None:
             reason = str(cause or error).strip().splitlines()[0]
@@ -57,7 +57,7 @@ def made(node: Any, key: str, **more: Any) -> Any:
 
 
 def _checked(found: Any, key: str) -> Any:
-    """Return what was made; of a function to be called later, once its settings are some that it takes."""
+    """Return the object; if it is a function to call later, check first that it accepts its settings."""
     if isinstance(found, functools.partial):
         try:
             inspect.signature(found.func).bind_partial(*found.args, **found.keywords)

@@ -1,7 +1,7 @@
-"""JSON files that a folder brings along, checked field by field: the one reader. No heavy imports here.
+"""The one reader of the JSON files in a folder; it checks them field by field. No heavy imports here.
 
-What such a file must hold is given by kinds (`koa_lightning.config.kinds`), as for a config. A folder may come from
-anybody, so whatever does not fit is one line that names the file, the field and what it must be.
+Kinds (`koa_lightning.config.kinds`) describe the content of such a file, as for a config. A folder may come from
+anybody, so every misfit is reported in one line with the file, the field and the allowed values.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _SHOWN = 60  # characters of a value in a message
 
 @dataclass(frozen=True)
 class Fields(Kind):
-    """An entry with fields of its own kind each; further fields are let through.
+    """An entry whose fields each have their own kind; further fields are ignored.
 
     Attributes:
-        needed: Fields that must be there.
-        may: Fields that may be missing.
-        rule: Returns what is wrong between fields that fit, or an empty string.
+        needed: Required fields.
+        may: Optional fields.
+        rule: Returns what is wrong between valid fields, or an empty string.
     """
 
     needed: Mapping[str, Kind] = field(default_factory=dict)
@@ -43,15 +43,15 @@ class Fields(Kind):
 
 
 def read(file: Path, kind: Kind, advice: str = "give another file") -> Any:
-    """Return what a JSON file holds, once it is of a kind.
+    """Return the content of a JSON file that fits a kind.
 
     Args:
-        file: That is there.
-        kind: Of the whole.
-        advice: What to do about one that does not fit.
+        file: An existing file.
+        kind: Of the whole content.
+        advice: What to do about a file that does not fit.
 
     Raises:
-        InputError: It is no JSON, nested too deeply, or a field is missing or of another kind.
+        InputError: It is not JSON, is nested too deeply, or a field is missing or of another kind.
     """
     found = read_json(file, advice=advice)
     if reason := misfit(found, kind) or _too_deep(found):
@@ -60,11 +60,11 @@ def read(file: Path, kind: Kind, advice: str = "give another file") -> Any:
 
 
 def misfit(value: Any, kind: Kind, path: str = "") -> str:
-    """Return what does not fit, with the path of its field, or an empty string.
+    """Return one line that says what does not fit, with the path of its field, or an empty string.
 
     Args:
         value: As it was read.
-        kind: What it must be.
+        kind: The expected kind.
         path: Of the value in its file.
     """
     if isinstance(kind, Fields) and isinstance(value, Mapping):
@@ -97,7 +97,7 @@ def _below(path: str, name: str) -> str:
 
 
 def _short(value: Any) -> str:
-    """Return a value as one would type it, in one line that fits, without anything that a terminal would act on."""
+    """Return a value as a user would type it, in one short line without control characters."""
     if isinstance(value, Mapping | list):
         return "{...}" if isinstance(value, Mapping) else "[...]"
     text = typed(value) if not isinstance(value, int) or abs(value) < 10**_SHOWN else "a number of many digits"

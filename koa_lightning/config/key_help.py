@@ -1,4 +1,4 @@
-"""What `--help` says of each key: what it may hold by the schema, and its comment. No heavy imports here."""
+"""The line of `--help` for each key: its allowed values by the schema, and its comment. No heavy imports here."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _COMMENT = re.compile(r"(?:^|\s)#\s*(?P<text>.*)$")
 
 
 def lines(files: Iterable[tuple[Path, str]], command: str) -> list[str]:
-    """Return a line for each key that the schema knows: `KEY: what it may hold  # comment`.
+    """Return a line for each key that the schema knows: `KEY: allowed values  # comment`.
 
-    The files are read line by line, as YAML would take longer than a help may.
+    The files are read line by line, as a YAML parser would make the help too slow.
 
     Args:
-        files: YAML files, and what stands before their keys, e.g. `data.`; of a key in several, the first comment is
-            taken.
+        files: YAML files, each with the prefix of its keys, e.g. `data.`; for a key in several files the first comment
+            counts.
         command: E.g. `train`.
     """
     comments: dict[str, str] = {}
@@ -31,14 +31,14 @@ def lines(files: Iterable[tuple[Path, str]], command: str) -> list[str]:
 
 
 def _line(key: str, kind: Kind, comment: str) -> str:
-    """Return what is said of a key; a comment that lists the same choices (`a | b`) is not repeated."""
+    """Return the line of a key; a comment that only lists the same choices (`a | b`) is not repeated."""
     null = ", or null" if kind.null else ""
     same = comment.split(" | ") == kind.known()
     return f"{key}: {kind.words()}{null}{f'  # {comment}' if comment and not same else ''}"
 
 
 def _in(text: str) -> Iterator[tuple[str, str]]:
-    """Yield each key of a YAML text with its comment, which may continue in the next lines at its own column."""
+    """Yield each key of a YAML text with its comment, which may continue on the next lines at its own column."""
     path: list[tuple[int, str]] = []
     key, comment, column = "", "", 0
     for line in text.splitlines():

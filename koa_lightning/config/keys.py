@@ -1,4 +1,4 @@
-"""Which keys there are, and what to say of one that there is not. No heavy imports here."""
+"""Which keys exist, and how an unknown one is reported. No heavy imports here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from koa_lightning.errors import InputError
 
 
 def check(cfg: DictConfig, config_name: str, typed: Sequence[str] = (), folders: Sequence[str] = ()) -> None:
-    """Stop where a config has a key that nothing would read: mistyped after a `+`, or in a file of one's own.
+    """Stop if a config has a key that nothing reads: mistyped after a `+`, or in the user's own file.
 
     Args:
         cfg: As composed.
@@ -25,7 +25,7 @@ def check(cfg: DictConfig, config_name: str, typed: Sequence[str] = (), folders:
         folders: Of `--config-dir`, for the message.
 
     Raises:
-        InputError: Naming the key.
+        InputError: Names the key.
     """
     _check_data_name(cfg, typed)
     known = set(known_keys(config_name))
@@ -33,16 +33,16 @@ def check(cfg: DictConfig, config_name: str, typed: Sequence[str] = (), folders:
     if wrong is None:
         return
     item = next((item for item in typed if overrides.key(item).split(".")[0] == wrong), "")
-    if folders and item.startswith("+"):  # Hydra takes a group that it does not find for a key
+    if folders and item.startswith("+"):  # Hydra treats an unknown group as a key
         raise InputError(
             f"{item}: there is no folder {wrong} in --config-dir {folders[0]}, and no such key in the configuration; "
-            "name the folder that holds it by --config-dir"
+            "type --config-dir with the folder that contains it"
         )
     raise InputError(unknown(wrong, config_name))
 
 
 def _check_data_name(cfg: DictConfig, typed: Sequence[str]) -> None:
-    """Stop where the name of the data is typed, by which a checkpoint finds its data again."""
+    """Stop if the name of the data is typed; a checkpoint uses it to find its data again."""
     item = next((item for item in typed if overrides.key(item) == "data.name"), None)
     source = str(OmegaConf.select(cfg, "data.source._target_")).rsplit(".", 1)[-1]
     if item is not None and overrides.value(item) != source:
@@ -52,28 +52,26 @@ def _check_data_name(cfg: DictConfig, typed: Sequence[str]) -> None:
 
 
 def check_choices(typed: Sequence[str]) -> None:
-    """Stop where a group is typed with nothing, or with the file of what its choices share.
+    """Stop if a group is typed without a choice, or with the base file of its choices.
 
     Args:
         typed: The overrides.
 
     Raises:
-        InputError: Naming the group and its choices.
+        InputError: Names the group and its choices.
     """
     for item in typed:
         group, choice = overrides.key(item), overrides.value(item)
         empty = "=" in item and (choice in ("", "null") or choice.startswith("_"))
-        none = empty or item.startswith("~")  # a word alone is no override: it may be the name of a folder
+        none = empty or item.startswith("~")  # a single word is not an override: it may be the name of a folder
         if none and group in groups():
-            raise InputError(
-                f"{item}: one of its choices is needed ({group} is one of: {', '.join(choices_of(group))})"
-            )
+            raise InputError(f"{item}: choose one of its choices ({group} is one of: {', '.join(choices_of(group))})")
 
 
 def help_text(config_name: str) -> str:
-    """Return what `--help` prints: the text in the config, the groups with their choices, and what each key may be.
+    """Return the text of `--help`: the text in the config, the groups with their choices, and the values of each key.
 
-    Hydra's own way looks through every config, which takes longer than a start may.
+    Hydra's own help reads every config, which takes too long for a start.
 
     Args:
         config_name: The primary config, e.g. `train`.
@@ -85,7 +83,7 @@ def help_text(config_name: str) -> str:
 
 
 def _files(config_name: str) -> Iterator[tuple[Path, str]]:
-    """Yield the YAML files of a config, and what stands before their keys: its own, then those of its groups."""
+    """Yield the YAML files of a config with the prefix of their keys: its own files, then those of its groups."""
     built_on, chosen = _defaults(config_name)
     yield from ((_file(name), "") for name in (config_name, *built_on))
     for group in chosen:
@@ -94,7 +92,7 @@ def _files(config_name: str) -> Iterator[tuple[Path, str]]:
 
 
 def known_keys(config_name: str) -> list[str]:
-    """Return every key of a config with whatever choices, those of `--config-dir` too, and its groups.
+    """Return the groups of a config and every key it may have under any choice, including those of `--config-dir`.
 
     Args:
         config_name: The primary config, e.g. `train`.
@@ -111,7 +109,7 @@ def _known_keys(config_name: str, typed: tuple[Path, ...]) -> list[str]:
 
 
 def unknown(key: str, config_name: str) -> str:
-    """Return in one line that there is no such key, and which one was meant.
+    """Return one line that says that the key is unknown, and which one was probably meant.
 
     Args:
         key: With dots.
@@ -119,16 +117,16 @@ def unknown(key: str, config_name: str) -> str:
     """
     group, _, rest = key.partition(".")
     if group not in _defaults(config_name)[1]:
-        group = rest = ""  # another command has it
+        group = rest = ""  # it belongs to another command
     if moved := augment.now(key):
         return moved
     if group == "sweep" and rest in _keys_of("sweep/_base"):
-        return f"{key}: only a sweep with Optuna has it; type sweep=tpe (random, grid, qmc, multi) too"
+        return f"{key}: exists only in a sweep with Optuna; type sweep=tpe (random, grid, qmc, multi) too"
     holders = [choice for choice in choices_of(group) if rest in _keys_of(f"{group}/{choice}")] if rest else []
     if holders:
-        return f"{key}: only {group}={' or '.join(holders)} has it; type {group}=... too"
+        return f"{key}: exists only with {group}={' or '.join(holders)}; type {group}=... too"
     of_choices = {f"{group}.{name}" for name in _of_group(group)} if rest else set()
-    if key in of_choices:  # all choices have it, so none is chosen
+    if key in of_choices:  # all choices have it, so the group itself is missing
         return f"{key}: no {group} is chosen; type {group}=... too ({group} is one of: {', '.join(choices_of(group))})"
     hint = nearest(key, [*sorted(of_choices), *known_keys(config_name)])
     return f"{key}: no such key in the configuration{hint} (all keys: add --cfg job)"
@@ -160,7 +158,7 @@ def _no_choice(group: str, choice: str) -> str:
 
 
 def _fixed(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Yield the dotted keys of a composed config but those that everyone may add."""
+    """Yield the dotted keys of a composed config, except those below which users may add entries."""
     for name in map(str, node):
         key, child = f"{prefix}{name}", node._get_node(name)
         if name.startswith("_"):
@@ -182,7 +180,7 @@ def _of_group(group: str) -> Iterator[str]:
 
 
 def _file(name: str) -> Path:
-    """Return the file of a config; Hydra has found it before."""
+    """Return the file of a config that Hydra has already found."""
     return folders.find(name) or folders.config_dir() / f"{name}.yaml"
 
 
@@ -197,12 +195,12 @@ def _parsed(file: Path) -> DictConfig:
 
 def _keys_of(name: str) -> list[str]:
     """Return the keys of one file of the configs."""
-    content = folders.plain(_file(name))  # of one's own that cannot be read nothing is known; Hydra says it if chosen
+    content = folders.plain(_file(name))  # None for an unreadable user file; Hydra reports it if chosen
     return [key for key in keys(content) if key != "defaults"]
 
 
 def _defaults(config_name: str) -> tuple[list[str], list[str]]:
-    """Return the configs that one builds on, and the groups of all of them."""
+    """Return the configs that this one builds on, and the groups of all of them."""
     defaults = _loaded(config_name).get("defaults", [])
     chosen = [str(key) for entry in defaults if isinstance(entry, Mapping) for key in entry]
     built_on = [entry for entry in defaults if isinstance(entry, str) and entry != "_self_"]

@@ -1,4 +1,4 @@
-"""What a value of a configuration may be: small kinds, each of which tells whether a value fits and says what does."""
+"""Kinds of configuration values: each one tells whether a value fits, and describes the values that do."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ class Kind:
     """Any value; the base of all kinds.
 
     Attributes:
-        null: Whether null means something too.
-        note: What a wrong value is answered with besides, e.g. how to type a right one.
+        null: Whether null is allowed too.
+        note: Added to the message for a wrong value, e.g. how to type a right one.
     """
 
     null: bool = False
     note: str = ""
 
     def fits(self, value: Any) -> bool:
-        """Tell whether a value, other than an allowed null, is one of this kind."""
+        """Tell whether a value other than an allowed null is of this kind."""
         return True
 
     def words(self) -> str:
-        """Return what may be given, e.g. `a whole number from 1 to 64`."""
+        """Return the allowed values in words, e.g. `a whole number from 1 to 64`."""
         return "anything"
 
     def known(self) -> list[str]:
-        """Return the values that can be listed, for the hint of the nearest."""
+        """Return the allowed values that can be listed, for the hint of the nearest one."""
         return []
 
     def wrong(self, value: Any) -> str:
-        """Return what a value must be, or an empty string where it fits."""
+        """Return what a value must be, or an empty string if it fits."""
         if value is None:
             return "" if self.null else self._must()
         return "" if self.fits(value) else self._must()
@@ -59,7 +59,7 @@ class Whole(Kind):
 
 @dataclass(frozen=True)
 class Number(Kind):
-    """A number; an end may be omitted (`above`, `below`)."""
+    """A number; either end of the range may be excluded (`above`, `below`)."""
 
     low: float
     high: float
@@ -105,10 +105,10 @@ class OneOf(Kind):
 
 @dataclass(frozen=True)
 class Listed(Kind):
-    """One of the names that the configs list, those of a typed `--config-dir` too.
+    """One of the names listed by the configs, including those of a typed `--config-dir`.
 
     Attributes:
-        names: Returns them; asked each time.
+        names: Returns the names; called each time.
     """
 
     names: Callable[[], list[str]]
@@ -135,10 +135,10 @@ class Flag(OneOf):
 
 @dataclass(frozen=True)
 class Text(Kind):
-    """A text; a command line takes it as it was typed, whatever characters are in it.
+    """A text; a command line takes it as typed, whatever characters it contains.
 
     Attributes:
-        what: It is, for messages: a name.
+        what: Description for messages, e.g. a name.
         empty: Whether it may be empty.
     """
 
@@ -168,9 +168,9 @@ class Many(Kind):
     Attributes:
         each: Kind of its entries.
         length: How many; None: any number.
-        one: Whether an entry alone may stand for a list of it.
-        distinct: Whether none may be in it twice.
-        rising: Whether an entry must not be below the one before.
+        one: Whether a single entry may stand for a list.
+        distinct: Whether duplicates are forbidden.
+        rising: Whether the entries must not decrease.
     """
 
     each: Kind
@@ -212,7 +212,7 @@ class Many(Kind):
         return f"must be {self.words()}"
 
     def _twice(self, value: Any) -> str:
-        """Return the first text that is twice in a list where none may be, or an empty string."""
+        """Return the first text that occurs twice in a list without duplicates, or an empty string."""
         if not self.distinct or not isinstance(value, list | tuple):
             return ""
         return next((each for each in value if isinstance(each, str) and value.count(each) > 1), "")
@@ -220,7 +220,7 @@ class Many(Kind):
 
 @dataclass(frozen=True)
 class Mapped(Kind):
-    """Names with what belongs to each."""
+    """Names, each with a value."""
 
     each: Kind = Kind()
 
@@ -257,7 +257,7 @@ class Either(Kind):
 
 
 def typed(value: Any) -> str:
-    """Return a value as one would type it."""
+    """Return a value as a user would type it."""
     if isinstance(value, Mapping):
         return f"{{{','.join(f'{key}:{typed(each)}' for key, each in value.items())}}}"
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""From the command line to one plain function: compose, validate, call, print, exit code. No heavy imports here."""
+"""From the command line to a plain function: compose, validate, call, print, exit code. No heavy imports here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from koa_lightning.config.outcome import BAD_INPUT, DONE, INTERRUPTED, PARTLY, c
 from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
 
-# What the start of a run leaves in its folder before anything is made.
+# Files that the start of a run leaves in its folder before any result.
 _RECORDS = {".hydra", ".lock", "checkpoints", "manifest.parquet", "manifest.part", "multirun.yaml"}
 
 
@@ -34,7 +34,7 @@ def run(name: str) -> NoReturn:
     """Run a command of `koa_lightning.config.commands` and leave with its exit code.
 
     Args:
-        name: Of the command, and of its primary config.
+        name: Of the command and of its primary config.
     """
     command = COMMANDS[name]
     before = _function(f"koa_lightning.{command.before}") if command.before else None
@@ -49,9 +49,9 @@ def start(config_name: str, function: str, before: Callable[[list[str]], list[st
     Args:
         config_name: The primary config, e.g. `train`.
         function: `module:name` of a plain function of the config; imported only once the config is valid. It returns
-            a mapping of metrics (an entry `exit_code` ends the program with it).
-        before: May rewrite the overrides, e.g. to resume a run with those that it was started with; not called for
-            several runs at once (`-m`).
+            a mapping of metrics (an entry `exit_code` sets the exit code of the program).
+        before: May rewrite the overrides, e.g. to resume a run with its original ones; not called for several runs at
+            once (`-m`).
     """
     ending.hasten()
     with signals.installed():
@@ -63,7 +63,7 @@ def start(config_name: str, function: str, before: Callable[[list[str]], list[st
 
 
 def _start(config_name: str, function: str, before: Callable[[list[str]], list[str]] | None) -> int:
-    # Hydra would print its own report and end with 1; with this set its exceptions reach us.
+    # By default Hydra prints its own report and exits with 1; this variable makes its exceptions reach us.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     codes, jobs = [DONE], []
     composed, there = False, frozenset[Path]()
@@ -89,7 +89,7 @@ def _start(config_name: str, function: str, before: Callable[[list[str]], list[s
         if "-m" in flags or "--multirun" in flags:
             rest, sweep = _name_sweep(overrides.quote_unreadable(rest), config_name)
         elif searched := next((item for item in rest if overrides.key(item) == "sweep"), None):
-            raise InputError(f"{searched}: a sweep has many runs; type -m too")
+            raise InputError(f"{searched}: a sweep needs -m; type it too")
         else:
             rest = overrides.quote_paths(before(rest) if before else rest)
         overrides.check_output(rest)
@@ -99,7 +99,7 @@ def _start(config_name: str, function: str, before: Callable[[list[str]], list[s
     except KeyboardInterrupt:
         say_error("interrupted")
         codes.append(INTERRUPTED)
-    except SystemExit as end:  # a sweep tells its own
+    except SystemExit as end:  # a sweep sets its own exit code
         codes.append(end.code if isinstance(end.code, int) else DONE)
     except BrokenPipeError:
         _stop_writing()
@@ -116,13 +116,13 @@ def _start(config_name: str, function: str, before: Callable[[list[str]], list[s
         sys.stdout.flush()
     except BrokenPipeError:
         _stop_writing()
-    if BAD_INPUT in jobs and {DONE, PARTLY} & set(jobs):  # of the runs of `-m` some were done
+    if BAD_INPUT in jobs and {DONE, PARTLY} & set(jobs):  # some runs of `-m` succeeded
         jobs = [PARTLY]
     return max(codes + jobs)
 
 
 def _unread(exception: Exception) -> str | None:
-    """Return in one line why a command could not be composed, or None where the exception is a fault of the program."""
+    """Return one line why a command could not be composed, or None if the exception is a fault of the program."""
     if isinstance(exception, UnicodeDecodeError):
         return f"a file of --config-dir is not UTF-8 ({exception}); save it as UTF-8"
     if isinstance(exception, RecursionError):
@@ -130,24 +130,24 @@ def _unread(exception: Exception) -> str | None:
     if isinstance(exception, ValueError):
         return f"an override cannot be read: {exception}"  # e.g. `=3`
     if isinstance(exception, TypeError):  # e.g. `scheduler=[1,2]`
-        return f"an override cannot be read ({exception}); a config group takes the name of one choice, as loss=focal"
+        return f"an override cannot be read ({exception}); a config group takes the name of one choice, e.g. loss=focal"
     return None
 
 
 def _function(address: str) -> Callable[[Any], Any]:
-    """Return the function at `module:name`; its module is imported now, not at the start."""
+    """Return the function at `module:name`; its module is imported only now."""
     module, name = address.split(":")
     function: Callable[[Any], Any] = getattr(importlib.import_module(module), name)
     return function
 
 
 def _stop_writing() -> None:
-    """Send what is still to be printed nowhere: its reader (`| head`) has gone."""
+    """Discard the remaining output: its reader (`| head`) has closed the pipe."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _name_sweep(rest: list[str], config_name: str) -> tuple[list[str], Path | None]:
-    """Return the overrides of a sweep with `out` among them, and that folder; one of Optuna's names it by itself."""
+    """Return the overrides of a sweep including `out`, and that folder; a sweep of Optuna names its own folder."""
     typed = [overrides.value(item) for item in rest if overrides.key(item) == "out"]
     groups = [item for item in rest if overrides.key(item) in ("sweep", "experiment") and "," not in item]
     cfg = compose(config_name, groups)
@@ -159,7 +159,7 @@ def _name_sweep(rest: list[str], config_name: str) -> tuple[list[str], Path | No
 
 
 def _empty_folders(rest: list[str]) -> frozenset[Path]:
-    """Return the folders that the user has made for results: they are the user's to remove."""
+    """Return the empty folders that the user made for results; only the user removes them."""
     folders = {user_path(overrides.value(item)) for item in rest if overrides.key(item) in ("out", "output")}
     return frozenset(folder.resolve() for folder in folders if folder.is_dir() and not any(folder.iterdir()))
 
@@ -175,10 +175,10 @@ def _run_job(
             for source in HydraConfig.get().runtime.config_sources
             if source.schema == "file" and "command-line" in source.provider
         ]
-        folders.use(own)  # a job of a sweep may be in another process
+        folders.use(own)  # a sweep's job may run in another process
         keys.check(cfg, config_name, HydraConfig.get().overrides.task, own)
         with open_dict(cfg):
-            cfg.out = str(run_folder)  # in a sweep every job has its own folder
+            cfg.out = str(run_folder)  # each job of a sweep has its own folder
         validate(cfg, config_name)
         with _own_devices(cfg, many):
             result: dict[str, Any] = _function(function)(cfg) or {}
@@ -190,12 +190,12 @@ def _run_job(
         if line is None:
             raise
         _remove_if_empty(run_folder, there)
-        if trial.of_run(run_folder):  # the sweep says it
+        if trial.of_run(run_folder):  # the sweep reports it
             raise
         say_error(line)
         return code_of(exception), None
     code = int(result.get("exit_code", DONE))
-    if many and code == INTERRUPTED:  # the jobs that wait are not wanted either
+    if many and code == INTERRUPTED:  # skip the waiting jobs too
         raise KeyboardInterrupt
     if trial.of_run(run_folder):
         return code, result
@@ -204,18 +204,18 @@ def _run_job(
 
 
 def _own_devices(cfg: DictConfig, many: bool) -> AbstractContextManager[Any]:
-    """Return what gives a job of several its own GPUs, whatever launcher has begun it."""
+    """Return a context that gives each of several jobs its own GPUs, whatever launcher started it."""
     if not many or "trainer" not in cfg or HydraConfig.get().runtime.choices.get("hydra/launcher") == "basic":
         return nullcontext()
     return gpus.taken(str(cfg.trainer.accelerator), cfg.trainer.devices)
 
 
 def _remove_if_empty(folder: Path, there: frozenset[Path]) -> None:
-    """Remove a run folder in which nothing was made but the records of its start, if no process trains there.
+    """Remove a run folder that holds only the records of its start, if no process trains there.
 
     Args:
         folder: Of the run.
-        there: Folders that were there, empty, before the command; they stay, empty.
+        there: Folders that existed, empty, before the command; they are kept, empty.
     """
     if not folder.is_dir() or Path.cwd().is_relative_to(folder.resolve()):
         return

@@ -1,6 +1,6 @@
-"""What the configs declare of each metric: `_metric/NAME.yaml` in any folder of configs. No heavy imports here.
+"""The declarations of metrics in the configs: `_metric/NAME.yaml` in any folder of configs. No heavy imports here.
 
-The function is imported by the engine, `koa_lightning.metrics.weighted`; names, direction and titles are known before.
+The engine, `koa_lightning.metrics.weighted`, imports the functions; names, direction and titles are known earlier.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from koa_lightning.config import folders
 from koa_lightning.errors import InputError
 
 GROUP = "_metric"
-# How a grade is made of probabilities -> suffix of its metrics.
+# Rule that derives a grade from probabilities -> suffix of its metrics.
 RULES = {"argmax": "", "expected": "_expected", "median": "_median", "tuned": "_tuned"}
 RULE_TITLES = {"": "arg-max", "_median": "median grade", "_expected": "expected grade", "_tuned": "tuned thresholds"}
 WHICH_RULE = (
@@ -25,7 +25,7 @@ WHICH_RULE = (
 )
 N_GRADES = 5
 CONFUSION, PROBABILITIES, CALIBRATION, RANKING = "confusion", "probabilities", "calibration", "ranking"
-# What a function may be of -> where its metrics stand among the others, unless `order` says it.
+# Input of a function -> position of its metrics among the others, unless `order` sets it.
 _KINDS = {CONFUSION: 90, RANKING: 290, PROBABILITIES: 390, CALIBRATION: 390}
 _KEYS = (
     "_target_", "of", "best", "title", "meaning", "per_grade", "mean_over_grades", "rules", "every_epoch", "compared",
@@ -42,24 +42,24 @@ class Declaration:
     """A metric as its file declares it.
 
     Attributes:
-        name: Of the file, and of the metric.
+        name: Of the file and of the metric.
         file: Where it is declared.
         target: Address of the function.
-        of: What the function takes: `confusion`, `probabilities`, `calibration` or `ranking`.
+        of: The function's input: `confusion`, `probabilities`, `calibration` or `ranking`.
         best: `min` or `max`.
         title: In the report.
-        meaning: In the report, of a metric of probabilities.
-        per_grade: Whether there is one for each grade, `NAME_0` to `NAME_4`.
-        mean_over_grades: Whether a grade that no knee has is omitted from a mean.
-        rules: Suffixes of the decision rules that it exists for; the empty one alone for a metric of probabilities.
-        every_epoch: Suffixes by which training and `metrics.json` have it.
-        compared: Suffixes by which two models are compared unless metrics are named.
-        by_subgroup: Suffixes by which subgroups have it.
-        logged: Suffixes by which an evaluation logs it beside what `metrics.json` has.
-        logged_ends: Suffixes by which the ends of its interval are logged too, as `NAME_low` and `NAME_high`.
-        between_readers: Suffixes by which readers are compared; a reader gives grades, so only arg-max makes sense.
-        undefined: Why it has no value where it has none.
-        order: Among the metrics; of equal ones the names decide.
+        meaning: Explanation in the report of a metric of probabilities.
+        per_grade: Whether each grade has its own value, `NAME_0` to `NAME_4`.
+        mean_over_grades: Whether a mean omits a grade without knees.
+        rules: Suffixes of the decision rules that it supports; only the empty one for a metric of probabilities.
+        every_epoch: Suffixes with which training and `metrics.json` report it.
+        compared: Suffixes with which two models are compared, unless metrics are named.
+        by_subgroup: Suffixes with which subgroups report it.
+        logged: Suffixes with which an evaluation logs it, in addition to those of `metrics.json`.
+        logged_ends: Suffixes with which the ends of its interval are logged too, as `NAME_low` and `NAME_high`.
+        between_readers: Suffixes with which readers are compared; a reader gives grades, so only arg-max makes sense.
+        undefined: Why it is undefined, where it is.
+        order: Position among the metrics; ties are sorted by name.
         settings: Further arguments of the function.
     """
 
@@ -84,16 +84,16 @@ class Declaration:
     settings: tuple[tuple[str, Any], ...]
 
     def names(self, rule: str = "") -> list[str]:
-        """Return the names of its values by a rule's suffix: one, or one for each grade."""
+        """Return the names of its values with a rule's suffix: one, or one per grade."""
         each = [f"{self.name}_{grade}" for grade in range(N_GRADES)] if self.per_grade else [self.name]
         return [f"{name}{rule}" for name in each]
 
 
 def declared() -> tuple[Declaration, ...]:
-    """Return all metrics in their order, those of a typed `--config-dir` too.
+    """Return all metrics in order, including those of a typed `--config-dir`.
 
     Raises:
-        InputError: Naming the file that declares none.
+        InputError: Names the invalid file.
     """
     return _declared(folders.all_folders())
 
@@ -105,19 +105,19 @@ def _declared(_: tuple[Path, ...]) -> tuple[Declaration, ...]:
 
 
 def names(rules: Iterable[str] = tuple(RULES.values())) -> list[str]:
-    """Return the names of all metrics: the plain ones, then those of grades with each further suffix of `rules`."""
+    """Return the names of all metrics: first without a suffix, then with each further suffix in `rules`."""
     rules = ["", *(rule for rule in rules if rule)]
     return [name for rule in rules for each in declared() if rule in each.rules for name in each.names(rule)]
 
 
 def chosen(which: str) -> list[str]:
-    """Return the names of the metrics that a field of `Declaration` such as `compared` has, in their order."""
+    """Return, in order, the names of the metrics listed by a field of `Declaration` such as `compared`."""
     suffixes = RULES.values()
     return [n for rule in suffixes for each in declared() if rule in getattr(each, which) for n in each.names(rule)]
 
 
 def of(name: str) -> Declaration | None:
-    """Return what declares a name, with or without a rule's suffix, e.g. `f1_0_tuned`; None where nothing does."""
+    """Return the declaration of a name, with or without a rule's suffix, e.g. `f1_0_tuned`; None if there is none."""
     plain = base(name)
     return next((each for each in declared() if plain in each.names()), None)
 
@@ -128,24 +128,24 @@ def base(name: str) -> str:
 
 
 def best_is(metric: str) -> str:
-    """Return `min` or `max`: which value of a metric (`val/mae`) is the best one; empty where that is not known."""
+    """Return which value of a metric (`val/mae`) is best, `min` or `max`; empty if unknown."""
     name = _ENDS.sub("", metric.split("/")[-1])
     found = of(name)
     return found.best if found else _NOT_OF_GRADES.get(name, "")
 
 
 def _read(file: Path, content: dict[str, Any]) -> Declaration:
-    """Return what a file declares.
+    """Return the declaration in a file.
 
     Raises:
-        InputError: Naming the file, the key and what it may be.
+        InputError: Names the file, the key and its allowed values.
     """
     if wrong := next((key for key in content if key not in _KEYS), None):
-        raise InputError(f"{file}: {wrong}: no such key of a metric; there are {', '.join(_KEYS)}")
+        raise InputError(f"{file}: {wrong}: no such key of a metric; the keys are {', '.join(_KEYS)}")
     name, kind = file.stem, content.get("of")
     if not _NAME.fullmatch(name) or _ENDS.sub("", name) != name:
         ends = ", ".join((*_SUFFIXES, "_low", "_high"))
-        raise InputError(f"{file}: name the file in small letters, digits and _, with none of the ends {ends}")
+        raise InputError(f"{file}: name the file in lower-case letters, digits and _, without an ending {ends}")
     if not isinstance(content.get("_target_"), str):
         raise InputError(f"{file}: _target_ must be the address of a function, e.g. my_package.my_module.{name}")
     if kind not in _KINDS:
@@ -183,7 +183,7 @@ def _read(file: Path, content: dict[str, Any]) -> Declaration:
 def _suffixes(
     file: Path, content: dict[str, Any], key: str, default: list[str], among: tuple[str, ...] | None
 ) -> tuple[str, ...]:
-    """Return the suffixes of the rules that a key lists; `true` stands for the usual ones, `false` for none."""
+    """Return the suffixes of the rules that a key lists; `true` stands for the default rules, `false` for none."""
     value = content.get(key, True)
     value = default if value is True else [] if value is False else value
     if not isinstance(value, list) or not all(isinstance(each, str) and each in RULES for each in value):

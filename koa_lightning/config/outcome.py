@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and the one line of what went wrong."""
+"""How a command ends: its exit code and its one-line error message."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ DONE, PARTLY, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 _DISK = {
     errno.ENOSPC: "no space left on the disk",
     errno.EDQUOT: "the disk quota is used up",
-    errno.ENOENT: "there is no such file or folder, and it cannot be made there",
+    errno.ENOENT: "there is no such file or folder, and it cannot be created",
     errno.EACCES: "no permission",
     errno.EPERM: "no permission",
     errno.EROFS: "the file system is read-only",
-    errno.EEXIST: "is there already, and is no folder",
-    errno.ENOTDIR: "a part of this path is no folder",
+    errno.EEXIST: "already exists and is not a folder",
+    errno.ENOTDIR: "part of the path is not a folder",
     errno.EISDIR: "is a folder, not a file",
     errno.ENAMETOOLONG: "the name is too long",
     errno.EFBIG: "the file would be larger than the disk or the limit (ulimit -f) allows",
-    errno.EIO: "the disk or network drive fails",
-    errno.ESTALE: "the network drive has lost it",
-    errno.EMFILE: "this program has as many files open as the limit (ulimit -n) allows",
-    errno.ENFILE: "this machine has as many files open as it can",
+    errno.EIO: "the disk or network drive has failed",
+    errno.ESTALE: "the network drive no longer has this file",
+    errno.EMFILE: "this program has reached the limit of open files (ulimit -n)",
+    errno.ENFILE: "this machine has reached its limit of open files",
     errno.ENOMEM: "no memory left",
 }
 
 
 def one_line(exception: BaseException, config_name: str = "train") -> str | None:
-    """Return the one line that a user should read, or None where the exception is a fault of the program."""
+    """Return the one line for the user, or None if the exception is a fault of the program."""
     link: BaseException | None = exception
-    while link is not None:  # Hydra wraps what an object's constructor raises
+    while link is not None:  # Hydra wraps the exceptions of constructors
         if isinstance(link, InputError | LostProcessError):
             return str(link)
         if isinstance(link, OSError) and not isinstance(link, HydraException):
             where = f"{link.filename or 'a file or an address'}"
             reason = _DISK.get(link.errno or 0) or link.strerror or str(link) or type(link).__name__
-            return f"{where}: {reason}; put it right, or name another folder by out=FOLDER"
+            return f"{where}: {reason}; fix this, or name another folder with out=FOLDER"
         if isinstance(link, yaml.YAMLError):
             file = getattr(getattr(link, "problem_mark", None), "name", "a YAML file")
-            return f"{file}: {yaml_fault(link)}; put it right"
+            return f"{file}: {yaml_fault(link)}; fix this"
         link = link.__cause__
     if isinstance(exception, HydraException):
         cause = f"{exception}\n{exception.__cause__ or ''}"
@@ -63,7 +63,7 @@ def one_line(exception: BaseException, config_name: str = "train") -> str | None
 
 
 def code_of(exception: BaseException) -> int:
-    """Return the exit code for an exception that `one_line` has a line for."""
+    """Return the exit code for an exception with a line from `one_line`."""
     return PARTLY if isinstance(exception, LostProcessError) else BAD_INPUT
 
 
@@ -76,10 +76,10 @@ def bad_input(error: Exception) -> int:
     """Print the one line of an error and return the exit code for it.
 
     Args:
-        error: That is being handled.
+        error: The exception being handled.
 
     Raises:
-        Exception: The error itself, where it is a fault of the program.
+        Exception: The error itself, if it is a fault of the program.
     """
     line = one_line(error)
     if line is None:

@@ -1,4 +1,4 @@
-"""The command line before Hydra reads it: flags first, texts in quotes. No heavy imports here."""
+"""The command line before Hydra reads it: flags first, texts quoted. No heavy imports here."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from koa_lightning.config import schema
 from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
 
-# A text is taken as it was typed, whatever characters are in it.
+# A text is taken as typed, whatever characters it contains.
 _LITERAL, _PLACES = schema.texts(), schema.places()
-# Images and tables that commands read; a checkpoint's own folder may take what comes of it.
+# Images and tables that commands read; results must not overwrite them, except in a checkpoint's own folder.
 _INPUTS = {
     "data.root",
     "data.table",
@@ -32,19 +32,19 @@ def sort_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the flags (with their values) and the overrides of a command line, in whatever order they were typed.
 
     Raises:
-        InputError: There is no such flag.
+        InputError: An option is unknown.
     """
     parsed, unknown = get_args_parser().parse_known_intermixed_args(list(arguments))
     strange = [item for item in unknown if item.startswith("-")]
     if strange:
-        raise InputError(f"{strange[0]}: no such option; settings are typed as key=value (all of them: --cfg job)")
+        raise InputError(f"{strange[0]}: no such option; type settings as key=value (--cfg job lists them)")
     rest = list(parsed.overrides)
     flags = [item for item in arguments if not (rest and item == rest[0] and rest.pop(0))]
     return flags, list(parsed.overrides)
 
 
 def config_folders(arguments: Sequence[str]) -> list[str]:
-    """Return the folders that a command line names by `--config-dir`; of several Hydra takes the last."""
+    """Return the folders that a command line gives by `--config-dir`; of several Hydra takes the last."""
     folder = get_args_parser().parse_known_intermixed_args(list(arguments))[0].config_dir
     return [folder] if folder else []
 
@@ -60,10 +60,10 @@ def value(override: str) -> str:
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Return the end of each key, with just as many words as tell it from the others: `lr`, but `blur.p` and `flip.p`.
+    """Return the shortest unambiguous end of each key: `lr`, but `blur.p` and `flip.p`.
 
     Args:
-        keys: With dots or slashes, perhaps as they were typed (`+augment.ops.blur.p`).
+        keys: With dots or slashes, possibly as typed (`+augment.ops.blur.p`).
     """
     words = {each: re.split(r"[./]", key(each)) for each in keys}
 
@@ -87,30 +87,30 @@ def unquote(text: str) -> str:
 
 
 def quote(text: str) -> str:
-    """Return a text in quotes as Hydra reads it, so that no character in it means anything."""
+    """Return a text quoted for Hydra, so that none of its characters is special."""
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", text)
     return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
 
 
 def check_places(overrides: Sequence[str]) -> None:
-    """Stop where the name of a file or folder is empty, as a shell leaves it of an unset variable.
+    """Stop if the name of a file or folder is empty, as a shell leaves it for an unset variable.
 
-    It would mean the current folder.
+    An empty name would mean the current folder.
 
     Raises:
-        InputError: Naming the override.
+        InputError: Names the override.
     """
     for item in overrides:
         name, typed = key(item), value(item).strip()
         if name in _PLACES and "=" in item and (not typed or (name == "out" and typed == "null")):
-            raise InputError(f"{item}: names nothing; type {name}=... with a name, or omit it")
+            raise InputError(f"{item}: the name is empty; type {name}=NAME, or omit it")
 
 
 def check_output(overrides: Sequence[str]) -> None:
-    """Stop where results would be written among what is read: over a table, or among images that the next run finds.
+    """Stop if results would overwrite inputs: a table, or a folder whose images the next run reads.
 
     Raises:
-        InputError: Naming both overrides.
+        InputError: Names both overrides.
     """
     typed = {key(item): value(item) for item in overrides if "=" in item}
     name = next((each for each in ("output", "out") if typed.get(each)), None)
@@ -119,12 +119,12 @@ def check_output(overrides: Sequence[str]) -> None:
     for each in sorted(_INPUTS & typed.keys()):
         found = user_path(typed[each])
         if found.exists() and (found if found.is_dir() else found.parent).resolve() == out.resolve():
-            what = f"is the folder that {each}={typed[each]} is read from"
-            raise InputError(f"{name}={typed[name]}: {what}; name another")
+            what = f"is also the folder of {each}={typed[each]}"
+            raise InputError(f"{name}={typed[name]}: {what}; name another folder")
 
 
 def at_home(overrides: Sequence[str]) -> list[str]:
-    """Return overrides whose run folder stands in full where it begins with `~`: a shell expands none after `out=`.
+    """Return overrides with a run folder that starts with `~` written in full: a shell does not expand `out=~`.
 
     Raises:
         InputError: There is no such user.
@@ -136,17 +136,17 @@ def at_home(overrides: Sequence[str]) -> list[str]:
 
 
 def quote_paths(overrides: Sequence[str]) -> list[str]:
-    """Put the values that are texts, e.g. files, folders and addresses, in quotes."""
+    """Put values that are texts, e.g. files, folders and addresses, in quotes."""
     return [_quoted(item) for item in overrides]
 
 
 def quote_unreadable(overrides: Sequence[str]) -> list[str]:
-    """Put the texts of a sweep in quotes that Hydra could not read; a comma outside of brackets still parts choices."""
+    """Quote the texts of a sweep that Hydra could not read; a comma outside of brackets still separates choices."""
     return [_quoted_choices(item) for item in overrides]
 
 
 def as_typed(override: str) -> str:
-    """Return an override without the quotes that `quote_paths` puts."""
+    """Return an override without the quotes that `quote_paths` adds."""
     return f"{override.partition('=')[0]}={value(override)}" if key(override) in _LITERAL else override
 
 
@@ -165,7 +165,7 @@ def _quoted_choices(override: str) -> str:
 
 
 def _is_read(override: str) -> bool:
-    """Tell whether Hydra reads an override, and as a text: not a number, nor true or false."""
+    """Tell whether Hydra reads an override, and as a text: neither a number nor true or false."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -177,7 +177,7 @@ def _is_read(override: str) -> bool:
 
 
 def _choices(text: str) -> list[str]:
-    """Return the parts of a text between the commas that are in no brackets and no quotes."""
+    """Return the parts of a text between the commas outside of brackets and quotes."""
     parts, depth, quoted = [""], 0, ""
     for letter in text:
         if letter in "'\"" and quoted in ("", letter):

@@ -1,4 +1,4 @@
-"""What a user typed as a place, and the small files that are read there. No heavy imports here."""
+"""Paths that a user typed, and the small files read there. No heavy imports here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LARGEST = 256_000_000  # bytes
 
 
 def user_path(where: str | Path) -> Path:
-    """Return a path as it was typed, with `~` and `~NAME` as the home folder that they stand for.
+    """Return a path as typed, with `~` and `~NAME` expanded to the home folder.
 
     Args:
         where: A file or folder.
@@ -28,35 +28,35 @@ def user_path(where: str | Path) -> Path:
     except RuntimeError:
         user = Path(where).parts[0]
         raise InputError(
-            f"{where}: {user} is no home folder here, as there is no such user; type the path in full, or ./{user} for "
+            f"{where}: there is no user for the home folder {user}; type the path in full, or ./{user} for "
             "a folder of this name"
         ) from None
 
 
 def read_json(file: Path, advice: str = "give another file") -> Any:
-    """Return what a JSON file holds, whatever it is; see `koa_lightning.config.json_files` for one of known fields.
+    """Return the content of any JSON file; see `koa_lightning.config.json_files` for one with known fields.
 
     Args:
-        file: That is there.
-        advice: What to do about one that is broken.
+        file: An existing file.
+        advice: What to do about a broken file.
 
     Raises:
-        InputError: It is no file, larger than such a file can be, no JSON, or nested too deeply.
+        InputError: It is not a file, is too large, is not JSON, or is nested too deeply.
     """
-    if not file.is_file():  # a pipe would be waited for
+    if not file.is_file():  # a pipe would block
         raise InputError(f"{file}: there is no such file; {advice}")
     if (size := file.stat().st_size) > _LARGEST:
-        raise InputError(f"{file}: {size / 1e6:,.0f} MB are too many for what it should hold; {advice}")
+        raise InputError(f"{file}: is too large ({size / 1e6:,.0f} MB) for its purpose; {advice}")
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except RecursionError:
         raise InputError(f"{file}: nested too deeply to be read; {advice}") from None
-    except ValueError as error:  # of JSON, and of UTF-8
+    except ValueError as error:  # invalid JSON or UTF-8
         raise InputError(f"{file}: not JSON ({str(error).splitlines()[0]}); {advice}") from None
 
 
 def replace_text(file: Path, text: str) -> None:
-    """Write a file in one step: no reader sees half of it, and a kill leaves the old one whole."""
+    """Write a file atomically: readers never see half of it, and a killed process leaves the old one whole."""
     partial = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         partial.write_text(text, encoding="utf-8", errors="replace")
@@ -66,14 +66,14 @@ def replace_text(file: Path, text: str) -> None:
 
 
 def read_yaml(file: Path, advice: str = "give another file") -> Any:
-    """Return the plain values that a YAML file holds.
+    """Return the plain values in a YAML file.
 
     Args:
-        file: That is there.
-        advice: What to do about one that is broken.
+        file: An existing file.
+        advice: What to do about a broken file.
 
     Raises:
-        InputError: It is no plain YAML, or nested too deeply.
+        InputError: It is not plain YAML, or is nested too deeply.
     """
     try:
         return yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -86,7 +86,7 @@ def read_yaml(file: Path, advice: str = "give another file") -> Any:
 
 
 def yaml_fault(error: yaml.YAMLError) -> str:
-    """Return in one line what is wrong with a YAML file, and in which line."""
+    """Return one line that says what is wrong with a YAML file, and on which line."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     place = f" in line {mark.line + 1}" if mark else ""
     return f"not plain YAML{place} ({problem or str(error).splitlines()[0]})"

@@ -1,8 +1,8 @@
-"""Overrides that a file brings along - a run folder, a run in a store, a database of sweeps - and may be used again.
+"""Overrides recorded in a file - a run folder, a run in a store, a database of sweeps - that may be used again.
 
-They decide what code runs, so they come under a rule that what is typed does not: a `_target_` is one that the
-installed configs or those of a typed `--config-dir` name, or one that is typed again; no setting of Hydra's own, and
-nothing that OmegaConf works out.
+They decide what code runs, so they must obey a rule that typed overrides need not. A `_target_` must be named by the
+installed configs or those of a typed `--config-dir`, or be typed again. Hydra's own settings and OmegaConf's
+resolvers are not allowed.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from koa_lightning.config.overrides import quote_paths
 from koa_lightning.errors import InputError
 
 TARGET = "_target_"
-_NODE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")  # of another key of the config: a value, and no resolver
+_NODE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")  # reference to another key of the config, not a resolver
 _CHOICE = re.compile(r"[A-Za-z0-9_][\w.+-]*(/[A-Za-z0-9_][\w.+-]*)*")
 
 
 def check(items: Sequence[str], where: str, typed: Sequence[str] = ()) -> list[str]:
-    """Return overrides that a file brings along, all of which may be used again.
+    """Return recorded overrides, once all of them may be used again.
 
     Args:
-        items: As they were read.
+        items: As read.
         where: The file or the run, for messages.
-        typed: The overrides of this command line; a `_target_` among them may be used.
+        typed: The overrides of this command line; a `_target_` among them is allowed.
 
     Raises:
-        InputError: Naming the override that may not, and how to use it all the same.
+        InputError: Names the forbidden override, and how to use it nevertheless.
     """
     if reason := why_not(items, typed):
         raise InputError(f"{where}: {reason}; if you trust it, type it again on this command line")
@@ -43,23 +43,22 @@ def check(items: Sequence[str], where: str, typed: Sequence[str] = ()) -> list[s
 
 
 def listed(items: Any, where: str) -> list[str]:
-    """Return overrides as they were read from a file, once they are a list of texts.
+    """Return overrides read from a file, once they are a list of texts.
 
     Raises:
-        InputError: They are something else.
+        InputError: They are not.
     """
     if items is not None and not (isinstance(items, list) and all(isinstance(item, str) for item in items)):
-        raise InputError(f"{where}: is no list of overrides; it may be damaged, start a new run")
+        raise InputError(f"{where}: is not a list of overrides; it may be damaged: start a new run")
     return items or []
 
 
 def why_not(items: Sequence[str], typed: Sequence[str] = ()) -> str:
-    """Return which override may not be used again, and why; an empty string where all may.
+    """Return which override may not be used again, and why; an empty string if all may.
 
     Args:
-        items: Overrides that a file brings along.
-        typed: The overrides of this command line; what is among them word for word may be used, and so may the
-            targets that they name.
+        items: Overrides recorded in a file.
+        typed: The overrides of this command line; identical overrides are allowed, and so are the targets they name.
     """
     allowed = installed_targets() | set(_targets_of(typed))
     for item in items:
@@ -69,10 +68,10 @@ def why_not(items: Sequence[str], typed: Sequence[str] = ()) -> str:
 
 
 def installed_targets() -> frozenset[str]:
-    """Return every `_target_` that the installed configs name, and those in the groups of a typed `--config-dir`.
+    """Return every `_target_` named by the installed configs, and by the groups of a typed `--config-dir`.
 
-    So are the operations of Kornia that only compute, and what 0.1 called some classes: a run folder of then is still
-    understood.
+    This includes Kornia's operations that only compute, and class names of version 0.1, so that its run folders
+    remain usable.
     """
     files = sorted(folders.config_dir().rglob("*.yaml"))
     files += [
@@ -83,13 +82,13 @@ def installed_targets() -> frozenset[str]:
 
 
 def _why_not(item: str, allowed: frozenset[str] | set[str]) -> str:
-    """Return why an override may not be taken over from a file, or an empty string."""
+    """Return why an override may not be taken from a file, or an empty string."""
     if item.startswith("-"):
         return "is an option, not an override"
     try:
         parsed = _parsed(item)
         if parsed.is_sweep_override():
-            return "names several values, and one run has one"
+            return "has several values, but a run needs one"
         values = list(_entries(parsed.value()))
     except (HydraException, ValueError, TypeError):
         return "cannot be read"
@@ -102,27 +101,27 @@ def _why_not(item: str, allowed: frozenset[str] | set[str]) -> str:
         values.append((TARGET, parsed.value()))
     for name, value in values:
         if name == TARGET and (not isinstance(value, str) or value not in allowed):
-            return f"names code to run ({_short(value)}) that no installed config names"
+            return f"names code ({_short(value)}) that no installed config uses"
         if name.startswith("_") and name != TARGET:
             return f"changes how an object is made ({name})"
     return _why_not_composed(item, parsed, [value for _, value in values])
 
 
 def _why_not_composed(item: str, parsed: Override, values: Sequence[Any]) -> str:
-    """Return why Hydra or OmegaConf would read something else for an override than it says, or an empty string."""
+    """Return why Hydra or OmegaConf would not read an override literally, or an empty string."""
     if any("${" in _NODE.sub("", text) for text in (item, *(text for text in values if isinstance(text, str)))):
-        return "holds ${...} that is worked out by a resolver"
+        return "contains a resolver, ${...}"
     is_group = any((folder / parsed.key_or_group).is_dir() for folder in folders.all_folders())
     choices = [value for value in values if isinstance(value, str) and value]
     if is_group and not all(_CHOICE.fullmatch(choice) for choice in choices):
-        return "names a config outside of the config folders"
+        return "names a config outside the config folders"
     if "${" in parsed.key_or_group:
-        return "has a key that is worked out"
+        return "contains a resolver in its key"
     return ""
 
 
 def _parsed(item: str) -> Override:
-    """Return an override as Hydra reads it; places are in quotes by then."""
+    """Return an override as Hydra reads it, with places in quotes."""
     return OverridesParser.create().parse_override(quote_paths([item])[0])
 
 
@@ -131,7 +130,7 @@ def _path(key: str) -> list[str]:
 
 
 def _entries(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every entry of a value with the key that it stands under, in whatever depth; a key is its own entry too."""
+    """Yield every entry of a value with its key, at any depth; a key is an entry of its own too."""
     if isinstance(node, QuotedString):
         node = node.text
     if isinstance(node, Mapping):
@@ -149,7 +148,7 @@ def _entries(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _targets_of(typed: Sequence[str]) -> Iterator[str]:
-    """Yield the targets that overrides of this command line name; one that cannot be read is reported later."""
+    """Yield the targets named by the overrides of this command line; unreadable overrides are reported later."""
     for item in typed:
         try:
             parsed = _parsed(item)
@@ -166,7 +165,7 @@ def _short(value: Any, most: int = 80) -> str:
 
 
 def in_file(file: Path) -> Any:
-    """Return what a YAML file of plain values holds.
+    """Return the content of a YAML file of plain values.
 
     Raises:
         InputError: It cannot be read.
@@ -176,4 +175,4 @@ def in_file(file: Path) -> Any:
     try:
         return yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
-        raise InputError(f"{file}: cannot be read as YAML; it may be damaged, start a new run") from None
+        raise InputError(f"{file}: cannot be read as YAML; it may be damaged: start a new run") from None

@@ -1,19 +1,19 @@
-"""Names that changed since 0.1 and stand in its checkpoints and run folders. No heavy imports here."""
+"""Names that changed since 0.1 and still occur in its checkpoints and run folders. No heavy imports here."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Any
 
-_LOSSES = "koa_lightning.losses"  # 0.1 named its classes there; each is in a module of its own now
+_LOSSES = "koa_lightning.losses"  # module of all losses in 0.1; each now has its own module
 
 
 def current(target: Any, known: Collection[Any]) -> Any:
-    """Return the present name of what 0.1 called `koa_lightning.losses.NAME`; any other name as it is.
+    """Return the present name of what 0.1 called `koa_lightning.losses.NAME`; any other name is unchanged.
 
     Args:
         target: As recorded.
-        known: The names that configs use now, which decide: a file names no code of its own.
+        known: The names that configs use now; only these are returned, so a file cannot name its own code.
     """
     if not isinstance(target, str) or target.rpartition(".")[0] != _LOSSES:
         return target
@@ -21,6 +21,6 @@ def current(target: Any, known: Collection[Any]) -> Any:
 
 
 def aliases(targets: Collection[Any]) -> list[str]:
-    """Return the names that 0.1 had for those of these targets that moved."""
+    """Return the 0.1 names of those targets that moved."""
     parts = [each.split(".") for each in targets if isinstance(each, str) and each.startswith(f"{_LOSSES}.")]
     return [f"{_LOSSES}.{each[-1]}" for each in parts if len(each) == 4]

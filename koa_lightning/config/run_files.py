@@ -1,4 +1,4 @@
-"""What the JSON files of a run folder must hold before anything goes by them. No heavy imports here."""
+"""The required content of the JSON files in a run folder, checked before use. No heavy imports here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _numbers(value: Mapping[str, Any]) -> str:
     return misfit(dict(value), METRICS)
 
 
-OF_RUN = Fields({"run_id": _RUN_ID})  # of `done.json`, as far as a run is looked for
+OF_RUN = Fields({"run_id": _RUN_ID})  # the part of `done.json` needed to find a run
 DONE = Fields({"best_epoch": Whole(0, 1_000_000), "run_id": _RUN_ID})
 FOLD = Fields(
     {

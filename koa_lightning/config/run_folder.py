@@ -1,4 +1,4 @@
-"""To resume a run: find its checkpoint, and the overrides that it was started with. No heavy imports here."""
+"""To resume a run: find its checkpoint and its original overrides. No heavy imports here."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ DONE_FILE = "done.json"
 _LOCK_FILE = ".lock"
 _RECORD = Path(".hydra") / "overrides.yaml"
 _NO_RECORD = "hydra.output_subdir=null"
-# Relative to the folder in which they are typed.
+# Relative to the folder where they are typed.
 _PLACES = {"data.root", "data.table", "data.split_table", "teacher.table", "tracking.uri"}
 
 
 def with_old_overrides(overrides: list[str]) -> list[str]:
-    """Return the overrides of `train ckpt=...` with those of the run that is resumed put before them.
+    """Return the overrides of `train ckpt=...`, preceded by those of the run to resume.
 
-    What the user types now comes later and so wins, and of what the folder says only that is taken over which
-    `recorded_overrides.check` lets pass. Without `ckpt` they stay as they are. Where there is a run already,
-    Hydra, which would write its record before anything is checked, writes none; `remember` does it afterwards.
+    Overrides typed now come last and so win; of the recorded ones only those that `recorded_overrides.check` allows are
+    used. Without `ckpt` the overrides stay unchanged. If the folder already holds a run, Hydra must not write its
+    record before the checks; `remember` writes it afterwards.
 
     Raises:
-        InputError: There is nothing to resume, or the folder names code to run.
+        InputError: There is nothing to resume, or the folder names code that may not run.
     """
     typed = {key(item): value(item) for item in overrides}
     if typed.get("ckpt") in (None, "", "null") and (begun := cluster.begun_before(overrides)):
@@ -48,7 +48,7 @@ def with_old_overrides(overrides: list[str]) -> list[str]:
     folder = checkpoint.parent.parent
     if not (folder / _RECORD).is_file():
         raise InputError(
-            f"ckpt={typed['ckpt']}: not in a run folder (no {folder / _RECORD}); name RUN/checkpoints/FILE"
+            f"ckpt={typed['ckpt']}: is not in a run folder ({folder / _RECORD} is missing); name RUN/checkpoints/FILE"
         )
     if typed.get("out") and Path(typed["out"]).resolve() != folder.resolve():
         raise InputError(f"out={typed['out']}: a resumed run stays in its folder, {folder}; omit out=")
@@ -66,13 +66,13 @@ def with_old_overrides(overrides: list[str]) -> list[str]:
 
 
 def _usable(folder: Path, configured: str | None) -> list[str]:
-    """Return the overrides of a run folder, which may be somebody else's, without a store that may not be used."""
+    """Return the overrides of a run folder, possibly somebody else's, without a store that may not be used."""
     file = folder / _RECORD
     items = _read(folder)
     stores = [item for item in items if names_store(item)]
     own = [item for item in stores if key(item) == "tracking.uri" and trusted.is_local_store(value(item))]
     named = [value(item) for item in stores if item not in own and value(item) not in ("", "null")]
-    for one in named if configured in (None, "", "null") else ():  # what is typed now wins
+    for one in named if configured in (None, "", "null") else ():  # a store typed now wins
         if not trusted.is_same(os.environ.get(trusted.VARIABLE), one):
             print(
                 f"{file}: names the store {trusted.shown(one)}, which is neither configured here nor a database on "
@@ -83,7 +83,7 @@ def _usable(folder: Path, configured: str | None) -> list[str]:
 
 
 def find(ckpt: str, out: str | None = None) -> Path:
-    """Return the checkpoint file that `ckpt` names; `last` is that of the newest run that has not finished.
+    """Return the checkpoint file that `ckpt` names; `last` is that of the newest unfinished run.
 
     Args:
         ckpt: `last`, or a file.
@@ -100,7 +100,7 @@ def find(ckpt: str, out: str | None = None) -> Path:
     if out is not None:
         path = user_path(out) / "checkpoints" / "last.ckpt"
         if not path.is_file():
-            raise InputError(f"ckpt=last: {path} is not there; nothing to resume")
+            raise InputError(f"ckpt=last: {path} does not exist; there is nothing to resume")
         return path.absolute()
     runs = sorted(Path("outputs").glob("**/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
     unfinished = [path for path in runs if not (path.parent.parent / DONE_FILE).exists()]
@@ -109,23 +109,22 @@ def find(ckpt: str, out: str | None = None) -> Path:
         reason = "no run under outputs/ has a checkpoint"
         if runs:
             reason = "every run under outputs/ has finished" + (" or is running" if unfinished else "")
-        raise InputError(f"ckpt=last: {reason}; nothing to resume (a path resumes a finished one)")
+        raise InputError(f"ckpt=last: {reason}; name a file to resume a finished run")
     return waiting[-1].absolute()
 
 
 def remember(folder: Path, overrides: Sequence[str] | None = None, config: DictConfig | None = None) -> None:
-    """Write down what a run was started with, for `with_old_overrides`; from now on it counts as unfinished.
+    """Record the overrides of a run for `with_old_overrides`; from now on it counts as unfinished.
 
     Args:
         folder: The run folder.
-        overrides: None: those of the command line, if there is one.
-        config: What they composed to; written beside them where Hydra, which does so for a new run, was configured not
-            to.
+        overrides: None: those of the command line, if any.
+        config: The composed config; written beside them if Hydra, which writes it for a new run, was configured not to.
     """
     (folder / DONE_FILE).unlink(missing_ok=True)
     if overrides is None and HydraConfig.initialized():
         overrides = HydraConfig.get().overrides.task
-    if overrides is None:  # called from a program, which keeps them itself
+    if overrides is None:  # a calling program keeps its own record
         return
     record = folder / _RECORD
     record.parent.mkdir(parents=True, exist_ok=True)
@@ -137,20 +136,20 @@ def remember(folder: Path, overrides: Sequence[str] | None = None, config: DictC
 
 
 def _in_full(item: str, config: DictConfig | None) -> str:
-    """Return an override whose place, if it names one, is written in full, as the config has it by now."""
+    """Return an override with its place, if it names one, in full, as the config now has it."""
     place = OmegaConf.select(config, key(item)) if config is not None and key(item) in _PLACES else None
     return f"{item.partition('=')[0]}={quote(str(place))}" if place else item
 
 
 def recorded(folder: Path) -> list[str] | None:
-    """Return what a run was started with, as it was typed; None where it was called from a program."""
+    """Return the overrides of a run as typed; None if a program called it."""
     if not (folder / _RECORD).is_file():
         return None
     return [as_typed(item) for item in _read(folder) if key(item) not in ("ckpt", "out")]
 
 
 def _read(folder: Path) -> list[str]:
-    """Return the overrides in a run folder, whatever they say."""
+    """Return the recorded overrides of a run folder, unchecked."""
     return recorded_overrides.listed(recorded_overrides.in_file(folder / _RECORD), str(folder / _RECORD))
 
 
@@ -161,10 +160,10 @@ def is_main() -> bool:
 
 @contextmanager
 def holding(folder: Path) -> Iterator[None]:
-    """Keep other processes from training in the same folder meanwhile; the system lets go when this one dies.
+    """Keep other processes from training in the same folder; the system releases the lock if this one dies.
 
     Raises:
-        InputError: One does.
+        InputError: Another process trains there.
     """
     if not is_main():
         yield
@@ -174,7 +173,7 @@ def holding(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise InputError(f"{folder}: another process is training in this folder; wait for it, or end it") from None
+        raise InputError(f"{folder}: another process is training in this folder; wait for it, or stop it") from None
     try:
         yield
     finally:
@@ -202,7 +201,7 @@ def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def _replaced(item: str, typed: dict[str, str], old: dict[str, str]) -> bool:
-    """Tell whether an old override is typed again, or is of a group of which another choice is typed now."""
+    """Tell whether an old override is typed again, or belongs to a group whose choice changes now."""
     name = key(item)
     parents = [name[:i] for i, letter in enumerate(name) if letter == "."]
     changed = any(parent in typed and typed[parent] != old.get(parent) for parent in parents)

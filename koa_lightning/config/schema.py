@@ -1,4 +1,4 @@
-"""What every key of the configuration may hold: the one place. No heavy imports here."""
+"""The one place that defines the allowed values of every key. No heavy imports here."""
 
 from __future__ import annotations
 
@@ -248,24 +248,24 @@ KEYS: dict[str, Kind] = {
     "sweep.listener": Mapped(null=True),
 }
 
-# Where a command wants something else than the others do.
+# Keys whose allowed values differ by command.
 OF_COMMANDS: dict[str, dict[str, Kind]] = {
     "report": {"format": OneOf(*_REPORTS)},
     "export": {"format": OneOf(*_EXPORTS)},
     "register": {"name": Text("a name, e.g. name=koa-grader")},
     "serve": {"keep": Place("the name of a folder", null=True)},
 }
-# Below these everyone may add entries; below a `_target_` too, as what is made refuses those that it does not take.
+# Users may add entries below these, and below a `_target_`, since its object rejects unknown arguments.
 FREE = ("augment.ops", "callbacks", "edges", "sweep.pruner", "sweep.space", "tracking.tags", "sweep.listener")
 # Groups of keys that null omits.
 BRANCHES_OR_NULL = ("data", "untrained", "sweep", "callbacks.ema", "callbacks.early_stopping")
 BRANCHES = frozenset(key.rsplit(".", depth)[0] for key in KEYS for depth in range(1, key.count(".") + 1))
-# What is made by these is known here; what another `_target_` takes is its own affair.
+# Prefixes of the `_target_` whose arguments are listed here; other targets check their own.
 OURS = ("koa_lightning.", "lightning.", "torch.optim.", "optuna.")
 
 
 def kind_of(key: str, command: str = "") -> Kind | None:
-    """Return what a key may hold, None where it is not listed.
+    """Return the allowed values of a key, or None if it is not listed.
 
     Args:
         key: With dots.
@@ -275,7 +275,7 @@ def kind_of(key: str, command: str = "") -> Kind | None:
 
 
 def texts() -> frozenset[str]:
-    """Return the keys whose values a command line takes as they are typed, whatever characters are in them."""
+    """Return the keys whose values a command line takes as typed, whatever characters they contain."""
     return frozenset(key for key, kind in KEYS.items() if _is_text(kind))
 
 

@@ -1,7 +1,7 @@
-"""Signals that end a command: of a closed terminal, of the system, of a cluster. No heavy imports here.
+"""Signals that end a command: from a closed terminal, the system or a cluster. No heavy imports here.
 
-Nothing else in the package installs handlers. A signal ends a command as Ctrl-C does, by a KeyboardInterrupt, except
-that a batch under way is finished first, that the end has a time limit, and that the exit code names the signal.
+Nothing else in the package installs handlers. A signal ends a command as Ctrl-C does, by a KeyboardInterrupt, but a
+running batch is finished first, the end has a time limit, and the exit code identifies the signal.
 """
 
 from __future__ import annotations
@@ -18,52 +18,52 @@ from koa_lightning.config.outcome import INTERRUPTED
 
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 HELD_SECONDS = 3.0
-"""What a batch under way is given to end by itself."""
+"""Seconds that a running batch has to finish by itself."""
 CLOSE_SECONDS = 8.0
-"""From the signal on, the time after which the store is not waited for any more."""
+"""Seconds after the signal at which the store is no longer waited for."""
 CHILD_SECONDS = 6.0
-"""The same for processes that this one has begun: it closes its own run after them, and ends within 10 seconds."""
-_SAME_SECONDS = 5.0  # a cluster sends a signal to every process of a job, some send two in a row
+"""The same for child processes: this process closes its own run after them, within 10 seconds in all."""
+_SAME_SECONDS = 5.0  # a cluster signals every process of a job, and some clusters signal twice
 
 
 class _State:
-    """What has come to this process."""
+    """Signals received by this process."""
 
     number: int | None = None
     at: float = 0.0
     holds: int = 0
-    process: int = 0  # whose handlers are in place
+    process: int = 0  # id of the process whose handlers are installed
 
 
 def received() -> int | None:
-    """Return the signal that ends this process, None before one came (Ctrl-C is not among them)."""
+    """Return the signal that ends this process, or None (Ctrl-C does not count)."""
     return _State.number
 
 
 def is_installed() -> bool:
-    """Tell whether this process answers the signals; one of the user's own that calls the package may not want it."""
+    """Tell whether this process handles the signals; a user's program that calls the package may not want that."""
     return _State.process == os.getpid()
 
 
 def exit_code() -> int:
-    """Return the exit code of an interrupted command: 128 and the signal, 130 of Ctrl-C."""
+    """Return the exit code of an interrupted command: 128 plus the signal, 130 for Ctrl-C."""
     return INTERRUPTED if _State.number is None else 128 + _State.number
 
 
 def seconds_left(limit: float = CLOSE_SECONDS) -> float | None:
-    """Return how long this process may still wait for others; None: as long as need be.
+    """Return how long this process may still wait for others; None: without limit.
 
     Args:
-        limit: Seconds from the signal on.
+        limit: Seconds since the signal.
     """
     return None if _State.number is None else max(0.5, _State.at + limit - time.monotonic())
 
 
 @contextmanager
 def installed() -> Iterator[None]:
-    """Answer the signals meanwhile, except those that whoever started the process has it ignore, as `nohup` does.
+    """Handle the signals meanwhile, except those that the parent process has disabled, as `nohup` does.
 
-    Only the main thread can; from another one nothing changes.
+    Only the main thread can; in another one this has no effect.
     """
     before = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGALRM)}
     _State.number, _State.holds, _State.process = None, 0, os.getpid()
@@ -78,7 +78,7 @@ def installed() -> Iterator[None]:
 
 
 def install() -> None:
-    """Put the handlers in place, or back where a library has put its own."""
+    """Install the handlers, or restore them after a library has installed its own."""
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             _set(number, _end)
@@ -88,7 +88,7 @@ def install() -> None:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Let a piece of work end before a signal counts, if it does so within `HELD_SECONDS`."""
+    """Let a piece of work finish before a signal takes effect, within `HELD_SECONDS`."""
     hold()
     try:
         yield
@@ -97,15 +97,15 @@ def held() -> Iterator[None]:
 
 
 def hold() -> None:
-    """Begin a piece of work that a signal lets end, for `HELD_SECONDS`."""
+    """Begin a piece of work that a signal allows to finish, within `HELD_SECONDS`."""
     _State.holds += 1
 
 
 def release() -> None:
-    """End that piece of work; a signal that came meanwhile counts now.
+    """End that piece of work; a signal received meanwhile takes effect now.
 
     Raises:
-        KeyboardInterrupt: One came.
+        KeyboardInterrupt: A signal was received.
     """
     _State.holds = max(0, _State.holds - 1)
     if _State.number is not None and not _State.holds and _pending():
@@ -114,18 +114,18 @@ def release() -> None:
 
 
 def let_go() -> None:
-    """Forget what was held; what ended it in the middle has said so."""
+    """Forget all pieces of work, including interrupted ones."""
     _State.holds = 0
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _pending() -> bool:
-    """Tell whether the signal waits for a piece of work to end."""
+    """Tell whether a signal is waiting for a piece of work to finish."""
     return signal.getitimer(signal.ITIMER_REAL)[0] > 0
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    if os.getpid() != _State.process:  # a fork, in which nothing is to be kept
+    if os.getpid() != _State.process:  # a fork has nothing to save
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         return
@@ -140,7 +140,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """End what was given its time."""
+    """Interrupt a piece of work whose time is up."""
     _State.holds = 0
     raise KeyboardInterrupt
 

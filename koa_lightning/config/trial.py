@@ -1,6 +1,6 @@
-"""A job's side of a sweep: what it is one of, what it reports, and what came of it. No heavy imports here.
+"""A job's side of a sweep: its trial, its reports, and its outcome. No heavy imports here.
 
-A program of one's own reports with `report(value, step)` and ends when it returns True:
+A user's own program reports with `report(value, step)` and ends when it returns True:
 
     if trial.report(accuracy, epoch):
         raise trial.Pruned
@@ -26,32 +26,32 @@ from koa_lightning.config.outcome import one_line
 from koa_lightning.errors import DivergedError, LostProcessError
 
 VARIABLE = "KOA_SWEEP"
-SAID_VARIABLE = "KOA_SAID"  # a folder with an empty file for each line that was said, while a sweep runs
+SAID_VARIABLE = "KOA_SAID"  # a folder with an empty file per printed line, while a sweep runs
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 STATE_TAG = "sweep.state"
 ENSEMBLE_TAG = "sweep.ensemble"
-"""Of the MLflow run of a sweep: `true` where its trials are measured together in the end."""
+"""Tag of a sweep's MLflow run: `true` if its trials are finally evaluated together."""
 
 
 _said = set[tuple[str, str]]()
 
 
-class Pruned(Exception):  # noqa: N818  it is no error
-    """Ends a job that does too badly to continue; no failure."""
+class Pruned(Exception):  # noqa: N818  not an error
+    """Ends a job that performs too badly to continue; this is not a failure."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What a job knows about the sweep that it belongs to.
+    """What a job knows about its sweep.
 
     Attributes:
-        sweep: The name of the sweep; empty in a sweep without a study, as Hydra's own grid.
+        sweep: The name of the sweep; empty in a sweep without a study, such as Hydra's own grid.
         number: Of the trial.
         trial_id: In the database.
-        repeat: Which of the repeats, from 0; the first alone is pruned.
+        repeat: Index of the repeat, from 0; only the first is pruned.
         folder: Of the run.
         varied: The keys in which the jobs of the sweep differ.
-        metrics: What the sweep asks for.
+        metrics: The sweep's objectives.
         pruner: Its config, or None.
     """
 
@@ -69,13 +69,13 @@ class Trial:
         return json.dumps(asdict(self))
 
     def differs(self, typed: Sequence[str]) -> list[str]:
-        """Return those of a job's overrides in which it differs from the other jobs."""
+        """Return the job's overrides that differ from those of the other jobs."""
         varied = {overrides.key(name) for name in self.varied}
         return [item for item in typed if overrides.key(item) in varied]
 
 
 def current() -> Trial | None:
-    """Return the trial that this process works on, or None."""
+    """Return the trial of this process, or None."""
     text = os.environ.get(VARIABLE)
     if not text:
         return None
@@ -85,8 +85,8 @@ def current() -> Trial | None:
 
 @contextmanager
 def saying_together() -> Iterator[None]:
-    """Let the jobs that begin meanwhile, in whatever process on this machine, say a line once between them."""
-    if SAID_VARIABLE in os.environ:  # the folds of a sweep's job say nothing that its other jobs said
+    """Let all jobs started meanwhile, in any process on this machine, print each line only once."""
+    if SAID_VARIABLE in os.environ:  # folds of a sweep's job share the folder of the sweep
         yield
         return
     with tempfile.TemporaryDirectory(prefix="koa-said-") as folder, environment.variables(**{SAID_VARIABLE: folder}):
@@ -94,11 +94,11 @@ def saying_together() -> Iterator[None]:
 
 
 def say_once(line: str, *, warning: bool = False) -> None:
-    """Print a line, unless an earlier job of this sweep, or fold, has printed it to the same terminal or file.
+    """Print a line, unless an earlier job or fold of this sweep has printed it to the same terminal or file.
 
     Args:
-        line: What holds for a whole run, such as a caveat or the network.
-        warning: Print it to the standard error.
+        line: A fact about a whole run, such as a caveat or the network.
+        warning: Print it to standard error.
     """
     trial = current()
     together = trial.sweep if trial is not None else os.environ.get(SAID_VARIABLE)
@@ -122,20 +122,20 @@ def _said_by_another(line: str, stream: Any) -> bool:
         Path(folder, name).touch(exist_ok=False)
     except FileExistsError:
         return True
-    except (OSError, ValueError, AttributeError):  # another machine, or no space: rather twice than never
+    except (OSError, ValueError, AttributeError):  # another machine, or no space: better twice than never
         return False
     return False
 
 
 def of_run(folder: Path) -> Trial | None:
-    """Return the trial whose run has this folder, or None: a job may train others, as a cross-validation its folds."""
+    """Return the trial whose run has this folder, or None: a job may train others, such as folds."""
     trial = current()
     mine = trial is not None and trial.sweep and Path(trial.folder).resolve() == folder.resolve()
     return trial if mine else None
 
 
 def tags(folder: Path) -> dict[str, str]:
-    """Return MLflow tags of the run in a folder: which trial it is, and in what it differs from the others."""
+    """Return MLflow tags of the run in a folder: its trial, and how it differs from the others."""
     from hydra.core.hydra_config import HydraConfig
 
     trial = current()
@@ -147,18 +147,18 @@ def tags(folder: Path) -> dict[str, str]:
 
 
 def state_tags(state: str) -> dict[str, str]:
-    """Return the tag that says how a job of a sweep ended; nothing outside of one."""
+    """Return the tag with the outcome of a sweep's job; nothing outside of a sweep."""
     return {STATE_TAG: state} if current() is not None else {}
 
 
 def error_tags(error: Exception) -> dict[str, str]:
-    """Return the tags that say why a run failed."""
+    """Return the tags with the reason why a run failed."""
     outcome = failure(error, say=False)
     return {"error": outcome["error"], "error_kind": outcome["error_kind"], **state_tags(FAILED)}
 
 
 class Job:
-    """A program's function, wrapped so that what comes of it can go through any launcher.
+    """A program's function, wrapped so that its outcome can pass through any launcher.
 
     Args:
         function: Of the config; returns a number, several, or a mapping with the metrics by name (and perhaps
@@ -181,7 +181,7 @@ class Job:
 
 
 def _plain(result: Any) -> Any:
-    """Return numbers, texts and lists of them; all else of a result stays in its process."""
+    """Return numbers, texts and lists of them; any other result stays in its process."""
     if isinstance(result, Mapping):
         return {str(key): _plain(value) for key, value in result.items()}
     if isinstance(result, list | tuple):
@@ -195,7 +195,7 @@ def _plain(result: Any) -> Any:
 
 
 def is_pruned(error: Exception) -> bool:
-    """Tell whether an exception means that the job was pruned; Optuna's own counts too."""
+    """Tell whether an exception means that the job was pruned; Optuna's own exception counts too."""
     return isinstance(error, Pruned) or type(error).__name__ == "TrialPruned"
 
 
@@ -203,8 +203,8 @@ def failure(error: Exception, say: bool = True) -> dict[str, Any]:
     """Return the outcome of a job that failed.
 
     Args:
-        error: What ended it.
-        say: Whether a fault of the program keeps its traceback on the screen.
+        error: The exception that ended it.
+        say: Whether to print the traceback of a fault of the program.
     """
     kind, line = kind_of(error), one_line(error)
     if kind == "error" and say:
@@ -214,7 +214,7 @@ def failure(error: Exception, say: bool = True) -> dict[str, Any]:
 
 
 def kind_of(error: BaseException) -> str:
-    """Return out_of_memory, diverged, bad_input, or error for a fault of the program."""
+    """Return out_of_memory, diverged, bad_input, or error (a fault of the program)."""
     links = list(_chain(error))
     if any(_is_out_of_memory(link) for link in links):
         return "out_of_memory"
@@ -232,7 +232,7 @@ def _chain(error: BaseException | None) -> Any:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Tell; torch raises a type of its own on a GPU, and a RuntimeError on a CPU."""
+    """Tell; on a GPU torch raises its own type, on a CPU a RuntimeError."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     words = ("out of memory", "can't allocate memory", "not enough memory")

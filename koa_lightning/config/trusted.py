@@ -1,6 +1,6 @@
-"""Which stores a file may name: a checkpoint, a run folder or a database may come from anybody. No heavy imports here.
+"""Which stores a file may name: checkpoints, run folders and databases may come from anybody. No heavy imports here.
 
-Whoever writes such a file would otherwise choose where results go, and who gets the user's MLflow name and password.
+Otherwise the author of such a file would choose where results go, and who receives the user's MLflow credentials.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Place(NamedTuple):
     """Where a run goes.
 
     Attributes:
-        uri: The address to use; None for the default store.
-        refused: Whether a file named another, which must not be used.
+        uri: The address to use; None: the default store.
+        refused: Whether a file named another address, which must not be used.
     """
 
     uri: str | None
@@ -34,14 +34,14 @@ class Place(NamedTuple):
 
 
 def place(configured: str | None, named: Any) -> Place:
-    """Return where to resume what a file says was in a store.
+    """Return the store in which to resume a run whose file names a store.
 
-    The address in the file counts only if it is the one configured here, whose user and password are then taken, or if
-    it is a store on this machine. The configured address wins over a store on this machine only where it was typed.
+    The address in the file counts only if it equals the one configured here, whose user and password then apply, or if
+    it is a store on this machine. The configured address overrides a store on this machine only if it was typed.
 
     Args:
         configured: The setting `tracking.uri`.
-        named: What the file holds; nothing of it is believed, not even that it is a text.
+        named: The entry in the file; nothing about it is trusted, not even that it is a text.
     """
     given = configured or os.environ.get(VARIABLE) or None
     if configured or not named or is_same(given, named):
@@ -50,19 +50,19 @@ def place(configured: str | None, named: Any) -> Place:
 
 
 def is_same(configured: str | None, named: Any) -> bool:
-    """Tell whether a file names the configured address; a record holds no password."""
+    """Tell whether a file names the configured address; recorded addresses have no password."""
     return bool(configured) and isinstance(named, str) and _plain(str(configured)) == _plain(named)
 
 
 def is_run_id(named: Any) -> bool:
-    """Tell whether a file holds what can be the id of a run."""
+    """Tell whether the entry of a file is a possible run id."""
     return isinstance(named, str) and _RUN_ID.fullmatch(named) is not None
 
 
 def is_local_store(named: Any) -> bool:
-    """Tell whether an address is that of a tracking database which exists on this machine.
+    """Tell whether an address is that of an existing tracking database on this machine.
 
-    Nothing is made or changed for that: MLflow would add its tables to an empty file, or to another program's database.
+    The check changes nothing: MLflow would add its tables to an empty file, or to another program's database.
     """
     if not isinstance(named, str) or not named.startswith(_SQLITE) or any(bad in named for bad in "?\0\\"):
         return False
@@ -84,7 +84,7 @@ def is_local_store(named: Any) -> bool:
 
 
 def shown(named: Any) -> str:
-    """Return what a file holds as a piece of one line: no password, no control characters, not too long."""
+    """Return the entry of a file as part of one line: no password, no control characters, not too long."""
     text = public(str(named)) if isinstance(named, str) else f"a {type(named).__name__}"
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

@@ -1,7 +1,7 @@
-"""Simulated acquisitions: how the same knee would look on another film, from another detector or in another archive.
+"""Simulated acquisitions: the same knee on another film, from another detector or in another archive.
 
-A grader that learned from one source meets other sources. These changes keep the knee and its grade: the sharpness and
-number of pixels, exposure and window, contrast, grain, compression, the width of the crop, borders and markers.
+A grader trained on one source meets other sources. These changes keep the knee and its grade. They alter sharpness,
+resolution, exposure, window, contrast, grain, compression, crop width, borders and markers.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 
 Image = np.ndarray
 """uint8 H x W; bone is bright."""
-_NARROWEST, _WIDEST = 0.8, 1.3  # of the crop, against the original
-_SIDES = (336, 2000)  # pixels of other archives' files
+_NARROWEST, _WIDEST = 0.8, 1.3  # crop width relative to the original
+_SIDES = (336, 2000)  # longest side in pixels in other archives
 
 
 def simulate(image: Image, kind: str, rng: np.random.Generator) -> Image:
@@ -23,10 +23,10 @@ def simulate(image: Image, kind: str, rng: np.random.Generator) -> Image:
     Args:
         image: uint8 H x W.
         kind: A key of `KINDS`, or `any`: two to four of them, one after the other.
-        rng: That draws how strong each is.
+        rng: Draws the strength of each change.
 
     Returns:
-        uint8, of another size where that is part of the change.
+        uint8; some changes alter the size.
     """
     if kind != "any":
         return KINDS[kind](image, rng)
@@ -63,7 +63,7 @@ def exposure(image: Image, rng: np.random.Generator) -> Image:
 
 
 def contrast(image: Image, rng: np.random.Generator) -> Image:
-    """Return the image equalised in tiles (CLAHE, Zuiderveld 1994), or with its local contrast taken back."""
+    """Return the image equalised in tiles (CLAHE, Zuiderveld 1994), or with reduced local contrast."""
     if rng.random() < 0.5:
         return np.asarray(cv2.createCLAHE(clipLimit=rng.uniform(1.0, 4.0), tileGridSize=(8, 8)).apply(image))
     values = image.astype(np.float32)
@@ -72,7 +72,7 @@ def contrast(image: Image, rng: np.random.Generator) -> Image:
 
 
 def grain(image: Image, rng: np.random.Generator) -> Image:
-    """Return the image with the noise of fewer photons: Poisson, standard deviation about 2 to 8 gray values."""
+    """Return the image with the Poisson noise of fewer photons; its standard deviation is about 2 to 8 gray values."""
     photons = np.exp(rng.uniform(np.log(200), np.log(3000)))
     return _bytes(rng.poisson(image / 255 * photons) / photons * 255)
 
@@ -84,7 +84,7 @@ def compression(image: Image, rng: np.random.Generator) -> Image:
 
 
 def crop(image: Image, rng: np.random.Generator) -> Image:
-    """Return the knee cropped 0.8 to 1.3 times as wide; what a wider crop would show is dark."""
+    """Return a crop 0.8 to 1.3 times as wide; the area beyond the image repeats its border."""
     height, width = image.shape
     factor = np.exp(rng.uniform(np.log(_NARROWEST), np.log(_WIDEST)))
     matrix = np.array([[1 / factor, 0, width / 2 * (1 - 1 / factor)], [0, 1 / factor, height / 2 * (1 - 1 / factor)]])
@@ -98,7 +98,7 @@ def borders(image: Image, rng: np.random.Generator) -> Image:
     height, width = image.shape
     for side in rng.permutation(4)[: rng.integers(1, 5)]:
         n = round(rng.uniform(0.02, 0.10) * (width if side % 2 else height))
-        turned = np.rot90(made, int(side))  # a view: what is set in it is set in `made`
+        turned = np.rot90(made, int(side))  # a view: assignments change `made`
         turned[:n] = 0
     return made
 

@@ -1,4 +1,4 @@
-"""From a data config to the data module; nothing is read yet."""
+"""From a data config to the data module; no data is read yet."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from koa_lightning.data.split_settings import base_folder
 
 
 def source_of(cfg: DictConfig) -> str:
-    """Return in words where the knees of a data config come from: its table, its folder, or its name."""
+    """Return the origin of a data config's knees: its table, its folder, or its name."""
     return str(cfg.get("table") or cfg.get("root") or cfg.name)
 
 
 def data_module(cfg: DictConfig, seed: int = 0, quiet: bool = False) -> KneeDataModule:
-    """Return the data module of a data config (`cfg.data`); nothing is read yet."""
+    """Return the data module of a data config (`cfg.data`); no data is read yet."""
     known = inspect.signature(KneeDataModule).parameters
     settings: dict[str, Any] = {str(k): v for k, v in cfg.items() if k in known and k != "source"}
     settings |= {"base": base_folder(cfg.get("root"), cfg.get("table")), "seed": seed, "quiet": quiet}

@@ -34,26 +34,26 @@ from koa_lightning.data.phantom.manifest import draw_phantoms
 from koa_lightning.data.preprocessing import Preprocessing, hash_pixels
 from koa_lightning.errors import InputError
 
-VERSION = 6  # raise it when decoding, fitting, the phantom or the record changes, so that old files are not taken
-CHUNK = 64  # knees a task: large enough for the phantom's vectorised drawing, small enough for a smooth bar
-CHUNK_BYTES = 1 << 23  # ... and so that few large images do not fill the memory
-UNKNOWN_PIXELS = "0" * 32  # in place of a pixel hash: the image could not be read
+VERSION = 6  # raise it when decoding, fitting, the phantom or the record changes, to invalidate old files
+CHUNK = 64  # knees per task: enough for vectorised drawing of phantoms, few enough for a smooth bar
+CHUNK_BYTES = 1 << 23  # ... and at most this many bytes, as large images would fill the memory
+UNKNOWN_PIXELS = "0" * 32  # replaces the pixel hash of an unreadable image
 
 
 @dataclass(frozen=True)
 class Cache:
-    """The knees, decoded.
+    """The decoded knees.
 
     Attributes:
         images: uint8 N x H x W, memory-mapped, read only.
-        unreadable: The rows that could not be read, with their reason.
-        path: Of the images.
-        built: Whether they were decoded now.
-        pixels: N hashes (`hash_pixels`, 16 bytes, hex) of the pixels as they were decoded, before anything was done to
-            them; `UNKNOWN_PIXELS` where the image could not be read.
-        shapes: int64 N x 2, rows and columns of each image before it was fitted; 0 where it could not be read.
-        repaired: The rows that were inverted on the way (`Preprocessing.fix_polarity`).
-        films: The rows that show both knees, of which the one grade that a row has says little.
+        unreadable: The unreadable rows, each with its reason.
+        path: File of the images.
+        built: Whether this call decoded them.
+        pixels: N hashes (`hash_pixels`, 16 bytes, hex) of the decoded, unprocessed pixels; `UNKNOWN_PIXELS` for
+            an unreadable image.
+        shapes: int64 N x 2, rows and columns of each image before it was fitted; 0 for an unreadable image.
+        repaired: The rows whose images were inverted (`Preprocessing.fix_polarity`).
+        films: The rows of pictures that show both knees, for which a single grade says little.
     """
 
     images: np.ndarray
@@ -70,12 +70,12 @@ _Read = Callable[[int], np.ndarray]
 
 
 def default_dir() -> Path:
-    """Return the cache folder: `KOA_CACHE` if set, else the user's own."""
+    """Return the cache folder: `KOA_CACHE` if set, otherwise the user's own."""
     return Path(os.environ.get("KOA_CACHE") or user_cache_dir("koa_lightning"))
 
 
 def key(hashes: Sequence[str], sides: Sequence[str], preprocessing: Preprocessing) -> str:
-    """Return the name of a cache file: content, order, side (only where it matters) and preprocessing."""
+    """Return the name of a cache file, from content, order, side (only where it matters) and preprocessing."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps([VERSION, asdict(preprocessing)]).encode())
     for content, side in zip(hashes, sides, strict=True):
@@ -92,20 +92,20 @@ def open_cache(
     quiet: bool = False,
     read: Callable[[int], np.ndarray] | None = None,
 ) -> Cache:
-    """Return the cache of these knees; decode them first if it is not there.
+    """Return the cache of these knees; build it first if it does not exist.
 
-    A file under its final name is always whole: it is written under another and renamed. A lock that the system frees
-    when its holder dies lets one run build while others wait. Images that could not be read are tried again each time,
-    as what was missing may be there now; if one can be read, the cache is rebuilt, under a name of its own.
+    A file under its final name is always complete: it is written under another name and renamed. A lock, which the
+    system frees if its holder dies, lets one run build while others wait. Unreadable images are retried each time, as
+    they may be readable by now; if so, the cache is rebuilt under its own new name.
 
     Args:
-        paths: Of the images; names, where `read` gives them.
+        paths: Of the images; only names if `read` provides the pixels.
         hashes: Of their content.
         sides: L, R or empty.
-        preprocessing: What is done to each.
+        preprocessing: Applied to each image.
         folder: Of the cache; None: the user's.
         quiet: No progress bar.
-        read: Gives the pixels of a row (uint8 H x W) that are in no file; None: the files at `paths`.
+        read: Returns the pixels of a row (uint8 H x W) without a file; None: the files at `paths` are read.
 
     Raises:
         InputError: The folder cannot be read or written, or the disk is full.
@@ -122,22 +122,22 @@ def open_cache(
                 if opened is None:
                     _build(next_edition(final), shape, paths, sides, preprocessing, quiet, reader)
                     opened, built = _newest(final, shape, reader), True
-    except OSError as error:  # of the cache's own files: faults of images are InputErrors already
+    except OSError as error:  # from the cache's own files: faulty images raise InputError
         why = error.strerror or one_line(error)
         raise InputError(f"{where}: the cache cannot be written or read ({why}); set data.cache_dir=DIR") from error
     if opened is None:
-        raise InputError(f"{final}: was changed while it was built; delete it and try again")
+        raise InputError(f"{final}: changed during the build; delete it and try again")
     return replace(opened, built=built)
 
 
 def _newest(final: Path, shape: tuple[int, int, int], read: _Read) -> Cache | None:
-    """Return the newest edition of the cache; None when it is not whole and current."""
+    """Return the newest edition of the cache; None if it is incomplete or outdated."""
     there = editions(final)
     return _open(there[0], shape, read) if there else None
 
 
 def _open(final: Path, shape: tuple[int, int, int], read: _Read) -> Cache | None:
-    """Return the cache; None when there is no whole and current one."""
+    """Return the cache; None if it is missing, incomplete or outdated."""
     try:
         images = np.load(final, mmap_mode="r")
         record = json.loads(final.with_suffix(".json").read_text())
@@ -148,7 +148,7 @@ def _open(final: Path, shape: tuple[int, int, int], read: _Read) -> Cache | None
     except FileNotFoundError:
         return None
     except (ValueError, EOFError, KeyError, TypeError, RecursionError):
-        return None  # shorter than it says: copied in part, or a disk that failed
+        return None  # shorter than its header says: a partial copy or a failed disk
     fits = images.shape == shape and images.dtype == np.uint8 and len(pixels) == len(shapes) == shape[0]
     if not fits or not all(0 <= row < shape[0] for row in (*rows, *repaired, *films)):
         return None
@@ -190,14 +190,14 @@ def _build(
     read: _Read,
 ) -> None:
     for leftover in final.parent.glob(f"{final.stem.partition('.')[0]}.*.part"):
-        leftover.unlink()  # of a build that was killed: we hold the lock, so nobody writes it
+        leftover.unlink()  # from a killed build: we hold the lock, so nobody writes it
     partial = final.parent / f"{final.stem}.{socket.gethostname()}-{os.getpid()}.part"
     needed, free = math.prod(shape), shutil.disk_usage(final.parent).free
-    if needed > free:  # said now, not after an hour of decoding
+    if needed > free:  # report it now, not after an hour of decoding
         raise OSError(errno.ENOSPC, f"it needs {needed / 1e6:,.1f} MB and {free / 1e6:,.1f} MB are free")
     record = Record({}, [], [], [], [])
     try:
-        # Written, not mapped: a full disk is an error here, and would kill the process there (SIGBUS).
+        # Written, not mapped: a full disk raises an error when writing, but kills the process when mapped (SIGBUS).
         with partial.open("wb") as file, ThreadPoolExecutor(1) as disk:
             _write_header(file, shape)
             sent = disk.submit(_to_disk, file)
@@ -205,7 +205,7 @@ def _build(
                 for images, rows in chunks:
                     file.write(images.data)
                     record.add(rows)
-                    if sent.done():  # now, beside the decoding: at the end everything would wait for it
+                    if sent.done():  # flush during decoding: at the end everything would wait for it
                         sent.result()
                         sent = disk.submit(_to_disk, file)
             sent.result()
@@ -225,16 +225,16 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
 
 def _to_disk(file: BinaryIO) -> None:
     file.flush()
-    os.fsync(file.fileno())  # else a rename may outlive a power failure and the content not
+    os.fsync(file.fileno())  # else a rename could survive a power failure without the content
 
 
 def _decode_all(
     paths: Sequence[str], sides: Sequence[str], preprocessing: Preprocessing, quiet: bool, read: _Read
 ) -> Generator[tuple[np.ndarray, Record]]:
-    """Decode on all cores; yield chunk by chunk, in order, the images and what is recorded of them."""
+    """Decode on all cores; yield chunks in order, each with its images and their record."""
     step = max(1, min(CHUNK, CHUNK_BYTES // preprocessing.image_size**2))
     chunks = [range(start, min(start + step, len(paths))) for start in range(0, len(paths), step)]
-    workers = 2 * (os.cpu_count() or 1)  # two a core: while one waits for the interpreter, the other decodes
+    workers = 2 * (os.cpu_count() or 1)  # two per core: while one waits for the interpreter, the other decodes
     with (
         Progress(console=Console(stderr=True), disable=quiet, transient=False) as bar,
         closing(
@@ -274,7 +274,7 @@ def _decode_chunk(
 
 
 def decode_phantoms(paths: Sequence[str], size: int) -> np.ndarray:
-    """Draw the phantoms with these names, uint8 N x size x size; all must be of one seed."""
+    """Draw the phantoms with these names, uint8 N x size x size; all must have the same seed."""
     seeds, names = zip(*(path.removeprefix(PHANTOM).split("/") for path in paths), strict=True)
     knees, grades = zip(*(name.rsplit("-", 1) for name in names), strict=True)
     patients, sides = [knee[:-1] for knee in knees], [knee[-1] for knee in knees]

@@ -1,4 +1,4 @@
-"""What is written beside the images of a cache."""
+"""The record stored beside the images of a cache."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Record:
-    """What is written beside the images; a row a knee."""
+    """The record stored beside the images; one row per knee."""
 
     unreadable: dict[int, str]
     pixels: list[str]
@@ -17,7 +17,7 @@ class Record:
     films: list[int]
 
     def add(self, other: Record) -> None:
-        """Append the rows that follow these."""
+        """Append the following rows."""
         self.unreadable |= other.unreadable
         self.pixels += other.pixels
         self.shapes += other.shapes
@@ -25,6 +25,6 @@ class Record:
         self.films += other.films
 
     def to_json(self) -> str:
-        """Return it as text; hashes in one string, which is read ten times as fast as a list of them."""
+        """Return it as text, with all hashes in one string, which is read ten times as fast as a list."""
         flat = [side for shape in self.shapes for side in shape]
         return json.dumps({**vars(self), "shapes": flat, "pixels": "".join(self.pixels)})

@@ -28,32 +28,32 @@ from koa_lightning.data.reading import reader_of, row_reader
 from koa_lightning.data.split_settings import Ways, make
 from koa_lightning.errors import InputError
 
-ALL = "all"  # as a split: every knee, whatever its split
+ALL = "all"  # pseudo-split of all knees, whatever their split
 
 
 class KneeDataModule(OnDevice):
     """Knees of one source, in splits by patient.
 
     Args:
-        source: Returns manifest rows; called once. With a method `read(row)` it gives the pictures too, see
+        source: Returns manifest rows; called once. With a method `read(row)` it provides the pictures too, see
             `koa_lightning.data.reading`.
         name: Of the source, for messages and tags.
         preprocessing: Size, fit and canonical side.
-        batch_size: Knees a training batch.
-        eval_batch_size: Knees a batch where no gradient is needed; twice `batch_size` when None.
-        fraction: Share of the train split's patients that is kept, stratified by grade; `caveats` says so.
+        batch_size: Knees per training batch.
+        eval_batch_size: Knees per batch without gradients; None: twice `batch_size`.
+        fraction: Share of the train split's patients to keep, stratified by grade; recorded in `caveats`.
         sampler: `none` or `balanced`.
         split: `official`, `stratified`, or `table`.
         split_table: The file of `table`, see `koa_lightning.data.split_table`.
-        base: The folder of the data, which paths are relative to; None where there is none.
+        base: The folder of the data, to which paths are relative; None if there is none.
         val_fraction, test_fraction: Shares of the patients for `stratified`.
-        split_seed: Of the splits; apart from the run's seed so that runs stay comparable.
-        folds, fold: With `folds`, fold `fold` is the validation split of what is not test.
-        fold_val: The folds have the source's validation split too; otherwise nothing reads it.
+        split_seed: Of the splits; separate from the run's seed so that runs stay comparable.
+        folds, fold: With `folds`, fold `fold` of all non-test knees is the validation split.
+        fold_val: Whether the folds include the source's validation split; otherwise it is not read.
         cache_dir: Folder of the cache; None: `KOA_CACHE`, or the user's cache folder.
         on_device: See `koa_lightning.data.on_device.held`.
-        on_unreadable: `stop`, or `skip` images that cannot be read (said aloud).
-        allow_leakage: Continue where splits share patients or knees; it is reported, and `caveats` gets `leaky`.
+        on_unreadable: `stop`, or `skip` unreadable images with a warning.
+        allow_leakage: Continue if splits share patients or knees; this is reported, and `caveats` gets `leaky`.
         seed: Of the order of batches.
         quiet: No progress bar.
     """
@@ -99,22 +99,22 @@ class KneeDataModule(OnDevice):
         self.caveats: list[str] = []
         self._said: set[str] = set()
         self.fingerprint = ""
-        self.split_name = ""  # says how the splits were made; of a table, its checksum
+        self.split_name = ""  # how the splits were made; for a table, its checksum
         self._table: st.SplitTable | None = None
 
     def prepare(self, splits: Sequence[str], manifest_file: Path | None = None) -> KneeDataModule:
-        """Build manifest, splits and cache of the splits named; files of no other split are opened.
+        """Build manifest, splits and cache of the named splits; files of other splits are not opened.
 
         Args:
-            splits: E.g. train and val; or the one split to evaluate; or `all` alone: every knee but those of
-                `auto_test`, whatever its split.
+            splits: E.g. train and val; or the one split to evaluate; or `all` alone: every knee of any split, except
+                those of `auto_test`.
             manifest_file: Where to write the manifest of these splits (Parquet).
 
         Raises:
-            InputError: Whatever is wrong with the data, in one line.
+            InputError: The data has a fault; the message is one line.
         """
         self._prepare(splits, manifest_file)
-        pa.default_memory_pool().release_unused()  # by now only the arrays and the small tables are alive
+        pa.default_memory_pool().release_unused()  # only the arrays and small tables are still alive
         return self
 
     def _prepare(self, splits: Sequence[str], manifest_file: Path | None) -> None:
@@ -144,19 +144,19 @@ class KneeDataModule(OnDevice):
             grades = rows["grade"].to_numpy()[numbers]
             self.datasets[split] = KneeDataset(cache.images, numbers, grades, cache.shapes[numbers])
             self.counts[split] = mf.counts(rows.iloc[numbers], split)
-            if split != "train" or len(splits) == 1:  # nobody asks for the rows of a split that is trained on
+            if split != "train" or len(splits) == 1:  # nothing needs the rows of a training split
                 self.tables[split] = rows.iloc[numbers].reset_index(drop=True)
         if manifest_file is not None:
             rows[readable].to_parquet(manifest_file)
 
     def rows(self, splits: Sequence[str]) -> pd.DataFrame:
-        """Return the manifest of these splits, checked; no file is opened.
+        """Return the manifest of these splits, checked; no image is opened.
 
         Args:
-            splits: As for `prepare`.
+            splits: As in `prepare`.
 
         Raises:
-            InputError: Whatever is wrong with the names, grades or splits, in one line.
+            InputError: A name, a grade or a split is wrong; the message is one line.
         """
         manifest = self.manifest(splits)
         mf.check_splits(manifest, splits, f"data={self.name}")
@@ -166,16 +166,16 @@ class KneeDataModule(OnDevice):
         """Return the manifest rows of each prepared split, in the order of its data set; no image is opened.
 
         Args:
-            splits: All of those that were prepared, in that order.
+            splits: All prepared splits, in the order of preparation.
         """
         rows = self.rows(splits)
         return [rows.iloc[self.datasets[split].rows].reset_index(drop=True) for split in splits]
 
     def manifest(self, splits: Sequence[str] = mf.SPLITS) -> pd.DataFrame:
-        """Return the manifest with all its splits made, the train split reduced to `fraction`; no file is opened.
+        """Return the manifest with all splits assigned, the train split reduced to `fraction`; no image is opened.
 
         Args:
-            splits: Those that will be read; `all` alone: no splits are made.
+            splits: Those to be read; `all` alone: no splits are made.
 
         Raises:
             InputError: A patient is in two splits, or the splits cannot be made.
@@ -184,10 +184,10 @@ class KneeDataModule(OnDevice):
         return self.reduced(made) if "train" in splits else made
 
     def whole(self, splits: Sequence[str] = mf.SPLITS) -> pd.DataFrame:
-        """Return the manifest as `manifest` does, before the train split is reduced.
+        """Return the manifest as in `manifest`, before the train split is reduced.
 
         Args:
-            splits: As for `manifest`.
+            splits: As in `manifest`.
 
         Raises:
             InputError: A patient is in two splits, or the splits cannot be made.
@@ -198,11 +198,11 @@ class KneeDataModule(OnDevice):
         if (manifest["patient"] == "").any():
             self._add_caveat(
                 "patients unknown",
-                f"{where}: patients are unknown, so both knees of one may be in two splits; "
+                f"{where}: patients are unknown, so the two knees of one patient may be in different splits; "
                 "give a column or pattern for the patient",
             )
         if why := implausible(manifest, "the source"):
-            self._say(f"WARNING: {where}: {why}: neither splits nor intervals by these patients mean anything")
+            self._say(f"WARNING: {where}: {why}: splits and intervals by these patients are meaningless")
         if ALL in splits:
             self.split_name = "none"
             return manifest[manifest["split"] != mf.AUTO_TEST].assign(split=ALL)
@@ -211,16 +211,16 @@ class KneeDataModule(OnDevice):
         return made
 
     def reduced(self, manifest: pd.DataFrame) -> pd.DataFrame:
-        """Return a manifest of `whole` without what `fraction` omits of its train split; with a warning and a caveat.
+        """Return a manifest of `whole` with the train split reduced to `fraction`, with a warning and a caveat.
 
         Raises:
-            InputError: Nothing would be left to train on.
+            InputError: No knees would remain for training.
         """
         if self.fraction == 1:
             return manifest
         kept = splitting.fraction(manifest, self.fraction, self.split_seed, self.base)
         share, n = f"{100 * self.fraction:g} % of the train split", (kept["split"] == "train").sum()
-        self._add_caveat(share, f"data.fraction={self.fraction:g}: {share}'s patients are trained on, {n} knees")
+        self._add_caveat(share, f"data.fraction={self.fraction:g}: training uses {share}'s patients, {n} knees")
         return kept
 
     def _with_splits(self, manifest: pd.DataFrame, splits: set[str], where: str) -> pd.DataFrame:
@@ -237,25 +237,25 @@ class KneeDataModule(OnDevice):
         self._say(f"WARNING: {warning}")
 
     def _say(self, line: str) -> None:
-        if line not in self._said:  # prepare() may be called once a split
+        if line not in self._said:  # prepare() may be called once per split
             self._said.add(line)
             print(line, file=sys.stderr, flush=True)
 
     def _refuse(self, leak: str) -> None:
-        """Stop for what two splits share, if anything; with `allow_leakage` mark it instead."""
+        """Stop if two splits share knees; with `allow_leakage` add a caveat instead."""
         if leak and not self.allow_leakage:
-            raise InputError(f"{leak}; data.allow_leakage=true continues, and everything carries the caveat `{LEAKY}`")
+            raise InputError(f"{leak}; data.allow_leakage=true continues with the caveat `{LEAKY}` on all results")
         if leak:
             self._add_caveat(LEAKY, f"{LEAKY}: {leak}")
 
     def _with_repairs(self, rows: pd.DataFrame, cache: Cache) -> pd.DataFrame:
-        """Return the manifest with a column `repaired` where images may have been inverted on the way."""
+        """Return the manifest with a column `repaired` if images may have been inverted."""
         if not self.preprocessing.fix_polarity:
             return rows
         repaired = np.isin(np.arange(len(rows)), cache.repaired)
         self._say(
-            f"{repaired.sum()} of {len(rows)} images were inverted (bone dark) and are repaired "
-            "(data.fix_polarity=true); the manifest's column `repaired` says which"
+            f"{repaired.sum()} of {len(rows)} images were inverted (bone dark) and have been repaired "
+            "(data.fix_polarity=true); see the manifest's column `repaired`"
         )
         return rows.assign(repaired=repaired)
 
@@ -272,17 +272,19 @@ class KneeDataModule(OnDevice):
         reasons = list(unreadable.values())
         shown = "; ".join(reasons[:3]) + (f"; and {len(reasons) - 3} more" if len(reasons) > 3 else "")
         if self.on_unreadable == "stop":
-            raise InputError(f"{len(reasons)} image(s) cannot be read: {shown}; mend them, or data.on_unreadable=skip")
+            raise InputError(
+                f"{len(reasons)} image(s) cannot be read: {shown}; repair them, or type data.on_unreadable=skip"
+            )
         self._add_caveat(f"{len(reasons)} unreadable images skipped", f"{len(reasons)} image(s) skipped: {shown}")
         return readable
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches of one training epoch; a last batch that is not full is omitted."""
+        """Batches per training epoch; an incomplete last batch is omitted."""
         return max(1, len(self.datasets["train"]) // self.batch_size)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return shuffled batches of the train split, of several processes those of this one."""
+        """Return shuffled batches of the train split; with several processes, those of this process."""
         data = self.loaded("train")
         shares = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
         sampler = EpochSampler(data.grades, self.seed, self.sampler == "balanced", *shares)

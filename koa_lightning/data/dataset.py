@@ -1,4 +1,4 @@
-"""A part of the cache as batches, fetched a whole batch at once, and the order in which an epoch draws them."""
+"""Part of the cache as batches, fetched a whole batch at once, and the order in which an epoch draws them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Batch = dict[str, torch.Tensor]
 
 
 class KneeDataset(Dataset[Batch]):
-    """A part of the cache.
+    """Part of the cache.
 
     Args:
         images: uint8 N x H x W, memory-mapped.
         rows: The rows of `images` that belong to this split.
         grades: Grade of each of these rows, -1 where unknown.
-        shapes: Height and width of each of these before it was fitted, int N x 2; None: they were square.
+        shapes: Height and width of each row before it was fitted, int N x 2; None: they were square.
     """
 
     def __init__(
@@ -46,17 +46,17 @@ class KneeDataset(Dataset[Batch]):
 
 
 class EpochSampler(DistributedSampler[int]):
-    """Draws the order of an epoch from seed and epoch alone, so that a resumed run sees the same batches.
+    """Derives the order of an epoch from seed and epoch alone, so that a resumed run sees the same batches.
 
-    Of several processes each takes every n-th knee of one order, so that a step of all of them has the knees that a
-    step of one process with their batches together would have. What does not divide is omitted in that epoch.
+    Each of n processes takes every n-th knee of one order. Their common step thus has the knees that one process with
+    all their batches together would have. Knees beyond a multiple of n are omitted in that epoch.
 
     Args:
         grades: Grade of each row.
         seed: Of the run.
         balanced: Draw with replacement, each grade equally often; otherwise a permutation.
-        shares: Processes.
-        share: Which of them this is, from 0.
+        shares: Number of processes.
+        share: Index of this process, from 0.
     """
 
     def __init__(self, grades: np.ndarray, seed: int, balanced: bool, shares: int = 1, share: int = 0) -> None:
@@ -79,5 +79,5 @@ class EpochSampler(DistributedSampler[int]):
         else:
             order = torch.multinomial(self.weights, self.n, replacement=True, generator=generator)
         order = order[: len(self) * self.num_replicas][self.rank :: self.num_replicas]
-        for chunk in order.split(4096):  # a list of a million Python numbers would cost more than the order
+        for chunk in order.split(4096):  # a list of a million Python numbers would cost more than drawing them
             yield from chunk.tolist()

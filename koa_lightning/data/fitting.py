@@ -1,4 +1,4 @@
-"""A gray image to the square that a network takes."""
+"""From a gray image to the square that a network takes."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,9 +9,9 @@ from koa_lightning.errors import InputError
 
 
 def fit(image: np.ndarray, size: int, how: str) -> np.ndarray:
-    """Resize to a square with PIL's bilinear filter, whose support grows when reducing (antialiased).
+    """Resize to a square with PIL's bilinear filter, whose support grows for reduction (antialiased).
 
-    Bilinear, as Lanczos and bicubic overshoot at the edge of bone.
+    Lanczos and bicubic filters would overshoot at the edge of bone.
 
     Args:
         image: uint8, H x W.
@@ -19,15 +19,15 @@ def fit(image: np.ndarray, size: int, how: str) -> np.ndarray:
         how: "letterbox" keeps the aspect, centres, and pads with black; "stretch" fills the square.
 
     Returns:
-        uint8, size x size; the same array when it has that size already.
+        uint8, size x size; the same array if it already has that size.
 
     Raises:
-        InputError: `how` is not known or `size` is below 1.
+        InputError: `how` is unknown or `size` is below 1.
     """
     if how not in _FITS:
-        raise InputError(f"fit: no way {how!r} to fit an image; choose one of {', '.join(sorted(_FITS))}")
+        raise InputError(f"fit: {how!r} is not a way to fit an image; choose one of {', '.join(sorted(_FITS))}")
     if size < 1:
-        raise InputError(f"fit: size {size} is no number of pixels; give at least 1, such as 224")
+        raise InputError(f"fit: size {size} is below 1 pixel; give a side such as 224")
     return image if image.shape == (size, size) else _FITS[how](image, size)
 
 
@@ -51,7 +51,7 @@ _FITS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 
 
 def framed(image: np.ndarray, shape: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Return a letterboxed image without the black that pads it.
+    """Return a letterboxed image without its black padding.
 
     Args:
         image: uint8 S x S.

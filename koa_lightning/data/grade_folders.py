@@ -1,4 +1,4 @@
-"""Folders of images by grade, `{0..4}/NAME`, and folders of splits: what sources of files share; no image is opened."""
+"""Folders of images by grade, `{0..4}/NAME`, and folders of splits, for all file sources; no image is opened."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _GRADES = tuple(str(grade) for grade in mf.GRADES)
 
 
 def data_folder(root: str | None, key: str) -> Path:
-    """Return a folder that a setting names.
+    """Return the folder that a setting names.
 
     Raises:
-        InputError: None is given, or it is no folder that can be read.
+        InputError: The setting is missing, or its folder does not exist or cannot be read.
     """
     if not root:
         raise InputError(f"{key} must be given; type {key}=FOLDER")
@@ -34,15 +34,15 @@ def data_folder(root: str | None, key: str) -> Path:
 
 
 def images_of(folder: Path, skipped: set[Path]) -> list[Path]:
-    """Return the images of a grade's folder, also links to nothing, which the cache will tell.
+    """Return the images of a grade's folder, including broken links, which the cache reports.
 
-    What is hidden or the system's is added to `skipped`.
+    Hidden and system entries are added to `skipped`.
 
     Raises:
-        InputError: There are images in a folder within it, which would be omitted.
+        InputError: A subfolder has images, which would be omitted.
     """
     names = []
-    with os.scandir(folder) as entries:  # it tells files from folders without a call for each
+    with os.scandir(folder) as entries:  # it distinguishes files from folders without a call per entry
         for entry in entries:
             if is_system(entry.name):
                 if entry.is_dir() or entry.name.lower().endswith(SUFFIXES):
@@ -59,7 +59,7 @@ def _refuse_images_within(folder: Path) -> None:
         folders[:] = [name for name in folders if not is_system(name)]
         inside = [name for name in files if name.lower().endswith(SUFFIXES) and not is_system(name)]
         if inside:
-            raise InputError(f"{parent}: holds {len(inside)} image(s) below a grade's folder; move them up into it")
+            raise InputError(f"{parent}: has {len(inside)} image(s) below a grade's folder; move them up into it")
 
 
 def names_found(folder: Path) -> str:
@@ -69,18 +69,18 @@ def names_found(folder: Path) -> str:
 
 
 def _folders(folder: Path, skipped: set[Path]) -> list[Path]:
-    """Return the folders within a folder, sorted; those that are hidden or the system's are added to `skipped`."""
+    """Return the folders within a folder, sorted; hidden ones and those of the system are added to `skipped`."""
     inside = [path for path in folder.iterdir() if path.is_dir()]
     skipped.update(path for path in inside if is_system(path.name))
     return sorted(path for path in inside if not is_system(path.name))
 
 
 def graded(folder: Path, skipped: set[Path]) -> pd.DataFrame:
-    """Return path and grade of `{0..4}/NAME` below a folder; a folder with another name stops."""
+    """Return path and grade of `{0..4}/NAME` below a folder; a folder with another name is an error."""
     try:
         folders = _folders(folder, skipped)
         if strange := sorted({path.name for path in folders} - set(_GRADES)):
-            raise InputError(f"{folder}: folder '{strange[0]}' is no grade; the folders must be named 0, 1, 2, 3, 4")
+            raise InputError(f"{folder}: folder '{strange[0]}' is not a grade; name the folders 0, 1, 2, 3, 4")
         rows = [(str(image), int(path.name)) for path in folders for image in images_of(path, skipped)]
     except OSError as error:
         refuse_unreadable(error)
@@ -95,17 +95,17 @@ def with_names(rows: pd.DataFrame, pattern: NamePattern, hint: str) -> pd.DataFr
     for path in rows["path"]:
         patient, side = pattern.read(path)
         if not patient:
-            raise InputError(f"{path}: no patient in this name by the pattern {pattern.typed}; {hint}")
+            raise InputError(f"{path}: the pattern {pattern.typed} finds no patient in this name; {hint}")
         patients.append(patient)
         sides.append(side)
     return rows.assign(patient=patients, side=sides)
 
 
 def split_folders(folder: Path, where: str, skipped: set[Path]) -> dict[str, Path]:
-    """Return the folders of the splits by split, in the splits' order.
+    """Return the folder of each split, in the order of the splits.
 
     Raises:
-        InputError: Two folders are the same split.
+        InputError: Two folders stand for the same split.
     """
     try:
         named = [(mf.split_of(path.name), path) for path in _folders(folder, skipped)]
@@ -123,7 +123,7 @@ def split_folders(folder: Path, where: str, skipped: set[Path]) -> dict[str, Pat
 
 
 def say_unread(folder: Path, read: list[Path], where: str) -> None:
-    """Say which folders hold grades and are read for no split: up to two folders deep."""
+    """Warn about folders with grades that belong to no split, at most two folders deep."""
     found: dict[str, int] = {}
     levels = [folder, *(each for each in _folders(folder, set()) if each not in read and each.name not in _GRADES)]
     try:

@@ -1,4 +1,4 @@
-"""What every reader of pixels shares: the limits of size, the gray range, and errors in one line."""
+"""Shared by all readers of pixels: size limits, the gray range, and one-line errors."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ MIN_SIDE = 8
 
 
 def stretch(values: np.ndarray, name: str, dtype: DTypeLike = np.uint8) -> np.ndarray:
-    """Map the lowest..highest value linearly to the whole range, rounded; constant values become zeros.
+    """Map lowest..highest value linearly to the whole range, rounded; constant values become zeros.
 
     Args:
         values: Any shape, integer or float.
-        name: What error messages call the file.
+        name: The file's name in error messages.
         dtype: uint8 or uint16.
 
     Returns:
@@ -29,7 +29,7 @@ def stretch(values: np.ndarray, name: str, dtype: DTypeLike = np.uint8) -> np.nd
     Raises:
         InputError: A value is NaN or infinite.
     """
-    low, high = float(values.min()), float(values.max())  # either is NaN when one value is
+    low, high = float(values.min()), float(values.max())  # NaN if any value is NaN
     if not np.isfinite([low, high]).all():
         raise InputError(f"{name}: has NaN or infinite pixels; replace them and save the image again")
     if low == high:
@@ -45,27 +45,27 @@ def check_size(height: int, width: int, name: str) -> None:
     Args:
         height: Rows in pixels.
         width: Columns in pixels.
-        name: What error messages call the file.
+        name: The file's name in error messages.
 
     Raises:
-        InputError: More than `MAX_PIXELS` pixels or a side under `MIN_SIDE`.
+        InputError: It has more than `MAX_PIXELS` pixels or a side under `MIN_SIDE`.
     """
     size = f"{width} x {height} pixels"
     if height * width > MAX_PIXELS:
-        raise InputError(f"{name}: {size} are more than {MAX_PIXELS}; crop the joint or reduce it first")
+        raise InputError(f"{name}: {size} are more than {MAX_PIXELS}; crop the joint or reduce the image first")
     if min(height, width) < MIN_SIDE:
         raise InputError(f"{name}: {size}, a side is under {MIN_SIDE}; give the whole radiograph")
 
 
 @contextmanager
 def input_errors(name: str, what: str) -> Iterator[None]:
-    """Turn whatever a decoder raises into one line.
+    """Turn any exception of a decoder into a one-line error.
 
-    Decoders of damaged files raise anything from SyntaxError to struct.error, so no list of types would do.
+    Decoders raise anything from SyntaxError to struct.error on damaged files, so a list of types would not suffice.
 
     Args:
-        name: What error messages call the file.
-        what: What is wrong with it if the block raises.
+        name: The file's name in error messages.
+        what: The fault to report if the block raises.
 
     Raises:
         InputError: The block raised; an InputError and a MemoryError of the block pass unchanged.
@@ -79,5 +79,5 @@ def input_errors(name: str, what: str) -> Iterator[None]:
 
 
 def one_line(error: Exception) -> str:
-    """Give the message of an exception in one line of at most 200 characters."""
+    """Return the message of an exception in one line of at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,6 +1,6 @@
-"""One image file to one uint8 gray array.
+"""From one image file to one uint8 gray array.
 
-Nothing here keeps state, so every function may be called from several threads at once.
+This module keeps no state, so every function is thread-safe.
 """
 
 import os
@@ -19,16 +19,16 @@ from koa_lightning.data.dicom.pixels import dicom_size, read_dicom
 from koa_lightning.data.gray import MAX_PIXELS, MIN_SIDE, check_size, input_errors, one_line, stretch
 from koa_lightning.errors import InputError
 
-MAX_BYTES = 2 * 2**30  # more than the largest picture has, whatever its format
+MAX_BYTES = 2 * 2**30  # more than the largest picture needs in any format
 
 _MARK = slice(128, 132)  # where a DICOM file says "DICM"
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 _WIDE = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")  # PIL modes of more than 8 bits
-_COLOUR_16 = ("RGB", "LA;16", "CMYK")  # raw modes that, with ";16", PIL cuts to their high bytes
+_COLOUR_16 = ("RGB", "LA;16", "CMYK")  # PIL cuts these raw modes with ";16" to their high bytes
 _LUMA = np.array([0.114, 0.587, 0.299])  # of blue, green and red (ITU-R 601)
 _UNREADABLE_TIFF = {(2, 8), (1, 32)}  # (SampleFormat, BitsPerSample) that PIL reads with wrapped values
 _ORIENTATION_TAG, _SAMPLE_FORMAT_TAG, _BITS_TAG, _PHOTOMETRIC_TAG = 274, 339, 258, 262
-_UPRIGHT = {  # EXIF orientation -> what undoes it
+_UPRIGHT = {  # EXIF orientation -> its inverse
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -38,11 +38,10 @@ _UPRIGHT = {  # EXIF orientation -> what undoes it
     8: Image.Transpose.ROTATE_90,
 }
 
-Image.MAX_IMAGE_PIXELS = None  # it warns in lines of its own; `check_size` refuses by the header
+Image.MAX_IMAGE_PIXELS = None  # its warnings would be extra lines; `check_size` checks the header
 
-# PIL warns of odd metadata once a file although the pixels are right, or else raises. Only those plugins are
-# silenced; `append` lets every filter of the user win, and only a filter of the whole process is thread-safe
-# (`catch_warnings` is not).
+# PIL warns once per file of odd metadata that do not affect the pixels; other faults raise. Only these plugins are
+# silenced. `append` lets every user filter win. A process-wide filter is thread-safe, `catch_warnings` is not.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.(Tiff|Jpeg|Png)ImagePlugin", append=True)
 
 
@@ -52,10 +51,10 @@ def read_image(path: str | Path) -> np.ndarray:
     See `decode` for how pixels become 8 bits.
 
     Returns:
-        uint8, H x W, 0..255, upright by its EXIF orientation; it may be read-only.
+        uint8, H x W, 0..255, upright by its EXIF orientation; possibly read-only.
 
     Raises:
-        InputError: Missing, a folder, or one of the reasons of `decode`.
+        InputError: It is missing, a folder, or has a fault listed in `decode`.
     """
     return decode(read_bytes(path), str(path))
 
@@ -64,10 +63,10 @@ def read_bytes(path: str | Path) -> bytes:
     """Read a whole file.
 
     Raises:
-        InputError: Missing, a folder, larger than `MAX_BYTES`, or it cannot be read.
+        InputError: It is missing, a folder, larger than `MAX_BYTES`, or cannot be read.
     """
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - a Path costs a twentieth of decoding a knee
+        with open(path, "rb") as file:  # noqa: PTH123 - a Path costs a twentieth of the time to decode a knee
             size = os.fstat(file.fileno()).st_size
             if size <= MAX_BYTES:
                 return file.read()
@@ -77,24 +76,23 @@ def read_bytes(path: str | Path) -> bytes:
         raise InputError(f"{path}: is a folder, not an image; name a file in it") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise InputError(f"{path}: cannot be read ({one_line(error)}); check its permissions") from error
-    raise InputError(f"{path}: {size / 2**30:.1f} GB are too many for an image (2 at most); check what it is")
+    raise InputError(f"{path}: is too large for an image ({size / 2**30:.1f} GB, 2 at most); check what it is")
 
 
 def decode(data: bytes, name: str, dtype: DTypeLike = np.uint8) -> np.ndarray:
-    """Decode the bytes of an image file to gray; the kind of file is judged by its content.
+    """Decode the bytes of an image file to gray; the content decides its format.
 
-    8-bit gray is taken as it is. Colour becomes its luma (ITU-R 601), transparency is laid on black. Images
-    of more than 8 bits (16-bit, 32-bit, float) are mapped linearly from their lowest..highest value to
-    0..255, a constant one to zeros. DICOM: see `koa_lightning.data.dicom.pixels.read_dicom`. In 16 bits the same,
-    with 65535 for 255.
+    8-bit gray is unchanged. Colour becomes its luma (ITU-R 601), and transparency is laid on black. Images of more than
+    8 bits (16-bit, 32-bit, float) are mapped linearly from lowest..highest value to 0..255, constant ones to zeros.
+    For DICOM see `koa_lightning.data.dicom.pixels.read_dicom`. In 16 bits, 65535 replaces 255.
 
     Args:
         data: The whole file.
-        name: What error messages call it; the ending .dcm or .dicom marks DICOM too.
+        name: Its name in error messages; the extension .dcm or .dicom marks DICOM too.
         dtype: uint8 or uint16.
 
     Returns:
-        `dtype`, H x W, 0..255 or 0..65535; it may be read-only.
+        `dtype`, H x W, 0..255 or 0..65535; possibly read-only.
 
     Raises:
         InputError: Empty, not an image, truncated or damaged, more than `MAX_PIXELS` pixels (by its header),
@@ -117,17 +115,17 @@ def decode(data: bytes, name: str, dtype: DTypeLike = np.uint8) -> np.ndarray:
 
 
 def gray_of(image: Image.Image, name: str) -> np.ndarray:
-    """Return a PIL image as gray, as `decode` does with a file.
+    """Return a PIL image as gray, like `decode` for a file.
 
     Args:
         image: Of any mode.
-        name: What error messages call it.
+        name: Its name in error messages.
 
     Returns:
         uint8, H x W, 0..255, upright by its EXIF orientation.
 
     Raises:
-        InputError: Too large or too small, NaN or infinite values, or it cannot be read.
+        InputError: It is too large or too small, has NaN or infinite values, or cannot be read.
     """
     check_size(image.height, image.width, name)
     with input_errors(name, "truncated or damaged image"):
@@ -136,14 +134,14 @@ def gray_of(image: Image.Image, name: str) -> np.ndarray:
 
 
 def size_of(data: bytes, name: str) -> tuple[int, int]:
-    """Return height and width of an image by its header; no pixel is decoded.
+    """Return height and width of an image from its header; no pixels are decoded.
 
     Args:
         data: The whole file.
-        name: What error messages call it.
+        name: Its name in error messages.
 
     Raises:
-        InputError: It is not an image, or of a size that `gray.check_size` refuses.
+        InputError: It is not an image, or has a size that `gray.check_size` refuses.
     """
     if not data:
         raise InputError(f"{name}: the file is empty (0 bytes); copy it again")
@@ -155,18 +153,18 @@ def size_of(data: bytes, name: str) -> tuple[int, int]:
 
 
 def is_dicom(data: bytes, name: str) -> bool:
-    """Say whether the bytes of a file are to be read as DICOM: by its mark, or by the ending of its name."""
+    """Tell whether the bytes of a file are DICOM, by its mark or by the extension of its name."""
     return data[_MARK] == b"DICM" or name.lower().endswith((".dcm", ".dicom"))
 
 
 def _open(data: bytes, name: str) -> ImageFile:
-    """Read the header alone and refuse what must not or cannot be decoded."""
+    """Read only the header and refuse files that must not or cannot be decoded."""
     try:
         image = Image.open(BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError:
         raise InputError(
-            f"{name}: not a readable PNG, JPEG, TIFF, WebP, BMP or DICOM image (another kind, or cut short); "
-            "export it again, as 8- or 16-bit gray PNG"
+            f"{name}: not a readable PNG, JPEG, TIFF, WebP, BMP or DICOM image (another format, or cut short); "
+            "export it again as 8- or 16-bit gray PNG"
         ) from None
     check_size(image.height, image.width, name)
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # MPO: previews behind the photograph
@@ -176,26 +174,28 @@ def _open(data: bytes, name: str) -> ImageFile:
 
 
 def _check_depth(image: ImageFile, name: str) -> None:
-    """Refuse the depths that PIL opens without complaint but reads with other values than the file holds."""
+    """Refuse depths that PIL accepts but reads with wrong values."""
     tags = getattr(image, "tag_v2", {})
     bits, kind = tags.get(_BITS_TAG, (8,)), tags.get(_SAMPLE_FORMAT_TAG, (1,))
     if (kind[0], bits[0]) in _UNREADABLE_TIFF:
-        raise InputError(f"{name}: signed 8-bit or unsigned 32-bit TIFF; save it as 16-bit or float gray")
+        raise InputError(
+            f"{name}: signed 8-bit or unsigned 32-bit TIFF is not supported; save it as 16-bit or float gray"
+        )
 
 
 def _is_deep_colour(image: ImageFile) -> bool:
-    """Say whether an image has colour or transparency in 16 bits, which PIL would cut."""
+    """Tell whether an image has colour or transparency in 16 bits, which PIL would cut."""
     arguments = image.tile[0][3] if image.tile else ""
     raw_mode = arguments if isinstance(arguments, str) else str(arguments[0] if arguments else "")
     return ";16" in raw_mode and raw_mode.startswith(_COLOUR_16)
 
 
 def _gray_of_deep_colour(data: bytes, image: ImageFile, name: str, dtype: DTypeLike) -> np.ndarray:
-    """Decode an image of `_is_deep_colour`: its luma, transparency on black, stretched as other 16-bit images."""
+    """Decode an image of `_is_deep_colour`: its luma, transparency on black, stretched like other 16-bit images."""
     turn = _turn(image)
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3:
-        raise InputError(f"{name}: this kind of 16-bit colour is not read; save it as 16-bit gray or 8-bit colour")
+        raise InputError(f"{name}: this kind of 16-bit colour is not supported; save it as 16-bit gray or 8-bit colour")
     luma = pixels[..., :3] @ _LUMA
     if pixels.shape[2] == 4:
         luma *= pixels[..., 3] / np.iinfo(np.uint16).max
@@ -208,14 +208,14 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _gray(image: Image.Image, name: str, dtype: DTypeLike) -> np.ndarray:
-    turn = _turn(image)  # after load: PIL turns TIFF by itself then, and PNG may hold its EXIF behind the pixels
+    turn = _turn(image)  # after load: PIL then rotates TIFF itself, and PNG may have its EXIF behind the pixels
     if image.mode in _WIDE:
         gray = stretch(np.asarray(image if turn is None else image.transpose(turn)), name, dtype)
-        # PIL inverts TIFF whose zero is white in 8 bits, but not in more
+        # PIL inverts white-is-zero TIFF in 8 bits, but not in more
         return np.iinfo(dtype).max - gray if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == 0 else gray
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
     if image.mode != "L":
-        image = image.convert("RGB").convert("L")  # by RGB, as not every mode goes to L
+        image = image.convert("RGB").convert("L")  # via RGB, as not every mode converts to L
     gray = np.asarray(image if turn is None else image.transpose(turn))
     return gray if gray.dtype == dtype else gray.astype(dtype) * 257  # 255 becomes 65535

@@ -1,4 +1,4 @@
-"""The knees of a split as one uint8 tensor on the device that trains: a batch is picked there, not copied there."""
+"""The knees of a split as one uint8 tensor on the training device: batches are picked there, not copied there."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from koa_lightning.data.dataset import Batch, KneeDataset
 
-_SHARE = 0.5  # of the free memory that pictures may take; the rest is for the network
+_SHARE = 0.5  # of the free memory for pictures; the rest is for the network
 _PIECE = 1024  # knees copied at a time
 
 
 class WithoutImages(KneeDataset):
-    """A split whose batches say which knees they have, and leave the pictures to whoever holds them."""
+    """A split whose batches identify their knees and leave the pictures to their holder."""
 
     def __init__(self, split: KneeDataset) -> None:
         super().__init__(split.images, split.rows, split.grades, split.shapes)
@@ -30,12 +30,12 @@ class WithoutImages(KneeDataset):
 
 
 class OnDevice(L.LightningDataModule):
-    """A data module whose training batches may be picked from pictures that lie on the device.
+    """A data module whose training batches may be picked from pictures on the device.
 
     Attributes:
         datasets: Each split, prepared.
         on_device: See `held`.
-        quiet: Say nothing.
+        quiet: Print nothing.
     """
 
     on_device: str
@@ -47,34 +47,34 @@ class OnDevice(L.LightningDataModule):
         self._held: dict[str, Tensor] = {}
 
     def setup(self, stage: str) -> None:
-        """Bring the knees to the device that trains, if they are to lie there."""
+        """Copy the knees to the training device if configured."""
         if stage == "fit" and self.trainer is not None:
             self._held = held(self.datasets, self.trainer.strategy.root_device, self.on_device, self.quiet)
 
     def teardown(self, stage: str) -> None:
-        """Give the device's memory back."""
+        """Free the device's memory."""
         self._held = {}
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Add the pictures that lie on the device."""
+        """Add the pictures held on the device."""
         if not self._held:
             return batch
         assert self.trainer is not None
         return picked(self._held["train" if self.trainer.training else "val"], batch)
 
     def loaded(self, split: str) -> KneeDataset:
-        """Return the data set that the trainer's batches of a split come from."""
+        """Return the data set from which the trainer's batches of a split come."""
         return WithoutImages(self.datasets[split]) if split in self._held else self.datasets[split]
 
 
 def held(splits: dict[str, KneeDataset], device: torch.device, wanted: str, quiet: bool) -> dict[str, Tensor]:
-    """Return the pictures of each split on a device, uint8 N x 1 x H x W; empty where they are not to be held there.
+    """Return the pictures of each split on a device, uint8 N x 1 x H x W; empty if they are not held there.
 
     Args:
         splits: By name.
-        device: That trains.
-        wanted: `auto` (on a GPU, where they take up to half of its free memory), `always` or `never`.
-        quiet: Say nothing.
+        device: The training device.
+        wanted: `auto` (on a GPU, if they take at most half of its free memory), `always` or `never`.
+        quiet: Print nothing.
     """
     if wanted == "never" or (wanted == "auto" and device.type != "cuda"):
         return {}
@@ -83,7 +83,7 @@ def held(splits: dict[str, KneeDataset], device: torch.device, wanted: str, quie
         free = torch.cuda.mem_get_info(device)[0]
         if size > _SHARE * free:
             print(
-                f"data.on_device=auto: the knees take {size / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
+                f"data.on_device=auto: the knees take {size / 1e9:.1f} GB but only {free / 1e9:.1f} GB are free; "
                 f"batches are copied to {device} one by one",
                 file=sys.stderr,
             )
@@ -96,7 +96,7 @@ def held(splits: dict[str, KneeDataset], device: torch.device, wanted: str, quie
 
 
 def picked(images: Tensor, batch: Batch) -> Batch:
-    """Return a batch of `WithoutImages` with its pictures, uint8 N x 1 x H x W, on the device of both."""
+    """Return a batch of `WithoutImages` with its pictures, uint8 N x 1 x H x W, on their common device."""
     return {"image": images.index_select(0, batch["index"]), **batch}
 
 

@@ -1,4 +1,4 @@
-"""One file to one knee for `predict`: pixels, and patient and side by the DICOM header or by the name."""
+"""From one file to one knee for `predict`: pixels, with patient and side from the DICOM header or the name."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from koa_lightning.data.prepare.films import shows_both_knees
 from koa_lightning.data.prepare.names import find_key
 from koa_lightning.errors import InputError
 
-# What `prepare` calls its pictures: a hashed patient, the side (U: unknown), a number.
+# Names of pictures made by `prepare`: a hashed patient, the side (U: unknown), a number.
 _PREPARED = re.compile(r"^(?P<patient>[0-9a-f]{16})-(?P<side>[LRU])-\d+\.png$")
 
 
 class DicomError(InputError):
-    """A DICOM file that cannot be graded; the message may quote its header, and so is for the terminal alone.
+    """A DICOM file that cannot be graded; the message may quote its header and is for the terminal only.
 
     Attributes:
-        reason: The same in words of our own, for files.
+        reason: The same in fixed words, for files.
     """
 
     def __init__(self, message: str, name: str) -> None:
@@ -37,7 +37,7 @@ class DicomError(InputError):
 
 @dataclass(frozen=True)
 class OneKnee:
-    """A file: its pixels (uint8 H x W), its patient (of a DICOM file hashed) and its side, empty where unknown."""
+    """A file: its pixels (uint8 H x W), its patient (hashed for DICOM) and its side, empty if unknown."""
 
     image: np.ndarray
     patient: str
@@ -46,16 +46,16 @@ class OneKnee:
 
 @dataclass
 class Reader:
-    """Reads files as `prepare` does, and refuses those that are not of one knee.
+    """Reads files as `prepare` does, and refuses those that do not show one knee.
 
     Attributes:
-        pattern: How the files that the model was trained on are named; None where names tell nothing.
-        side: Of all files, where it was typed.
-        films: `auto` refuses films of both knees; `never` takes every picture for one knee.
+        pattern: Pattern of the file names of the training data; None if names give no information.
+        side: The side of all files, if typed.
+        films: `auto` refuses films of both knees; `never` treats every picture as one knee.
         key_file: The secret behind the names of patients, see `koa_lightning.data.prepare.names.find_key`.
-        output: Where predictions go, which must not hold the key.
+        output: The folder of predictions, which must not hold the key.
         names_patients: False: patients of DICOM files stay unknown, and no key is needed.
-        said: How many files there are something to say of.
+        said: Number of files per warning.
     """
 
     pattern: NamePattern | None
@@ -71,17 +71,17 @@ class Reader:
 
         Raises:
             InputError: It cannot be read, or shows both knees.
-            DicomError: The same of a DICOM file, also for a lateral view.
+            DicomError: The same for a DICOM file, and for a lateral view.
         """
         check_name(path)
         return self.of_bytes(read_bytes(path), path)
 
     def of_bytes(self, data: bytes, path: Path) -> OneKnee:
-        """Read the content of a file that is in memory already.
+        """Read the content of a file that is already in memory.
 
         Args:
             data: The whole file.
-            path: What it is called; messages name it, and its name may tell patient and side. It is not opened.
+            path: Its name, for messages and possibly with patient and side. It is not opened.
 
         Raises:
             InputError: See `read`.
@@ -97,22 +97,20 @@ class Reader:
             raise DicomError(str(error), name) from error
 
     def warnings(self) -> list[str]:
-        """Return a line for each kind of thing that has to be said of the files read so far."""
+        """Return one line per warning about the files read so far."""
         return [f"{n} of the DICOM files {words}" for words, n in self.said.items()]
 
     def hashed(self, patient: str) -> str:
-        """Return what stands for the patient of a DICOM header."""
+        """Return the pseudonym of the patient in a DICOM header."""
         return find_key(self.key_file, self.output).patient(patient)
 
     def _of_dicom(self, path: Path, data: bytes) -> OneKnee:
         header = read_header(data, str(path), burnt_in=True)
         patient, side = self._named(path)
         if header.burnt_in:
-            self.said[
-                "say that text is burnt in, which may be a name: look at their overlays before you pass them on"
-            ] += 1
+            self.said["say that text is burnt in, which may be a name: check their overlays before you share them"] += 1
         if side and header.side and side != header.side:
-            self.said["have another side in their names than in their headers; that of the header was taken"] += 1
+            self.said["have different sides in name and header; the header was used"] += 1
         if header.patient and self.names_patients:
             patient = self.hashed(header.patient)
         image = self._one(np.asarray(decode(data, str(path))), str(path), header.side, header.orientation)
@@ -124,10 +122,10 @@ class Reader:
         return patterns.named(str(path), self.pattern)
 
     def _one(self, image: np.ndarray, name: str, side: str, orientation: str = "") -> np.ndarray:
-        """Return a picture of one knee, or refuse that of two: a side in the header means one, as for `prepare`."""
+        """Return a picture of one knee, or refuse one of two: a side in the header means one knee, as in `prepare`."""
         if side or not shows_both_knees(image, split=self.films, orientation=orientation):
             return image
         raise InputError(
-            f"{name}: shows both knees, and gets no single grade; type python -m koa_lightning.prepare input=FOLDER "
-            "output=OTHER, and predict with input=OTHER (or films=never, where it is one knee)"
+            f"{name}: shows both knees, so it gets no single grade; type python -m koa_lightning.prepare input=FOLDER "
+            "output=OTHER, and predict with input=OTHER (or films=never, if it shows one knee)"
         )

@@ -1,4 +1,4 @@
-"""Out-of-fold probabilities: what networks say of knees that they were not trained on, found for each knee."""
+"""Out-of-fold probabilities: predictions for knees outside the networks' training data, matched to each knee."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def read_oof(file: str | Path, key: str = "oof") -> pd.DataFrame:
 
     Args:
         file: CSV or Parquet.
-        key: The setting that names it, for messages.
+        key: The setting of the file, for messages.
 
     Raises:
-        InputError: It is missing, not a table, lacks a column, or its rows are no probabilities.
+        InputError: It is missing, is not a table, lacks a column, or its rows are not probabilities.
     """
     path = user_path(file)
     if not path.is_file():
@@ -38,17 +38,17 @@ def read_oof(file: str | Path, key: str = "oof") -> pd.DataFrame:
         raise InputError(f"{key}={file}: p0 to p4 must be numbers") from None
     wrong = ~(np.isfinite(values).all(axis=1) & (values >= 0).all(axis=1) & (np.abs(values.sum(axis=1) - 1) < 0.01))
     if wrong.any():
-        raise InputError(f"{key}={file}: line {int(np.argmax(wrong)) + 2}: p0 to p4 are no probabilities (sum of 1)")
+        raise InputError(f"{key}={file}: line {int(np.argmax(wrong)) + 2}: p0 to p4 are not probabilities (sum 1)")
     table["path"] = table["path"].astype("str")
     return table.drop_duplicates("path", keep="last").reset_index(drop=True)
 
 
 def joined(rows: pd.DataFrame, oof: pd.DataFrame, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows of the manifest with a grade and probabilities, and the probabilities float n x 5.
+    """Return the numbers of labelled manifest rows with probabilities, and these probabilities, float n x 5.
 
     Args:
         rows: The manifest.
-        oof: From `read_oof`; where no path is in the manifest, the last three parts of each are compared.
+        oof: From `read_oof`; if no path is in the manifest, paths are compared by their last three parts.
         where: For messages.
 
     Raises:
@@ -66,14 +66,14 @@ def joined(rows: pd.DataFrame, oof: pd.DataFrame, where: str) -> tuple[np.ndarra
 
 
 def _refuse_alike(paths: list[str], others: list[str], where: str) -> None:
-    """Stop where files of one side end as one of the other does: one knee would get the probabilities of another."""
+    """Stop if paths of both tables have an ambiguous end: a knee could get the probabilities of another."""
     mine, theirs = (Counter(_tail(path) for path in set(some)) for some in (paths, others))
     alike = sorted(tail for tail in mine.keys() & theirs.keys() if max(mine[tail], theirs[tail]) > 1)
     if alike:
         end = "/".join(alike[0])
         raise InputError(
-            f"{where}: its paths are not those of the data, and their ends are ambiguous: several files end "
-            f"in {end}; give the paths as the data has them"
+            f"{where}: its paths differ from those of the data, and their ends are ambiguous: several files end "
+            f"in {end}; use the paths of the data"
         )
 
 

@@ -1,4 +1,4 @@
-"""Work on all cores, a few pieces ahead of whoever takes the results."""
+"""Work on all cores, a few pieces ahead of the consumer of the results."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ R = TypeVar("R")
 def in_order(
     function: Callable[[T], R], pieces: Iterable[T], *, threads: int | None = None, ahead: int | None = None
 ) -> Generator[R]:
-    """Yield what a function returns for each piece, in order; close the generator to end early.
+    """Yield the result of a function for each piece, in order; close the generator to end early.
 
-    No more pieces are begun or wait in memory than `ahead` says, and Ctrl-C does not wait for those not begun.
+    At most `ahead` pieces are running or waiting in memory, and Ctrl-C does not wait for pieces not yet started.
 
     Args:
         function: Called in threads.
-        pieces: Of work.
-        threads: None: one a core.
-        ahead: Pieces at a time; None: two a thread.
+        pieces: Pieces of work.
+        threads: Number of threads; None: one per core.
+        ahead: Pieces at a time; None: two per thread.
     """
     n = threads or os.cpu_count() or 1
     pending: deque[Future[R]] = deque()

@@ -1,7 +1,7 @@
-"""The regular expression that reads a patient and a side from a file's name, run with a limit on its time.
+"""The regular expression that reads patient and side from a file's name, with a time limit.
 
-A checkpoint carries the pattern of its data, so a pattern may come from anybody. The engine is `regex`, which takes all
-that `re` takes (the default pattern looks ahead, which linear engines such as RE2 cannot) and can be stopped.
+A checkpoint includes the pattern of its data, so a pattern may come from anybody. The engine is `regex`: it accepts
+all patterns of `re` (the default one looks ahead, unlike linear engines such as RE2) and can be stopped.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ import regex
 from koa_lightning.errors import InputError
 
 NAME_SECONDS = 0.5
-"""The most processor time that a pattern gets for one name; the default one takes a few millionths of a second."""
+"""Maximum processor seconds of a pattern per name; the default pattern takes a few microseconds."""
 START_SECONDS, MEAN_SECONDS = 1.0, 0.001
-"""The most for many names: so much at the start, and so much more for each name."""
+"""Maximum for many names: a fixed part, plus this much per name."""
 _LONGEST_PATTERN = 1000
 _LONGEST_SHOWN = 240
-# Chen 2018: 9001104R.jpg; auto_test: 9001104_1.png and _2.png, which do not tell the side.
+# Chen 2018: 9001104R.jpg; auto_test: 9001104_1.png and _2.png, whose side is unknown.
 CHEN_NAME = r"^(?P<patient>\d{7})(?:(?P<side>[LRlr])|_[12])\."
 SIDES = {"L": "L", "LEFT": "L", "R": "R", "RIGHT": "R"}
-"""How a name or a table may write a side."""
-_ADVICE = "write it without repeats inside repeats, such as (a+)+; trust no checkpoint that brings such a pattern"
+"""Spellings of a side in a name or a table."""
+_ADVICE = "write it without nested repeats such as (a+)+; do not trust a checkpoint with such a pattern"
 
 
 class NamePattern:
-    """A pattern with a group `patient` and, if it tells, `side`.
+    """A pattern with a group `patient` and optionally `side`.
 
     Args:
-        typed: The regular expression, as the setting `data.pattern` or a checkpoint has it.
+        typed: The regular expression in the setting `data.pattern` or in a checkpoint.
 
     Raises:
-        InputError: It is no regular expression, is too long, or has no group `patient`.
+        InputError: It is not a regular expression, is too long, or has no group `patient`.
     """
 
     def __init__(self, typed: str) -> None:
         self.typed = typed
         self._spent, self._n_names = 0.0, 0
         if not isinstance(typed, str):
-            raise InputError(f"{self.setting}: not a regular expression (it is no text)")
+            raise InputError(f"{self.setting}: not a regular expression (it is not a string)")
         if len(typed) > _LONGEST_PATTERN:
             raise InputError(f"{self.setting}: longer than {_LONGEST_PATTERN} characters; give a shorter one")
         try:
@@ -55,12 +55,12 @@ class NamePattern:
 
     @property
     def setting(self) -> str:
-        """The pattern as messages name it, cut where it is long."""
+        """The pattern for messages, cut if long."""
         text = str(self.typed)
         return "data.pattern=" + (text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")
 
     def read(self, path: str) -> tuple[str, str]:
-        """Return the patient and the side (L or R) that a file's name tells, each empty where it does not.
+        """Return the patient and the side (L or R) in a file's name, each empty if missing.
 
         Raises:
             InputError: The pattern takes too long for this name, or for all names so far.
@@ -81,7 +81,7 @@ class NamePattern:
 
 
 def named(path: str, pattern: NamePattern | None) -> tuple[str, str]:
-    """Return the patient and the side (L or R) that a file's name tells, each empty where it does not.
+    """Return the patient and the side (L or R) in a file's name, each empty if missing.
 
     Raises:
         InputError: The pattern takes too long.
@@ -90,10 +90,10 @@ def named(path: str, pattern: NamePattern | None) -> tuple[str, str]:
 
 
 def pattern_of(data: Mapping[str, Any]) -> NamePattern | None:
-    """Return how a data set names its files, from its config; None where names tell nothing.
+    """Return the pattern of a data set's file names, from its config; None if names give no information.
 
     Raises:
-        InputError: `data.pattern` is no regular expression with a group `patient`.
+        InputError: `data.pattern` is not a regular expression with a group `patient`.
     """
     if data.get("name") == "chen2018":
         return NamePattern(CHEN_NAME)

@@ -1,8 +1,8 @@
-"""Plain PNG files, which most radiographs of data sets are, decoded by OpenCV.
+"""Plain PNG files, the most common kind of radiograph in data sets, decoded by OpenCV.
 
-PIL holds Python's lock for a part of each image, so that two threads decode 1.5 times what one does; OpenCV does not.
-Only what both decode to the same pixels is taken, and only where every checksum is right, as OpenCV fills in what is
-missing of a damaged file without a word.
+PIL holds Python's lock for part of each image, so two threads decode only 1.5 times as fast as one; OpenCV does not
+hold it. Only files that both libraries decode identically are accepted, and only with correct checksums, since
+OpenCV silently fills in the missing parts of a damaged file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _HARMLESS = {b"IHDR", b"IDAT", b"IEND", b"pHYs", b"gAMA", b"tIME", b"bKGD", b"sB
 
 
 def size(data: bytes) -> tuple[int, int] | None:
-    """Return height and width of a plain PNG file: 8-bit gray, whole, and nothing in it that turns or mixes pixels.
+    """Return height and width of a plain PNG file: 8-bit gray, complete, without rotation or transparency.
 
     Args:
         data: The whole file.
@@ -38,6 +38,6 @@ def size(data: bytes) -> tuple[int, int] | None:
 
 
 def pixels(data: bytes) -> np.ndarray | None:
-    """Decode a file of which `size` is not None; return uint8 H x W, or None where OpenCV cannot."""
+    """Decode a file whose `size` is not None; return uint8 H x W, or None if OpenCV cannot."""
     found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     return found if found is not None and found.ndim == 2 and found.dtype == np.uint8 else None

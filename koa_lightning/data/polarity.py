@@ -1,12 +1,12 @@
 """Inverted radiographs: bone dark instead of bright.
 
-About one in a hundred knees of Chen 2018 is inverted, and the share differs by grade, so that a network can learn it as
-a shortcut. What is looked at is coarse: an image of 14 x 14 pixels is correlated with the mean phantom knee. A knee
-gives more than 0.39 on the real data, an inverted one less than -0.5; nothing is learned from the data itself.
+About one in a hundred knees of Chen 2018 is inverted, and the share differs by grade, so a network can learn it as a
+shortcut. The check is coarse: it correlates an image of 14 x 14 pixels with the mean phantom knee. On the real data
+a knee gives more than 0.39, an inverted one less than -0.5; nothing is learned from the data itself.
 
-Pictures are taken without what pads them: black beside an inverted knee looks like the air beside an upright one, and
-outweighs it. Where a picture is higher than wide, more of the shafts may be on it, or less of what is beside the bone:
-it is compared with the whole mean knee and with its middle columns, and the clearer of the two counts.
+Pictures are used without padding: black beside an inverted knee looks like the air beside an upright one, and
+outweighs it. A picture that is higher than wide may show more of the shafts, or less beside the bone. So it is
+compared with the whole mean knee and with its middle columns, and the clearer result counts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from koa_lightning.data.phantom.manifest import draw_phantoms, phantom_manifest
 
-SIZE = 14  # pixels: the dark joint space and the dark air beside the bone remain, single knees do not
+SIZE = 14  # pixels: keeps the dark joint space and the dark air beside the bone, not individual detail
 _PATIENTS = 32
 
 
@@ -42,7 +42,7 @@ def scores(images: Iterable[np.ndarray]) -> np.ndarray:
 def _score(image: np.ndarray) -> float:
     height, width = image.shape
     whole = float(_coarse(image) @ _template())
-    cut = min(round(SIZE * (1 - width / height) / 2), SIZE // 2 - 1)  # columns that a narrow picture lacks on each side
+    cut = min(round(SIZE * (1 - width / height) / 2), SIZE // 2 - 1)  # columns missing on each side of a narrow picture
     if cut < 1:
         return whole
     middle = _normed(_template().reshape(SIZE, SIZE)[:, cut:-cut])
@@ -54,7 +54,7 @@ def _coarse(image: np.ndarray, columns: int = SIZE) -> np.ndarray:
 
 
 def _normed(image: np.ndarray) -> np.ndarray:
-    """Return the pixels in a row, of mean 0 and length 1."""
+    """Return the pixels as a vector of mean 0 and length 1."""
     flat = image.ravel() - image.mean()
     return flat / max(float(np.linalg.norm(flat)), 1e-6)
 

@@ -1,4 +1,4 @@
-"""What is done to an image before a model sees it, and what its pixels were before."""
+"""Processing of an image before a model sees it, and the hash of its original pixels."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from koa_lightning.data import polarity
 from koa_lightning.data.fitting import fit as fit_image
 from koa_lightning.data.fitting import framed
 
-_CHECKED_AT = 224  # pixels: the size at which polarity is judged, whatever size a model takes
+_CHECKED_AT = 224  # pixels: the size at which polarity is checked, whatever size a model takes
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What is done to an image before a model sees it, apart from normalisation.
+    """Processing of an image before a model sees it, apart from normalisation.
 
     Attributes:
         image_size: Side of the square, in pixels.
         fit: `letterbox` keeps the aspect and pads with black; `stretch` does not.
-        canonical_side: `L` or `R`: knees of the other side are mirrored to it; None: all stay as they are.
+        canonical_side: `L` or `R`: knees of the other side are mirrored to it; None: none is mirrored.
         fix_polarity: Invert images whose bone is dark.
-        top, bottom: The rows that are kept, as shares of the height: a band about the joint is seen larger.
+        top, bottom: The rows to keep, as shares of the height: a band around the joint appears larger.
     """
 
     image_size: int = 224
@@ -40,27 +40,27 @@ class Preprocessing:
         return self.repaired(image, side)[0]
 
     def repaired(self, image: np.ndarray, side: str = "") -> tuple[np.ndarray, bool]:
-        """Return what `apply` returns, and whether the image was inverted on the way."""
+        """Return the result of `apply`, and whether the image was inverted."""
         inverted = self.fix_polarity and _is_inverted(image)
-        # before it is fitted, so that the black that pads it stays black
+        # before fitting, so that the black padding stays black
         fitted = fit_image(self.band(255 - image if inverted else image), self.image_size, self.fit)
         return (np.ascontiguousarray(fitted[:, ::-1]) if self.mirrors(side) else fitted), inverted
 
     def band(self, image: np.ndarray) -> np.ndarray:
-        """Return the rows of an H x W image that are kept, at least one."""
+        """Return the rows of an H x W image to keep, at least one."""
         first, last = self._rows(len(image))
         return image[first:last]
 
     def restored(self, heat: np.ndarray, shape: Sequence[int], side: str = "") -> np.ndarray:
-        """Return a map of a fitted image as one of the image before.
+        """Return a map of a fitted image as a map of the original image.
 
         Args:
             heat: float32, image_size x image_size, in [0, 1].
-            shape: Rows and columns of the image before.
+            shape: Rows and columns of the original image.
             side: Of the knee.
 
         Returns:
-            float32, H x W, in [0, 1]; 0 in the rows that are not kept.
+            float32, H x W, in [0, 1]; 0 in the dropped rows.
         """
         if self.mirrors(side):
             heat = heat[:, ::-1]
@@ -82,16 +82,16 @@ class Preprocessing:
 
 
 def _is_inverted(image: np.ndarray) -> bool:
-    # pixel for pixel what the audit judges, so that it names those that are repaired
+    # the same pixels as in the audit, so that it reports exactly the repaired images
     shown = framed(fit_image(image, _CHECKED_AT, "letterbox"), image.shape)
     return bool(polarity.inverted(shown[None])[0])
 
 
 def hash_pixels(image: np.ndarray) -> str:
-    """Return the hash (XXH3, 16 bytes, hex) of a uint8 H x W image: equal for equal pixels in whatever file.
+    """Return the hash (XXH3, 16 bytes, hex) of a uint8 H x W image; equal pixels in any file have equal hashes.
 
-    It is taken of every knee that is decoded, and BLAKE2b would cost a tenth of the decoding. Nobody gains from
-    making two radiographs collide, so it need not resist that.
+    It is computed for every decoded knee, and BLAKE2b would take a tenth of the decoding time. Nobody gains from making
+    two radiographs collide, so a cryptographic hash is not needed.
     """
     digest = xxhash.xxh3_128(repr(image.shape).encode())
     digest.update(np.ascontiguousarray(image))

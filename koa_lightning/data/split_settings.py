@@ -1,4 +1,4 @@
-"""The splits of a manifest, whoever made them: the source, stratification, or somebody else's table."""
+"""The splits of a manifest, made by the source, by stratification, or by an external table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Ways:
     Attributes:
         split: `official`, `stratified`, or `table`.
         table: The file of `table`, see `koa_lightning.data.split_table`.
-        base: The folder of the data, which paths are relative to; None where there is none.
+        base: The folder of the data, to which paths are relative; None if there is none.
         shares: `val_fraction` and `test_fraction` of `stratified`.
         folds: `n_folds` (None: none), `fold` (the validation split), `seed`, and `fold_val` (true if omitted).
     """
@@ -35,7 +35,7 @@ class Ways:
 
 @dataclass(frozen=True)
 class Splits:
-    """What came of it: the manifest with its splits, in words how they were made, and the table if one made them."""
+    """The result: the manifest with its splits, a description of how they were made, and their table, if any."""
 
     manifest: pd.DataFrame
     name: str
@@ -47,12 +47,12 @@ def make(manifest: pd.DataFrame, ways: Ways, splits: set[str], where: str) -> Sp
 
     Args:
         manifest: Of all knees.
-        ways: How.
-        splits: Those that will be read.
+        ways: How to make the splits.
+        splits: Those to be read.
         where: The source's name for messages.
 
     Raises:
-        InputError: They cannot be made like that.
+        InputError: They cannot be made this way.
     """
     n_folds, seed, fold_val = ways.folds["n_folds"], ways.folds["seed"], ways.folds.get("fold_val", True)
     if ways.split == "table":
@@ -65,7 +65,7 @@ def make(manifest: pd.DataFrame, ways: Ways, splits: set[str], where: str) -> Sp
 
 
 def base_folder(root: str | None, table: str | None) -> Path | None:
-    """Return the folder from which a data source tells its paths; None for phantoms.
+    """Return the folder to which a data source's paths are relative; None for phantoms.
 
     Args:
         root: `data.root`.

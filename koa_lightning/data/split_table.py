@@ -1,9 +1,9 @@
-"""A split as a table that others can repeat: which knee is in which split, with a checksum.
+"""A split as a table that others can repeat: the split of each knee, with a checksum.
 
-The first line of the file names the SHA-256 of all that follows; then CSV with the columns `path` (relative to the
-data's folder, with `/`), `patient`, `side`, `grade`, `split` (train, val, test or auto_test), `fold` (0 ... n-1 where
-the knee is not in the test split; only where folds were made) and `hash` (BLAKE2b of the file; empty for the test
-split, whose files are not opened).
+The first line of the file has the SHA-256 of all that follows. Then comes CSV with the columns `path` (relative to
+the data's folder, with `/`), `patient`, `side`, `grade`, `split` (train, val, test or auto_test), `fold` (0 ... n-1
+outside the test split; only if folds were made) and `hash` (BLAKE2b of the file; empty for the test split, whose
+files are not opened).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _FIRST = "# koa-lightning split, sha256 of what follows: "
 
 
 class SplitTable(NamedTuple):
-    """A table that was read.
+    """A table read from a file.
 
     Attributes:
-        rows: One a knee; see `COLUMNS`.
+        rows: One per knee; see `COLUMNS`.
         checksum: SHA-256, hex.
-        where: What to call it in a message.
+        where: Its name in messages.
     """
 
     rows: pd.DataFrame
@@ -41,11 +41,11 @@ class SplitTable(NamedTuple):
 
     @property
     def n_folds(self) -> int | None:
-        """Return the number of folds that it holds; None where none were made."""
+        """Return the number of folds in the table; None if there are none."""
         return int(self.rows["fold"].max()) + 1 if "fold" in self.rows else None
 
     def name(self, n_folds: int | None, seed: int) -> str:
-        """Return in words what `assign` does with it, for the record of a run."""
+        """Describe what `assign` does with it, for the record of a run."""
         folds = "" if n_folds is None else f" in {n_folds} folds" + ("" if self.n_folds else f" (seed {seed})")
         return f"table sha256={self.checksum}{folds}"
 
@@ -54,19 +54,19 @@ def write(manifest: pd.DataFrame, base: Path | None, file: Path) -> str:
     """Write the split of a manifest; return its checksum. The same split gives the same bytes.
 
     Args:
-        manifest: With all splits, `hash` where it may be known, and `fold` (nullable) where there are folds.
-        base: The folder that paths are relative to; None: as they are.
-        file: Where it goes.
+        manifest: With all splits, `hash` where it may be read, and `fold` (nullable) if there are folds.
+        base: The folder to which paths are relative; None: paths stay unchanged.
+        file: The file to write.
 
     Raises:
-        InputError: Another split is there already.
+        InputError: The file exists with another split.
     """
     rows = manifest.assign(path=mf.relative_paths(manifest["path"], base)).sort_values("path")
     text = rows[[column for column in COLUMNS if column in rows]].to_csv(index=False, lineterminator="\n")
     checksum = hashlib.sha256(text.encode()).hexdigest()
     content = f"{_FIRST}{checksum}\n{text}"
     if file.exists() and file.read_text() != content:
-        raise InputError(f"{file}: holds another split already; remove it, or name another folder by out=FOLDER")
+        raise InputError(f"{file}: already has another split; remove it, or name another folder with out=FOLDER")
     file.write_text(content)
     return checksum
 
@@ -81,7 +81,7 @@ def read(path: str | None) -> SplitTable:
         raise InputError("data.split_table must be given with data.split=table; type data.split_table=FILE.csv")
     file, where = user_path(path), f"data.split_table={path}"
     try:
-        first, _, text = file.read_text(encoding="utf-8").partition("\n")  # line ends become \n, whoever copied it
+        first, _, text = file.read_text(encoding="utf-8").partition("\n")  # line ends become \n on every system
     except FileNotFoundError:
         raise InputError(f"{where}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -90,7 +90,7 @@ def read(path: str | None) -> SplitTable:
         raise InputError(f"{where}: its first line has no checksum; give a file that koa_lightning.split wrote")
     checksum = hashlib.sha256(text.encode()).hexdigest()
     if checksum != first.removeprefix(_FIRST).strip():
-        raise InputError(f"{where}: it was changed since it was written (the checksum differs); get the original")
+        raise InputError(f"{where}: it has changed since it was written (the checksum differs); use the original")
     as_text = dict.fromkeys(("path", "patient", "side", "split", "hash"), "str")
     kinds = {**as_text, "grade": "int8", "fold": "Int64"}
     rows = pd.read_csv(io.StringIO(text), dtype=kinds, keep_default_na=False, na_values={"fold": [""]})
@@ -124,45 +124,45 @@ def assign(
     seed: int,
     fold_val: bool = True,
 ) -> pd.DataFrame:
-    """Return the manifest with the splits of a table; knees are matched by their path below the data's folder.
+    """Return the manifest with the splits of a table; knees are matched by their path relative to the data's folder.
 
-    A table without folds has them made as for any other split. Knees of `auto_test` need not be in the table.
+    If the table has no folds, they are made as for any other split. Knees of `auto_test` need not be in the table.
 
     Args:
         manifest: Of all knees.
         table: From `read`.
         base: The data's folder.
-        splits: Those that will be read: all of their knees in the table must be here.
-        n_folds: As for `splitting.assign`, as are the next two.
+        splits: Those to be read: all of their knees in the table must be in the data.
+        n_folds: As in `splitting.assign`.
         fold: The validation split.
-        seed: Of folds that the table does not hold.
-        fold_val: As for `splitting.assign`.
+        seed: Of folds that the table does not have.
+        fold_val: As in `splitting.assign`.
 
     Raises:
-        InputError: The knees, their grades or patients are not those of the table, or it has other folds.
+        InputError: The knees, their grades or patients differ from those of the table, or it has other folds.
     """
     where = table.where
     own = pd.Series(_as_listed(mf.relative_paths(manifest["path"], base), table), index=manifest.index)
     listed = table.rows.set_index("path")
     strange = own[~own.isin(listed.index) & (manifest["split"] != mf.AUTO_TEST)]
     if len(strange):
-        raise InputError(f"{where}: {len(strange)} knee(s) of the data are not in it, e.g. {strange.iloc[0]}")
+        raise InputError(f"{where}: {len(strange)} knee(s) of the data are missing from it, e.g. {strange.iloc[0]}")
     absent = listed[listed["split"].isin(splits) & ~listed.index.isin(own)]
     if len(absent):
         raise InputError(
-            f"{where}: {len(absent)} of its knees are not in the data, e.g. {absent.index[0]}; give the data that it "
-            "was made of"
+            f"{where}: {len(absent)} of its knees are missing from the data, e.g. {absent.index[0]}; give the data "
+            "from which it was made"
         )
     matched = listed.reindex(own)
     matched.index = manifest.index
     known = matched["split"].notna()
-    matched["patient"] = matched["patient"].str.normalize("NFC")  # as the manifest has it
+    matched["patient"] = matched["patient"].str.normalize("NFC")  # as in the manifest
     for column in ("grade", "patient"):
         differs = known & (matched[column] != manifest[column])
         if differs.any():
             row = differs.index[differs][0]
             there, here = matched[column][row], manifest[column][row]
-            raise InputError(f"{where}: {own[row]} has {column} {there} in it and {here} in the data")
+            raise InputError(f"{where}: {own[row]} has {column} {there} in the table but {here} in the data")
     frame = manifest.assign(split=matched["split"].where(known, manifest["split"]).astype("str"))
     if n_folds is None:
         return frame
@@ -182,14 +182,14 @@ def assign(
 
 
 def _as_listed(paths: list[str], table: SplitTable) -> list[str]:
-    """Return paths as the table spells them: another system may write the same letters otherwise (NFC, NFD)."""
+    """Return paths as the table spells them: another system may encode the same letters differently (NFC, NFD)."""
     exact = set(table.rows["path"])
     alike = {comparable(path): path for path in table.rows["path"]}
     return [path if path in exact else alike.get(comparable(path), path) for path in paths]
 
 
 def say_changes(rows: pd.DataFrame, table: SplitTable, base: Path | None) -> None:
-    """Say where files have another content than when the table was made; the splits are the same all the same.
+    """Warn if files have changed since the table was made; the splits are not affected.
 
     Args:
         rows: Knees with their `hash`.
@@ -201,8 +201,8 @@ def say_changes(rows: pd.DataFrame, table: SplitTable, base: Path | None) -> Non
     other = own[(then != "") & (then != rows["hash"])]
     if len(other):
         print(
-            f"WARNING: {table.where}: {len(other)} file(s) have another content than when it was written, e.g. "
-            f"{other.iloc[0]}; the splits are the same, the data fingerprint is not",
+            f"WARNING: {table.where}: {len(other)} file(s) have changed since it was written, e.g. "
+            f"{other.iloc[0]}; the splits are the same, but the data fingerprint differs",
             file=sys.stderr,
             flush=True,
         )

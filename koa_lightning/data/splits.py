@@ -1,14 +1,14 @@
 """Splits by patient: no patient is in two of them, and every split has its share of each grade.
 
-The rule: what counts of a patient are the grades of all its knees here, both of them as a rule. Patients are put in
-order by their number of knees of grade 4, then of 3, 2, 1, 0 and of unknown grade (most first), and among equals by a
-keyed hash of their name; then they are dealt out in that order. So the rare grade 4 is spread first, the order of the
-rows does not matter, and the same seed gives the same splits on every machine.
+The rule uses the grades of all knees of a patient, usually two. Patients are ordered by their number of knees of
+grade 4, then of 3, 2, 1, 0 and of unknown grade (most first); ties are ordered by a keyed hash of their name. Then
+they are dealt out in that order. So the rare grade 4 is spread first, the order of the rows does not matter, and the
+same seed gives the same splits on every machine.
 
-What that holds to (tested for any manifest): of the patients with the same grades, the number in a split differs by
-less than 2 from the split's share of them, and the number in a fold by less than 1; the same goes for the patients with
-a knee of grade 4. So grade 4 is in every split once there are enough such patients: when the split's share of them is
-one or more (7 patients for a share of 0.15, n patients for n folds).
+This guarantees (tested for any manifest): among the patients with the same grades, the number in a split differs by
+less than 2 from the split's share of them, and the number in a fold by less than 1. The same holds for the patients
+with a knee of grade 4. So every split has grade 4 once there are enough such patients: the split's share of them must
+be at least one (7 patients for a share of 0.15, n patients for n folds).
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ def _ordered_patients(manifest: pd.DataFrame, seed: int) -> tuple[np.ndarray, np
     knees = np.bincount(cell, minlength=len(patients) * width).reshape(-1, width)  # of each grade, 4 first
     key = f"koa-split-{seed}".encode()
     lot = np.array([hashlib.blake2b(p.encode(), key=key, digest_size=8).digest() for p in patients], dtype="S8")
-    # lexsort takes the last key first: most knees of grade 4, then of 3, ...
+    # lexsort sorts by the last key first: most knees of grade 4, then of 3, ...
     return number, np.lexsort([lot.view(">u8"), *(-knees[:, ::-1].T)])
 
 
 def deal(n: int, shares: list[float], seed: int) -> np.ndarray:
     """Deal n ordered patients into splits so that each run of neighbours has nearly these shares.
 
-    Each patient goes to the split that is furthest behind its share (largest remainder); a small seeded offset decides
-    which split begins. Returns n split numbers.
+    Each patient goes to the split furthest behind its share (largest remainder); a small seeded offset decides which
+    split begins. Returns n split numbers.
     """
     target = [share / sum(shares) for share in shares]
     offset = np.random.default_rng(seed).uniform(0, 0.5, len(target)).tolist()
     behind = [first * share for first, share in zip(offset, target, strict=True)]
     splits = []
-    for _ in range(n):  # plain numbers: for so few splits an array would cost ten times as much
+    for _ in range(n):  # plain numbers: an array would take ten times as long for so few splits
         behind = [gap + share for gap, share in zip(behind, target, strict=True)]
         split = behind.index(max(behind))
         behind[split] -= 1
@@ -68,12 +68,12 @@ def stratified(
     """Return the split of each row: `train`, `val` or `test`, stratified by grade and grouped by patient.
 
     Raises:
-        InputError: The fractions leave nothing to train on, or there are fewer patients than splits.
+        InputError: The fractions leave no knees for training, or there are fewer patients than splits.
     """
     train = 1 - val_fraction - test_fraction
     if train <= 0 or val_fraction < 0 or test_fraction < 0:
         raise InputError(
-            f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction} leave nothing to train on; "
+            f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction} leave no knees for training; "
             "give shares of 0 or more whose sum is below 1"
         )
     shares = {name: s for name, s in (("train", train), ("val", val_fraction), ("test", test_fraction)) if s > 0}
@@ -87,10 +87,10 @@ def stratified(
 
 
 def folds(manifest: pd.DataFrame, *, n: int, fold: int, seed: int, where: str = "data") -> pd.Series:
-    """Return the split of each row when fold `fold` of `n` is `val` and the others are `train`.
+    """Return the split of each row, with fold `fold` of `n` as `val` and the others as `train`.
 
     Raises:
-        InputError: There are fewer patients than folds, or the fold is not one of them.
+        InputError: There are fewer patients than folds, or the fold does not exist.
     """
     if n < 2:
         raise InputError(f"data.folds={n}: give 2 or more, or null for one split")
@@ -111,7 +111,7 @@ def name(
     seed: int,
     fold_val: bool = True,
 ) -> str:
-    """Return in words what `assign` does with a manifest, for the record of a run."""
+    """Describe what `assign` does with a manifest, for the record of a run."""
     makes_splits = split == "stratified" or (manifest["split"] == "").all()
     said = ", ".join(f"{share.removesuffix('_fraction')} {value:g}" for share, value in shares.items())
     aside = "" if fold_val else " of the train split"
@@ -134,9 +134,9 @@ def assign(
 ) -> pd.DataFrame:
     """Return the manifest with its splits set: `official` keeps those of the source, `stratified` makes new ones.
 
-    A source that has no splits at all is stratified, with a message. With folds, the test split stays what it is and
-    the rest is dealt into folds; if `fold_val` is false, the validation split is dropped before. `auto_test` is left
-    alone. Knees of unknown patient are distinguished by their path below `base`, the data's folder.
+    A source without any splits is stratified, with a message. With folds, the test split stays unchanged and the rest
+    is dealt into folds; if `fold_val` is false, the validation split is dropped first. `auto_test` stays unchanged.
+    Knees of unknown patients are distinguished by their path relative to `base`, the data's folder.
 
     Raises:
         InputError: Only some knees have an official split, or there are too few patients.
@@ -148,9 +148,7 @@ def assign(
     absent = frame.loc[own, "split"] == ""
     makes_splits = own.any() and (split == "stratified" or absent.all())
     if split == "official" and makes_splits:
-        print(
-            f"{where}: it has no splits of its own; they are made (data.split=stratified)", file=sys.stderr, flush=True
-        )
+        print(f"{where}: it has no splits of its own; making them (data.split=stratified)", file=sys.stderr, flush=True)
     elif split == "official" and absent.any():
         raise InputError(f"{where}: {absent.sum()} knee(s) have no official split; type data.split=stratified")
     if makes_splits:
@@ -171,7 +169,7 @@ def assign(
 
 def _say_empty(split: str, share: float, n_patients: int, where: str) -> None:
     print(
-        f"WARNING: {where}: the {split} split is empty: of {n_patients} patients none is left for "
+        f"WARNING: {where}: the {split} split is empty: {n_patients} patients are too few for "
         f"data.{split}_fraction={share:g}; give more patients, or a larger share",
         file=sys.stderr,
         flush=True,
@@ -179,14 +177,14 @@ def _say_empty(split: str, share: float, n_patients: int, where: str) -> None:
 
 
 def _patients(manifest: pd.DataFrame, base: Path | None) -> pd.Series:
-    """Return the patient of each knee; one whose patient is unknown is dealt alone, under its path from `base` on."""
+    """Return the patient of each knee; a knee of an unknown patient is dealt alone, by its path relative to `base`."""
     patients, unknown = manifest["patient"].copy(), manifest["patient"] == ""
     patients[unknown] = relative_paths(manifest["path"][unknown], base)
     return patients
 
 
 def fraction(manifest: pd.DataFrame, share: float, seed: int, base: Path | None = None) -> pd.DataFrame:
-    """Return the manifest with this share of the train split's patients, stratified by grade; other splits are whole.
+    """Return the manifest with this share of the train split's patients, stratified by grade; other splits stay whole.
 
     Args:
         manifest: With its splits.
@@ -195,7 +193,7 @@ def fraction(manifest: pd.DataFrame, share: float, seed: int, base: Path | None 
         base: The data's folder, see `assign`.
 
     Raises:
-        InputError: Nothing would be left to train on.
+        InputError: No patients would remain for training.
     """
     train = manifest["split"] == "train"
     if share == 1 or not train.any():
@@ -203,5 +201,5 @@ def fraction(manifest: pd.DataFrame, share: float, seed: int, base: Path | None 
     rows = manifest[train]
     kept = _deal_rows(rows.assign(patient=_patients(rows, base)), [share, 1 - share], seed) == 0
     if not kept.any():
-        raise InputError(f"data.fraction={share}: leaves no patient of the train split; give a larger share")
+        raise InputError(f"data.fraction={share}: leaves no patient in the train split; give a larger share")
     return manifest.drop(index=manifest.index[train][~kept])

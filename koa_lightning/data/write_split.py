@@ -1,4 +1,4 @@
-"""Write down a split for others to repeat: `python -m koa_lightning.split data=chen2018 data.root=FOLDER`."""
+"""Write a split for others to repeat: `python -m koa_lightning.split data=chen2018 data.root=FOLDER`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from koa_lightning.errors import InputError
 if TYPE_CHECKING:
     from koa_lightning.data.datamodule import KneeDataModule
 
-SPLITS = ("train", "val")  # whose files are opened, for their hash
+SPLITS = ("train", "val")  # their files are opened to be hashed
 
 
 def split(cfg: DictConfig) -> dict[str, Any]:
@@ -35,13 +35,13 @@ def split(cfg: DictConfig) -> dict[str, Any]:
         `checksum`, `file`, `n_knees`.
 
     Raises:
-        InputError: Whatever the user can put right.
+        InputError: The user's settings or data have a fault.
     """
     validate(cfg)
     if cfg.data.fraction != 1:
         raise InputError(
-            f"data.fraction={cfg.data.fraction:g}: a written split has all knees; omit it here, and type it "
-            "where you train by data.split=table"
+            f"data.fraction={cfg.data.fraction:g}: a written split has all knees; omit this here, and type it "
+            "when you train with data.split=table"
         )
 
     data = data_module(cfg.data)
@@ -55,13 +55,13 @@ def split(cfg: DictConfig) -> dict[str, Any]:
     if cfg.data.folds:
         print(f"folds: {rows.groupby('fold').size().tolist()} knees")
     print(DISCLAIMER)
-    print(f"sha256 {checksum}\nuse it: data.split=table {shlex.quote(f'data.split_table={file}')}")
+    print(f"sha256 {checksum}\nuse it with data.split=table {shlex.quote(f'data.split_table={file}')}")
     print(f"written to {folder}", flush=True)
     return {"checksum": checksum, "file": str(file), "n_knees": len(rows)}
 
 
 def _rows(data: KneeDataModule) -> pd.DataFrame:
-    """Return the manifest with its splits, and with `fold` where there are folds; none that `train` would refuse."""
+    """Return the manifest with its splits, and with `fold` if there are folds; stop if `train` would refuse it."""
     n_folds, data.folds = data.folds, None
     rows = data.manifest()
     mf.check_splits(rows, SPLITS, f"data={data.name}")
@@ -70,7 +70,7 @@ def _rows(data: KneeDataModule) -> pd.DataFrame:
     rows["fold"] = pd.array([pd.NA] * len(rows), dtype="Int64")
     data.folds = n_folds
     for data.fold in range(n_folds):
-        with contextlib.redirect_stderr(io.StringIO()):  # said above
+        with contextlib.redirect_stderr(io.StringIO()):  # already reported
             splits = data.manifest()
         mf.check_splits(splits, SPLITS, f"data={data.name}")
         rows.loc[splits["split"] == "val", "fold"] = data.fold

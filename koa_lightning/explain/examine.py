@@ -5,7 +5,7 @@
     {method, target, n, n_patients, part, data, checkpoint, marks, note,
      faithfulness: {deletion | insertion | road: {map, random, centre, difference, low, high,
                     against, n, verdict, rule}},
-         deletion and insertion also with curve: {map, random, centre}: the answer at 0, 10, ... 100 % of the pixels
+         deletion and insertion also with curve: {map, random, centre}: the output at 0, 10, ... 100 % of the pixels
      sanity: {layers: [{layer, similarity, low, high}], n, repeats, verdict, rule},
      noise: {similarity, low, high, between_knees, deviation, n, verdict, rule},
      localisation: {region, area, share: {as deletion}, pointing: {as deletion}, n, verdict, rule},
@@ -14,8 +14,8 @@
      verdicts: {deletion, insertion, road, sanity, noise, localisation, shortcut},
      seconds: {by test, and total}}
 
-A number that is undefined is null. Areas of deletion and insertion are in the unit of the answer: a probability, or
-grades where the target is "expected".
+A number that is undefined is null. Areas of deletion and insertion are in the unit of the output: a probability, or
+grades if the target is "expected".
 """
 
 from __future__ import annotations

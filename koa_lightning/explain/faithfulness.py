@@ -1,7 +1,7 @@
-"""Does the heat show what the network's answer depends on? Hide the hot pixels, and see how much is lost.
+"""Test whether the heat shows what the network's output depends on: hide the hot pixels, and measure the loss.
 
 Three tests, each against two control maps: deletion and insertion (Petsiuk 2018), and ROAD (Rong 2022), which fills
-holes from their surroundings, so that a hole's outline does not give away what was in it.
+holes from their surroundings, so that a hole's outline does not reveal its content.
 """
 
 from typing import Any
@@ -21,23 +21,23 @@ from koa_lightning.explain.verdict import against_controls
 STEPS = 10  # a tenth of the pixels each
 BLUR = 0.1  # standard deviation as a share of the width: where insertion begins
 ROAD_SHARES = (0.1, 0.3)  # of the pixels that ROAD removes
-_ROAD_NOISE = 0.01  # of the gray range, on what is filled in
+_ROAD_NOISE = 0.01  # of the gray range, added to filled pixels
 
 
 def faithfulness(
     subject: Subject, maps: dict[str, np.ndarray], *, n_road: int, seed: int = 0
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Test whether a map's hot pixels matter more to the answer than those of control maps.
+    """Test whether a map's hot pixels matter more to the output than those of control maps.
 
     Args:
         subject: The network and its knees.
         maps: "map" and its controls, "random" and "centre"; float32 N x H x W each.
         n_road: Knees for ROAD, the first ones: it solves an equation for each hole, about a second per knee and map.
-        seed: Of ties and of ROAD's noise.
+        seed: Seed of ties and of ROAD's noise.
 
     Returns:
-        `deletion` and `insertion`, areas under the curves of the answer (Petsiuk 2018; `curve` by map, at 0, 10, ...
-        100 % of the pixels), and `road`, half the difference between the answers without the coldest and without the
+        `deletion` and `insertion`, areas under the curves of the output (Petsiuk 2018; `curve` by map, at 0, 10, ...
+        100 % of the pixels), and `road`, half the difference between the outputs without the coldest and without the
         hottest pixels, averaged over the shares removed; each with a verdict by `against_controls`. Also the numbers of
         each knee by "TEST_MAP", NaN where it was not tested.
     """
@@ -62,7 +62,7 @@ def faithfulness(
 
 
 def curve(subject: Subject, places: np.ndarray, test: str) -> np.ndarray:
-    """Return the answer as pixels are deleted or inserted, the hottest first: float32 N x 11.
+    """Return the output as pixels are deleted or inserted, the hottest first: float32 N x 11.
 
     Args:
         subject: The network and its knees.
@@ -96,7 +96,7 @@ def road(subject: Subject, places: np.ndarray, seed: int) -> np.ndarray:
     Args:
         subject: The network and its knees.
         places: As for `curve`.
-        seed: Of the noise on what is filled in.
+        seed: Seed of the noise on filled pixels.
     """
     generator = torch.Generator().manual_seed(seed)
     total = np.zeros(len(subject), np.float32)
@@ -117,7 +117,7 @@ def filled_in(image: Tensor, hole: np.ndarray, generator: torch.Generator) -> Te
     Args:
         image: Float, 1 x H x W, in [0, 1].
         hole: bool, H x W.
-        generator: Of the noise.
+        generator: Generator of the noise.
     """
     kept = (~hole).astype(np.float32)
     matrix, right = NoisyLinearImputer.setup_sparse_system(kept, image.numpy(), neighbors_weights)

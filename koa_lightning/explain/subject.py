@@ -61,7 +61,7 @@ class Subject:
         return 1 + (self.last_map[0] if is_slow(self.method) else 0)
 
     def first(self, n: int) -> "Subject":
-        """Return only the first n knees; they were chosen grade by grade, so all grades are among them."""
+        """Return only the first n knees; they were chosen grade by grade, so they include all grades."""
         return replace(self, images=self.images[:n], grades=self.grades[:n], patients=self.patients[:n])
 
     def logits(self, images: Tensor) -> Tensor:
@@ -75,13 +75,13 @@ class Subject:
         return torch.cat(parts)
 
     def scores(self, images: Tensor) -> np.ndarray:
-        """Return the network's answers for changed images of these knees, in their order.
+        """Return the network's outputs for changed images of these knees, in their order.
 
         Args:
             images: float32, N x 1 x H x W, in [0, 1].
 
         Returns:
-            float32, N: the probability of the explained grade, or the expected grade where that is the target.
+            float32, N: the probability of the explained grade, or the expected grade if that is the target.
         """
         shares = outputs.probabilities(self.logits(images), self.net.spec.link)
         if self.target == "expected":

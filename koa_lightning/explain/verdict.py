@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 PASSED, FAILED, UNKNOWN = "passed", "failed", "not judged"
-BETTER = "better than both controls: the 95 % interval of the paired difference, by patient, lies above 0"
-FEWEST_PATIENTS = 10  # below, an interval by resampling patients says nothing
+BETTER = "the map is better than both controls: the 95 % interval of the paired difference, by patient, lies above 0"
+FEWEST_PATIENTS = 10  # with fewer, an interval by resampling patients is unreliable
 RESAMPLES = 2000
 
 
@@ -19,7 +19,7 @@ def resampled(patients: Sequence[str], seed: int = 0) -> tuple[np.ndarray, np.nd
         seed: Of the draws.
 
     Returns:
-        How often each draw contains each patient, int64 2000 x P; and the number of each knee's patient, int64 N.
+        How often each draw contains each patient, int64 2000 x P; and the index of each knee's patient, int64 N.
     """
     names = [name or f"\0{row}" for row, name in enumerate(patients)]
     unique, number = np.unique(names, return_inverse=True)
@@ -66,8 +66,8 @@ def against_controls(
         more_is_better: Whether a larger score is the better one.
 
     Returns:
-        Mean of `map` and of each control; `difference` from the control named `against`, the one that is hardest to
-        beat, with `low` and `high` (above 0 the map is better); `n`, `verdict` by `rule`.
+        Mean of `map` and of each control; `difference` from the control named `against`, the hardest to beat,
+        with `low` and `high` (above 0 the map is better); `n`, `verdict` by `rule`.
     """
     sign = 1 if more_is_better else -1
     differences = {name: mean_interval(sign * (ours - theirs), patients) for name, theirs in controls.items()}

@@ -1,4 +1,4 @@
-"""Grades as DICOM files: what is copied from the graded file, and the files that are written.
+"""Write grades as DICOM files, with the patient and study fields of the graded file.
 
 Research use only, not a medical device.
 """
@@ -32,10 +32,10 @@ _OTHER = ("Modality", "SpecificCharacterSet", "PatientOrientation", "BurnedInAnn
 
 
 def check_installed() -> None:
-    """Check that the package that writes DICOM objects is installed.
+    """Check that highdicom, which writes DICOM objects, is installed.
 
     Raises:
-        InputError: It is not.
+        InputError: It is not installed.
     """
     if find_spec("highdicom") is None:
         raise InputError('dicom=true: needs the package highdicom; type pip install "koa-lightning[dicom]"')
@@ -48,7 +48,7 @@ def model_of(file: Path, name: str, network: str, version: str) -> Model:
 
 
 def reference_of(data: bytes, name: str) -> Dataset:
-    """Return what results copy from a DICOM file: the patient, the study and the identity of the image only.
+    """Return the fields that results copy from a DICOM file: patient, study and identity of the image only.
 
     Args:
         data: The whole file.
@@ -56,7 +56,7 @@ def reference_of(data: bytes, name: str) -> Dataset:
 
     Raises:
         InputError: It is not a DICOM file.
-        DicomError: It names no study or image, or its patient fields cannot be copied.
+        DicomError: Its header names no study or image, or its patient fields cannot be copied.
     """
     if not is_dicom(data, name):
         raise InputError(
@@ -65,7 +65,7 @@ def reference_of(data: bytes, name: str) -> Dataset:
         )
     try:
         header = pydicom.dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=[*_INSTANCE, *_PATIENT, *_OTHER])
-    except Exception as error:  # pydicom raises many kinds
+    except Exception as error:  # pydicom raises many kinds of error
         raise DicomError(
             f"{name}: damaged DICOM file ({type(error).__name__}); export it again", name
         ) from None  # fmt: skip
@@ -102,14 +102,14 @@ def write_results(reference: Dataset, picture: np.ndarray, grade: Grade, model: 
         picture: uint8, H x W x 3, with its text.
         grade: Grade of this knee.
         model: The model that graded it.
-        stem: Folder and beginning of the file names.
+        stem: Folder and start of the file names.
 
     Raises:
         InputError: One of the files exists.
         OSError: A file cannot be written.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about names without ^
+        warnings.simplefilter("ignore")  # warnings about names without ^
         capture = secondary_capture(reference, picture, grade, model)
         report = structured_report(reference, capture, grade, model)
     made: list[Path] = []
@@ -140,7 +140,7 @@ def _built(build: Callable[[], None], name: str) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             build()
-    except Exception as error:  # highdicom and pydicom raise many kinds, when a value is first looked at
+    except Exception as error:  # highdicom and pydicom raise many kinds of error, when a value is first read
         raise DicomError(
             f"{name}: its patient or study fields cannot be written into a result ({one_line(error)}); correct the "
             "header, or omit dicom=true", name

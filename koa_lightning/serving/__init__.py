@@ -1,1 +1,1 @@
-"""A checkpoint as a service: the MLflow model and the model registry."""
+"""Serve a checkpoint: exports, the HTTP service, the MLflow model and the model registry."""

@@ -37,17 +37,17 @@ IMAGE, PIXELS, SIDE = "image", "pixels", "side"
 _NUMBERS = ["expected_grade", *predictions.PROBABILITIES]
 _ADVICE = ("set", "foreign", "acquisition", "refer")
 _WORDS = dict.fromkeys((*_ADVICE, "note"), "string")
-# MLflow answers requests in threads, and the network is watched while it grades: two at once would see each other's.
-# Of the module, not of the model: a lock can be neither pickled nor copied.
+# MLflow handles requests in threads, and hooks record the network's features: two threads would mix them up.
+# The lock belongs to the module, not to the model, as it can be neither pickled nor copied.
 _ONE_AT_A_TIME = threading.Lock()
 _OUTPUTS = {"grade": "long", "name": "string", **dict.fromkeys(_NUMBERS, "double"), **_WORDS}
 
 
 def signature() -> ModelSignature:
-    """Return what the model takes and gives, as MLflow checks it.
+    """Return the model's inputs and outputs, as MLflow checks them.
 
     Each row has an image in one of two columns: `image`, the bytes of a file (PNG, JPEG, TIFF, WebP, BMP, DICOM; over
-    HTTP in base64), or `pixels`, its gray values (H x W, whole numbers 0..255). `side`, L or R, matters where the
+    HTTP in base64), or `pixels`, its gray values (H x W, whole numbers 0..255). `side`, L or R, matters if the
     checkpoint mirrors one side.
     """
     from mlflow.models import ModelSignature
@@ -63,7 +63,7 @@ def signature() -> ModelSignature:
 
 
 def example() -> pd.DataFrame:
-    """Return one row that the model takes: a phantom as a PNG file."""
+    """Return one valid input row: a phantom as a PNG file."""
     path = phantom_manifest(2, 0, (0.2,) * outputs.N_GRADES)["path"].tolist()[:1]
     file = io.BytesIO()
     Image.fromarray(decode_phantoms(path, 64)[0]).save(file, format="PNG")
@@ -71,10 +71,10 @@ def example() -> pd.DataFrame:
 
 
 class KneeModel:
-    """What `mlflow.pyfunc.load_model` gives back.
+    """The model that `mlflow.pyfunc.load_model` wraps.
 
     Attributes:
-        checkpoint: The one that it was read from.
+        checkpoint: The checkpoint that it was read from.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -89,19 +89,19 @@ class KneeModel:
             rows: See `signature`.
 
         Returns:
-            One row an image: `grade` (0-4), its `name`, `expected_grade`, `p0` to `p4` (calibrated where the checkpoint
+            One row per image: `grade` (0-4), its `name`, `expected_grade`, `p0` to `p4` (calibrated if the checkpoint
             is), the conformal `set` in words, `foreign` (yes or no: out of distribution), `acquisition` (what
-            differs from the images of the validation split), `refer` (why a reader should be asked), all four empty
-            where the checkpoint does not know; and `note` (research use only, and the caveats of the checkpoint).
+            differs from the images of the validation split), `refer` (why a reader should look at it), all four empty
+            if the checkpoint lacks their data; and `note` (research use only, and the caveats of the checkpoint).
 
         Raises:
-            MlflowException: A row without an image, or with one that cannot be read; a client of the server gets
+            MlflowException: A row without an image, or with one that cannot be read; the server returns
                 its message with status 400.
         """
         from mlflow.exceptions import MlflowException
 
         try:
-            if not {IMAGE, PIXELS} & set(rows.columns):  # MLflow removes unknown columns without a word
+            if not {IMAGE, PIXELS} & set(rows.columns):  # MLflow silently removes unknown columns
                 raise InputError(f"there is neither a column {IMAGE} (a file's bytes) nor a column {PIXELS}")
             knees = [self._knee(row, number) for number, row in enumerate(rows.to_dict("records"))]
         except InputError as error:
@@ -141,10 +141,10 @@ def _pixels(values: Any, what: str) -> np.ndarray:
 
 
 def _load_pyfunc(path: str) -> KneeModel:
-    """Read the checkpoint of a stored model; MLflow calls this by its name.
+    """Read the checkpoint of a stored model; MLflow calls this function by name.
 
     Args:
-        path: Of the checkpoint.
+        path: Path of the checkpoint.
 
     Raises:
         InputError: It cannot be read.

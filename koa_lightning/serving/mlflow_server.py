@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments; None takes those of the process.
 
     Returns:
-        2 after one line that says what is wrong; else this process is MLflow from then on.
+        2 after one line that says what is wrong; otherwise MLflow replaces this process.
     """
     known = {"model": "koa-grader@champion", "port": "5001"}
     try:
@@ -40,14 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check_model(store: Store, model: str) -> None:
-    """Stop where a store does not hold a registered model.
+    """Check that a store holds a registered model.
 
     Args:
-        store: Open.
+        store: The open store.
         model: `NAME@ALIAS` or `NAME/VERSION`.
 
     Raises:
-        InputError: It does not, or this is no name of a version.
+        InputError: It does not, or `model` is not a valid name of a version.
     """
     name, sign, which = model.partition("@") if "@" in model else model.partition("/")
     if not (name and which and not set("@/") & set(which)):

@@ -34,12 +34,12 @@ def register(cfg: DictConfig) -> dict[str, Any]:
     store = open_store(cfg.tracking.uri, Path("mlruns"), create=False)
     run = find_run(store, str(cfg.run))
     read = reading.read(find_checkpoint(f"runs:/{run.info.run_id}", cfg.tracking.uri))
-    read.network()  # does it fit, before it is stored
+    read.network()  # checks that the weights fit, before the model is stored
     for caveat in read.caveats:
         print(f"WARNING: {caveat}; the version carries this caveat", file=sys.stderr)
     version, is_new = registry.register(store, run, read, str(cfg.name), cfg.alias)
     address = f"models:/{version.name}@{cfg.alias}" if cfg.alias else f"models:/{version.name}/{version.version}"
-    was = "registered" if is_new else "is there already (the same checkpoint)"
+    was = "registered" if is_new else "exists already (the same checkpoint)"
     print(f"{version.name} version {version.version}: {was}, from run {run.info.run_name} ({run.info.run_id})")
     print(f"use it:   python -m koa_lightning.predict ckpt={address} input=FOLDER")
     print(f"serve it: MLFLOW_TRACKING_URI={store.name} mlflow models serve -m {address} --env-manager local")

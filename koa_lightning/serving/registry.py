@@ -24,19 +24,19 @@ from koa_lightning.tracking.registry import CHECKPOINT_TAG
 from koa_lightning.tracking.runs import ADVICE
 from koa_lightning.tracking.store import Store, failing_as_input_error
 
-# MLflow says that it validates the example; what is wrong with it would still be said.
+# MLflow logs that it validates the example; errors of the example are still logged.
 logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
 _DIGEST_TAG = "checkpoint.blake2b"
-# What a model needs beside this package, which no registry has: MLflow writes it down for whoever builds an image.
+# The packages a model needs besides this one, which is on no registry; MLflow lists them for container builds.
 _NEEDS = ("mlflow", "torch", "torchvision", "timm", "numpy", "pandas", "pillow", "pydicom", "hydra-core", "omegaconf")
 
 
 class Registered(NamedTuple):
-    """What came of a registration.
+    """The result of a registration.
 
     Attributes:
-        version: Of the model.
-        is_new: Whether it was made now; the same checkpoint under the same name is stored once.
+        version: The version of the model.
+        is_new: Whether it was created now; the same checkpoint under the same name is stored once.
     """
 
     version: ModelVersion
@@ -47,14 +47,14 @@ def register(store: Store, run: Run, read: Checkpoint, name: str, alias: str | N
     """Store a checkpoint as a version of a registered model.
 
     Args:
-        store: Where the run is.
-        run: Gets the model among its artifacts.
+        store: The store of the run.
+        run: The run, which gets the model among its artifacts.
         read: The run's checkpoint.
-        name: Of the model; made if need be.
-        alias: Points to this version from now on.
+        name: Name of the model, created if needed.
+        alias: An alias that will point to this version.
 
     Raises:
-        InputError: A name or an alias that MLflow does not take, or a store that fails.
+        InputError: MLflow refuses the name or the alias, or the store fails.
     """
     client, digest = store.client(), _digest(read.path)
     with failing_as_input_error(f"name={name}", ADVICE):
@@ -62,7 +62,7 @@ def register(store: Store, run: Run, read: Checkpoint, name: str, alias: str | N
         is_new = version is None
         if version is None:
             _make_model(client, name)
-            folder = f"model-{digest[:8]}"  # a run that trains on and is registered again must not change this one
+            folder = f"model-{digest[:8]}"  # a run that is resumed and registered again must not change this version
             _upload(client, run, read, folder)
             version = client.create_model_version(
                 name,
@@ -107,7 +107,7 @@ def _upload(client: MlflowClient, run: Run, read: Checkpoint, folder: str) -> No
 
 
 def _tags(run: Run, read: Checkpoint) -> dict[str, str]:
-    """Return what a reader of the list of versions must know; the caveats are those of the checkpoint itself."""
+    """Return the tags for readers of the list of versions; the caveats are those of the checkpoint itself."""
     data = read.record.data
     numbers = {
         name: f"{value:.4f}" for name, value in sorted(run.data.metrics.items()) if name.startswith(("best/", "test/"))

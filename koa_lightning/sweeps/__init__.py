@@ -1,1 +1,1 @@
-"""Sweeps that survive: Optuna under Hydra's multirun. `study` says what a sweep leaves in its database."""
+"""Sweeps that can resume: Optuna under Hydra's multirun. `study` describes the database of a sweep."""

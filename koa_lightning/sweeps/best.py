@@ -1,4 +1,4 @@
-"""A trial as a command line and as a config file that composes. No heavy imports here."""
+"""Write a trial as a command line and as a config file that composes. No heavy imports here."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z_][\w-]*")  # of a folder that Hydra takes for a con
 
 
 def of_trial(overrides: Sequence[str]) -> list[str]:
-    """Return the overrides that make a trial what it is, without those that only placed it in its sweep."""
+    """Return the overrides that define a trial, without those that only placed it in its sweep."""
     return [item for item in overrides if not re.match(_OF_SWEEP, key(item)) and not names_store(item)]
 
 
@@ -34,9 +34,9 @@ def command(overrides: Sequence[str]) -> str:
 
 
 def use(file: Path) -> list[str]:
-    """Return the arguments of `train` that take a config file, from wherever it lies.
+    """Return the arguments with which `train` uses a config file, wherever it lies.
 
-    Its folder, or the first above it that can be one, becomes a config group beside those of the house.
+    Its folder, or the first folder above that can be one, becomes a config group beside those of the package.
 
     Raises:
         InputError: The file has another ending, or no folder above it can be a config group.
@@ -53,16 +53,16 @@ def use(file: Path) -> list[str]:
 
 
 def write(file: Path, overrides: Sequence[str], notes: Sequence[str]) -> list[str]:
-    """Write a config file that composes to the same as the overrides, and compose it.
+    """Write a config file that composes to the same config as the overrides, and check that it does.
 
     Args:
-        file: Ends in .yaml; an older one is replaced.
+        file: Ends in .yaml; an older file is replaced.
         overrides: As typed; groups are overridden in its defaults list, values are nested.
-        notes: Lines of comment, e.g. what the trial reached.
+        notes: Lines of comment, e.g. the values of the trial.
 
     Returns:
-        The keys that differ from the composition of the overrides, as a file cannot delete a key; empty when it
-        says it all.
+        The keys that differ from the composition of the overrides, as a file cannot delete a key; empty if they
+        agree.
 
     Raises:
         InputError: The file has another ending, or its place cannot be a config group.
@@ -79,7 +79,7 @@ def write(file: Path, overrides: Sequence[str], notes: Sequence[str]) -> list[st
 
 
 def _sort_out(overrides: Sequence[str]) -> tuple[list[Any], DictConfig]:
-    """Return the defaults list and the nested values that say what overrides say; deletions are passed over."""
+    """Return the defaults list and the nested values that are equivalent to overrides; deletions are skipped."""
     groups: dict[str, Any] = {}
     values = OmegaConf.create({})
     for item in OverridesParser.create().parse_overrides(list(overrides)):
@@ -95,7 +95,7 @@ def _sort_out(overrides: Sequence[str]) -> tuple[list[Any], DictConfig]:
 
 
 def _differing(typed: Sequence[str], taken: Sequence[str]) -> list[str]:
-    """Return the keys in which the written file, taken as `use` says, differs from the overrides as typed."""
+    """Return the keys in which the written file, used with the arguments of `use`, differs from the typed overrides."""
     search = f"hydra.searchpath=[{quote(f'file://{Path(taken[1]).absolute()}')}]"
     one, other = (compose("train", items) for items in (list(typed), [search, taken[2]]))
     return list(_differences(OmegaConf.to_container(one), OmegaConf.to_container(other)))

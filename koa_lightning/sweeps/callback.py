@@ -1,4 +1,4 @@
-"""A training's side of a sweep: report after each epoch, and stop where the trial is pruned."""
+"""The training's side of a sweep: report after each epoch, and stop if the trial is pruned."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ReportToSweep(Callback):
     """Reports a metric after each validated epoch; ends the training of a pruned trial.
 
     Args:
-        metric: Name; None reports nothing.
+        metric: Name of the metric; None reports nothing.
 
     Attributes:
         pruned: Whether the trial was pruned.
@@ -38,7 +38,7 @@ class ReportToSweep(Callback):
             return
         value = float(trainer.callback_metrics[self.metric])
         stop = trial.report(value, trainer.current_epoch) if trainer.is_global_zero else False
-        stop = trainer.strategy.broadcast(stop)  # of several processes one reports
+        stop = trainer.strategy.broadcast(stop)  # of several processes only one reports
         if stop and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
             self.pruned = trainer.should_stop = True
 
@@ -47,10 +47,10 @@ def reporter(folder: Path) -> ReportToSweep:
     """Return the callback of a run.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
 
     Raises:
-        InputError: The sweep asks for a metric that no training reports.
+        InputError: The sweep needs a metric that no training reports.
     """
     settings = of_run(folder)
     if settings is None:
@@ -64,7 +64,7 @@ def reporter(folder: Path) -> ReportToSweep:
 def train(cfg: DictConfig) -> dict[str, Any]:
     """Train one run as `koa_lightning.training.run.train` does; a job of a sweep reports to it.
 
-    Where a cluster has started the job again (requeued, or its node died), it resumes what it began.
+    If a cluster restarted the job (requeued it, or its node died), the job resumes its own run.
 
     Args:
         cfg: The config `train`, composed.

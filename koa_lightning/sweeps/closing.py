@@ -1,4 +1,4 @@
-"""What a sweep prints: a line a trial, and in the end its table, its best trials and what failed."""
+"""Print a sweep: one line per trial, and at the end the table, the best trials and the failed ones."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 _MOST_ROWS = 10
-_LOG_WIDTH = 160  # characters, in a log or pipe; with the 80 of an unknown terminal the names of metrics are cut
+_LOG_WIDTH = 160  # characters, in a log or pipe; the default of 80 would cut the names of metrics
 _WORDS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 
 
 def number(value: float | None) -> str:
-    """Return a number with four digits."""
+    """Return a number with four significant digits."""
     return "" if value is None else f"{value:.4g}"
 
 
 def short(value: Any) -> str:
-    """Return a value of a parameter, numbers with three digits."""
+    """Return a value of a parameter, numbers with three significant digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
@@ -73,12 +73,12 @@ def best(study: Study) -> list[FrozenTrial]:
 
 
 def show(study: Study, total: int, program: str) -> None:
-    """Print the table, the best trials as command lines, and what failed.
+    """Print the table, the best trials as command lines, and the failed trials.
 
     Args:
-        study: Of the sweep.
-        total: How many trials were asked for.
-        program: What a single job is started with, e.g. `python -m koa_lightning.train`.
+        study: Study of the sweep.
+        total: The number of trials requested.
+        program: The command that starts a single job, e.g. `python -m koa_lightning.train`.
     """
     found = counts(study)
     words = ", ".join(f"{n} {word}" + " (repeated)" * (word == "interrupted") for word, n in found.items())
@@ -112,10 +112,10 @@ def show_grid(
     """Print the table of a grid without a study, best first.
 
     Args:
-        rows: The number of each job, its metric (None where it has none) and the values of what varies.
+        rows: The number of each job, its metric (None if it has none) and its values of the varied keys.
         varied: The keys that vary.
         monitor: The name of the metric.
-        best_is_highest: Whether the highest is the best, else the lowest.
+        best_is_highest: Whether the highest value is the best, rather than the lowest.
     """
     sign = -1 if best_is_highest else 1
     table = Table(title=f"grid of {len(rows)} jobs")
@@ -155,7 +155,7 @@ def _table(study: Study) -> Table:
 
 
 def _ranked(study: Study, front: set[int]) -> list[FrozenTrial]:
-    """Return the trials of the table: the front, then the best, then the pruned ones that got farthest."""
+    """Return the trials of the table: the front, then the best, then the pruned trials that got furthest."""
     sign = -1 if study.directions[0].name == "MAXIMIZE" else 1
     states = list(_WORDS)
 

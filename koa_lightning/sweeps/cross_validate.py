@@ -1,8 +1,8 @@
-"""Train a network a fold and evaluate each on the patients it did not see: `python -m koa_lightning.cross_validate`.
+"""Train one network per fold; evaluate each on the patients it did not see: `python -m koa_lightning.cross_validate`.
 
-Each fold is trained by `train`, in a process of its own: one that dies takes no other along, its memory is given back
-(the tuned allocator would keep it), and folds that run at the same time are the same code. The same command continues
-with what was interrupted, as the folder's name follows from the settings.
+`train` trains each fold in a process of its own: a fold that dies stops no other, its memory is freed (the tuned
+allocator would keep it), and folds that run in parallel use the same code. The same command resumes an interrupted
+cross-validation, as the folder's name follows from the settings.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ _SHOWN = {  # in the closing table, under names that fit in 80 columns
 
 @configured
 def cross_validate(cfg: DictConfig) -> dict[str, Any]:
-    """Train every fold, or what is left of them; pool and measure their out-of-fold predictions.
+    """Train every fold that is not done yet; pool and evaluate their out-of-fold predictions.
 
     Args:
         cfg: The config `cross_validate`, composed.
 
     Returns:
-        The metrics of the pooled table by name, `between_folds`, `folds`, `out`, `exit_code` (1 where a fold failed,
-        130 where it was interrupted), and the monitored metric under its own name.
+        The metrics of the pooled table by name, `between_folds`, `folds`, `out`, `exit_code` (1 if a fold failed,
+        130 if it was interrupted), and the monitored metric under its own name.
 
     Raises:
-        InputError: Whatever the user can put right.
+        InputError: Any error that the user can correct.
     """
     validate(cfg)
     _check(cfg)
@@ -64,10 +64,10 @@ def _check(cfg: DictConfig) -> None:
     if cfg.data.folds is None:
         raise InputError("data.folds must be given; type data.folds=5")
     if cfg.ckpt is not None:
-        raise InputError(f"ckpt={cfg.ckpt}: a cross-validation continues by itself; type its command again")
+        raise InputError(f"ckpt={cfg.ckpt}: a cross-validation resumes by itself; type its command without ckpt=")
     if cfg.data.fold != 0:
         one = f"python -m koa_lightning.train data.folds={cfg.data.folds} data.fold={cfg.data.fold}"
-        raise InputError(f"data.fold={cfg.data.fold}: every fold is trained; one alone: {one}")
+        raise InputError(f"data.fold={cfg.data.fold}: this command trains every fold; to train one alone: {one}")
     gpus.check_room("parallel", cfg.parallel, str(cfg.trainer.accelerator), cfg.trainer.devices)
     record = Path(cfg.out) / RECORD_FILE
     if cfg.fresh and record.exists():
@@ -75,7 +75,7 @@ def _check(cfg: DictConfig) -> None:
 
 
 def _begun(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the record of what was begun in the folder, empty if nothing was."""
+    """Return the record of the cross-validation begun in the folder; empty if there is none."""
     file = folder / RECORD_FILE
     if not file.exists():
         return {}
@@ -131,7 +131,7 @@ def _remember(folder: Path, record: dict[str, Any]) -> None:
 
 
 def _train_folds(cfg: DictConfig, left: list[int], name: str, run: Any) -> dict[int, int]:
-    """Train these folds; return the exit code of each that was begun."""
+    """Train these folds; return the exit code of each one started."""
     pieces = {}
     for fold in left:
         settings = cross_validation.config(cfg, fold, name, run)
@@ -139,7 +139,7 @@ def _train_folds(cfg: DictConfig, left: list[int], name: str, run: Any) -> dict[
         log = Path(settings["out"]) / "log.txt" if cfg.parallel > 1 else None
         pieces[fold] = processes.Piece({"config": settings, "overrides": typed}, log)
         if log:
-            print(f"fold {fold}: what it says is in {log}", flush=True)
+            print(f"fold {fold}: its output goes to {log}", flush=True)
     finished = cfg.data.folds - len(left)
 
     def ended(fold: int, code: int) -> bool:
@@ -168,13 +168,13 @@ def _overrides_of_fold(settings: dict[str, Any], n_folds: int) -> list[str] | No
 
 
 def _unfinished(folder: Path, n_folds: int, codes: dict[int, int], again: str, interrupted: bool) -> int:
-    """Say what is left and which command does it; return the exit code."""
+    """Print which folds are left and the command that resumes them; return the exit code."""
     if interrupted:
         print(f"interrupted; resume with: {again}", flush=True)
         return outcome.INTERRUPTED
     left = [str(fold) for fold in range(n_folds) if not is_done(folder / f"fold_{fold}")]
     print(f"not finished: fold {', '.join(left)} of {n_folds}; nothing was pooled", flush=True)
-    print(f"repeat what is left: {again}", flush=True)
+    print(f"train the remaining folds with: {again}", flush=True)
     nothing_works = len(left) == n_folds and set(codes.values()) == {outcome.BAD_INPUT}
     return outcome.BAD_INPUT if nothing_works else outcome.PARTLY
 

@@ -1,4 +1,4 @@
-"""One call of a sweep: takes trials, launches their jobs, and tells the study what came of them."""
+"""One call of a sweep: take trials, launch their jobs, and record the results in the study."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Open:
-    """A trial that has begun."""
+    """A trial that has begun and not ended."""
 
     trial: optuna.Trial
     point: dict[str, space.Value]
@@ -66,9 +66,9 @@ class Engine:
         self.jobs: dict[int, tuple[int, int]] = {}  # number of a job -> trial, repeat
         self.waiting: deque[tuple[int, int]] = deque()
         self.begun, self.failures = 0, 0
-        self.wrong: str | None = None  # why no trial can be right
-        self.more: list[str] = []  # overrides that the listener asks for
-        self.composed: set[frozenset[tuple[str, str]]] = set()  # choices that make a config
+        self.wrong: str | None = None  # why every trial would fail
+        self.more: list[str] = []  # overrides that the listener requests
+        self.composed: set[frozenset[tuple[str, str]]] = set()  # choices whose config composes
         self.outcomes = Outcomes()
 
     def run(self) -> int:
@@ -139,7 +139,7 @@ class Engine:
                 self.ended(number, job)
 
     def take(self) -> tuple[int, list[str]] | None:
-        """Return the next job: its number and overrides; None while there is none."""
+        """Return the next job: its number and overrides; None if there is none now."""
         while not self.waiting:
             if self._stopped() or len(study.ended(self.study)) + len(self.open) >= self.total:
                 return None
@@ -150,13 +150,13 @@ class Engine:
         return self.begun, self._overrides(self.open[number], repeat)
 
     def _begin(self) -> None:
-        """Begin a trial; one whose config does not compose ends here."""
+        """Begin a trial; if its config does not compose, it fails here."""
         begun, point = self.method.propose(self.study)
         begun.set_user_attr("overrides", [*self.fixed, *space.typed(point)])
         self.open[begun.number] = opened = _Open(begun, point)
         choices = frozenset((key, value) for key, value in point.items() if isinstance(value, str))
         try:
-            if choices not in self.composed:  # numbers do not decide whether a config composes
+            if choices not in self.composed:  # numbers do not affect whether a config composes
                 self.program.context.config_loader.load_sweep_config(self.program.config, self._overrides(opened, 0))
         except (HydraException, OmegaConfBaseException) as error:
             self._fail(opened, trial.failure(error))
@@ -165,7 +165,7 @@ class Engine:
         self.waiting.append((begun.number, 0))
 
     def _overrides(self, opened: _Open, repeat: int) -> list[str]:
-        """Return the overrides of a job, with what tells it of its trial."""
+        """Return the overrides of a job, including the variable that describes its trial to it."""
         number = opened.trial.number
         subfolder = f"{number}" if self.settings.repeats == 1 else f"{number}-{repeat}"
         own = trial.Trial(
@@ -192,10 +192,10 @@ class Engine:
         return str(self.program.config.hydra.runtime.choices[group])
 
     def ended(self, number: int, job: Any) -> bool:
-        """Take what came of a job; return whether further ones may begin."""
+        """Record the result of a job; return whether further jobs may begin."""
         trial_number, repeat = self.jobs.pop(number)
         opened = self.open.get(trial_number)
-        if opened is None:  # another repeat of it failed
+        if opened is None:  # another repeat of the trial failed
             return not self._stopped()
         outcome = self.outcomes.read(job)
         opened.seconds += outcome.get("seconds", 0.0)
@@ -213,17 +213,17 @@ class Engine:
         elif len(opened.values) == self.settings.repeats:
             means = [statistics.fmean(column) for column in zip(*opened.values, strict=True)]
             self._tell(opened, "COMPLETE", means)
-        elif repeat == 0:  # the first was good enough to repeat
+        elif repeat == 0:  # the first job was not pruned, so run the repeats
             self.waiting.extend((trial_number, i) for i in range(1, self.settings.repeats))
         return not self._stopped()
 
     def _fail(self, opened: _Open, outcome: Mapping[str, Any]) -> None:
-        """End a trial that failed; where the very first one was misconfigured, no other would be right."""
+        """End a trial that failed; if the very first one was misconfigured, every other would fail too."""
         opened.trial.set_user_attr("error", outcome["error"])
         opened.trial.set_user_attr("error_kind", outcome["error_kind"])
         if outcome["error_kind"] == "bad_input" and not study.ended(self.study):
             self.wrong = outcome["error"]
-            opened.trial.set_user_attr("interrupted", True)  # it is repeated once all is right
+            opened.trial.set_user_attr("interrupted", True)  # it is repeated once the error is corrected
         self.failures += 1
         self.waiting = deque(job for job in self.waiting if job[0] != opened.trial.number)
         self._tell(opened, "FAIL")
@@ -249,7 +249,7 @@ class Engine:
 
 
 def _launched(kind: str, launcher: Any, jobs: list[list[str]], first: int) -> list[Any]:
-    """Run a batch; where the launcher itself fails, all of its jobs did, unless none could begin."""
+    """Run a batch; if the launcher itself fails, all of its jobs failed, unless none could begin."""
     try:
         return list(launcher.launch(jobs, initial_job_idx=first))
     except Exception as error:

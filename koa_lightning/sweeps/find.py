@@ -1,4 +1,4 @@
-"""Find a study by its name, or the newest."""
+"""Find a study by its name, or the newest one."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _SHOWN = 5  # studies named in a line
 
 
 def find_study(name: str | None, storage: str | None) -> Study:
-    """Return a study; no database is made.
+    """Return a study; never create a database.
 
     Args:
-        name: None takes the newest, and names the others.
+        name: Name of the study; None takes the newest, and prints the others.
         storage: As for `open_study`.
 
     Raises:
-        InputError: The database is not there or cannot be read, or holds no such study.
+        InputError: The database is missing or cannot be read, or holds no such study.
     """
     import optuna
 
@@ -34,7 +34,7 @@ def find_study(name: str | None, storage: str | None) -> Study:
     file = Path(address.removeprefix("sqlite:///"))
     if address.startswith("sqlite") and not file.is_file():
         raise InputError(
-            f"{file}: there is no database of sweeps here; name the right one by storage=sqlite:///FILE.db (a "
+            f"{file}: no such database of sweeps; name the right one by storage=sqlite:///FILE.db (a "
             f"grid typed without sweep= keeps none; {COMPARE_GRID})"
         )
     opened = open_storage(address, key=KEY)
@@ -42,7 +42,7 @@ def find_study(name: str | None, storage: str | None) -> Study:
     newest = sorted(begun, key=lambda one: (begun[one] is not None, str(begun[one])), reverse=True)
     if not begun:
         raise InputError(
-            f"{public(address)}: holds no sweep yet; begin one: python -m koa_lightning.train -m sweep=tpe"
+            f"{public(address)}: holds no sweep yet; start one: python -m koa_lightning.train -m sweep=tpe"
         )
     if name is None and len(begun) > 1:
         print(f"{len(begun)} sweeps: {_listed(newest)}; the newest is taken, name=SWEEP takes another", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Hydra's own grid: its jobs know what differs between them, and are the children of one MLflow run."""
+"""Hydra's own grid: each job knows which keys vary, and all are children of one MLflow run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sweep(sweeper: Any, run: Callable[[list[str]], Any], arguments: list[str]) -
         arguments: The overrides of the command line.
 
     Raises:
-        SystemExit: With 1 (in part) or 2 (none) where jobs in processes of their own did not succeed.
+        SystemExit: 1 if some jobs in processes of their own failed, 2 if all of them did.
     """
     parser = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader)
     parsed = parser.parse_overrides(arguments)
@@ -54,10 +54,10 @@ def sweep(sweeper: Any, run: Callable[[list[str]], Any], arguments: list[str]) -
 
 
 def _say(jobs: list[Any], varied: list[str], parent: Any) -> None:
-    """Print a line a job, best first, and what compares their runs.
+    """Print one line per job, best first, and the command that compares their runs.
 
     Args:
-        jobs: Hydra's `JobReturn` of each.
+        jobs: Hydra's `JobReturn` of each job.
         varied: The keys that vary.
         parent: Their tracked run, or None.
     """

@@ -1,4 +1,4 @@
-"""Jobs of a sweep in processes of their own: one that dies takes no other along, and its memory is given back."""
+"""Run jobs of a sweep in processes of their own: one that dies stops no other, and its memory is freed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RESULT = ".result"
 
 
 class Program(NamedTuple):
-    """What every job of a sweep is given by Hydra."""
+    """The objects that Hydra gives to every job of a sweep."""
 
     context: Any
     config: Any
@@ -27,23 +27,23 @@ class Program(NamedTuple):
 
 
 Take = Callable[[], tuple[int, Sequence[str]] | None]
-"""Returns the number and the overrides of the next job, None while there is none."""
+"""Returns the number and the overrides of the next job; None if there is none now."""
 Ended = Callable[[int, Any], bool]
-"""Called with the number of a job and Hydra's `JobReturn`; returns whether further ones may begin."""
+"""Called with the number of a job and Hydra's `JobReturn`; returns whether further jobs may begin."""
 
 
 class DiedError(RuntimeError):
-    """A job's process ended without saying what came of it."""
+    """A job's process ended without leaving a result."""
 
 
 def run(program: Program, take: Take, ended: Ended, n_jobs: int) -> None:
-    """Run jobs as long as there are some.
+    """Run jobs until there are no more.
 
     Args:
-        program: What they are jobs of.
-        take: Gives the next job.
-        ended: Hears of each that ends.
-        n_jobs: At a time.
+        program: The program of the jobs.
+        take: Returns the next job.
+        ended: Called for each job that ends.
+        n_jobs: The most jobs at a time.
     """
     results: dict[int, Path] = {}
 
@@ -90,12 +90,12 @@ def done(packed: bytes) -> bytes:
 
 
 def composed(program: Program, number: int, overrides: Sequence[str]) -> tuple[Any, Path]:
-    """Return the config of a job and its folder, which is made.
+    """Return the config of a job and its folder, which is created.
 
     Args:
-        program: What it is a job of.
-        number: Of the job.
-        overrides: Of the job.
+        program: The program of the job.
+        number: Number of the job.
+        overrides: Overrides of the job.
     """
     config = program.context.config_loader.load_sweep_config(program.config, list(overrides))
     with open_dict(config):
@@ -108,7 +108,7 @@ def composed(program: Program, number: int, overrides: Sequence[str]) -> tuple[A
 def _folder(config: Any) -> Path:
     """Return the folder of a job, as Hydra will name it."""
     before = HydraConfig.instance().cfg
-    HydraConfig.instance().set_config(config)  # `${hydra:...}` in the names is of the job
+    HydraConfig.instance().set_config(config)  # `${hydra:...}` in the names refers to the job
     try:
         return Path(str(config.hydra.sweep.dir), str(config.hydra.sweep.subdir))
     finally:
@@ -116,12 +116,12 @@ def _folder(config: Any) -> Path:
 
 
 def packed(program: Program, config: Any, result: Path) -> bytes:
-    """Return all that a job needs, for a process of its own.
+    """Return everything that a job needs in a process of its own.
 
     Args:
-        program: What it is a job of.
-        config: Of the job.
-        result: A file that a job without another way leaves what came of it in.
+        program: The program of the job.
+        config: Config of the job.
+        result: The file for the result, unless the launcher returns it in another way.
     """
     return bytes(
         cloudpickle.dumps((program.context, config, program.function, Singleton.get_state(), result.absolute()))
@@ -131,7 +131,7 @@ def packed(program: Program, config: Any, result: Path) -> bytes:
 def _pickled(job: Any) -> bytes:
     try:
         packed = bytes(cloudpickle.dumps(job))
-        pickle.loads(packed)  # an exception of a kind of its own may come in pieces and not go together again
+        pickle.loads(packed)  # some exception classes pickle but do not unpickle
     except Exception:
         job.return_value = DiedError(f"{type(job._return_value).__name__}: {job._return_value}")
         packed = bytes(cloudpickle.dumps(job))
@@ -139,7 +139,7 @@ def _pickled(job: Any) -> bytes:
 
 
 def _returned(result: Path, code: int) -> Any:
-    """Return what a job left, or a failed `JobReturn` of one that died."""
+    """Return the result of a job, or a failed `JobReturn` if it died."""
     if result.is_file():
         job = pickle.loads(result.read_bytes())
         result.unlink()
@@ -155,14 +155,14 @@ def launch(
     n_jobs: int,
     runner: Callable[..., None] | None = None,
 ) -> list[Any]:
-    """Run a list of jobs; return what came of each, in their order.
+    """Run a list of jobs; return the result of each, in their order.
 
     Args:
-        program: What they are jobs of.
-        jobs: The overrides of each.
-        first: The number of the first.
-        n_jobs: At a time.
-        runner: With the arguments of `run`, which it is where None.
+        program: The program of the jobs.
+        jobs: The overrides of each job.
+        first: The number of the first job.
+        n_jobs: The most jobs at a time.
+        runner: Takes the arguments of `run`; None means `run`.
     """
     waiting, returned = iter(enumerate(jobs, first)), dict[int, Any]()
 

@@ -1,7 +1,7 @@
-"""How the next trial is chosen.
+"""Choose the next trial.
 
-Each proposal follows from the seed, its place in the sweep, and the trials before it, so that a sweep that was killed
-continues with the trials that it would have had.
+Each proposal follows from the seed, its place in the sweep, and the trials before it, so that a killed sweep
+resumes with the trials that it would have had.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Method:
     Args:
         name: One of METHODS.
         space: What varies.
-        seed: Of all that is drawn.
+        seed: Seed of all draws.
         parallel: Whether several trials run at a time.
-        startup_trials: Of TPE: so many are drawn at random before it learns.
+        startup_trials: For TPE: the number of trials drawn at random before it learns.
 
     Raises:
         InputError: No such method, or it cannot search this space.
@@ -42,7 +42,7 @@ class Method:
         self.points = space.grid() if name == "grid" else []
 
     def propose(self, study: Study) -> tuple[Trial, dict[str, Value]]:
-        """Begin a trial: one that was interrupted before, else a new one; return it and its values."""
+        """Begin a trial, an interrupted one first, else a new one; return it and its values."""
         from optuna.trial import TrialState
 
         trials = study.get_trials(deepcopy=False)
@@ -53,12 +53,12 @@ class Method:
             else:
                 study.enqueue_trial(self.points[place] if self.name == "grid" else self._quasi_random(place))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Optuna, about values that are fixed
+            warnings.simplefilter("ignore")  # Optuna warns about values that are fixed
             trial = study.ask()
             return trial, self.space.draw(trial)
 
     def _sampler(self, place: int) -> Any:
-        """Return a sampler for one proposal; one for all would draw the same again in the next process."""
+        """Return a sampler for one proposal; a single one for all would repeat its draws in the next process."""
         from optuna.exceptions import ExperimentalWarning
         from optuna.samplers import RandomSampler, TPESampler
 
@@ -70,7 +70,7 @@ class Method:
             return TPESampler(
                 seed=seed,
                 multivariate=True,
-                group=True,  # keys that exist only at times
+                group=True,  # keys that exist only in some trials
                 constant_liar=self.parallel,
                 n_startup_trials=self.startup_trials,
             )

@@ -1,4 +1,4 @@
-"""What the MLflow run of a sweep says of itself, as Markdown: its best trials, with links to their runs."""
+"""The description of a sweep's MLflow run, as Markdown: its best trials, with links to their runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def note(sweep: Sweep, experiment_id: str) -> str:
     """Return the description.
 
     Args:
-        sweep: Its trials.
+        sweep: The sweep with its trials.
         experiment_id: MLflow's id of the experiment that holds their runs.
     """
     keys = sweep.varied

@@ -1,7 +1,7 @@
-"""Jobs of a sweep as tasks of a Ray cluster: Ray places them, gives them GPUs, and repeats those whose node died.
+"""Run jobs of a sweep as tasks of a Ray cluster: Ray places them, assigns GPUs, and repeats those whose node died.
 
 Ray's core tasks, not hydra-ray-launcher: that one pins cloudpickle below 3 and brings boto3 and the dashboard, and it
-waits for whole batches. Not Ray Tune either: Optuna proposes, records and prunes here whatever runs the jobs.
+waits for whole batches. Not Ray Tune either: here Optuna proposes, records and prunes, whatever launcher runs the jobs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CONNECT = 5.0  # seconds
 
 @dataclass(frozen=True)
 class Settings:
-    """Those of `hydra_plugins.koa_sweeps.RayConf`."""
+    """The settings of `hydra_plugins.koa_sweeps.RayConf`."""
 
     address: str | None
     num_cpus: float
@@ -40,13 +40,13 @@ def settings(given: Mapping[str, Any]) -> Settings:
     """Return the settings of the launcher.
 
     Raises:
-        InputError: One of them cannot be.
+        InputError: One of them is invalid.
     """
     numbers = {name: given[name] for name in ("num_cpus", "num_gpus", "max_retries")}
     for name, value in numbers.items():
         right = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
         if not right and not (name == "num_gpus" and value is None):
-            raise InputError(f"hydra.launcher.{name}={value}: must be a number from 0 on")
+            raise InputError(f"hydra.launcher.{name}={value}: must be a number of at least 0")
     return Settings(given["address"], float(numbers["num_cpus"]), numbers["num_gpus"], int(numbers["max_retries"]))
 
 
@@ -54,14 +54,14 @@ def run(program: launch.Program, take: launch.Take, ended: launch.Ended, n_jobs:
     """Run jobs as `koa_lightning.sweeps.launch.run` does, on a cluster.
 
     Args:
-        program: See there, as the next three.
-        take: The next job.
-        ended: For each that ends.
-        n_jobs: At a time.
-        settings: Of the launcher.
+        program: The program of the jobs.
+        take: Returns the next job.
+        ended: Called for each job that ends.
+        n_jobs: The most jobs at a time.
+        settings: Settings of the launcher.
 
     Raises:
-        InputError: There is no such cluster, or no node of it has what a job needs.
+        InputError: There is no such cluster, or none of its nodes has the CPUs and GPUs that a job needs.
     """
     ray = _connected(settings.address)
     running, more = dict[Any, int](), True
@@ -112,12 +112,12 @@ def _submitted(ray: Any, program: launch.Program, number: int, overrides: Sequen
         asked = ", ".join(f"{n:g} {name}" for name, n in wanted.items() if n)
         most = ", ".join(f"{max((node.get(name, 0) for node in nodes), default=0):g} {name}" for name in wanted)
         raise InputError(
-            f"hydra/launcher=ray: a job needs {asked}, and no node has them (at most {most}); ask for less"
+            f"hydra/launcher=ray: a job needs {asked}, and no node has them (at most {most}); request less"
         )
     carried = {name: value for name, value in os.environ.items() if name.startswith(_CARRIED)}
     once = ray.remote(
         num_cpus=wanted["CPU"], num_gpus=wanted["GPU"], max_retries=settings.max_retries, max_calls=1
-    )  # a process that ends with its job gives all memory back
+    )  # a process that ends with its job frees all of its memory
     job = once(work).options(name=folder.name)
     packed = launch.packed(program, config, folder / "unused")
     return job.remote(
@@ -134,7 +134,7 @@ def _gpus(ray: Any, config: Any, given: float | None) -> float:
     needed = gpus.of_job(str(config.trainer.accelerator), config.trainer.devices)
     if needed == -1:
         raise InputError(
-            f"trainer.devices={config.trainer.devices}: a job of Ray asks for a number; type trainer.devices=1"
+            f"trainer.devices={config.trainer.devices}: a job of Ray needs a number; type trainer.devices=1"
         )
     return needed
 
@@ -145,8 +145,8 @@ def work(packed: bytes, where: str, variables: Mapping[str, str], folder: str) -
     Args:
         packed: From `launch.packed`.
         where: The folder that the command was typed in; all nodes see it.
-        variables: Of the environment.
-        folder: Of the run; it takes what the job prints.
+        variables: Environment variables to set.
+        folder: Folder of the run, for the log of what the job prints.
     """
     os.chdir(where)
     os.environ.update(variables)
@@ -155,7 +155,7 @@ def work(packed: bytes, where: str, variables: Mapping[str, str], folder: str) -
 
 
 def _returned(ray: Any, task: Any) -> Any:
-    """Return what came of a task."""
+    """Return the result of a task."""
     try:
         return pickle.loads(ray.get(task))
     except ray.exceptions.RayError as error:

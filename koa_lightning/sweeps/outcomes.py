@@ -1,4 +1,4 @@
-"""What came of a job, whatever launcher ran it, as a plain mapping."""
+"""The result of a job as a plain mapping, whatever launcher ran it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from koa_lightning.sweeps.launch import DiedError
 
 
 class Outcomes:
-    """Reads what jobs return; knows whether the machine ran out of memory meanwhile."""
+    """Reads the results of jobs; detects whether the machine ran out of memory meanwhile."""
 
     def __init__(self) -> None:
         self._kills = out_of_memory_kills()
 
     def read(self, job: Any) -> dict[str, Any]:
-        """Return what `trial.Job` said, or why there is nothing.
+        """Return the result of `trial.Job`, or the reason why there is none.
 
         Args:
             job: Hydra's `JobReturn`.
@@ -42,11 +42,11 @@ def failed(error: str, kind: str) -> dict[str, Any]:
 
 
 def with_values(outcome: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Return the outcome of a complete job with its `values`, or that of one that did not report them.
+    """Return the outcome of a complete job with its `values`, or a failed one if a value is missing or not finite.
 
     Args:
-        outcome: Of a job that came to its end.
-        names: The metrics; `seconds` is known of every job.
+        outcome: Outcome of a job that completed.
+        names: The metrics; `seconds` is known for every job.
     """
     result = outcome.get("result")
     if isinstance(result, Mapping):
@@ -66,7 +66,7 @@ def with_values(outcome: Mapping[str, Any], names: Sequence[str]) -> dict[str, A
 
 
 def out_of_memory_kills() -> int:
-    """Return how many processes the kernel has ended for want of memory since the machine was started."""
+    """Return how many processes the kernel has killed for lack of memory since the machine started."""
     counters = Path("/proc/vmstat")
     lines = counters.read_text().splitlines() if counters.is_file() else []
     return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))

@@ -1,4 +1,4 @@
-"""The MLflow run over all jobs of a sweep, and what koa_lightning asks of one."""
+"""The MLflow run above all jobs of a sweep, and the rules for sweeps of trainings."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ _NEVER_VARIED = (
 
 
 class Parent:
-    """Told by the sweeper what happens; keeps the MLflow run of the sweep.
+    """Listens to the sweeper and keeps the MLflow run of the sweep.
 
     Attributes:
-        figures: How its report is drawn: as the jobs' figures are.
+        figures: Settings of the report's figures, the same as for the jobs.
     """
 
     figures = FigureSettings()
 
     def check(self, settings: Settings, searched: Space, configs: Sequence[DictConfig]) -> None:
-        """Check what a sweep of trainings may be, before anything is made.
+        """Check a sweep of trainings, before anything is written.
 
         Args:
-            settings: Its settings.
-            searched: What varies.
-            configs: Of the corners of the space.
+            settings: Settings of the sweep.
+            searched: The search space.
+            configs: The configs at the corners of the space.
 
         Raises:
-            InputError: Naming what may not be.
+            InputError: A key may not vary, or a metric, direction or repeat is invalid.
         """
         for parameter in searched.parameters:
             key = overrides.key(parameter.key)
@@ -58,12 +58,12 @@ class Parent:
                 raise InputError(f"sweep.metrics={metric}: a sweep is decided on validation; type val/NAME, or seconds")
         for metric, direction in zip(settings.metrics, sweep_settings.directions(settings), strict=True):
             right = sweep_settings.best_of(metric)
-            if not direction.startswith(right):  # it would search for the worst one
+            if not direction.startswith(right):  # it would search for the worst trial
                 why = f"the best {metric} is the {right}"
                 raise InputError(f"sweep.directions={direction[:3]}: {why}; type {right}, or omit sweep.directions")
         for cfg in configs:
             validate(cfg)
-            self.figures = FigureSettings.of(cfg.get("figures"))  # the same in all
+            self.figures = FigureSettings.of(cfg.get("figures"))  # the same in all configs
         if settings.repeats > 1 and settings.repeat_key == "data.fold":
             first, folds = configs[0].data.fold, configs[0].data.folds
             if folds is None or folds < first + settings.repeats:
@@ -76,9 +76,9 @@ class Parent:
         """Start the MLflow run, or resume it; return overrides that make jobs its children.
 
         Args:
-            study: Of the sweep.
-            config: Of one job.
-            folder: Of the runs.
+            study: Study of the sweep.
+            config: Config of one job.
+            folder: Folder of the runs.
         """
         then = study.user_attrs
         given = (then.get("koa_parent_run") or None, then.get("koa_tracking_uri") or None)
@@ -99,7 +99,7 @@ class Parent:
         return _overrides(self.run)
 
     def ended(self, study: Study, status: str) -> None:
-        """End the MLflow run with what came of the sweep."""
+        """End the MLflow run with the results of the sweep."""
         if not hasattr(self, "run"):
             return
         found, then = closing.counts(study), study.user_attrs
@@ -122,21 +122,21 @@ class Parent:
                 report.say(made)
         finally:
             if _close(self.run, status):
-                study.set_user_attr("koa_parent_run", "")  # the same command begins another
+                study.set_user_attr("koa_parent_run", "")  # the same command starts another
 
     def together(self, study: Study, config: DictConfig, folder: Path) -> None:
-        """Evaluate all complete trials as one grader; an earlier result is printed again.
+        """Evaluate all complete trials as one grader; print an earlier result again.
 
         Args:
-            study: Of the sweep.
-            config: Of one job.
-            folder: Of the runs; the result goes to `ensemble/` in it.
+            study: Study of the sweep.
+            config: Config of one job.
+            folder: Folder of the runs; the result goes to its subfolder `ensemble/`.
         """
         together.measure(study, config, folder)
 
 
 class GridParent:
-    """The same for Hydra's own grid; it begins with the first batch of jobs that compose.
+    """The same for Hydra's own grid; the run starts with the first batch of jobs that compose.
 
     Args:
         varied: The keys that vary.
@@ -172,7 +172,7 @@ def _overrides(run: Any) -> list[str]:
 
 
 def _close(run: Any, status: str) -> bool:
-    """End the run and what its jobs left running; one without any job was begun in vain, and goes: tell whether."""
+    """End the run and its unfinished jobs; delete the run if it has no jobs; return whether it was deleted."""
     run.end_children()
     run.close(status)
     return bool(run.delete_if_childless())

@@ -1,6 +1,6 @@
-"""Work in processes of its own: a fault ends one piece alone, its memory is given back, and all end with this process.
+"""Run work in separate processes: a fault ends one piece alone, its memory is freed, and all end with this process.
 
-No heavy imports here: what a piece needs is imported in its own process.
+No heavy imports here: each piece imports what it needs in its own process.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Piece(NamedTuple):
     """A piece of work.
 
     Attributes:
-        argument: What the function gets; it must pickle.
-        log: A file that takes what the piece prints; None: this process's own output.
+        argument: Argument of the function; it must pickle.
+        log: File for the output of the piece; None means this process's own output.
     """
 
     argument: Any
@@ -46,18 +46,18 @@ def run_all(
     parallel: int,
     ended: Callable[[int, int], bool],
 ) -> dict[int, int]:
-    """Run pieces of work, each in a process of its own; return the exit code of each that was begun.
+    """Run pieces of work, each in a process of its own; return the exit code of each one started.
 
     Args:
         function: `module:name` of a function of one argument that returns an exit code.
         pieces: In the order in which they begin; or a function that returns the next one with its key whenever there
-            is room, None while there is none.
+            is room, and None if there is none now.
         parallel: How many may run at a time; they share the cores.
-        ended: Called with the key and exit code of each that ends (the negative number of the signal that ended it);
-            returns whether further ones may begin.
+        ended: Called with the key and exit code of each piece that ends (minus the signal number if a signal ended it);
+            returns whether further pieces may begin.
 
     Raises:
-        KeyboardInterrupt: On Ctrl-C or a signal, once every piece was asked to end and did; a second one kills them.
+        KeyboardInterrupt: On Ctrl-C or a signal, after every piece has ended on request; a second one kills them.
     """
     running, codes, more = dict[int, _Running](), dict[int, int](), True
     rest = iter(()) if callable(pieces) else iter(pieces.items())
@@ -85,13 +85,13 @@ def run_all(
 def _start(function: str, key: int, piece: Piece, running: dict[int, _Running]) -> None:
     ready, send = _CONTEXT.Pipe(duplex=False)
     process = _CONTEXT.Process(target=_work, args=(function, piece, send, folders.typed()))
-    # Ctrl-C in a terminal goes to every process; while it starts, this one passes it on (`_interrupt`).
+    # Ctrl-C in a terminal goes to every process; while a piece starts, this process passes it on (`_interrupt`).
     with signals.held():
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             process.start()
             send.close()
-            running[key] = _Running(process, ready)  # before Ctrl-C can come: it must know of all
+            running[key] = _Running(process, ready)  # before Ctrl-C can arrive: `_interrupt` must know of every piece
         finally:
             signal.signal(signal.SIGINT, before)
 
@@ -101,10 +101,10 @@ def _interrupt(running: Mapping[int, _Running]) -> None:
         for piece in running.values():
             if piece.ready.poll() and piece.process.is_alive():
                 os.kill(piece.process.pid, signals.received() or signal.SIGINT)
-            else:  # it has not begun, so there is nothing to keep
+            else:  # it has not begun, so there is nothing to save
                 piece.process.terminate()
         for piece in running.values():
-            piece.process.join(signals.seconds_left(signals.CHILD_SECONDS))  # or it is killed; its checkpoint is there
+            piece.process.join(signals.seconds_left(signals.CHILD_SECONDS))  # then it is killed; its checkpoint exists
     except KeyboardInterrupt:
         for piece in running.values():
             piece.process.kill()
@@ -112,11 +112,11 @@ def _interrupt(running: Mapping[int, _Running]) -> None:
 
 
 def _work(function: str, piece: Piece, ready: connection.Connection, configs: Sequence[Path]) -> None:
-    """Do one piece, in its own process, with the `--config-dir` of the one that began it."""
+    """Do one piece, in its own process, with the `--config-dir` of the process that began it."""
     ending.hasten()
     try:
         folders.use(configs)
-        os.setpgid(0, 0)  # Ctrl-C reaches it once, through its parent, and not twice
+        os.setpgid(0, 0)  # Ctrl-C reaches it only once, through its parent
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signals.install()
         threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -130,7 +130,7 @@ def _work(function: str, piece: Piece, ready: connection.Connection, configs: Se
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that began it was killed: nobody would wait for it any more."""
+    """End this process if its parent was killed, as nobody waits for it any more."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -138,10 +138,10 @@ def _end_with_parent() -> None:
 
 
 def print_to(log: Path) -> None:
-    """Let this process print to the end of a file from now on.
+    """Append the output of this process to a file from now on.
 
     Args:
-        log: The file; its folder is made.
+        log: The file; its folder is created.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

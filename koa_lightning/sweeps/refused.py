@@ -1,4 +1,4 @@
-"""Why a launcher could not begin its jobs at all, in one line: then no trial failed, and none was spent."""
+"""Explain in one line why a launcher could not start any job; then no trial failed, and none was used up."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ _OF_LAUNCHERS = ("FailedSubmissionError", "FailedJobError", "CalledProcessError"
 
 
 def refused(launcher: str, error: BaseException) -> InputError | None:
-    """Return what to say of an exception that a launcher raised before any job ran; None for another one.
+    """Return the error for an exception that a launcher raised before any job ran; None for any other exception.
 
     Args:
         launcher: E.g. `slurm`.
-        error: By its class's name, as no launcher need be installed.
+        error: The exception; recognised by its class name, as the launcher may not be installed.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     if "Could not detect" in lines[0]:
@@ -21,6 +21,6 @@ def refused(launcher: str, error: BaseException) -> InputError | None:
         return None
     said = next((line for line in lines if "error" in line.lower() or "limit" in line.lower()), lines[-1])
     return InputError(
-        f"hydra/launcher={launcher}: the cluster did not take the jobs: {said}; type the command again "
+        f"hydra/launcher={launcher}: the cluster did not accept the jobs: {said}; type the command again "
         "later, it resumes"
     )

@@ -1,4 +1,4 @@
-"""Say what came of a sweep: `python -m koa_lightning.sweep_report name=STUDY`."""
+"""Report the results of a sweep: `python -m koa_lightning.sweep_report name=STUDY`."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from koa_lightning.sweeps.results import Sweep
 
 FOLDER = "sweep"
-"""Where the report lies among the artifacts of the sweep's parent run."""
+"""Folder of the report among the artifacts of the sweep's parent run."""
 
 
 @configured
 def sweep_report(cfg: DictConfig) -> dict[str, Any]:
-    """Report on a sweep in a database; nothing in it is changed.
+    """Report on a sweep in a database, without changing the database.
 
     Args:
         cfg: The config `sweep_report`, composed.
 
     Returns:
-        What `report` returns.
+        The result of `report`.
 
     Raises:
         InputError: No such database, sweep or trial; a sweep without trials.
@@ -52,7 +52,7 @@ def sweep_report(cfg: DictConfig) -> dict[str, Any]:
 
     study = find_study(None if cfg.name is None else str(cfg.name), cfg.storage)
     if "koa_space" not in study.user_attrs:
-        what = "was not made by a sweep of koa_lightning, so nothing is known of its trials"
+        what = "was not made by a sweep of koa_lightning, so its trials cannot be read"
         raise InputError(f"name={study.study_name}: {what}")
     run = _parent_run(cfg.tracking, study, Path(cfg.out))
     try:
@@ -70,32 +70,32 @@ def report(
     study: Study, out: Path, *, best: Path | None = None, trial: int | None = None, run: Any = None,
     typed: Sequence[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
-    """Write trials.csv, figures and the best settings of a sweep, finished or not.
+    """Write trials.csv, the figures and the best settings of a sweep, finished or not.
 
     Args:
-        study: Of the sweep; one made by hand has fewer facts.
+        study: Study of the sweep; one made by hand has fewer facts.
         out: The folder of the report.
-        best: The file for the best settings; None: experiments/NAME/best.yaml.
-        trial: The number of the trial whose settings these are; None: the best (of several objectives the best of the
-            first one).
-        run: The tracked parent run, which gets the files as artifacts; it stays open.
-        typed: What the sweep was typed with, where this process runs it: a database may name other code.
+        best: The file for the best settings; None means experiments/NAME/best.yaml.
+        trial: The number of the trial whose settings to write; None means the best (with several objectives, by the
+            first).
+        run: The tracked parent run, which receives the files as artifacts; it stays open.
+        typed: The overrides of the sweep, if this process runs it; those in a database may name other code.
 
     Returns:
-        `best_trial` (None where no trial is complete, or its settings name code that is not installed), the metrics of
+        `best_trial` (None if no trial is complete, or its settings name code that is not installed), the metrics of
         that trial by name, `best_file` (None likewise),
         `same` (the keys that all trials share, with their values), `counts` (trials by state), `out`, `files`,
-        `missing` (figure -> why it was not drawn) and `unsaid` (keys that the best file cannot say).
+        `missing` (figure -> why it was not drawn) and `unsaid` (keys that the best file cannot express).
 
     Raises:
-        InputError: The sweep has no trials, or no such trial; the best file cannot lie there.
+        InputError: The sweep has no trials, or no such trial; or the best file cannot lie there.
     """
     sweep = results.read(study)
     if sweep.trials.empty:
         raise InputError(f"sweep {sweep.name}: has no trials yet; nothing to report")
     chosen = _checked(sweep, _choose(sweep, trial), typed)
     file = best or Path("experiments") / _file_name(sweep.name) / "best.yaml"
-    use(file)  # complains before anything is written
+    use(file)  # fails before anything is written
     out.mkdir(parents=True, exist_ok=True)
     table = out / "trials.csv"
     results.table(sweep).to_csv(table)
@@ -120,13 +120,13 @@ def report(
 
 
 def say(made: Mapping[str, Any]) -> None:
-    """Print what `report` made, and how to use it."""
+    """Print the results of `report`, and how to use them."""
     if made["same"]:
         print("the same in all trials: " + ", ".join(f"{key}={show(value)}" for key, value in made["same"].items()))
     for name, why in made["missing"].items():
         print(f"no figure {name}: {why}")
     if made["unsaid"]:
-        said = f"{made['best_file']} cannot say {', '.join(made['unsaid'])}; type the command"
+        said = f"{made['best_file']} cannot express {', '.join(made['unsaid'])}; type the command"
         print(f"WARNING: {said}", file=sys.stderr)
     names = ", ".join(file.name for file in made["files"] if file != made["best_file"])
     print(f"report: {made['out']} ({names}); {DISCLAIMER}")
@@ -136,7 +136,7 @@ def say(made: Mapping[str, Any]) -> None:
 
 
 def _choose(sweep: Sweep, trial: int | None) -> int | None:
-    """Return the number of the trial whose settings are wanted."""
+    """Return the number of the trial whose settings to write."""
     if trial is None:
         return sweep.front[0] if sweep.front else None
     if trial not in sweep.complete.index:
@@ -146,7 +146,7 @@ def _choose(sweep: Sweep, trial: int | None) -> int | None:
 
 
 def _checked(sweep: Sweep, number: int | None, typed: Sequence[str]) -> int | None:
-    """Return the number of a trial whose settings may go into a file that is trained with; else say why, and None."""
+    """Return the number of a trial whose settings may go into a config file; else print why not and return None."""
     items = None if number is None else sweep.attrs[number].get("overrides")
     listed = recorded_overrides.listed(items, f"trial {number} of sweep {sweep.name}")
     if why := recorded_overrides.why_not(best.of_trial(listed), typed):
@@ -157,7 +157,7 @@ def _checked(sweep: Sweep, number: int | None, typed: Sequence[str]) -> int | No
 
 
 def _draw(sweep: Sweep, out: Path) -> tuple[list[Path], dict[str, str]]:
-    """Draw what the trials make; return the files, and why each other figure is not among them."""
+    """Draw the figures that the trials allow; return the files, and the reason for each missing figure."""
     drawers = {
         "history": history.history_figure,
         "curves": history.curves_figure,
@@ -188,7 +188,7 @@ def _write_best(sweep: Sweep, number: int, file: Path) -> list[str]:
 
 
 def _reached(sweep: Sweep, number: int) -> str:
-    """Return what a trial reached, with the spread of its repeats."""
+    """Return the values of a trial, with the spread of its repeats."""
     row: Any = sweep.trials.loc[number]
     words = [f"{name} {_value(row[name], row[f'sd {name}'])}" for name in sweep.metrics]
     return ", ".join(words) + (f" (mean and sd of {row['repeats']} repeats)" if row["repeats"] > 1 else "")
@@ -199,7 +199,7 @@ def _value(value: float, sd: float) -> str:
 
 
 def _parent_run(tracking: DictConfig, study: Study, folder: Path) -> Any:
-    """Return the sweep's parent run, to be added to; None where there is none, or it is out of reach."""
+    """Return the sweep's parent run, to add to it; None if there is none, or it is out of reach."""
     run_id, uri = (study.user_attrs.get(f"koa_{name}") for name in ("parent_run", "tracking_uri"))
     if not run_id or not tracking.enabled:
         return None
@@ -219,5 +219,5 @@ def _parent_run(tracking: DictConfig, study: Study, folder: Path) -> Any:
 
 
 def _file_name(name: str) -> str:
-    """Return the name of a study as a folder's."""
+    """Return the name of a study as a folder name."""
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "sweep"

@@ -1,4 +1,4 @@
-"""What came of a sweep: a study of Optuna as plain tables, best trial first."""
+"""The results of a sweep: a study of Optuna as plain tables, best trial first."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class Sweep:
         study: Optuna's study itself.
         metrics: The names of the objectives.
         modes: "max" or "min" of each.
-        trials: One row a trial, by number: state (one of STATES), a column of each metric (the value that decided;
-            NaN unless complete), the spread over its repeats as "sd METRIC" (sample standard deviation; NaN of one
+        trials: One row per trial, by number: state (one of STATES), a column per metric (the value that decided;
+            NaN unless complete), the spread over its repeats as "sd METRIC" (sample standard deviation; NaN for one
             repeat), `last` (the last value it reported), repeats, duration (seconds), error_kind, error.
-        params: One row a trial, one column a key; None where the trial did not use the key.
+        params: One row per trial, one column per key; None if the trial did not use the key.
         kinds: "log", "linear" or "choice" of each key.
         levels: The choices of each key of kind "choice".
-        attrs: What the sweeper wrote down of each trial.
+        attrs: Optuna's user attributes of each trial, written by the sweeper.
         curves: The values that a trial reported, by epoch; trials without any are omitted.
         ranking: Trial numbers, best first.
         front: The best trial, or those on the Pareto front of several objectives; best of the first metric first.
-        caveats: Why its results are less than they look, e.g. "phantom data".
+        caveats: Limits of its results, e.g. "phantom data".
     """
 
     study: Study
@@ -71,7 +71,7 @@ class Sweep:
 
     @property
     def complete(self) -> pd.DataFrame:
-        """The rows of `trials` that count."""
+        """The rows of `trials` that are complete."""
         return self.trials[self.trials["state"] == "complete"]
 
     def counts(self) -> dict[str, int]:
@@ -81,7 +81,7 @@ class Sweep:
 
 
 def read(study: Study) -> Sweep:
-    """Read a study; what the sweeper did not write down (a study made by hand) is left empty."""
+    """Read a study; facts that the sweeper did not record (a study made by hand) are left empty."""
     trials = study.trials
     modes = [{"MAXIMIZE": "max"}.get(direction.name, "min") for direction in study.directions]
     metrics = _metrics(study, len(modes))
@@ -105,13 +105,13 @@ def read(study: Study) -> Sweep:
         attrs={t.number: dict(t.user_attrs) for t in trials},
         curves={t.number: _curve(t) for t in trials if t.intermediate_values},
         ranking=_ranking(table, order, front if len(modes) > 1 else []),
-        front=front if len(modes) > 1 else front[:1],  # of equal trials the first
+        front=front if len(modes) > 1 else front[:1],  # the first of equal trials
         caveats=list(dict.fromkeys(caveat for trial in trials for caveat in trial.user_attrs.get("marks") or [])),
     )
 
 
 def show(value: Any) -> str:
-    """Return a value as one would type it, numbers with four digits."""
+    """Return a value as one would type it, numbers with four significant digits."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
@@ -158,14 +158,14 @@ def _curve(trial: FrozenTrial) -> pd.Series:
 
 
 def _order(table: pd.DataFrame, metric: str, mode: str) -> Callable[[int], tuple[float, int]]:
-    """Return what sorts trial numbers: the less the better; those without a value last, equal ones by number."""
+    """Return the sort key of trial numbers: best first, those without a value last, equal ones by number."""
     values = table[metric].where(table["state"] == "complete", table["last"]) * (-1 if mode == "max" else 1)
     known = values.fillna(np.inf).to_dict()
     return lambda number: (float(known[number]), number)
 
 
 def _ranking(table: pd.DataFrame, order: Callable[[int], Any], front: list[int]) -> list[int]:
-    """Return the numbers: the front, the other complete ones, then by state; each best first."""
+    """Return the trial numbers: the front, the other complete ones, then by state; each group best first."""
     states = table["state"].to_dict()
     return sorted(
         table.index.tolist(), key=lambda number: (number not in front, STATES.index(states[number]), order(number))
@@ -173,7 +173,7 @@ def _ranking(table: pd.DataFrame, order: Callable[[int], Any], front: list[int])
 
 
 def table(sweep: Sweep) -> pd.DataFrame:
-    """Return what trials.csv holds: one row a trial, best first, with its keys, its overrides and its MLflow runs."""
+    """Return the table of trials.csv: one row per trial, best first, with its keys, overrides and MLflow runs."""
     rows = sweep.trials.join(sweep.params).loc[sweep.ranking]
     attrs = [sweep.attrs[number] for number in sweep.ranking]
     rows.insert(1, "best", rows.index.isin(sweep.front))

@@ -1,4 +1,4 @@
-"""The settings of a sweep, checked, and the name that follows from all that makes its values comparable."""
+"""The settings of a sweep, checked, and the name that follows from everything that makes its values comparable."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _REPEATS = {"fold": "data.fold"}
 
 @dataclass(frozen=True)
 class Settings:
-    """Those of `hydra_plugins.koa_sweeps.OptunaConf`."""
+    """The settings of `hydra_plugins.koa_sweeps.OptunaConf`."""
 
     method: str
     space: dict[str, Any]
@@ -56,7 +56,7 @@ def read(given: Mapping[str, Any]) -> tuple[Settings, bool]:
     """Return the settings, and whether they come from a node `sweep` of the config.
 
     Raises:
-        InputError: One of them cannot be.
+        InputError: One of them is invalid.
     """
     flat = {key: _plain(value) for key, value in given.items()}
     nested = flat.pop("settings", None)
@@ -83,7 +83,7 @@ def _plain(value: Any) -> Any:
 
 def _check(settings: Settings) -> None:
     if settings.trials is None and settings.method != "grid":
-        raise InputError("sweep.trials=null: only a grid has an end of its own; type sweep.trials=30")
+        raise InputError("sweep.trials=null: only a grid ends by itself; type sweep.trials=30")
     if not settings.metrics:
         raise InputError("sweep.metrics=[]: must name one metric, or several different ones")
     if len(settings.directions) != len(settings.metrics):
@@ -91,25 +91,25 @@ def _check(settings: Settings) -> None:
             f"sweep.directions={settings.directions}: must say max or min for each of {', '.join(settings.metrics)}"
         )
     if settings.ensemble and not settings.listener:
-        raise InputError("sweep.ensemble=true: needs sweep.listener, which measures it")
+        raise InputError("sweep.ensemble=true: needs sweep.listener, which evaluates it")
     if settings.pruner and len(settings.metrics) > 1:
         raise InputError("sweep/pruner: pruning needs one metric; type sweep/pruner=none, or one of sweep.metrics")
 
 
 def best_of(metric: str) -> str:
-    """Return `min` or `max`: which value of a metric of a sweep is the best one; more, where that is not known."""
+    """Return `min` or `max`: which value of a sweep's metric is best; `max` if that is unknown."""
     return "min" if metric == "seconds" else best_is(str(metric)) or "max"
 
 
 def check_repeat(settings: Settings, config: DictConfig) -> None:
-    """Check that the repeats of a trial have a number to count on from.
+    """Check that the key that differs between the repeats of a trial holds a whole number to count up from.
 
     Args:
-        settings: Of the sweep.
-        config: Of a job.
+        settings: Settings of the sweep.
+        config: Config of a job.
 
     Raises:
-        InputError: There is no whole number at the key that differs between them.
+        InputError: It holds none.
     """
     key = str(settings.repeat_key)
     value = OmegaConf.select(config, key)
@@ -119,17 +119,17 @@ def check_repeat(settings: Settings, config: DictConfig) -> None:
 
 
 def directions(settings: Settings) -> list[str]:
-    """Return maximize or minimize of each metric."""
+    """Return maximize or minimize for each metric."""
     return [_DIRECTIONS[word] for word in settings.directions]
 
 
 def fingerprint(settings: Settings, space: Mapping[str, str], config: DictConfig) -> str:
-    """Return a digest of all that makes the values of trials comparable.
+    """Return a digest of everything that makes the values of trials comparable.
 
     Args:
-        settings: Of the sweep.
-        space: What varies, as typed.
-        config: Of a job; what `settings.free` names is omitted, as are Hydra's own and the sweep's.
+        settings: Settings of the sweep.
+        space: The search space, as typed.
+        config: Config of a job; the keys in `settings.free`, Hydra's and the sweep's are omitted.
     """
     plain: Any = OmegaConf.to_container(config, resolve=False)
     for key in ("hydra", "sweep", *settings.free):
@@ -154,7 +154,7 @@ def command(config: DictConfig) -> str:
 
 
 def program() -> str:
-    """Return what this program is started with, e.g. `python -m koa_lightning.train`."""
+    """Return the command that starts this program, e.g. `python -m koa_lightning.train`."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return shlex.join(["python", *(["-m", spec.name.removesuffix(".__main__")] if spec else [sys.argv[0]])])
 
@@ -166,13 +166,13 @@ def folder(settings: Settings, name: str) -> Path:
 
 
 def difference(then: Mapping[str, Any], space: Mapping[str, str], fixed: Sequence[str], settings: Settings) -> str:
-    """Return in words where a study (its attributes) and this sweep differ.
+    """Return in words how a study (its attributes) and this sweep differ.
 
     Args:
         then: Attributes of the study.
-        space: What varies now.
-        fixed: The overrides that do not vary now.
-        settings: Of the sweep now.
+        space: The search space of this sweep.
+        fixed: The overrides that do not vary in this sweep.
+        settings: Settings of this sweep.
     """
     old = then.get("koa_space") or {}
     for key in sorted(old.keys() | space.keys()):

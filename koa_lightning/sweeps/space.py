@@ -1,4 +1,4 @@
-"""What a sweep may vary: Hydra's own override syntax, read into parameters that may depend on each other."""
+"""The search space of a sweep: Hydra's own override syntax, read into parameters that may depend on each other."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Parameter:
     """One key that varies.
 
     Attributes:
-        key: As it is typed in an override, e.g. `loss` or `optimizer.lr`.
-        typed: The distribution as it was typed.
-        choices: As texts; empty for numbers.
-        low: The least number, for numbers.
-        high: The greatest number, which is possible too.
-        step: Between numbers; None: all.
+        key: The key as typed in an override, e.g. `loss` or `optimizer.lr`.
+        typed: The distribution as typed.
+        choices: The choices as texts; empty for numbers.
+        low: The smallest number, for numbers.
+        high: The largest number, inclusive.
+        step: Distance between numbers; None allows all.
         log: Whether numbers are drawn on a logarithmic scale.
         whole: Whether numbers are whole.
-        when: (key, values): it exists only while that parameter has one of these values.
+        when: (key, values): the parameter exists only if that key has one of these values.
     """
 
     key: str
@@ -47,11 +47,11 @@ class Parameter:
     when: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def exists(self, chosen: Mapping[str, Value]) -> bool:
-        """Tell whether it exists where these values are chosen."""
+        """Return whether the parameter exists if these values are chosen."""
         return all(key in chosen and text(chosen[key]) in values for key, values in self.when)
 
     def suggest(self, trial: Trial) -> Value:
-        """Have a trial of Optuna suggest a value."""
+        """Let a trial of Optuna suggest a value."""
         if self.choices:
             return str(trial.suggest_categorical(self.key, self.choices))
         if self.whole:
@@ -60,10 +60,10 @@ class Parameter:
         return trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
 
     def values(self) -> list[Value]:
-        """Return all its values.
+        """Return all values of the parameter.
 
         Raises:
-            InputError: They cannot be counted.
+            InputError: Its values cannot be counted.
         """
         if self.choices:
             return list(self.choices)
@@ -89,7 +89,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Space:
-    """All that varies; a parameter comes after those that it depends on."""
+    """All parameters that vary; a parameter comes after those that it depends on."""
 
     parameters: tuple[Parameter, ...]
 
@@ -99,7 +99,7 @@ class Space:
         return {parameter.key: parameter.typed for parameter in self.parameters}
 
     def fill(self, value_of: Callable[[Parameter], Value]) -> dict[str, Value]:
-        """Return a value of each parameter that exists."""
+        """Return a value for each parameter that exists."""
         chosen: dict[str, Value] = {}
         for parameter in self.parameters:
             if parameter.exists(chosen):
@@ -107,16 +107,16 @@ class Space:
         return chosen
 
     def draw(self, trial: Trial) -> dict[str, Value]:
-        """Have a trial of Optuna suggest the values."""
+        """Let a trial of Optuna suggest the values."""
         return self.fill(lambda parameter: parameter.suggest(trial))
 
     def at(self, shares: Sequence[float]) -> dict[str, Value]:
-        """Return the point at these shares of the ranges, one a parameter."""
+        """Return the point at these shares of the ranges, one per parameter."""
         known = dict(zip([parameter.key for parameter in self.parameters], shares, strict=True))
         return self.fill(lambda parameter: parameter.at(float(known[parameter.key])))
 
     def corners(self) -> list[dict[str, Value]]:
-        """Return points that hold every choice, and the least and the greatest number of each key."""
+        """Return points that cover every choice, and the smallest and the largest number of each key."""
         n = max([2, *(len(parameter.choices) for parameter in self.parameters)])
         points = []
         for i in range(n):
@@ -133,7 +133,7 @@ class Space:
         """
         points = list(itertools.islice(self._combinations(self.parameters, {}), _MOST_POINTS + 1))
         if len(points) > _MOST_POINTS:
-            raise InputError(f"sweep: the grid has more than {_MOST_POINTS:,} points; take sweep=random or sweep=qmc")
+            raise InputError(f"sweep: the grid has more than {_MOST_POINTS:,} points; type sweep=random or sweep=qmc")
         return points
 
     def _combinations(self, rest: Sequence[Parameter], chosen: dict[str, Value]) -> Iterator[dict[str, Value]]:
@@ -159,15 +159,15 @@ def typed(point: Mapping[str, Value]) -> list[str]:
 
 
 def read(configured: Mapping[str, Any], arguments: Sequence[str], parser: Any) -> tuple[Space, list[str]]:
-    """Return the space of a sweep, and the overrides that stay as they are.
+    """Return the space of a sweep, and the overrides that do not vary.
 
     Args:
         configured: Override key -> distribution, from the config.
-        arguments: Overrides as typed; they win over what is configured.
+        arguments: Overrides as typed; they take precedence over the config.
         parser: Hydra's parser of overrides.
 
     Raises:
-        InputError: Nothing varies, or what is typed contradicts itself.
+        InputError: Nothing varies, or the overrides contradict each other.
     """
     found: dict[str, Override] = {}
     fixed: dict[str, Override] = {}
@@ -207,7 +207,7 @@ def _parameter(override: Override) -> Parameter:
         return _numbers(line, replace(known, low=value.start, high=high, step=value.step, whole=whole))
     choices = tuple(dict.fromkeys(map(str, override.sweep_string_iterator())))
     if not choices:
-        raise InputError(f"{line}: no value at all")
+        raise InputError(f"{line}: has no values")
     if known.log:
         raise InputError(f"{line}: a logarithmic scale needs interval(a,b)")
     return replace(known, choices=choices)
@@ -226,12 +226,12 @@ def _numbers(line: str, parameter: Parameter) -> Parameter:
 def _condition(line: str, tag: str) -> tuple[str, tuple[str, ...]]:
     key, _, values = tag.partition("=")
     if not key.strip() or not values.strip():
-        raise InputError(f"{line}: {tag!r} is no condition; write 'KEY=VALUE' or 'KEY=VALUE|VALUE'")
+        raise InputError(f"{line}: {tag!r} is not a condition; write 'KEY=VALUE' or 'KEY=VALUE|VALUE'")
     return key.strip(), tuple(value.strip() for value in values.split("|"))
 
 
 def _in_order(parameters: list[Parameter], fixed: Mapping[str, Override]) -> tuple[Parameter, ...]:
-    """Return the parameters, each after those that it depends on; conditions on what is fixed are settled."""
+    """Return the parameters, each after those that it depends on; conditions on fixed keys are resolved."""
     waiting = {overrides.key(p.key): _settled(p, parameters, fixed) for p in parameters}
     ordered: dict[str, Parameter] = {}
     while waiting:
@@ -251,7 +251,7 @@ def _settled(parameter: Parameter, others: list[Parameter], fixed: Mapping[str, 
             possible = other.choices or tuple(text(v) for v in (other.values() if other.step else ()))
             missing = [value for value in values if value not in possible]
             if missing:
-                known = f"is one of {', '.join(possible)}" if possible else "is no choice"
+                known = f"is one of {', '.join(possible)}" if possible else "is not a choice"
                 raise InputError(f"{line}: {key} is never {missing[0]}; it {known}")
             left.append((key, values))
         elif key not in fixed:

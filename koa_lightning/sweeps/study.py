@@ -1,18 +1,18 @@
-"""The database of sweeps: open it, hold a study in it, mark what a killed sweep left behind.
+"""The database of sweeps: open it, lock a study in it, mark the trials that a killed sweep left behind.
 
-A sweep is one study of Optuna. What it holds beside Optuna's own:
+A sweep is one study of Optuna. Beside Optuna's own data it holds:
 
 - `study.user_attrs`: `koa_space` (override key -> distribution as typed), `koa_fixed` (the overrides that all trials
-  share), `koa_command` (the command line that resumes it), `koa_ensemble` (whether its trials are measured
-  together in the end), `koa_metrics` and `koa_directions` (names, and maximize or minimize), `koa_parent_run` (id of
+  share), `koa_command` (the command line that resumes it), `koa_ensemble` (whether its trials are evaluated
+  together at the end), `koa_metrics` and `koa_directions` (names, and maximize or minimize), `koa_parent_run` (id of
   the MLflow run of the sweep, or ""), `koa_tracking_uri` (or ""), `koa_folder` (of its runs), `koa_trials` (how many
-  were asked for last), `koa_fingerprint` (of all that makes its values comparable).
+  were requested last), `koa_fingerprint` (of everything that makes its values comparable).
 - `trial.params`: by override key; a choice is the text that one would type, so `loss` -> `focal`.
-- `trial.user_attrs`: `overrides` (all of them, ready to type), `run_ids` (MLflow, one a repeat), `values` (one a
-  repeat; with several metrics a list each), `seconds`, `marks` (e.g. phantom data), `error` (one line) and `error_kind`
+- `trial.user_attrs`: `overrides` (all of them, ready to type), `run_ids` (MLflow, one per repeat), `values` (one per
+  repeat; a list each with several metrics), `seconds`, `marks` (e.g. phantom data), `error` (one line) and `error_kind`
   (out_of_memory, diverged, bad_input, error) of a failed trial, `interrupted` (true: its process died; it was
   repeated) and `repeats` (the number of the interrupted trial that it repeats). One without `overrides` died before
-  its last value was drawn: it is not repeated, but its place is taken again (`koa_lightning.sweeps.methods`).
+  its last value was drawn: it is not repeated, but its place is reused (`koa_lightning.sweeps.methods`).
 - Intermediate values: the first metric after each epoch.
 """
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 STORAGE_VARIABLE = "KOA_SWEEP_STORAGE"
 DEFAULT_FILE = Path("mlruns") / "sweeps.db"
-KEY = "sweep.storage"  # where a sweep finds it
+KEY = "sweep.storage"  # the setting that names the database
 _BUSY_SECONDS = 120  # how long a process waits for its turn to write to a sqlite file
 _CONNECT_SECONDS = 10
 
@@ -49,8 +49,8 @@ def open_study(storage: str | None, name: str, ready: bool = False) -> Study:
     Args:
         storage: `sqlite:///FILE.db` or `postgresql://USER@HOST/DATABASE`; None takes the variable KOA_SWEEP_STORAGE,
             and without it `mlruns/sweeps.db`.
-        name: Of the sweep.
-        ready: Known to have its tables, as in a job of a running sweep, which does without the checks.
+        name: Name of the sweep.
+        ready: Whether the tables are known to exist, as in a job of a running sweep; then skip the checks.
 
     Raises:
         InputError: No such study, or the database cannot be read.
@@ -61,14 +61,14 @@ def open_study(storage: str | None, name: str, ready: bool = False) -> Study:
     file = _file(address)
     if file is not None and not file.is_file():
         raise InputError(
-            f"{file}: there is no database of sweeps here; name the right one by storage=sqlite:///FILE.db"
+            f"{file}: no such database of sweeps; name the right one by storage=sqlite:///FILE.db"
         )
     opened = open_storage(address, ready)
     try:
         return optuna.load_study(study_name=name, storage=opened)
     except KeyError:
         known = sorted(optuna.get_all_study_names(opened))
-        shown = f"there are {', '.join(known)}" if known else "there is none yet"
+        shown = f"there are {', '.join(known)}" if known else "it holds none yet"
         raise InputError(f"sweep {name}: no such sweep in {public(address)}; {shown}") from None
 
 
@@ -80,7 +80,7 @@ def url(storage: str | None, key: str = KEY) -> str:
         key: Where it was typed, for messages.
 
     Raises:
-        InputError: Another kind of address.
+        InputError: The address is of another kind.
     """
     given = storage or os.environ.get(STORAGE_VARIABLE) or f"sqlite:///{DEFAULT_FILE}"
     if given.startswith("sqlite:///") and given != "sqlite:///:memory:":
@@ -99,11 +99,11 @@ def public(address: str) -> str:
 
 
 def open_storage(address: str, ready: bool = False, key: str = KEY) -> RDBStorage:
-    """Return Optuna's storage at an address from `url`; its tables are made if need be.
+    """Return Optuna's storage at an address from `url`; create its tables if needed.
 
     Args:
-        address: Of the database.
-        ready: Known to have its tables.
+        address: Address of the database.
+        ready: Whether the tables are known to exist.
         key: Where the address was typed, for messages.
 
     Raises:
@@ -134,7 +134,7 @@ def _waiting(address: str) -> dict[str, Any]:
 
 @contextmanager
 def _readable(address: str, key: str) -> Iterator[None]:
-    """Turn what a database may raise into one line."""
+    """Turn an error of a database into one line."""
     import optuna
     import sqlalchemy
 
@@ -143,7 +143,7 @@ def _readable(address: str, key: str) -> Iterator[None]:
         yield
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
         raise InputError(f"{what}: cannot be opened ({_reason(error)}); put it right, or name another") from error
-    except RuntimeError as error:  # Optuna's word for tables of another version
+    except RuntimeError as error:  # Optuna raises it for tables of another version
         raise InputError(f"{what}: {_reason(error)}") from error
     except ImportError as error:
         raise InputError(f'{what}: {_reason(error)}; type pip install "koa-lightning[server]"') from error
@@ -151,12 +151,12 @@ def _readable(address: str, key: str) -> Iterator[None]:
 
 @contextmanager
 def holding(address: str, name: str) -> Iterator[None]:
-    """Keep a second sweep of this name away; the system, or the database, lets go when this process dies.
+    """Lock out a second sweep of this name; the lock ends when this process dies.
 
     Raises:
-        InputError: There is one.
+        InputError: Another sweep of this name runs.
     """
-    busy = InputError(f"sweep.name={name}: is running already, in another process; wait for it, or end it")
+    busy = InputError(f"sweep.name={name}: is running already, in another process; wait for it, or stop it")
     with ExitStack() as held:
         with _readable(address, KEY):
             if file := _file(address):
@@ -166,7 +166,7 @@ def holding(address: str, name: str) -> Iterator[None]:
                     held.enter_context(lock.acquire(timeout=0))
                 except Timeout:
                     raise busy from None
-            else:  # the lock goes with the connection
+            else:  # the lock ends with the connection
                 connection = held.enter_context(_advisory(address))
                 if not _ask(connection, "SELECT pg_try_advisory_lock(:key)", _number(name)):
                     raise busy
@@ -175,7 +175,7 @@ def holding(address: str, name: str) -> Iterator[None]:
 
 @contextmanager
 def _first_come(address: str) -> Iterator[None]:
-    """Let one process at a time make the tables."""
+    """Let one process at a time create the tables."""
     file = _file(address)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +189,7 @@ def _first_come(address: str) -> Iterator[None]:
 
 @contextmanager
 def _advisory(address: str) -> Iterator[Any]:
-    """Open a connection to PostgreSQL that the server drops soon when this machine dies."""
+    """Open a connection to PostgreSQL that the server drops soon after this machine dies."""
     import sqlalchemy
 
     options = {
@@ -211,7 +211,7 @@ def _ask(connection: Any, question: str, key: int) -> Any:
 
 
 def _number(name: str) -> int:
-    """Return 63 bits that stand for a name."""
+    """Return a hash of a name, of 63 bits."""
     return int.from_bytes(hashlib.blake2b(f"koa-sweep {name}".encode(), digest_size=8).digest()) >> 1
 
 
@@ -228,10 +228,10 @@ def _reason(error: BaseException) -> str:
 
 
 def mark_interrupted(study: Study) -> list[int]:
-    """Fail the trials that are still running though nobody runs them, and queue each that has all its values again.
+    """Fail the trials marked as running that no process runs, and queue those with all their values again.
 
     Args:
-        study: Held by this process (`holding`).
+        study: A study that this process holds (`holding`).
 
     Returns:
         The numbers of the trials that were marked.
@@ -244,10 +244,10 @@ def mark_interrupted(study: Study) -> list[int]:
         study.tell(trial.number, state=TrialState.FAIL)
     trials = study.get_trials(deepcopy=False)
     lost = [trial for trial in trials if trial.user_attrs.get("interrupted")]
-    # One killed before its last value was drawn holds a part of a point; its place in the search is taken again.
+    # A trial killed before its last value was drawn holds only part of a point; its place in the search is reused.
     torn = {trial.number for trial in lost if "overrides" not in trial.user_attrs}
     repeated = {trial.user_attrs.get("repeats") for trial in trials if trial.number not in torn}
-    # From what the database holds, not from what was marked just now: a kill between the two loses nothing.
+    # Read from the database, not from the trials just marked: a kill between the two steps loses nothing.
     for trial in lost:
         if trial.number not in torn | repeated:
             study.enqueue_trial(trial.params, user_attrs={"repeats": trial.number})
@@ -255,13 +255,13 @@ def mark_interrupted(study: Study) -> list[int]:
 
 
 def is_vain(study: Study) -> bool:
-    """Tell whether nothing came of a sweep: all that it began, if anything, was misconfigured."""
+    """Return whether a sweep has no results: all trials that it began, if any, were misconfigured."""
     trials = study.get_trials(deepcopy=False)
     recorded = [trial.user_attrs for trial in trials if trial.state.name != "WAITING"]
     return all(attrs.get("interrupted") and "error" in attrs for attrs in recorded)
 
 
 def ended(study: Study) -> list[FrozenTrial]:
-    """Return the trials that came to an end of their own."""
+    """Return the trials that ended without an interruption."""
     finished = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
     return [trial for trial in finished if not trial.user_attrs.get("interrupted")]

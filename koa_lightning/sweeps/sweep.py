@@ -1,7 +1,7 @@
 """A sweep with Optuna under Hydra's multirun: ask, launch, tell, and resume where it stopped.
 
-The process that was started asks and tells; jobs run where the launcher puts them and only report. Whatever moment
-it is killed at, the database knows every trial that had ended, and the one under way is repeated by the same command.
+The main process asks and tells; jobs run where the launcher puts them and only report. Whenever it is killed, the
+database holds every trial that had ended, and the same command repeats those that were running.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     import optuna
 
 
-_HERE = ("processes", "joblib", "submitit_local")  # launchers whose jobs run on this machine, side by side
+_HERE = ("processes", "joblib", "submitit_local")  # launchers whose jobs run in parallel on this machine
 
 
 def sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str]) -> None:
     """Search, from where an earlier call of the same command stopped.
 
     Args:
-        program: What is searched over.
+        program: The program whose settings vary.
         given: The settings, as in `hydra_plugins.koa_sweeps.OptunaConf`.
         arguments: The overrides of the command line.
 
     Raises:
-        SystemExit: 1 done in part, 2 bad input (said in one line), 130 interrupted.
+        SystemExit: 1 partly done, 2 bad input (after one line that says so), 130 interrupted.
     """
     try:
         code = _sweep(program, given, arguments)
@@ -71,18 +71,18 @@ def _sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str])
     mark = sweep_settings.fingerprint(settings, searched.typed, configs[0])
     name = str(settings.name or f"{settings.method}-{mark}")
     address = study.url(settings.storage)
-    # The jobs get the address by their environment, not from a file, as it may hold a password.
+    # Jobs receive the address in their environment, not in a file, as it may hold a password.
     with environment.variables(**{study.STORAGE_VARIABLE: address}), study.holding(address, name):
         found = _opened(address, name, settings, pruner)
         then = found.user_attrs
-        if then.get("koa_fingerprint", mark) != mark and study.is_vain(found):  # it keeps no name
+        if then.get("koa_fingerprint", mark) != mark and study.is_vain(found):  # its name is free
             optuna.delete_study(study_name=name, storage=found._storage)
             found = _opened(address, name, settings, pruner)
             then = found.user_attrs
         if then.get("koa_fingerprint", mark) != mark or ("koa_fingerprint" not in then and found.trials):
             how = sweep_settings.difference(then, searched.typed, fixed, settings)
             where = study.public(address)
-            raise InputError(f"sweep.name={name}: is another sweep in {where} ({how}); take another name")
+            raise InputError(f"sweep.name={name}: is another sweep in {where} ({how}); choose another name")
         folder = sweep_settings.folder(settings, name)
         attributes = {
             "koa_space": searched.typed,
@@ -102,16 +102,16 @@ def _sweep(program: Program, given: Mapping[str, Any], arguments: Sequence[str])
 
 
 def _check_room(program: Program, settings: Settings, configs: Sequence[Any]) -> None:
-    """Stop where trainings of this machine, side by side, have no device each."""
+    """Check that parallel trainings on this machine have a device each."""
     if str(program.config.hydra.runtime.choices["hydra/launcher"]) not in _HERE:
         return
     for config in configs:
-        if "trainer" in config:  # else it is another program
+        if "trainer" in config:  # otherwise it is another program
             gpus.check_room("sweep.n_jobs", settings.n_jobs, str(config.trainer.accelerator), config.trainer.devices)
 
 
 def _opened(address: str, name: str, settings: Settings, pruner: Any) -> optuna.Study:
-    """Return the study of the sweep, a new one if there is none."""
+    """Return the study of the sweep, created if needed."""
     import optuna
 
     return optuna.create_study(

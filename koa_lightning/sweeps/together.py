@@ -1,4 +1,4 @@
-"""The complete trials of a sweep as one grader, on the validation split with the mirrored images averaged."""
+"""Evaluate the complete trials of a sweep as one grader, on the validation split with mirrored images averaged."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from koa_lightning.evaluation.evaluate import evaluate
 if TYPE_CHECKING:
     from optuna import Study
 
-FOLDER = "ensemble"  # in that of the sweep
+FOLDER = "ensemble"  # in the folder of the sweep
 _SHOWN = ("accuracy", "quadratic_kappa", "mae")
 
 
 def checkpoints(study: Study, folder: Path) -> list[Path]:
-    """Return the best checkpoint of each complete trial, of all of its repeats.
+    """Return the best checkpoint of each repeat of each complete trial.
 
     Args:
-        study: Of the sweep.
-        folder: Of the runs.
+        study: Study of the sweep.
+        folder: Folder of the runs.
     """
     runs = []
     for trial in study.trials:
@@ -39,16 +39,16 @@ def checkpoints(study: Study, folder: Path) -> list[Path]:
 
 
 def measure(study: Study, config: DictConfig, folder: Path) -> None:
-    """Evaluate them as `koa_lightning.eval` would, and say it; an earlier result is printed again.
+    """Evaluate them as `koa_lightning.eval` would, and print the result; print an earlier result again.
 
     Args:
-        study: Of the sweep.
-        config: Of one job, for its tracking.
-        folder: Of the runs.
+        study: Study of the sweep.
+        config: Config of one job, for its tracking.
+        folder: Folder of the runs.
     """
     files, out = checkpoints(study, folder), folder / FOLDER
     if len(files) < 2:
-        print("ensemble: takes two complete trials; none was evaluated", flush=True)
+        print("ensemble: needs at least two complete trials; nothing was evaluated", flush=True)
         return
     metrics = _evaluated_before(files, out)
     if metrics is None:
@@ -60,13 +60,13 @@ def measure(study: Study, config: DictConfig, folder: Path) -> None:
 
 
 def _typed(files: Sequence[Path], folder: Path) -> str:
-    """Return how `ckpt` names these files: by a pattern, unless other trials left checkpoints too."""
+    """Return the value of `ckpt` for these files: a pattern, unless other trials left checkpoints too."""
     is_all = set(files) == set(folder.glob(f"*/{find.BEST}"))
     return str(Path(glob.escape(str(folder)), "*", find.BEST)) if is_all else find.typed(files)
 
 
 def _evaluated_before(files: Sequence[Path], out: Path) -> dict[str, Any] | None:
-    """Return the metrics of these very members, None where they were not evaluated."""
+    """Return the earlier metrics of exactly these members; None if they were not evaluated."""
     facts = out / "ensemble.json"
     if not facts.is_file():
         return None

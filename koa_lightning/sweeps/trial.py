@@ -1,6 +1,6 @@
-"""What a job tells its sweep while it runs.
+"""Reports of a running job to its sweep.
 
-A program of one's own reports with `report(value, step)` and ends when it returns True:
+Your own program reports with `report(value, step)` and ends when it returns True:
 
     if trial.report(accuracy, epoch):
         raise trial.Pruned
@@ -27,7 +27,7 @@ __all__ = ["Pruned", "make_pruner", "report"]
 def report(value: float, step: int) -> bool:
     """Report the first metric after a step, e.g. an epoch; return whether the job should end here.
 
-    What is not a number is not reported. Outside of a sweep nothing happens.
+    NaN is not reported. Outside of a sweep this does nothing.
     """
     trial = current()
     if trial is None or not trial.sweep or trial.repeat or value != value:
@@ -36,7 +36,7 @@ def report(value: float, step: int) -> bool:
     study, pruner = _study(trial.sweep, json.dumps(trial.pruner))
     try:
         study._storage.set_trial_intermediate_value(trial.trial_id, step, float(value))
-    except UpdateFinishedTrialError:  # the sweep was interrupted and waits for this job no more
+    except UpdateFinishedTrialError:  # the sweep was interrupted and no longer waits for this job
         return True
     return pruner is not None and bool(pruner.prune(study, study._storage.get_trial(trial.trial_id)))
 
@@ -48,10 +48,10 @@ def _study(name: str, pruner: str) -> tuple[Any, Any]:
 
 
 def make_pruner(config: Mapping[str, Any] | None) -> Any:
-    """Return the pruner of a config, None without one.
+    """Return the pruner of a config; None if it has none.
 
     Raises:
-        InputError: It cannot be made.
+        InputError: The pruner cannot be built.
     """
     if not config:
         return None

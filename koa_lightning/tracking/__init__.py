@@ -1,7 +1,7 @@
-"""All that knows MLflow.
+"""Everything that uses MLflow.
 
-A run is written by a thread of its own, so the training pays for a queue and nothing else; what a dead server
-did not take is kept in the run folder and sent later by `python -m koa_lightning.tracking.resend FOLDER`.
+A separate thread writes each run, so the training pays only for a queue. Entries that a dead server did not accept
+stay in the run folder; `python -m koa_lightning.tracking.resend FOLDER` sends them later.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Where the artifacts of a run may lie: a database says so, and whoever wrote it could name any folder or server."""
+"""Check where the artifacts of a run lie: whoever wrote the database could name any folder or server."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _CLOUD = {"s3", "gs", "wasb", "wasbs", "abfs", "abfss", "r2", "b2", "dbfs", "hdf
 
 
 class GuardedClient(MlflowClient):
-    """A client that reads and writes artifacts only where `check` lets it.
+    """A client that reads and writes artifacts only where `check` allows it.
 
     Args:
-        uri: Of the store, as `Store.uri`.
+        uri: Address of the store, as `Store.uri`.
     """
 
     def __init__(self, uri: str) -> None:
@@ -32,50 +32,50 @@ class GuardedClient(MlflowClient):
         self._checked: set[str] = set()
 
     def check_artifacts(self, run_id: str) -> None:
-        """Stop where the artifacts of a run lie elsewhere.
+        """Check that the artifacts of a run lie with its store.
 
         Raises:
-            InputError: They do.
+            InputError: They lie elsewhere.
         """
         if run_id not in self._checked:
             check(self._uri, self.get_run(run_id).info.artifact_uri, f"run {run_id}")
             self._checked.add(run_id)
 
     def log_artifact(self, run_id: str, local_path: str, artifact_path: str | None = None) -> None:
-        """Do as MLflow's, after the check."""
+        """Check, then call MLflow's method."""
         self.check_artifacts(run_id)
         super().log_artifact(run_id, local_path, artifact_path)
 
     def log_artifacts(self, run_id: str, local_dir: str, artifact_path: str | None = None) -> None:
-        """Do as MLflow's, after the check."""
+        """Check, then call MLflow's method."""
         self.check_artifacts(run_id)
         super().log_artifacts(run_id, local_dir, artifact_path)
 
     def list_artifacts(self, run_id: str, path: str | None = None) -> list[FileInfo]:
-        """Do as MLflow's, after the check."""
+        """Check, then call MLflow's method."""
         self.check_artifacts(run_id)
         return super().list_artifacts(run_id, path)
 
     def download_artifacts(self, run_id: str, path: str, dst_path: str | None = None) -> str:
-        """Do as MLflow's, after the check."""
+        """Check, then call MLflow's method."""
         self.check_artifacts(run_id)
         return super().download_artifacts(run_id, path, dst_path)
 
 
 def check(store: str, location: str, what: str) -> None:
-    """Stop where artifacts do not lie with their store.
+    """Check that artifacts lie with their store.
 
-    Those of a database lie in its folder, or in the `mlruns` of the current one as MLflow itself has it. Those of a
-    server lie with it (MLflow sends its user and password there), in a cloud that it names, or, where it runs on this
-    machine, in any folder.
+    The artifacts of a database lie in its folder, or in `mlruns` below the current folder (MLflow's default). Those of
+    a server lie on it (MLflow sends its user and password there), in a cloud storage that it names, or, if the server
+    runs on this machine, in any folder.
 
     Args:
         store: The address of the store.
-        location: Where its database says that artifacts lie.
-        what: Has them, for the message.
+        location: The place of the artifacts according to the store.
+        what: The owner of the artifacts, for the message.
 
     Raises:
-        InputError: They do not.
+        InputError: The artifacts lie elsewhere.
     """
     parts, own = urlsplit(location), urlsplit(store)
     scheme = parts.scheme.lower()
@@ -94,28 +94,30 @@ def check(store: str, location: str, what: str) -> None:
     if not fine:
         raise InputError(
             f"{what}: its artifacts lie in {shown(location)}, {where}; nothing is read or written there: name another "
-            "tracking.experiment or tracking.uri, or put the place right in the database"
+            "tracking.experiment or tracking.uri, or correct the place in the database"
         )
 
 
 def check_path(path: str, what: str) -> str:
-    r"""Return where a file lies among the artifacts of a run, if it lies there.
+    r"""Return the path of a file among the artifacts of a run, if it is valid.
 
     Args:
         path: E.g. `checkpoints/best.ckpt`.
-        what: Names it, for the message.
+        what: The source of the path, for the message.
 
     Raises:
-        InputError: It is absolute, or climbs with `..`.
+        InputError: The path is absolute, or contains `..`.
     """
     parts = path.replace("\\", "/").split("/")
     if not path or ".." in parts or not parts[0] or parts[0].endswith(":") or not path.isprintable():
-        raise InputError(f"{what}: {shown(path)} is no place among the artifacts of a run; no .., no absolute path")
+        raise InputError(
+            f"{what}: {shown(path)} is not a path among the artifacts of a run; give a relative path without .."
+        )
     return path
 
 
 def _is_within(location: str, folders: tuple[Path, ...]) -> bool:
-    # By name, not resolved: artifacts/ may be a link of the user's own to a larger disk.
+    # Compares names without resolving links: the user may have linked artifacts/ to a larger disk.
     if urlsplit(location).netloc not in ("", "localhost"):
         return False
     path = Path(os.path.normpath(Path(local_file_uri_to_path(location)).absolute()))

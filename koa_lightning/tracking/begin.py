@@ -1,4 +1,4 @@
-"""The start of a tracked run: open the store, start or continue, and write down what the run is."""
+"""Start a tracked run: open the store, start or resume the run, and log what it is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from koa_lightning.data.audit.findings import LEAKY
 from koa_lightning.tracking.none import NoRun
 
 COMMAND_TAG = "command"
-"""Of a run: what repeats it, typed in a shell."""
+"""Tag of a run: the shell command that repeats it."""
 TRAIN = ("python", "-m", "koa_lightning.train")
 Tracked = Any  # MlflowRun | NoRun; MLflow takes seconds to import, and tracking=none must not pay for it
 
@@ -36,12 +36,12 @@ def open_run(
     """Start the run of a config, or resume one.
 
     Args:
-        cfg: The part `tracking` of a config.
-        folder: The run folder, for what cannot be delivered.
-        name: Of the run, where the config gives none.
+        cfg: The section `tracking` of a config.
+        folder: The run folder, which keeps entries that cannot be delivered.
+        name: Name of the run if the config gives none.
         run_id: The run to resume.
-        uri: Where a file says that run is, if the config does not say; used only as `trusted.place` lets it.
-        attach: Only add to the run `run_id`, as `eval` does; where it is not in the store, a new one is started.
+        uri: The store that a file names for that run; used if the config names none and `trusted.place` allows it.
+        attach: Only add to the run `run_id`, as `eval` does; if the store lacks it, start a new one.
 
     Raises:
         InputError: The store cannot be reached or written.
@@ -76,14 +76,14 @@ def open_run(
 
 
 def check_server(cfg: DictConfig, uri: str | None = None) -> None:
-    """Stop where the runs go to a server that does not answer.
+    """Check that the server answers, if the runs go to one.
 
     Args:
-        cfg: The part `tracking` of a config.
+        cfg: The section `tracking` of a config.
         uri: As for `open_run`.
 
     Raises:
-        InputError: It does not.
+        InputError: It does not answer.
     """
     place = trusted.place(cfg.uri, uri).uri or ""
     if cfg.enabled and is_main() and place.startswith(("http://", "https://")):
@@ -93,21 +93,21 @@ def check_server(cfg: DictConfig, uri: str | None = None) -> None:
 
 
 def _say_elsewhere(store: str, refused: str | None, missing: str | None) -> None:
-    """Say in one line why a run does not resume where a file says it was."""
+    """Print in one line why a run does not resume in the store that a file names."""
     reasons = []
     if refused is not None:
         reasons.append(
-            f"{trusted.shown(refused)}, where a file says that this was tracked, is neither configured here nor a "
-            "database on this machine (tracking.uri=ADDRESS uses it)"
+            f"{trusted.shown(refused)}, the store that a file names, is neither configured here nor a database on "
+            "this machine (tracking.uri=ADDRESS uses it)"
         )
     if missing is not None:
         reasons.append(f"the run that trained this, {trusted.shown(missing)}, is not in {store}")
-    print(f"{'; '.join(reasons)}; logging to {'a new one' if missing else store}", file=sys.stderr)
+    print(f"{'; '.join(reasons)}; logging to {'a new run' if missing else store}", file=sys.stderr)
 
 
 @contextmanager
 def closing(run: Any) -> Iterator[None]:
-    """Close a run after the block: finished, or failed where an error ends it."""
+    """Close a run after the block: as finished, or as failed if an error ends it."""
     status = "FAILED"
     try:
         yield
@@ -117,19 +117,19 @@ def closing(run: Any) -> Iterator[None]:
 
 
 def caveat_tags(caveats: Sequence[str]) -> dict[str, str]:
-    """Return the tags that say what a run is not; a leaking one has a tag of its own, to filter by."""
+    """Return the tags with a run's caveats; leakage has a tag of its own, to filter by."""
     return {"marks": ", ".join(caveats) or "none", **({LEAKY: "true"} if LEAKY in caveats else {})}
 
 
 def describe(run: Tracked, settings: Mapping[str, Any], record: CheckpointRecord, source: str, device: str) -> None:
-    """Write down what a training run is: parameters, tags, data set, and the resolved config as a file.
+    """Log what a training run is: parameters, tags, data set, and the resolved config as a file.
 
     Args:
         run: The run.
         settings: The whole config, resolved, plain.
-        record: What its checkpoints carry.
+        record: The record stored in its checkpoints.
         source: Where the images lie.
-        device: What computes, e.g. cpu.
+        device: The device that computes, e.g. cpu.
     """
     settings = without_passwords(settings)  # a run is open to more people than its server's password
     run.log_params(settings)
@@ -142,7 +142,7 @@ def describe(run: Tracked, settings: Mapping[str, Any], record: CheckpointRecord
         {
             "data": data.name,
             "data.fingerprint": data.fingerprint,
-            "split": data.split or "unknown",  # a run that began before it was kept
+            "split": data.split or "unknown",  # a run from before the split was recorded
             "weights": record.weights,
             **caveat_tags(record.caveats),
             "device": device,

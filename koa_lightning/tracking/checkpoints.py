@@ -1,4 +1,4 @@
-"""A checkpoint by the address of its run or of its registered model."""
+"""Find a checkpoint by the address of its run or of its registered model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from koa_lightning.tracking.registry import checkpoint_of
 from koa_lightning.tracking.store import failing_as_input_error, open_store, public
 
 CHECKPOINT_FOLDER = "checkpoints"
-"""Where the checkpoints of a run lie among its artifacts."""
+"""Folder of the checkpoints among the artifacts of a run."""
 BEST = f"{CHECKPOINT_FOLDER}/best.ckpt"
 _ADDRESS = re.compile(r"runs:/(?P<run_id>[0-9a-f]{32})(?:/(?P<path>.*))?")
 
@@ -30,7 +30,7 @@ def find_checkpoint(
         uri: `runs:/ID/path/in/the/artifacts.ckpt`; `runs:/ID` alone means the best checkpoint; or `models:/NAME@ALIAS`
             or `models:/NAME/VERSION`, of a model that `koa_lightning.register` stored.
         tracking_uri: As for `open_store`.
-        folder: As for `open_store`; nothing is made there.
+        folder: As for `open_store`; nothing is created there.
         into: Where a copy goes; None takes the file itself if it is on this machine, else a temporary folder.
 
     Raises:
@@ -62,12 +62,12 @@ def find_checkpoint(
 
 
 def fold_addresses(address: str, tracking_uri: str | None = None, folder: Path = Path("mlruns")) -> list[str]:
-    """Return the addresses of the folds of a cross-validation's run, by fold; empty where the run is another.
+    """Return the addresses of the folds of a cross-validation's run, in fold order; empty for any other run.
 
     Args:
-        address: `runs:/ID`; with a path behind it, it names a file of that run.
+        address: `runs:/ID`; with a path after the id, it names a file of that run, not its folds.
         tracking_uri: As for `open_store`.
-        folder: As for `open_store`; nothing is made there.
+        folder: As for `open_store`; nothing is created there.
 
     Raises:
         InputError: A fold is missing, or a store fails.
@@ -94,7 +94,9 @@ def fold_addresses(address: str, tracking_uri: str | None = None, folder: Path =
     }
     missing = [fold for fold in range(int(n_folds)) if str(fold) not in done]
     if missing:
-        raise InputError(f"{address}: fold {missing[0]} of {n_folds} has not finished; end the cross-validation first")
+        raise InputError(
+            f"{address}: fold {missing[0]} of {n_folds} has not finished; finish the cross-validation first"
+        )
     return [f"runs:/{done[str(fold)]}" for fold in range(int(n_folds))]
 
 
@@ -102,5 +104,5 @@ def _check_listed(client: MlflowClient, run_id: str, path: str, uri: str) -> Non
     parent = str(Path(path).parent.as_posix())
     files = [item.path for item in client.list_artifacts(run_id, None if parent == "." else parent) if not item.is_dir]
     if path not in files:
-        known = f"it holds {', '.join(files)}" if files else f"nothing is in {parent}/"
+        known = f"it holds {', '.join(files)}" if files else f"{parent}/ is empty"
         raise InputError(f"{uri}: the run has no {path}; {known}")

@@ -1,4 +1,4 @@
-"""From entries to MLflow: each kind of entry has one handler, each of which may be repeated without harm."""
+"""Write entries to MLflow: each kind of entry has one handler, and repeating a handler does no harm."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _REFUSED = {
 
 @dataclass
 class Delivery:
-    """What came of a delivery.
+    """The result of a delivery.
 
     Attributes:
         left: The entries that are not in MLflow, in their order.
-        outage: Why the store took nothing more, or an empty string.
-        refused: Why the store, which does answer, did not take an entry.
+        outage: Why the store accepted nothing more, or an empty string.
+        refused: Why the store, which does answer, refused entries.
     """
 
     left: list[Entry] = field(default_factory=list)
@@ -51,9 +51,9 @@ class Delivery:
 
 
 def deliver(client: MlflowClient, run_id: str, entries: Sequence[Entry]) -> Delivery:
-    """Write entries to a run in their order, neighbours of a kind together.
+    """Write entries to a run in their order, neighbours of the same kind together.
 
-    An entry that the store refuses is passed over; when the store fails, all that is not yet written is left.
+    An entry that the store refuses is skipped; when the store fails, all entries not yet written are left.
 
     Args:
         client: A client of the run's store.
@@ -96,7 +96,7 @@ def _metrics(client: MlflowClient, run_id: str, entries: Sequence[Entry]) -> Non
 
 
 def _params(client: MlflowClient, run_id: str, entries: Sequence[Entry]) -> None:
-    """Log new parameters; MLflow lets none change, so a change becomes a tag `resumed.NAME`."""
+    """Log new parameters; MLflow lets no parameter change, so a change becomes a tag `resumed.NAME`."""
     for entry in entries:
         data = client.get_run(run_id).data
         new, changed = [], []

@@ -1,4 +1,4 @@
-"""What differs between runs: settings, data, code, machine; and their metrics side by side."""
+"""Differences between runs: settings, data, code, machine; and their metrics side by side."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from koa_lightning.tracking.system import SYSTEM_PREFIX
 
 ABSENT = "-"
 KINDS = ("config", "data", "code", "machine")
-"""Of what may differ, in the order in which it is shown."""
+"""Kinds of differences, in the order shown."""
 _DATA = {"data", "data.fingerprint", "split", "marks", "weights", "leaky"}
 _CODE = ("git.", "version.")
 _MACHINE = {"device", "precision", "precision.reason", "machine.platform", "machine.cpu", "machine.threads"}
-# Where a run is written and how it looks; no part of what it is.
+# Where a run is written and how its output looks; these do not define the run.
 _NOT_SETTINGS = ("out", "quiet", "ckpt", "name", "tracking", "parallel", "fresh", "sweep", "data.cache_dir", "figures")
 _CURVE = ("train/", "val/")
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
-    """Return what to call each run: its name, with the begin of its id where several have it."""
+    """Return a label for each run: its name, with the start of its id if several runs share the name."""
     names = [run.info.run_name or "" for run in runs]
     return [
         name if name and names.count(name) == 1 else f"{name} {run.info.run_id[:8]}".strip()
@@ -33,7 +33,7 @@ def labels(runs: Sequence[Run]) -> list[str]:
 
 
 def facts(run: Run) -> dict[tuple[str, str], str]:
-    """Return what a run is, by (kind, name); settings are those of its last start."""
+    """Return the facts of a run by (kind, name); settings are those of its last start."""
     known, tags = run.data.params, run.data.tags
     settings = {name: tags.get(f"{RESUMED}{name}", known[name]) for name in known if is_setting(name)}
     found = {("config", name): value for name, value in settings.items()}
@@ -44,16 +44,16 @@ def facts(run: Run) -> dict[tuple[str, str], str]:
 
 
 def is_setting(name: str) -> bool:
-    """Tell whether a key of a config belongs to what a run is."""
+    """Return whether a key of a config defines the run."""
     return not f"{name}.".startswith(tuple(f"{key}." for key in _NOT_SETTINGS))
 
 
 def differing(all_facts: Sequence[Mapping[tuple[str, str], str]], names: Sequence[str]) -> pd.DataFrame:
-    """Return only what differs: columns kind, name, and one a run.
+    """Return only the differences: columns kind, name, and one per run.
 
     Args:
-        all_facts: Of each run, from `facts`.
-        names: Of the runs, from `labels`.
+        all_facts: Facts of each run, from `facts`.
+        names: Labels of the runs, from `labels`.
     """
     keys = {key for one in all_facts for key in one}
     rows = []
@@ -65,13 +65,13 @@ def differing(all_facts: Sequence[Mapping[tuple[str, str], str]], names: Sequenc
 
 
 def metrics(runs: Sequence[Run], names: Sequence[str]) -> pd.DataFrame:
-    """Return the metrics side by side: columns kind, name, one a run, and `NAME - FIRST` for each but the first.
+    """Return the metrics side by side: columns kind, name, one per run, and `NAME - FIRST` for each but the first.
 
-    Those of the best epoch and of what was measured later; where a run has none, the last of the curves too.
+    They are those of the best epoch and of later evaluations; if a run has none, the last values of the curves too.
 
     Args:
-        runs: In their order.
-        names: From `labels`.
+        runs: The runs, in their order.
+        names: Labels of the runs, from `labels`.
     """
     found = [{n: v for n, v in run.data.metrics.items() if not n.startswith(SYSTEM_PREFIX)} for run in runs]
     unfinished = any(all(name.startswith(_CURVE) for name in one) for one in found)
@@ -85,12 +85,12 @@ def metrics(runs: Sequence[Run], names: Sequence[str]) -> pd.DataFrame:
 
 
 def curves(client: MlflowClient, run: Run, shown: Sequence[str]) -> pd.DataFrame:
-    """Return the curves of a run as columns epoch, name (PART/NAME) and value; of a repeated epoch the last.
+    """Return the curves of a run as columns epoch, name (SPLIT/NAME) and value; a repeated epoch has its last value.
 
     Args:
-        client: Of the store.
-        run: Trained.
-        shown: Names without the split, e.g. loss.
+        client: Client of the store.
+        run: A trained run.
+        shown: Names of metrics without the split, e.g. loss.
     """
     wanted = [f"{split}{name}" for split in _CURVE for name in shown if f"{split}{name}" in run.data.metrics]
     points = [(m.step, name, m.value) for name in wanted for m in client.get_metric_history(run.info.run_id, name)]
@@ -113,12 +113,12 @@ def _kind(tag: str) -> str | None:
 
 
 def as_text(value: Any, name: str = "", column: str = "") -> str:
-    """Return a value as it is shown: numbers with four digits, epochs as they are counted, what is absent as a dash.
+    """Return a value as text: numbers with four decimals, epochs as whole numbers, a missing value as a dash.
 
     Args:
-        value: Of a cell.
-        name: Of its row, e.g. of a metric.
-        column: Of its column; a difference has its sign.
+        value: Value of a cell.
+        name: Name of its row, e.g. a metric.
+        column: Name of its column; differences always show their sign.
     """
     if not isinstance(value, float):
         return str(value)

@@ -1,4 +1,4 @@
-"""From what a training logs to entries that fit MLflow's rules, with nothing cut."""
+"""Turn what a training logs into entries that fit MLflow's limits, without cutting any."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def as_text(value: Any) -> str:
-    """Return a string as it is and all else as JSON."""
+    """Return a string unchanged and anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 
 def valid_name(name: str) -> str:
-    """Return a name with what MLflow forbids in one replaced by underscores."""
+    """Return a name with the characters that MLflow forbids replaced by underscores."""
     return posixpath.normpath(re.sub(r"[^\w.\- :/]", "_", name).lstrip("/"))
 
 
 def pairs(op: str, values: Mapping[str, str], longest: int) -> list[Entry]:
-    """Return the entries of parameters or tags; a text artifact, named in its place, holds a value too long.
+    """Return the entries of parameters or tags; a value that is too long becomes a text artifact, named in its place.
 
     Args:
         op: "params" or "tags".

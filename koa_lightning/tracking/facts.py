@@ -1,4 +1,4 @@
-"""What code and machine a run was made with; no heavy imports here."""
+"""The code and the machine that made a run. No heavy imports here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GIT_SECONDS = 10
 
 
 def run_facts() -> dict[str, str]:
-    """Return tags for a run: git commit, versions, processor; what is unavailable is "unknown".
+    """Return tags for a run: git commit, versions, processor; an unavailable one is "unknown".
 
     The commit is that of the checkout that the package runs from, else of the working directory's repository.
     It is dirty when files differ from it or are not in it.
@@ -87,5 +87,5 @@ def _cpu() -> str:
 
 
 def _threads() -> int:
-    """Return how many processors this process may use; a batch system gives it fewer than there are."""
+    """Return how many processors this process may use; a batch system may grant fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

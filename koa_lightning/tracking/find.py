@@ -1,4 +1,4 @@
-"""A checkpoint by its path, its run, or its registered model; MLflow is imported only for the latter two."""
+"""Find a checkpoint by its path, its run, or its registered model; MLflow is imported only for the latter two."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def find_checkpoint(ckpt: str, uri: str | None) -> Path:
 
     Args:
         ckpt: As typed.
-        uri: Of the tracking store; None: the default one.
+        uri: Address of the tracking store; None means the default one.
 
     Raises:
         InputError: No such run or model, or it holds no such checkpoint.
@@ -34,10 +34,10 @@ def find_checkpoints(ckpt: Any, uri: str | None) -> list[Path]:
 
     Args:
         ckpt: As typed; `runs:/ID` of a cross-validation names the best checkpoint of each fold.
-        uri: Of the tracking store; None: the default one.
+        uri: Address of the tracking store; None means the default one.
 
     Raises:
-        InputError: One of them names nothing, or a checkpoint is named twice.
+        InputError: One of them names no checkpoint, or a checkpoint is named twice.
     """
 
     def fetch(address: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What a `koa_lightning.server` that was killed leaves running, and its end. No heavy imports here."""
+"""End the processes that a killed `koa_lightning.server` left running. No heavy imports here."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _END_SECONDS = 15.0
 
 
 class Left(NamedTuple):
-    """What was found.
+    """The processes that were found.
 
     Attributes:
         processes: Leaders of MLflow servers that were ended.
-        database: Whether the PostgreSQL server of the folder was started by the one that was killed.
+        database: Whether the killed server had started the PostgreSQL server of the folder.
     """
 
     processes: list[int]
@@ -29,22 +29,22 @@ class Left(NamedTuple):
 
 
 def record_file(folder: Path, port: int) -> Path:
-    """Return the file in which a running server says what it has started.
+    """Return the file in which a running server records the processes that it started.
 
     Args:
-        folder: That it serves.
-        port: On which it answers.
+        folder: The folder that it serves.
+        port: The port that it listens on.
     """
     return folder / f".server-{port}.json"
 
 
 def write(file: Path, server: int, database: bool) -> None:
-    """Write down what this process has started.
+    """Record the processes that this one has started.
 
     Args:
         file: From `record_file`.
         server: The process id of MLflow, the leader of a session.
-        database: Whether PostgreSQL too.
+        database: Whether it started PostgreSQL too.
     """
     started = owner.started(str(server))
     record = {"owner": owner.this()._asdict(), "server": [server, started], "database": database}
@@ -52,10 +52,10 @@ def write(file: Path, server: int, database: bool) -> None:
 
 
 def end(folder: Path) -> Left:
-    """End what servers of a folder whose own process was killed have left running.
+    """End the processes that killed servers of a folder left running.
 
     Args:
-        folder: That they served.
+        folder: The folder that they served.
     """
     left = Left([], False)
     for file in sorted(folder.glob(".server-*.json")):
@@ -71,7 +71,7 @@ def end(folder: Path) -> Left:
 
 
 def _end_session(leader: int, started: str) -> bool:
-    """End the processes of a session, if it is still the one that was started then; return whether there were any."""
+    """End the processes of a session, if its leader is still the recorded one; return whether there were any."""
     if owner.started(str(leader)) not in (owner.UNKNOWN, started):
         return False
     found = _members(leader)
@@ -86,7 +86,7 @@ def _end_session(leader: int, started: str) -> bool:
 
 
 def _members(leader: int) -> list[int]:
-    """Return the processes of a session of MLflow that run."""
+    """Return the running MLflow processes of a session."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -100,7 +100,7 @@ def _members(leader: int) -> list[int]:
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    """Return what a file says; None where no server has written it."""
+    """Return the record in a file; None if no server has written it."""
     try:
         record = json.loads(file.read_text())
         leader, started = record["server"]

@@ -1,4 +1,4 @@
-"""What the Trainer logs, handed to the run."""
+"""Pass what the Trainer logs to the run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from koa_lightning.tracking.run import MlflowRun
 
 
 class MlflowLogger(Logger):
-    """A thin logger over a run that whoever started it closes.
+    """A thin logger over a run; whoever started the run closes it.
 
-    Metrics of an epoch get the epoch as their step, so that runs of different batch sizes can be laid over
-    each other; metrics without an epoch, and those ending in `_step`, keep Lightning's count of optimizer
+    Metrics of an epoch get the epoch as their step, so that runs of different batch sizes can be
+    overlaid; metrics without an epoch, and those ending in `_step`, keep Lightning's count of optimizer
     steps.
 
     Args:

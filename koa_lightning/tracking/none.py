@@ -10,7 +10,7 @@ from koa_lightning.tracking.history import History
 
 
 class NoRun:
-    """Has the methods of `MlflowRun` and keeps nothing but the history of the metrics.
+    """Has the methods of `MlflowRun` but keeps only the history of the metrics.
 
     Attributes:
         run_id: An empty string.
@@ -60,5 +60,5 @@ class NoRun:
         return False
 
     def close(self, status: str = "FINISHED") -> list[str]:
-        """Return an empty list: nothing was to be delivered."""
+        """Return an empty list: there was nothing to deliver."""
         return []

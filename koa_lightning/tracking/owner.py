@@ -1,8 +1,8 @@
-"""Which process writes a run, and what to do about runs whose process was killed. No heavy imports here.
+"""Identify the process that writes a run, to close runs whose process was killed. No heavy imports here.
 
-A killed process ends no run: it would be shown as running for ever. So each run says which process writes it, and the
-next command that opens the store closes those whose process is gone. It touches no run of another machine, nor one
-that a container on this machine, whose processes cannot be seen from here, may be writing.
+A killed process does not end its run, which would appear as running for ever. So each run names the process that
+writes it, and the next command that opens the store closes the runs whose process has ended. It leaves alone the runs
+of other machines, and runs that a container on this machine may be writing, as its processes cannot be seen from here.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ UNKNOWN = "unknown"
 
 
 class Process(NamedTuple):
-    """A process, so that another one of the same number is not taken for it.
+    """A process, described so that another one with the same number is not mistaken for it.
 
     Attributes:
-        host: The name of the machine, and what tells it from others of that name.
+        host: The name of the machine, and a fingerprint that distinguishes it from others of that name.
         boot: Changes with each start of the machine.
-        space: In which the number counts; a container has one of its own.
-        pid: The number.
-        started: In ticks since the machine was started.
+        space: The namespace of the number; a container has its own.
+        pid: The process id.
+        started: Start of the process, in ticks since the machine started.
     """
 
     host: str
@@ -37,7 +37,7 @@ class Process(NamedTuple):
     started: str
 
     def tags(self) -> dict[str, str]:
-        """Return it as tags of a run."""
+        """Return the process as tags of a run."""
         return {f"{PREFIX}{name}": value for name, value in self._asdict().items()}
 
 
@@ -47,13 +47,13 @@ def this() -> Process:
 
 
 def of(tags: Mapping[str, str]) -> Process | None:
-    """Return the process that the tags of a run name; None where they do not name all of it."""
+    """Return the process that the tags of a run name; None if a tag is missing."""
     values = {name: tags.get(f"{PREFIX}{name}", "") for name in Process._fields}
     return Process(**values) if all(value not in ("", UNKNOWN) for value in values.values()) else None
 
 
 def has_ended(process: Process) -> bool:
-    """Tell whether a process of this machine has ended; of any other nothing is known, so it is not gone."""
+    """Return whether a process of this machine has ended; one of another machine counts as running."""
     here = this()
     if process.host != here.host or UNKNOWN in here:
         return False
@@ -63,22 +63,22 @@ def has_ended(process: Process) -> bool:
 
 
 def host() -> str:
-    """Return the name of this machine with a fingerprint of its id and network cards; `-` where it has neither."""
+    """Return the name of this machine with a fingerprint of its id and network cards; `-` if it has neither."""
     return f"{socket.gethostname()} {_fingerprint()}"
 
 
 def is_certain(name: str) -> bool:
-    """Tell whether no other machine has this name: containers of one image may share theirs."""
+    """Return whether no other machine has this name: containers of one image may share theirs."""
     return not name.endswith(" -")
 
 
 def started(pid: str) -> str:
-    """Return when a process was started, in ticks since the machine was; `unknown` where there is none.
+    """Return when a process was started, in ticks since the machine started; `unknown` if it does not run.
 
     Args:
         pid: Its number, or `self`.
     """
-    # The name of the program is in brackets and may hold blanks and brackets itself.
+    # The name of the program is in brackets and may contain spaces and brackets itself.
     fields = _first_line(f"/proc/{pid}/stat").rpartition(")")[2].split() if pid == "self" or pid.isdigit() else []
     return fields[19] if len(fields) > 19 and fields[0] != "Z" else UNKNOWN
 
@@ -86,7 +86,7 @@ def started(pid: str) -> str:
 @cache
 def _fingerprint() -> str:
     cards = Path("/sys/class/net")
-    # Those of a container have no device; without one the id may be that of its image.
+    # A container's cards have no device; without one, the machine id may be that of the container's image.
     own = sorted(_first_line(str(card / "address")) for card in cards.glob("*") if (card / "device").exists())
     if not own:
         return "-"

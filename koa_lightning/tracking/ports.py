@@ -1,4 +1,4 @@
-"""Ports that a server of this package is to listen on."""
+"""Check the ports that a server of this package listens on."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from koa_lightning.errors import InputError
 
 
 def check_port(host: str, port: int, advice: str) -> None:
-    """Stop where a port cannot be listened on.
+    """Check that this user can listen on a port.
 
     Args:
         host: The address.
-        port: On it.
-        advice: Ends the line.
+        port: The port at that address.
+        advice: The end of the error message.
 
     Raises:
-        InputError: It is in use, or not this user's to take; the process that has it is named where it can be seen.
+        InputError: The port is in use or reserved; the message names its process, if this user can see it.
     """
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -29,7 +29,7 @@ def check_port(host: str, port: int, advice: str) -> None:
 
 
 def _by_whom(port: int) -> str:
-    """Return in brackets which process listens on a port, or an empty string: those of other users cannot be seen."""
+    """Return in brackets the process that listens on a port; empty if this user cannot see it."""
     try:
         for found in psutil.net_connections("tcp"):
             if found.status == psutil.CONN_LISTEN and found.laddr.port == port and found.pid:

@@ -1,7 +1,7 @@
-"""A PostgreSQL server of one's own: a folder, a free loopback port, a password. No heavy imports here."""
+"""Run a private PostgreSQL server: a folder, a free loopback port, a password. No heavy imports here."""
 
 # It calls initdb and pg_ctl of the installed PostgreSQL, for machines without a container engine (elsewhere
-# compose.yaml starts PostgreSQL's own image). Packages that bundle a server miss the system's updates of it.
+# compose.yaml starts PostgreSQL's own image). Packages that bundle a server miss the system's updates.
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from koa_lightning.config.places import user_path
 from koa_lightning.errors import InputError
 
 USER = "koa"
-_SERVICE_USER = "postgres"  # whom the server runs as where we are root, which it refuses
+_SERVICE_USER = "postgres"  # account of the server if we are root, as PostgreSQL refuses to run as root
 _PASSWORD_FILE = "password"
 _SECONDS = 60
 
@@ -28,14 +28,14 @@ def find_programs() -> Path:
     """Return the folder of PostgreSQL's server programs: the newest below /usr/lib/postgresql, or that on the PATH.
 
     Raises:
-        InputError: There is none.
+        InputError: PostgreSQL is not installed.
     """
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda file: _version(file.parts[-3]))
     found = str(debian[-1]) if debian else shutil.which("initdb")
     if found is None:
         raise InputError(
             "PostgreSQL: no server is installed here (no initdb below /usr/lib/postgresql or on the PATH); type "
-            "apt-get install postgresql, or name a server that runs by database=postgresql://USER:PASSWORD@HOST/NAME"
+            "apt-get install postgresql, or name a running server by database=postgresql://USER:PASSWORD@HOST/NAME"
         )
     return Path(found).resolve().parent
 
@@ -46,8 +46,8 @@ class Cluster:
 
     Attributes:
         folder: Holds its data, its log and its password.
-        port: On 127.0.0.1.
-        password: Of its one user, `koa`.
+        port: Its port on 127.0.0.1.
+        password: The password of its only user, `koa`.
     """
 
     folder: Path
@@ -59,7 +59,7 @@ class Cluster:
         return f"postgresql+psycopg://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def create(self, database: str) -> str:
-        """Make a database if it is not there; return its address."""
+        """Create a database if it does not exist; return its address."""
         login = ["-h", "127.0.0.1", "-p", str(self.port), "-U", USER]
         there = ["psql", *login, "-d", "postgres", "-Atc", "SELECT datname FROM pg_database"]
         if database not in self._run(there).splitlines():
@@ -67,7 +67,7 @@ class Cluster:
         return self.url(database)
 
     def runs(self) -> bool:
-        """Tell whether the server runs, e.g. one whose starter was killed."""
+        """Return whether the server runs, also if the process that started it was killed."""
         return _running_port(self.folder) is not None
 
     def start(self) -> None:
@@ -84,7 +84,7 @@ class Cluster:
         self._run([*command, "-o", where])
 
     def stop(self, how: str = "fast") -> None:
-        """Stop the server: `fast` ends what its clients do; `immediate` is as a crash."""
+        """Stop the server: `fast` aborts the transactions of its clients; `immediate` acts like a crash."""
         self._run(["pg_ctl", "stop", "-w", "-t", str(_SECONDS), "-m", how, "-D", str(self.folder / "data")])
 
     def _run(self, command: list[str]) -> str:
@@ -92,14 +92,14 @@ class Cluster:
 
 
 def make(folder: Path, port: int | None = None) -> Cluster:
-    """Return the server of a folder, not started; its data is made if there is none.
+    """Return the server of a folder, not started; create its data if there is none.
 
     Args:
         folder: Where the data lies or will lie; only its owner may read it.
-        port: None: a free one.
+        port: The port to listen on; None takes a free one.
 
     Raises:
-        InputError: No server is installed, or it cannot make its data there.
+        InputError: No server is installed, or it cannot create its data there.
     """
     find_programs()
     folder = user_path(folder).absolute()
@@ -110,7 +110,7 @@ def make(folder: Path, port: int | None = None) -> Cluster:
     _give_to_service_user(folder, password_file)
     _check_reach(password_file)
     if not (data / "PG_VERSION").exists():
-        fresh = folder / "data.new"  # made under another name: a start that was interrupted leaves nothing half done
+        fresh = folder / "data.new"  # another name, so that an interrupted start leaves no half-made data
         shutil.rmtree(fresh, ignore_errors=True)
         options = ["--auth=scram-sha-256", f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C.UTF-8"]
         _run(["initdb", "-D", str(fresh), "-U", USER, *options], folder)
@@ -119,7 +119,7 @@ def make(folder: Path, port: int | None = None) -> Cluster:
 
 
 def _running_port(folder: Path) -> int | None:
-    """Return the port of the folder's server, e.g. one whose starter was killed, or None if none runs."""
+    """Return the port of the folder's server, or None if it does not run."""
     data = folder / "data"
     if _call(["pg_ctl", "status", "-D", str(data)], folder).returncode != 0:
         return None
@@ -127,17 +127,17 @@ def _running_port(folder: Path) -> int | None:
 
 
 def free_port() -> int:
-    """Return a port on the loopback address that nobody uses now."""
+    """Return a port on the loopback address that is free now."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
 
 
 def _run(command: list[str], folder: Path, **variables: str) -> str:
-    """Run one of the programs; return what it prints.
+    """Run one of PostgreSQL's programs; return its output.
 
     Raises:
-        InputError: It fails; with what it says.
+        InputError: The program fails; the message quotes its output.
     """
     done = _call(command, folder, **variables)
     if done.returncode != 0:
@@ -151,12 +151,12 @@ def _run(command: list[str], folder: Path, **variables: str) -> str:
 
 
 def _call(command: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run one of the programs, as a user that is not root."""
+    """Run one of PostgreSQL's programs, as a user other than root."""
     return subprocess.run(
         [str(find_programs() / command[0]), *command[1:]],
         capture_output=True,
         text=True,
-        cwd="/",  # one that every user may enter
+        cwd="/",  # a folder that every user may enter
         env={**os.environ, "LC_ALL": "C", **variables},
         stdin=subprocess.DEVNULL,
         check=False,
@@ -165,19 +165,19 @@ def _call(command: list[str], folder: Path, **variables: str) -> subprocess.Comp
 
 
 def _account(user: Any) -> dict[str, Any]:
-    """Return how a process becomes that of a user; None is our own."""
+    """Return the arguments that run a process as a user; None means our own account."""
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
 
 
 def _service_user() -> Any:
-    """Return the account that the server runs as, or None for our own."""
+    """Return the account that the server runs as, or None for our own account."""
     if os.geteuid() != 0:
         return None
     try:
         return pwd.getpwnam(_SERVICE_USER)
     except KeyError:
         raise InputError(
-            f"PostgreSQL: it does not run as root, and there is no user {_SERVICE_USER}; run this as another user"
+            f"PostgreSQL does not run as root, and there is no user {_SERVICE_USER}; run this as another user"
         ) from None
 
 
@@ -191,9 +191,8 @@ def _check_reach(file: Path) -> None:
     user = _service_user()
     if user and subprocess.run(["test", "-r", str(file)], cwd="/", check=False, **_account(user)).returncode != 0:
         raise InputError(
-            f"PostgreSQL: it runs as the user {_SERVICE_USER}, as it does not run as root, and that user may not enter "
-            f"a folder above {file.parent}; take one below folders that every user may enter, or run this as another "
-            "user"
+            f"PostgreSQL runs as the user {_SERVICE_USER}, since it refuses root, and that user may not enter a folder "
+            f"above {file.parent}; choose a folder that every user can reach, or run this as another user"
         )
 
 

@@ -1,4 +1,4 @@
-"""Which checkpoints of a sweep or an experiment can go, and removing them."""
+"""Choose which checkpoints of a sweep or an experiment to delete, and delete them."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from koa_lightning.tracking.checkpoints import CHECKPOINT_FOLDER
 from koa_lightning.tracking.runs import pages, search
 
 PRUNED_TAG = "checkpoints.pruned"
-BEST, REGISTERED, UNFINISHED, NONE = "among the best", "registered model", "not finished", "has none"
+BEST, REGISTERED, UNFINISHED, NONE = "among the best", "registered model", "not finished", "no checkpoints"
 MEMBER = "of an ensemble"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A run, and what is to become of its checkpoints.
+    """A run, and whether its checkpoints stay.
 
     Attributes:
         run: With its metrics.
-        value: Of the metric that decides; NaN where it was never measured.
-        kept: Why they stay (`BEST`, ...), or an empty string where they can go.
+        value: Value of the metric that decides; NaN if the run has none.
+        kept: Why they stay (`BEST`, ...), or an empty string if they can go.
         stored: Bytes among its artifacts in MLflow.
         folder: Its run folder's checkpoints, if they are on this machine and still its own.
         local: Bytes in that folder.
@@ -53,17 +53,17 @@ class Candidate:
 
 
 def choose(client: MlflowClient, runs: Sequence[Run], keep: int, metric: str, mode: str) -> list[Candidate]:
-    """Say of each run whether its checkpoints stay, the best first.
+    """Decide for each run whether its checkpoints stay, best run first.
 
-    Those of registered models, of ensembles and of runs that have not finished (and so can continue) stay, whatever
-    their value; the best `keep` are counted among the rest that have checkpoints.
+    Those of registered models, of ensembles and of unfinished runs (which can resume) stay, whatever their value; the
+    best `keep` are counted among the other runs that have checkpoints.
 
     Args:
-        client: Of the store.
-        runs: Of a sweep or an experiment.
+        client: Client of the store.
+        runs: Runs of a sweep or an experiment.
         keep: How many of the best stay.
-        metric: That decides, e.g. best/quadratic_kappa.
-        mode: `max` or `min`: which value is best; empty where that is not known.
+        metric: The metric that decides, e.g. best/quadratic_kappa.
+        mode: `max` or `min`: which value is best; empty if unknown.
 
     Raises:
         InputError: No run has the metric, or its best value is not known.
@@ -72,7 +72,7 @@ def choose(client: MlflowClient, runs: Sequence[Run], keep: int, metric: str, mo
         raise InputError(f"metric={metric}: no run has it; type one of best/quadratic_kappa, best/mae, best/loss, ...")
     if not mode:
         raise InputError(
-            f"metric={metric}: whether more or less of it is better is not known; type one of best/quadratic_kappa, "
+            f"metric={metric}: its best direction (max or min) is unknown; type one of best/quadratic_kappa, "
             "best/mae, test/brier, ..."
         )
     sign = -1 if mode == "max" else 1
@@ -93,7 +93,7 @@ def choose(client: MlflowClient, runs: Sequence[Run], keep: int, metric: str, mo
             kept = REGISTERED
         elif run.info.run_id in members:
             kept = MEMBER
-        elif run.info.status != "FINISHED" or (out and is_running(out)):  # one that is resumed says so late
+        elif run.info.status != "FINISHED" or (out and is_running(out)):  # a resumed run changes its status late
             kept = UNFINISHED
         elif not stored + local:
             kept = NONE
@@ -109,17 +109,17 @@ def remove(client: MlflowClient, one: Candidate) -> None:
     """Delete the checkpoints of a run, in MLflow and in its run folder, and tag the run.
 
     Raises:
-        InputError: The store does not let it, or a process trains in the run folder.
+        InputError: The store refuses it, or a process trains in the run folder.
     """
     out = _out(one.run)
-    with holding(out) if out else nullcontext():  # nobody resumes it meanwhile
+    with holding(out) if out else nullcontext():  # so that nobody resumes it meanwhile
         _remove(client, one)
 
 
 def _remove(client: MlflowClient, one: Candidate) -> None:
     run = one.run
     current = client.get_run(run.info.run_id).info.status
-    if one.kept or current != "FINISHED":  # it may have been resumed since it was judged
+    if one.kept or current != "FINISHED":  # it may have been resumed since the choice
         raise InputError(f"run {run.info.run_name} ({run.info.run_id}): its checkpoints stay: {one.kept or current}")
     client.set_tag(run.info.run_id, PRUNED_TAG, "true")
     try:
@@ -134,7 +134,7 @@ def _remove(client: MlflowClient, one: Candidate) -> None:
 
 
 def _members(client: MlflowClient, runs: Sequence[Run]) -> set[str]:
-    """Return the ids of the runs of ensembles: of those that were measured, and of those that end a sweep."""
+    """Return the ids of the members of ensembles: of those evaluated, and of those that sweeps end with."""
     ensembles = search(client, "tags.evaluates LIKE '%, %'")  # a single checkpoint has no comma
     found = {run_id for run in ensembles for run_id in run.data.tags["evaluates"].split(", ")}
     sweeps = {run.info.run_id for run in search(client, f"tags.`{trial.ENSEMBLE_TAG}` = 'true'")}
@@ -149,7 +149,7 @@ def _out(run: Run) -> Path | None:
 
 
 def _folder(run: Run) -> Path | None:
-    """Return the checkpoints in the run folder if this machine has it, and no other run took its place."""
+    """Return the checkpoints in the run folder if this machine has it and no other run has replaced it."""
     folder = _out(run)
     if folder is None or not (folder / CHECKPOINT_FOLDER).is_dir():
         return None

@@ -1,4 +1,4 @@
-"""Free the disk of checkpoints that nobody needs: `python -m koa_lightning.prune_checkpoints sweep_run=ID keep=3`."""
+"""Delete the checkpoints that nobody needs: `python -m koa_lightning.prune_checkpoints sweep_run=ID keep=3`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def prune_checkpoints(cfg: DictConfig) -> dict[str, Any]:
-    """Keep the checkpoints of the best runs of a sweep or an experiment; delete the others', if asked to.
+    """Keep the checkpoints of the best runs of a sweep or an experiment; with `yes`, delete the others.
 
     Args:
         cfg: The config `prune_checkpoints`, composed.
@@ -33,7 +33,7 @@ def prune_checkpoints(cfg: DictConfig) -> dict[str, Any]:
         `n_runs`, `n_kept`, `n_pruned` and `n_bytes` (freed, or that would be).
 
     Raises:
-        InputError: Whatever the user can put right.
+        InputError: Any error that the user can correct.
     """
     validate(cfg)
 
@@ -51,12 +51,12 @@ def prune_checkpoints(cfg: DictConfig) -> dict[str, Any]:
     done = "freed" if cfg.yes else "would be freed"
     print(f"{_megabytes(size)} {done}: the checkpoints of {len(going)} of {len(candidates)} runs", flush=True)
     if going and not cfg.yes:
-        print("nothing was deleted; to delete them type the same and yes=true")
+        print("nothing was deleted; to delete them, type the same command with yes=true")
     return {"n_runs": len(candidates), "n_kept": len(candidates) - len(going), "n_pruned": len(going), "n_bytes": size}
 
 
 def _runs(store: Store, sweep: str | None, name: str | None) -> tuple[list[Run], str]:
-    """Return the runs to choose among, and what they are called together."""
+    """Return the runs to choose from, and a name for the group."""
     client = store.client()
     if (sweep is None) == (name is None):
         raise InputError("name either a sweep, sweep_run=ID|NAME, or an experiment, tracking.experiment=NAME")
@@ -68,10 +68,10 @@ def _runs(store: Store, sweep: str | None, name: str | None) -> tuple[list[Run],
         return runs, f"sweep {parent.info.run_name}"
     experiment = client.get_experiment_by_name(str(name))
     if experiment is None:
-        raise InputError(f"tracking.experiment={name}: there is none of this name in {store.name}")
+        raise InputError(f"tracking.experiment={name}: no such experiment in {store.name}")
     runs = list(search(client, "", [experiment.experiment_id]))
     if not runs:
-        raise InputError(f"tracking.experiment={name}: holds no run")
+        raise InputError(f"tracking.experiment={name}: has no runs")
     # a cross-validation needs all of its folds; named as sweep_run it can be pruned too
     single = [run for run in runs if run.data.params.get("data.folds", "null") == "null"]
     if len(single) < len(runs):

@@ -1,4 +1,4 @@
-"""Registered models: from `models:/NAME@ALIAS` to the checkpoint behind it."""
+"""Find the checkpoint of a registered model, from `models:/NAME@ALIAS`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from koa_lightning.tracking.runs import ADVICE
 from koa_lightning.tracking.store import Store, failing_as_input_error
 
 CHECKPOINT_TAG = "checkpoint"
-"""Of a version: where its checkpoint lies among the artifacts of its run."""
+"""Tag of a model version: the path of its checkpoint among the artifacts of its run."""
 
 
 _ADDRESS = re.compile(r"models:/(?P<name>[^/@:]+)(?:@(?P<alias>[\w.-]+)|/(?P<version>\d+))")
@@ -40,12 +40,12 @@ def checkpoint_of(store: Store, uri: str) -> str:
                 raise
             raise InputError(f"{uri}: {_what_there_is(client, found['name'])} in {store.name}") from None
     if CHECKPOINT_TAG not in version.tags or not version.run_id:
-        raise InputError(f"{uri}: holds no checkpoint of this program; store one by python -m koa_lightning.register")
+        raise InputError(f"{uri}: holds no checkpoint of koa_lightning; store one by python -m koa_lightning.register")
     return f"runs:/{version.run_id}/{version.tags[CHECKPOINT_TAG]}"
 
 
 def _what_there_is(client: MlflowClient, name: str) -> str:
-    """Say which versions a model has, for a message about one that is not there."""
+    """Say which versions a model has, for a message about a missing one."""
     known = {model.name: model for model in client.search_registered_models()}
     if name not in known:
         return f"no model '{name}' (there are: {', '.join(sorted(known)) or 'none'})"

@@ -1,4 +1,4 @@
-"""A run once more: the command that made it, what has changed since, and whether the same came of it."""
+"""Repeat a run: the command that made it, what has changed since, and whether the results agree."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from koa_lightning.tracking.runs import ADVICE
 from koa_lightning.tracking.store import failing_as_input_error
 from koa_lightning.tracking.system import SYSTEM_PREFIX
 
-# Where the old run was written; the new one is no part of its sweep.
+# Settings of where the old run was written; the new run does not belong to its sweep.
 _OWN = {
     "out",
     "ckpt",
@@ -42,9 +42,9 @@ class Comparison(NamedTuple):
 
     Attributes:
         rows: (name, old, new) of the metrics of the best epoch.
-        n_values: Of all metrics in all epochs.
-        n_differing: Of these; an epoch that one run alone has differs.
-        largest: The largest difference, and the metric and epoch that it is in; empty text where there is none.
+        n_values: Number of values, of all metrics in all epochs.
+        n_differing: How many of these differ; an epoch that only one run has counts as different.
+        largest: The largest difference, and its metric and epoch; empty text if there is none.
     """
 
     rows: list[tuple[str, float, float]]
@@ -54,30 +54,30 @@ class Comparison(NamedTuple):
 
 
 def overrides_of(run: Run, more: Sequence[str] = ()) -> list[str]:
-    """Return what a run was typed with, without where it was written.
+    """Return the overrides of a run, without those of where it was written.
 
     Args:
-        run: Of the store.
-        more: What is typed beside it now, and so may name code.
+        run: The run, from the store.
+        more: Overrides that the user types now in addition; these may name code.
 
     Raises:
         InputError: It was not started from a command line, or its command names code to run.
     """
     words = _words(run)
     items = words[len(TRAIN) :] if tuple(words[: len(TRAIN)]) == TRAIN else None
-    if items is None and "out" in run.data.params:  # of a version that did not store it
+    if items is None and "out" in run.data.params:  # a version that did not store the command
         folder = Path(run.data.params["out"])
         items = run_folder.recorded(folder) if _made(folder, run.info.run_id) else None
     if items is None:
         raise InputError(
-            f"run={run.info.run_id}: holds no command of koa_lightning.train (a sweep's or a cross-validation's "
-            "children do; a run started from a program has none); its settings are in its config.yaml"
+            f"run={run.info.run_id}: holds no command of koa_lightning.train (the children of a sweep "
+            "or a cross-validation do; a run started from Python does not); its settings are in its config.yaml"
         )
     kept = [item for item in items if _is_of_the_run(overrides.key(item)) and not overrides.names_store(item)]
     if why := recorded_overrides.why_not(kept, more):
         raise InputError(
-            f"run={run.info.run_id}: its command names code to run, or what decides on it: {why}; if you trust it, "
-            f"type it yourself: {run.data.tags.get(COMMAND_TAG, '')}"
+            f"run={run.info.run_id}: its command names code to run, or a setting that chooses it: {why}; if you "
+            f"trust it, type it yourself: {run.data.tags.get(COMMAND_TAG, '')}"
         )
     return kept
 
@@ -87,7 +87,7 @@ def _is_of_the_run(key: str) -> bool:
 
 
 def _words(run: Run) -> list[str]:
-    """Return the words of the command of a run; none where a shell could not read it."""
+    """Return the words of the command of a run; none if a shell cannot parse it."""
     try:
         return shlex.split(run.data.tags.get(COMMAND_TAG, ""))
     except ValueError:
@@ -95,7 +95,7 @@ def _words(run: Run) -> list[str]:
 
 
 def _made(folder: Path, run_id: str) -> bool:
-    """Tell whether a run folder is still that of a run."""
+    """Return whether a run folder still belongs to a run."""
     done = folder / run_folder.DONE_FILE
     made = recorded_overrides.in_file(done) if done.is_file() else None
     return isinstance(made, dict) and made.get("run_id") == run_id
@@ -105,9 +105,9 @@ def changed_settings(client: MlflowClient, run: Run, current: Mapping[str, Any])
     """Return the settings that the same command gives now but did not then, as (then, now).
 
     Args:
-        client: Of the store.
-        run: The old one; its config is its artifact `config.yaml`.
-        current: As composed now, resolved.
+        client: Client of the store.
+        run: The old run; its config is its artifact `config.yaml`.
+        current: The config as composed now, resolved.
 
     Raises:
         InputError: The run has no config.
@@ -126,13 +126,13 @@ def changed_settings(client: MlflowClient, run: Run, current: Mapping[str, Any])
 
 
 def trained_further(run: Run) -> dict[str, tuple[str, str]]:
-    """Return the settings with which a run was resumed that it did not begin with, as (first, then).
+    """Return the settings that changed when a run was resumed, as (first, last).
 
-    One training from its beginning with the last of them does not repeat that: with more epochs, for instance, the
-    learning rate falls more slowly.
+    A single training with the last settings does not repeat such a run: with more epochs, for instance, the learning
+    rate falls more slowly.
 
     Args:
-        run: Of the store.
+        run: The run, from the store.
     """
     first, tags = run.data.params, run.data.tags
     last = {name: tags[f"{RESUMED}{name}"] for name in first if f"{RESUMED}{name}" in tags}
@@ -140,10 +140,10 @@ def trained_further(run: Run) -> dict[str, tuple[str, str]]:
 
 
 def changed_facts(run: Run, now: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Return the facts about code, machine and data that are other ones now, as (then, now).
+    """Return the facts about code, machine and data that have changed, as (then, now).
 
     Args:
-        run: The old one.
+        run: The old run.
         now: `run_facts()`, and `data.fingerprint` and `split`.
     """
     compared = {name: value for name, value in now.items() if name.startswith(_COMPARED)}
@@ -159,15 +159,15 @@ def _changed(then: Mapping[str, str | None], now: Mapping[str, str | None]) -> d
 
 
 def compare_metrics(client: MlflowClient, old: Run, new: Run) -> Comparison:
-    """Compare every value of two runs, epoch by epoch, and what they say of their best epoch by its last value.
+    """Compare every value of two runs epoch by epoch, and the metrics of the best epoch by their last value.
 
-    Use of the machine, and metrics that one of them alone has, are omitted. Where the old run was cut short, only the
-    epochs that it has are compared: the new one continues, and may find a better one.
+    System metrics, and metrics that only one run has, are omitted. If the old run was cut short, only its epochs are
+    compared: the new run continues, and may find a better epoch.
 
     Args:
-        client: Of the store that holds both.
-        old: With its metrics.
-        new: As well.
+        client: Client of the store that holds both.
+        old: The old run, with its metrics.
+        new: The new run, with its metrics.
     """
     shared = (name for name in old.data.metrics if name in new.data.metrics)
     is_cut = old.info.status != "FINISHED" or old.data.tags.get(trial.STATE_TAG) == trial.PRUNED
@@ -175,7 +175,7 @@ def compare_metrics(client: MlflowClient, old: Run, new: Run) -> Comparison:
     n_values, rows, gaps = 0, [], []
     pairs: dict[str, tuple[float | None, float | None]]
     for name in sorted(name for name in shared if not name.startswith(left_out)):
-        if name.startswith(_BEST):  # a run that was resumed has several, of the best epoch at each end
+        if name.startswith(_BEST):  # a resumed run has several, one per start
             pairs = {name: (old.data.metrics[name], new.data.metrics[name])}
             rows.append((name, old.data.metrics[name], new.data.metrics[name]))
         else:
@@ -188,7 +188,7 @@ def compare_metrics(client: MlflowClient, old: Run, new: Run) -> Comparison:
 
 
 def _gap(then: float | None, now: float | None) -> float:
-    """Return by how much two values differ; NaN is like NaN, and what is missing or NaN differs from any number."""
+    """Return by how much two values differ; NaN equals NaN; a missing value or NaN differs from any number."""
     if then is None or now is None:
         return float("inf")
     if then == now or (then != then and now != now):
@@ -198,6 +198,6 @@ def _gap(then: float | None, now: float | None) -> float:
 
 
 def _values(client: MlflowClient, run: Run, name: str) -> dict[int, float]:
-    """Return the value of each epoch that the training wrote: a later `eval split=val` adds its own to the same one."""
+    """Return the value of each epoch that the training wrote: a later `eval split=val` adds its own to an epoch."""
     history = client.get_metric_history(run.info.run_id, name)
     return {each.step: each.value for each in sorted(history, key=lambda each: each.timestamp, reverse=True)}

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m koa_lightning.tracking.resend", description=__doc__)
     parser.add_argument("folder", type=Path, help=f"the run folder, or its {spool_file.FILE}")
-    wanted = "the server to send to, where MLFLOW_TRACKING_URI does not name it"
+    wanted = "the server to send to, if MLFLOW_TRACKING_URI does not name it"
     parser.add_argument("uri", nargs="?", metavar="uri=ADDRESS", help=wanted)
     try:
         typed = parser.parse_args(argv)
@@ -48,7 +48,7 @@ def _address(typed: str | None) -> str | None:
 
 
 def resend(folder: Path, uri: str | None = None) -> str:
-    """Deliver what waits in a run folder, of which only files below that folder are sent.
+    """Deliver the unsent entries of a run folder; only files below that folder are sent.
 
     Args:
         folder: The run folder, or the file in it.
@@ -59,8 +59,8 @@ def resend(folder: Path, uri: str | None = None) -> str:
         One line that says what was sent.
 
     Raises:
-        InputError: When there is no such folder, the file names another store or holds what no training leaves, the
-            store fails, or it refuses an entry. What was not sent stays in the file.
+        InputError: When there is no such folder, the file names another store or holds what no training
+            writes, the store fails, or it refuses an entry. Entries that were not sent stay in the file.
     """
     path = folder if folder.name == spool_file.FILE else folder / spool_file.FILE
     if not path.parent.is_dir():
@@ -73,7 +73,7 @@ def resend(folder: Path, uri: str | None = None) -> str:
     if where.refused:
         raise InputError(
             f"{path}: names the store {trusted.shown(spool.uri)}, which is neither that of {trusted.VARIABLE} nor a "
-            "database on this machine; if it is yours, type its address behind the folder: uri=ADDRESS"
+            "database on this machine; if it is yours, type its address after the folder: uri=ADDRESS"
         )
     unsent.check(spool)
     store = open_store(where.uri, path.parent, create=False)
@@ -85,7 +85,7 @@ def resend(folder: Path, uri: str | None = None) -> str:
     sent = f"{n_sent} of {len(entries)} entries of run {trusted.shown(spool.run_id)} sent to {store.name}"
     if delivery.left:
         reason = delivery.outage or "; ".join(dict.fromkeys(delivery.refused))
-        raise InputError(f"{path}: {sent}; not taken: {reason}; put it right and send again, or remove the file")
+        raise InputError(f"{path}: {sent}; not accepted: {reason}; correct it and send again, or remove the file")
     return sent
 
 

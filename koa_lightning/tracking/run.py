@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 class MlflowRun:
-    """A run in a store. Every `log_*` returns at once; `close` must be called, whatever happened.
+    """A run in a store. Every `log_*` returns at once; always call `close`, even after an error.
 
     Attributes:
         run_id: MLflow's id.
@@ -50,7 +50,7 @@ class MlflowRun:
         experiment: The name of its experiment.
         experiment_id: MLflow's id of it.
         uri: MLflow's tracking URI, without a password.
-        attached: Whether the run is only added to, so that its end stays what it was.
+        attached: Whether the run is only added to, so that its status does not change.
     """
 
     attached: bool = False
@@ -89,7 +89,7 @@ class MlflowRun:
         self._put(*pairs("tags", values, TAG_LENGTH))
 
     def log_artifact(self, local: Path, folder: str | None = None) -> None:
-        """Upload a file or a folder into a folder of the run; it must stay in place until `close` is done."""
+        """Upload a file or a folder into a folder of the run; it must stay in place until `close` returns."""
         self._put({"op": "artifact", "local": str(Path(local).absolute()), "folder": folder})
 
     def log_text(self, text: str, file: str) -> None:
@@ -103,7 +103,7 @@ class MlflowRun:
             name: Shown in the list of runs.
             digest: The fingerprint; MLflow shows its first 36 characters, the profile holds all.
             source: Where the images lie.
-            profile: Plain numbers and texts, e.g. the number of knees of each grade in each split.
+            profile: Numbers and strings, e.g. the number of knees of each grade in each split.
             context: What it was used for, e.g. "training".
         """
         values = {
@@ -116,11 +116,11 @@ class MlflowRun:
         self._put({"op": "dataset", **values})
 
     def history(self) -> dict[str, list[tuple[int, float]]]:
-        """Return (step, value) of each metric, of a resumed run from its first epoch on."""
+        """Return (step, value) of each metric, for a resumed run from its first epoch."""
         return self._history.rows()
 
     def end_children(self) -> None:
-        """Mark the runs that belong to this one and were left running, by a process that was killed, as killed.
+        """Mark as killed the child runs that a killed process left running.
 
         Raises:
             InputError: The store fails.
@@ -132,7 +132,7 @@ class MlflowRun:
                 client.set_terminated(child.info.run_id, "KILLED")
 
     def delete_if_childless(self) -> bool:
-        """Delete the run if no other belongs to it: nothing came of the sweep that it was begun for; tell whether.
+        """Delete the run if it has no children, as its sweep produced nothing; return whether it was deleted.
 
         Raises:
             InputError: The store fails.
@@ -152,10 +152,10 @@ class MlflowRun:
             status: "FINISHED", "FAILED" or "KILLED".
 
         Returns:
-            What was not delivered, e.g. `["12 metrics", "1 status"]`; it is also said in one line of the log,
-            with the command that sends it later. Empty when all was.
+            What was not delivered, e.g. `["12 metrics", "1 status"]`; one line of the log says so too, with
+            the command that sends it later. Empty if everything was delivered.
         """
-        if not self._ending:  # a second call after an interrupt only waits on
+        if not self._ending:  # a second call after an interrupt only waits
             self._ending = True
             if self._system is not None:
                 self._system.finish()
@@ -172,7 +172,7 @@ class MlflowRun:
         return self._missing
 
     def _say_missing(self, missing: list[str], lost: list[str]) -> None:
-        note = f" (LOST, the disk did not take: {', '.join(lost)})" if lost else ""
+        note = f" (LOST, the disk did not accept: {', '.join(lost)})" if lost else ""
         server = self.uri.startswith("http") and not trusted.is_same(os.environ.get(trusted.VARIABLE), self.uri)
         address = f" uri={shlex.quote(self.uri)}" if server else ""
         command = f"python -m koa_lightning.tracking.resend {shlex.quote(str(self._folder))}{address}"
@@ -207,19 +207,19 @@ def start_run(
 
     Args:
         store: From `open_store`.
-        experiment: The name of the experiment; made if need be.
+        experiment: The name of the experiment; created if needed.
         name: The name of the run; None lets MLflow make one up, or keeps the name of a resumed run.
         run_folder: Where undelivered entries are kept.
         run_id: The run to resume.
         tags: E.g. `run_facts()` and the user's own.
         parent: The id of the run that this one belongs to, e.g. of a cross-validation.
-        system_metrics: Whether the use of the machine is logged.
-        attach: Only add to the run `run_id`: its name, state and times stay as they are.
-        client: In place of the store's own, e.g. in a test.
+        system_metrics: Whether to log the use of the machine.
+        attach: Only add to the run `run_id`: its name, status and times stay unchanged.
+        client: Replaces the store's own, e.g. in a test.
 
     Raises:
         InputError: When the run to resume, or the parent, is unknown or deleted; when its artifacts do not lie with
-            its store; when the run folder holds what another run could not log, or what no training leaves; or when the
+            its store; when the run folder holds what another run could not log, or what no training writes; or when the
             store fails.
     """
     _check_spool(run_folder / FILE, run_id)
@@ -235,13 +235,13 @@ def start_run(
         )
     check_artifacts(store.uri, run.info.artifact_uri, f"run {run.info.run_id} in {store.name}")
     spool = Spool(run_folder, run.info.run_id, store.uri)
-    if run_id and not attach and spool:  # it continues: how an earlier start of it ended is not how it ends
+    if run_id and not attach and spool:  # it resumes, so the status of an earlier start no longer holds
         spool.replace([entry for entry in spool.read() if entry["op"] != "status"])
     sender = Sender(partial(deliver, client, run.info.run_id), spool, store.why_unreachable)
     past = _past(client, run.info.run_id) if run_id else {}
     tracked = MlflowRun(run, experiment, store.uri, sender, History(past), spool.path.parent)
     tracked.attached = attach
-    if run_id:  # what the first start was made with stays to be seen
+    if run_id:  # the settings of the first start stay visible
         known = run.data.tags
         tracked.log_tags({(f"{RESUMED}{k}" if known.get(k, v) != v else k): v for k, v in tags.items()})
     if system_metrics:
@@ -266,14 +266,14 @@ def _check_spool(file: Path, run_id: str | None) -> None:
     spool = Spool.load(file)
     if spool.run_id != run_id:
         raise InputError(
-            f"{file}: holds what another run could not log; send it (python -m koa_lightning.tracking.resend "
-            f"{shlex.quote(str(file.parent))}), or remove it, or take another run folder"
+            f"{file}: holds entries of another run; send them (python -m koa_lightning.tracking.resend "
+            f"{shlex.quote(str(file.parent))}), remove the file, or choose another run folder"
         )
-    unsent.check(spool)  # the run sends it first of all
+    unsent.check(spool)  # the run sends these first
 
 
 def _create(client: MlflowClient, experiment_id: str, name: str | None, tags: Mapping[str, str]) -> Run:
-    # `run_facts` has the commit; MLflow would take that of the folder of the main script.
+    # `run_facts` has the commit; MLflow would take the commit of the main script's folder.
     ignored: list[Any] = [GitRunContext]
     return client.create_run(experiment_id, tags=resolve_tags(dict(tags), ignore=ignored), run_name=name)
 
@@ -284,13 +284,13 @@ def _resume(client: MlflowClient, store: Store, run_id: str, name: str | None, a
         raise InputError(f"run {run_id} was deleted; start again, or restore it: {store.restore('runs', run_id)}")
     if attach:
         return run
-    # First whose it is: a running one whose process is gone would be closed.
+    # First name its process: another command would close a running run whose process has ended.
     client.log_batch(run_id, tags=[RunTag(key, value) for key, value in owner.this().tags().items()])
     client.update_run(run_id, status="RUNNING", name=name)
     return client.get_run(run_id)
 
 
 def _past(client: MlflowClient, run_id: str) -> dict[str, list[tuple[int, float]]]:
-    """Return the metrics that a run has, so that the curves of a resumed run are whole."""
+    """Return the metrics that a run has, so that the curves of a resumed run are complete."""
     names = [name for name in client.get_run(run_id).data.metrics if not name.startswith(SYSTEM_PREFIX)]
     return {name: [(row.step, row.value) for row in client.get_metric_history(run_id, name)] for name in names}

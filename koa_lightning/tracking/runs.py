@@ -1,4 +1,4 @@
-"""Runs by what a user types: an id, a name, or a search."""
+"""Find runs by an id, a name, or a search."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _SHOWN = 5
 
 
 def find_run(store: Store, word: str) -> Run:
-    """Return the run of an id (also as `runs:/ID`), or the only one of a name, in whatever experiment.
+    """Return the run with an id (also as `runs:/ID`), or the only run with a name, in any experiment.
 
     Raises:
-        InputError: There is none, it was deleted, several have the name, or the store fails.
+        InputError: There is no such run, it was deleted, several have the name, or the store fails.
     """
     with failing_as_input_error(f"run={word}", ADVICE):
         if found := _ID.fullmatch(word):
@@ -48,7 +48,7 @@ def find_runs(store: Store, words: list[str], expression: str | None = None) -> 
     """Return the runs of ids and names, and those that a search finds, each once.
 
     Args:
-        store: Where they are.
+        store: The store of the runs.
         words: Ids and names.
         expression: In MLflow's search language, e.g. "metrics.`best/quadratic_kappa` > 0.7 and params.seed = '42'".
 
@@ -83,7 +83,7 @@ def search(client: MlflowClient, expression: str, experiments: list[str] | None 
 
 
 def pages(ask: Callable[..., Any], *arguments: Any, **more: Any) -> Iterator[Any]:
-    """Yield what a search of MLflow finds, page after page."""
+    """Yield the results of a search in MLflow, page by page."""
     token = None
     while True:
         page = ask(*arguments, **more, page_token=token)
@@ -101,7 +101,7 @@ def _by_id(store: Store, run_id: str) -> Run:
             raise InputError(f"run={run_id}: no such run in {store.name}; is tracking.uri right?") from None
         raise
     if run.info.lifecycle_stage == "deleted":
-        raise InputError(f"run={run_id}: was deleted; bring it back: {store.restore('runs', run_id)}")
+        raise InputError(f"run={run_id}: was deleted; restore it: {store.restore('runs', run_id)}")
     return run
 
 

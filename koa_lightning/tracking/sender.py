@@ -20,16 +20,16 @@ _log = logging.getLogger(__name__)
 
 
 class Sender:
-    """Takes entries at once and delivers them from a thread of its own, in their order.
+    """Takes entries at once and delivers them, in their order, from a thread of its own.
 
-    When the store fails, entries go to the spool and the store is asked again every half minute. What the
-    store refuses goes to the spool too and is tried once more at each catching up. What an earlier process of
-    the same run left in the spool is delivered first.
+    When the store fails, entries go to the spool and the thread tries the store again every half minute. Entries that
+    the store refuses go to the spool too and are retried with each attempt to empty it. Entries that an earlier process
+    of the same run left in the spool are delivered first.
 
     Args:
-        deliver: Writes entries and says what is left.
+        deliver: Writes entries and returns those that are left.
         spool: Where undelivered entries wait.
-        why_unreachable: Asks quickly whether the store lives; an empty string is yes.
+        why_unreachable: Checks quickly whether the store answers; returns an empty string if it does.
         interval: Least seconds between two deliveries.
         retry: Seconds from one outage to the next try.
     """
@@ -69,10 +69,10 @@ class Sender:
         self._queue.put(entry)
 
     def close(self, seconds: float | None = None) -> list[Entry]:
-        """Deliver what waits, try the spool a last time, and return what is still not delivered.
+        """Deliver all queued entries, try the spool a last time, and return those still not delivered.
 
         Args:
-            seconds: After these no longer; what is under way then waits in the spool too.
+            seconds: The longest to wait; entries still being sent then go to the spool too.
         """
         if not self._closing.is_set():
             self._closing.set()
@@ -86,12 +86,12 @@ class Sender:
         return self.waiting()
 
     def waiting(self) -> list[Entry]:
-        """Return what is in the spool, or would be if the disk took it."""
+        """Return the entries in the spool, and those that the disk did not accept."""
         return self._spool.read() + self._unwritten
 
     @property
     def unwritten(self) -> list[Entry]:
-        """Entries that neither the store nor the disk took; they end with the process."""
+        """Entries that neither the store nor the disk accepted; they end with the process."""
         return self._unwritten
 
     def _run(self) -> None:
@@ -103,7 +103,7 @@ class Sender:
             self._catch_up()
 
     def _take(self) -> list[Entry]:
-        """Wait for an entry, or until it is time to ask a failing store again; return all that wait."""
+        """Wait for an entry, or until it is time to retry a failing store; return all queued entries."""
         timeout = None if self._retry_at is None else max(0.0, self._retry_at - time.monotonic())
         try:
             first = self._queue.get(timeout=timeout)
@@ -156,14 +156,14 @@ class Sender:
             self._unwritten = []
         except OSError as error:
             if not self._unwritten:
-                _log.warning("%s cannot be written (%s); kept in memory", self._spool.path, error)
+                _log.warning("%s cannot be written (%s); its entries are kept in memory", self._spool.path, error)
             self._unwritten = waiting
 
     def _note(self, delivery: Delivery) -> None:
-        """Say once when an outage begins and once when it ends, and set the next try."""
+        """Log once when an outage begins and once when it ends, and set the time of the next try."""
         for reason in dict.fromkeys(delivery.refused):
             if reason not in self._said:
-                _log.warning("tracking: not taken, %s", reason)
+                _log.warning("tracking: not accepted, %s", reason)
             self._said.add(reason)
         if delivery.outage:
             if self._retry_at is None:
@@ -174,5 +174,5 @@ class Sender:
             self._retry_at = time.monotonic() + self._retry
             return
         if self._retry_at is not None:
-            _log.info("tracking: %s is back, all that waited was sent", public(self._spool.uri))
+            _log.info("tracking: %s is back, all waiting entries were sent", public(self._spool.uri))
         self._retry_at = None

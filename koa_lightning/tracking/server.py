@@ -1,4 +1,4 @@
-"""An MLflow server for several users, on PostgreSQL: `python -m koa_lightning.server`."""
+"""Run an MLflow server for several users, on PostgreSQL: `python -m koa_lightning.server`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from koa_lightning.tracking import leftovers, postgres
 from koa_lightning.tracking.ports import check_port
 from koa_lightning.tracking.store import first_line, public, why_unreachable
 
-START_SECONDS = 600  # the first start makes MLflow's tables, half a minute of an idle machine
+START_SECONDS = 600  # the first start creates MLflow's tables: half a minute on an idle machine
 END_SECONDS = 15.0
 
 
@@ -35,16 +35,16 @@ def serve(cfg: DictConfig) -> dict[str, Any]:
         cfg: The config `server`, composed.
 
     Returns:
-        `exit_code`: 0 after Ctrl-C or a signal to end, 1 where the server ended by itself.
+        `exit_code`: 0 after Ctrl-C or a termination signal, 1 if the server ended by itself.
 
     Raises:
-        InputError: No PostgreSQL, a database that cannot be reached, a port in use, a folder that another one serves.
+        InputError: PostgreSQL is missing, a database is unreachable, a port is in use, or a folder is served already.
     """
     validate(cfg)
     folder = user_path(cfg.folder).absolute()
     left = leftovers.end(folder)
     for leader in left.processes:
-        print(f"ended the MLflow server (process {leader}) that a killed koa-server had left", flush=True)
+        print(f"ended the MLflow server (process {leader}) that a killed koa-server had left running", flush=True)
     check_port(cfg.host, cfg.port, "type port=NUMBER for another")
     artifacts = folder / "artifacts"
     artifacts.mkdir(parents=True, exist_ok=True)
@@ -55,19 +55,19 @@ def serve(cfg: DictConfig) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _database(folder: Path, is_left: bool) -> Iterator[str]:
-    """Run the PostgreSQL server of a folder meanwhile; yield the address of MLflow's database in it.
+    """Run the PostgreSQL server of a folder during the block; yield the address of MLflow's database in it.
 
     Args:
-        folder: That is served.
-        is_left: Whether one that runs already was started by a koa-server that was killed, so that it ends with this.
+        folder: The folder that is served.
+        is_left: Whether a killed koa-server started the PostgreSQL server that runs already; it then stops at the end.
 
     Raises:
-        InputError: It does not start; or another process serves the folder, whose database would end with this one.
+        InputError: It does not start, or another process serves the folder and would lose its database at the end.
     """
     try:
         held = FileLock(folder / ".lock").acquire(timeout=0)
     except Timeout:
-        raise InputError(f"folder={folder}: another koa-server serves it; use that one, or end it") from None
+        raise InputError(f"folder={folder}: another koa-server serves it; use that one, or stop it") from None
     with held:
         cluster = postgres.make(folder / "postgres")
         ran_before = cluster.runs() and not is_left
@@ -76,17 +76,17 @@ def _database(folder: Path, is_left: bool) -> Iterator[str]:
             yield cluster.create("mlflow")
         finally:
             if ran_before:
-                print("PostgreSQL ran before, and runs on", flush=True)
+                print("PostgreSQL was already running, and keeps running", flush=True)
             elif cluster.runs():
                 cluster.stop()
-                print(f"PostgreSQL stopped; all is kept in {folder}", flush=True)
+                print(f"PostgreSQL stopped; its data stays in {folder}", flush=True)
 
 
 def check_database(address: str) -> None:
-    """Stop where a database cannot be used, before a server tries it for minutes.
+    """Check that a database can be used, before a server retries it for minutes.
 
     Raises:
-        InputError: It is not PostgreSQL, its driver is missing, or it does not let us in.
+        InputError: It is not PostgreSQL, its driver is missing, or it refuses the login.
     """
     import sqlalchemy
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -119,7 +119,7 @@ def _run(cfg: DictConfig, database: str, artifacts: Path) -> int:
     """Run the MLflow server until it ends or is interrupted; return the exit code."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", cfg.host, "--port", str(cfg.port)]
     command += ["--workers", str(cfg.workers), "--artifacts-destination", artifacts.as_uri(), *map(str, cfg.options)]
-    # The address goes by the environment: it holds a password, and any user can list the commands of a machine.
+    # Passed in the environment: the address holds a password, and any user can list the commands of a machine.
     secret = {"MLFLOW_BACKEND_STORE_URI": with_driver(database), "MLFLOW_DISABLE_TELEMETRY": "true"}
     address = f"http://{'127.0.0.1' if cfg.host == '0.0.0.0' else cfg.host}:{cfg.port}"
     # A group of its own, so that Ctrl-C in a terminal ends its workers in order, through us.
@@ -132,7 +132,7 @@ def _run(cfg: DictConfig, database: str, artifacts: Path) -> int:
         print(f"MLflow at {address}; train into it by tracking.uri={address}; Ctrl-C ends it", flush=True)
         print(DISCLAIMER, flush=True)
         server.wait()
-        outcome.say_error(f"the MLflow server ended by itself, with exit code {server.returncode}; its reason is above")
+        outcome.say_error(f"the MLflow server ended by itself, with exit code {server.returncode}; the reason is above")
         return outcome.PARTLY
     except KeyboardInterrupt:
         return outcome.DONE
@@ -150,11 +150,11 @@ def _wait(server: subprocess.Popen[bytes], address: str, why_unreachable: Any) -
             return
         time.sleep(0.5)
     how = f"exit code {server.returncode}" if server.poll() is not None else reason
-    raise InputError(f"the MLflow server does not start ({how}); its own words are above")
+    raise InputError(f"the MLflow server does not start ({how}); its output is above")
 
 
 def end(server: subprocess.Popen[bytes]) -> None:
-    """End a server that leads a group of processes, and all of these."""
+    """End a server and its whole group of processes."""
     for how in (signal.SIGTERM, signal.SIGKILL):
         if server.poll() is None:
             os.killpg(server.pid, how)

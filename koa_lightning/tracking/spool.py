@@ -1,4 +1,4 @@
-"""What could not be delivered, on disk: a file of JSON lines in the run folder."""
+"""Undelivered entries on disk: a file of JSON lines in the run folder."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _log = logging.getLogger(__name__)
 class Spool:
     """The entries of one run that are not in MLflow yet, oldest first.
 
-    The first line of the file names the run and its store, so the file alone is enough to send it.
+    The first line of the file names the run and its store, so the file alone is enough to send its entries.
 
     Attributes:
         path: The file; it exists only while it holds entries.
         run_id: MLflow's id of the run.
         uri: MLflow's tracking URI, without a password.
-        lock: To be held from reading to replacing, so that a training and a `resend` do not mix.
+        lock: Hold it from reading to replacing, so that a training and a `resend` do not interfere.
     """
 
     def __init__(self, folder: Path, run_id: str, uri: str) -> None:
@@ -48,8 +48,8 @@ class Spool:
         Raises:
             InputError: When its first line does not name a run.
         """
-        if not path.is_file():  # reading from a pipe would wait for ever
-            raise InputError(f"{path}: is no file; only files that a training left can be sent")
+        if not path.is_file():  # reading from a pipe would block for ever
+            raise InputError(f"{path}: is not a file; only files that a training left can be sent")
         with path.open("rb") as file:
             header = _parse(file.readline(_LONGEST_HEADER).decode(errors="replace")) or {}
         if header.get("op") != "run" or not all(isinstance(header.get(key), str) for key in ("run_id", "uri")):
@@ -63,13 +63,13 @@ class Spool:
         """Add entries and wait until the disk has them.
 
         Raises:
-            OSError: When the disk does not take them; the file is then as before.
+            OSError: When the disk refuses them; the file is then unchanged.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.lock:
             before = self.path.stat().st_size if self else 0
             header = [] if before else [{"op": "run", "run_id": self.run_id, "uri": self.uri}]
-            # A line that an earlier process did not finish must not swallow the next one.
+            # The next line must not join a line that an earlier process left unfinished.
             text = ("\n" if before and not self._ends_in_newline() else "") + _lines([*header, *entries])
             try:
                 _write(self.path, text, os.O_APPEND)
@@ -79,7 +79,7 @@ class Spool:
                 raise
 
     def read(self) -> list[Entry]:
-        """Return the entries; a line that a crash left unfinished is named in the log and omitted."""
+        """Return the entries; skip a line that a crash left unfinished, with a warning."""
         if not self:
             return []
         with self.lock:
@@ -94,7 +94,7 @@ class Spool:
         return entries
 
     def replace(self, entries: Sequence[Entry]) -> None:
-        """Keep only these entries; without any, the file goes."""
+        """Keep only these entries; without any, delete the file."""
         with self.lock:
             self.path.unlink(missing_ok=True) if not entries else self._rewrite(entries)
 
@@ -110,7 +110,7 @@ class Spool:
 
 
 def summary(entries: Sequence[Entry]) -> list[str]:
-    """Say what entries hold, e.g. `["3 metrics", "1 status", "artifact checkpoints/best.ckpt"]`."""
+    """Summarise entries, e.g. `["3 metrics", "1 status", "artifact checkpoints/best.ckpt"]`."""
     artifacts = [
         f"artifact {'/'.join(filter(None, [entry['folder'], Path(entry['local']).name]))}"
         for entry in entries
@@ -127,13 +127,13 @@ def _lines(entries: Sequence[Entry]) -> str:
 def _parse(line: str) -> Entry | None:
     try:
         entry = json.loads(line)
-    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, thousands of brackets
+    except (ValueError, RecursionError):  # not JSON, a number of thousands of digits, thousands of brackets
         return None
     return entry if isinstance(entry, dict) else None
 
 
 def _write(path: Path, text: str, mode: int) -> None:
-    # 0o600: what a run logs is not for all users of the machine.
+    # 0o600: other users of the machine may not read what a run logs.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | mode, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(text.encode())

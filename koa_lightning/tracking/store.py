@@ -33,7 +33,7 @@ CHECK_SECONDS = 12.0
 """A server that has not answered by then counts as unreachable."""
 _LOCK_SECONDS = 120.0
 _log = logging.getLogger(__name__)
-# MLflow prints the traceback of what it raises as well; whoever catches it says what went wrong in a line.
+# MLflow also prints the traceback of each error that it raises; our caller reports the error in one line.
 logging.getLogger("mlflow.store.db.utils").addFilter(lambda record: not record.exc_info)
 
 
@@ -55,21 +55,21 @@ class Store:
 
     @property
     def name(self) -> str:
-        """What to call it in a message: the URI without a password."""
+        """The store's name in messages: the URI without a password."""
         return public(self.uri)
 
     def restore(self, what: str, identity: str) -> str:
-        """Return the command that brings back what was deleted from this store.
+        """Return the command that restores a deleted run or experiment of this store.
 
         Args:
             what: `runs` or `experiments`.
-            identity: MLflow's id of it.
+            identity: Its id in MLflow.
         """
         option = {"runs": "--run-id", "experiments": "-x"}[what]
         return f"MLFLOW_TRACKING_URI={shlex.quote(self.name)} mlflow {what} restore {option} {identity}"
 
     def has_run(self, run_id: str) -> bool:
-        """Tell whether a run is here and not deleted; the id may be anything that a file holds."""
+        """Return whether a run is here and not deleted; the id may be any text from a file."""
         if not is_run_id(run_id):
             return False
         try:
@@ -80,9 +80,9 @@ class Store:
             raise
 
     def close_orphans(self) -> list[str]:
-        """Mark runs as killed whose process, on this machine, has ended without doing so; return their ids.
+        """Mark as killed the open runs whose process on this machine has ended; return their ids.
 
-        A store that does not take it, e.g. a read-only one, stays as it is.
+        A store that refuses, e.g. a read-only one, stays unchanged.
         """
         client, dead = self.client(), list[str]()
         try:
@@ -94,7 +94,7 @@ class Store:
                     client.set_terminated(run.info.run_id, "KILLED")
                     dead.append(run.info.run_id)
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            _log.info("%s: runs of killed processes stay as they are (%s)", self.name, first_line(error))
+            _log.info("%s: runs of killed processes stay open (%s)", self.name, first_line(error))
         return dead
 
     def why_unreachable(self) -> str:
@@ -102,7 +102,7 @@ class Store:
         return why_unreachable(self.uri) if self.artifacts is None else ""
 
     def experiment_id(self, name: str) -> str:
-        """Return the id of the experiment, made if need be; jobs that start together get the same one.
+        """Return the id of the experiment, created if needed; jobs that start together get the same one.
 
         Raises:
             InputError: When it was deleted, its artifacts lie elsewhere, or the store fails.
@@ -120,7 +120,7 @@ class Store:
                         raise
         if found.lifecycle_stage == "deleted":
             raise InputError(
-                f"experiment {name!r} in {public(self.uri)} was deleted; take another tracking.experiment, "
+                f"experiment {name!r} in {public(self.uri)} was deleted; set another tracking.experiment, "
                 f"or restore it: {self.restore('experiments', found.experiment_id)}"
             )
         check(self.uri, found.artifact_location, f"experiment {name!r} in {self.name}")
@@ -134,7 +134,7 @@ def open_store(uri: str | None, folder: Path, create: bool = True) -> Store:
         uri: `sqlite:///FILE.db` or `http(s)://HOST:PORT`; None takes the variable MLFLOW_TRACKING_URI, and
             without it `mlflow.db` in the folder. Artifacts of a database lie in `artifacts/` beside it.
         folder: Holds the default database.
-        create: Whether a missing database is made (once, about 7 seconds, while parallel jobs wait).
+        create: Whether to create a missing database (once, about 7 seconds, while parallel jobs wait).
 
     Raises:
         InputError: Another kind of URI, no answer in 15 seconds, no permission, no space, a damaged database.
@@ -168,17 +168,17 @@ def _open_sqlite(uri: str, create: bool) -> Store:
         if create:
             database.parent.mkdir(parents=True, exist_ok=True)
             lock = database.with_name(database.name + ".lock")
-            lock.touch()  # filelock would wait for a place where nothing can be made
+            lock.touch()  # filelock would wait in a folder where it cannot create files
             with FileLock(lock, timeout=_LOCK_SECONDS):
                 if not database.exists():
                     _create_database(database)
-                store.client()  # its first one adds MLflow's default experiment
+                store.client()  # the first client adds MLflow's default experiment
         store.client().search_experiments(max_results=1)
     return store
 
 
 def _create_database(database: Path) -> None:
-    # Made under another name, so that a creation that was interrupted leaves nothing half done.
+    # Created under another name, so that an interruption leaves no half-made database.
     unfinished = database.with_name(database.name + ".new")
     unfinished.unlink(missing_ok=True)
     engine = create_sqlalchemy_engine(f"sqlite:///{unfinished.as_posix()}")
@@ -190,10 +190,10 @@ def _create_database(database: Path) -> None:
 
 
 def check_server(uri: str) -> None:
-    """Stop where a server does not answer.
+    """Check that a server answers.
 
     Raises:
-        InputError: It does not.
+        InputError: It does not answer.
     """
     reason = why_unreachable(uri)
     if reason:
@@ -218,11 +218,11 @@ _OPENERS: dict[str, Callable[[str, bool], Store]] = {
 
 
 def why_unreachable(uri: str, seconds: float = CHECK_SECONDS) -> str:
-    """Ask a server whether it lives.
+    """Check whether a server answers.
 
     Args:
         uri: The address of the server.
-        seconds: After these it counts as unreachable, whatever it or the name service is doing.
+        seconds: Time after which the server counts as unreachable, even if the name service hangs.
 
     Returns:
         The reason, or an empty string when the server answers.
@@ -237,7 +237,7 @@ def why_unreachable(uri: str, seconds: float = CHECK_SECONDS) -> str:
                 )
                 if reply.status_code >= 500:
                     break
-            # Behind a gateway a dead server shows as 502 to 504; 401 or 404 still means that it lives.
+            # Behind a gateway a dead server shows as 502 to 504; 401 or 404 still means that it is alive.
             answer[0] = f"it says {reply.status_code}" if reply.status_code >= 500 else ""
         except (MlflowException, requests.RequestException) as error:
             answer[0] = cause(error)
@@ -251,11 +251,11 @@ def why_unreachable(uri: str, seconds: float = CHECK_SECONDS) -> str:
 
 @contextmanager
 def failing_as_input_error(what: str, advice: str = "put it right, or type tracking=none") -> Iterator[None]:
-    """Turn what a store may raise into one line for the user.
+    """Turn an error of a store into one line for the user.
 
     Args:
-        what: Fails.
-        advice: Ends the line.
+        what: What fails, for the message.
+        advice: The end of the message.
 
     Raises:
         InputError: In place of an error of MLflow, of the database or of the file system.
@@ -271,13 +271,13 @@ def failing_as_input_error(what: str, advice: str = "put it right, or type track
 def first_line(error: Exception) -> str:
     """Return the first line of an error, without SQLAlchemy's class names and without passwords."""
     written = [line for line in str(error).splitlines() if line.strip()]
-    # SQLAlchemy's advice to programmers may come before what went wrong.
+    # SQLAlchemy's advice to programmers may precede the error itself.
     lines = [line for line in written if not line.startswith("(raised as a result of")] or [type(error).__name__]
     return public(re.sub(r"^\(\w+(\.\w+)*\) ", "", lines[0]).rstrip(" .;"))
 
 
 def cause(error: Exception) -> str:
-    """Return the first line of an error; of a failed connection only why it failed."""
+    """Return the first line of an error; for a failed connection only the reason."""
     line = first_line(error)
     if "Caused by" not in line:
         return line

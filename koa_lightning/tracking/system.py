@@ -8,7 +8,7 @@ from collections.abc import Callable
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 SYSTEM_PREFIX = "system/"
-"""Begins the names of these metrics; MLflow shows them on a page of their own."""
+"""Prefix of the names of these metrics; MLflow shows them on a page of their own."""
 # MLflow says at each start that there is no GPU to watch.
 logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
 
@@ -16,14 +16,14 @@ logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
 class QueuedSystemMetrics(SystemMetricsMonitor):
     """Measures every 10 seconds (MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL) and once at the end.
 
-    MLflow's own loop asks the server after each sample and ends for good when it does not answer; this one
-    never asks.
+    MLflow's own loop queries the server after each sample and stops for good if it does not answer; this one
+    never queries it.
 
     Args:
         run_id: MLflow's id of the run.
         uri: MLflow's tracking URI.
-        resumed: Whether the steps continue after those that the run has.
-        publish: Takes the values and their step.
+        resumed: Whether the steps continue after those of the run.
+        publish: Receives the values and their step.
     """
 
     def __init__(self, run_id: str, uri: str, resumed: bool, publish: Callable[[dict[str, float], int], None]) -> None:
@@ -43,7 +43,7 @@ class QueuedSystemMetrics(SystemMetricsMonitor):
             self.publish_metrics(self.aggregate_metrics())
 
     def publish_metrics(self, metrics: dict[str, float]) -> None:
-        """Hand the values of one step on."""
+        """Pass on the values of one step."""
         prefix = SYSTEM_PREFIX + (f"{self.node_id}/" if self.node_id else "")
         self._publish({prefix + name: float(value) for name, value in metrics.items()}, self._logging_step)
         self._logging_step += 1

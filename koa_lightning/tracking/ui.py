@@ -18,13 +18,13 @@ _EXPERIMENT = "koa-lightning"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Become MLflow's server of its pages, on the database of the working directory.
+    """Become the server of MLflow's pages, on the database of the working directory.
 
     Args:
         argv: The arguments; None takes those of the process.
 
     Returns:
-        2 after one line that says what is wrong; else this process is MLflow from then on.
+        2 after one line that says what is wrong; otherwise MLflow replaces this process.
     """
     try:
         port = int(typed(sys.argv[1:] if argv is None else argv, {"port": "5000"})["port"])
@@ -55,10 +55,10 @@ def typed(arguments: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
 
     Args:
         arguments: As typed.
-        known: The keys that there are, with the values that they have where they are not typed.
+        known: The known keys, with their default values.
 
     Raises:
-        InputError: Another key, or a port that is none.
+        InputError: An unknown key, or an invalid port.
     """
     found = dict(known)
     for item in arguments:
@@ -78,9 +78,9 @@ def become(command: Sequence[str], **variables: str) -> None:
 
     Args:
         command: The module, and its arguments.
-        variables: Of its environment, beside those of this process.
+        variables: Variables to add to the environment of this process.
     """
-    # Programs that it starts itself are those of this environment, whichever one the shell has active.
+    # Programs that it starts come from this environment, whichever one the shell has activated.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     os.execve(sys.executable, [sys.executable, "-m", *command], {**os.environ, "PATH": path, **variables})
 

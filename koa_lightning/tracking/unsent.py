@@ -1,4 +1,4 @@
-"""What a file `unsent.jsonl` may hold: it may come with somebody else's run folder, and is sent in the user's name."""
+"""Check a file `unsent.jsonl`: it may come from somebody else's run folder, and is sent in the user's name."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from koa_lightning.tracking.artifacts import check_path
 from koa_lightning.tracking.spool import Spool
 
 LONGEST_LINE = 16 * 2**20
-"""In bytes; the longest of our own is a text artifact."""
+"""In bytes; our longest lines hold text artifacts."""
 _START = '{"op"'  # of each entry, also of one that a crash left unfinished
 _STATES = {"FINISHED", "FAILED", "KILLED"}
 _LARGEST = 2**63 - 1
 
 
 def check(spool: Spool) -> None:
-    """Stop where the file of a run holds what no training leaves, or names a file outside of the run folder.
+    """Check that the file of a run holds only entries of a training, and names only files of the run folder.
 
     Raises:
-        InputError: Naming the line.
+        InputError: It does not; the message names the line.
     """
     folder = spool.path.parent.resolve()
     with spool.path.open("rb") as file:
@@ -39,8 +39,10 @@ def check(spool: Spool) -> None:
 
 
 def _entries(line: bytes, where: str) -> list[Any]:
-    """Return the entry of a line, nothing of one that a crash left unfinished."""
-    wrong = InputError(f"{where}: is no entry of a training (JSON with op, values, ...); remove the line, or the file")
+    """Return the entry of a line; nothing for a line that a crash left unfinished."""
+    wrong = InputError(
+        f"{where}: is not an entry of a training (JSON with op, values, ...); remove the line, or the file"
+    )
     try:
         text = line.decode().strip()
         return [json.loads(text)]
@@ -48,16 +50,16 @@ def _entries(line: bytes, where: str) -> list[Any]:
         if text.startswith(_START) or _START.startswith(text):
             return []
         raise wrong from None
-    except (ValueError, RecursionError):  # no text, a number of thousands of digits, thousands of brackets
+    except (ValueError, RecursionError):  # not text, a number of thousands of digits, thousands of brackets
         raise wrong from None
 
 
 def _check_entry(entry: Any, where: str, folder: Path) -> None:
     if not isinstance(entry, dict) or not isinstance(op := entry.get("op"), str) or op not in _FIELDS:
-        raise InputError(f"{where}: is no entry of a training (op is one of {', '.join(_FIELDS)}); remove the line")
+        raise InputError(f"{where}: is not an entry of a training (op is one of {', '.join(_FIELDS)}); remove the line")
     for name, is_right in _FIELDS[op].items():
         if not is_right(entry.get(name)):
-            raise InputError(f"{where}: {op} without a right '{name}'; remove the line, or the file")
+            raise InputError(f"{where}: {op} without a valid '{name}'; remove the line, or the file")
     if op == "artifact":
         if entry["folder"] is not None:
             check_path(entry["folder"], where)
@@ -67,16 +69,16 @@ def _check_entry(entry: Any, where: str, folder: Path) -> None:
 
 
 def _check_below(local: str, where: str, folder: Path) -> None:
-    """Stop where a file, or one in a folder that would be sent as a whole, is not below the run folder."""
+    """Check that a file, or each file of a folder sent as a whole, is below the run folder."""
     try:
         file = Path(local)
         inside = [file, *(file.rglob("*") if file.is_dir() else ())]
         outside = next((each for each in inside if folder not in each.resolve().parents), None)
-    except (OSError, ValueError, RuntimeError):  # no such name can be, or links that lead round and round
+    except (OSError, ValueError, RuntimeError):  # an impossible name, or a cycle of links
         outside = Path(local)
     if outside is not None:
         raise InputError(
-            f"{where}: {shown(str(outside))} is not below the run folder {folder}; nothing else is sent from here"
+            f"{where}: {shown(str(outside))} is not below the run folder {folder}; no other file is sent"
         )
 
 

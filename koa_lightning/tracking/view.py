@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Tag of an experiment that opens in the part of the pages for model training, not in that for language models."""
+"""Tag of an experiment that opens in MLflow's pages for model training, not in those for language models."""
 SHARED = "koa-best-first"
 _SORTED_BY = "best/quadratic_kappa"
 _METRICS = (

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 OA_GRADE = 2  # radiographic osteoarthritis starts here
 CROSS_FITTED = "cross-fitted by patient, because it was fitted on this split"
 APART = "on a split that was not used in the fit"
-SEEN = "too good: these knees include some that were used in training, model choice or the fit"
+SEEN = "optimistic: these knees include some that were used in training, model choice or the fit"
 
 
 def evaluate(

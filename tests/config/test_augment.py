@@ -18,7 +18,7 @@ def test_other_keys_are_not(key):
 
 def test_a_run_of_0_1_continues_with_other_random_numbers(capsys):
     assert augment.began_before_kornia("ckpt=last", {"flip": 0.5, "rotation": 10.0})
-    assert "begun by version 0.1" in capsys.readouterr().err
+    assert "started by version 0.1" in capsys.readouterr().err
     assert not augment.began_before_kornia("ckpt=last", {"ops": {}})
     assert not augment.began_before_kornia("ckpt=last", {})
     assert capsys.readouterr().err == ""
@@ -26,7 +26,7 @@ def test_a_run_of_0_1_continues_with_other_random_numbers(capsys):
 
 @pytest.mark.parametrize("typed", ["augment.rotation", "augment._target_"])
 def test_a_run_that_was_typed_with_keys_of_0_1_cannot_go_on(typed):
-    with pytest.raises(InputError, match=r"^ckpt=last: the run was begun by version 0.1, .*type the same command"):
+    with pytest.raises(InputError, match=r"^ckpt=last: the run was started by version 0.1, .*type the same command"):
         augment.check_overrides("ckpt=last", ["seed", typed])
     augment.check_overrides("ckpt=last", ["augment", "augment.ops.flip.p", "+augment.ops.blur", "mix.mixup"])
 
@@ -34,7 +34,7 @@ def test_a_run_that_was_typed_with_keys_of_0_1_cannot_go_on(typed):
 def test_an_operation_of_a_resumed_run_keeps_its_class():
     then = {"optimizer": "AdamW", "augment.ops.blur": "RandomBoxBlur"}
     with pytest.raises(
-        InputError, match=r"augment\.ops\.blur is RandomGaussianBlur now, and the run began with RandomBox"
+        InputError, match=r"augment\.ops\.blur is now RandomGaussianBlur, but the run started with RandomBox"
     ):
         augment.check_same("ckpt=a", then, {"blur": {"_target_": "kornia.augmentation.RandomGaussianBlur"}})
     augment.check_same("ckpt=a", then, {"blur": {"_target_": "kornia.augmentation.RandomBoxBlur"}, "flip": None})

@@ -28,7 +28,7 @@ def test_every_command_that_draws_has_the_group(command):
     ("typed", "words"),
     [
         ("format=[tiff]", "one of png, svg, pdf"),
-        ("format=[]", "names no format"),
+        ("format=[]", "the list is empty"),
         ("format=[png,png]", "names png twice"),
         ("width=0", "single, double, or a number from 75 to 400"),
         ("width=triple", "single, double"),

@@ -27,5 +27,5 @@ def test_what_is_wrong_is_one_line(overrides, words):
 
 def test_an_override_is_a_text():
     check_texts(["model=resnet18"])
-    with pytest.raises(InputError, match="5: an override is a text"):
+    with pytest.raises(InputError, match="5: an override must be a string"):
         check_texts(["model=resnet18", 5])

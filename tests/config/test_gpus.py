@@ -85,8 +85,8 @@ def test_a_process_that_cuda_has_bound_keeps_its_gpu_for_the_next_job(monkeypatc
     ("names", "devices", "line"),
     [
         ("0,1", 3, "trainer.devices=3: there are 2 GPUs here; type trainer.devices=2"),
-        ("MIG-a,MIG-b", 2, r"CUDA gives a process one part of a GPU \(MIG\); type trainer.devices=1"),
-        ("0,1", [0], r"trainer.devices=\[0\]: jobs side by side are given their GPUs"),
+        ("MIG-a,MIG-b", 2, r"CUDA gives a process only one slice of a GPU \(MIG\); type trainer.devices=1"),
+        ("0,1", [0], r"trainer.devices=\[0\]: parallel jobs share a pool of GPUs"),
     ],
 )
 def test_what_cannot_be_given_is_one_line(names, devices, line, monkeypatch):

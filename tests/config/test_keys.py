@@ -24,7 +24,7 @@ def refusal(*overrides, name="train"):
         (["modell=effb3"], "modell: no such key in the configuration; did you mean 'model'?"),
         (["max_epochs=3"], "max_epochs: no such key in the configuration; did you mean 'trainer.max_epochs'?"),
         (["zzzz=3"], "zzzz: no such key in the configuration (all keys: add --cfg job)"),
-        (["data.root=x"], "data.root: only data=chen2018 or folder or table has it; type data=... too"),
+        (["data.root=x"], "data.root: exists only with data=chen2018 or folder or table; type data=... too"),
         (["loss.gamma=1"], "loss.gamma: only loss=focal has it"),
         (["loss=focal", "loss.gama=1"], "loss.gama: no such key in the configuration; did you mean 'loss.gamma'?"),
         (["data=chen2018", "data.rot=x"], "data.rot: no such key in the configuration; did you mean 'data.root'?"),
@@ -104,7 +104,7 @@ def test_a_group_that_is_missing_in_ones_own_folder_is_said():
 def test_a_group_needs_one_of_its_choices(override):
     with pytest.raises(InputError) as caught:
         keys.check_choices(["seed=1", override])
-    ends = "one of its choices is needed (data is one of: chen2018, folder, phantom, table)"
+    ends = "choose one of its choices (data is one of: chen2018, folder, phantom, table)"
     assert str(caught.value) == f"{override}: {ends}"
 
 

@@ -91,7 +91,7 @@ def test_help_of_the_others(main, launch):
     [
         (["optimzer.lr=0.1"], "error: optimzer.lr: no such key in the configuration; did you mean 'optimizer.lr'?"),
         (["+foo=1"], "error: foo: no such key in the configuration"),
-        (["out="], "error: out=: names nothing"),
+        (["out="], "error: out=: the name is empty"),
         (["modell=effb3"], "error: modell: no such key in the configuration; did you mean 'model'?"),
         (["loss=focl"], "error: loss=focl: no such choice; did you mean 'focal'?"),
         (["experiment=demoo"], "error: experiment=demoo: no such choice; did you mean 'demo'?"),
@@ -152,10 +152,10 @@ def test_the_others_with_bad_input_too(main, arguments, start, fails):
 
 def test_a_file_in_place_of_the_run_folder(launch, place):
     (place / "file").touch()
-    for out, line in (("file", "is there already, and is no folder"), ("file/run", "a part of this path is no folder")):
+    for out, line in (("file", "already exists and is not a folder"), ("file/run", "part of the path is not a folder")):
         ended = launch("train", f"out={out}")
         assert ended.code == outcome.BAD_INPUT
-        assert ended.err == [f"error: {out}: {line}; put it right, or name another folder by out=FOLDER"]
+        assert ended.err == [f"error: {out}: {line}; fix this, or name another folder with out=FOLDER"]
 
 
 def test_a_file_in_place_of_the_store(fails, place, tiny):
@@ -171,9 +171,9 @@ def test_a_file_in_place_of_the_store(fails, place, tiny):
         (errno.ENOSPC, "no space left on the disk"),
         (errno.EACCES, "no permission"),
         (errno.EFBIG, "the file would be larger than the disk or the limit (ulimit -f) allows"),
-        (errno.EIO, "the disk or network drive fails"),
-        (errno.ESTALE, "the network drive has lost it"),
-        (errno.EMFILE, "this program has as many files open as the limit (ulimit -n) allows"),
+        (errno.EIO, "the disk or network drive has failed"),
+        (errno.ESTALE, "the network drive no longer has this file"),
+        (errno.EMFILE, "this program has reached the limit of open files (ulimit -n)"),
         (errno.EDQUOT, "the disk quota is used up"),
         (errno.ELOOP, os.strerror(errno.ELOOP)),  # in no table
         (errno.ETXTBSY, os.strerror(errno.ETXTBSY)),
@@ -185,7 +185,7 @@ def test_a_disk_that_takes_nothing(job, number, words):
 
     ended = job(write)
     assert ended.code == outcome.BAD_INPUT
-    assert ended.err == [f"error: some/file: {words}; put it right, or name another folder by out=FOLDER"]
+    assert ended.err == [f"error: some/file: {words}; fix this, or name another folder with out=FOLDER"]
 
 
 def test_an_error_of_the_system_without_file_and_number(job):
@@ -194,7 +194,7 @@ def test_an_error_of_the_system_without_file_and_number(job):
 
     ended = job(fail)
     assert ended.code == outcome.BAD_INPUT
-    assert ended.err[0].startswith("error: a file or an address: the image is truncated; put it right")
+    assert ended.err[0].startswith("error: a file or an address: the image is truncated; fix this")
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_the_run_folders_of_a_sweep_in_a_strange_folder(job, place):
 def test_the_home_of_nobody(main, arguments, launch, place, tiny):
     ended = launch(main, *(tiny.overrides if main == "train" and "data=" not in arguments[0] else []), *arguments)
     assert (ended.code, len(ended.err)) == (outcome.BAD_INPUT, 1), ended.err
-    assert ended.err[0].startswith("error: ") and "~nouser is no home folder here" in ended.err[0]
+    assert ended.err[0].startswith("error: ") and "there is no user for the home folder ~nouser" in ended.err[0]
 
 
 def test_exit_codes(job):
@@ -363,7 +363,7 @@ def test_results_are_not_written_among_what_is_read(launch, place, command, word
     (place / "link").symlink_to("mine")
     ended = launch(command, *words)
     assert (ended.code, len(ended.err)) == (outcome.BAD_INPUT, 1)
-    assert "is the folder that" in ended.err[0]
+    assert "is also the folder of" in ended.err[0]
     assert {path.name for path in place.rglob("*")} >= {"mine", "table.csv"}
     assert [path.name for path in (place / "mine").iterdir()] == ["table.csv"]
 

@@ -9,7 +9,7 @@ from omegaconf.errors import MissingMandatoryValue
 from koa_lightning.config.outcome import one_line, say_error
 from koa_lightning.errors import InputError
 
-ADVICE = "put it right, or name another folder by out=FOLDER"
+ADVICE = "fix this, or name another folder with out=FOLDER"
 
 
 def caused(error, cause):
@@ -24,7 +24,7 @@ def caused(error, cause):
         (caused(InstantiationException("x"), InputError("within")), "within"),
         (
             OSError(errno.ENOSPC, "", "a/b"),
-            "a/b: no space left on the disk; put it right, or name another folder by out=FOLDER",
+            "a/b: no space left on the disk; fix this, or name another folder with out=FOLDER",
         ),
         (OSError("lost"), f"a file or an address: lost; {ADVICE}"),
         (ValueError("a fault"), None),

@@ -49,13 +49,13 @@ def test_flags_may_stand_anywhere():
 
 
 def test_an_unknown_flag_is_named():
-    with pytest.raises(InputError, match=r"^--epochs: no such option; settings are typed as key=value"):
+    with pytest.raises(InputError, match=r"^--epochs: no such option; type settings as key=value"):
         sort_out(["--epochs", "5"])
 
 
 @pytest.mark.parametrize("override", ["out=", "ckpt=''", "input= ", "out=null", "data.root=", "tracking.uri=''"])
 def test_a_place_without_a_name_is_refused(override):
-    with pytest.raises(InputError, match=f"^{override}: names nothing; type {key(override)}=... with a name"):
+    with pytest.raises(InputError, match=f"^{override}: the name is empty; type {key(override)}=NAME"):
         check_places(["seed=1", override])
 
 

@@ -38,7 +38,7 @@ def test_the_home_of_nobody_is_one_line(where):
     user = where.partition("/")[0]
     with pytest.raises(InputError) as caught:
         user_path(where)
-    assert str(caught.value).startswith(f"{where}: {user} is no home folder here")
+    assert str(caught.value).startswith(f"{where}: there is no user for the home folder {user}")
     assert "\n" not in str(caught.value)
 
 

@@ -90,7 +90,7 @@ def test_a_target_that_is_typed_may_be_used_elsewhere():
     typed = ["callbacks.x._target_=mine.Callback", "+callbacks.y=[{_target_: mine.Other}]", "a={", "x=1,2"]
     old = ["+callbacks.z={_target_: mine.Other}", "callbacks.q._target_=mine.Callback"]
     assert recorded_overrides.check(old, "run", typed) == old
-    with pytest.raises(InputError, match=r"names code to run \(mine\.Third\)"):
+    with pytest.raises(InputError, match=r"names code \(mine\.Third\)"):
         recorded_overrides.check(["+callbacks.z={_target_: mine.Third}"], "run", typed)
 
 
@@ -139,7 +139,7 @@ def test_of_a_run_folder_what_is_typed_anew_is_not_taken(folder):
 )
 def test_a_record_that_is_no_list_of_overrides(text, folder):
     run = folder(text)
-    with pytest.raises(InputError, match=r"overrides\.yaml: (is no list of overrides|cannot be read)"):
+    with pytest.raises(InputError, match=r"overrides\.yaml: (is not a list of overrides|cannot be read)"):
         run_folder.with_old_overrides([f"ckpt={run}/checkpoints/last.ckpt"])
     with pytest.raises(InputError, match="overrides"):
         run_folder.recorded(run)
@@ -150,5 +150,5 @@ def test_the_command_line_says_it_in_one_line(folder, launch, alone, tmp_path):
     run = folder(yaml.safe_dump([CODE[0].replace("PROOF", str(tmp_path / "proof"))]))
     ended = launch("train", f"ckpt={run}/checkpoints/last.ckpt")
     assert (ended.code, len(ended.err)) == (2, 1)
-    assert "names code to run (pathlib.Path.touch)" in ended.err[0]
+    assert "names code (pathlib.Path.touch)" in ended.err[0]
     assert not (tmp_path / "proof").exists()

@@ -101,8 +101,8 @@ def test_any_path(run, name):
     ("typed", "line"),
     [
         (["ckpt=nowhere.ckpt"], "ckpt=nowhere.ckpt: there is no such file; ckpt=last takes the newest unfinished run"),
-        (["ckpt=last", "out=nowhere"], "ckpt=last: nowhere/checkpoints/last.ckpt is not there; nothing to resume"),
-        (["ckpt=stray.ckpt"], "ckpt=stray.ckpt: not in a run folder"),
+        (["ckpt=last", "out=nowhere"], "ckpt=last: nowhere/checkpoints/last.ckpt does not exist; there is nothing"),
+        (["ckpt=stray.ckpt"], "ckpt=stray.ckpt: is not in a run folder"),
         (["ckpt=outputs/run/checkpoints/last.ckpt", "out=else"], "out=else: a resumed run stays in its folder"),
     ],
 )
@@ -119,7 +119,7 @@ def test_nothing_to_resume(run, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="no run under outputs/ has a checkpoint"):
         run_folder.find("last")
     run(done=True)
-    with pytest.raises(InputError, match=r"every run under outputs/ has finished; nothing to resume \(a path"):
+    with pytest.raises(InputError, match=r"every run under outputs/ has finished; name a file to resume"):
         run_folder.find("last")
 
 
@@ -150,7 +150,7 @@ def test_two_processes_do_not_train_in_one_folder(run):
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()
-    assert refused == [f"{folder}: another process is training in this folder; wait for it, or end it"]
+    assert refused == [f"{folder}: another process is training in this folder; wait for it, or stop it"]
     other()
     assert len(refused) == 1
 

@@ -98,7 +98,7 @@ def test_a_run_does_not_go_where_a_file_says(alone, place, listener, secrets, ca
     assert run.close() == []
     assert run.uri == f"sqlite:///{place}/mlruns/mlflow.db"
     error = capsys.readouterr().err
-    assert error.startswith(f"{listener.address}, where a file says that this was tracked, is neither configured here")
+    assert error.startswith(f"{listener.address}, the store that a file names, is neither configured here")
     assert error.count("\n") == 1
     assert listener.seen == []
 
@@ -142,7 +142,7 @@ def test_eval_of_a_hostile_checkpoint(hostile, listener, secrets, tmp_path, caps
 
     typed = [f"ckpt={hostile}/checkpoints/best.ckpt", f"out='{tmp_path}/evaluated'", "report=false"]
     evaluate(compose("eval", typed))
-    assert f"{listener.address}, where a file says" in capsys.readouterr().err
+    assert f"{listener.address}, the store that a file names" in capsys.readouterr().err
     assert listener.seen == []
 
 

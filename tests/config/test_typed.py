@@ -42,7 +42,7 @@ def test_a_folder_with_an_equals_sign_in_its_name_is_a_table(tmp_path, monkeypat
 
 
 def test_a_third_table_is_refused():
-    with pytest.raises(InputError, match=r"^c: two tables are compared at a time; type compare_predictions A B$"):
+    with pytest.raises(InputError, match=r"^c: compare_predictions takes two tables; type compare_predictions A B$"):
         typed.with_tables(["a", "b", "c"])
 
 
@@ -61,7 +61,7 @@ def test_places_are_named_in_full_so_that_they_hold_from_any_folder(tmp_path, mo
 
 
 def test_runs_named_in_two_ways():
-    with pytest.raises(InputError, match="a: name all runs as words, or all by runs="):
+    with pytest.raises(InputError, match=r"a: runs=\[...\] lists runs too"):
         typed.with_runs(["a", "runs=[b]"])
 
 

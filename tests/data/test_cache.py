@@ -265,7 +265,7 @@ def test_what_can_be_read_now_is_read(knees, tmp_path, monkeypatch, capsys):
     assert done.built
     assert done.unreadable == {}
     assert np.array_equal(done.images, expected(made[0]))
-    assert "it is rebuilt" in capsys.readouterr().err
+    assert "rebuilding it" in capsys.readouterr().err
 
 
 # --- builds that end badly

@@ -167,14 +167,14 @@ def refuses(match, data, splits=SPLITS):
 def test_a_split_without_a_grade_stops(root):
     for file in root.glob("val/3/*"):
         file.unlink()
-    refuses("data=chen2018: the val split has no image of grade 3; add some", module(root))
+    refuses("data=chen2018: the val split has no knee of grade 3; add some", module(root))
     module(root).prepare(("val",))  # to evaluate is possible
 
 
 def test_a_missing_split_stops(tmp_path):
     root = chen(tmp_path / "chen", splits=("train", "test"))
-    refuses("no knee in the val split; splits there: train, test; data.split=stratified makes splits", module(root))
-    refuses("no knee in the val split; splits there: train, test; type split=NAME", module(root), ("val",))
+    refuses("no knee in the val split; existing splits: train, test; data.split=stratified makes splits", module(root))
+    refuses("no knee in the val split; existing splits: train, test; type split=NAME", module(root), ("val",))
 
 
 def test_one_patient_and_too_few_for_the_folds_stop(root):
@@ -211,7 +211,7 @@ def leaks(root, pair, tmp_path, monkeypatch):
             at = [rows.index[rows["path"] == str(path)][0] for path in sorted(pair, key=str)]
             near = pd.DataFrame([(*at, 0.93)], columns=["row_a", "row_b", "similarity"])
             leakage.remember(rows, leakage.as_pairs([], near), {"near_duplicate"})
-            return "near duplicates, similarity 0.93, by an earlier audit"
+            return "near duplicates in an earlier audit, similarity 0.93"
         return (
             f"1 pair.s. of files in two splits show the same knee: {first} .train. and {second} .val.: the same pixels"
         )
@@ -260,7 +260,7 @@ def test_repaired_knees_are_said_and_written_to_the_manifest(root, tmp_path, mon
     rows = pd.read_parquet(file)
     n = int(rows["repaired"].sum())
     assert 0 < n < len(rows)
-    assert f"{n} of 40 images were inverted (bone dark) and are repaired" in capsys.readouterr().err
+    assert f"{n} of 40 images were inverted (bone dark) and have been repaired" in capsys.readouterr().err
     assert data.tables["val"]["repaired"].equals(rows.loc[rows["split"] == "val", "repaired"].reset_index(drop=True))
     module(root).prepare(SPLITS, file)
     assert "repaired" not in pd.read_parquet(file)
@@ -291,14 +291,14 @@ def test_unreadable_images_stop_and_are_named(root):
     for file in (empty, cut, folder):
         assert str(file) in str(caught.value)
     assert str(caught.value).startswith("3 image(s) cannot be read: ")
-    assert str(caught.value).endswith("mend them, or data.on_unreadable=skip")
+    assert str(caught.value).endswith("repair them, or type data.on_unreadable=skip")
     assert data.caveats == []
 
 
 def test_many_unreadable_images_are_counted(root):
     for file in root.glob("train/*/*"):
         file.write_bytes(b"no image" + file.name.encode())
-    refuses(r"20 image\(s\) cannot be read: .*; and 17 more; mend them", module(root))
+    refuses(r"20 image\(s\) cannot be read: .*; and 17 more; repair them", module(root))
 
 
 def test_unreadable_images_can_be_skipped(root, capsys):
@@ -316,7 +316,7 @@ def test_unreadable_images_can_be_skipped(root, capsys):
 def test_skipping_must_leave_every_grade(root):
     for file in root.glob("val/1/*"):
         file.write_bytes(b"")
-    refuses("the val split has no image of grade 1", module(root, on_unreadable="skip"))
+    refuses("the val split has no knee of grade 1", module(root, on_unreadable="skip"))
     for file in root.glob("val/*/*"):
         file.write_bytes(b"")
     refuses("no knee in the val split", module(root, on_unreadable="skip"), ("val",))
@@ -518,7 +518,7 @@ def test_a_fraction_of_the_train_split_is_said_and_marked(root, capsys):
     assert len(half.datasets["val"]) == len(whole.datasets["val"])
     assert half.caveats == ["50 % of the train split"]
     assert (
-        "WARNING: data.fraction=0.5: 50 % of the train split's patients are trained on, 10 knees"
+        "WARNING: data.fraction=0.5: training uses 50 % of the train split's patients, 10 knees"
         in capsys.readouterr().err
     )
     assert half.fingerprint != whole.fingerprint

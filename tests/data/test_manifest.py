@@ -41,7 +41,7 @@ def test_missing_text_is_empty_text():
 
 
 def test_no_row_and_a_path_twice_stop():
-    with pytest.raises(InputError, match="here: no knee found"):
+    with pytest.raises(InputError, match="here: no knee was found"):
         mf.make(pd.DataFrame({"path": []}), "here")
     with pytest.raises(InputError, match=r"here: b.png is listed 3 times"):
         mf.make(pd.DataFrame({"path": ["b.png", "a.png", "b.png", "b.png"]}), "here")
@@ -75,7 +75,7 @@ def test_auto_test_holds_test_patients_but_none_of_the_other_splits():
 
 def test_a_split_must_hold_every_grade():
     frame = knees(*(("P", "train", grade) for grade in (0, 2, 3)), ("Q", "val", 0))
-    with pytest.raises(InputError, match=r"here: the train split has no image of grade 1, 4; add some"):
+    with pytest.raises(InputError, match=r"here: the train split has no knee of grade 1, 4; add some"):
         mf.check_grades(frame, "train", "here")
     with pytest.raises(InputError, match=r"here: no knee in the test split"):
         mf.check_grades(frame, "test", "here")

@@ -27,7 +27,7 @@ def test_a_table_is_read(table, tmp_path, suffix):
     ("change", "message"),
     [
         (lambda oof: oof.drop(columns="p3"), "column 'p3' is missing"),
-        (lambda oof: oof.assign(p0=oof["p0"] + 1), "line 2: p0 to p4 are no probabilities"),
+        (lambda oof: oof.assign(p0=oof["p0"] + 1), "line 2: p0 to p4 are not probabilities"),
         (lambda oof: oof.assign(p0="high"), "p0 to p4 must be numbers"),
     ],
 )

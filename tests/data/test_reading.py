@@ -41,9 +41,9 @@ def test_the_hash_is_that_of_the_content():
 @pytest.mark.parametrize(
     ("found", "line"),
     [
-        ("text", "the source gives str; it must give bytes"),
-        (np.zeros((4, 40, 40), np.uint8), r"the source gives uint8 \(4, 40, 40\)"),
-        (np.zeros((40, 40)), "the source gives float64"),
+        ("text", "the source returns str; it must return bytes"),
+        (np.zeros((4, 40, 40), np.uint8), r"the source returns uint8 \(4, 40, 40\)"),
+        (np.zeros((40, 40)), "the source returns float64"),
         (np.zeros((3, 40), np.uint8), "a side is under 8"),
     ],
 )
@@ -54,7 +54,7 @@ def test_anything_else_is_refused_by_its_name(found, line):
 
 
 def test_a_source_that_fails_is_one_line():
-    with pytest.raises(InputError, match=r"^db://7: the source cannot read it \('x'\)$"):
+    with pytest.raises(InputError, match=r"^db://7: the source cannot read this row \('x'\)$"):
         pixels(ROW, lambda row: {}["x"])
 
 
@@ -83,5 +83,5 @@ def test_a_data_module_reads_hashes_and_caches_them(tmp_path):
     assert sum(map(sum, data.counts.values())) == len(set(source.asked)) < 40  # those of test are not read
     again = KneeDataModule(Database(), **options).prepare(("train", "val"))
     assert again.fingerprint == data.fingerprint
-    with pytest.raises(InputError, match=r"the source cannot read it \(gone\)"):
+    with pytest.raises(InputError, match=r"the source cannot read this row \(gone\)"):
         KneeDataModule(Database(range(40)), **options).prepare(("train", "val"))

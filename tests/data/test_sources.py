@@ -70,7 +70,8 @@ def test_chen2018_passes_over_what_is_no_image(tmp_path):
 @pytest.mark.parametrize("name", ["left_knee.png", "9001104.png", "19001104R.png", "9001104R2.png", "900110R.png"])
 def test_chen2018_refuses_other_names(tmp_path, name):
     touch(tmp_path, f"train/0/{name}")
-    refuses(rf"{name}: no patient in this name .*; Chen 2018 names them", rows_of_chen2018, str(tmp_path))
+    wanted = rf"{name}: the pattern .* finds no patient in this name; Chen 2018 names them"
+    refuses(wanted, rows_of_chen2018, str(tmp_path))
 
 
 @pytest.mark.parametrize("source", [rows_of_chen2018, lambda root: rows_of_folder(root, default_pattern())])
@@ -128,7 +129,7 @@ def test_chen2018_without_any_image_says_where_it_looked(tmp_path):
 @pytest.mark.parametrize("name", ["5", "01", "12", "KL2", "-1", "0Normal", "mild"])
 def test_a_grade_folder_that_is_not_0_to_4_stops(tmp_path, name):
     touch(tmp_path, "train/0/9001104R.png", f"train/{name}/9001104L.png", "0/9001104R.png", f"{name}/9001104L.png")
-    wanted = rf"folder '{name}' is no grade; the folders must be named 0, 1, 2, 3, 4"
+    wanted = rf"folder '{name}' is not a grade; name the folders 0, 1, 2, 3, 4"
     refuses(wanted, rows_of_chen2018, str(tmp_path))
     (tmp_path / "train").rename(tmp_path / ".train")
     refuses(wanted, rows_of_folder, str(tmp_path), default_pattern())
@@ -248,7 +249,8 @@ def test_the_default_pattern_reads_plausible_names(tmp_path, name, patient, side
 @pytest.mark.parametrize("name", ["L_17.png", "left_17.png", "R17.png", "knee_L_17.png", "anna.png", "1a2b3c.png"])
 def test_the_default_pattern_does_not_guess(tmp_path, name):
     touch(tmp_path, f"3/{name}")
-    refuses(f"{name}: no patient in this name .*; set data.pattern", rows_of_folder, str(tmp_path), default_pattern())
+    wanted = f"{name}: the pattern .* finds no patient in this name; set data.pattern"
+    refuses(wanted, rows_of_folder, str(tmp_path), default_pattern())
 
 
 @given(
@@ -362,7 +364,7 @@ def test_paths_may_start_elsewhere_or_be_absolute(tmp_path):
     [
         ("grade\n0\n", "column 'path' is missing; it has grade"),
         ("path,kl\na.png,0\n", "column 'grade' is missing; it has path, kl"),
-        ("path,grade\n", "the table has no row"),
+        ("path,grade\n", "the table is empty"),
         ("", "not a readable CSV or Parquet table"),
         ('path,grade\n"a.png,0\n', "not a readable CSV or Parquet table"),
         ("path,grade\na.png,0\nb.png,7\n", "line 3: grade '7' is not one of 0, 1, 2, 3, 4"),
@@ -440,7 +442,7 @@ def test_further_columns_are_kept_but_a_hash_is_not_believed(tmp_path):
 
 def test_images_below_a_grades_folder_are_not_omitted_in_silence(tmp_path):
     touch(tmp_path, "0/1000001L.png", "0/deep/er/1000002L.png", "0/.thumbs/1.png", "1/notes/readme.txt")
-    refuses(r"0/deep/er: holds 1 image\(s\) below a grade's folder", rows_of_folder, str(tmp_path), default_pattern())
+    refuses(r"0/deep/er: has 1 image\(s\) below a grade's folder", rows_of_folder, str(tmp_path), default_pattern())
 
 
 def test_a_link_to_nothing_is_listed_so_that_it_is_told(tmp_path):

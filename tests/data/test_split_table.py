@@ -180,13 +180,13 @@ def other_fold(rows):
     [
         (lambda rows: pd.concat([rows, rows[:1]]), r"[\w/.]+ is listed twice"),
         (lambda rows: rows.drop(columns="hash"), "column 'hash' is missing"),
-        (drop, r"\d+ knee\(s\) of the data are not in it, e.g. \d/P"),
+        (drop, r"\d+ knee\(s\) of the data are missing from it, e.g. \d/P"),
         (
             lambda rows: pd.concat([rows, rows[:1].assign(path="0/new.png")]),
-            "of its knees are not in the data, e.g. 0/new",
+            "of its knees are missing from the data, e.g. 0/new",
         ),
-        (swap_grade, r"0/P\w+.png has grade 1 in it and 0 in the data"),
-        (lambda rows: rows.assign(patient=rows["patient"] + "x"), "has patient P[0-9]+x in it and P[0-9]+ in the data"),
+        (swap_grade, r"0/P\w+.png has grade 1 in the table but 0 in the data"),
+        (lambda rows: rows.assign(patient=rows["patient"] + "x"), "has patient P[0-9]+x in the table but P[0-9]+ in"),
         (lambda rows: rows.assign(split=np.where(rows.index % 2, "train", "val")), r"patient\(s\) in two splits"),
         (other_fold, "is in two folds"),
     ],
@@ -203,7 +203,7 @@ def test_a_table_that_does_not_fit_stops(data, written, change, said):
 def test_a_table_that_was_changed_stops(data, written):
     file = written()
     file.write_text(file.read_text().replace(",val,", ",train,", 1))
-    with pytest.raises(InputError, match="it was changed since it was written"):
+    with pytest.raises(InputError, match="it has changed since it was written"):
         data(*imported(file)).rows(("train", "val"))
 
 
@@ -229,7 +229,7 @@ def test_the_test_split_may_be_elsewhere_until_it_is_measured(data, written, fol
     for path in rows.loc[rows["split"] == "test", "path"]:
         (folder / path).unlink()
     assert data(*imported(file)).prepare(("train", "val")).counts
-    with pytest.raises(InputError, match="of its knees are not in the data"):
+    with pytest.raises(InputError, match="of its knees are missing from the data"):
         data(*imported(file)).prepare(("test",))
 
 
@@ -242,7 +242,7 @@ def test_another_content_is_said(data, written, folder, capsys):
     shutil.copy(one, other)
     assert data(*imported(file)).prepare(("train", "val")).fingerprint != before
     [line] = [line for line in capsys.readouterr().err.splitlines() if "WARNING" in line]
-    assert f"1 file(s) have another content than when it was written, e.g. {other.relative_to(folder)}" in line
+    assert f"1 file(s) have changed since it was written, e.g. {other.relative_to(folder)}" in line
 
 
 def test_auto_test_keeps_its_split(tmp_path):

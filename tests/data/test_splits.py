@@ -160,7 +160,7 @@ def test_no_share_means_no_such_split():
 
 @pytest.mark.parametrize(("val", "test"), [(0.5, 0.5), (0.9, 0.2), (-0.1, 0.2), (0.2, -0.1)])
 def test_impossible_shares_stop(val, test):
-    with pytest.raises(InputError, match="leave nothing to train on"):
+    with pytest.raises(InputError, match="leave no knees for training"):
         stratified(population(50), val=val, test=test)
 
 
@@ -300,7 +300,7 @@ def test_a_fraction_of_everything_or_of_no_train_split_changes_nothing():
 
 
 def test_a_fraction_of_nobody_stops():
-    with pytest.raises(InputError, match=r"data\.fraction=0\.001: leaves no patient of the train split"):
+    with pytest.raises(InputError, match=r"data\.fraction=0\.001: leaves no patient in the train split"):
         splitting.fraction(assign(population(30)), 0.001, 0)
 
 
@@ -361,7 +361,7 @@ def test_a_split_that_few_patients_leave_empty_is_named(capsys):
     made = {tuple(sorted(set(assign(few, seed=seed)["split"]))) for seed in range(5)}
     lines = capsys.readouterr().err.splitlines()
     assert ("train", "val") in made  # which the line is about
-    assert lines[0].startswith("WARNING: here: the test split is empty: of 3 patients none is left for ")
+    assert lines[0].startswith("WARNING: here: the test split is empty: 3 patients are too few for ")
     assert assign(few, val_fraction=0.0, test_fraction=0.0)["split"].eq("train").all()
     assert set(assign(population(40))["split"]) == SPLITS
     assert capsys.readouterr().err == ""

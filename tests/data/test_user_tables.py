@@ -76,11 +76,11 @@ def test_grades_of_prepare_are_read_by_the_same_reader(file, before, after):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("path,grade\nknee, left.png,0\n", "line 2: 3 cells, and the first line names 2 columns .'0' has none"),
-        ("path,grade\nk0.png,0\nk1.png,1,note\n", "line 3: 3 cells, and the first line names 2 columns"),
-        ("path,grade,\nk0.png,0,note\n", "line 2: 3 cells, and the first line names 2 columns .'note' has none"),
+        ("path,grade\nknee, left.png,0\n", "line 2: 3 cells, but the first line names 2 columns .'0' has none"),
+        ("path,grade\nk0.png,0\nk1.png,1,note\n", "line 3: 3 cells, but the first line names 2 columns"),
+        ("path,grade,\nk0.png,0,note\n", "line 2: 3 cells, but the first line names 2 columns .'note' has none"),
         ("path,grade,grade\nk0.png,0,4\n", "two columns are named 'grade'"),
-        ("\n\n", "no first line with names"),
+        ("\n\n", "no first line with column names"),
     ],
 )
 def test_cells_without_a_column_and_columns_of_one_name_are_refused(file, text, words):

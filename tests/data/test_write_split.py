@@ -59,13 +59,13 @@ def test_it_is_the_same_wherever_the_data_lies(data, written, folder, tmp_path):
 def test_another_split_is_not_written_over(written):
     file = written()
     assert written() == file
-    with pytest.raises(InputError, match="holds another split already"):
+    with pytest.raises(InputError, match="already has another split"):
         written("data.split_seed=1")
 
 
 @pytest.mark.parametrize("folds", [[], ["data.folds=2"]])
 def test_a_share_of_the_knees_is_no_split(written, folds):
-    with pytest.raises(InputError, match=r"^data\.fraction=0\.5: a written split has all knees; omit it here"):
+    with pytest.raises(InputError, match=r"^data\.fraction=0\.5: a written split has all knees; omit this here"):
         written("data.fraction=0.5", *folds)
     assert not Path("out").exists()
 
@@ -82,7 +82,7 @@ def test_phantoms_need_no_folder(tmp_path, monkeypatch):
 def test_from_the_command_line(launch, folder):
     done = launch("split", "data=folder", f"data.root={folder}", "data.folds=2", "out=my split")
     assert (done.code, done.err) == (0, [])
-    assert "use it: data.split=table 'data.split_table=" in "\n".join(done.out)
+    assert "use it with data.split=table 'data.split_table=" in "\n".join(done.out)
     assert "research use only, not a medical device" in done.out
     wrong = launch("split", "data=folder", f"data.root={folder}", "data.split_table=my split/split.csv")
     assert wrong.code == 2
@@ -92,8 +92,8 @@ def test_from_the_command_line(launch, folder):
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["data.val_fraction=0"], "data=folder: no knee in the val split; splits there: train, test"),
-        (["data.folds=9"], "data=folder: the val split has no image of grade"),
+        (["data.val_fraction=0"], "data=folder: no knee in the val split; existing splits: train, test"),
+        (["data.folds=9"], "data=folder: the val split has no knee of grade"),
     ],
 )
 def test_a_split_that_train_would_refuse_is_not_written(overrides, line, written, folder):

@@ -271,7 +271,7 @@ def test_a_file_too_large_for_an_image_is_told(mixed, grade, capsys):
         file.truncate(MAX_BYTES + 1)
     result, _, _ = grade(mixed, "overlays=false")
     assert (result["n_graded"], result["n_failed"]) == (9, 2)
-    assert f"error: {mixed}/huge.png: 2.0 GB are too many for an image (2 at most)" in capsys.readouterr().err
+    assert f"error: {mixed}/huge.png: is too large for an image (2.0 GB, 2 at most)" in capsys.readouterr().err
 
 
 def test_without_overlays(mixed, grade):
@@ -421,7 +421,7 @@ def test_a_message_that_quotes_a_header_goes_to_the_terminal_alone(tmp_path, gra
     file.write_bytes(file.read_bytes().replace(b"8765", b"Anna"))
     result, _, out = grade(folder, "overlays=false")
     assert (result["n_graded"], result["n_failed"]) == (1, 2)
-    assert "WindowCenter is no number (could not convert string to float: 'Anna')" in capsys.readouterr().err
+    assert "WindowCenter is not a number (could not convert string to float: 'Anna')" in capsys.readouterr().err
     given = json.loads((out / "failed.json").read_text())
     assert list(given.values()) == [
         f"{folder}/b.dcm: a lateral view", f"{folder}/c.dcm: window or table that cannot be applied",
@@ -440,7 +440,7 @@ def test_a_film_of_both_knees_gets_no_single_grade(tmp_path, grade, write_dicom,
     assert (result["n_graded"], result["n_failed"]) == (1, 1)
     assert rows["path"].str.endswith("one.dcm").all()
     said = capsys.readouterr().err
-    assert f"two.{kind}: shows both knees, and gets no single grade; type python -m koa_lightning.prepare" in said
+    assert f"two.{kind}: shows both knees, so it gets no single grade; type python -m koa_lightning.prepare" in said
     result, _, _ = grade(folder, "overlays=false", "films=never")
     assert (result["n_graded"], result["n_failed"]) == (2, 0)
     with pytest.raises(InputError, match="films=always: predict does not cut films"):
@@ -458,7 +458,7 @@ def test_header_and_name_that_disagree_and_burnt_in_text_are_said(
     _, rows, _ = grade(tmp_path / "films", "overlays=false", ckpt=tmp_path / "chen.ckpt")
     assert rows["side"].tolist() == ["R"]
     said = capsys.readouterr().out
-    assert "WARNING: 1 of the DICOM files have another side in their names than in their headers" in said
+    assert "WARNING: 1 of the DICOM files have different sides in name and header" in said
     assert "WARNING: 1 of the DICOM files say that text is burnt in" in said
 
 

@@ -58,7 +58,7 @@ def test_the_same_as_by_their_names_and_seed(tables):
 def test_names_are_put_before_what_was_typed_bare(tables):
     assert with_tables(["seed=1", "eval of A", "lr=3.csv"]) == ["first='eval of A'", "second='lr=3.csv'", "seed=1"]
     assert with_tables(["first=a", "second=b"]) == ["first=a", "second=b"]
-    with pytest.raises(InputError, match="c: two tables are compared at a time"):
+    with pytest.raises(InputError, match="c: compare_predictions takes two tables"):
         with_tables(["a", "b", "c"])
 
 
@@ -71,7 +71,7 @@ def test_names_are_put_before_what_was_typed_bare(tables):
         (["eval of A", "lr=3.csv", "metrics=[quadratic_kapa]"], "no such metric; did you mean 'quadratic_kappa'?"),
         (["eval of A", "lr=3.csv", "metrics=[]"], "metrics=[]: name at least one"),
         (["eval of A", "lr=3.csv", "n_resamples=3"], "n_resamples=3: must be a whole number from 100"),
-        (["eval of A", "lr=3.csv", "third.csv"], "third.csv: two tables are compared at a time"),
+        (["eval of A", "lr=3.csv", "third.csv"], "third.csv: compare_predictions takes two tables"),
     ],
 )
 def test_bad_input_is_one_line(tables, launch, graded_table, arguments, line):

@@ -91,7 +91,7 @@ def test_many_runs_have_a_line_each(launch, log_run, monkeypatch):
         (["a", "a"], "error: only one run (a); name two or more"),
         (["a", "nobody"], "error: run=nobody: no run of this id or name"),
         (["runs=a"], "error: runs=a: must be a list"),
-        (["a", "runs=[b]"], "error: a: name all runs as words, or all by runs="),
+        (["a", "runs=[b]"], "error: a: runs=[...] lists runs too"),
         (["search=nonsense"], "error: search=nonsense: "),
         (["a", "b", "ouut=x"], "error: ouut: no such key in the configuration; did you mean 'out'?"),
         (["a", "b", "tracking.uri=http://127.0.0.1:9"], "error: tracking.uri=http://127.0.0.1:9: the MLflow server"),

@@ -29,7 +29,7 @@ def test_from_a_run_to_predictions(launch, log_run, write_checkpoint, knees, pla
     assert "ckpt=models:/koa-grader@champion" in ended.out[1]
     assert not (place / "outputs").exists()
     again = launch("register", f"run={run_id}", "alias=null")
-    assert again.out[0].startswith("koa-grader version 1: is there already") and "models:/koa-grader/1" in again.out[1]
+    assert again.out[0].startswith("koa-grader version 1: exists already") and "models:/koa-grader/1" in again.out[1]
     tables = []
     for address in (str(file), f"runs:/{run_id}", "models:/koa-grader@champion", "models:/koa-grader/1"):
         done = launch("predict", f"ckpt={address}", f"input={knees}/4", "overlays=false", "quiet=true", "out=p")
@@ -60,7 +60,7 @@ def test_bad_input_is_one_line(main, arguments, start, launch, log_run, knees):
     assert (ended.code, len(ended.err)) == (2, 1), ended.err
     assert ended.err[0].startswith(start)
     if arguments == ["run=empty"]:
-        assert "the run has no checkpoints/best.ckpt; nothing is in checkpoints/" in ended.err[0]
+        assert "the run has no checkpoints/best.ckpt; checkpoints/ is empty" in ended.err[0]
 
 
 @pytest.mark.slow

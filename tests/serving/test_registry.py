@@ -66,7 +66,7 @@ def test_what_is_not_there(log_run, here, write_checkpoint, tmp_path):
             find_checkpoint(address, here.uri)
     log_run.client.create_registered_model("foreign")
     log_run.client.create_model_version("foreign", f"runs:/{run.info.run_id}/elsewhere", run.info.run_id)
-    with pytest.raises(InputError, match="models:/foreign/1: holds no checkpoint of this program"):
+    with pytest.raises(InputError, match="models:/foreign/1: holds no checkpoint of koa_lightning"):
         find_checkpoint("models:/foreign/1", here.uri)
     for name, alias in (("a/b", None), ("koa-grader", "latest"), ("koa-grader", "v1"), ("", None)):
         with pytest.raises(InputError, match=f"name={name}: "):

@@ -295,11 +295,11 @@ def test_data_that_changed_stops(copied, runner, capsys):
     ("more", "said"),
     [
         (["data.folds=null"], "data.folds must be given"),
-        (["ckpt=last"], "ckpt=last: a cross-validation continues by itself"),
-        (["data.fold=2"], "data.fold=2: every fold is trained; one alone: .* data.folds=3 data.fold=2"),
+        (["ckpt=last"], "ckpt=last: a cross-validation resumes by itself"),
+        (["data.fold=2"], "data.fold=2: .* trains every fold; to train one alone: .* data.folds=3 data.fold=2"),
         (["parallel=64", "trainer.devices=100"], "parallel=64: each takes 100 cores, and there are"),
         (["parallel=0"], "parallel=0: must be"),
-        (["data.folds=20"], r"fold \d+ of 20: data=table: the val split has no image of grade"),
+        (["data.folds=20"], r"fold \d+ of 20: data=table: the val split has no knee of grade"),
         (["data.table=none.csv"], "fold 0 of 3: data.table=.*none.csv: there is no such file"),
     ],
 )
@@ -346,7 +346,7 @@ def test_ctrl_c(here, runner, launch, place):
     left = client.create_run(parent.info.experiment_id, tags={"mlflow.parentRunId": parent.info.run_id})
     runner.dies = dict.fromkeys(range(3), 1)
     ended = launch("cross_validate", *arguments)
-    assert (ended.code, ended.out[-1]) == (outcome.PARTLY, f"repeat what is left: {again}{' '.join(TINY)}")
+    assert (ended.code, ended.out[-1]) == (outcome.PARTLY, f"train the remaining folds with: {again}{' '.join(TINY)}")
     assert ended.out[-2] == "not finished: fold 0, 1, 2 of 3; nothing was pooled"
     assert client.get_run(left.info.run_id).info.status == "KILLED"  # its process was killed, so it could not say so
     assert client.get_run(parent.info.run_id).info.status == "FAILED"

@@ -53,7 +53,7 @@ def test_a_wrong_name_gets_the_nearest(three):
 
 
 def test_no_database_is_made(tmp_path):
-    with pytest.raises(InputError, match="there is no database of sweeps here"):
+    with pytest.raises(InputError, match="no such database of sweeps"):
         find_study(None, f"sqlite:///{tmp_path}/none.db")
     assert not (tmp_path / "none.db").exists()
 

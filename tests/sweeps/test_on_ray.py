@@ -20,7 +20,7 @@ ray = pytest.importorskip("ray")
 @pytest.mark.parametrize(
     ("changed", "line"),
     [
-        ({"num_cpus": "two"}, "hydra.launcher.num_cpus=two: must be a number from 0 on"),
+        ({"num_cpus": "two"}, "hydra.launcher.num_cpus=two: must be a number of at least 0"),
         ({"num_gpus": -1}, "hydra.launcher.num_gpus=-1: must be"),
         ({"max_retries": None}, "hydra.launcher.max_retries=None: must be"),
     ],
@@ -40,7 +40,7 @@ def test_what_a_job_asks_for_follows_from_its_devices():
     assert on_ray._gpus(pretended, {}, None) == 0
     assert on_ray._gpus(SimpleNamespace(cluster_resources=dict), config, None) == 0
     config.trainer.devices = -1
-    with pytest.raises(InputError, match=r"trainer.devices=-1: a job of Ray asks for a number"):
+    with pytest.raises(InputError, match=r"trainer.devices=-1: a job of Ray needs a number"):
         on_ray._gpus(pretended, config, None)
 
 

@@ -148,7 +148,7 @@ def test_two_sweeps_of_one_name_at_once(process, tmp_path):
     wait_for(first, lambda: lines_of(tmp_path / "began.txt"))
     second = process(*SPACE, "sweep.trials=3", "sweep.name=mine")
     assert second.wait(SECONDS) == 2
-    assert second.lines() == ["error: sweep.name=mine: is running already, in another process; wait for it, or end it"]
+    assert second.lines() == ["error: sweep.name=mine: is running already, in another process; wait for it, or stop it"]
     assert os.kill(first.pid, 0) is None
 
 

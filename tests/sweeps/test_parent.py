@@ -173,7 +173,7 @@ def test_an_untracked_sweep(job, place):
         (["sweep=tpe", "seed=1,2", "sweep.metrics=[val/mae]", "sweep.directions=[max]"],
          "error: sweep.directions=max: the best val/mae is the min; type min, or omit sweep.directions"),
         (["sweep=tpe", "seed=1,2", "sweep.metrics=seconds", "sweep.directions=max"], "error: sweep.directions=max:"),
-        (["sweep.trials=3", "seed=1,2"], "error: sweep.trials: only a sweep with Optuna has it; type sweep=tpe"),
+        (["sweep.trials=3", "seed=1,2"], "error: sweep.trials: exists only in a sweep with Optuna; type sweep=tpe"),
         (["sweep=tpe", "sweep/space=loss2"], "error: sweep/space=loss2: no such choice; did you mean 'loss'?"),
         (["seed=1,2", "hydra/launcher=jobblib"], "error: hydra/launcher=jobblib: is not installed; type pip install"),
         (["sweep=tpe", "seed=1,2", "sweep.n_jobs=1000"], "error: sweep.n_jobs=1000: each takes 1 core, and there are"),
@@ -190,4 +190,4 @@ def test_bad_input_is_one_line_and_leaves_nothing(typed, line, job, place):
 def test_a_sweep_needs_many_runs(launch, place):
 
     ended = launch("train", "sweep=tpe")
-    assert (ended.code, ended.err) == (outcome.BAD_INPUT, ["error: sweep=tpe: a sweep has many runs; type -m too"])
+    assert (ended.code, ended.err) == (outcome.BAD_INPUT, ["error: sweep=tpe: a sweep needs -m; type it too"])

@@ -23,7 +23,7 @@ class FailedJobError(Exception):
 def test_what_a_cluster_says_is_one_line():
     error = FailedJobError("Command failed\nsbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: and more")
     assert str(refused("slurm", error)) == (
-        "hydra/launcher=slurm: the cluster did not take the jobs: sbatch: error: QOSMaxSubmitJobPerUserLimit; "
+        "hydra/launcher=slurm: the cluster did not accept the jobs: sbatch: error: QOSMaxSubmitJobPerUserLimit; "
         "type the command again later, it resumes"
     )
     assert "there is no Slurm here" in str(refused("slurm", RuntimeError('Could not detect "srun", are you indeed')))
@@ -38,7 +38,7 @@ def test_a_full_queue_and_no_slurm_are_one_line_each(kind, place, slurm, launch,
     ended = launch("train", *typed)
     assert ended.code == 2
     assert [line for line in ended.err if line.startswith("error")] == [
-        "error: hydra/launcher=slurm_cpu: the cluster did not take the jobs: sbatch: error: "
+        "error: hydra/launcher=slurm_cpu: the cluster did not accept the jobs: sbatch: error: "
         "QOSMaxSubmitJobPerUserLimit; type the command again later, it resumes"
     ]
     monkeypatch.setenv("PATH", os.environ["PATH"].split(":", 1)[1])

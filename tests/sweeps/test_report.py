@@ -122,8 +122,8 @@ def test_a_sweep_without_a_complete_trial_is_reported_too(made_study, database, 
     [
         (["name=tpo"], "name=tpo: no such sweep in sqlite:///{place}/mlruns/sweeps.db; the nearest: tpe"),
         (["name=empty"], "sweep empty: has no trials yet; nothing to report"),
-        (["name=foreign"], "name=foreign: was not made by a sweep of koa_lightning, so nothing is known of its trials"),
-        (["storage=sqlite:///no.db"], "{place}/no.db: there is no database of sweeps here; name the right one by"),
+        (["name=foreign"], "name=foreign: was not made by a sweep of koa_lightning, so its trials cannot be read"),
+        (["storage=sqlite:///no.db"], "{place}/no.db: no such database of sweeps; name the right one by"),
         (["storage=nonsense"], "storage=nonsense: must be sqlite:///FILE.db or postgresql://"),
         (["trial=3"], "trial=3: no complete trial of sweep tpe; the best are "),
         (["trial=99"], "trial=99: no complete trial of sweep tpe; the best are "),
@@ -149,7 +149,7 @@ def test_without_any_sweep(place, launch):
     ended = launch("sweep_report")
     assert ended.code == 2
     [line] = ended.err
-    assert line.startswith(f"error: {place}/mlruns/sweeps.db: there is no database of sweeps here; name the right one")
+    assert line.startswith(f"error: {place}/mlruns/sweeps.db: no such database of sweeps; name the right one")
     assert "python -m koa_lightning.compare" in line  # the README's own grid keeps no database
 
 
@@ -159,7 +159,7 @@ def test_what_the_file_cannot_say_is_a_warning(made_study, database, launch, und
     study = made_study(0, storage=database)
     study.add_trial(optuna.trial.create_trial(value=1.0, user_attrs=facts))
     ended = launch("sweep_report")
-    assert ended.err == ["WARNING: experiments/tpe/best.yaml cannot say callbacks.ema; type the command"]
+    assert ended.err == ["WARNING: experiments/tpe/best.yaml cannot express callbacks.ema; type the command"]
 
 
 def artifacts(client, run_id, folder):

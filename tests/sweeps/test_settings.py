@@ -44,7 +44,7 @@ def test_settings_of_one_node_win():
         ({"directions": ["up"]}, "sweep.directions=.up.: must be "),
         ({"repeat": None}, "sweep.repeat=null: must be seed, fold, or a key with a whole number"),
         ({"metrics": []}, "must name one metric, or several different ones"),
-        ({"ensemble": True}, "sweep.ensemble=true: needs sweep.listener, which measures it"),
+        ({"ensemble": True}, "sweep.ensemble=true: needs sweep.listener, which evaluates it"),
     ],
 )
 def test_settings_that_cannot_be(more, line):

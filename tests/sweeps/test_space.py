@@ -67,13 +67,13 @@ def test_a_chain_of_conditions(read):
         (["a=tag(log,range(1,9))"], "a logarithmic scale needs interval"),
         (["a=tag(log,choice(1,9))"], "a logarithmic scale needs interval"),
         (["a=tag(lgo,interval(1,9))"], "unknown tag lgo"),
-        (["a=range(5,5)"], "no value at all"),
+        (["a=range(5,5)"], "has no values"),
         ([FOCAL, "loss=ce,emd"], "loss is never focal; it is one of ce, emd"),
         ([FOCAL, "loss=ce"], "contradicts loss=ce"),
         ([FOCAL], "loss does not vary and is not typed; add loss=choice"),
-        (["a=tag('=x',choice(1,2))", "b=1,2"], "is no condition"),
+        (["a=tag('=x',choice(1,2))", "b=1,2"], "is not a condition"),
         (["a=tag('b=1',choice(1,2))", "b=tag('a=1',choice(1,2))"], "a and b depend on each other in a circle"),
-        (["a=tag('b=1',choice(1,2))", "b=interval(0,1)"], "b is never 1; it is no choice"),
+        (["a=tag('b=1',choice(1,2))", "b=interval(0,1)"], "b is never 1; it is not a choice"),
     ],
 )
 def test_what_is_empty_or_contradicts_itself(typed, line, read):

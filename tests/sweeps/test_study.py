@@ -34,7 +34,7 @@ def test_where_the_database_is(place, monkeypatch):
 
 
 def test_opening_a_study(place):
-    with pytest.raises(InputError, match=r"sweeps.db: there is no database of sweeps here"):
+    with pytest.raises(InputError, match=r"sweeps.db: no such database of sweeps"):
         study.open_study(None, "mine")
     made().add_trial(optuna.create_trial(value=1.0))
     assert len(study.open_study(None, "mine").trials) == 1

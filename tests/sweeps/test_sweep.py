@@ -243,7 +243,7 @@ def test_several_metrics_have_a_pareto_front(program):
             "error: sweep.method=tep: must be one of tpe, random, grid, qmc; did you",
         ),
         (["y=range(0,3)", "sweep.trials=0"], "error: sweep.trials=0: must be a whole number from 1"),
-        (["y=range(0,3)", "sweep.trials=null"], "error: sweep.trials=null: only a grid has an end of its own"),
+        (["y=range(0,3)", "sweep.trials=null"], "error: sweep.trials=null: only a grid ends by itself"),
         (["y=range(0,3)", "sweep.n_jobs=2"], "error: sweep.n_jobs=2: hydra/launcher=basic runs one job"),
         (["y=range(0,3)", "sweep.directions=[up]"], "error: sweep.directions=[up]: must be one of max, min, "),
         (
@@ -346,7 +346,7 @@ def test_two_sweeps_with_one_name(program):
         return 1.0
 
     assert program(sweeps_itself, "y=1,2", "sweep.trials=1", "sweep.name=mine").code == outcome.DONE
-    assert inner == ["sweep.name=mine: is running already, in another process; wait for it, or end it"]
+    assert inner == ["sweep.name=mine: is running already, in another process; wait for it, or stop it"]
 
 
 def test_what_may_differ_when_it_continues(program):

@@ -69,7 +69,7 @@ def test_what_it_cannot_do_is_said(sweep, capsys):
     assert sweep("sweep.ensemble=perhaps").err == ["error: sweep.ensemble=perhaps: must be one of true, false"]
     found = sweep("sweep.listener=null")
     assert found.code == outcome.BAD_INPUT
-    assert found.err == ["error: sweep.ensemble=true: needs sweep.listener, which measures it"]
+    assert found.err == ["error: sweep.ensemble=true: needs sweep.listener, which evaluates it"]
 
 
 def test_repeats_are_members_too_and_the_incomplete_are_not(made_study, tmp_path):
@@ -91,5 +91,5 @@ def test_the_files_are_named_in_a_folder_of_any_name(others, tmp_path):
 
 def test_one_trial_is_no_ensemble(made_study, tmp_path, capsys):
     together.measure(made_study(1), compose("train", []), tmp_path)
-    assert capsys.readouterr().out == "ensemble: takes two complete trials; none was evaluated\n"
+    assert capsys.readouterr().out == "ensemble: needs at least two complete trials; nothing was evaluated\n"
     assert not (Path(tmp_path) / together.FOLDER).exists()

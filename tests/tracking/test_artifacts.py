@@ -51,7 +51,7 @@ def test_other_places(store, location):
 
 @pytest.mark.parametrize("path", ["..", "../x", "a/../../x", "/etc/passwd", "", "C:/x", "C:\\x", "\\\\evil\\x", "a\n"])
 def test_paths_that_climb(path):
-    with pytest.raises(InputError, match="is no place among the artifacts of a run"):
+    with pytest.raises(InputError, match="is not a path among the artifacts of a run"):
         check_path(path, "entry")
 
 
@@ -134,7 +134,7 @@ def test_nothing_is_deleted_where_a_database_says(store, run_id, redirect, tmp_p
 def test_a_checkpoint_is_one_of_the_run(store, run_id):
     assert find_checkpoint(f"runs:/{run_id}", store.uri).read_text() == "x"
     for path in ("../best.ckpt", "checkpoints/../../../../x", "checkpoints/..", "a\\..\\..\\x"):
-        with pytest.raises(InputError, match="is no place among the artifacts"):
+        with pytest.raises(InputError, match="is not a path among the artifacts"):
             find_checkpoint(f"runs:/{run_id}/{path}", store.uri)
 
 
@@ -143,5 +143,5 @@ def test_a_registered_model_names_a_checkpoint_of_its_run(store, run_id):
     client.create_registered_model("grader")
     evil = {"checkpoint": "../../../../../etc/passwd"}
     client.create_model_version("grader", f"runs:/{run_id}/model", run_id, tags=evil)
-    with pytest.raises(InputError, match="is no place among the artifacts"):
+    with pytest.raises(InputError, match="is not a path among the artifacts"):
         find_checkpoint("models:/grader/1", store.uri)

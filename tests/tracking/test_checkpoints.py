@@ -35,7 +35,7 @@ def test_copy_goes_where_it_is_told(store, run_id, tmp_path):
     ("path", "words"),
     [
         ("checkpoints/none.ckpt", "it holds checkpoints/best.ckpt, checkpoints/last.ckpt"),
-        ("x/y.ckpt", "nothing is in x/"),
+        ("x/y.ckpt", "x/ is empty"),
     ],
 )
 def test_missing_file_says_what_there_is(store, run_id, path, words):
@@ -80,7 +80,7 @@ def test_the_folds_of_a_cross_validation(store):
         client.set_terminated(child, status)
         children.append(child)
         if status == "KILLED":
-            with pytest.raises(InputError, match=r"fold 0 of 2 has not finished; end the cross-validation first"):
+            with pytest.raises(InputError, match=r"fold 0 of 2 has not finished; finish the cross-validation first"):
                 fold_addresses(address, store.uri)
     assert fold_addresses(address, store.uri) == [f"runs:/{children[2]}", f"runs:/{children[0]}"]
     assert fold_addresses(f"{address}/checkpoints/last.ckpt", store.uri) == []

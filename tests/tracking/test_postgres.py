@@ -67,7 +67,7 @@ def test_a_folder_that_is_damaged(postgres, tmp_path_factory):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as another user")
 def test_root_in_a_folder_that_is_closed_to_others(postgres, tmp_path):
     tmp_path.chmod(0o700)
-    with pytest.raises(InputError, match=f"that user may not enter a folder above {tmp_path}/server; take one"):
+    with pytest.raises(InputError, match=f"that user may not enter a folder above {tmp_path}/server; choose"):
         server.make(tmp_path / "server")
 
 

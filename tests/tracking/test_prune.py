@@ -143,5 +143,5 @@ def test_a_metric_decides_by_its_own_best(log_run, place):
     runs = log_run.client.search_runs(["1"])
     candidates = prune.choose(log_run.client, runs, 1, "test/brier", best_is("test/brier"))
     assert [(one.value, one.kept) for one in candidates] == [(0.3, prune.BEST), (0.6, "")]
-    with pytest.raises(InputError, match="metric=best/epoch: whether more or less of it is better is not known"):
+    with pytest.raises(InputError, match=r"metric=best/epoch: its best direction \(max or min\) is unknown"):
         prune.choose(log_run.client, runs, 1, "best/epoch", best_is("best/epoch"))

@@ -21,7 +21,7 @@ def test_nothing_goes_without_yes(launch, sweep, place):
     assert (ended.code, ended.err) == (0, [])
     assert ended.out[-2:] == [
         "2.0 MB would be freed: the checkpoints of 1 of 3 runs",
-        "nothing was deleted; to delete them type the same and yes=true",
+        "nothing was deleted; to delete them, type the same command with yes=true",
     ]
     assert stored(sweep) == ["fold 0", "job 0", "job 1", "job 2"]
     ended = launch("prune_checkpoints", "sweep_run=sweep", "keep=2", "yes=true")
@@ -46,7 +46,7 @@ def test_an_experiment_leaves_cross_validations_alone(launch, sweep):
         (["sweep_run=sweep", "tracking.experiment=x"], "error: name either a sweep"),
         (["sweep_run=nobody"], "error: run=nobody: no run of this id or name"),
         (["sweep_run=job 1"], "error: sweep_run=job 1: no run belongs to it"),
-        (["tracking.experiment=x"], "error: tracking.experiment=x: there is none of this name"),
+        (["tracking.experiment=x"], "error: tracking.experiment=x: no such experiment"),
         (["sweep_run=sweep", "keep=0"], "error: keep=0: must be a whole number from 1"),
         (["sweep_run=sweep", "yes=maybe"], "error: yes=maybe: must be one of true, false"),
         (["sweep_run=sweep", "metric=kappa"], "error: metric=kappa: no run has it"),

@@ -135,7 +135,7 @@ def test_resumed_run_first_sends_what_was_left(begin, client):
 
 def test_run_folder_with_the_rest_of_another_run_is_refused(begin, tmp_path):
     Spool(tmp_path / "run", "0" * 32, "uri").append([{"op": "tags", "values": {}}])
-    with pytest.raises(InputError, match="another run could not log; send it"):
+    with pytest.raises(InputError, match="holds entries of another run; send them"):
         begin()
 
 

@@ -29,7 +29,7 @@ def test_runs_that_cannot_be_told(log_run, here):
     with pytest.raises(InputError, match="a name with both kinds of quotes cannot be searched for; type the run's id"):
         find_run(here, """it's "good\"""")
     log_run.client.delete_run(twins[0])
-    with pytest.raises(InputError, match=r"was deleted; bring it back: MLFLOW_TRACKING_URI=.* mlflow runs restore"):
+    with pytest.raises(InputError, match=r"was deleted; restore it: MLFLOW_TRACKING_URI=.* mlflow runs restore"):
         find_run(here, twins[0])
     assert len({run.info.run_id for run in find_runs(here, twins[1:])}) == 6
 

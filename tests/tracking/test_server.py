@@ -100,7 +100,7 @@ def served(monkeypatch, place):
 def test_a_folder_has_one_server(served, place):
     (place / "here").mkdir()
     with FileLock(place / "here/.lock"):
-        with pytest.raises(InputError, match=r"folder=.*here: another koa-server serves it; use that one, or end it"):
+        with pytest.raises(InputError, match=r"folder=.*here: another koa-server serves it; use that one, or stop it"):
             served.serve()
         assert served.notes == []
         assert served.serve("database=postgresql://h/own") == {"exit_code": 0}  # of others, who may serve it twice
@@ -113,7 +113,7 @@ def test_a_database_that_ran_before_runs_on(served, capsys):
     served.cluster.up = True
     served.serve()
     assert served.notes == ["postgresql://h/mlflow"] and served.cluster.up
-    assert "PostgreSQL ran before, and runs on" in capsys.readouterr().out
+    assert "PostgreSQL was already running, and keeps running" in capsys.readouterr().out
 
 
 def test_a_database_that_does_not_start_says_so(served, monkeypatch):
@@ -272,7 +272,7 @@ def test_one_command_makes_a_server_with_a_database_of_its_own(with_package, psy
         finally:
             assert mlflow.stop() == 0
         log = (folder / "log.txt").read_text()
-        assert "PostgreSQL stopped; all is kept in" in log and "train into it by tracking.uri=" in log
+        assert "PostgreSQL stopped; its data stays in" in log and "train into it by tracking.uri=" in log
         assert "research use only, not a medical device" in log
         try:
             mlflow.start()
@@ -280,11 +280,12 @@ def test_one_command_makes_a_server_with_a_database_of_its_own(with_package, psy
             assert [path.read_text() for path in (folder / "artifacts").rglob("note.txt")] == ["kept"]
             mlflow.kill()  # what it has started runs on, and holds the port
             assert not why_unreachable(mlflow.uri, 3)
-            mlflow.start("that a killed koa-server had left")
+            mlflow.start("that a killed koa-server had left running")
             assert client.get_run(run).info.run_id == run
         finally:
             assert mlflow.stop() == 0
         log = (folder / "log.txt").read_text()
-        assert len(re.findall(r"ended the MLflow server \(process \d+\) that a killed koa-server had left", log)) == 1
-        assert log.count("PostgreSQL stopped; all is kept in") == 2
+        said = r"ended the MLflow server \(process \d+\) that a killed koa-server had left running"
+        assert len(re.findall(said, log)) == 1
+        assert log.count("PostgreSQL stopped; its data stays in") == 2
         assert not postgres_server.make(folder / "postgres").runs()

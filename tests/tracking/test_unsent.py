@@ -94,7 +94,7 @@ def test_no_other_file_is_sent(store, run_id, folder, tmp_path, capsys, local):
 def test_nothing_is_put_outside_of_the_artifacts(store, run_id, folder, capsys, where):
     for entry in (artifact(folder / "own.txt", where), {"op": "text", "text": "x", "file": where}):
         write(folder, store.uri, [entry], run_id)
-        assert "no place among the artifacts" in refused(folder, capsys)
+        assert "not a path among the artifacts" in refused(folder, capsys)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_what_is_no_file_is_one_line(folder, capsys, kind):
     }  # fmt: skip
     make[kind]()
     assert main([str(folder)]) == 2
-    assert "is no file" in capsys.readouterr().err
+    assert "is not a file" in capsys.readouterr().err
 
 
 def test_a_line_that_a_crash_left_is_omitted(store, run_id, folder, capsys, caplog):

@@ -1,1 +1,1 @@
-"""What can be wrong with a folder of knees, one kind of fault a file."""
+"""Checks for faults in a folder of knees, one kind of fault per file."""

@@ -1,4 +1,4 @@
-"""Keypoints of a radiograph that survive cropping, scaling, exposure and encoding: upright SIFT on even contrast."""
+"""Keypoints of a radiograph that survive cropping, scaling, exposure and encoding: upright SIFT on equalised images."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 
 from koa_lightning.data.parallel import in_order
 
-POINTS = 150  # of an image, the strongest: enough for a crop of half the area to keep some dozens
-_TASK = 32  # images a task
-_local = threading.local()  # OpenCV's objects are not to be shared between threads
+POINTS = 150  # strongest per image: a crop of half the area still keeps dozens
+_TASK = 32  # images per task
+_local = threading.local()  # OpenCV objects must not be shared between threads
 
 
 @dataclass(frozen=True)
 class Features:
-    """Marks of one image: points float32 n x 3 (x, y, size, in pixels) and descriptors float32 n x 128."""
+    """Keypoints of one image: points float32 n x 3 (x, y, size, in pixels) and descriptors float32 n x 128."""
 
     points: np.ndarray
     descriptors: np.ndarray
@@ -28,12 +28,12 @@ class Features:
 def extract(image: np.ndarray, n: int = POINTS) -> Features:
     """Return the strongest keypoints of an image.
 
-    SIFT (Lowe 2004) with every keypoint upright, since knees are not turned, as the root of descriptors that sum to one
-    (RootSIFT, Arandjelovic 2012), after contrast-limited equalisation, so that exposure hardly matters.
+    Keypoints are SIFT (Lowe 2004), all upright since knees are not rotated. Descriptors are the root of L1-normalised
+    ones (RootSIFT, Arandjelovic 2012). Contrast-limited equalisation comes first, so that exposure hardly matters.
 
     Args:
         image: uint8, H x W.
-        n: At most so many.
+        n: Maximum number of keypoints.
     """
     sift, equaliser = _tools()
     even = equaliser.apply(np.ascontiguousarray(image))
@@ -57,15 +57,15 @@ def extract_all(images: np.ndarray, n: int = POINTS) -> Iterator[Features]:
 
 def _tools() -> tuple[cv2.SIFT, cv2.CLAHE]:
     if not hasattr(_local, "tools"):
-        cv2.setNumThreads(1)  # the threads are ours
-        # Low thresholds: fine bone texture is weak, but it is what tells one knee from another.
+        cv2.setNumThreads(1)  # this module runs its own threads
+        # Low thresholds: fine bone texture is weak, but it distinguishes one knee from another.
         sift = cv2.SIFT_create(nfeatures=0, contrastThreshold=0.01, edgeThreshold=20)  # type: ignore[attr-defined]
         _local.tools = (sift, cv2.createCLAHE(clipLimit=3.0, tileGridSize=(8, 8)))
     return _local.tools
 
 
 def _upright(keypoints: Sequence[cv2.KeyPoint], n: int) -> list[cv2.KeyPoint]:
-    """Return the strongest keypoints, turned upright; SIFT lists a keypoint once for each of its directions."""
+    """Return the strongest keypoints, all upright; SIFT lists a keypoint once per direction."""
     chosen: dict[tuple[float, float, float], cv2.KeyPoint] = {}
     for keypoint in sorted(keypoints, key=lambda keypoint: -keypoint.response):
         keypoint.angle = 0.0

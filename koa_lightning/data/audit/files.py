@@ -1,4 +1,4 @@
-"""Files that are no good picture of a knee: unreadable, blank, over-exposed, of odd size, with text over the joint."""
+"""Files that are poor pictures of a knee: unreadable, blank, over-exposed, of odd size, or with text on the joint."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from koa_lightning.data.fitting import framed
 from koa_lightning.data.parallel import in_order
 
 STATISTICS = ("brightness", "contrast", "sharpness", "one_value", "dark", "light", "flat_rows", "marks")
-_CHUNK = 64  # images a task
-_DAMAGED = "truncated or damaged image"  # how `images.decode` begins to say it
+_CHUNK = 64  # images per task
+_DAMAGED = "truncated or damaged image"  # start of the message of `images.decode`
 
-_ALIKE, _ONE_VALUE = 8, 0.95  # so many neighbouring gray levels hold more than this share of the pixels: blank
+_ALIKE, _ONE_VALUE = 8, 0.95  # blank: this many adjacent gray levels hold over this share of pixels
 _ENDS = (6, 249)  # the ends of the gray scale
-_DARK, _LIGHT = 0.5, 0.4  # more than so many of the pixels there: exposure (collimation is dark, nothing is white)
+_DARK, _LIGHT = 0.5, 0.4  # exposure: share of pixels there (collimation is dark, nothing is white)
 _FAR = 7.5  # robust standard deviations from the median of the folder: exposure
-_TIMES_LESS = 4  # ... or so many times less than the median
-_FEW = 20  # images: with fewer there is no "as the others are"
-_WHITE, _FLAT, _JUMP = 245, 252, 25  # gray levels of a mark: its edge, its middle; how far below are those around
-_LETTERS, _LARGE = 3, 0.002  # so many small marks, or one of this share of the image
+_TIMES_LESS = 4  # ... or this many times below the median
+_FEW = 20  # images: with fewer the others are no reference
+_WHITE, _FLAT, _JUMP = 245, 252, 25  # gray levels of a mark: edge, middle, and drop to its surroundings
+_LETTERS, _LARGE = 3, 0.002  # this many small marks, or one with this share of the image
 _FLAT_ROWS = 0.10  # of the height, at the bottom, all of one middle gray: cut off
-_RARE = 0.02  # a size that more than so many share is not unusual
+_RARE = 0.02  # a size with a larger share of files is not unusual
 _SIDE, _ASPECT = 1.6, 1.2  # factors from the median within which a size is never unusual
 
 
 def image_statistics(images: np.ndarray, shapes: np.ndarray, quiet: bool = False) -> pd.DataFrame:
-    """Return what is measured of each image inside its own frame, without what pads it to the square.
+    """Return the measures of each image inside its own frame, without the padding to the square.
 
     Args:
         images: uint8 N x S x S, letterboxed.
-        shapes: N x 2, rows and columns before that; 0 where unreadable (measured as it is).
+        shapes: N x 2, rows and columns before that; 0 where unreadable (measured with padding).
         quiet: No progress bar.
 
     Returns:
@@ -93,7 +93,7 @@ def sharpness(image: np.ndarray) -> float:
 
 
 def flat_rows(image: np.ndarray) -> float:
-    """Return the share of the height, at the bottom, that is one middle gray, as decoders fill what is cut off."""
+    """Return the share of the height, at the bottom, that is one middle gray: decoders fill cut-off files so."""
     low, high = image.min(axis=1).astype(int), image.max(axis=1).astype(int)
     flat = (high - low <= 2) & (low > 32) & (high < 224)
     rows = len(flat) if flat.all() else int(np.argmin(flat[::-1]))
@@ -101,11 +101,10 @@ def flat_rows(image: np.ndarray) -> float:
 
 
 def marks_over_joint(image: np.ndarray) -> float:
-    """Return the share of an image that sharp, flat, white or black shapes cover in its middle: text, masks, markers.
+    """Return the share of an image covered by sharp, flat, white or black shapes in its middle: text, masks, markers.
 
-    A shape is a connected region of one extreme value that ends within two pixels nearly all
-    around; bone and air pass more slowly into one another. One large shape counts, or some small ones, as letters.
-    Best effort.
+    A shape is a connected region of one extreme value that ends within two pixels nearly all around; bone and air
+    blend more slowly. One large shape counts, or several small ones, such as letters. Best effort.
 
     Args:
         image: uint8 H x W.
@@ -153,7 +152,7 @@ def unreadable(paths: Sequence[str], faults: dict[int, str]) -> list[Finding]:
 
 
 def pictures(paths: Sequence[str], statistics: pd.DataFrame, faults: dict[int, str]) -> list[Finding]:
-    """Return what is wrong with the pictures by their measures: cut off, blank, exposure, marks."""
+    """Return the faults of pictures found by their measures: cut off, blank, exposure, marks."""
     readable = ~np.isin(np.arange(len(statistics)), list(faults))
     blank = readable & (statistics["one_value"] >= _ONE_VALUE).to_numpy()
     usual = statistics[readable & ~blank]
@@ -184,7 +183,7 @@ def _exposure(one: dict[str, float], normal: dict[str, tuple[float, float]]) -> 
     for name, (middle, spread) in normal.items():
         far = (one[name] - middle) / spread
         if abs(far) > _FAR or one[name] < middle / _TIMES_LESS:
-            return f"{name} {one[name]:.0f}, where the median is {middle:.0f} ({far:+.1f} robust standard deviations)"
+            return f"{name} {one[name]:.0f}, but the median is {middle:.0f} ({far:+.1f} robust standard deviations)"
     return ""
 
 
@@ -199,14 +198,14 @@ def films(paths: Sequence[str], rows: Sequence[int]) -> list[Finding]:
 
     Args:
         paths: N files.
-        rows: Of those that do.
+        rows: Rows of the files that show both knees.
     """
-    words = f"shows both knees, and counts as one; cut it by {both_knees.PREPARE}"
+    words = f"shows both knees but counts as one; cut it with {both_knees.PREPARE}"
     return [Finding("both_knees", WARNING, [paths[row]], words, {}, [row]) for row in rows]
 
 
 def sizes(paths: Sequence[str], shapes: np.ndarray) -> list[Finding]:
-    """Return the files whose side or aspect is far from the median and shared by few.
+    """Return the files with a size or aspect that is far from the median and rare.
 
     Args:
         paths: N files.
@@ -222,14 +221,14 @@ def sizes(paths: Sequence[str], shapes: np.ndarray) -> list[Finding]:
     for at in np.flatnonzero(odd_side | odd_aspect):
         height, width = (int(n) for n in shapes[rows[at]])
         what = " and ".join(["size"] * bool(odd_side[at]) + ["aspect"] * bool(odd_aspect[at]))
-        words = f"{width} x {height} pixels, where the middle one has {median[1]:.0f} x {median[0]:.0f}: unusual {what}"
+        words = f"{width} x {height} pixels; the median is {median[1]:.0f} x {median[0]:.0f}: unusual {what}"
         numbers = {"width": width, "height": height}
         found.append(Finding("odd_size", WARNING, [paths[rows[at]]], words, numbers, [int(rows[at])]))
     return found
 
 
 def _odd(values: np.ndarray, factor: float) -> np.ndarray:
-    """Tell which logarithms are further from the median than the factor and the usual spread, and rare."""
+    """Tell which logarithms are rare and exceed the factor and the usual spread from the median."""
     middle = np.median(values)
     spread = 1.4826 * np.median(np.abs(values - middle))
     far = np.abs(values - middle) > max(np.log(factor), 4 * spread)

@@ -1,4 +1,4 @@
-"""What an audit can find: the kinds with one line each, and the form of a finding. No heavy imports here."""
+"""The possible findings of an audit: each kind in one line, and the form of a finding. No heavy imports here."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Kind:
     """One kind of finding.
 
     Attributes:
-        title: For people.
-        severity: The usual one; of duplicates that of a pair within a split.
-        explanation: One line: what was seen, by which rule, and what it may do.
-        across: The severity of a pair of files from two splits, where that is another.
+        title: Name for users.
+        severity: The usual one; for duplicates, of a pair within a split.
+        explanation: One line: the observation, its rule, and its possible consequence.
+        across: The severity of a pair of files from two splits, if different.
     """
 
     title: str
@@ -36,7 +36,7 @@ KINDS: dict[str, Kind] = {
     "patient_in_two_parts": Kind(
         "Patient in two splits",
         LEAKAGE,
-        "Knees of one patient, by the manifest's names, are in two splits: what is tested was trained on.",
+        "Knees of one patient, by the manifest's names, are in two splits: the model is tested on its training data.",
     ),
     "knees_in_two_parts": Kind(
         "The two knees of a patient in two splits",
@@ -46,29 +46,29 @@ KINDS: dict[str, Kind] = {
     "same_pixels": Kind(
         "Same pixels",
         WARNING,
-        "Two files or more decode to exactly the same pixels, whatever their names, formats and bytes.",
+        "Two or more files decode to exactly the same pixels, whatever their names, formats and bytes.",
         LEAKAGE,
     ),
     "near_duplicate": Kind(
         "Near duplicate",
         WARNING,
-        "Two files show one knee, cropped, scaled, shifted, re-exposed, equalised or re-encoded; by content alone.",
+        "Two files show one knee, cropped, scaled, shifted, re-exposed, equalised or re-encoded, by content alone.",
         LEAKAGE,
     ),
     "two_grades": Kind(
         "Same pixels, two grades",
         WARNING,
-        "The same pixels are listed under two grades or more, so at least one of these labels is wrong.",
+        "The same pixels are listed under two or more grades, so at least one of these labels is wrong.",
     ),
     "unreadable": Kind(
-        "Unreadable", WARNING, "The file is missing, empty, locked, not an image, or of a kind that is not read."
+        "Unreadable", WARNING, "The file is missing, empty, locked, not an image, or of an unsupported kind."
     ),
     "truncated": Kind(
         "Truncated or damaged",
         WARNING,
-        "The decoder gave up inside the file, or the lower part of the picture is one flat gray as of a cut-off JPEG.",
+        "The decoder failed inside the file, or the lower part of the picture is one flat gray, as in a cut-off JPEG.",
     ),
-    "blank": Kind("Blank", WARNING, "Blank or nearly so: almost all pixels have one value, so there is no knee in it."),
+    "blank": Kind("Blank", WARNING, "Blank or nearly so: almost all pixels have one value, so it shows no knee."),
     "exposure": Kind(
         "Extreme exposure",
         WARNING,
@@ -77,49 +77,50 @@ KINDS: dict[str, Kind] = {
     "inverted": Kind(
         "Inverted polarity",
         WARNING,
-        "Bone is dark: a model can learn it as a shortcut where its share differs by grade; data.fix_polarity=true "
+        "Bone is dark: a model can learn this as a shortcut if its share differs by grade; data.fix_polarity=true "
         "repairs it.",
     ),
     "odd_size": Kind(
         "Unusual size or aspect",
         WARNING,
-        "Side length or aspect is far from that of the other files and few share it: perhaps a whole or cropped film.",
+        "Side length or aspect is rare and far from that of the other files: perhaps a whole or cropped film.",
     ),
     "both_knees": Kind(
         "Film of both knees",
         WARNING,
-        "The picture shows two knees and has one grade; `prepare` cuts it into knees.",
+        "The picture shows two knees but has one grade; `prepare` cuts it into knees.",
     ),
     "burnt_in": Kind(
         "Text or mark over the joint (best effort)",
         NOTE,
-        "Sharp, flat, white or black shapes in the middle of the picture; best effort: some are missed, implants and "
-        "screws can look so.",
+        "Sharp, flat, white or black shapes in the middle of the picture. Best effort: some are missed; implants and "
+        "screws can look alike.",
     ),
     "suspicious_grade": Kind(
         "Suspicious grade",
         NOTE,
-        "Out-of-fold probabilities contradict the label (confident learning): for a reader to review, never removed.",
+        "Out-of-fold probabilities contradict the label (confident learning). A reader should review it; it is "
+        "never removed.",
     ),
     "no_patient": Kind(
         "Patient unknown",
         NOTE,
-        "Files without a patient: whether the two knees of one patient are in two splits cannot be told for them.",
+        "Files without a patient: the two knees of one patient may be in two splits unnoticed.",
     ),
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found: a row of the table.
+    """One finding: a row of the table.
 
     Attributes:
         kind: A key of `KINDS`.
         severity: One of `SEVERITIES`.
         files: Paths, at least one.
         evidence: In words.
-        numbers: The same by name, for programs.
-        rows: Of the files in the manifest of the audit.
+        numbers: The evidence by name, for programs.
+        rows: Rows of the files in the manifest of the audit.
     """
 
     kind: str
@@ -131,7 +132,7 @@ class Finding:
 
 
 def exit_code(found: Iterable[Finding]) -> int:
-    """Return 0 for none or notes alone, 1 for warnings, 3 for leakage."""
+    """Return 0 for notes or no findings, 1 for warnings, 3 for leakage."""
     return max((EXIT_CODES[finding.severity] for finding in found), default=0)
 
 
@@ -139,7 +140,7 @@ def chosen(checks: Sequence[str] | None) -> set[str]:
     """Return the kinds to look for; None: all.
 
     Raises:
-        InputError: One of them is no kind.
+        InputError: An entry is not a kind.
     """
     if checks is None:
         return set(KINDS)
@@ -148,19 +149,19 @@ def chosen(checks: Sequence[str] | None) -> set[str]:
     for kind in checks:
         if kind not in KINDS:
             raise InputError(
-                f"checks: {kind} is no kind of finding{nearest(str(kind), list(KINDS))} ({', '.join(KINDS)})"
+                f"checks: {kind} is not a kind of finding{nearest(str(kind), list(KINDS))} ({', '.join(KINDS)})"
             )
     return set(checks)
 
 
 def in_order(found: Iterable[Finding]) -> list[Finding]:
-    """Return findings worst first, then by kind as in `KINDS`, else as they came."""
+    """Return findings sorted by severity, worst first, then by kind as in `KINDS`, otherwise in the given order."""
     kinds = list(KINDS)
     return sorted(found, key=lambda finding: (SEVERITIES.index(finding.severity), kinds.index(finding.kind)))
 
 
 def severity_words(kind: Kind) -> str:
-    """Return how severe findings of a kind are, in words."""
+    """Return the severity of findings of a kind, in words."""
     return f"{kind.across} across splits, else {kind.severity}" if kind.across else kind.severity
 
 

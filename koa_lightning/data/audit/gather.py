@@ -1,4 +1,4 @@
-"""All knees of a source with what the checks need of them: splits, hashes, pixels. Nothing that is wrong stops it."""
+"""All knees of a source with the input of the checks: splits, hashes, pixels. Faulty files do not stop it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from koa_lightning.data.reading import Read, reader_of, row_reader
 from koa_lightning.data.split_settings import Ways, base_folder, make
 from koa_lightning.errors import InputError
 
-SIZE = 224  # pixels: at which pictures are compared
+SIZE = 224  # side in pixels of the compared pictures
 
 
 @dataclass(frozen=True)
 class Knees:
-    """What is audited; row i of each belongs to the same file.
+    """The audited knees; row i of each array belongs to the same file.
 
     Attributes:
         rows: The manifest of all splits, with hashes (empty where a file is missing or locked).
@@ -32,8 +32,8 @@ class Knees:
         pixels: N hashes of the pixels, see `koa_lightning.data.cache.Cache`.
         shapes: N x 2, rows and columns; 0 where unreadable.
         unreadable: Reasons by row.
-        file: Of the images (`.npy`).
-        films: The rows that show both knees.
+        file: The file of the images (`.npy`).
+        films: The rows of pictures that show both knees.
     """
 
     rows: pd.DataFrame
@@ -51,7 +51,7 @@ class Knees:
 
 
 def gather(source: Callable[[], pd.DataFrame], cfg: Any, quiet: bool = False) -> Knees:
-    """Read every knee of a source, test splits too, in the splits that `train` would use.
+    """Read every knee of a source, including test splits, in the splits that `train` would use.
 
     Args:
         source: Returns the manifest.

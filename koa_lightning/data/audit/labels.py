@@ -1,4 +1,4 @@
-"""Labels that out-of-fold probabilities contradict (confident learning); listed for a reader, never removed."""
+"""Labels contradicted by out-of-fold probabilities (confident learning); listed for a reader, never removed."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from koa_lightning.errors import InputError
 
 
 def suspicious(rows: pd.DataFrame, oof: pd.DataFrame, where: str = "oof") -> list[Finding]:
-    """Return the knees whose label out-of-fold probabilities contradict, the most contradicted first.
+    """Return the knees whose labels out-of-fold probabilities contradict, the strongest contradiction first.
 
-    Confident learning (Northcutt, Jiang and Chuang 2021) by cleanlab: a knee counts for another grade when its
-    probability of that grade reaches the mean probability of the knees labelled so.
+    Confident learning (Northcutt, Jiang and Chuang 2021) by cleanlab: a knee counts for another grade if its
+    probability of that grade reaches the mean probability of the knees labelled with it.
 
     Args:
         rows: The manifest.
-        oof: path and p0 to p4; paths that are not in the manifest are looked up by their last three parts.
+        oof: path and p0 to p4; paths missing from the manifest are matched by their last three parts.
         where: For messages.
 
     Raises:
-        InputError: No path of the table is in the manifest, their last parts do not tell which is which, or cleanlab is
+        InputError: No path of the table is in the manifest, the last parts of the paths are ambiguous, or cleanlab is
             not installed.
     """
     row, probabilities = joined(rows, oof, where)
     if not len(row):
-        raise InputError(f"{where}: none of its paths is in the data; were its predictions made of other data?")
+        raise InputError(f"{where}: none of its paths is in the data; check that its predictions are for this data")
     try:
         from cleanlab.filter import find_label_issues
     except ImportError:
-        raise InputError("oof: needs cleanlab; pip install 'koa-lightning[audit]', or omit oof") from None
+        raise InputError("oof: requires cleanlab; type pip install 'koa-lightning[audit]', or omit oof") from None
     label = rows["grade"].to_numpy(dtype=np.int64)[row]
-    # cleanlab wants classes that are there, numbered without gaps
+    # cleanlab needs classes that occur, numbered without gaps
     present = np.unique(label)
     if len(present) < 2:
         return []

@@ -1,4 +1,4 @@
-"""What two splits share: patients by name, knees by their pixels, and near duplicates that an audit found before."""
+"""Knees shared by two splits: patients by name, knees by pixels, and near duplicates of an earlier audit."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from koa_lightning.data.cache import UNKNOWN_PIXELS, default_dir
 from koa_lightning.data.manifest import AUTO_TEST, PHANTOM
 from koa_lightning.errors import InputError
 
-_NAMED = 3  # pairs that an error names
+_NAMED = 3  # pairs listed by an error
 _COLUMNS = ("hash_a", "hash_b", "path_a", "path_b", "kind", "similarity", "found")
 
 
 def sides_of_the_wall(split: pd.Series) -> np.ndarray:
-    """Return the split of each row for comparing; `auto_test` holds the patients of `test` again, so it is `test`."""
+    """Return the split of each row for comparison; `auto_test` has the patients of `test`, so it counts as `test`."""
     return split.replace({AUTO_TEST: "test"}).to_numpy(dtype=object)
 
 
 def crosses(splits: Sequence[str]) -> bool:
-    """Tell whether files of these splits must not show the same knee; rows without a split do not count."""
+    """Tell whether files of these splits must not show the same knee; rows without a split are ignored."""
     return len({split for split in splits if split}) > 1
 
 
 def patients(rows: pd.DataFrame) -> list[Finding]:
-    """Return a finding for each patient in two splits: the same knee (or unknown sides), or one knee in each."""
+    """Return a finding for each patient in two splits: the same knee (or an unknown side), or one knee in each."""
     frame = rows.assign(wall=sides_of_the_wall(rows["split"]))[lambda f: (f["patient"] != "") & (f["wall"] != "")]
     splits = frame.groupby("patient")["wall"].nunique()
     leaking = frame[frame["patient"].isin(splits.index[splits > 1])]
@@ -61,7 +61,7 @@ def _distinct(values: Iterable[str]) -> list[str]:
 
 
 def same_pixels(rows: pd.DataFrame, pixels: np.ndarray) -> list[list[int]]:
-    """Return the groups of rows whose pixels are equal; those that could not be read are omitted."""
+    """Return the groups of rows with equal pixels, without unreadable rows."""
     known = np.flatnonzero(pixels != UNKNOWN_PIXELS.encode())
     _, group, size = np.unique(pixels[known], return_inverse=True, return_counts=True)
     shared = known[size[group] > 1]
@@ -70,7 +70,7 @@ def same_pixels(rows: pd.DataFrame, pixels: np.ndarray) -> list[list[int]]:
 
 
 def exact(rows: pd.DataFrame, groups: Sequence[Sequence[int]]) -> list[Finding]:
-    """Return a finding for each group of equal pixels, and another where they have two grades."""
+    """Return a finding for each group of equal pixels, and another if the group has two grades."""
     found = []
     for group in groups:
         knees = rows.iloc[list(group)]
@@ -114,22 +114,22 @@ def near(rows: pd.DataFrame, pairs: pd.DataFrame) -> list[Finding]:
 
 
 def _names(knees: pd.DataFrame) -> str:
-    """Say what the names say of a pair: that it is one patient, or that it seems to be two."""
+    """Say whether the names of a pair indicate one patient or two."""
     first, second = knees["patient"]
     if not first or not second:
         return ""
-    return f"; one patient by name ({first})" if first == second else f"; named as two patients ({first}, {second})"
+    return f"; one patient by name ({first})" if first == second else f"; two patients by name ({first}, {second})"
 
 
 def shared_knees(rows: pd.DataFrame, pixels: np.ndarray, known: pd.DataFrame, where: str) -> str:
-    """Return in one line which knees are in two splits, or an empty string: the cheap part of the audit.
+    """Return one line about the knees in two splits, or an empty string: the cheap part of the audit.
 
-    Equal bytes are equal pixels, so the pixels alone are compared.
+    Equal bytes mean equal pixels, so comparing pixels is enough.
 
     Args:
-        rows: The manifest of the splits that were opened.
+        rows: The manifest of the opened splits.
         pixels: Hash of each row's pixels (`koa_lightning.data.cache.Cache`).
-        known: Pairs that an earlier audit found (`known_pairs`).
+        known: Pairs of an earlier audit (`known_pairs`).
         where: The source's name for messages.
     """
     split, path = sides_of_the_wall(rows["split"]), rows["path"].to_numpy()
@@ -141,7 +141,7 @@ def shared_knees(rows: pd.DataFrame, pixels: np.ndarray, known: pd.DataFrame, wh
     for pair in known.to_dict("records"):
         a, b = int(pair["row_a"]), int(pair["row_b"])
         if crosses([split[a], split[b]]):
-            pairs.setdefault((a, b), f"near duplicates, similarity {pair['similarity']:.2f}, by an earlier audit")
+            pairs.setdefault((a, b), f"near duplicates in an earlier audit, similarity {pair['similarity']:.2f}")
     if not pairs:
         return ""
     named = [
@@ -150,17 +150,17 @@ def shared_knees(rows: pd.DataFrame, pixels: np.ndarray, known: pd.DataFrame, wh
     ]
     more = f"; and {len(pairs) - _NAMED} more" if len(pairs) > _NAMED else ""
     return (
-        f"{where}: {len(pairs)} pair(s) of files in two splits show the same knee: {'; '.join(named)}{more}; take one "
-        "file of each pair away, or put both into one split (python -m koa_lightning.audit with the same data=... "
-        "shows them all)"
+        f"{where}: {len(pairs)} pair(s) of files in two splits show the same knee: {'; '.join(named)}{more}; remove "
+        "one file of each pair, or put both into one split (python -m koa_lightning.audit with the same data=... "
+        "lists them all)"
     )
 
 
-# --- what train may know of an earlier audit
+# --- the results of an earlier audit, for train
 
 
 def record_file() -> Path:
-    """Return where audits write down the duplicates that they found."""
+    """Return the file in which audits record the duplicates they found."""
     return default_dir() / "audit" / "known_duplicates.parquet"
 
 
@@ -169,7 +169,7 @@ def as_pairs(groups: Sequence[Sequence[int]], near_pairs: pd.DataFrame | None) -
 
     Args:
         groups: Of equal pixels.
-        near_pairs: Of near duplicates; None where they were not looked for.
+        near_pairs: Of near duplicates; None if the audit did not look for them.
     """
     same = [(group[0], other, "same_pixels", 1.0) for group in groups for other in group[1:]]
     pairs = pd.DataFrame(same, columns=["row_a", "row_b", "kind", "similarity"])
@@ -180,14 +180,14 @@ def as_pairs(groups: Sequence[Sequence[int]], near_pairs: pd.DataFrame | None) -
 
 
 def remember(rows: pd.DataFrame, pairs: pd.DataFrame, looked_for: set[str], file: Path | None = None) -> Path:
-    """Write down the duplicates of this audit for `known_pairs`, merged with those of others, in one step.
+    """Record the duplicates of this audit for `known_pairs`, merged with those of other audits, in one step.
 
-    An old pair that this audit could have found again and did not is dropped: the files were mended.
+    An old pair that this audit looked for and did not find is dropped: the files have been corrected.
 
     Args:
         rows: The manifest, with hashes.
         pairs: See `as_pairs`.
-        looked_for: The kinds that this audit looked for.
+        looked_for: The kinds of findings in this audit.
         file: The record; None: `record_file()`.
 
     Raises:
@@ -216,10 +216,10 @@ def remember(rows: pd.DataFrame, pairs: pd.DataFrame, looked_for: set[str], file
 
 
 def known_pairs(hashes: Iterable[str], paths: Iterable[str], file: Path | None = None) -> pd.DataFrame:
-    """Return the pairs among these files that an earlier audit found: row_a, row_b (row_a < row_b), kind, similarity.
+    """Return the pairs among these files from an earlier audit: row_a, row_b (row_a < row_b), kind, similarity.
 
-    A file is known again by its content wherever it lies now, or by its path whatever it was re-encoded to. Of files
-    with the same content the first stands for all.
+    A file is recognised by its content wherever it lies now, or by its path however it was re-encoded. Among files
+    with the same content the first one counts.
 
     Raises:
         InputError: The record is damaged.
@@ -237,7 +237,7 @@ def known_pairs(hashes: Iterable[str], paths: Iterable[str], file: Path | None =
 
 
 def _matched(record: pd.DataFrame, hashes: np.ndarray, paths: np.ndarray) -> np.ndarray:
-    """Return the row of each end of each pair of the record, int64 2 x N; -1 where it is not among the files."""
+    """Return the row of each end of each recorded pair, int64 2 x N; -1 if it is not among the files."""
     last = len(hashes) - 1
     by_hash = {content: last - i for i, content in enumerate(reversed(hashes)) if content}
     by_path = {path: last - i for i, path in enumerate(reversed(paths))}

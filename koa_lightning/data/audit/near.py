@@ -1,17 +1,17 @@
 """Near duplicates: the same radiograph cropped, scaled, shifted, re-exposed, equalised or re-encoded.
 
-By content alone, in three steps, none of which compares all pairs:
+Only the content counts. None of the three steps compares all pairs:
 
-1. *Keypoints.* Up to 150 upright SIFT keypoints an image (see `features`). Knees look alike as a whole; the fine
+1. *Keypoints.* Up to 150 upright SIFT keypoints per image (see `features`). Knees look alike as a whole; the fine
    texture of the bone does not.
-2. *Index.* Descriptors are reduced to 32 numbers and put into an inverted file (faiss) of about 4 sqrt(n) cells. Each
-   keypoint asks a few cells for the keypoints nearest to it; two images that share `MIN_VOTES` are a candidate. The
-   work grows with n sqrt(n). An index holds at most `INDEXED` keypoints; if there are more, several are made one after
-   the other, and all keypoints ask each. Keypoints and votes lie in temporary files, so memory does not grow with n.
-3. *Proof.* The keypoints that a candidate shares must agree on one scale and shift (RANSAC), and then the fine
-   structure of the two pictures, one laid upon the other, must correlate.
+2. *Index.* Descriptors are reduced to 32 numbers and stored in an inverted file (faiss) of about 4 sqrt(n) cells. Each
+      keypoint queries a few cells for its nearest keypoints; two images that share `MIN_VOTES` are a candidate. The
+      work grows with n sqrt(n). An index holds at most `INDEXED` keypoints; if there are more, several are built
+      in turn, and all keypoints query each. Keypoints and votes lie in temporary files, so memory does not grow with n.
+3. *Proof.* The shared keypoints of a candidate must agree on one scale and shift (RANSAC), and the fine structure of
+   the two aligned pictures must correlate.
 
-A mirrored knee is no duplicate: keypoints know left from right.
+A mirrored knee is not a duplicate: keypoints distinguish left from right.
 """
 
 from __future__ import annotations
@@ -43,27 +43,27 @@ MAX_DISTANCE = 0.06  # between two reduced descriptors, squared
 CELLS_ASKED = 4
 MIN_VOTES = 6
 MIN_INLIERS = 6  # keypoints of a pair that agree on one scale and shift
-MIN_CORRELATION = 0.4  # true pairs of real knees reach 0.63 and more, others 0.24 and less
-SCALES = (0.55, 1.8)  # of one picture to the other
+MIN_CORRELATION = 0.4  # true pairs of real knees reach at least 0.63, others at most 0.24
+SCALES = (0.55, 1.8)  # of one picture relative to the other
 MAX_TURN = 10.0  # degrees
 MIN_OVERLAP = 0.15  # of the first picture
-MOST_KEYPOINTS = 6_000_000  # in all, for the time; with more than 40,000 images each gets fewer than 150
+MOST_KEYPOINTS = 6_000_000  # in all, to limit time; over 40,000 images get fewer than 150 each
 INDEXED = 6_000_000  # keypoints in an index: 240 MB, and twice that while it grows
 COLUMNS = ("row_a", "row_b", "similarity", "scale", "dx", "dy")
-CHUNK = 100_000  # keypoints a step
-_VOTES_AT_ONCE = 4_000_000  # 32 MB, and some times that to sort them
-_SAMPLE = 500  # images from which the reduction is learned
-_FINE = 3.0  # pixels: structure much larger than this is the same in all knees
+CHUNK = 100_000  # keypoints per step
+_VOTES_AT_ONCE = 4_000_000  # 32 MB, and several times that to sort them
+_SAMPLE = 500  # images that define the reduction
+_FINE = 3.0  # pixels: much larger structures are alike in all knees
 
 
 @dataclass(frozen=True)
 class Match:
-    """How the second picture lies on the first.
+    """Position of the second picture on the first.
 
     Attributes:
         similarity: Correlation of the fine structure.
-        scale: Of the second picture in pixels of the first.
-        dx, dy: Where the second picture's middle lies, from the first's, as a share of the width.
+        scale: Pixels of the first picture per pixel of the second.
+        dx, dy: Offset of the second picture's centre from the first's, as a share of the width.
     """
 
     similarity: float
@@ -81,7 +81,7 @@ class _Candidate:
 
 
 def points_each(n_images: int) -> int:
-    """Return how many keypoints each of so many images may have."""
+    """Return how many keypoints each of this many images may have."""
     return min(features.POINTS, max(16, MOST_KEYPOINTS // max(1, n_images)))
 
 
@@ -163,9 +163,9 @@ class Keypoints:
         """Return the two keypoints of each vote of a chunk, int32 V x 2; that of the earlier image comes first.
 
         Args:
-            index: Of the keypoints from `first` on.
-            first: See there.
-            start: Of the chunk that asks.
+            index: Index of the keypoints from `first` on.
+            first: See `index`.
+            start: First keypoint of the querying chunk.
         """
         some = self.reduced[start : start + CHUNK].astype(np.float32)
         distance, near = index.search(some, NEIGHBOURS)
@@ -177,10 +177,10 @@ class Keypoints:
         return np.sort(np.stack([keypoint[keep], other[keep]], axis=1).astype(np.int32), axis=1)
 
     def counted(self, votes: IO[bytes]) -> list[_Candidate]:
-        """Return the pairs of images with enough votes, some images at a time: sorting all votes takes much memory.
+        """Return the pairs of images with enough votes, some images at a time, as sorting all votes takes much memory.
 
         Args:
-            votes: A file of what `votes` returns.
+            votes: A file with the output of `votes`.
         """
         votes.flush()
         n_votes = votes.seek(0, os.SEEK_END) // (2 * np.dtype(np.int32).itemsize)
@@ -205,7 +205,7 @@ class Keypoints:
             yield _Candidate(int(key // self.n_images), int(key % self.n_images), here, there)
 
     def index(self, first: int = 0) -> Any:
-        """Return an inverted file of `INDEXED` keypoints, or of fewer where the rest is less, from `first` on."""
+        """Return an inverted file of at most `INDEXED` keypoints, from `first` on."""
         reduced = self.reduced[first : first + INDEXED]
         n = len(reduced)
         cells = max(1, int(4 * np.sqrt(n)) if n > 10_000 else n // 100)
@@ -236,12 +236,12 @@ def _prove(images: np.ndarray, candidate: _Candidate) -> Match | None:
 
 
 def prove(first: np.ndarray, second: np.ndarray, points_a: np.ndarray, points_b: np.ndarray) -> Match | None:
-    """Return how the second picture lies on the first; None where they do not show the same radiograph.
+    """Return the position of the second picture on the first; None if they show different radiographs.
 
     Args:
         first: uint8 S x S.
         second: The same.
-        points_a: float32 n x 2 (x, y in pixels): where the keypoints that both have lie on the first.
+        points_a: float32 n x 2 (x, y in pixels): positions of the shared keypoints on the first picture.
         points_b: ... and on the second, row by row.
     """
     placed, inliers = cv2.estimateAffinePartial2D(points_b, points_a, ransacReprojThreshold=3.0)
@@ -259,12 +259,12 @@ def prove(first: np.ndarray, second: np.ndarray, points_a: np.ndarray, points_b:
 
 
 def _correlation(first: np.ndarray, second: np.ndarray, placed: np.ndarray) -> float:
-    """Return the correlation of the fine structure where both pictures show something; -1 where that is too little."""
+    """Return the correlation of the fine structure in the area that both pictures show; -1 if it is too small."""
     equaliser = cv2.createCLAHE(clipLimit=3.0, tileGridSize=(8, 8))
     size = first.shape[::-1]
     a, b = (equaliser.apply(np.ascontiguousarray(image)) for image in (first, second))
     shown = np.minimum(first > 0, cv2.warpAffine((second > 0).astype(np.uint8), placed, size))
-    common = cv2.erode(shown.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0  # off the edges of what was padded
+    common = cv2.erode(shown.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0  # away from the edges of the padding
     if common.mean() < MIN_OVERLAP:
         return -1.0
     x, y = (_fine(image)[common] for image in (a, cv2.warpAffine(b, placed, size)))
@@ -273,7 +273,7 @@ def _correlation(first: np.ndarray, second: np.ndarray, placed: np.ndarray) -> f
 
 
 def _fine(image: np.ndarray) -> np.ndarray:
-    """Return the structure of a few pixels, of even strength all over the picture."""
+    """Return the structure of a few pixels, normalised to even strength across the picture."""
     values = image.astype(np.float32)
     values -= cv2.GaussianBlur(values, (0, 0), _FINE)
     return values / (np.sqrt(cv2.GaussianBlur(values * values, (0, 0), 2 * _FINE)) + 2.0)

@@ -16,11 +16,11 @@ from koa_lightning.data.fitting import framed
 
 @dataclass(frozen=True)
 class Result:
-    """What an audit found.
+    """The results of an audit.
 
     Attributes:
         found: Findings, worst first.
-        statistics: See `koa_lightning.data.audit.files.image_statistics`; a row a knee.
+        statistics: See `koa_lightning.data.audit.files.image_statistics`; one row per knee.
         pairs: All duplicates, see `koa_lightning.data.audit.leakage.as_pairs`.
     """
 
@@ -33,7 +33,7 @@ def run(knees: Knees, kinds: set[str], oof: pd.DataFrame | None = None, quiet: b
     """Look for these kinds of findings.
 
     Args:
-        knees: What is audited.
+        knees: The audited knees.
         kinds: Names, see `koa_lightning.data.audit.findings.KINDS`.
         oof: Out-of-fold probabilities (`koa_lightning.data.oof.read_oof`), for suspicious grades.
         quiet: No progress bar.
@@ -60,9 +60,9 @@ def run(knees: Knees, kinds: set[str], oof: pd.DataFrame | None = None, quiet: b
 
 
 def _near(knees: Knees, inverted: np.ndarray, empty: np.ndarray, quiet: bool) -> pd.DataFrame:
-    """Return the pairs of near duplicates that show something and do not have equal pixels."""
+    """Return the pairs of near duplicates that are not blank and have different pixels."""
     images = knees.images
-    if inverted.any():  # upright for the search; copied on write, so only these rows are in memory
+    if inverted.any():  # search with bone bright; copied on write, so only these rows take memory
         images = np.load(knees.file, mmap_mode="c")
         for row in np.flatnonzero(inverted):
             images[row] = 255 - images[row]
@@ -79,7 +79,7 @@ def _polarity(knees: Knees) -> np.ndarray:
 
 
 def _inverted(knees: Knees, row: int, score: float) -> Finding:
-    words = f"bone is dark (score {score:.2f}; below 0: inverted)"
+    words = f"bone is dark (score {score:.2f}; below 0 means inverted)"
     return Finding("inverted", WARNING, [str(knees.rows["path"].iloc[row])], words, {"score": round(score, 4)}, [row])
 
 

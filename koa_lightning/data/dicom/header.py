@@ -1,4 +1,4 @@
-"""What is taken over from a DICOM header: patient (to be hashed), side, view and pixel spacing; nothing else."""
+"""The data read from a DICOM header: patient (to be hashed), side, view and pixel spacing; nothing else."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ _TAGS = (
     "ImagerPixelSpacing", "PixelSpacing", "BurnedInAnnotation", "PatientOrientation",
 )  # fmt: skip
 _OF_PATIENT = ("PatientID", "StudyInstanceUID")
-# A single letter is a side only beside the joint: "KNEE L", not "L SPINE"; "R/O" is to rule out.
+# A single letter is a side only next to the joint: "KNEE L", not "L SPINE"; "R/O" means to rule out.
 _WORDS = re.compile(r"\b(LEFT|RIGHT|LT|RT)\b|\b([LR])[ _-]+KNEES?\b|\bKNEES?[ _-]+([LR])\b(?!/O\b)")
 _LEFT, _RIGHT, _AND = r"\b(?:LEFT|LT|L)\b", r"\b(?:RIGHT|RT|R)\b", r"\W+(?:AND\W+)?"
-# "R/L", "L AND R", also where only one of them is beside the joint.
+# "R/L", "L AND R", even if only one of them is next to the joint.
 _BOTH = re.compile(rf"\bBOTH\b|\bBILAT|\bB/L\b|{_LEFT}{_AND}{_RIGHT}(?!/O\b)|{_RIGHT}(?!/O\b){_AND}{_LEFT}")
 
 
 @dataclass(frozen=True)
 class Header:
-    r"""What is known of a picture besides its pixels.
+    r"""Facts about a picture besides its pixels.
 
     Attributes:
-        patient: The original id, in memory only; empty where there is none.
-        patient_from: The tag that it is from.
+        patient: The original id, in memory only; empty if there is none.
+        patient_from: The tag of the id.
         side: L, R or empty.
-        side_from: The tag that it is from.
+        side_from: The tag of the side.
         spacing: mm from row to row and from column to column; None where unknown.
-        spacing_from: The tag that it is from.
-        orientation: PatientOrientation: where rows and columns point to, e.g. `L\F`; empty where unknown.
-        burnt_in: It says that text is burnt into the picture.
-        notes: Elements that cannot be read and were taken for empty, with their values; never those of the patient.
+        spacing_from: The tag of the spacing.
+        orientation: PatientOrientation: directions of rows and columns, e.g. `L\F`; empty if unknown.
+        burnt_in: Whether the header says that text is burnt into the picture.
+        notes: Unreadable elements, treated as empty, with their values; never those of the patient.
     """
 
     patient: str = ""
@@ -58,15 +58,15 @@ class Header:
 
 
 def read_header(data: bytes, name: str, burnt_in: bool) -> Header:
-    """Read the header of a DICOM file; a file that is not DICOM at all is left to who decodes its pixels.
+    """Read the header of a DICOM file; a file that is not DICOM gives an empty header, and decoding it fails later.
 
     Args:
         data: The whole file.
-        name: What error messages call it.
-        burnt_in: Whether to take pictures whose header says that text is burnt into them.
+        name: Its name in error messages.
+        burnt_in: Whether to accept pictures whose header says that text is burnt in.
 
     Raises:
-        InputError: A damaged header, a lateral view, or burnt-in text.
+        InputError: The header is damaged, the view is lateral, or text is burnt in.
     """
     with input_errors(name, "damaged DICOM file"):
         check_inflated(data, name)
@@ -77,12 +77,12 @@ def read_header(data: bytes, name: str, burnt_in: bool) -> Header:
         notes = _drop_unreadable(dataset, name)
         view = str(dataset.get("ViewPosition") or "").upper()
         if LATERAL & set(re.findall(r"[A-Z]+", view)):
-            raise InputError(f"{name}: a lateral view (ViewPosition {view}); grades are of frontal views")
+            raise InputError(f"{name}: a lateral view (ViewPosition {view}); only frontal views can be graded")
         burnt = str(dataset.get("BurnedInAnnotation") or "").strip().upper() == "YES"
         if burnt and not burnt_in:
             raise InputError(
-                f"{name}: text is burnt into the picture (BurnedInAnnotation YES), which may be a name; look at it, "
-                "and type burnt_in=true where it is none"
+                f"{name}: text is burnt into the picture (BurnedInAnnotation YES), which may be a name; check it, "
+                "and type burnt_in=true if it is not"
             )
         orientation = "\\".join(str(letter) for letter in dataset.get("PatientOrientation") or ())
         spacing = _spacing(dataset, notes)
@@ -90,10 +90,10 @@ def read_header(data: bytes, name: str, burnt_in: bool) -> Header:
 
 
 def _drop_unreadable(dataset: Dataset, name: str) -> list[str]:
-    """Take out the elements whose values cannot be read: nobody may ask for them; return notes of them.
+    """Remove the elements whose values cannot be read, since any later access would raise; return notes of them.
 
     Raises:
-        InputError: It is one that tells patients apart.
+        InputError: The element identifies the patient.
     """
     notes = []
     for keyword in _TAGS:
@@ -102,8 +102,8 @@ def _drop_unreadable(dataset: Dataset, name: str) -> list[str]:
         raw = dataset.get_item(keyword).value
         try:
             dataset.get(keyword)
-        except Exception as error:  # pydicom raises many kinds, all when the value is first looked at
-            if keyword in _OF_PATIENT:  # else two patients may become one, or one two
+        except Exception as error:  # pydicom raises many types, all on first access to the value
+            if keyword in _OF_PATIENT:  # else patients could be merged or split
                 raise InputError(
                     f"{name}: {keyword} cannot be read ({type(error).__name__}); export it again"
                 ) from None
@@ -118,7 +118,7 @@ def _shown(raw: object) -> str:
 
 
 def _patient(dataset: Dataset) -> tuple[str, str]:
-    # A study is of one patient, so its knees stay together where the id is empty.
+    # A study has one patient, so its knees stay together if the id is empty.
     for keyword in ("PatientID", "StudyInstanceUID"):
         if value := str(dataset.get(keyword) or "").strip():
             return value, keyword
@@ -130,7 +130,7 @@ def _side(dataset: Dataset) -> tuple[str, str]:
         value = str(dataset.get(keyword) or "").strip().upper()
         if value in SIDES:
             return SIDES[value], keyword
-        if value.startswith("B"):  # both: no word of the description can mean one
+        if value.startswith("B"):  # both knees: the description cannot narrow it to one
             return "", keyword
     for keyword in ("SeriesDescription", "ViewPosition"):
         text = str(dataset.get(keyword) or "").upper().replace("_", " ")
@@ -145,7 +145,7 @@ def _side(dataset: Dataset) -> tuple[str, str]:
 
 
 def _numbers(given: MultiValue) -> list[float]:
-    """Return the values as numbers, or none of them where one is no number, such as `0,143`."""
+    """Return the values as numbers; an empty list if any of them is not a number, such as `0,143`."""
     try:
         return [float(value) for value in given]
     except (TypeError, ValueError):

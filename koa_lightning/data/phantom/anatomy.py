@@ -15,14 +15,14 @@ Traits = dict[str, float]
 
 
 class Trait(NamedTuple):
-    """Mean of a property, its standard deviation among patients and between the knees of one patient."""
+    """Mean of a property, and its standard deviations among patients and between the knees of one patient."""
 
     mean: float
     patient: float
     knee: float
 
 
-# Lengths are fractions of the image side; shades have 1 for plain bone and 0 for air.
+# Lengths are fractions of the image side; shades are 1 for plain bone and 0 for air.
 TRAITS: dict[str, Trait] = {
     "shift_x": Trait(0.0, 0.0, 0.012),
     "shift_y": Trait(0.0, 0.008, 0.012),
@@ -62,7 +62,7 @@ TRAITS: dict[str, Trait] = {
     "contrast": Trait(44.0, 5.0, 2.0),
 }
 
-# Signs at a continuous severity; the narrowing never stands still, so the joint space falls with every grade.
+# Signs at a continuous severity; narrowing increases strictly, so the joint space shrinks with every grade.
 _SEVERITY = (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 _NARROWING = (0.00, 0.02, 0.14, 0.33, 0.62, 0.88, 0.97)  # share of the joint space that is lost
 _OSTEOPHYTE = (0.0, 0.0, 0.016, 0.031, 0.044, 0.057, 0.066)  # length of the lip
@@ -70,7 +70,7 @@ _SCLEROSIS = (0.0, 0.0, 0.10, 0.30, 0.65, 1.00, 1.10)
 _DEFORMITY = (0.0, 0.0, 0.0, 0.0, 0.15, 1.00, 1.30)
 
 _SEVERITY_SPREAD = 0.33  # neighbouring grades overlap, as readers' grades do
-_SIGN_SPREAD = 0.22  # the signs of one knee do not march in step
+_SIGN_SPREAD = 0.22  # the signs of one knee vary independently
 _MEDIAL_SHARE = 0.72  # the medial compartment is affected more often
 
 
@@ -86,11 +86,11 @@ class Signs:
 
 
 def sample_traits(patient: np.random.Generator, knee: np.random.Generator) -> Traits:
-    """Draw the anatomy and the exposure of a knee, mostly from what both knees of the patient share.
+    """Draw the anatomy and the exposure of a knee; the two knees of a patient share most of it.
 
     Args:
-        patient: Source of what both knees share.
-        knee: Source of what is the knee's own.
+        patient: Generator of the traits that both knees share.
+        knee: Generator of the knee's own traits.
 
     Returns:
         A value for each name in `TRAITS`, within two standard deviations of either kind.
@@ -104,11 +104,11 @@ def sample_traits(patient: np.random.Generator, knee: np.random.Generator) -> Tr
 
 
 def sample_signs(grade: int, knee: np.random.Generator) -> Signs:
-    """Draw the signs of a grade; with an equal source, a higher grade never has a weaker sign.
+    """Draw the signs of a grade; with an equal generator, a higher grade never has a weaker sign.
 
     Args:
         grade: Kellgren-Lawrence grade, 0 to 4.
-        knee: Source of the affected side and of the spread within a grade.
+        knee: Generator of the affected side and of the spread within a grade.
 
     Returns:
         The signs; narrowing in 0..1, osteophyte in fractions of the image side.
@@ -126,7 +126,7 @@ def joint_space_width(traits: Traits, signs: Signs) -> float:
 
 
 def ramp(values: Array, start: float, stop: float) -> Array:
-    """Go linearly from 0 at `start` to 1 at `stop`."""
+    """Rise linearly from 0 at `start` to 1 at `stop`."""
     return np.clip((values - start) / (stop - start), 0.0, 1.0)
 
 
@@ -147,7 +147,7 @@ def line(distance: Array, width: float) -> Array:
 
 
 def steepness(curve: Array, size: int) -> Array:
-    """Factor that turns the distance along an axis into the distance across a sloped border."""
+    """Factor that converts distance along an axis to distance across a sloped border."""
     slope = np.gradient(curve.ravel()).astype(np.float32) * size
     return (1.0 / np.sqrt(1.0 + slope * slope)).reshape(curve.shape)
 
@@ -198,7 +198,7 @@ def outline(traits: Traits, signs: Signs, right: bool, size: int) -> Outline:
     tibia_top += traits["dish"] * (bump(radius, 0.24, 0.09) - 1.0)
     tibia_top -= traits["eminence"] * bump(radius, 0.0, 0.105)
     tibia_top -= traits["spine_height"] * (bump(x, 0.05, 0.022) + 0.75 * bump(x, -0.05, 0.022))
-    # Worn bone meets bone and never overlaps.
+    # Worn bones touch but never overlap.
     tibia_top = np.maximum(tibia_top, femur_bottom + 0.002)
     edges = _femur_edges(y, traits, signs), _tibia_edges(y, traits, signs)
     return Outline(x, y, femur_bottom, tibia_top, *edges, affected)
@@ -233,7 +233,7 @@ def sign_region(border: Outline, signs: Signs) -> NDArray[np.bool_]:
 
     Args:
         border: Outline on the pixel grid.
-        signs: Signs; here the affected side.
+        signs: Signs; only the affected side is used.
 
     Returns:
         H x W bool.

@@ -1,8 +1,8 @@
 """Phantom knees: radiographs drawn by rule, for tests, demonstrations and machines without the data.
 
-A phantom looks like a crop of the Chen 2018 data and bears the signs of its grade (Kellgren and Lawrence
-1957): joint-space narrowing, marginal osteophytes, subchondral sclerosis and deformity. It is a toy, no model
-of the disease: numbers measured on it say nothing of patients. Research use only, not a medical device.
+A phantom looks like a crop of the Chen 2018 data and shows the signs of its grade (Kellgren and Lawrence
+1957): joint-space narrowing, marginal osteophytes, subchondral sclerosis and deformity. It is a toy, not a model
+of the disease: its metrics say nothing about patients. Research use only, not a medical device.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ _LATENT_CORRELATION = 0.62  # gives a Spearman correlation of about 0.54 between
 
 
 def _bone(depth: Array, radius: float | Array, cortex: float) -> Array:
-    """Shade of a bone: a bright cortex at the border, and more to go through towards the middle."""
+    """Shade of a bone: a bright cortex at the border, and increasing thickness towards the middle."""
     thickness = 0.34 + 0.16 * np.sqrt(np.maximum(depth, 0.0) / radius)
     return ramp(depth, -0.003, 0.005) * thickness + cortex * line(depth - 0.006, 0.010)
 
@@ -103,7 +103,7 @@ def _shade_body(border: Outline, traits: Traits) -> Array:
 
 
 def _waves(border: Outline, rng: np.random.Generator) -> Array:
-    """Slow uneven shade of fat, muscle and exposure, about -1 to 1."""
+    """Slow, uneven shade of fat, muscle and exposure, about -1 to 1."""
     phase, rate = (rng.uniform(low, high, (4, 2)) for low, high in ((0.0, 6.28), (2.0, 11.0)))
     x = np.sin(phase[:, :1] + rate[:, :1] * border.x)
     y = np.sin(phase[:, 1:] + rate[:, 1:] * border.y.T)
@@ -122,11 +122,11 @@ def _trabeculae(noise: Array) -> Array:
 
 
 def _expose(shade: Array, traits: Traits, grain: Array) -> NDArray[np.uint8]:
-    """Blur, add the grain, and set brightness and contrast, which thus tell nothing about the grade."""
+    """Blur, add grain, and set brightness and contrast, which thus do not reveal the grade."""
     size = shade.shape[0]
     for axis in (0, 1):
         shade = gaussian_filter1d(shade, traits["blur"] * size, axis=axis, mode="nearest", truncate=3.0)
-    # Less of the slow changes, as the local equalisation (CLAHE) of the real crops leaves them.
+    # Reduce slow changes, as the local equalisation (CLAHE) of the real crops does.
     shade = shade - 0.6 * uniform_filter(shade, round(0.3 * size), mode="nearest")
     shade += traits["grain"] * grain
     shade -= shade.mean()
@@ -135,13 +135,13 @@ def _expose(shade: Array, traits: Traits, grain: Array) -> NDArray[np.uint8]:
 
 
 def _rng(*key: object) -> np.random.Generator:
-    """Random numbers that depend on the key alone, not on what was drawn before."""
+    """Return a generator that depends only on the key, not on earlier draws."""
     digest = hashlib.blake2b("/".join(map(str, key)).encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
 
 
 def _draw(patient: str, side: str, grade: int, seed: int, size: int) -> tuple[NDArray[np.uint8], Outline, Signs]:
-    """Draw one knee; the grade enters through the signs alone."""
+    """Draw one knee; the grade enters only through the signs."""
     knee = _rng("knee", seed, patient, side)
     traits = sample_traits(_rng("patient", seed, patient), knee)
     signs = sample_signs(grade, knee)
@@ -171,14 +171,14 @@ def _check(patients: Sequence[str], sides: Sequence[str], grades: Sequence[int],
 def draw_phantoms_with_masks(
     patients: Sequence[str], sides: Sequence[str], grades: Sequence[int], *, seed: int, size: int = 224
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Draw phantom knees and the regions where their signs are.
+    """Draw phantom knees and the regions of their signs.
 
-    A knee depends on its own patient, side and grade, on the seed and the size, and on nothing else in the
-    call. Drawn at another grade, it keeps its anatomy, noise and exposure and changes in its signs alone.
+    A knee depends only on its own patient, side and grade, and on the seed and the size. At another grade it keeps its
+    anatomy, noise and exposure; only its signs change.
 
     Args:
         patients: Patient of each knee; the two knees of a patient share most of the anatomy.
-        sides: "L" or "R"; a right knee shows its fibula on the left of the image, as is usual on display.
+        sides: "L" or "R"; a right knee shows its fibula on the left of the image, as usual.
         grades: Kellgren-Lawrence grade of each knee, 0 to 4.
         seed: Seed of the population.
         size: Side of the square images in pixels, 32 to 1024.
@@ -200,7 +200,7 @@ def draw_phantoms_with_masks(
         if grade > 0:
             masks[index] = sign_region(border, signs)
 
-    # A knee has its own random numbers, so the order of the threads cannot show.
+    # Each knee has its own generator, so the order of the threads has no effect.
     with ThreadPoolExecutor(_THREADS) as pool:
         deque(pool.map(draw, range(len(patients))), maxlen=0)
     return images, masks
@@ -228,7 +228,7 @@ def draw_phantoms(
 
 
 def phantom_manifest(n_patients: int, seed: int, grade_shares: Sequence[float] = GRADE_SHARES) -> pd.DataFrame:
-    """List the knees of a phantom population, two a patient.
+    """List the knees of a phantom population, two per patient.
 
     The grades of a patient's knees follow a Gaussian copula: two correlated normal variables, cut at the
     quantiles of the shares. Patient number g, for g from 0 to 4, has a left knee of grade g if that grade has
@@ -240,17 +240,17 @@ def phantom_manifest(n_patients: int, seed: int, grade_shares: Sequence[float] =
         grade_shares: Share of each grade from 0 to 4; they are scaled to sum to 1.
 
     Returns:
-        A row a knee with path ("phantom://<seed>/<patient><side>-<grade>"), grade (int8), patient and side.
+        One row per knee with path ("phantom://<seed>/<patient><side>-<grade>"), grade (int8), patient and side.
 
     Raises:
-        InputError: There are no patients, or the shares are not five numbers from 0 up with a positive sum.
+        InputError: There are no patients, or the shares are not five non-negative numbers with a positive sum.
     """
     try:
         shares = np.asarray(grade_shares, float)
     except (ValueError, TypeError):
         shares = np.empty(0)  # refused below
     if n_patients < 1:
-        raise InputError(f"phantoms: n_patients is {n_patients}; ask for 1 or more")
+        raise InputError(f"phantoms: n_patients is {n_patients}; type 1 or more")
     if shares.shape != (5,) or not np.isfinite(shares).all() or shares.min() < 0 or shares.sum() == 0:
         raise InputError(f"phantoms: grade_shares is {list(grade_shares)}; give five shares of 0 or more, not all 0")
     cuts = np.cumsum(shares) / shares.sum()

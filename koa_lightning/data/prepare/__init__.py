@@ -1,1 +1,1 @@
-"""DICOM files and other images to pseudonymous 16-bit PNG files."""
+"""From DICOM files and other images to pseudonymous 16-bit PNG files."""

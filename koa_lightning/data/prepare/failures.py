@@ -1,11 +1,11 @@
-"""Why a file was omitted, in words of our own: a message of a decoder may quote the header, which may hold a name."""
+"""Why a file was omitted, in fixed words: a decoder's message may quote the header, which may contain a name."""
 
 from __future__ import annotations
 
 import re
 
 OTHER = "cannot be read"
-_REASONS = {  # what a message says -> what is written to the output
+_REASONS = {  # pattern in a message -> text written to the output
     r"DICOM with \d+ frames|holds several pictures": "several frames",
     r"lateral view": "a lateral view",
     r"shows both knees": "both knees",
@@ -27,11 +27,11 @@ _REASONS = {  # what a message says -> what is written to the output
 
 
 def reason(message: str, name: str) -> str:
-    """Return the reason of a failure, without any word that came out of the file.
+    """Return the reason of a failure, without any word from the file.
 
     Args:
         message: Of the InputError.
-        name: The file's name, with which the message starts; it is not looked at.
+        name: The file's name, with which the message starts; it is ignored.
     """
     said = message.removeprefix(name)
     return next((words for pattern, words in _REASONS.items() if re.search(pattern, said)), OTHER)

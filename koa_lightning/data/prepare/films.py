@@ -1,4 +1,4 @@
-"""Radiographs of both knees: found, split into right and left, and each joint cropped to a square.
+"""Radiographs of both knees: detected, split into right and left, and each joint cropped to a square.
 
 Nothing is learned from patients: joints are found by multi-scale normalised cross-correlation with the mean phantom
 knee, a method described in `joint_centre` and measured by `python -m benchmarks.films`. Research use only, not a
@@ -19,25 +19,25 @@ from koa_lightning.errors import InputError
 
 SPLITS = ("auto", "never", "always")
 
-_SIDE = 40  # pixels of the template, to which a knee is shrunk at each width that is tried
+_SIDE = 40  # pixels of the template, to which a knee is shrunk at each tested width
 _WIDTHS = 1.05 * 1.07 ** np.arange(-21.0, 1.0)  # of a knee, in shares of the film's short side: 0.25 to 1.05
-_FINE = 4  # the film is first shrunk so that its short side is so many templates long
-_LINE = 9  # template's pixels: dark structures lower than this are the joint space
-_INSIDE = 0.35  # of a knee's width: so far inside the film is its middle
-_FLAT = 0.01  # standard deviation, of grays from 0 to 1, below which a window shows nothing
+_FINE = 4  # the film is first shrunk to a short side of this many templates
+_LINE = 9  # template's pixels: lower dark structures are the joint space
+_INSIDE = 0.35  # of a knee's width: minimum distance of its middle from the film's border
+_FLAT = 0.01  # standard deviation of grays in 0..1, below which a window is blank
 _CROP = 0.91  # real knees fill the crops of Chen 2018 more than phantoms do: median ratio of widths, train split
 _PATIENTS = 32  # phantoms in the mean
 
-_LEAST = 64  # pixels of its short side: joints cannot be found in less
-_ASPECT = 1.15  # a film of both knees is at least so much wider than high
-_LIKE = 0.35  # correlation that either knee of a pair reaches at least, and a single one that is cropped
-_SAME = 1  # steps between the widths of a patient's two knees, at most
-_APART = 0.8  # distance of the two joints, in widths of a knee, at least
-_LEVEL = 0.7  # difference of their heights, in widths of a knee, at most
-_MIDDLE = 0.1  # of the film's width to either side of its middle: no knee of a pair is there
-_FILLS = 0.75  # a knee of such a share of the short side is a crop already
+_LEAST = 64  # pixels of the short side: joints cannot be found in smaller films
+_ASPECT = 1.15  # minimum ratio of width to height of a film of both knees
+_LIKE = 0.35  # minimum correlation of each knee of a pair, and of a single knee to crop
+_SAME = 1  # maximum steps between the widths of a patient's two knees
+_APART = 0.8  # minimum distance of the two joints, in widths of a knee
+_LEVEL = 0.7  # maximum difference of their heights, in widths of a knee
+_MIDDLE = 0.1  # of the film's width to either side of its middle: no knee of a pair lies there
+_FILLS = 0.75  # a knee with this share of the short side is already a crop
 
-_ROWS = {"": "RL", "L": "RL", "R": "LR"}  # where the rows point to -> sides from left to right
+_ROWS = {"": "RL", "L": "RL", "R": "LR"}  # direction of the rows -> sides from left to right
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Knee:
     """One knee cut from a film.
 
     Attributes:
-        side: "R" or "L" of the patient; "" when the film does not tell.
-        image: The square around the joint, in the film's own type; black where it goes beyond the film.
+        side: "R" or "L" of the patient; "" if unknown.
+        image: The square around the joint, in the film's own type; black beyond the film.
         centre: x and y of the middle of the square, in pixels of the film.
         width: Side of the square, in pixels of the film.
     """
@@ -59,7 +59,7 @@ class Knee:
 
 @dataclass(frozen=True)
 class _Match:
-    """Where the mean phantom fits: correlation, and middle and width in pixels of the film."""
+    """Fit of the mean phantom: correlation, and middle and width in pixels of the film."""
 
     score: float
     x: float
@@ -69,7 +69,7 @@ class _Match:
 
 @dataclass(frozen=True)
 class _Map:
-    """Correlations at one width: entry (0, 0) is a template with its middle at `start`, entries are `step` apart."""
+    """Correlations at one width: entry (0, 0) has the template's middle at `start`; entries are `step` apart."""
 
     scores: np.ndarray
     width: float
@@ -90,24 +90,24 @@ class _Map:
 def split_film(image: np.ndarray, *, split: str = "auto", orientation: str = "") -> list[Knee]:
     r"""Cut a film into its knees.
 
-    With `split="auto"` a film shows both knees if it is at least 1.15 times wider than high, and a joint of about the
-    same width and height is found in each half (see `joint_centre`), both together more like a knee than anything in
-    the middle of the film is.
+    With `split="auto"` a film shows both knees under three conditions. It is at least 1.15 times wider than high. A
+    joint of about the same width and height is found in each half (see `joint_centre`). Both together resemble knees
+    more than anything in the middle of the film does.
 
     Args:
         image: uint8 or uint16 H x W, bone bright, upright.
         split: "auto", "never" (one knee) or "always" (two knees).
-        orientation: DICOM PatientOrientation, e.g. "R\F"; its first letter is where the rows of the image point to.
+        orientation: DICOM PatientOrientation, e.g. "R\F"; its first letter is the direction of the image's rows.
             "L" and "" are the radiographic convention, in which the patient's right knee is on the image's left; with
             "R" it is on the right. No pixels are mirrored. With any other letter the sides remain "".
 
     Returns:
-        The right and the left knee, in this order (from the image's left to its right if sides are not known), or a
-        single knee with side "". A single knee that fills three quarters of the short side, and a film on which
-        nothing looks like a knee, keep the whole short side as width, so that a crop remains what it was.
+        The right and the left knee, in this order (from the image's left to its right if the sides are unknown), or a
+        single knee with side "". A single knee that fills three quarters of the short side, and a film without any
+        resemblance to a knee, keep the whole short side as width, so that a crop is not cropped again.
 
     Raises:
-        InputError: Another type or shape, or an unknown `split`.
+        InputError: The type or shape is unsupported, or `split` is unknown.
     """
     _check(image, split)
     maps = _search(image)
@@ -121,12 +121,12 @@ def split_film(image: np.ndarray, *, split: str = "auto", orientation: str = "")
 
 
 def shows_both_knees(image: np.ndarray, *, split: str = "auto", orientation: str = "") -> bool:
-    """Tell whether a film shows both knees; see `split_film`. Narrow and tiny pictures show one, and cost nothing.
+    """Tell whether a film shows both knees; see `split_film`. Narrow and tiny pictures show one and need no search.
 
     Args:
         image: uint8 or uint16 H x W, bone bright, upright.
-        split: As for `split_film`.
-        orientation: As for `split_film`.
+        split: As in `split_film`.
+        orientation: As in `split_film`.
     """
     if split == "never" or image.shape[1] < _ASPECT * image.shape[0] or min(image.shape) < _LEAST:
         return False
@@ -137,11 +137,11 @@ def joint_centre(image: np.ndarray) -> tuple[tuple[float, float], float]:
     """Find the middle of the square around the joint of a single knee.
 
     The film is correlated with the mean of 64 phantom knees, left and right, at 22 widths from 0.25 to 1.05 of its
-    short side, each time shrunk so that a knee of that width has 40 pixels. Two correlations are averaged
-    (normalised; Lewis 1995): that of the grays, which tells bone from soft tissue and air, and that of the black
-    top-hat with an upright line of 9 pixels, which is the joint space (even of a narrowed joint) at its own contrast.
-    The best place and width win. As in the crops of Chen 2018, which the phantoms imitate, the middle of the square is
-    the notch between the condyles, a little above the joint space.
+    short side, each time shrunk so that a knee of that width has 40 pixels. Two normalised correlations (Lewis 1995)
+    are averaged. That of the grays separates bone from soft tissue and air. That of the black top-hat with an upright
+    line of 9 pixels isolates the joint space, even if narrowed, at its own contrast. The best place and width win. As
+    in the crops of Chen 2018, which the phantoms imitate, the middle of the square is the notch between the condyles,
+    a little above the joint space.
 
     Args:
         image: uint8 or uint16 H x W, bone bright, upright.
@@ -150,7 +150,7 @@ def joint_centre(image: np.ndarray) -> tuple[tuple[float, float], float]:
         x and y of the middle (the first pixel has its middle at 0), and the width of the square, in pixels.
 
     Raises:
-        InputError: Another type or shape.
+        InputError: The type or shape is unsupported.
     """
     _check(image, "never")
     match = _best(_search(image), 0, image.shape[1])
@@ -174,7 +174,7 @@ def _search(image: np.ndarray) -> list[_Map]:
     maps = []
     for width in _WIDTHS * short:
         coarse = _resize(fine, _SIDE / width * short / (_FINE * _SIDE))
-        border = _SIDE // 2  # repeated at the borders: a joint may lie close to them
+        border = _SIDE // 2  # replicated at the borders, as a joint may lie close to them
         channels = _channels(cv2.copyMakeBorder(coarse, border, border, border, border, cv2.BORDER_REPLICATE))
         pairs = zip(channels, _template(), strict=True)
         scores = [_alike(channel, part) for channel, part in pairs]
@@ -187,7 +187,7 @@ def _search(image: np.ndarray) -> list[_Map]:
 
 
 def _alike(channel: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """Correlate; a window without contrast is like nothing (OpenCV gives 1 to some of them)."""
+    """Correlate; a window without contrast matches nothing (OpenCV returns 1 for some of them)."""
     side, rows, columns = part.shape[0], channel.shape[0] - part.shape[0] + 1, channel.shape[1] - part.shape[1] + 1
     wide = channel.astype(np.float64)
     spread = cv2.sqrBoxFilter(wide, -1, (side, side), anchor=(0, 0)) - cv2.blur(wide, (side, side), anchor=(0, 0)) ** 2
@@ -196,7 +196,7 @@ def _alike(channel: np.ndarray, part: np.ndarray) -> np.ndarray:
 
 
 def _blank_borders(scores: np.ndarray, border: int) -> None:
-    """Rule out middles that are closer to the film's border: black margins below a shaft resemble a joint space."""
+    """Exclude middles close to the film's border: black margins below a shaft resemble a joint space."""
     for axis in (scores, scores.T):
         most = min(border, (len(axis) - 1) // 2)
         axis[:most] = axis[len(axis) - most :] = -1
@@ -215,7 +215,7 @@ def _channels(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=1)
 def _template() -> tuple[np.ndarray, ...]:
-    """Return both channels of the mean phantom knee, made symmetric so that it stands for either side."""
+    """Return both channels of the mean phantom knee, symmetrised so that it stands for either side."""
     knees = phantom_manifest(_PATIENTS, seed=0)
     patients, sides, grades = (knees[name].tolist() for name in ("patient", "side", "grade"))
     inner, total = slice(_SIDE // 2, _SIDE // 2 + _SIDE), np.zeros((2, _SIDE, _SIDE), np.float32)
@@ -231,7 +231,7 @@ def _best(maps: list[_Map], low: float, high: float) -> _Match:
 
 
 def _pair(maps: list[_Map], width: int) -> tuple[_Match, _Match]:
-    """Return the best two knees of about one width, one in each half of the film."""
+    """Return the best two knees of about the same width, one in each half of the film."""
     narrow = [each for each in maps if each.width <= max(1.05 * width / 2, maps[0].width)]
     lefts, rights = [m.best(0, width / 2) for m in narrow], [m.best(width / 2, width) for m in narrow]
     pairs = [(left, right) for i, left in enumerate(lefts) for right in rights[max(0, i - _SAME) : i + _SAME + 1]]

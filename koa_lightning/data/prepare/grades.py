@@ -1,4 +1,4 @@
-"""A reader's grades by original patient ids, joined by the keyed hash of those."""
+"""A reader's grades by original patient id, matched through the keyed hash of the id."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_grades(file: str, key: Key) -> dict[tuple[str, str], int]:
     """Return the grades of a CSV table with the columns patient, side and grade, by hashed patient and side.
 
     Raises:
-        InputError: The table or a column is missing, a side or grade is none, or a knee has two grades.
+        InputError: The table or a column is missing, a side or grade is invalid, or a knee has two grades.
     """
     where = f"grades={file}"
     if not user_path(file).is_file():
@@ -37,5 +37,5 @@ def read_grades(file: str, key: Key) -> dict[tuple[str, str], int]:
         if number is None:
             raise InputError(f"{where}: line {line}: grade '{grade}' is not one of {', '.join(known)}")
         if grades.setdefault((key.patient(patient), letter), number) != number:
-            raise InputError(f"{where}: line {line}: this knee has another grade above; keep one")
+            raise InputError(f"{where}: line {line}: this knee has a different grade in an earlier line; keep one")
     return grades

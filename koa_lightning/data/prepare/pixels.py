@@ -13,7 +13,7 @@ from koa_lightning.data.gray import check_size
 from koa_lightning.data.prepare.films import split_film
 from koa_lightning.errors import InputError
 
-_LEVEL = 1  # of zlib: four times as fast as PIL's 6 on noisy films, and 3 % larger
+_LEVEL = 1  # of zlib: four times as fast as PIL's 6 on noisy films, with 3 % larger files
 
 
 def resample(image: np.ndarray, spacing: tuple[float, float] | None, wanted: float, name: str) -> np.ndarray:
@@ -21,12 +21,12 @@ def resample(image: np.ndarray, spacing: tuple[float, float] | None, wanted: flo
 
     Args:
         image: uint16, H x W.
-        spacing: mm from row to row and from column to column.
-        wanted: mm, of the result in both directions.
-        name: What error messages call the file.
+        spacing: mm between rows and between columns.
+        wanted: mm in the result, in both directions.
+        name: The file's name in error messages.
 
     Returns:
-        uint16; its sides in mm are those of `image` but for half a pixel.
+        uint16; its sides in mm equal those of `image` within half a pixel.
 
     Raises:
         InputError: The spacing is unknown, or the result has a size that `check_size` refuses.
@@ -37,7 +37,7 @@ def resample(image: np.ndarray, spacing: tuple[float, float] | None, wanted: flo
     check_size(height, width, name)
     if (height, width) == image.shape:
         return image
-    # as float, as PIL does not filter 16-bit pictures
+    # as float, since PIL does not filter 16-bit pictures
     resized = Image.fromarray(image.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
     return np.rint(np.asarray(resized)).clip(0, 65535).astype(np.uint16)
 
@@ -47,9 +47,9 @@ def joints(image: np.ndarray, header: Header, films: str, crop: str) -> list[tup
 
     Args:
         image: uint16, H x W, bone bright.
-        header: Of its file. A side in it means a film of one knee, which `films="auto"` leaves whole.
+        header: Of its file. A side in it means a film of one knee, which `films="auto"` does not split.
         films: Of both knees: `auto` (found by aspect and content), `never`, `always`; see `split_film`.
-        crop: Films of one knee: `none` leaves them as they are, `joint` cuts a square around the joint.
+        crop: Films of one knee: `none` leaves them unchanged, `joint` cuts a square around the joint.
     """
     if films == "never" or (films == "auto" and header.side):
         knees = split_film(image, split="never") if crop == "joint" else []
@@ -61,13 +61,13 @@ def joints(image: np.ndarray, header: Header, films: str, crop: str) -> list[tup
 
 
 def write_png(image: np.ndarray, file: Path) -> None:
-    """Write 16-bit gray, on the disk when it returns, with the three chunks that a PNG must have and no other.
+    """Write 16-bit gray with only the three mandatory PNG chunks; it is on disk on return.
 
     Args:
         image: uint16, H x W.
-        file: A name that may be left half written when the process is killed.
+        file: A name whose file may be incomplete if the process is killed.
     """
     with file.open("wb") as stream:
         Image.fromarray(image).save(stream, "PNG", compress_level=_LEVEL)
         stream.flush()
-        os.fsync(stream.fileno())  # else a rename may outlive a power failure and the content not
+        os.fsync(stream.fileno())  # else a rename could survive a power failure without the content

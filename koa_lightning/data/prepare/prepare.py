@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 
 
 def prepare(cfg: DictConfig) -> dict[str, Any]:
-    """Write 16-bit PNG files, `knees.csv`, `record.jsonl` and `failed.json`; what is there already is not made again.
+    """Write 16-bit PNG files, `knees.csv`, `record.jsonl` and `failed.json`; existing pictures are not made again.
 
     Args:
         cfg: The config `prepare`, composed.
 
     Returns:
-        `exit_code` (1 where a file was omitted), `n_made`, `n_there`, `n_failed`, `n_knees`, `out`.
+        `exit_code` (1 if a file was omitted), `n_made`, `n_there`, `n_failed`, `n_knees`, `out`.
 
     Raises:
-        InputError: No image at all, none that can be read, or a wrong key, grade table or folder.
+        InputError: There is no readable image, or the key, grade table or folder is wrong.
     """
     validate(cfg)
 
-    folder = Path(cfg.out if cfg.output else ".")  # `output` is looked at, so that a missing one is named
+    folder = Path(cfg.out if cfg.output else ".")  # access `output`, so that a missing one is reported
     _check_folders(str(cfg.input), folder)
     paths = find_images(str(cfg.input))
     key = find_key(cfg.key_file, folder)
@@ -52,13 +52,13 @@ def prepare(cfg: DictConfig) -> dict[str, Any]:
             settings = Settings(cfg.spacing, cfg.films, cfg.crop, cfg.burnt_in)
             return _prepare(str(cfg.input), paths, folder, key, settings, grades, cfg.quiet)
     except Timeout:
-        raise InputError(f"output={folder}: another run is writing to it; wait for it, or name another") from None
+        raise InputError(f"output={folder}: another run is writing to it; wait, or name another folder") from None
 
 
 def _check_folders(where: str, folder: Path) -> None:
     source = user_path(where)
     if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
-        raise InputError(f"output={folder}: lies in the input, and would be read by the next run; name another folder")
+        raise InputError(f"output={folder}: lies in the input, so the next run would read it; name another folder")
 
 
 def _prepare(
@@ -75,9 +75,9 @@ def _prepare(
     try:
         prepare_files(paths, record, key, settings, outcome, quiet)
     except KeyboardInterrupt:
-        print(f"{outcome.made} pictures are made; the same command continues", file=sys.stderr)
+        print(f"{outcome.made} pictures have been made; type the same command to continue", file=sys.stderr)
         raise
-    finally:  # what is done is kept, and can be used
+    finally:  # finished pictures are kept and usable
         for line in outcome.messages:
             say_error(line)
         record.drop_missing()
@@ -86,7 +86,7 @@ def _prepare(
         (folder / "failed.json").write_text(json.dumps(outcome.failed, indent=1))
     if not record.rows:
         more = f" (and {len(outcome.messages) - 1} more)" if len(outcome.messages) > 1 else ""
-        raise InputError(f"input={where}: no image that can be taken; see above{more}")
+        raise InputError(f"input={where}: no image is usable; see above{more}")
     _say(folder, record, outcome, counts, key, grades is not None)
     return {
         "exit_code": PARTLY if outcome.failed else DONE,
@@ -101,23 +101,23 @@ def _prepare(
 def _say(folder: Path, record: Record, outcome: Outcome, counts: Counter[str], key: Key, graded: bool) -> None:
     rows = record.rows.values()
     for n, words in (
-        (outcome.twins, "files hold the same as another and were taken once"),
-        (outcome.strangers, "pictures in the output are of files that are not in this input; they stay"),
-        (outcome.removed, "pictures of a run before were deleted, as their files are omitted now"),
-        (sum(row.patient_from == "content" for row in rows), "pictures tell no patient: each counts as one of its own"),
-        (sum(row.side == "" for row in rows), "pictures tell no side"),
-        (sum(row.spacing_mm is None for row in rows), "pictures tell no pixel spacing"),
-        (counts["ungraded"], "pictures have no grade in the table; they are in ungraded.csv"),
+        (outcome.twins, "files have the same content as another and were used once"),
+        (outcome.strangers, "pictures in the output come from files outside this input; they are kept"),
+        (outcome.removed, "pictures of an earlier run were deleted, as their files are now omitted"),
+        (sum(row.patient_from == "content" for row in rows), "pictures have no patient: each counts as its own"),
+        (sum(row.side == "" for row in rows), "pictures have no side"),
+        (sum(row.spacing_mm is None for row in rows), "pictures have no pixel spacing"),
+        (counts["ungraded"], "pictures are missing from the table of grades; see ungraded.csv"),
     ):
         if n:
             print(f"WARNING: {n} {words}", file=sys.stderr)
     if outcome.notes:
         n = len(outcome.notes)
-        print(f"WARNING: {n} elements cannot be read and are taken for empty, e.g. {outcome.notes[0]}", file=sys.stderr)
+        print(f"WARNING: {n} elements cannot be read and count as empty, e.g. {outcome.notes[0]}", file=sys.stderr)
     patients = len({row.patient for row in rows})
-    print(f"{outcome.made} made, {outcome.there} there already, {len(outcome.failed)} omitted")
+    print(f"{outcome.made} made, {outcome.there} already there, {len(outcome.failed)} omitted")
     print(f"{len(rows)} pictures of {patients} patients, named by the key {key.origin}")
     table = shlex.quote(f"data.table={folder / 'knees.csv'}")
     print("train on them: data=table " + table if graded else f"grade them: input={shlex.quote(str(folder))}")
-    print(f"{DISCLAIMER}; text in the pixels is not removed: look at the pictures before you pass them on")
+    print(f"{DISCLAIMER}; text in the pixels is not removed: check the pictures before you share them")
     print(f"written to {folder}", flush=True)

@@ -1,4 +1,4 @@
-"""What an output folder holds: a line in record.jsonl for each picture, and the tables that are made of it."""
+"""The content of an output folder: a line in record.jsonl per picture, and the tables derived from it."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ class Row:
     Attributes:
         path: Below the output folder.
         patient: A keyed hash.
-        patient_from: PatientID, StudyInstanceUID (there was no id) or content (there was neither).
+        patient_from: PatientID, StudyInstanceUID (if there was no id) or content (if there was neither).
         side: L, R or empty.
-        side_from: The tag that it is from, `split` where the film of both knees was split, or empty.
-        spacing_mm: From row to row; None where unknown.
-        spacing_across_mm: From column to column.
-        spacing_from: The tag that it is from.
+        side_from: The tag of the side, `split` for a split film of both knees, or empty.
+        spacing_mm: Between rows; None if unknown.
+        spacing_across_mm: Between columns.
+        spacing_from: The tag of the spacing.
         height: Pixels.
         width: Pixels.
-        source: A keyed hash of the content of the file that it was made from.
+        source: A keyed hash of the content of the original file.
         knee: Its number among the pictures from that file, from 1.
-        knees: How many those are.
+        knees: Number of pictures from that file.
         made: The settings that change pixels.
-        key: What tells keys and versions of the names apart.
-        burnt_in: The header says that text is burnt in; taken for true where a record does not tell.
+        key: Identifies the key and the version of the names.
+        burnt_in: Whether the header says that text is burnt in; assumed true if the record does not say.
     """
 
     path: str
@@ -63,7 +63,7 @@ class Row:
     burnt_in: bool = True
 
 
-# The record decides which files are deleted, so it may name pictures of its own folder alone.
+# The record decides which files are deleted, so it may name only pictures in its own folder.
 _PATH = re.compile(IMAGES + r"/\w+-[LRU]-\d{1,9}\.png")
 _TEXT, _SPACING = Text(empty=True), Number(0.0, 1000.0, null=True)
 _ROW = Fields(
@@ -80,44 +80,44 @@ _ROW = Fields(
 
 def _strange(row: Mapping[str, Any]) -> str:
     if not _PATH.fullmatch(row["path"]):
-        return f"path is none of {IMAGES}/"
+        return f"path is not a picture in {IMAGES}/"
     more = set(row) - {field.name for field in fields(Row)}
-    return f"{sorted(more)[0][:40]!r} is no field" if more else ""
+    return f"{sorted(more)[0][:40]!r} is not a field" if more else ""
 
 
 class Record:
-    """The rows of an output folder, kept on the disk one by one, so that a killed run loses none.
+    """The rows of an output folder, written to disk one by one, so that a killed run loses none.
 
     Raises:
-        InputError: The folder was made with another key or names of another version, or its record cannot be read.
+        InputError: The folder was made with another key or another version of the names, or its record cannot be read.
     """
 
     def __init__(self, output: Path, key: str) -> None:
         self.output = output
         self.rows: dict[tuple[str, int], Row] = {}  # by source and knee
         self._taken: defaultdict[tuple[str, str], set[str]] = defaultdict(set)  # paths by patient and side
-        self._made: defaultdict[str, set[str]] = defaultdict(set)  # paths by source, of rows before too
+        self._made: defaultdict[str, set[str]] = defaultdict(set)  # paths by source, including earlier rows
         self._stream: TextIO | None = None
         for row in self._read():
             if row.key != key and row.key.split("-")[0] == key.split("-")[0]:
                 raise InputError(
-                    f"output={output}: was made by a version that named patients otherwise, so they would not agree; "
+                    f"output={output}: was made by a version with other patient names, so they would not agree; "
                     "name another folder"
                 )
             if row.key != key:
                 raise InputError(
-                    f"output={output}: was made with another key, so its patients would not agree; give that key by "
+                    f"output={output}: was made with another key, so its patients would not agree; give that key with "
                     "key_file=FILE, or name another folder"
                 )
             self._keep(row)
 
     def has(self, source: str, made: str, burnt_in: bool) -> bool:
-        """Say whether all pictures of a source are there, were made like this, and may be there.
+        """Tell whether all pictures of a source exist, were made with these settings, and are allowed.
 
         Args:
             source: The hash of the file.
             made: The settings that change pixels.
-            burnt_in: Whether pictures may be there whose header says that text is burnt in.
+            burnt_in: Whether pictures are allowed whose header says that text is burnt in.
         """
         first = self.rows.get((source, 1))
         knees = [self.rows.get((source, number + 1)) for number in range(first.knees if first else 1)]
@@ -130,7 +130,7 @@ class Record:
         )
 
     def path_for(self, source: str, knee: int, patient: str, side: str) -> str:
-        """Return the path of a picture: that which it had, or the patient, the side and the next number."""
+        """Return the path of a picture: its previous one, or else the patient, the side and the next number."""
         before = self.rows.get((source, knee))
         if before and (before.patient, before.side) == (patient, side):
             return before.path
@@ -140,7 +140,7 @@ class Record:
         return path
 
     def add(self, row: Row) -> None:
-        """Write down a picture that is in its place."""
+        """Record a picture that is in its place."""
         if self._stream is None:
             self._stream = (self.output / FILE).open("a", encoding="utf-8")
         self._keep(row)
@@ -148,9 +148,9 @@ class Record:
         self._stream.flush()
 
     def remove_pictures(self, source: str) -> int:
-        """Delete the pictures of a source, and return how many there were.
+        """Delete the pictures of a source, and return their number.
 
-        Rows that get no other picture go by `drop_missing`. After a kill they have none, and so count as not there.
+        `drop_missing` drops rows without a new picture. After a kill such rows have no file, and so count as missing.
         """
         files = [self.output / path for path in self._made[source]]
         there = [file for file in files if file.is_file()]
@@ -159,7 +159,7 @@ class Record:
         return len(there)
 
     def close(self) -> None:
-        """Write the record again, sorted, with one line for each picture."""
+        """Write the record again, sorted, with one line per picture."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -172,7 +172,7 @@ class Record:
         part.replace(self.output / FILE)
 
     def drop_missing(self) -> None:
-        """Forget pictures whose file is gone."""
+        """Drop the rows of pictures whose file is missing."""
         self.rows = {at: row for at, row in self.rows.items() if (self.output / row.path).is_file()}
 
     def _keep(self, row: Row) -> None:
@@ -185,7 +185,7 @@ class Record:
         if not file.is_file():
             return []
         lines = file.read_text(encoding="utf-8").split("\n")
-        if lines[-1]:  # killed while it wrote: the picture is made again
+        if lines[-1]:  # killed while writing: the picture is made again
             lines[-1] = ""
             file.write_text("\n".join(lines), encoding="utf-8")
         try:
@@ -200,19 +200,19 @@ class Record:
 
 
 def write_tables(record: Record, grades: dict[tuple[str, str], int] | None) -> Counter[str]:
-    """Write knees.csv, and with grades ungraded.csv for the pictures that have none: `data=table` takes no such rows.
+    """Write knees.csv, and with grades ungraded.csv for pictures without one: `data=table` accepts only graded rows.
 
     Args:
         record: Of the output folder.
         grades: By hashed patient and side; None: knees.csv has no column `grade`.
 
     Returns:
-        How many rows `knees` and `ungraded` have.
+        The number of rows of `knees` and `ungraded`.
     """
     rows = pd.DataFrame([asdict(row) for row in record.rows.values()], columns=[field.name for field in fields(Row)])
     rows = rows.sort_values("path", ignore_index=True)
     counts: Counter[str] = Counter()
-    (record.output / "ungraded.csv").unlink(missing_ok=True)  # of a run before
+    (record.output / "ungraded.csv").unlink(missing_ok=True)  # of an earlier run
     if grades is not None:
         found = [grades.get(knee) for knee in zip(rows["patient"], rows["side"], strict=True)]
         rows["grade"] = pd.array(found, dtype="Int64")

@@ -1,4 +1,4 @@
-"""All files of a folder, on all cores: read, decoded, written under a pseudonym."""
+"""All files of a folder, on all cores: read, decoded and written under a pseudonym."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from koa_lightning.data.prepare.pixels import joints, resample, write_png
 from koa_lightning.data.prepare.record import IMAGES, Record, Row
 from koa_lightning.errors import InputError
 
-VERSION = 3  # raise it when pixels change, so that outputs of before are made again
+VERSION = 3  # raise it when pixels change, so that earlier outputs are made again
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What changes the pictures.
+    """Settings that change the pictures.
 
     Attributes:
-        spacing: mm, to resample to; None: pixels as they are.
+        spacing: mm, to resample to; None: pixels stay unchanged.
         films: Of both knees; see `koa_lightning.data.prepare.pixels.joints`.
-        crop: Films of one knee; see there.
-        burnt_in: Take pictures whose header says that text is burnt in.
+        crop: Films of one knee; see `joints`.
+        burnt_in: Accept pictures whose header says that text is burnt in.
     """
 
     spacing: float | None
@@ -42,22 +42,22 @@ class Settings:
 
     @property
     def made(self) -> str:
-        """What the record says of pixels made with these."""
+        """Description in the record of pixels made with these settings."""
         return f"version {VERSION}, spacing {self.spacing or 'as it was'}, films {self.films}, crop {self.crop}"
 
 
 @dataclass
 class Outcome:
-    """What became of the files of a run.
+    """The outcome for the files of a run.
 
     Attributes:
         made: Pictures written now.
-        there: Files whose pictures were there already.
-        twins: Files with the content of another, which was taken once.
-        strangers: Pictures of files that are not in the input (any more).
-        removed: Pictures of a run before, of files that are omitted now.
-        notes: Elements that could not be read and were taken for empty, with the file's name: for the terminal alone.
-        messages: Of the files that were omitted, with their names: for the terminal alone.
+        there: Files whose pictures already existed.
+        twins: Files with the same content as another, which was used once.
+        strangers: Pictures of files that are not (or no longer) in the input.
+        removed: Pictures of an earlier run whose files are now omitted.
+        notes: Unreadable elements, treated as empty, with the file's name: for the terminal only.
+        messages: Of the omitted files, with their names: for the terminal only.
         failed: The same for the output: the number in the sorted order from 1, the source, the reason.
     """
 
@@ -80,7 +80,7 @@ class _Knee:
 
 @dataclass
 class _Read:
-    """What a thread hands back for a file: its knees, still under passing names, or why there are none."""
+    """A thread's result for a file: its knees, still under temporary names, or why there are none."""
 
     source: str = ""
     header: Header = field(default_factory=Header)
@@ -91,15 +91,15 @@ class _Read:
 def prepare_files(
     paths: Sequence[Path], record: Record, key: Key, settings: Settings, outcome: Outcome, quiet: bool
 ) -> None:
-    """Make the pictures that are not there yet, and fill in `outcome`; an interrupted run has filled in a part of it.
+    """Make the missing pictures and fill in `outcome`; an interrupted run has filled in part of it.
 
-    A picture is written under a passing name, and gets its own once its row is in the record; a row without its
-    picture is made again by the next run. Pictures that a run before made of the same file are deleted first, also
-    where the file is omitted now.
+    A picture is written under a temporary name and gets its final one once its row is in the record; the next run
+    remakes a row without its picture. Pictures of the same file from an earlier run are deleted first, even if the
+    file is now omitted.
 
     Args:
-        paths: Sorted; numbers of pictures are given in this order.
-        record: Of the output folder; its rows are added to.
+        paths: Sorted; pictures are numbered in this order.
+        record: Of the output folder; rows are added to it.
         key: For the names.
         settings: What changes the pictures.
         outcome: To be filled.
@@ -137,12 +137,12 @@ def prepare_files(
 
 
 def _remove_parts(folder: Path) -> None:
-    for part in folder.glob("*.part"):  # of twins, and of runs that were killed
+    for part in folder.glob("*.part"):  # of twins, and of killed runs
         part.unlink()
 
 
 def _read_all(paths: Sequence[Path], record: Record, key: Key, settings: Settings) -> Generator[_Read]:
-    """Yield what became of each file, in order."""
+    """Yield the outcome of each file, in order."""
     threads = os.cpu_count() or 1
     numbered = enumerate(paths, 1)
     # A slow file must not stop the others; pictures wait on the disk.
@@ -171,16 +171,16 @@ def _read(path: Path, number: int, record: Record, key: Key, settings: Settings)
 
 
 def _put(read: _Read, record: Record, key: Key, settings: Settings) -> int:
-    """Give the pictures of a file their names, and write them down; return their number."""
+    """Give the pictures of a file their names and record them; return their number."""
     header = read.header
     patient = key.patient(header.patient or read.source)
     spacing = header.spacing
     if spacing is not None and settings.spacing is not None:
         spacing = (settings.spacing, settings.spacing)
-    record.remove_pictures(read.source)  # other sides or numbers of knees would leave some of them
+    record.remove_pictures(read.source)  # with other sides or numbers of knees some would remain
     for number, knee in enumerate(read.knees, 1):
         path = record.path_for(read.source, number, patient, knee.side)
-        (record.output / path).unlink(missing_ok=True)  # else a kill would leave other pixels under the new row
+        (record.output / path).unlink(missing_ok=True)  # else a killed run could leave old pixels under the new row
         row = Row(
             path=path,
             patient=patient,

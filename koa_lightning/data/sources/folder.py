@@ -18,8 +18,8 @@ def folder(root: str | None, pattern: str | None) -> pd.DataFrame:
     """Return the rows of `{0..4}/NAME`; patient (and side) are read from the name by a regular expression.
 
     Raises:
-        InputError: The folder is missing, empty, has another layout, a name does not match, or what matches can be no
-            patients.
+        InputError: The folder is missing, empty, or has another layout, a name does not match, or the matches are
+            implausible as patients.
     """
     where, compiled = data_folder(root, "data.root"), _given(pattern)
     skipped: set[Path] = set()
@@ -36,7 +36,7 @@ def folder(root: str | None, pattern: str | None) -> pd.DataFrame:
     named = with_names(rows, compiled, "set data.pattern")
     if why := implausible(named, "data.pattern"):
         raise InputError(
-            f"data.root={root}: {why}; set data.pattern to what tells the patient in these names, or list the knees "
+            f"data.root={root}: {why}; set data.pattern to match the patient in these names, or list the knees "
             "without patients (data=table)"
         )
     return mf.make(named, f"data.root={root}")

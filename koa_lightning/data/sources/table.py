@@ -21,10 +21,10 @@ def table(table: str | None, root: str | None = None) -> pd.DataFrame:
     """Return the rows of a CSV or Parquet table with `path`, `grade`, and optional `patient`, `side`, `split`.
 
     Paths are relative to `root`, or else to the table's folder. Further columns are kept. Without a column `patient`
-    every knee counts as a patient of its own, which `KneeDataModule` says aloud.
+    every knee counts as its own patient, and `KneeDataModule` warns about it.
 
     Raises:
-        InputError: The table or a file is missing, a column is missing, or a grade or split is not one.
+        InputError: The table or a file is missing, a column is missing, or a grade or split is invalid.
     """
     if not table:
         raise InputError("data.table must be given; type data.table=FILE.csv")
@@ -32,12 +32,12 @@ def table(table: str | None, root: str | None = None) -> pd.DataFrame:
     if not file.is_file():
         raise InputError(f"data.table={table}: there is no such file")
     where = f"data.table={table}"
-    rows = read_table(file).drop(columns="hash", errors="ignore")  # that of the files is worked out, never believed
+    rows = read_table(file).drop(columns="hash", errors="ignore")  # hashes are computed from the files, never trusted
     if missing := [column for column in ("path", "grade") if column not in rows]:
         have = ", ".join(map(str, rows.columns[:10]))
         raise InputError(f"{where}: column '{missing[0]}' is missing; it has {have}")
     if rows.empty:
-        raise InputError(f"{where}: the table has no row")
+        raise InputError(f"{where}: the table is empty")
     for column in TEXT:
         if column in rows:
             rows[column] = rows[column].astype("str").fillna("").str.strip()
@@ -45,7 +45,7 @@ def table(table: str | None, root: str | None = None) -> pd.DataFrame:
         _refuse(rows, column, where, rows[column] == "" if column in rows else None, "is empty")
     base = user_path(root) if root else file.parent
     rows["path"] = [on_disk(base, path) for path in rows["path"]]
-    given = rows["grade"].astype("str") if is_bool_dtype(rows["grade"]) else rows["grade"]  # True is no grade
+    given = rows["grade"].astype("str") if is_bool_dtype(rows["grade"]) else rows["grade"]  # True is not a grade
     grades = pd.to_numeric(given, errors="coerce")
     _refuse(rows, "grade", where, ~grades.isin(mf.GRADES), "is not one of 0, 1, 2, 3, 4")
     rows["grade"] = grades.astype("int8")
@@ -63,14 +63,14 @@ def table(table: str | None, root: str | None = None) -> pd.DataFrame:
 
 def _refuse(rows: pd.DataFrame, column: str, where: str, wrong: pd.Series | None, why: str) -> None:
     if wrong is not None and wrong.any():
-        row = int(np.argmax(wrong))  # the table's first line holds the names
+        row = int(np.argmax(wrong))  # line 1 of the table has the column names
         raise InputError(f"{where}: line {row + 2}: {column} '{rows[column].iloc[row]}' {why}")
 
 
 def _check_files(rows: pd.DataFrame, where: str) -> None:
-    """Stop when a file is missing; those of the test split are not looked at before they are evaluated."""
+    """Stop if a file is missing; files of the test split are not checked before they are evaluated."""
     own = ~rows["split"].isin(["test", mf.AUTO_TEST]) if "split" in rows else np.ones(len(rows), dtype=bool)
     missing = [path for path in rows["path"][own] if not Path(path).is_file()]
     if missing:
         more = f" and {len(missing) - 1} more are" if len(missing) > 1 else " is"
-        raise InputError(f"{where}: {missing[0]}{more} missing (paths start at the table's folder, or at data.root)")
+        raise InputError(f"{where}: {missing[0]}{more} missing (paths start at the table's folder, or data.root)")

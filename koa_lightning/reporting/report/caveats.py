@@ -10,8 +10,6 @@ from koa_lightning.reporting.report.limits import limits
 from koa_lightning.reporting.report.model import SPLIT_NAMES
 from koa_lightning.reporting.report_data import ReportData
 
-FEW = 30  # knees of a grade; with fewer, nothing is reported about it
-
 
 def phrases(found: ReportData) -> dict[str, str]:
     """Return sentences about a run, by key; an unknown fact has no key.

@@ -1,4 +1,4 @@
-"""The card in an exported file: what it is, what it takes and gives, and what it must not be used for."""
+"""The card in an exported file: what the file is, its inputs and outputs, and what it must not be used for."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def card(predictor: Predictor, facts: Mapping[str, Any], agreement: Parity) -> s
     """Return the card as Markdown.
 
     Args:
-        predictor: That was exported.
-        facts: `format`, `precision`, and `price` (None where it was not measured).
-        agreement: Of the file with the checkpoint.
+        predictor: The exported predictor.
+        facts: `format`, `precision`, and `price` (None if it was not measured).
+        agreement: Agreement of the file with the checkpoint.
     """
     first, n = predictor.checkpoints[0], len(predictor.members)
     record, preprocessing = first.record, first.preprocessing
@@ -36,7 +36,7 @@ def card(predictor: Predictor, facts: Mapping[str, Any], agreement: Parity) -> s
         f"{preprocessing.top:.0%} to {preprocessing.bottom:.0%} of the height, fit {preprocessing.fit}.",
         "- Gives `probabilities` (N x 5, calibrated: "
         f"{calibrated}), `expected_grade`, `median_grade`, `grade`, "
-        "`logits`, pooled `features`, and `cam`, the class activation map of `grade` where the network has one.",
+        "`logits`, pooled `features`, and `cam`, the class activation map of `grade` if the network has one.",
         f"- Format {facts['format']}, {facts['precision']}. {agreement.words()}.",
     ]
     if price := facts["price"]:

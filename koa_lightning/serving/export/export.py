@@ -1,4 +1,4 @@
-"""A checkpoint as a file for other programs: `python -m koa_lightning.export format=onnx|openvino|torchscript`."""
+"""Export a checkpoint for other programs: `python -m koa_lightning.export format=onnx|openvino|torchscript`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NAME = "grader"
 
 @dataclass(frozen=True)
 class _Knees:
-    """Prepared images uint8 N x 1 x S x S, and what they are in words."""
+    """Prepared images uint8 N x 1 x S x S, and their description in words."""
 
     images: Tensor
     words: str
@@ -45,8 +45,8 @@ class _Knees:
 def export(cfg: DictConfig) -> dict[str, Any]:
     """Write a checkpoint, or an ensemble of several, as one file (OpenVINO: a pair) for other programs.
 
-    The file takes the uint8 image of the preprocessing. It gives calibrated probabilities, the expected and the median
-    grade and the class activation map, and holds the record, the card, checksum and licence.
+    The file's input is the uint8 image of the preprocessing. Its outputs are calibrated probabilities, the expected and
+    the median grade and the class activation map. It holds the record, the card, checksum and licence.
 
     Args:
         cfg: The config `export`, composed.
@@ -95,17 +95,17 @@ def _image_size(predictor: Predictor) -> int:
     first = predictor.checkpoints[0]
     for other in predictor.checkpoints:
         if other.program is not None:
-            raise InputError(f"ckpt={other.path}: an export already; give the checkpoint that it was made of")
+            raise InputError(f"ckpt={other.path}: is an export already; give the checkpoint that it was made from")
         if other.preprocessing != first.preprocessing:
             raise InputError(
-                f"ckpt={other.path}: prepares its images otherwise than {first.path}; one file takes one image, so "
-                "export them apart"
+                f"ckpt={other.path}: prepares its images differently from {first.path}; one file takes one image, "
+                "so export them separately"
             )
     return first.preprocessing.image_size
 
 
 def _has_data(cfg: DictConfig, member: Member) -> bool:
-    """Tell whether there are real knees to measure with: typed, or those of the checkpoint where they still are."""
+    """Return whether there are knees to evaluate: those of `data`, or those of the checkpoint."""
     if cfg.get("data"):
         return True
     settings = member.checkpoint.record.data_settings
@@ -160,7 +160,7 @@ def _texts(cfg: DictConfig, predictor: Predictor, agreement: Parity, price: dict
     record, reference = first.record, first.reference
     if len(predictor.members) > 1:
         caveats = tuple(predictor.caveats)
-        fitted = Fitted.left_out("an ensemble has none, as no knees are left to fit it on")
+        fitted = Fitted.left_out("an ensemble has none, as no knees are left to fit one on")
         net = type(record.net)(**{**record.net.to_dict(), "link": "softmax"})
         record = _replaced(record, caveats=caveats, fitted=fitted, net=net)
         reference = {}
@@ -182,9 +182,9 @@ def _replaced(record: Any, **changes: Any) -> Any:
 
 
 def _price(cfg: DictConfig, members: list[Member], file: Path) -> dict[str, float]:
-    """Return what the precision costs on the validation split: kappa and accuracy of the checkpoint and of the file."""
+    """Return the cost of the precision on the validation split: kappa and accuracy of the checkpoint and the file."""
     if len(members) > 1:
-        raise InputError(f"precision={cfg.precision}: of one checkpoint alone; export an ensemble in fp32")
+        raise InputError(f"precision={cfg.precision}: works for a single checkpoint only; export an ensemble in fp32")
     [member] = members
     data = data_for(cfg, member.checkpoint).prepare(("val",))
     found: dict[str, Any] = {}
@@ -209,7 +209,7 @@ def _end(
         kappas = ", ".join(f"{price[f'quadratic_kappa_{name}']:.3f}" for name in ("checkpoint", "export"))
         print(f"{cfg.precision} on validation: quadratic kappa {kappas} (checkpoint, export)")
     elif cfg.precision != "fp32":
-        print(f"WARNING: what {cfg.precision} costs is not measured: no data; type data=... data.root=FOLDER")
+        print(f"WARNING: cost of {cfg.precision} not measured, as there is no data; type data=... data.root=FOLDER")
     for caveat in predictor.caveats:
         print(f"WARNING: the model carries the caveat: {caveat}")
     print(DISCLAIMER)

@@ -1,4 +1,4 @@
-"""Writing a `Grader` in each format, and running what was written."""
+"""Write a `Grader` in each format, and run the written file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from koa_lightning.models.exported import INPUT, ONNX, OPENVINO, TORCHSCRIPT, Pr
 from koa_lightning.serving.export.graph import Grader
 
 SUFFIX = {"onnx": ONNX, "openvino": OPENVINO, "torchscript": TORCHSCRIPT}
-_OPSET = 18  # 18: what torch's exporter writes; ONNX Runtime 1.14 and OpenVINO 2023 read it
+_OPSET = 18  # the version that torch's exporter writes; ONNX Runtime 1.14 and OpenVINO 2023 read it
 
 
 def onnx_model(grader: Grader, image_size: int) -> Any:
-    """Return the grader as an ONNX model (a protobuf) in fp32, with any number of images a batch.
+    """Return the grader as an ONNX model (a protobuf) in fp32, with any number of images per batch.
 
     Raises:
         InputError: The network has an operation that cannot be exported.
@@ -40,7 +40,7 @@ def onnx_model(grader: Grader, image_size: int) -> Any:
                 dynamo=True,
                 verbose=False,
             )
-        except Exception as error:  # torch's exporter raises its own kinds and those of what it calls
+        except Exception as error:  # torch's exporter raises its own errors and those of the code it calls
             why = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
             raise InputError(f"format: this network cannot be exported ({why}); choose another network") from None
     assert program is not None
@@ -89,16 +89,16 @@ def from_onnx(model: Any) -> Any:
 
 
 def halved(model: Any) -> Any:
-    """Return an ONNX model with weights in half precision; inputs and outputs stay as they are."""
+    """Return an ONNX model with weights in half precision; inputs and outputs stay in fp32."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of numbers too small for half precision
+        warnings.simplefilter("ignore")  # warnings about numbers too small for half precision
         return convert_float_to_float16(model, keep_io_types=True)
 
 
 def program_of(file: Path, grader: Grader) -> Program:
-    """Return what was written as a program; a TorchScript file that we wrote ourselves is run too."""
+    """Return the written file as a program; TorchScript is safe to run here, as we wrote the file ourselves."""
     runs: dict[str, Callable[[], Program]] = {
         ONNX: lambda: onnx_program(file.read_bytes())[0],
         OPENVINO: lambda: openvino_program(file)[0],

@@ -1,4 +1,4 @@
-"""What is exported: from the uint8 image of the preprocessing to calibrated probabilities and a heat map."""
+"""The exported graph: from the uint8 image of the preprocessing to calibrated probabilities and a heat map."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from koa_lightning.models.exported import OUTPUTS
 from koa_lightning.models.net import KneeNet
 from koa_lightning.uncertainty import calibration
 
-_TINY = 1e-12  # below it a probability has no logarithm worth writing
+_TINY = 1e-12  # the smallest probability whose logarithm is taken
 
 
 class _One(NamedTuple):
@@ -40,12 +40,12 @@ class Grader(nn.Module):
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Return the names of what `forward` gives, in order; `cam` only where each network has a closed form."""
+        """Return the names of the outputs of `forward`, in order; `cam` only if each network has a closed form."""
         return tuple(name for name in OUTPUTS if name != "cam" or self.has_cam)
 
     @property
     def has_cam(self) -> bool:
-        """Tell whether all heads are an average and one linear layer."""
+        """Return whether all heads are an average and one linear layer."""
         return all(net.weight is not None for net in self.each)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -89,7 +89,7 @@ def _mean(maps: list[Tensor]) -> Tensor:
 
 
 class _Net(nn.Module):
-    """One network with its calibration, its link, and the matrix of its head where that is linear."""
+    """One network with its calibration, its link, and the matrix of its head if that is linear."""
 
     def __init__(self, member: Member) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class _Net(nn.Module):
 
 @torch.no_grad()
 def linear_head(net: KneeNet, image_size: int) -> Tensor | None:
-    """Return the matrix (K x C) of a head that is an average and one linear layer, read from its numbers; else None."""
+    """Return the matrix (K x C) of a head that is an average and one linear layer, found numerically; else None."""
     last = torch.rand(2, *net.features(torch.zeros(1, 1, image_size, image_size)).shape[1:])
     linear = [module for module in net.modules() if isinstance(module, nn.Linear)]
     if last.ndim != 4 or not linear or linear[-1].in_features != last.shape[1]:

@@ -1,4 +1,4 @@
-"""Whether an exported file grades as its checkpoint does: measured at every export, and refused where it does not."""
+"""Check that an exported file grades as its checkpoint does; every export is measured, and refused if it differs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOLERANCE = 1e-4  # of a probability, in fp32
 SAME_MAP = 0.999  # the lowest correlation of two heat maps, in fp32
 N_KNEES, N_NOISE = 64, 16
 _BATCH = 8
-_FLAT = 1e-6  # below this spread a map has no shape to compare
+_FLAT = 1e-6  # below this spread a map is too flat to compare
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Parity:
     """How far an exported file is from its checkpoint.
 
     Attributes:
-        images: What was compared, in words.
+        images: The compared images, in words.
         largest: The largest difference of a probability.
         same_grade: Share of images with the same most probable grade.
-        cam: The lowest correlation of two heat maps; None where the file has none.
+        cam: The lowest correlation of two heat maps; None if the file has no heat map.
     """
 
     images: str
@@ -42,17 +42,17 @@ class Parity:
         return asdict(self)
 
     def words(self) -> str:
-        """Return it as one line."""
+        """Return the agreement as one line."""
         maps = "no heat map" if self.cam is None else f"heat maps correlate at {self.cam:.4f} or more"
         return (
             f"{self.images}: probabilities within {self.largest:.1e}, the same grade for {self.same_grade:.1%}, {maps}"
         )
 
     def check(self) -> None:
-        """Stop where an export in fp32 does not agree.
+        """Check that an export in fp32 agrees with its checkpoint.
 
         Raises:
-            InputError: Naming what differs.
+            InputError: It does not; the message names the difference.
         """
         if not self.largest <= TOLERANCE:
             raise InputError(
@@ -73,13 +73,13 @@ def noise(image_size: int) -> Tensor:
 
 
 def compare(members: list[Member], program: Program, images: Tensor, words: str) -> Parity:
-    """Return how far a program is from the networks that it was made of.
+    """Return how far a program is from the networks that it was made from.
 
     Args:
-        members: One, or those of an ensemble.
-        program: That was exported.
+        members: One member, or those of an ensemble.
+        program: The exported program.
         images: uint8 N x 1 x S x S, prepared.
-        words: What they show.
+        words: The images in words.
     """
     batches = images.split(_BATCH)
     given = [program(batch.numpy()) for batch in batches]

@@ -1,4 +1,4 @@
-"""Eight-bit integers: the ranges of activations are measured on training knees (ONNX Runtime's static quantisation)."""
+"""Quantise to eight-bit integers, with ranges of activations from training knees (ONNX Runtime, static)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BATCH = 16
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep ONNX Runtime's remarks, which go to the root logger, out of the output meanwhile."""
+    """Silence ONNX Runtime's messages, which go to the root logger, during the block."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)
@@ -32,7 +32,7 @@ def _quiet() -> Iterator[None]:
 def quantised(model: Any, images: Tensor) -> Any:
     """Return an ONNX model whose convolutions compute with eight bits, weights by channel.
 
-    The head and all that follows it stay in fp32: they cost nothing, and decide on the probabilities.
+    The head and everything after it stay in fp32: they cost little time, and determine the probabilities.
 
     Args:
         model: In fp32, a protobuf.

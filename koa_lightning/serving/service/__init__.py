@@ -1,1 +1,1 @@
-"""Radiographs in, grades out, over HTTP: the service, and the page for readers. Research use only."""
+"""Grade radiographs over HTTP: the service, and the page for readers. Research use only."""

@@ -1,4 +1,4 @@
-"""The JSON that the service answers with; the OpenAPI page is made of these classes."""
+"""The JSON responses of the service; the OpenAPI page is built from these classes."""
 
 from __future__ import annotations
 
@@ -21,58 +21,58 @@ class PredictionSet(BaseModel):
 
 
 class OutOfDistribution(BaseModel):
-    """Whether the image is of another kind than those of the validation split."""
+    """Whether the image differs in kind from those of the validation split."""
 
     flagged: bool
     score: float = Field(description="Flagged above 1")
 
 
 class Fault(BaseModel):
-    """What is wrong."""
+    """An error."""
 
     code: str = Field(description="For programs, e.g. `unreadable`")
     message: str = Field(description="For people, one line")
 
 
 class Knee(BaseModel):
-    """One file: its grade, or why it has none."""
+    """One file: its grade, or the reason why it has none."""
 
     file: str = Field(description="Name of the uploaded file")
-    error: Fault | None = Field(default=None, description="Why there is no grade; null where there is one")
-    patient: str = Field(default="", description="By the file's name; of a DICOM file hashed again by each service")
+    error: Fault | None = Field(default=None, description="Why there is no grade; null if there is one")
+    patient: str = Field(default="", description="From the file's name; for DICOM a hash, new at each start")
     side: str = Field(default="", description="L, R or empty")
     grade: int | None = Field(default=None, description="Kellgren-Lawrence grade, 0 to 4")
-    name: str | None = Field(default=None, description="Of the grade")
-    probabilities: list[float] | None = Field(default=None, description="Of grades 0 to 4")
+    name: str | None = Field(default=None, description="Name of the grade")
+    probabilities: list[float] | None = Field(default=None, description="Probabilities of grades 0 to 4")
     expected_grade: float | None = None
     median_grade: int | None = None
-    prediction_set: PredictionSet | None = Field(default=None, description="null where the model has none")
-    out_of_distribution: OutOfDistribution | None = Field(default=None, description="null where the model cannot tell")
+    prediction_set: PredictionSet | None = Field(default=None, description="null if the model has none")
+    out_of_distribution: OutOfDistribution | None = Field(default=None, description="null if the model cannot tell")
     acquisition: str | None = Field(
-        default=None, description="What differs from the training's images; calibration may not hold then"
+        default=None, description="What differs from the training images; the calibration may then not hold"
     )
-    refer: bool | None = Field(default=None, description="Whether a reader should be asked")
+    refer: bool | None = Field(default=None, description="Whether to refer the knee to a reader")
     refer_why: str = ""
     heatmap: str | None = Field(
-        default=None, description="PNG in base64: colours with transparency, to lie on the picture"
+        default=None, description="PNG in base64: colours with transparency, to overlay on the picture"
     )
     picture: str | None = Field(default=None, description="PNG in base64: the gray values that were graded")
 
 
 class Answer(BaseModel):
-    """The answer to a request: one entry a file, in their order."""
+    """The response to a request: one entry per file, in their order."""
 
     note: str = DISCLAIMER
-    caveats: list[str] = Field(description="What no result may hide, e.g. phantom data")
+    caveats: list[str] = Field(description="Limits of every result, e.g. phantom data")
     knees: list[Knee]
 
 
 class Refusal(BaseModel):
-    """The answer to a request that has no grade at all."""
+    """The response to a request without any grade."""
 
     note: str = DISCLAIMER
     error: Fault
-    knees: list[Knee] = Field(default=[], description="One entry a file, where the files were looked at")
+    knees: list[Knee] = Field(default=[], description="One entry per file, if the files were read")
 
 
 class Unread(BaseModel):
@@ -80,12 +80,12 @@ class Unread(BaseModel):
 
     file: str
     error: Fault | None = Field(default=None, description="Why it cannot be read")
-    id: str = Field(default="", description="For the reading; empty where it was read before")
+    id: str = Field(default="", description="Id for the reading; empty if it was read before")
     patient: str = ""
     side: str = ""
     picture: str | None = Field(default=None, description="PNG in base64")
-    reading: int | None = Field(default=None, description="The reader's grade, where it was read before")
-    knee: Knee | None = Field(default=None, description="The model's answer, where it was read before")
+    reading: int | None = Field(default=None, description="The reader's grade, if it was read before")
+    knee: Knee | None = Field(default=None, description="The model's result, if it was read before")
 
 
 class UnreadKnees(BaseModel):
@@ -97,7 +97,7 @@ class UnreadKnees(BaseModel):
 
 
 class StudyState(BaseModel):
-    """How far a reader study is."""
+    """The progress of a reader study."""
 
     note: str = DISCLAIMER
     file: str
@@ -112,7 +112,7 @@ class Reading(BaseModel):
 
 
 class Recorded(BaseModel):
-    """The model's answer, once the reader's grade is in the file."""
+    """The model's result, once the reader's grade is in the file."""
 
     note: str = DISCLAIMER
     knee: Knee
@@ -129,7 +129,7 @@ class Metric(BaseModel):
 
 
 class Agreement(BaseModel):
-    """How far a reader and the model agree."""
+    """The agreement of a reader and the model."""
 
     note: str = DISCLAIMER
     study: str
@@ -140,7 +140,7 @@ class Agreement(BaseModel):
 
 
 class About(BaseModel):
-    """The model, and what the service takes."""
+    """The model, and the limits of the service."""
 
     note: str = DISCLAIMER
     version: str
@@ -150,20 +150,20 @@ class About(BaseModel):
     calibration: str
     alpha: float
     refer_below: float
-    methods: dict[str, str] = Field(description="Heat maps that can be asked for, with their titles; may be empty")
+    methods: dict[str, str] = Field(description="Heat maps that a request may name, with their titles; may be empty")
     formats: list[str] = ["PNG", "JPEG", "TIFF", "WebP", "BMP", "DICOM"]
     max_bytes: int
     max_files: int
     max_pixels: int
     study: bool = Field(description="Whether readings are recorded (study=FOLDER)")
-    token: bool = Field(description="Whether a token is asked for")
+    token: bool = Field(description="Whether the service needs a token")
 
 
 def of_row(row: Mapping[Any, Any]) -> dict[str, Any]:
     """Return a row of `Predictor.grade` as the fields of `Knee`, without rounding.
 
     Args:
-        row: Of the table.
+        row: A row of the table.
     """
     shares = [float(row[column]) for column in PROBABILITIES]
     advice = referral.as_json(row)

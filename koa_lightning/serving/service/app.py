@@ -26,13 +26,13 @@ from koa_lightning.serving.service.settings import Access, Limits
 from koa_lightning.serving.service.study import Studies
 from koa_lightning.serving.service.workers import Workers
 
-# Larger uploads would go through a file in the temporary folder; the guard bounds what is held in memory instead.
+# Otherwise larger uploads would pass through a temporary file; the guard bounds the memory that they use.
 MultiPartParser.spool_max_size = sys.maxsize
 
 Files = Annotated[list[UploadFile], File(description="PNG, JPEG, TIFF, WebP, BMP or DICOM, one knee each")]
-Side = Annotated[Literal["", "L", "R"], Query(description="Of all files; empty: as headers or names tell")]
+Side = Annotated[Literal["", "L", "R"], Query(description="Side of all files; empty: from headers or names")]
 Films = Annotated[Literal["auto", "never"], Query(description="never: every picture is of one knee")]
-Method = Annotated[str, Query(description="Of the heat map; GET /v1/model lists those there are", max_length=40)]
+Method = Annotated[str, Query(description="Method of the heat map; GET /v1/model lists them", max_length=40)]
 Target = Annotated[Literal["grade", "expected"], Query(description="What the heat map explains")]
 _REFUSALS: dict[int | str, dict[str, object]] = {
     status: {"model": Refusal} for status in sorted(set(problems.STATUS.values()) - {404, 405, 409})
@@ -52,13 +52,13 @@ def build(
     """Return the application.
 
     Args:
-        workers: Not started; they start and end with the application.
+        workers: Workers that start and end with the application.
         about: The model.
-        access: To whom it answers.
-        limits: Of a request.
-        metrics: That it counts in.
-        kept: Where uploads are kept; None: nowhere.
-        studies: Where readings go; None: there is no reader mode.
+        access: Who may use the service.
+        limits: Limits of a request.
+        metrics: Counters to update.
+        kept: Folder that keeps uploads; None keeps none.
+        studies: Store of the readings; None turns reader mode off.
     """
 
     @asynccontextmanager
@@ -95,9 +95,9 @@ def _add_grading(
         side: Side = "",
         films: Films = "auto",
     ) -> Response:
-        """Grade images of one knee each; one entry a file, in their order.
+        """Grade images of one knee each; one entry per file, in their order.
 
-        The status is 200 where at least one file has a grade; every other file has an `error`. Where none has, the
+        The status is 200 if at least one file has a grade; every other file has an `error`. If no file has a grade, the
         status and `error` are those of the first.
         """
         asked = uploads.Asked(
@@ -115,7 +115,7 @@ def _add_grading(
 
 
 def answer(knees: list[Knee], about: About) -> Response:
-    """Return the answer to a request of these knees; see `grade` for its status."""
+    """Return the response to a request of these knees; see `grade` for its status."""
     faults = [knee.error for knee in knees if knee.error is not None]
     if len(faults) < len(knees):
         return JSONResponse(Answer(caveats=about.caveats, knees=knees).model_dump())
@@ -126,17 +126,17 @@ def answer(knees: list[Knee], about: About) -> Response:
 def _add_state(app: FastAPI, workers: Workers, about: About, metrics: Metrics) -> None:
     @app.get("/v1/model", tags=["model"])
     async def model() -> About:
-        """Return what grades here, and what a request may ask for."""
+        """Return the model, and the options of a request."""
         return about
 
     @app.get("/health", tags=["state"])
     async def health() -> dict[str, str]:
-        """Tell that the service runs."""
+        """Report that the service runs."""
         return {"status": "ok"}
 
     @app.get("/ready", tags=["state"], responses={503: {"model": Refusal}})
     async def ready() -> dict[str, str]:
-        """Tell whether a worker is set up."""
+        """Report whether a worker is set up."""
         if not workers.n_ready:
             raise Problem("busy", "no worker is set up yet; try again in some seconds")
         return {"status": "ready"}
@@ -157,7 +157,7 @@ def _counting(metrics: Metrics) -> Callable[[Request, Callable[[Request], Awaita
             return response
         finally:
             route = request.scope.get("route")
-            path = getattr(route, "path", "other")  # never what was typed: it would make a series for each
+            path = getattr(route, "path", "other")  # never the typed path: each would create a series of its own
             metrics.requests.labels(path, status).inc()
             metrics.seconds.labels(path).observe(time.perf_counter() - began)
 

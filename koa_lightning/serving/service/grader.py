@@ -1,9 +1,9 @@
-"""What a worker process does: read files, grade them in batches, draw heat maps.
+"""The work of a worker process: read files, grade them in batches, draw heat maps.
 
 `GraderAPI` has the hooks of a `litserve.LitAPI`, and `GradingLoop` is a loop of LitServe's kind. LitServe's own
-server is not used, as it differs from what this service promises: its batches count requests and not files, one bad
+server is not used, as it breaks the promises of this service: its batches count requests and not files, one bad
 file fails a whole batch, its time limit ends when a request leaves the queue, its idle workers poll, and its signals
-end requests under way. So FastAPI stands directly on LitServe's classes here.
+abort running requests. So here FastAPI uses LitServe's classes directly.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from koa_lightning.serving.service.job import Job, Result
 from koa_lightning.serving.service.problems import Problem, place_of
 from koa_lightning.serving.service.settings import Grading
 
-_DECODERS = 2  # images that are decoded at a time: each may need some bytes a pixel
+_DECODERS = 2  # images decoded at a time: each may need several bytes per pixel
 _log = logging.getLogger(__name__)
 
 
@@ -45,11 +45,11 @@ class GraderAPI(litserve.LitAPI):
     Args:
         files: Checkpoints, as `Predictor.from_checkpoint` takes them; several are an ensemble.
         grading: How knees are graded.
-        n_pixels: Of an image at most.
-        secret: Behind the names of DICOM patients; new at each start of the service, and never written down.
-        n_threads: That a worker computes with; 0: as many as torch takes by itself, as `predict` does. The last bits of
-            a probability depend on it.
-        max_batch_size: Images at most that are graded together.
+        n_pixels: The most pixels of an image.
+        secret: Key for hashing the names of DICOM patients; new at each start of the service, and never written down.
+        n_threads: Threads of a worker; 0: torch's default, as in `predict`. The last bits of a probability depend on
+            it.
+        max_batch_size: The most images graded together.
         batch_timeout: Seconds that a worker waits for more images.
     """
 
@@ -74,7 +74,7 @@ class GraderAPI(litserve.LitAPI):
         """Read the checkpoints.
 
         Args:
-            device: Of torch; `auto`: a GPU where there is one.
+            device: Device of torch; `auto`: a GPU if there is one.
         """
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the service ends its workers
         if self.n_threads:
@@ -85,7 +85,7 @@ class GraderAPI(litserve.LitAPI):
         self._warm_up()
 
     def _warm_up(self) -> None:
-        """Grade and explain a black image, so that the first request does not wait for what is loaded on first use."""
+        """Grade and explain a black image, so that the first request does not wait for lazy loading."""
         black = OneKnee(np.zeros((64, 64), np.uint8), "", "")
         self.predict([(Job("", b""), black)])
         with contextlib.suppress(InputError):  # the network has no heat maps
@@ -115,8 +115,8 @@ class GraderAPI(litserve.LitAPI):
         """Grade a batch.
 
         Args:
-            x: The files with what was read from them.
-            **kwargs: Of LitServe; there are none.
+            x: The files with the knees read from them.
+            **kwargs: LitServe passes none.
         """
         how = self.grading
         return self.predictor.grade(
@@ -129,7 +129,7 @@ class GraderAPI(litserve.LitAPI):
         return output.to_dict("records")
 
     def encode_response(self, output: tuple[Job, OneKnee, dict[Any, Any]], **kwargs: Any) -> dict[str, Any]:
-        """Return the fields of an answer, with the pictures that were asked for.
+        """Return the fields of a response, with the requested pictures.
 
         Raises:
             Problem: The network has no heat map of this kind.
@@ -163,11 +163,11 @@ class GradingLoop(LitLoop):
         """Run the loop; the arguments are those of LitServe's loops.
 
         Args:
-            lit_api: Set up.
-            device: Of torch.
-            worker_id: Its number.
-            request_queue: Gives lists of jobs, and None at the end.
-            transport: Takes lists of results.
+            lit_api: The API, set up.
+            device: Device of torch.
+            worker_id: Number of the worker.
+            request_queue: Yields lists of jobs, and None at the end.
+            transport: Receives lists of results.
             workers_setup_status: Not used.
             callback_runner: Not used.
         """
@@ -180,9 +180,9 @@ def answered(api: GraderAPI, jobs: list[Job], decoders: ThreadPoolExecutor) -> l
     """Return the result of each job of a batch.
 
     Args:
-        api: Set up.
+        api: The API, set up.
         jobs: One batch.
-        decoders: In whose threads files are read.
+        decoders: Threads that read the files.
     """
     read = list(decoders.map(lambda job: _tried(lambda: api.decode_request(job)), jobs))
     good = [(job, knee) for job, knee in zip(jobs, read, strict=True) if isinstance(knee, OneKnee)]
@@ -206,16 +206,16 @@ def _encoded(api: GraderAPI, job: Job, knee: OneKnee, row: dict[Any, Any]) -> An
 
 
 def _tried(work: Callable[[], Any]) -> Any:
-    """Return what work gives, or the problem that it raises."""
+    """Return the result of `work`, or the problem that it raises."""
     try:
         return work()
     except Problem as problem:
         return problem
     except InputError as error:
-        return Problem("internal", f"the model gives no grade: {error}")
-    except Exception as error:  # the worker continues; a message may quote the file, so the log gets the place alone
+        return Problem("internal", f"the model returned no grade: {error}")
+    except Exception as error:  # the worker continues; a message may quote the file, so only the place is logged
         _log.error("a worker failed: %s", place_of(error))
-        return Problem("internal", f"a fault of the service ({type(error).__name__}); it is in its log")
+        return Problem("internal", f"an error of the service ({type(error).__name__}); see its log")
 
 
 class _OwnReader(Reader):
@@ -231,7 +231,7 @@ class _OwnReader(Reader):
 
 
 def _problem(error: InputError, job: Job) -> Problem:
-    """Return what is wrong with a file; of a DICOM file in words of our own, as a message may quote its header."""
+    """Return the problem of a file; for DICOM in our own words, as a message may quote the header."""
     name = job.name
     said = f"{name}: {reason(str(error), name)}" if is_dicom(job.data, name) else str(error)
     if "both knees" in said:

@@ -1,4 +1,4 @@
-"""What stands before every request: its size, time, token and origin; and the headers that every answer carries."""
+"""Checks of every request: its size, time, token and origin; and the headers of every response."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from koa_lightning.serving.service.problems import Problem, place_of
 from koa_lightning.serving.service.settings import LOOPBACK, Access, Limits
 
 OPEN = ("/", "/docs", "/health", "/ready", "/page/")
-"""What is answered without the token: the page itself, which asks for it, and whether the service is alive."""
+"""Paths served without the token: the page itself, which asks the user for it, and the state of the service."""
 _HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
@@ -27,15 +27,15 @@ _HEADERS = {
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
-    "cache-control": "no-store",  # answers and pictures of knees stay out of the browser's cache on disk
+    "cache-control": "no-store",  # responses and pictures of knees stay out of the browser's cache on disk
 }
-_AT_ONCE = 4  # requests of the largest size that may be held in memory together
+_AT_ONCE = 4  # requests of the largest size that memory may hold together
 _ENCODED = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
 _log = logging.getLogger(__name__)
 
 
 def error_response(problem: Problem) -> JSONResponse:
-    """Return a problem as the JSON that every error has."""
+    """Return a problem in the JSON form of every error."""
     headers = {"retry-after": "2"} if problem.status_code == 503 else {}
     if problem.code == "unauthorised":
         headers["www-authenticate"] = "Bearer"
@@ -47,14 +47,14 @@ class Guard:
     """Refuses requests before they are read; ASGI middleware.
 
     Args:
-        app: That is guarded.
-        access: To whom it answers.
-        limits: What a request may ask for.
+        app: The application to guard.
+        access: Who may use the service.
+        limits: Limits of a request.
     """
 
     def __init__(self, app: ASGIApp, access: Access, limits: Limits) -> None:
         self.app, self.access, self.limits = app, access, limits
-        self.n_held = 0  # bytes of all requests under way
+        self.n_held = 0  # bytes of all running requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; see ASGI."""
@@ -82,7 +82,7 @@ class Guard:
             problem = Problem("timeout", f"the request took more than {self.limits.seconds:g} s; send fewer images")
         except Exception as error:
             _log.error("a request failed: %s", place_of(error))
-            problem = Problem("internal", f"a fault of the service ({type(error).__name__}); it is in its log")
+            problem = Problem("internal", f"an error of the service ({type(error).__name__}); see its log")
         finally:
             self.n_held -= counted.n_bytes
         if not has_begun:
@@ -110,7 +110,7 @@ class Guard:
 
 
 class _Counted:
-    """Gives the parts of a request's body, and counts their bytes."""
+    """Passes on the parts of a request's body, and counts their bytes."""
 
     def __init__(self, receive: Receive, guard: Guard) -> None:
         self.receive, self.guard, self.n_bytes = receive, guard, 0
@@ -129,21 +129,21 @@ class _Counted:
 
 
 def check_origin(headers: Mapping[str, str], access: Access) -> None:
-    """Refuse what another site's page in the user's browser sends, by its `Origin`, or by a name that it bent to us.
+    """Refuse requests of other sites' pages in the user's browser, by `Origin`, or by a host name rebound to us.
 
     Args:
-        headers: Of the request, names in lower case.
+        headers: Headers of the request, names in lower case.
         access: Where the service listens.
 
     Raises:
-        Problem: It comes from elsewhere.
+        Problem: The request comes from another site.
     """
     host = headers.get("host", "")
     if access.is_local and _name(host) not in LOOPBACK:
-        raise Problem("forbidden", "this service answers under 127.0.0.1 and localhost alone")
+        raise Problem("forbidden", "this service answers only under 127.0.0.1 and localhost")
     origin = headers.get("origin")
     if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
-        raise Problem("forbidden", "this service answers no page of another site")
+        raise Problem("forbidden", "this service does not answer pages of other sites")
 
 
 def _name(host: str) -> str:

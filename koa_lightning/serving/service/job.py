@@ -1,4 +1,4 @@
-"""What goes to a worker and comes back from it."""
+"""The messages to a worker and from it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from koa_lightning.serving.service.problems import Problem
 
 @dataclass(frozen=True)
 class Job:
-    """One file that was sent, and what is asked about it.
+    """One uploaded file, and the options of its request.
 
     Attributes:
-        name: Of the file, without folders.
+        name: Name of the file, without folders.
         data: Its content.
-        side: L, R, or empty: as the file tells.
+        side: L, R, or empty: taken from the file.
         films: `auto` or `never`, see `koa_lightning.data.one_knee.Reader`.
-        method: Of the heat map; empty: none is asked for.
-        target: Of the heat map.
-        picture: Whether the gray values are asked for.
-        until: Seconds of the monotonic clock after which nobody waits for it.
+        method: Method of the heat map; empty: no heat map.
+        target: Target of the heat map.
+        picture: Whether to return the gray values.
+        until: Time of the monotonic clock, in seconds, after which nobody waits for it.
     """
 
     name: str
@@ -35,12 +35,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a job: either fields of an answer, or a problem.
+    """The result of a job: either fields of a response, or a problem.
 
     Attributes:
-        fields: Of `koa_lightning.serving.service.answers.Knee`.
-        problem: Why there are none.
-        n_together: How many images were graded in the same batch; 0 where it was not graded.
+        fields: Fields of `koa_lightning.serving.service.answers.Knee`.
+        problem: Why there are no fields.
+        n_together: How many images were graded in the same batch; 0 if it was not graded.
     """
 
     fields: dict[str, Any] | None = None

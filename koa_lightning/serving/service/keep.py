@@ -1,4 +1,4 @@
-"""Files and answers on disk, where `keep=FOLDER` asks for it; nothing else in the service writes any."""
+"""Store files and results on disk if `keep=FOLDER` is set; nothing else in the service stores them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from koa_lightning.serving.service.answers import Knee
 
 
 def keep(folder: Path, data: bytes, knee: Knee) -> str:
-    """Write a file and its answer under a random name; return that name.
+    """Write a file and its result under a random name; return that name.
 
     Args:
-        folder: Of `keep=`.
+        folder: The folder from `keep=`.
         data: The uploaded file.
-        knee: Its answer, written without pictures.
+        knee: Its result, written without pictures.
 
     Raises:
         OSError: The disk is full.
@@ -27,5 +27,5 @@ def keep(folder: Path, data: bytes, knee: Knee) -> str:
 
 
 def _write(file: Path, data: bytes) -> None:
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:  # for this user alone
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:  # this user only
         stream.write(data)

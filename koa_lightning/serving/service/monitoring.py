@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics: counts and times, nothing of an image."""
+"""Metrics for Prometheus at /metrics: counts and times, and nothing from an image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prometheus_client import (
 
 from koa_lightning.serving.service.answers import Knee
 
-disable_created_metrics()  # a second series beside each, which nobody reads
+disable_created_metrics()  # they add a second series to each metric, which nobody reads
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -37,15 +37,15 @@ class Metrics:
         self.in_line = Gauge("koa_images_waiting", "Images that wait for a worker", registry=registry)
         self.ready = Gauge("koa_workers_ready", "Workers that are set up", registry=registry)
         for grade in range(5):
-            self.grades.labels(grade)  # a series that is there from the start can be summed
+            self.grades.labels(grade)  # a series that exists from the start can be summed
 
     def watch(self, n_waiting: Callable[[], float], n_ready: Callable[[], float]) -> None:
-        """Let two numbers be asked for when /metrics is read."""
+        """Read two numbers whenever /metrics is read."""
         self.in_line.set_function(n_waiting)
         self.ready.set_function(n_ready)
 
     def count(self, knees: Iterable[Knee]) -> None:
-        """Count the files of an answer."""
+        """Count the files of a response."""
         for knee in knees:
             if knee.error is not None:
                 self.errors.labels(knee.error.code).inc()

@@ -1,4 +1,4 @@
-"""Pictures that go with an answer, as PNG in base64."""
+"""Pictures of a response, as PNG in base64."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from PIL import Image
 
 from koa_lightning.reporting.heat_maps import HEAT, STRONGEST
 
-LONGEST_HEAT = 1024  # pixels; a map has far fewer places of its own
+LONGEST_HEAT = 1024  # pixels; a map itself is far coarser
 LONGEST_PICTURE = 2048
 
 
 def heat_layer(heat: np.ndarray) -> str:
-    """Return a heat map as colours whose opacity follows the heat: laid on the radiograph it is the usual overlay.
+    """Return a heat map as colours whose opacity follows the heat: on top of the radiograph it is the usual overlay.
 
     Args:
-        heat: float32 H x W in [0, 1]; reduced to at most `LONGEST_HEAT` pixels a side.
+        heat: float32 H x W in [0, 1]; reduced to at most `LONGEST_HEAT` pixels per side.
     """
     small = _reduced(heat, LONGEST_HEAT)
     layer = np.dstack([255 * HEAT(small)[..., :3], 255 * STRONGEST * small]).round().astype(np.uint8)
@@ -27,7 +27,7 @@ def heat_layer(heat: np.ndarray) -> str:
 
 
 def gray_picture(image: np.ndarray) -> str:
-    """Return the gray values of a radiograph, reduced to at most `LONGEST_PICTURE` pixels a side.
+    """Return the gray values of a radiograph, reduced to at most `LONGEST_PICTURE` pixels per side.
 
     Args:
         image: uint8 H x W.

@@ -1,4 +1,4 @@
-"""What is wrong with a request: one code, one HTTP status, one line."""
+"""Errors of a request: one code, one HTTP status, one line."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def of_http(error: HTTPException) -> Problem:
 
 
 def place_of(error: BaseException) -> str:
-    """Return kind and place of an exception, without its message, which may quote a file or its header."""
+    """Return the type and place of an exception, without its message, which may quote a file or its header."""
     trace, places = error.__traceback__, []
     while trace is not None:
         places.append(f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}")

@@ -30,21 +30,21 @@ from koa_lightning.uncertainty import conformal
 
 
 def serve(cfg: DictConfig) -> dict[str, Any]:
-    """Answer until a signal comes; requests under way are then finished.
+    """Serve until a signal arrives; then finish the running requests.
 
     Args:
         cfg: The config `serve`, composed.
 
     Returns:
-        `exit_code`: 0 after Ctrl-C or a signal to end.
+        `exit_code`: 0 after Ctrl-C or a termination signal.
 
     Raises:
-        InputError: A checkpoint that cannot be read, a port in use, other machines without a token, or a part of the
-            service that is not installed.
+        InputError: The checkpoint cannot be read, the port is in use, other machines have access without a token, or a
+            package of the service is missing.
     """
     validate(cfg, "serve")
     if cfg.films == "always":
-        raise InputError("films=always: the service cuts no films; must be auto or never (prepare cuts them)")
+        raise InputError("films=always: the service does not cut films (prepare does); must be auto or never")
     access, limits = settings.access(cfg), settings.limits(cfg)
     kept, study = settings.folder(cfg, "keep"), settings.folder(cfg, "study")
     check_port(access.host, access.port, "type port=NUMBER for another")
@@ -102,13 +102,13 @@ def _build(
 
 
 def about(cfg: DictConfig, predictor: Predictor, access: settings.Access, limits: settings.Limits) -> Any:
-    """Return what the service tells of its model.
+    """Return the description of the model.
 
     Args:
-        cfg: Of `serve`, with the threshold resolved.
-        predictor: That grades.
-        access: To whom it answers.
-        limits: Of a request.
+        cfg: Config of `serve`, with the threshold resolved.
+        predictor: The predictor that grades.
+        access: Who may use the service.
+        limits: Limits of a request.
     """
     from koa_lightning.serving.service.answers import About
 
@@ -132,10 +132,10 @@ def about(cfg: DictConfig, predictor: Predictor, access: settings.Access, limits
 
 
 def heat_map_methods(predictor: Predictor) -> dict[str, str]:
-    """Return the heat maps that every member of a grader has, with their titles; those that take a minute are omitted.
+    """Return the heat maps that every member of a grader has, with their titles, except the slow ones.
 
     Args:
-        predictor: That grades.
+        predictor: The predictor that grades.
     """
     found = {}
     for name, title in heat_maps.titles().items():
@@ -153,11 +153,11 @@ def _say(cfg: DictConfig, predictor: Predictor, access: settings.Access, kept: P
     for caveat in predictor.caveats:
         print(f"WARNING: the model carries the caveat: {caveat}")
     if kept:
-        print(f"WARNING: every upload and its answer are kept in {kept}")
+        print(f"WARNING: every upload and its result are kept in {kept}")
     if not (access.is_local or access.token):
-        print("WARNING: insecure=true: whoever reaches this machine can send images and read grades")
+        print("WARNING: insecure=true: anyone who reaches this machine can send images and read grades")
     print(f"page for readers: {access.address}/    API: {access.address}/docs")
-    print("a worker reads the model; Ctrl-C ends the service, after the requests under way")
+    print("a worker is loading the model; Ctrl-C ends the service once the running requests are finished")
     print(DISCLAIMER, flush=True)
 
 
@@ -170,8 +170,8 @@ def _run(app: Any, access: settings.Access, seconds: float) -> None:
         timeout_graceful_shutdown=math.ceil(seconds) + 1, timeout_keep_alive=15,
     )  # fmt: skip
     server = uvicorn.Server(config)
-    for number in (signal.SIGHUP, signal.SIGUSR1):  # uvicorn takes the two others
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup asks for
+    for number in (signal.SIGHUP, signal.SIGUSR1):  # uvicorn handles the two others
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores it
             signal.signal(number, server.handle_exit)
-    with contextlib.suppress(KeyboardInterrupt):  # it raises the signal again once it has ended
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again after it has ended
         server.run()

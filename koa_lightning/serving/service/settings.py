@@ -1,4 +1,4 @@
-"""What the service was started with, as plain values that can be sent to its processes. No heavy imports here."""
+"""The settings of the service, as plain values that can be sent to its processes. No heavy imports here."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from koa_lightning.errors import InputError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TOKEN_VARIABLE = "KOA_TOKEN"
-_SHORTEST = 16  # characters: a shorter token can be found by trying
+_SHORTEST = 16  # characters; a shorter token can be guessed by brute force
 
 
 @dataclass(frozen=True)
 class Grading:
-    """How knees are graded; the words are those of `predict`.
+    """How knees are graded; the names are those of `predict`.
 
     Attributes:
         flip: Also grade the mirrored image.
-        calibrated: Whether probabilities are the calibrated ones.
+        calibrated: Whether to return calibrated probabilities.
         alpha: Share of knees whose prediction set may miss the true grade.
-        refer_below: Grades of a lower probability are referred to a reader.
+        refer_below: Grades with a lower probability are referred to a reader.
     """
 
     flip: bool
@@ -35,14 +35,14 @@ class Grading:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may ask for.
+    """Limits of a request.
 
     Attributes:
-        n_bytes: Of a request, all files together.
-        n_files: Of a request.
-        n_pixels: Of an image, by its header.
-        seconds: That a request may take.
-        n_waiting: Images that may wait for a worker; further ones are refused.
+        n_bytes: The most bytes of a request, all files together.
+        n_files: The most files of a request.
+        n_pixels: The most pixels of an image, by its header.
+        seconds: The longest time of a request.
+        n_waiting: The most images that may wait for a worker; more are refused.
     """
 
     n_bytes: int
@@ -54,12 +54,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Access:
-    """Where the service listens, and to whom.
+    """Where the service listens, and who may use it.
 
     Attributes:
         host: Name or address of this machine.
-        port: TCP.
-        token: That clients send as `Authorization: Bearer TOKEN`; empty where none is asked for.
+        port: TCP port.
+        token: The token that clients send as `Authorization: Bearer TOKEN`; empty if none is needed.
     """
 
     host: str
@@ -68,12 +68,12 @@ class Access:
 
     @property
     def is_local(self) -> bool:
-        """Tell whether only this machine can reach it."""
+        """Return whether only this machine can reach the service."""
         return self.host in LOOPBACK
 
     @property
     def address(self) -> str:
-        """Return what to open in a browser on this machine."""
+        """Return the address to open in a browser on this machine."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
@@ -90,7 +90,7 @@ def limits(cfg: DictConfig) -> Limits:
 
 
 def access(cfg: DictConfig) -> Access:
-    """Return where to listen and which token to ask for.
+    """Return where to listen and which token to require.
 
     Raises:
         InputError: Other machines could reach the service without a token, or the token can be guessed.
@@ -99,18 +99,18 @@ def access(cfg: DictConfig) -> Access:
     found = Access(str(cfg.host), int(cfg.port), token)
     if token and (len(token) < _SHORTEST or not token.isascii() or " " in token):
         raise InputError(
-            f"token: must be at least {_SHORTEST} ASCII characters without blanks; make one: openssl rand -hex 16"
+            f"token: must be at least {_SHORTEST} ASCII characters without spaces; make one: openssl rand -hex 16"
         )
     if not (found.is_local or token or cfg.insecure):
         raise InputError(
             f"host={found.host}: other machines could send images and read grades; type token=SECRET "
-            f"(or set {TOKEN_VARIABLE}), or insecure=true where the network is trusted"
+            f"(or set {TOKEN_VARIABLE}), or insecure=true if you trust the network"
         )
     return found
 
 
 def folder(cfg: DictConfig, key: str) -> Path | None:
-    """Return the folder that a key names, made if need be; None where it names none.
+    """Return the folder that a key names, created if needed; None if it names none.
 
     Raises:
         InputError: It cannot be written to.

@@ -1,6 +1,6 @@
-"""A reader study in a folder: the reader's grade and the model's of each knee, one CSV a reader.
+"""A reader study in a folder: the reader's and the model's grade of each knee, one CSV per reader.
 
-The model's answer stays here until the reader's grade is in the file, so that it can be seen nowhere before.
+The model's grade stays here until the reader's grade is in the file, so that nobody can see it before.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from koa_lightning.serving.service.answers import Agreement, Knee, Metric, Unrea
 from koa_lightning.serving.service.problems import Problem
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
-"""What a file of readings may be called; its ending is added."""
+"""Pattern for the name of a file of readings, without its ending."""
 METRICS = ("quadratic_kappa", "linear_kappa", "accuracy", "mae")
 COLUMNS = [
     "path", "patient", "side", "grade", "predicted", "expected_grade", "median_grade", *predictions.PROBABILITIES,
     "set_low", "set_high", "foreign", "acquisition", "refer", "content", "model", "read_at",
 ]  # fmt: skip
-_MOST = 5000  # knees that wait for their reading; the oldest is forgotten
+_MOST = 5000  # knees that wait for their reading; beyond that, the oldest is dropped
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Studies:
     """The readings in a folder.
 
     Args:
-        folder: Of `study=`.
-        model: What grades, for the column `model`.
+        folder: The folder from `study=`.
+        model: Name of the model, for the column `model`.
     """
 
     def __init__(self, folder: Path, model: str) -> None:
@@ -59,10 +59,10 @@ class Studies:
         return self.folder / f"{study}.csv"
 
     def readings(self, study: str) -> pd.DataFrame:
-        """Return what was read so far, one row a knee, in `COLUMNS`; `grade` is the reader's.
+        """Return the readings so far, one row per knee, in `COLUMNS`; `grade` is the reader's.
 
         Raises:
-            Problem: The file was changed, and is no such table any more.
+            Problem: The file was changed, and is no longer such a table.
         """
         file = self.file(study)
         if not file.exists():
@@ -71,21 +71,21 @@ class Studies:
             table = pd.read_csv(file, dtype={"path": str, "patient": str, "side": str, "content": str})
             table["grade"] = table["grade"].astype("Int64")
         except (OSError, ValueError, KeyError) as error:
-            raise Problem("conflict", f"{file.name}: is no table of readings ({type(error).__name__})") from None
+            raise Problem("conflict", f"{file.name}: is not a table of readings ({type(error).__name__})") from None
         if list(table.columns) != COLUMNS:
-            raise Problem("conflict", f"{file.name}: has other columns than a table of readings; name another file")
+            raise Problem("conflict", f"{file.name}: lacks the columns of a table of readings; name another file")
         return table
 
     def add(self, study: str, data: bytes, knee: Knee) -> Unread:
-        """Keep the model's answer back; return what the reader may see.
+        """Withhold the model's result; return what the reader may see.
 
         Args:
-            study: Its name.
-            data: The file, to know it again.
-            knee: The answer.
+            study: Name of the study.
+            data: The file, to recognise it later.
+            knee: The model's result.
 
         Returns:
-            The picture and an id; of a knee that was read before, its reading and the answer too.
+            The picture and an id; for a knee that was read before, also its reading and the model's result.
         """
         seen = Unread(**knee.model_dump(include={"file", "error", "patient", "side", "picture"}))
         if knee.error is not None:
@@ -103,20 +103,20 @@ class Studies:
         return seen.model_copy(update={"id": number})
 
     def record(self, study: str, number: str, grade: int) -> Knee:
-        """Write a reading into the study's file; return the model's answer.
+        """Write a reading into the study's file; return the model's result.
 
         Args:
-            study: Its name.
-            number: Of the knee, as `add` gave it.
-            grade: The reader's, 0 to 4.
+            study: Name of the study.
+            number: The id of the knee, from `add`.
+            grade: The reader's grade, 0 to 4.
 
         Raises:
-            Problem: There is no such knee to be read, or the file cannot be written.
+            Problem: No such knee waits to be read, or the file cannot be written.
         """
         with self._lock:
             waiting = self._waiting.get(number)
             if waiting is None or waiting.study != study:
-                raise Problem("not_found", "no such knee waits for a reading; drop it again")
+                raise Problem("not_found", "no such knee waits for a reading; drop its file again")
             row = pd.DataFrame([self._row(waiting, grade)], columns=COLUMNS)
             file = self.file(study)
             try:
@@ -140,17 +140,17 @@ class Studies:
         }  # fmt: skip
 
     def agreement(self, study: str) -> Agreement:
-        """Return how far reader and model agree, with intervals by patient; written beside the readings as JSON too.
+        """Return the agreement of reader and model, with intervals by patient; also write it as JSON.
 
         Args:
-            study: Its name.
+            study: Name of the study.
 
         Raises:
             Problem: Nothing was read yet, or the file holds no such readings.
         """
         table = self.readings(study)
         if table.empty:
-            raise Problem("conflict", f"{self.file(study).name}: nothing was read yet")
+            raise Problem("conflict", f"{self.file(study).name}: nothing has been read yet")
         try:
             found = with_intervals(table, only=METRICS)
         except InputError as error:
@@ -171,5 +171,5 @@ class Studies:
 
 
 def state(studies: Studies, study: str) -> dict[str, Any]:
-    """Return how far a study is: its file's name, and how many readings are in it."""
+    """Return the progress of a study: the name of its file, and its number of readings."""
     return {"note": DISCLAIMER, "file": studies.file(study).name, "n_readings": len(studies.readings(study))}

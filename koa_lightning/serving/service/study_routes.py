@@ -1,4 +1,4 @@
-"""The routes of a reader study; there where the service was started with `study=FOLDER`."""
+"""The routes of a reader study; they need a service started with `study=FOLDER`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from koa_lightning.serving.service.settings import Limits
 from koa_lightning.serving.service.study import Studies
 from koa_lightning.serving.service.workers import Workers
 
-Name = Annotated[str, Path(pattern=study.NAME, description="Of the file of readings, without its ending")]
+Name = Annotated[str, Path(pattern=study.NAME, description="Name of the file of readings, without its ending")]
 _REFUSALS: dict[int | str, dict[str, object]] = {
     status: {"model": Refusal} for status in sorted(set(problems.STATUS.values()) - {405})
 }
@@ -28,12 +28,12 @@ def add(
     """Add the routes.
 
     Args:
-        app: That gets them.
-        workers: That grade.
+        app: The application.
+        workers: The workers that grade.
         about: The model.
-        limits: Of a request.
-        metrics: That count.
-        studies: Where readings go; None: every route says how to start the service.
+        limits: Limits of a request.
+        metrics: Counters to update.
+        studies: Store of the readings; None: every route says how to start the service.
     """
 
     def there() -> Studies:
@@ -43,12 +43,12 @@ def add(
 
     @app.get("/v1/study/{name}", responses=_REFUSALS, response_model=StudyState, tags=["reader study"])
     async def state(name: Name) -> dict[str, Any]:
-        """Tell how far a study is."""
+        """Return the progress of a study."""
         return await asyncio.to_thread(study.state, there(), name)
 
     @app.post("/v1/study/{name}/knees", responses=_REFUSALS, response_model=UnreadKnees, tags=["reader study"])
     async def knees(name: Name, files: Annotated[list[UploadFile], File(description="As for /v1/grade")]) -> Response:
-        """Grade knees, and keep the grades back; answer with their pictures."""
+        """Grade knees, but withhold the grades; return their pictures."""
         found = there()
         jobs = await uploads.jobs(files, uploads.Asked(picture=True), limits)
         graded = [uploads.knee(job, result) for job, result in zip(jobs, await workers.grade(jobs), strict=True)]
@@ -58,11 +58,11 @@ def add(
 
     @app.post("/v1/study/{name}/readings", responses=_REFUSALS, tags=["reader study"])
     async def readings(name: Name, reading: Reading) -> Recorded:
-        """Record a reader's grade; answer with the model's."""
+        """Record a reader's grade; return the model's result."""
         knee = await asyncio.to_thread(there().record, name, reading.id, reading.grade)
         return Recorded(knee=knee.model_copy(update={"picture": None}))
 
     @app.get("/v1/study/{name}/agreement", responses=_REFUSALS, tags=["reader study"])
     async def agreement(name: Name) -> Agreement:
-        """Return how far reader and model agree."""
+        """Return the agreement of reader and model."""
         return await asyncio.to_thread(there().agreement, name)

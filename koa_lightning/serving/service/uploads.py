@@ -1,4 +1,4 @@
-"""From the files of a request to jobs, and from their results to the entries of an answer."""
+"""Turn the files of a request into jobs, and their results into the entries of a response."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST = 200  # characters of a file's name
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request asks about each of its files; see `Job`."""
+    """The options of a request, for each of its files; see `Job`."""
 
     method: str = ""
     target: str = "grade"
@@ -44,7 +44,7 @@ async def jobs(files: Sequence[UploadFile], asked: Asked, limits: Limits) -> lis
     """Read the files of a request into memory.
 
     Raises:
-        Problem: There are too many.
+        Problem: There are too many files.
     """
     if len(files) > limits.n_files:
         raise Problem("too_many_files", f"{len(files)} files are more than {limits.n_files}; send some at a time")
@@ -59,11 +59,11 @@ async def jobs(files: Sequence[UploadFile], asked: Asked, limits: Limits) -> lis
 
 
 def file_name(sent: str, number: int) -> str:
-    """Return a file's name without folders and without what cannot be printed.
+    """Return a file's name without folders and unprintable characters.
 
     Args:
-        sent: By the client.
-        number: Of the file in its request, from 1.
+        sent: The name that the client sent.
+        number: Number of the file in its request, from 1.
     """
     last = sent.replace("\\", "/").rsplit("/", 1)[-1]
     name = "".join(letter for letter in last if letter.isprintable() and not "\ud800" <= letter <= "\udfff").strip()

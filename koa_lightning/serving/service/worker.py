@@ -1,4 +1,4 @@
-"""A worker process: one pipe to the service, LitServe's start of a worker behind it. No heavy imports here."""
+"""A worker process: one pipe to the service, with LitServe's worker function behind it. No heavy imports here."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Pipe:
     """The worker's end of its pipe; to LitServe it is a queue of requests, a transport and a table of states.
 
     Args:
-        connection: The end.
+        connection: The worker's end.
     """
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
     def get(self) -> Any:
-        """Return the next batch, None where the service has ended."""
+        """Return the next batch; None if the service has ended."""
         try:
             return self.connection.recv()
         except (EOFError, OSError):
@@ -35,7 +35,7 @@ class Pipe:
         self.connection.send(item)
 
     def __setitem__(self, worker: str, state: Any) -> None:
-        """Tell that the worker is set up, or that it failed; LitServe writes that into a table."""
+        """Report that the worker is set up or failed; LitServe writes this state into a table."""
         self.connection.send(READY if getattr(state, "value", state) == "ready" else FAILED)
 
 
@@ -51,14 +51,14 @@ def start(api: bytes, device: str, number: int) -> tuple[SpawnProcess, Connectio
 
     Args:
         api: A pickled `koa_lightning.serving.service.grader.GraderAPI`.
-        device: Of torch, or `auto`.
-        number: Of the worker.
+        device: Device of torch, or `auto`.
+        number: Number of the worker.
     """
-    context = multiprocessing.get_context("spawn")  # a fork of a process that has threads may hang
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
     ours, theirs = context.Pipe()
     process = context.Process(target=_run, args=(api, device, number, theirs), name=f"grader-{number}", daemon=True)
     process.start()
-    theirs.close()  # else the end of the worker would not end the pipe
+    theirs.close()  # otherwise the pipe would outlive the worker
     return process, ours
 
 

@@ -1,4 +1,4 @@
-"""The worker processes as one grader: jobs wait in one line, and each free worker takes a batch from it."""
+"""The worker processes as one grader: jobs wait in one queue, and each free worker takes a batch from it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 class _Waiting:
     job: Job
     result: asyncio.Future[Result]
-    alone: bool = False  # its batch ended a worker: it is tried again by itself, so that it harms no other
+    alone: bool = False  # its batch ended a worker, so it is retried alone, without risk to others
 
 
 class Workers:
@@ -36,13 +36,13 @@ class Workers:
 
     Args:
         api: A pickled `GraderAPI`.
-        n: Processes.
-        device: Of torch, or `auto`.
-        batch_size: Jobs at most in a batch.
+        n: Number of processes.
+        device: Device of torch, or `auto`.
+        batch_size: The most jobs in a batch.
         batch_wait: Seconds that a free worker waits for more jobs once it has one.
-        seconds: That a batch may take; a worker that takes longer is ended and started again.
-        n_waiting: Jobs that may wait.
-        on_batch: Told how many jobs each batch has.
+        seconds: The longest time of a batch; a slower worker is restarted.
+        n_waiting: The most jobs that may wait.
+        on_batch: Called with the number of jobs of each batch.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Workers:
         self._tasks = [asyncio.create_task(self._keep_alive(number)) for number in range(self.n)]
 
     async def stop(self) -> None:
-        """End the processes; what still waits gets a problem."""
+        """End the processes; jobs that still wait get a problem."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -88,10 +88,10 @@ class Workers:
         """Return the results of jobs, in their order.
 
         Args:
-            jobs: Of one request; they may share batches with others.
+            jobs: The jobs of one request; they may share batches with others.
 
         Raises:
-            Problem: Too many jobs wait.
+            Problem: Too many jobs are waiting.
         """
         if len(self._line) + len(jobs) > self.n_waiting:
             raise Problem("busy", f"{len(self._line)} images wait already; try again in some seconds")
@@ -103,7 +103,7 @@ class Workers:
             return await asyncio.gather(*(each.result for each in waiting))
         finally:
             for each in waiting:
-                each.result.cancel()  # of a request that was given up: it leaves the line
+                each.result.cancel()  # if the request was given up, its jobs leave the queue
 
     async def _keep_alive(self, number: int) -> None:
         while True:
@@ -112,7 +112,7 @@ class Workers:
                 await self._work(pipe)
             finally:
                 await self._end(process, pipe)
-            _log.error("worker %d ended (exit code %s); it is started again", number, process.exitcode)
+            _log.error("worker %d ended (exit code %s); restarting it", number, process.exitcode)
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _work(self, pipe: Connection) -> None:
@@ -146,7 +146,7 @@ class Workers:
     async def _next(self) -> list[_Waiting]:
         """Return the next batch: at least one job that somebody waits for."""
         batch: list[_Waiting] = []
-        async with self._gathering:  # one worker at a time; the others would share what comes
+        async with self._gathering:  # one worker at a time; otherwise they would split the batch
             try:
                 return await self._gather(batch)
             except asyncio.CancelledError:
@@ -172,7 +172,7 @@ class Workers:
                 await asyncio.wait_for(self._arrived.wait(), left)
 
     def _again_or_fail(self, batch: list[_Waiting], problem: Problem) -> None:
-        """Try the jobs of a batch that ended its worker one by one; one that was alone has its answer."""
+        """Retry the jobs of a batch that ended its worker one by one; a job that was alone fails."""
         if len(batch) == 1:
             self._fail(batch, problem)
         else:
@@ -191,7 +191,7 @@ class Workers:
         with contextlib.suppress(OSError, ValueError):
             pipe.send(None)
         await asyncio.to_thread(_join, process)
-        pipe.close()  # a thread may have waited at it until the process ended
+        pipe.close()  # a thread may have waited on it until the process ended
 
 
 def _exchange(pipe: Connection, jobs: list[Job] | None, seconds: float) -> Any:
@@ -199,7 +199,7 @@ def _exchange(pipe: Connection, jobs: list[Job] | None, seconds: float) -> Any:
 
     Raises:
         TimeoutError: Nothing came in time.
-        EOFError: The other end is gone.
+        EOFError: The other end has closed.
     """
     if jobs is not None:
         pipe.send(jobs)

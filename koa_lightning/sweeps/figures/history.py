@@ -1,6 +1,6 @@
 """Figures of a sweep's trials: their values in order, their learning curves, the Pareto front. Research use only.
 
-Every function raises NotEnough where the trials do not make the figure, and says what it takes.
+Every function raises NotEnough if the trials do not suffice for the figure, and says what is needed.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from koa_lightning.sweeps.results import Sweep
 _MARKERS = {"failed": "x", "interrupted": "|", "running": ">"}
 
 
-class NotEnough(ValueError):  # noqa: N818 (no fault: the trials are what they are)
-    """The trials do not make this figure; the text says what it takes."""
+class NotEnough(ValueError):  # noqa: N818 (not an error: there are too few trials)
+    """The trials do not suffice for this figure; the text says what is needed."""
 
 
 def colours() -> dict[str, str]:
@@ -91,9 +91,9 @@ def _draw_history(axes: Axes, sweep: Sweep, metric: str, mode: str) -> None:
 
 @style.drawn
 def curves_figure(sweep: Sweep) -> Figure:
-    """What each trial reported of the first metric, by epoch; the best is bold, pruned and failed are marked."""
+    """The first metric of each trial by epoch; the best is bold, pruned and failed ones are marked."""
     if not sweep.curves:
-        raise NotEnough("values of epochs are needed, and no trial reported any")
+        raise NotEnough("values by epoch are needed, and no trial reported any")
     metric, mode = sweep.metrics[0], sweep.modes[0]
     width = style.inches(6.85)
     with sns.axes_style("ticks", style.GRID):
@@ -129,7 +129,7 @@ def curves_figure(sweep: Sweep) -> Figure:
 
 @style.drawn
 def pareto_figure(sweep: Sweep) -> Figure:
-    """Complete trials by two objectives each; those on the Pareto front are numbered, of two objectives in a line."""
+    """Complete trials by pairs of objectives; the Pareto front is numbered and, with two objectives, joined."""
     if len(sweep.metrics) < 2:
         raise NotEnough("two objectives or more are needed")
     if sweep.complete.empty:
@@ -163,7 +163,7 @@ def _draw_pareto(axes: Axes, sweep: Sweep, i: int, j: int, side: float) -> None:
     if len(sweep.metrics) == 2 and len(front) > 1:
         where: Literal["post", "pre"] = (
             "post" if sweep.modes[i] == "min" else "pre"
-        )  # what can be had at this x or a better one
+        )  # the best that is reached at this x or a better one
         axes.step(front[x], front[y], where=where, color=colours()["complete"], linewidth=1.2, alpha=0.6)
     axes.plot(front[x], front[y], "o", color=colours()["complete"], markersize=6, label="Pareto front, by trial number")
     words = {"max": "more is better →", "min": "← less is better"}
@@ -175,7 +175,7 @@ def _draw_pareto(axes: Axes, sweep: Sweep, i: int, j: int, side: float) -> None:
 
 
 def _number(axes: Axes, front: pd.DataFrame, side: float) -> None:
-    """Write each trial's number beside its point, where none stands yet; one that finds no place is omitted.
+    """Write each trial's number beside its point, where there is room; a number without room is omitted.
 
     Args:
         axes: Of the points, all drawn.
@@ -208,7 +208,7 @@ def varied(sweep: Sweep) -> list[str]:
     """Return the keys that differ between trials.
 
     Raises:
-        NotEnough: None does, or fewer than two trials are complete.
+        NotEnough: No key differs, or fewer than two trials are complete.
     """
     if len(sweep.complete) < 2:
         raise NotEnough(f"2 complete trials are needed, there {are(len(sweep.complete))}")
@@ -241,7 +241,7 @@ def limit_bad_side(axes: Axes, values: pd.Series, mode: str) -> None:
     """Cut the y axis where a few values are so bad that they would flatten all others, and say how many."""
     axes.margins(y=0.16)
     sign = 1 if mode == "min" else -1
-    signed = values.to_numpy(dtype=float) * sign  # less is better
+    signed = values.to_numpy(dtype=float) * sign  # lower is better
     if len(signed) < 4:
         return
     middle = float(np.median(signed))

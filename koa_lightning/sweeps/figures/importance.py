@@ -23,8 +23,8 @@ from koa_lightning.sweeps.figures.history import NotEnough, are, varied
 from koa_lightning.sweeps.results import Sweep
 
 MIN_TRIALS = 10
-"""Complete trials below which an importance would say more about chance than about the keys."""
-_TOP_TRIALS = 5  # or a tenth of all, if that is more: what PED-ANOVA compares with the others
+"""The fewest complete trials for an importance; with fewer, it would reflect chance more than the keys."""
+_TOP_TRIALS = 5  # or a tenth of all, if that is more: PED-ANOVA compares these with the others
 EVALUATORS = {
     "fANOVA": "share of the variance over all trials (Hutter 2014)",
     "PED-ANOVA": "what sets the best apart (Watanabe 2023)",
@@ -61,17 +61,17 @@ def importances(sweep: Sweep, keys: list[str], objective: int = 0) -> pd.DataFra
     """Return the importance of keys (rows) by evaluator (columns), each adding up to 1; most important first.
 
     Args:
-        sweep: With at least two complete trials.
-        keys: That differ between complete trials; fANOVA is NaN for those that some did not use, and PED-ANOVA for
-            those that fewer than MIN_TRIALS used.
-        objective: Which metric.
+        sweep: A sweep with at least two complete trials.
+        keys: Keys that differ between complete trials; fANOVA is NaN for keys that some trials did not use, PED-ANOVA
+            for keys that fewer than MIN_TRIALS used.
+        objective: Index of the metric.
     """
     from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 
     def value(trial: Any) -> float:
         return float(trial.values[objective])  # noqa: PD011
 
-    def signed(trial: Any) -> float:  # PED-ANOVA takes a target as the less the better
+    def signed(trial: Any) -> float:  # PED-ANOVA minimises its target
         return value(trial) * (-1 if sweep.modes[objective] == "max" else 1)
 
     frame = sweep.params.loc[sweep.complete.index]
@@ -80,7 +80,7 @@ def importances(sweep: Sweep, keys: list[str], objective: int = 0) -> pd.DataFra
     often = [key for key in keys if used[key] >= min(MIN_TRIALS, len(frame))]
     share = min(0.5, max(0.1, _TOP_TRIALS / len(frame)))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says that targets are taken so, and that rare choices weigh little
+        warnings.simplefilter("ignore")  # it warns about minimised targets, and about the small weight of rare choices
         ped_anova = PedAnovaImportanceEvaluator(target_quantile=share)
         found = {
             "fANOVA": get_param_importances(

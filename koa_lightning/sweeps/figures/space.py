@@ -27,12 +27,12 @@ from koa_lightning.sweeps.figures.history import limit_bad_side, varied
 from koa_lightning.sweeps.results import Sweep, show
 
 NOT_USED = "not used"
-_BELOW = -0.14  # where a trial that does not use a key stands, in heights of the scale
+_BELOW = -0.14  # place of a trial that does not use a key, in heights of the scale
 
 
 @style.drawn
 def parallel_figure(sweep: Sweep) -> Figure:
-    """Each complete trial as a line over the keys that differ, to its value; the best in black."""
+    """Each complete trial as a line across the keys that differ, ending at its value; the best in black."""
     keys, done = varied(sweep), sweep.complete
     frame = sweep.params.loc[done.index]
     metric, mode = sweep.metrics[0], sweep.modes[0]
@@ -49,7 +49,7 @@ def parallel_figure(sweep: Sweep) -> Figure:
     heights = np.array([scale.heights(column) for scale, column in zip(scales, columns, strict=True)])
     colours, norm = _by_value(done[metric], mode)
     bold = set(sweep.front)
-    for place in np.argsort(done[metric].to_numpy() * (1 if mode == "max" else -1)):  # the best on top
+    for place in np.argsort(done[metric].to_numpy() * (1 if mode == "max" else -1)):  # draws the best on top
         best = done.index[place] in bold
         colour = INK if best else colours(norm(done[metric].iloc[place]))
         axes.plot(heights[:, place], color=colour, linewidth=2.2 if best else 1.1, alpha=1.0 if best else 0.75)
@@ -135,7 +135,7 @@ class _Scale:
 
 @style.drawn
 def slices_figure(sweep: Sweep) -> Figure:
-    """Value of each complete trial against each key that differs, darker the later it began; the best ringed."""
+    """Value of each complete trial against each key that differs, darker for later trials; the best are ringed."""
     keys, done = varied(sweep), sweep.complete
     width = style.inches(6.85)
     columns = style.columns(width, 1.6, 2 if len(keys) in (2, 4) else min(3, len(keys)))
@@ -151,7 +151,7 @@ def slices_figure(sweep: Sweep) -> Figure:
             limit_bad_side(axes, done[metric], mode)
             axes.set_ylabel(metric if i % columns == 0 else "", color=QUIET)
         limits = np.array([axes.get_ylim() for axes in block[: len(keys)]])
-        for axes in block[: len(keys)]:  # one scale for all, also where some trials did not use the key
+        for axes in block[: len(keys)]:  # one scale for all, even if some trials did not use a key
             axes.set_ylim(limits[:, 0].min(), limits[:, 1].max())
         for axes in block[len(keys) :]:
             axes.remove()
@@ -203,22 +203,22 @@ def _draw_slice(axes: Axes, sweep: Sweep, key: str, metric: str, room: float) ->
 
 
 def _bold(name: str) -> float:
-    """Return about how many inches a name takes in bold."""
+    """Return roughly how many inches a name takes in bold."""
     return len(name) * 0.66 * style.small() / 72
 
 
 def _is_level(name: str, room: float) -> bool:
-    """Tell whether the name of a scale fits above it into so many inches; else it stands upright."""
+    """Return whether the name of a scale fits above it in `room` inches; otherwise it is drawn upright."""
     return _bold(name) < 0.92 * room
 
 
 def _fit(labels: list[str], room: float) -> bool:
-    """Tell whether labels side by side fit into so many inches."""
+    """Return whether labels side by side fit into `room` inches."""
     return len(labels) * (max(map(len, labels)) + 1) * 0.6 * style.small() / 72 < room
 
 
 def _short(text: str, letters: int) -> str:
-    """Return a value in so many letters: a number in another notation, a name without its end."""
+    """Return a value in at most `letters` characters: a number in another notation, a name cut at its end."""
     if len(text) <= letters:
         return text
     try:
@@ -228,7 +228,7 @@ def _short(text: str, letters: int) -> str:
 
 
 def _levels(sweep: Sweep, key: str, used: list[Any]) -> list[Any]:
-    """Return the choices that were taken, numbers in their order, others as in the space."""
+    """Return the choices that trials used: numbers sorted, others in the order of the space."""
     levels = [level for level in sweep.levels[key] if level in used]
     try:
         return sorted(levels, key=float)
@@ -245,12 +245,12 @@ def _ends(values: list[Any]) -> tuple[float, float]:
 
 
 def _spread(n: int) -> np.ndarray:
-    """Return n places in 0 to 1, neighbours far apart and always the same (multiples of the golden ratio)."""
+    """Return n fixed places in 0 to 1, with neighbours far apart (multiples of the golden ratio)."""
     return np.arange(1, n + 1) * 0.618034 % 1
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Return two to six round numbers between two of a logarithmic scale, or the two themselves."""
+    """Return two to six round numbers between two ends of a logarithmic scale, or the ends themselves."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for digits in ((1,), (1, 3), (1, 2, 5), range(1, 10)):
         ticks = [digit * 10.0**decade for decade in decades for digit in digits]

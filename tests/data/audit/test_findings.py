@@ -36,7 +36,7 @@ def test_the_worst_come_first():
 def test_kinds_are_chosen_by_name():
     assert findings.chosen(None) == set(KINDS)
     assert findings.chosen(["blank"]) == {"blank"}
-    with pytest.raises(InputError, match="checks: blnk is no kind of finding; did you mean 'blank'"):
+    with pytest.raises(InputError, match="checks: blnk is not a kind of finding; did you mean 'blank'"):
         findings.chosen(["blnk"])
     with pytest.raises(InputError, match=r"type checks=\[blank\]"):
         findings.chosen("blank")

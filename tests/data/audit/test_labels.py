@@ -77,7 +77,7 @@ def test_files_of_a_moved_folder_that_end_alike_are_refused(knees, moved):
     assert {finding.rows[0] for finding in labels.suspicious(*two)} >= wrong  # the same paths distinguish them
     elsewhere = two[0].assign(path=[path.replace("/old/", "/new/") for path in old])
     given = (elsewhere if moved != "oof" else rows, two[1] if moved != "rows" else oof.assign(path=old[:N]))
-    with pytest.raises(InputError, match=r"oof: .* are ambiguous: several files end in train/0/\d+\.png; give the"):
+    with pytest.raises(InputError, match=r"oof: .* are ambiguous: several files end in train/0/\d+\.png; use the"):
         labels.suspicious(*given)
 
 

@@ -90,7 +90,7 @@ def test_near_duplicates_are_told_with_their_shift_the_most_similar_first():
     assert (first.severity, first.rows) == ("leakage", [0, 2])
     assert first.evidence == (
         "similarity 0.900; scaled by 1.20, shifted by +10% across and -5% down; train and val; "
-        "named as two patients (a, b)"
+        "two patients by name (a, b)"
     )
     assert (second.severity, second.rows) == ("warning", [0, 1])
     assert second.evidence.endswith("train; one patient by name (a)")
@@ -128,7 +128,7 @@ def test_what_an_audit_found_is_known_later(record):
     assert known(record) == [(0, 1, 0.8), (0, 2, 0.9), (1, 2, 1.0), (1, 3, 1.0)]
     line = leakage.shared_knees(CLEAN, pixels(*"1234"), leakage.known_pairs(CLEAN["hash"], CLEAN["path"], record), "x")
     assert line.startswith("x: 3 pair(s)")
-    assert "near duplicates, similarity 0.90, by an earlier audit" in line
+    assert "near duplicates in an earlier audit, similarity 0.90" in line
     assert not list(record.parent.glob("*.part"))
 
 

@@ -101,7 +101,7 @@ def refuses(data, *words):
 
 def test_more_pixels_than_the_header_tells_of_are_refused():
     tiny = dataset(np.zeros((16, 16), np.uint8), 8, PixelData=bytes(16 * 16 * 1000))
-    refuses(saved(tiny), "pixels of 1000 frames, more than it tells of")
+    refuses(saved(tiny), "pixels of 1000 frames, more than its header says")
     read(dataset(np.arange(256, dtype=np.uint8).reshape(16, 16), 8, PixelData=bytes(range(256)) + b"\0\0"))
 
 
@@ -435,7 +435,7 @@ def test_a_number_that_changes_the_picture_and_cannot_be_read_is_named(keyword, 
     setattr(ds, keyword, "8765")
     data = saved(ds)
     assert data.count(b"8765") == 1
-    refuses(data.replace(b"8765", text), f"{keyword} is no number")
+    refuses(data.replace(b"8765", text), f"{keyword} is not a number")
 
 
 @pytest.mark.parametrize("text", [rb"0,143\0,143 ", rb"0.143\x.143 "])

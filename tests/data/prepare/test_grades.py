@@ -21,7 +21,7 @@ def test_ids_keep_their_zeros(tmp_path):
         ("patient,side,grade\n1,,0\n", "line 2: side '' is not L or R"),
         ("patient,side,grade\n1,L,0\n2,L,5\n", "line 3: grade '5' is not one of"),
         ("patient,side,grade\n,L,0\n", "line 2: patient is empty"),
-        ("patient,side,grade\n1,L,0\n1,LEFT,2\n", "line 3: this knee has another grade above"),
+        ("patient,side,grade\n1,L,0\n1,LEFT,2\n", "line 3: this knee has a different grade in an earlier line"),
         ("", "not a readable CSV or Parquet table"),
     ],
 )

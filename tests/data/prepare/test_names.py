@@ -93,7 +93,7 @@ def test_two_runs_that_start_together_use_one_key(tmp_path):
 
 def test_own_key_cannot_be_kept(home):
     (home / "config").write_text("")
-    with pytest.raises(InputError, match="the key cannot be kept"):
+    with pytest.raises(InputError, match="the key cannot be stored"):
         find_key(None, home / "out")
 
 

@@ -88,7 +88,7 @@ def test_pictures_and_table(films, run, capsys):
 def test_two_runs_agree_and_the_second_makes_nothing(films, run, capsys, monkeypatch):
     run(films)
     said = capsys.readouterr().err
-    assert "WARNING: no key was given, so a random one was made" in said
+    assert "WARNING: no key was given, so a random one was created" in said
     _, other = run(films, out="other")
     assert "random" not in capsys.readouterr().err
     out = other.parent / "out"
@@ -113,7 +113,7 @@ def test_only_what_is_missing_or_changed_is_made(films, run, write_dicom, capsys
     capsys.readouterr()
     result, _ = run(films)
     assert (result["n_made"], result["n_knees"]) == (0, 8)
-    assert "1 pictures in the output are of files that are not in this input" in capsys.readouterr().err
+    assert "1 pictures in the output come from files outside this input" in capsys.readouterr().err
 
 
 def test_other_settings_are_made_anew_under_the_same_names(films, run):
@@ -135,8 +135,8 @@ def test_a_film_whose_spacing_cannot_be_read_is_made_and_said(write_dicom, tmp_p
     assert (result["exit_code"], result["n_made"]) == (outcome.DONE, 1)
     assert knees_of(out)["spacing_mm"].tolist() == [""]
     said = capsys.readouterr().err
-    assert f"1 elements cannot be read and are taken for empty, e.g. PixelSpacing '0,143\\0,143' of {file}" in said
-    with pytest.raises(InputError, match="no image that can be taken"):
+    assert f"1 elements cannot be read and count as empty, e.g. PixelSpacing '0,143\\0,143' of {file}" in said
+    with pytest.raises(InputError, match="no image is usable"):
         run(tmp_path / "in", "spacing=0.2", out="other")
     assert "no pixel spacing, so it has no size in mm" in capsys.readouterr().err
 
@@ -145,7 +145,7 @@ def test_the_same_content_is_taken_once(films, run, capsys):
     (films / "copy.dcm").write_bytes((films / "P0/L.dcm").read_bytes())
     result, out = run(films)
     assert result["n_made"] == 7
-    assert "1 files hold the same as another" in capsys.readouterr().err
+    assert "1 files have the same content as another" in capsys.readouterr().err
     assert not list(out.rglob("*.part"))
 
 
@@ -197,7 +197,7 @@ def test_burnt_in_text_is_taken_out_again(films, run, write_dicom, capsys):
     assert (result["exit_code"], result["n_made"], result["n_there"]) == (outcome.PARTLY, 0, 7)
     said = capsys.readouterr().err
     assert f"error: {films / 'name.dcm'}: text is burnt into the picture" in said
-    assert "WARNING: 1 pictures of a run before were deleted" in said
+    assert "WARNING: 1 pictures of an earlier run were deleted" in said
     assert [item["reason"] for item in json.loads((out / "failed.json").read_text())] == ["burnt-in text"]
     left = set(out.glob("images/*"))
     assert left < before
@@ -221,7 +221,7 @@ def test_an_output_of_other_names_is_refused(films, run, monkeypatch):
     monkeypatch.setattr(names, "VERSION", names.VERSION - 1)
     _, out = run(films)
     monkeypatch.setattr(names, "VERSION", names.VERSION + 1)
-    with pytest.raises(InputError, match="by a version that named patients otherwise"):
+    with pytest.raises(InputError, match="by a version with other patient names"):
         run(films)
     assert len(list(out.glob("images/*"))) == 7
 
@@ -282,7 +282,7 @@ def test_grades_by_original_ids(films, run, tmp_path, capsys):
     rows = rows_of_table(str(out / "knees.csv"))
     assert sorted(rows["grade"]) == [0, 1, 2, 3, 4, 4]
     assert len(pd.read_csv(out / "ungraded.csv")) == 1
-    assert "1 pictures have no grade" in capsys.readouterr().err
+    assert "1 pictures are missing from the table of grades" in capsys.readouterr().err
     run(films)
     assert not (out / "ungraded.csv").exists()
     assert "grade" not in knees_of(out)
@@ -311,7 +311,7 @@ def test_wrong_folders_and_keys(films, run, tmp_path, monkeypatch):
 
 def test_nothing_that_can_be_taken(run, write_dicom, tmp_path):
     write_dicom(tmp_path / "in/a.dcm", knee(), ViewPosition="LAT")
-    with pytest.raises(InputError, match="no image that can be taken"):
+    with pytest.raises(InputError, match="no image is usable"):
         run(tmp_path / "in")
     assert len(json.loads((tmp_path / "out/failed.json").read_text())) == 1
 
@@ -331,11 +331,11 @@ def test_ctrl_c_keeps_what_is_done(films, launch, tmp_path, monkeypatch):
     arguments = f"input={films}", f"output={tmp_path / 'out'}", "quiet=true"
     ended = launch("prepare", *arguments)
     assert ended.code == outcome.INTERRUPTED
-    assert ended.err[-2:] == ["3 pictures are made; the same command continues", "error: interrupted"]
+    assert ended.err[-2:] == ["3 pictures have been made; type the same command to continue", "error: interrupted"]
     assert len(knees_of(tmp_path / "out")) == len(list(tmp_path.glob("out/images/*"))) == 3
     monkeypatch.setattr(Record, "add", add)
     ended = launch("prepare", *arguments)
-    assert (ended.code, ended.out[0]) == (outcome.DONE, "4 made, 3 there already, 0 omitted")
+    assert (ended.code, ended.out[0]) == (outcome.DONE, "4 made, 3 already there, 0 omitted")
     assert len(knees_of(tmp_path / "out")) == 7
 
 

@@ -102,7 +102,7 @@ def test_another_key(output):
 
 def test_names_of_another_version(output):
     add(Record(output, "k"), ROW)
-    with pytest.raises(InputError, match="by a version that named patients otherwise"):
+    with pytest.raises(InputError, match="by a version with other patient names"):
         Record(output, "k-2")
     assert Record(output, "k").rows
 

@@ -55,7 +55,7 @@ def test_what_cannot_be_exported_is_one_line(export_of, calibrated_checkpoint, a
     with pytest.raises(InputError, match="written in fp32"):
         export_of(calibrated_checkpoint, tmp_path / "out", "format=torchscript", "precision=int8")
     other = write_checkpoint(tmp_path / "b.ckpt", preprocessing={"image_size": 48})
-    with pytest.raises(InputError, match="prepares its images otherwise"):
+    with pytest.raises(InputError, match="prepares its images differently"):
         export_of(f"[{calibrated_checkpoint},{other}]", tmp_path / "out")
     with pytest.raises(InputError, match="an export already"):
         export_of(as_onnx[0] / "grader.onnx", tmp_path / "again")

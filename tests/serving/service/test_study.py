@@ -98,7 +98,7 @@ def test_a_file_that_somebody_changed(service, files, tmp_path):
     (tmp_path / "anna.csv").write_text("a,b\n1,2\n")
     for answer in (service.get("/v1/study/anna"), service.get("/v1/study/anna/agreement")):
         assert (answer.status_code, answer.json()["error"]["code"]) == (409, "conflict")
-    assert service.get("/v1/study/none/agreement").json()["error"]["message"] == "none.csv: nothing was read yet"
+    assert service.get("/v1/study/none/agreement").json()["error"]["message"] == "none.csv: nothing has been read yet"
 
 
 def test_a_folder_that_went_away_is_told_and_the_reading_can_be_sent_again(client, files, tmp_path):

@@ -163,9 +163,9 @@ def test_what_cannot_be_is_named(arguments, line):
 @pytest.mark.parametrize(
     ("config", "line"),
     [
-        ({"_target_": "koa_lightning.augment.KneeAugment", "flip": 0.5}, "is of version 0.1; type augment=light"),
+        ({"_target_": "koa_lightning.augment.KneeAugment", "flip": 0.5}, "is from version 0.1; type augment=light"),
         ({"rotation": 5.0}, "augment.rotation: is a key of version 0.1; .*augment.ops.rotation.degrees=10"),
-        ({"opps": {}}, "augment.opps: there is only augment.ops"),
+        ({"opps": {}}, "augment.opps: only augment.ops exists"),
     ],
 )
 def test_a_config_of_0_1_is_told_what_to_type(config, line):

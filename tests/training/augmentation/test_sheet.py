@@ -41,7 +41,7 @@ def test_the_command(launch, place):
         "(all keys: add --cfg job)"
     ]
     old = launch(main, "out=there", *small, "augment.rotation=5")
-    assert old.code == 2 and "is a key of version 0.1; operations have names" in old.err[0]
+    assert old.code == 2 and "is a key of version 0.1; operations now have names" in old.err[0]
     unknown = launch(main, "out=there", *small, "augment.ops.flip._target_=kornia.augmentation.RandomFlip")
     assert unknown.code == 2 and len(unknown.err) == 1 and "there is no such operation" in unknown.err[0]
     assert not (place / "there").exists()

@@ -1,4 +1,4 @@
-// The one way to the service: the same host, with the token where one is asked for.
+// The only connection to the service: the same host, with the token if one is needed.
 let token = "";
 
 export class Refused extends Error {

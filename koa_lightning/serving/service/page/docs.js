@@ -37,7 +37,7 @@ function operation(path, method, told, schemas) {
     const type = typeOf(Object.values(content ?? {})[0]?.schema);
     return `${status}: ${type || description}`;
   });
-  box.append(make("p", { class: "hint", text: `Answers: ${answers.join(", ")}` }));
+  box.append(make("p", { class: "hint", text: `Responses: ${answers.join(", ")}` }));
   return box;
 }
 

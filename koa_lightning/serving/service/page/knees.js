@@ -21,7 +21,7 @@ export function add(files) {
     view: { window: 255, level: 128, strength: 0.7, method: null, zoom: 1, x: 0, y: 0 },
   }));
   if (!fresh.length) {
-    say("there is no image among these files", true);
+    say("none of these files is an image", true);
     return;
   }
   knees.push(...fresh);
@@ -84,14 +84,14 @@ async function sendGroup(group, tries = 3) {
   group.forEach((knee, at) => {
     knee.error = found[at].error?.message ?? null;
     knee.answer = knee.error ? null : found[at];
-    if (knee.answer?.knee) {  // of a study: it was read before
+    if (knee.answer?.knee) {  // in a study: it was read before
       knee.reading = found[at].reading;
       knee.answer = { ...found[at].knee, picture: found[at].picture };
     }
   });
 }
 
-// The model's answer may be shown: in reader mode only once the reader has graded.
+// Whether the model's result may be shown: in reader mode only once the reader has graded.
 export const isOpen = (knee) => Boolean(knee.answer) && (!state.study || knee.reading !== null);
 
 export async function heat(knee, method) {
@@ -102,7 +102,7 @@ export async function heat(knee, method) {
   return knee.heats[method];
 }
 
-// Both knees of the patient of one; the right one first, as it is on the left of a film.
+// Both knees of a knee's patient; the right one first, as it is on the left of a film.
 export function together(knee) {
   const mine = whose(knee);
   if (!mine) return [knee];
@@ -114,7 +114,7 @@ export function together(knee) {
   return mine.side === "R" ? [knee, other] : [other, knee];
 }
 
-// By header or name as the model reads it; else by names that differ in a last L or R alone. Grades do not depend on it.
+// By header or name as the model reads it; else by names that differ only in a last L or R. Grades do not depend on it.
 function whose(knee) {
   const { patient, side } = knee.answer ?? {};
   if (patient && side) return { patient, side };

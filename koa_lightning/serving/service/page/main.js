@@ -1,4 +1,4 @@
-// The page for readers: what was dropped, what is shown, which keys do what.
+// The page for readers: dropped files, the current knee, keyboard.
 import { find, say } from "./dom.js";
 import { add, changed, clear, isImage, isOpen, knees, loadModel, onChange, state } from "./knees.js";
 import * as study from "./study.js";
@@ -56,7 +56,7 @@ async function below(entry, dropped = false) {
   return files.flat().sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
 }
 
-// Keys; a field that takes letters or arrows keeps its own.
+// Keys; fields that take letters or arrows keep them.
 const STEP = 8;
 const KEYS = {
   j: () => step(1),
@@ -118,7 +118,7 @@ async function start() {
   find("clear").addEventListener("click", clear);
   const model = await loadModel();
   find("model").textContent = model.models.length > 1 ? `ensemble of ${model.models.length}` : model.models[0];
-  find("limits").textContent = `At most ${model.max_bytes >> 20} MB and ${Math.round(model.max_pixels / 1e6)} megapixels an image.`;
+  find("limits").textContent = `At most ${model.max_bytes >> 20} MB and ${Math.round(model.max_pixels / 1e6)} megapixels per image.`;
   find("caveats").textContent = `Not a result: ${model.caveats.join(", ")}`;
   find("caveats").hidden = !model.caveats.length;
   study.setUp();

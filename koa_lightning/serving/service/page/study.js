@@ -1,4 +1,4 @@
-// Reader mode: the reader grades first, then sees the model's answer; both are recorded by the service.
+// Reader mode: the reader grades first, then sees the model's grade; the service records both.
 import { call, send } from "./api.js";
 import { find, make, say } from "./dom.js";
 import { changed, clear, isOpen, knees, state } from "./knees.js";
@@ -8,7 +8,7 @@ export function readingForm(knee) {
     make("button", { type: "button", text: String(grade), title: name, "aria-label": `Grade ${grade}, ${name}`, onclick: () => record(knee, grade) }));
   return make("div", { class: "body reading" },
     make("fieldset", {}, make("legend", { text: "Your Kellgren-Lawrence grade" }), make("div", { class: "row" }, ...buttons)),
-    make("p", { class: "hint", text: "The model's answer follows. Your grade is recorded once and cannot be changed." }));
+    make("p", { class: "hint", text: "The model's grade follows. Your grade is recorded once and cannot be changed." }));
 }
 
 export async function record(knee, grade) {
@@ -19,7 +19,7 @@ export async function record(knee, grade) {
     knee.answer = { ...found.knee, picture: knee.answer.picture };
     knee.reading = grade;
     const left = knees.filter((each) => each.answer && each.reading === null).length;
-    say(`recorded: ${grade}; ${left ? `${left} left` : "all are read"}`);
+    say(`recorded: ${grade}; ${left ? `${left} left` : "all have been read"}`);
     changed();
   } catch (error) {
     say(error.message, true);

@@ -26,7 +26,7 @@ export function sorted() {
   const sign = order.down ? -1 : 1;
   const compare = (a, b) => {
     const [x, y] = [order.column.read(a), order.column.read(b)];
-    if (x === null || y === null) return (x === null) - (y === null);  // what is not known comes last
+    if (x === null || y === null) return (x === null) - (y === null);  // unknown values come last
     const by = typeof x === "number" ? x - y : String(x).localeCompare(String(y), "en", { numeric: true });
     return sign * by;
   };
@@ -79,7 +79,7 @@ export function csv() {
   return [CSV, ...lines].map((cells) => cells.map(field).join(",")).join("\r\n") + "\r\n";
 }
 
-// A leading = + - @ would be a formula in a spreadsheet; names of files are not ours.
+// A leading = + - @ would be a formula in a spreadsheet, and file names are not under our control.
 function field(value) {
   const text = value === null || value === undefined ? "" : String(value);
   const safe = typeof value === "string" && /^[=+\-@\t]/.test(text) ? `'${text}` : text;

@@ -1,11 +1,11 @@
-// What the model says of one knee: grade, set, bars, and whether a reader should be asked.
+// The model's result for one knee: grade, set, bars, and whether to refer it to a reader.
 import { make, percent } from "./dom.js";
 import { state } from "./knees.js";
 
 export function verdict(knee) {
   const answer = knee.answer;
   const facts = [
-    ["Prediction set", answer.prediction_set ? answer.prediction_set.words : "not known to this model"],
+    ["Prediction set", answer.prediction_set ? answer.prediction_set.words : "not available for this model"],
     ["Expected grade", answer.expected_grade.toFixed(2)],
     ["Median grade", String(answer.median_grade)],
   ];
@@ -21,7 +21,7 @@ export function verdict(knee) {
     bars(answer));
 }
 
-// Why a reader should be asked, without the words that the page says itself.
+// The reason for the referral, without the words that the page itself shows.
 export const referral = (answer) => answer.refer_why.replace(/^refer to a reader: /, "");
 
 function alerts(answer) {

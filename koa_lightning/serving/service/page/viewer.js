@@ -1,4 +1,4 @@
-// The picture of a knee: window and level, zoom, heat map; two side by side where a patient has both.
+// The picture of a knee: window and level, zoom, heat map; both side by side if a patient has two.
 import { find, make, say } from "./dom.js";
 import { heat, isOpen, knees, state, together } from "./knees.js";
 import { readingForm } from "./study.js";
@@ -37,7 +37,7 @@ function panel(knee, at) {
     return box;
   }
   if (!knee.answer) {
-    box.append(make("div", { class: "body" }, make("p", { class: "hint", text: "is being graded …" })));
+    box.append(make("div", { class: "body" }, make("p", { class: "hint", text: "being graded …" })));
     return box;
   }
   const layers = stage(knee, at);
@@ -172,7 +172,7 @@ function move(knee, box) {
 
 const within = (value, low, high) => Math.min(high, Math.max(low, value));
 
-// Change the view of a knee, within what there is to see.
+// Change the view of a knee, clamped to valid values.
 export function change(knee, more) {
   const view = Object.assign(knee.view, more), size = knee.stage?.getBoundingClientRect() ?? { width: 0, height: 0 };
   view.window = within(view.window, 8, 255);
