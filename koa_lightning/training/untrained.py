@@ -55,7 +55,7 @@ def adapt(cfg: DictConfig, items: Sequence[str], recorded: Mapping[str, Any] | N
 
 
 def lengthen(cfg: DictConfig, items: Sequence[str], steps: int) -> str:
-    """Raise the epochs of a new training, unless they were typed, so that it takes `untrained.steps`; return the change.
+    """Raise the epochs of a new training to `untrained.steps`, unless they were typed; return the change.
 
     Args:
         cfg: The config `train`, changed in place.

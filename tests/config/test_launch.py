@@ -392,7 +392,9 @@ def test_a_run_begun_anew_in_its_folder_has_the_config_of_the_new_command(job, p
 def test_a_batch_of_one_value_a_channel(launch, place, tiny):
     ended = launch("train", *tiny.overrides, "data.batch_size=1", "data.image_size=32", "tracking=none")
     assert ended.code == outcome.BAD_INPUT
-    assert ended.err[-1].startswith("error: data.batch_size=1: batch normalisation needs more than one value per channel")
+    assert ended.err[-1].startswith(
+        "error: data.batch_size=1: batch normalisation needs more than one value per channel"
+    )
 
 
 def test_a_value_error_of_a_job_is_no_override_that_cannot_be_read(job):
