@@ -60,9 +60,7 @@ def open_study(storage: str | None, name: str, ready: bool = False) -> Study:
     address = url(storage)
     file = _file(address)
     if file is not None and not file.is_file():
-        raise InputError(
-            f"{file}: no such database of sweeps; name the right one by storage=sqlite:///FILE.db"
-        )
+        raise InputError(f"{file}: no such database of sweeps; name the right one by storage=sqlite:///FILE.db")
     opened = open_storage(address, ready)
     try:
         return optuna.load_study(study_name=name, storage=opened)

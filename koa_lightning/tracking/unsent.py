@@ -77,9 +77,7 @@ def _check_below(local: str, where: str, folder: Path) -> None:
     except (OSError, ValueError, RuntimeError):  # an impossible name, or a cycle of links
         outside = Path(local)
     if outside is not None:
-        raise InputError(
-            f"{where}: {shown(str(outside))} is not below the run folder {folder}; no other file is sent"
-        )
+        raise InputError(f"{where}: {shown(str(outside))} is not below the run folder {folder}; no other file is sent")
 
 
 def _is_text(value: Any) -> bool:

@@ -68,7 +68,7 @@ def test_thresholds_of_validation_travel_to_the_test_split(graded_table, table, 
     )
     assert "tuned on the evaluated knees" in own.remarks[0]
     fewer = results.evaluate_table(config(), val.iloc[1:], tmp_path, Thresholds.from_plain(thresholds.tune(val)))
-    assert "tuned on 80 of the patients" in fewer.remarks[0] and "accuracy_tuned" not in fewer.intervals
+    assert "tuned on 80 of the evaluated patients" in fewer.remarks[0] and "accuracy_tuned" not in fewer.intervals
     assert own.intervals == found.intervals
     for override, why in (("calibrated=false", "for calibrated=true"), ("split=all", "may have been tuned on these")):
         apart = results.evaluate_table(config(override), table, tmp_path, Thresholds.from_plain(thresholds.tune(val)))

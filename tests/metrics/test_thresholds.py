@@ -85,7 +85,7 @@ def test_read_from_json_or_a_table(graded_table, tmp_path):
 def test_what_was_tuned_on_what_is_measured_is_refused(graded_table, tmp_path):
     table = graded_table(40)
     (tmp_path / "own.json").write_text(json.dumps(thresholds.tune(table)))
-    with pytest.raises(InputError, match="tuned on the knees"):
+    with pytest.raises(InputError, match="tuned on the evaluated knees"):
         thresholds.read(tmp_path / "own.json", table)
     table.head(10).to_csv(tmp_path / "own.csv", index=False)
     with pytest.raises(InputError, match="patient 0000 and 4 more are in the evaluated table too"):
@@ -100,7 +100,7 @@ def test_one_knee_that_was_tuned_on_is_enough(graded_table, tmp_path):
         with pytest.raises(InputError, match=rf"tuned on {n} of the evaluated patients \(knees, where no patient is"):
             thresholds.read(tmp_path / "val.json", computed)
     val.assign(patient="").to_csv(tmp_path / "nobody.csv", index=False)
-    with pytest.raises(InputError, match="tuned on 79 of the patients"):
+    with pytest.raises(InputError, match="tuned on 79 of the evaluated patients"):
         thresholds.read(tmp_path / "nobody.csv", val.assign(patient="").iloc[1:])
     assert thresholds.read(tmp_path / "nobody.csv", test.assign(patient=""))["n_knees"] == 80
 

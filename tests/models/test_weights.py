@@ -360,7 +360,7 @@ def test_a_state_dict_one_or_two_levels_deeper(loaded, capsys, outer, prefix):
 def test_a_head_outside_the_prefix_is_drawn_and_said(loaded, capsys):
     state = {f"backbone.{key}": value for key, value in state_of().items() if not key.startswith("fc.")}
     loaded(state | {"classifier.weight": torch.ones(5, 3)})
-    assert "the prefix backbone. of" in (said := capsys.readouterr().err)
+    assert "the prefix backbone. was removed" in (said := capsys.readouterr().err)
     assert said.endswith("has none\n")
 
 

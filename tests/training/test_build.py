@@ -226,7 +226,7 @@ def test_the_speed_of_a_training_is_watched_where_its_steps_are_those_measured(m
     speed._remember(tmp_path / speed.FILE, key, entry)
     watch.heard(55.0)
     said = capsys.readouterr().err
-    assert said.startswith("WARNING: training in bf16 has 55.0 img/s") and "5.7 img/s (load 9.0 on 2 cores)" in said
+    assert said.startswith("WARNING: training in bf16 runs at 55.0 img/s") and "5.7 img/s (load 9.0 on 2 cores)" in said
 
 
 def test_a_teacher_s_probabilities_reach_the_knees_that_they_are_about(prepared, tmp_path):

@@ -81,7 +81,7 @@ def busy(net, tmp_path, monkeypatch, bf16_cpu):
 @pytest.mark.parametrize("has", [30.0, 24.1, 10.0])
 def test_a_choice_that_training_contradicts_is_measured_anew_and_that_is_said(has, busy, net, tmp_path, capsys):
     line = busy(has)
-    assert line.startswith(f"training in bf16-hybrid has {has:.1f} img/s (load ")
+    assert line.startswith(f"training in bf16-hybrid runs at {has:.1f} img/s (load ")
     assert "bf16-hybrid 16.0 img/s (load " in line and line.endswith("; the next run measures again")
     capsys.readouterr()
     assert ask(net, tmp_path, quiet=True).precision == "bf16"

@@ -46,7 +46,7 @@ FIT = ("loops", "fit_loop")
         (torch.ones(3), ("optimizer_states", 0, "state", 0, "exp_avg"), ".exp_avg is of shape (3,)"),
         (torch.tensor(float("nan")), ("optimizer_states", 0, "state", 0, "step"), ".step is not finite"),
         ([], ("optimizer_states", 0, "param_groups"), "param_groups has 0 entries"),
-        ("x", ("optimizer_states", 0, "param_groups", 0, "lr"), "param_groups[0].lr='x' is no float"),
+        ("x", ("optimizer_states", 0, "param_groups", 0, "lr"), "param_groups[0].lr='x' is not a valid float"),
         (float("nan"), ("optimizer_states", 0, "param_groups", 0, "lr"), "param_groups[0].lr=nan"),
         (DROP, ("optimizer_states", 0, "param_groups", 0, "betas"), "param_groups[0].betas is missing"),
         (["a", 0.9], ("optimizer_states", 0, "param_groups", 0, "betas"), "betas[0]='a'"),
