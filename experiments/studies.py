@@ -60,6 +60,24 @@ def train(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
     return done | _costs(folder)
 
 
+def cross_validate(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Cross-validate in a folder, or resume it, or do nothing where it is done.
+
+    Args:
+        folder: Gets a folder per fold, and `predictions.csv`, out of fold.
+        overrides: Of `koa_lightning.cross_validate`.
+
+    Returns:
+        `commit` and `minutes_alone`, as of `train`.
+
+    Raises:
+        SystemExit: It ended with an error; with its exit code.
+    """
+    if not (folder / "predictions.csv").exists():
+        _run("koa_lightning.cross_validate", [*overrides, f"out={quote(str(folder))}", "quiet=true"], folder)
+    return _costs(folder)
+
+
 def sweep(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Run the trials of a sweep in a folder, or resume those that are missing, or do nothing if all are done.
 
@@ -189,7 +207,7 @@ def show(page: Path, rows: Sequence[Mapping[str, str]]) -> None:
 def _run(module: str, typed: Sequence[str], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     known = _known(folder)  # before it runs: a commit made meanwhile is not the one that it began with
-    trains = module.endswith(".train")
+    trains = module.endswith((".train", ".cross_validate"))
     if trains:
         _note(folder, known, None, None)
     process = subprocess.Popen([sys.executable, "-m", module, *typed])
