@@ -85,7 +85,7 @@ class FusedAugmentation(nn.Module):
         _check(image, generator)
         if not len(image):
             return unit(image)
-        in_range = True
+        in_range, is_own = True, image.dtype == torch.uint8
         with _drawing_from(generator), torch.autocast(image.device.type, enabled=False):
             for run in self.runs:
                 if run[0].kind == "alone":
@@ -94,7 +94,10 @@ class FusedAugmentation(nn.Module):
                     image, in_range = _fused(run, image, in_range)
             if not self.runs:
                 image = unit(image)
-        return image if in_range else image.clamp(0, 1)
+        if in_range:
+            return image
+        # In place saves a pass, but not in memory of the caller, which an operation may hand back.
+        return image.clamp_(0, 1) if is_own and image.is_contiguous() else image.clamp(0, 1)
 
 
 def _segments(operations: Iterable[Operation]) -> list[Segment]:
