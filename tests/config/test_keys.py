@@ -25,7 +25,7 @@ def refusal(*overrides, name="train"):
         (["max_epochs=3"], "max_epochs: no such key in the configuration; did you mean 'trainer.max_epochs'?"),
         (["zzzz=3"], "zzzz: no such key in the configuration (all keys: add --cfg job)"),
         (["data.root=x"], "data.root: exists only with data=chen2018 or folder or table; type data=... too"),
-        (["loss.gamma=1"], "loss.gamma: only loss=focal has it"),
+        (["loss.gamma=1"], "loss.gamma: exists only with loss=focal"),
         (["loss=focal", "loss.gama=1"], "loss.gama: no such key in the configuration; did you mean 'loss.gamma'?"),
         (["data=chen2018", "data.rot=x"], "data.rot: no such key in the configuration; did you mean 'data.root'?"),
         (["loss=focl"], "loss=focl: no such choice; did you mean 'focal'? (loss is one of: ce, "),

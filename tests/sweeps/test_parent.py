@@ -165,7 +165,7 @@ def test_an_untracked_sweep(job, place):
         (["sweep=tpe", "data.val_fraction=interval(0.1,0.2)"], "error: data.val_fraction=interval(0.1,0.2): cannot"),
         (["sweep=tpe", "tracking.uri=a,b"], "error: tracking.uri=a,b: cannot vary"),
         (["sweep=tpe", "optimizer.lr=interval(-1,1)"], "error: optimizer.lr=-1.0: must be a number"),
-        (["sweep=tpe", "loss=ce,focal", "loss.gamma=interval(1,2)"], "error: loss.gamma: only loss=focal has it"),
+        (["sweep=tpe", "loss=ce,focal", "loss.gamma=interval(1,2)"], "error: loss.gamma: exists only with loss=focal"),
         (["sweep=tpe", "seed=1,2", "sweep.repeats=2", "sweep.repeat=fold"], "error: sweep.repeat=fold: 2 repeats need"),
         (["sweep=tpe", "loss=ce,emd", "sweep.repeats=3", "sweep.repeat=fold", "data.folds=3", "data.fold=1"],
          "error: sweep.repeat=fold: 3 repeats need the folds 1 to 3; type data.folds=4, or more"),

@@ -86,7 +86,7 @@ def test_a_choice_that_training_contradicts_is_measured_anew_and_that_is_said(ha
     capsys.readouterr()
     assert ask(net, tmp_path, quiet=True).precision == "bf16"
     said = capsys.readouterr().err
-    assert said.startswith("precision: training in bf16-hybrid has ") and said.endswith("; measuring again\n")
+    assert said.startswith("precision: training in bf16-hybrid runs at ") and said.endswith("; measuring again\n")
     assert ask(net, tmp_path).reason.startswith("remembered: fp32 20.0 img/s, bf16 40.0 img/s")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -161,8 +161,7 @@ def _texts(cfg: DictConfig, predictor: Predictor, agreement: Parity, price: dict
     if len(predictor.members) > 1:
         caveats = tuple(predictor.caveats)
         fitted = Fitted.left_out("an ensemble has none, as no knees are left to fit one on")
-        net = type(record.net)(**{**record.net.to_dict(), "link": "softmax"})
-        record = _replaced(record, caveats=caveats, fitted=fitted, net=net)
+        record = replace(record, caveats=caveats, fitted=fitted, net=replace(record.net, link="softmax"))
         reference = {}
     facts = {"format": cfg.format, "precision": cfg.precision, "parity": agreement.to_plain(), "price": price}
     about = {
@@ -173,12 +172,6 @@ def _texts(cfg: DictConfig, predictor: Predictor, agreement: Parity, price: dict
         "licence": str(cfg.licence),
     }
     return exported.metadata(record, reference, first.epoch, about)
-
-
-def _replaced(record: Any, **changes: Any) -> Any:
-    import dataclasses
-
-    return dataclasses.replace(record, **changes)
 
 
 def _price(cfg: DictConfig, members: list[Member], file: Path) -> dict[str, float]:
