@@ -15,8 +15,6 @@ from experiments.recipe import run as recipe
 from koa_lightning.data.audit.findings import EXIT_CODES, LEAKAGE
 from koa_lightning.data.phantom.manifest import draw_phantoms
 
-pytestmark = pytest.mark.usefixtures("blank_figures")
-
 TINY = ["model.name=test_efficientnet", "model.weights=none", "trainer.precision=fp32", "trainer.max_epochs=1",
         "data.image_size=32", "data.batch_size=8"]  # fmt: skip
 

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from experiments import studies
 from experiments.chen2018_best import run as chen2018_best
+from experiments.distillation import run as distillation
 from experiments.leakage import run as leakage
 from experiments.recipe import run as recipe
 from experiments.recipe.run import ensembles, listed
@@ -50,6 +51,14 @@ def test_runs_that_are_measured_together_are_short_runs():
     for name, members in ensembles().items():
         assert name.startswith("rank_") and name not in listed()
         assert set(members) <= {run for run in listed() if run.startswith("rank")} and len(members) > 1
+
+
+def test_the_teacher_and_its_students_compose():
+    cfg = compose("cross_validate", [*distillation.RECIPE, *distillation.FOLDS, "data.root=x"])
+    validate(cfg)
+    assert (cfg.data.folds, cfg.data.fold_val) == (5, False)
+    cfg = compose("train", [*distillation.RECIPE, "teacher=table", "teacher.table=x.csv", "data.root=x"])
+    validate(cfg)
 
 
 def test_the_leakage_study_composes():
@@ -255,7 +264,7 @@ def test_a_page_gets_its_table(tmp_path):
         studies.show(page, [{"run": "a"}])
 
 
-@pytest.mark.parametrize("study", [leakage, chen2018_best])
+@pytest.mark.parametrize("study", [leakage, chen2018_best, distillation])
 def test_the_tables_on_the_pages_are_those_of_the_results(study, tmp_path):
     if not (study.HERE / "results.csv").exists():
         pytest.skip("it was not run yet")
