@@ -211,6 +211,19 @@ def test_a_sweep_with_a_failed_trial_ends_the_study_each_time(code, program, tmp
     assert len(json.loads((tmp_path / "sweep" / "study.json").read_text())["seconds"]) == 1 + code
 
 
+@pytest.mark.parametrize("code", [1, 0])
+def test_a_cross_validation_is_done_once_all_folds_are(code, program, tmp_path):
+    folder = tmp_path / "folds"
+    program(f"mkdir -p {folder}", *([] if code else [f"touch {folder}/predictions.csv"]), f"exit {code}")
+    for _ in range(2):
+        if code:
+            with pytest.raises(SystemExit):
+                studies.cross_validate(folder, [])
+        else:
+            assert studies.cross_validate(folder, [])["minutes_alone"] >= 0
+    assert len(json.loads((folder / "study.json").read_text())["seconds"]) == 1 + code
+
+
 def test_a_folder_of_any_name_reaches_the_sweep(tmp_path, monkeypatch):
     def ends(module, typed, folder):
         values = {one.get_key_element(): one.value() for one in OverridesParser.create().parse_overrides(typed[1:])}

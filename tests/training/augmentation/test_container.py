@@ -251,3 +251,20 @@ def test_rectangles_are_the_same_as_on_a_gpu(name, monkeypatch):
     sliced = augment(pictures(), torch.Generator().manual_seed(0))
     monkeypatch.setattr(pixels, "FILLS", ())
     torch.testing.assert_close(augment(pictures(), torch.Generator().manual_seed(0)), sliced, atol=1e-6, rtol=0)
+
+
+class _HandsBack(ka.RandomGaussianBlur):
+    """An operation that changes nothing and returns the very tensor that it was given."""
+
+    def forward(self, image, params=None, **more):
+        return image
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_the_batch_of_the_caller_stays_as_it_was(dtype):
+    image = torch.full((2, 1, 8, 8), 3, dtype=dtype)  # as float outside [0, 1], so that clamping would show
+    before = image.clone()
+    out = FusedAugmentation({"same": _HandsBack((3, 3), (0.1, 1.0), p=1.0)})(image)
+    assert torch.equal(image, before)
+    assert out.dtype == torch.float32 and out.min() >= 0 and out.max() <= 1
+    assert out.data_ptr() != image.data_ptr()
