@@ -163,10 +163,10 @@ def _through(programs: list[Warp | list[pixels.Step]], output: Tensor, image: Te
         if isinstance(program, Warp):
             program.write(output, output.clone() if number else image, first)
             continue
-        if not number and image.dtype == torch.uint8:
-            torch.div(image, 255, out=output)
-        elif not number:
+        if not number:
             output.copy_(image)
+            if image.dtype == torch.uint8:
+                output.div_(255)
         for step in program:
             step(output, first)
 
