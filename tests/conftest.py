@@ -3,7 +3,10 @@
 import atexit
 import gc
 import os
+import random
 import signal
+
+import pytest
 
 # Before torch is imported: the tests run in several processes, whose threads would wait for each other, computing.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -31,3 +34,16 @@ def pytest_configure(config):
     settings.load_profile("koa")
     for name in FIXTURES:
         config.pluginmanager.import_plugin(f"tests.fixtures.{name}")
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m "not slow"` is applied
+def pytest_collection_modifyitems(items):
+    """Of a test marked `sample(n)` the quick run takes n cases, the same each time; the others are slow."""
+    cases = {}
+    for item in items:
+        if item.get_closest_marker("sample"):
+            cases.setdefault((item.parent.nodeid, item.originalname), []).append(item)
+    for group in cases.values():
+        n = min(group[0].get_closest_marker("sample").args[0], len(group))
+        for item in set(group) - set(random.Random(0).sample(group, n)):
+            item.add_marker(pytest.mark.slow)

@@ -1,5 +1,6 @@
 """The public API of `import koa_lightning`."""
 
+import importlib
 import subprocess
 import sys
 
@@ -12,23 +13,21 @@ from koa_lightning.errors import InputError
 from koa_lightning.metrics.intervals import Interval
 
 
+def test_importing_the_command_leaves_the_function_of_its_name(monkeypatch):
+    monkeypatch.delitem(sys.modules, "koa_lightning.train", raising=False)
+    command = importlib.import_module("koa_lightning.train")
+    assert sys.modules["koa_lightning.train"] is command
+    assert koa.train.__module__ == "koa_lightning.training.api"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code",
     [
         "import koa_lightning as koa; import koa_lightning.train; koa.train.__name__; f = koa.train",
-        pytest.param(
-            "import koa_lightning.train; import koa_lightning as koa; f = koa.train",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            "import koa_lightning as koa; f = koa.train; from koa_lightning.train import main; assert koa.train is f",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            "from koa_lightning import train as f; import koa_lightning.train, koa_lightning as koa; "
-            "assert koa.train is f",
-            marks=pytest.mark.slow,
-        ),
+        "import koa_lightning.train; import koa_lightning as koa; f = koa.train",
+        "import koa_lightning as koa; f = koa.train; from koa_lightning.train import main; assert koa.train is f",
+        "from koa_lightning import train as f; import koa_lightning.train, koa_lightning as koa; assert koa.train is f",
     ],
 )
 def test_the_command_of_the_same_name_does_not_hide_the_function(code, with_package):

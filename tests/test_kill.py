@@ -135,6 +135,7 @@ def check_it_ends_as(whole, victim):
     assert steps == {0, 1, 2, 3}
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_as_if_nothing_had_happened(start, options, whole):
     check_a_killed_run_goes_on(start, options, whole, ["epoch 1/3"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,8 @@ def _check_below(local: str, where: str, folder: Path) -> None:
     """Check that a file, or each file of a folder sent as a whole, is below the run folder."""
     try:
         file = Path(local)
-        inside = [file, *(file.rglob("*") if file.is_dir() else ())]
+        # The folder itself first: somebody else's entry may name `/`, and listing that takes long.
+        inside = chain([file], file.rglob("*") if file.is_dir() else ())
         outside = next((each for each in inside if folder not in each.resolve().parents), None)
     except (OSError, ValueError, RuntimeError):  # an impossible name, or a cycle of links
         outside = Path(local)

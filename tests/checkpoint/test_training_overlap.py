@@ -130,6 +130,7 @@ def test_the_evaluation_of_one_checkpoint_counts_them(stratified, monkeypatch):
     assert about["n_trained_on"] == crops["patient"].isin(seen.loc[seen["split"] == "train", "patient"]).sum() > 0
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("trained", "other", "alike"),
     [

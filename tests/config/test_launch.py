@@ -58,6 +58,7 @@ def fails(launch, place):
     return run
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("arguments", ["--help", "--cfg job", "optimzer.lr=3", "loss=focl", "data.batch_size=0"])
 def test_what_needs_no_training_imports_nothing_heavy(arguments, with_package, tmp_path):
     done = subprocess.run(
@@ -86,6 +87,7 @@ def test_help_of_the_others(main, launch):
     assert "Research use only" in "\n".join(launch(main, "--help").out)
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(
     ("arguments", "start"),
     [
@@ -127,6 +129,7 @@ def test_training_with_bad_input_is_one_line(arguments, start, fails, place, tin
     assert fails("train", *ours, *arguments).startswith(start)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("main", "arguments", "start"),
     [
@@ -165,6 +168,7 @@ def test_a_file_in_place_of_the_store(fails, place, tiny):
     assert fails("train", *tiny.overrides).startswith(f"error: tracking database {place}/mlruns/mlflow.db: ")
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("number", "words"),
     [
@@ -197,6 +201,7 @@ def test_an_error_of_the_system_without_file_and_number(job):
     assert ended.err[0].startswith("error: a file or an address: the image is truncated; fix this")
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("content", "line"),
     [
@@ -223,6 +228,7 @@ def test_a_text_is_taken_as_typed(override, job):
     assert seen == [value]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["größe = (1)", "a,b (1)", "x [2]"])
 def test_paths_of_a_sweep_are_taken_as_typed(name, job, place):
     seen = []
@@ -233,12 +239,14 @@ def test_paths_of_a_sweep_are_taken_as_typed(name, job, place):
     assert seen == ([typed] * 2 if whole else [f"{place}/a"] * 2 + ["b (1)"] * 2)
 
 
+@pytest.mark.slow
 def test_the_run_folders_of_a_sweep_in_a_strange_folder(job, place):
     seen = []
     assert job(lambda cfg: seen.append(cfg.out), "-m", "seed=1,2", "out=many (ö) a=b").code == outcome.DONE
     assert seen == [str(place / "many (ö) a=b" / name) for name in "01"]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("main", "arguments"),
     [
@@ -293,6 +301,7 @@ def test_the_config_that_a_job_sees(job, place):
     assert Path(seen[0].out, ".hydra/config.yaml").is_file()
 
 
+@pytest.mark.slow
 def test_before_rewrites_the_overrides_of_one_run_alone(job):
     seen = []
     job(lambda cfg: seen.append(cfg.seed), "seed=1", before=lambda overrides: [*overrides, "seed=2"])
@@ -309,6 +318,7 @@ def test_the_folder_of_a_run_that_has_just_begun_stays(job, place):
     assert not (place / "taken").exists()
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("several", [[], ["-m", "seed=1,2"]])
 def test_no_password_comes_into_a_record(job, place, monkeypatch, several):
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
@@ -377,6 +387,7 @@ def test_a_refused_command_leaves_a_run_that_is_there_as_it_is(trained, launch, 
     assert {file: file.read_bytes() for file in (place / "run").rglob("*") if file.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_run_begun_anew_in_its_folder_has_the_config_of_the_new_command(job, place):
     job(lambda cfg: run_folder.remember(Path(cfg.out), config=cfg), "seed=3", "out=run")
     job(
@@ -389,6 +400,7 @@ def test_a_run_begun_anew_in_its_folder_has_the_config_of_the_new_command(job, p
     assert OmegaConf.load(place / "run/.hydra/overrides.yaml") == ["seed=4"]
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_value_a_channel(launch, place, tiny):
     ended = launch("train", *tiny.overrides, "data.batch_size=1", "data.image_size=32", "tracking=none")
     assert ended.code == outcome.BAD_INPUT
@@ -421,6 +433,7 @@ def validate_fails():
     raise InputError("no")
 
 
+@pytest.mark.slow
 def test_a_sweep_continues_after_a_job_that_fails(job, place):
     seen = []
 
@@ -451,6 +464,7 @@ def test_a_sweep_continues_after_a_fault_but_says_it(job):
     assert seen == [0, 1]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_whole_sweep(job):
     seen = []
 
@@ -462,6 +476,7 @@ def test_ctrl_c_ends_the_whole_sweep(job):
     assert (seen, ended.code) == ([0], outcome.INTERRUPTED)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("arguments", [["optimzer.lr=1,2"], ["loss=ce,focl"], ["seed=-1,-2"]])
 def test_a_sweep_with_bad_input_leaves_nothing(arguments, launch, place):
     ended = launch("train", "-m", *arguments)

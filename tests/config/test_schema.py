@@ -16,6 +16,7 @@ def refusal(command, *overrides):
     return str(caught.value)
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize(
     ("command", "overrides", "line"),
     [

@@ -59,6 +59,7 @@ def _say(program, place):
     subprocess.run([sys.executable, "-c", program], stdout=place, stderr=place, check=True)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("of", ["sweep", "cross-validation"])
 def test_processes_that_print_to_one_place_say_a_line_once(of, given, tmp_path, monkeypatch):
     if of == "sweep":

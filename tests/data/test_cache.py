@@ -366,6 +366,7 @@ def child(tmp_path):
         process.communicate()
 
 
+@pytest.mark.slow
 def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(knees, tmp_path, child):
     made = knees(200)
     process = child(halt_at=190)
@@ -380,6 +381,7 @@ def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(knees, tmp_path, 
     assert not list((tmp_path / "cache").glob("*.part"))
 
 
+@pytest.mark.slow
 def test_two_processes_build_it_once(knees, tmp_path, child):
     made = knees(80)
     first = child(halt_at=40)

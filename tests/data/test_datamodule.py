@@ -412,6 +412,7 @@ def test_the_fingerprint_does_not_depend_on_where_the_files_lie(root, tmp_path):
     assert module(moved).prepare(SPLITS).fingerprint != before
 
 
+@pytest.mark.slow
 def test_only_arrays_of_the_train_split_stay(root):
     held = []
 

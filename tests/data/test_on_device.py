@@ -41,6 +41,7 @@ def test_they_take_up_to_half_of_the_free_memory_of_a_gpu(free, fits, split, mon
     assert ("batches are copied" in capsys.readouterr().err) is not fits
 
 
+@pytest.mark.slow
 def test_training_from_them_has_the_same_numbers(tmp_path, tiny_grader, tiny_trainer, tiny_data):
     losses = []
     for where in ("never", "always"):

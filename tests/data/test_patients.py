@@ -22,6 +22,7 @@ def graded():
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("blank_figures")
 def test_eval_of_a_table_says_that_its_patients_are_grades(graded, tmp_path, capsys):
     def computed(patient):

@@ -25,6 +25,7 @@ CATASTROPHIC = [
 ]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("pattern", CATASTROPHIC)
 def test_no_pattern_takes_long(pattern):
     compiled, began = NamePattern(pattern), time.monotonic()

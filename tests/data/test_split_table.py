@@ -110,6 +110,7 @@ def test_files_of_the_test_split_are_not_opened(written, folder):
     closed.clear()  # the hook stays for ever
 
 
+@pytest.mark.slow
 def test_the_run_says_which_split_it_was(data, written):
     file = written()
     checksum = split_table.read(str(file)).checksum
@@ -130,6 +131,7 @@ def test_the_run_says_which_split_it_was(data, written):
     assert named["folds in table"].split_name.endswith(" in 2 folds")
 
 
+@pytest.mark.slow
 def test_a_table_without_folds_has_them_made_as_ever(data, written):
     file = written()
     for fold in range(3):
@@ -175,6 +177,7 @@ def other_fold(rows):
     return rows.assign(fold=fold)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("change", "said"),
     [

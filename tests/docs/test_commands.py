@@ -155,6 +155,7 @@ def make(tmp_path):
     return would
 
 
+@pytest.mark.sample(60)
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 @pytest.mark.parametrize("found", RUN, ids=name)
 def test_a_command_is_one_that_there_is(found, make, monkeypatch, tmp_path):

@@ -173,6 +173,7 @@ def test_predict_says_set_and_foreign_and_whom_to_ask(graded, capsys):
     assert "inputs look out-of-distribution" in printed and "refer to a reader" in printed and "; set " in printed
 
 
+@pytest.mark.slow
 def test_predict_raw(graded):
     _, rows, out, file = graded("calibrated=false", "alpha=0.2")
     logits = torch.tensor(rows[predictions.LOGITS].to_numpy(dtype=np.float32))

@@ -106,6 +106,7 @@ def test_the_folds_of_a_cross_validation_grade_only_what_they_did_not_see(folded
     assert set(together["path"]) == set(manifest["path"])
 
 
+@pytest.mark.slow
 def test_of_other_data_too_a_member_grades_only_what_it_did_not_see(folded, measure, capsys):
     """By file content: the same phantoms under another split, and a checkpoint without its run folder."""
     shutil.copy(folded.best[1], "moved.ckpt")

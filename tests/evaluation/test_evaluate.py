@@ -142,6 +142,7 @@ def test_a_table_from_elsewhere_is_measured_without_its_model(graded_table, laun
     assert json.loads(Path("again/metrics.json").read_text())["accuracy"] == metrics["accuracy"]
 
 
+@pytest.mark.slow
 def test_a_folder_holds_the_results_of_one_evaluation(graded_table, place):
     graded_table(50).assign(reader_1=1).to_csv("a.csv", index=False)
     graded_table(50, seed=1, sharpness=0.1).drop(columns=["side"]).to_csv("b.csv", index=False)
@@ -158,6 +159,7 @@ def test_a_folder_holds_the_results_of_one_evaluation(graded_table, place):
     assert (found.groups, "readers" in found.sections, "explanations" in found.sections) == ([], False, False)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -206,6 +208,7 @@ def test_it_is_logged_to_the_run_that_trained_it_which_stays_as_it_was(trained, 
     assert after.data.tags == before.data.tags
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("overrides", [["tta=flip"], ["split=train"], ["split=all"], ["data=phantom"]])
 def test_what_is_measured_otherwise_goes_to_a_run_of_its_own(overrides, trained, compute, client):
     result, _ = compute(*overrides, "data.source.n_patients=20" if overrides == ["data=phantom"] else "quiet=true")
@@ -218,6 +221,7 @@ def test_what_is_measured_otherwise_goes_to_a_run_of_its_own(overrides, trained,
     assert run.data.metrics[f"{split}/accuracy"] == result["accuracy"]
 
 
+@pytest.mark.slow
 def test_from_another_folder_the_run_is_found_where_it_was(compute, client, tmp_path):
     n_runs = len(client.search_runs([newest(client).info.experiment_id]))
     compute()
@@ -243,6 +247,7 @@ def test_tracking_none_logs_nothing(trained, compute, client):
     assert client.get_run(trained.result["run_id"]).data.metrics == before
 
 
+@pytest.mark.slow
 def test_by_its_run(trained, compute, monkeypatch):
     monkeypatch.chdir(trained.place)
     run_id = trained.result["run_id"]
@@ -262,6 +267,7 @@ def test_flip_averages_the_logits_of_both_views(trained, compute):
     assert net.training is False
 
 
+@pytest.mark.slow
 def test_other_data_without_that_of_the_training(trained, place, compute, knees):
     """From a folder in which nothing of the training is left, not even its store."""
     shutil.copy(trained.best, "model.ckpt")
@@ -309,6 +315,7 @@ def test_nothing_that_a_checkpoint_names_is_run(source, trained, place, compute,
     assert not (place / "ran").exists()
 
 
+@pytest.mark.slow
 def test_a_loss_that_no_config_names_is_omitted(trained, place, compute, tmp_path):
     result, folder = compute(
         "tracking=none", ckpt=altered(trained, tmp_path, lambda record: record.update(loss="os.system"))

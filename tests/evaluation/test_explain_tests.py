@@ -13,6 +13,7 @@ FEW = ["explain=cam", "explain.n_tested=10", "explain.n_road=1", "quiet=true"]
 VERDICTS = ["deletion", "insertion", "road", "sanity", "noise", "localisation", "shortcut"]
 
 
+@pytest.mark.slow
 def test_what_is_written_is_named_in_the_format_that_was_asked_for(trained, launch, tmp_path):
     typed = [f"ckpt={trained.best}", "split=val", f"out={tmp_path}/a", "tracking=none", "figures.format=[svg]", *FEW]
     ended = launch("explain_tests", *typed)

@@ -43,6 +43,7 @@ def predictions(tmp_path):
     return tmp_path / "theirs.csv"
 
 
+@pytest.mark.slow
 def test_at_the_end_of_eval_and_in_the_run_that_trained(trained, tmp_path, quick, capsys):
     out = tmp_path / "out"
     evaluate(compose("eval", [f"ckpt='{trained.best}'", f"out='{out}'", "explain=none", "n_resamples=100"]))
@@ -84,6 +85,7 @@ def test_of_a_table_from_anywhere(predictions, alone, quick, launch, tmp_path, m
     assert str(tmp_path) not in text
 
 
+@pytest.mark.slow
 def test_of_a_cross_validation(tmp_path, alone, quick, trained):
     """Its folder as `cross_validate` leaves it: two folds, here of one checkpoint."""
     rows = pd.read_parquet(_evaluated(trained, tmp_path) / "predictions.parquet")
@@ -115,6 +117,7 @@ def _evaluated(trained, tmp_path):
     return tmp_path / "e"
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -218,6 +221,7 @@ def test_how_many_knees_a_table_has():
     }  # fmt: skip
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("kind", "names"),
     [("latex", ["results.tex", "methods.tex"]), ("markdown", ["results.md", "methods.md"]),

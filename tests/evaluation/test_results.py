@@ -50,6 +50,7 @@ def test_subgroups_and_readers_are_written(table, tmp_path):
     assert agreement.loc[("truth", "reader_1", "quadratic_kappa"), "value"] == 1
 
 
+@pytest.mark.slow
 def test_thresholds_of_validation_travel_to_the_test_split(graded_table, table, tmp_path):
     val = graded_table(80, seed=5, reference=5)
     val["patient"], val["path"] = "v" + val["patient"], "/val" + val["path"]

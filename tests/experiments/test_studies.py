@@ -37,6 +37,7 @@ def test_a_study_has_a_page_a_command_and_what_it_found(name):
     assert not [file for file in (PLACE / name).rglob("*") if file.suffix in (".jpg", ".ckpt", ".dcm", ".npy")]
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("name", listed())
 def test_every_run_of_the_recipe_composes(name):
     run = listed()[name]

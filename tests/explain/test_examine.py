@@ -69,12 +69,14 @@ def test_networks_of_other_layouts_are_tested_too(split, name):
     json.dumps(results, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_the_same_again(split, examined):
     again, table = examine(*split, OPTIONS)
     assert {**again, "seconds": 0} == {**examined[0], "seconds": 0}
     assert table.equals(examined[1])
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_continues_to_the_same_numbers(split, examined, tmp_path, monkeypatch, capsys):
     file = tmp_path / "explanations.part.json"
     real = module.sanity.noise
@@ -99,6 +101,7 @@ def test_the_network_is_left_as_it_was(split, examined):
     assert all(each.grad is None and each.requires_grad for each in net.parameters())
 
 
+@pytest.mark.slow
 def test_images_through_the_network_are_counted_right(split, monkeypatch):
     seen = []
     real = module.Progress
@@ -123,6 +126,7 @@ def test_the_cost_is_said_first(split, capsys):
     )
 
 
+@pytest.mark.slow
 def test_the_expected_grade_is_tested_in_grades(split):
     results, _ = examine(*split, Options("cam", "expected", n_tested=10, n_road=1, batch_size=8, quiet=True))
     assert 0 < results["faithfulness"]["deletion"]["map"] < 4

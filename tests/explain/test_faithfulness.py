@@ -17,6 +17,7 @@ def maps(window_subject):
     }
 
 
+@pytest.mark.slow
 def test_a_map_of_what_matters_passes_and_says_by_how_much(window_subject, maps):
     results, knees = faithfulness.faithfulness(window_subject, maps, n_road=20)
     assert {name: test["verdict"] for name, test in results.items()} == dict.fromkeys(

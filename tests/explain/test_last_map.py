@@ -168,6 +168,7 @@ def test_the_closed_form_of_other_layouts_is_gradcam(family):
     np.testing.assert_allclose(closed, heat_maps(net, images, [0, 1, 2, 3, 4]), atol=1e-4)
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("method", sorted({*names()} - {"cam"}))
 @pytest.mark.parametrize("family", ["test_vit", "swin"])
 def test_every_method_and_target(family, method):

@@ -82,6 +82,7 @@ def test_an_unknown_name(name, hint):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["vgg11", "densenet121"])
 def test_a_model_without_drop_path_trains_without_and_that_is_said(name, capsys):
     net = build(NetSpec(name, drop_rate=0.1, drop_path_rate=0.1))

@@ -187,6 +187,7 @@ def test_train_refuses_what_the_audit_found_under_foreign_names(drawn, clean, ti
 # --- settings and the command line
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("more", "kinds"),
     [
@@ -202,6 +203,7 @@ def test_kinds_can_be_switched_off(planted, quick, tmp_path, more, kinds):
     assert done.facts["kinds"]["blank"] == 1
 
 
+@pytest.mark.slow
 def test_out_of_fold_probabilities_are_listed_as_notes(clean, quick, tmp_path):
     rows = pd.DataFrame({"path": sorted(str(path) for path in clean.rglob("*.png"))})
     grade = rows["path"].str.split("/").str[-2].astype(int)
@@ -219,6 +221,7 @@ def test_suspicious_grades_need_probabilities(clean, quick, tmp_path):
         audited(clean, tmp_path / "out", "checks=[suspicious_grade]")
 
 
+@pytest.mark.slow
 def test_parts_that_cannot_be_made_do_not_stop_it(clean, quick, tmp_path, capsys):
     table = pd.DataFrame({"path": sorted(str(path) for path in clean.rglob("*.png"))[:4], "grade": 0})
     table["patient"] = "one"
@@ -231,6 +234,7 @@ def test_parts_that_cannot_be_made_do_not_stop_it(clean, quick, tmp_path, capsys
     assert "the audit continues with the splits as they are" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_file_that_went_away_is_a_finding(clean, quick, tmp_path, monkeypatch):
     from koa_lightning.data.sources.chen2018 import chen2018 as rows_of_chen2018
 
@@ -242,6 +246,7 @@ def test_a_file_that_went_away_is_a_finding(clean, quick, tmp_path, monkeypatch)
     assert found_files(done.facts, "unreadable") == [[ended]]
 
 
+@pytest.mark.slow
 def test_a_record_that_cannot_be_written_is_said(clean, quick, tmp_path, monkeypatch, capsys):
     from koa_lightning.data.audit import leakage
 
@@ -349,6 +354,7 @@ def test_the_page_says_how_many_it_leaves_out_and_escapes_names(drawn, alone, tm
     assert page.count("<img") == 2 + 3  # and three figures
 
 
+@pytest.mark.slow
 def test_a_table_with_absolute_paths_beside_relative_ones_has_its_page(drawn, alone, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     put(tmp_path, "train", 0, "9000001L", np.full((64, 64), 9, np.uint8))
@@ -360,6 +366,7 @@ def test_a_table_with_absolute_paths_beside_relative_ones_has_its_page(drawn, al
     assert '"><img' in page and "<br>train/0/9000001L.png</span>" in page and "<br>other/1/9000002L.png</span>" in page
 
 
+@pytest.mark.slow
 def test_phantoms_are_marked(alone, tmp_path, capsys):
     cfg = ["data=phantom", "data.source.n_patients=12", "near=false", "polarity=false", f"out={tmp_path / 'out'}"]
     result = entry.audit(compose("audit", [*cfg, "quiet=true"]))

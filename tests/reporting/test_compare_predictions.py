@@ -35,6 +35,7 @@ def test_two_tables_typed_one_after_the_other(tables, launch):
     assert (made["n_knees"], made["n_patients"]) == (120, 60)
 
 
+@pytest.mark.slow
 def test_absolute_folders(tables, graded_table, launch, tmp_path):
     for name in ("A", "data", "a=b"):
         (tmp_path / name).mkdir()

@@ -83,6 +83,7 @@ def test_many_runs_have_a_line_each(launch, log_run, monkeypatch):
     assert "best/f1_0" in Path("cmp/compare.csv").read_text()
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("arguments", "start"),
     [

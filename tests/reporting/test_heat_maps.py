@@ -120,6 +120,7 @@ def test_panel_refuses_lengths_that_do_not_fit():
         cam_panel(images[:0], np.zeros((0, 8, 8)), [], [], np.zeros((0, 5)), [])
 
 
+@pytest.mark.slow
 def test_many_knees_fit_on_a_page_of_two_columns():
     with using(FigureSettings(width=174.0)):
         assert faults(panel(10)) == []
@@ -128,6 +129,7 @@ def test_many_knees_fit_on_a_page_of_two_columns():
     assert len(crowded.findobj(Axes)) == 2 * 20 + 1  # no bars
 
 
+@pytest.mark.slow
 def test_the_mark_of_a_mistake_stays_beside_its_word():
     with using(FigureSettings(width=85.0, font_size=7.5)):
         shown = [text.get_text() for text in panel(9).findobj(Text)]
@@ -135,6 +137,7 @@ def test_the_mark_of_a_mistake_stays_beside_its_word():
     assert not any(line.endswith("✗") for text in shown for line in text.split("\n"))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("printed", PRINTED)
 @pytest.mark.parametrize("n", [1, 4, 9])
 def test_panels_are_fit_for_print(n, printed):

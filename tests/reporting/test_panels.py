@@ -76,6 +76,7 @@ def test_nothing_is_drawn_without_a_known_grade(graded, tmp_path):
     assert panels.draw_graded(net, unknown, paths, logits, [], tmp_path, title="", n_worst=3, maps=GRADCAM) == []
 
 
+@pytest.mark.slow
 def test_the_network_is_left_as_it_was(graded, tmp_path):
     net = graded[0].train()
     draw(graded, tmp_path, n_worst=1)

@@ -21,6 +21,7 @@ def words_of(figure):
     return " ".join(text.get_text() for text in (*figure.texts, *axes))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("printed", PRINTED)
 def test_figures(found, tmp_path, printed):
     kinds = {

@@ -39,6 +39,7 @@ def test_from_a_run_to_predictions(launch, log_run, write_checkpoint, knees, pla
         pd.testing.assert_frame_equal(table, tables[0])
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("main", "arguments", "start"),
     [

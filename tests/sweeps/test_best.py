@@ -19,6 +19,7 @@ OVERRIDES = {
 }
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("overrides", OVERRIDES.values(), ids=OVERRIDES)
 def test_the_file_composes_to_what_the_command_does(overrides, tmp_path, monkeypatch, launch):
     monkeypatch.chdir(tmp_path)
@@ -53,6 +54,7 @@ def test_what_a_file_cannot_say_is_named(tmp_path):
     assert best.write(tmp_path / "s" / "best.yaml", ["~callbacks.ema", "loss=ce"], []) == ["callbacks.ema"]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("file", "arguments"),
     [

@@ -270,6 +270,7 @@ def test_other_settings_do_not_mix(copied, runner):
     assert runner.begun == []
 
 
+@pytest.mark.slow
 def test_each_fold_may_train_on_a_share(copied, runner, capsys):
     shutil.rmtree(copied)
     result = cross_validate.cross_validate(config(f"out='{copied}'", "tracking=none", "data.fraction=0.6"))
@@ -353,6 +354,7 @@ def test_ctrl_c(here, runner, launch, place):
     assert len(list(Path("outputs").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_starting_anew(here, runner, launch, place):
     arguments = ["data=table", f"data.table={here.place}/knees.csv", *TINY, "tracking=none"]
     runner.dies = dict.fromkeys(range(3), 1)

@@ -152,6 +152,7 @@ def test_an_untracked_sweep(job, place):
     assert studies.open_study(None, ended.out[0].split()[1].rstrip(":")).user_attrs["koa_parent_run"] == ""
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("typed", "line"),
     [

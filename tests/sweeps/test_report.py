@@ -72,6 +72,7 @@ def test_the_best_file_composes_to_the_best_trial(made_study, database, launch, 
     assert f"  lr: {study.best_trial.params['optimizer.lr']}" in typed.out
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("n", "figures", "missing"),
     [
@@ -117,6 +118,7 @@ def test_a_sweep_without_a_complete_trial_is_reported_too(made_study, database, 
     assert not Path("experiments").exists()
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -112,6 +112,7 @@ def test_conditions_reach_the_jobs(program):
     assert seen == [("a", 1), ("b", 5), ("b", 6)]
 
 
+@pytest.mark.slow
 def test_one_failing_job_does_not_end_the_sweep(program):
     errors = {
         1: RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
@@ -152,12 +153,14 @@ def test_too_many_failures_end_it(program):
     assert len(program(lambda cfg: 1.0, *typed).study.trials) == 7  # failures are counted again
 
 
+@pytest.mark.slow
 def test_a_value_that_is_no_number(program):
     ended = program(lambda cfg: math.nan if cfg.y else 1.0, "y=0,1", "sweep.method=grid", "sweep.trials=2")
     assert ended.study.trials[1].user_attrs["error_kind"] == "diverged"
     assert ended.study.trials[1].user_attrs["error"] == "value is nan"
 
 
+@pytest.mark.slow
 def test_a_config_that_does_not_compose_fails_its_trial_alone(program):
     typed = ["kind=a,b", "+part.new=tag('kind=b',choice(1,2))", "sweep.method=grid", "sweep.trials=3"]
     assert program(lambda cfg: 1.0, *typed).code == outcome.DONE
@@ -179,6 +182,7 @@ def test_repeats(program):
     assert any("10.02" in line for line in ended.out)  # the sample standard deviation, in the table
 
 
+@pytest.mark.slow
 def test_a_repeat_that_fails_fails_the_trial(program):
     def fails(cfg):
         if cfg.seed == 1:
@@ -234,6 +238,7 @@ def test_several_metrics_have_a_pareto_front(program):
     assert all(t.values[1] >= 0 for t in tpe.study.trials)
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("typed", "line"),
     [
@@ -288,6 +293,7 @@ def test_a_metric_that_is_never_reported(program):
     assert program(lambda cfg: (1.0, 2.0), "y=1,2", "sweep.trials=1").code == outcome.BAD_INPUT
 
 
+@pytest.mark.slow
 def test_what_is_wrong_in_the_first_trial_is_wrong_in_all(program):
     calls = []
 
@@ -301,6 +307,7 @@ def test_what_is_wrong_in_the_first_trial_is_wrong_in_all(program):
     assert program(lambda cfg: 1.0, "y=1,2", "sweep.trials=5").code == outcome.DONE
 
 
+@pytest.mark.slow
 def test_a_sweep_of_which_nothing_came_keeps_no_name(program):
     def wrong(cfg):
         raise InputError("kind=a: no such kind")
@@ -313,6 +320,7 @@ def test_a_sweep_of_which_nothing_came_keeps_no_name(program):
     assert program(parabola, *typed, "kind=a").err[0].startswith("error: sweep.name=mine: is another sweep")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("changed", "how"),
     [
@@ -349,6 +357,7 @@ def test_two_sweeps_with_one_name(program):
     assert inner == ["sweep.name=mine: is running already, in another process; wait for it, or stop it"]
 
 
+@pytest.mark.slow
 def test_what_may_differ_when_it_continues(program):
     typed = ["x=interval(-3,3)", "sweep.free=[kind,part.size]", "sweep.trials=1"]
     first = program(parabola, *typed, "kind=a", "part.size=1")

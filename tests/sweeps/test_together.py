@@ -65,6 +65,7 @@ def test_the_end_of_a_sweep_measures_its_trials_together(sweep, place):
     assert (folder / "metrics.json").stat().st_mtime_ns == before  # nothing was measured twice
 
 
+@pytest.mark.slow
 def test_what_it_cannot_do_is_said(sweep, capsys):
     assert sweep("sweep.ensemble=perhaps").err == ["error: sweep.ensemble=perhaps: must be one of true, false"]
     found = sweep("sweep.listener=null")

@@ -110,6 +110,7 @@ def test_nobody_continues_with_a_run_while_its_checkpoints_are_deleted(sweep, lo
     assert set(held) == {True}  # in the store, and in the run folder
 
 
+@pytest.mark.slow
 def test_members_of_an_ensemble_stay(sweep, log_run):
     ids = {run.info.run_name: run.info.run_id for run in sweep()}
     assert fates(log_run, sweep())["c"] == ""

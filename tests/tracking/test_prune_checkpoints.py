@@ -39,6 +39,7 @@ def test_an_experiment_leaves_cross_validations_alone(launch, sweep):
     assert stored(sweep) == ["fold 0", "job 2"]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("arguments", "start"),
     [

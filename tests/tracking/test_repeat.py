@@ -132,6 +132,7 @@ def test_what_an_evaluation_added_to_an_epoch_is_not_compared(found, log_run):
     assert repeat.compare_metrics(log_run.client, old, new)[1:] == (4, 0, (0.0, ""))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_resumed_after_its_end_is_compared_by_its_last_best(found, log_run):
     old = best_of(found, log_run.client, [0.5, 0.6, 0.75], (0.6, 1), (0.75, 2))
     new = best_of(found, log_run.client, [0.5, 0.6, 0.75], (0.75, 2))

@@ -47,6 +47,7 @@ def test_the_pages(became, place, capsys):
     assert capsys.readouterr().out.startswith(f"runs, best first: http://127.0.0.1:{port}/#/experiments/1/runs?")
 
 
+@pytest.mark.slow
 def test_a_model_is_served(became, log_run, write_checkpoint, launch, place):
     log_run("first", checkpoint=write_checkpoint(place / "best.ckpt"))
     assert launch("register", "run=first", "name=knees", "alias=champion").code == 0

@@ -150,6 +150,7 @@ def test_what_no_training_left_is_one_line(folder, capsys, content):
     assert "the first line names no run" in refused(folder, capsys)
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize(
     "line",
     [

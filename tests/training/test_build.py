@@ -66,6 +66,7 @@ def test_class_weights_come_from_the_train_split(prepared):
     assert torch.allclose(module.loss.class_weights, counts.sum() / (5 * counts))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("overrides", "steps"),
     [
@@ -135,6 +136,7 @@ def test_optimizers_are_fused_where_gradients_are_not_scaled(precision, fused, p
     assert {group["fused"] for group in module.configure_optimizers()["optimizer"].param_groups} == {fused}
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("override", "line"),
     [
@@ -191,6 +193,7 @@ def test_run_names(typed, job, name, named):
     assert named(typed, job) == name
 
 
+@pytest.mark.slow
 def test_a_run_that_a_program_starts_has_a_name_too(tiny):
     names = [
         build.run_name(tiny.config("loss=focal", *more))

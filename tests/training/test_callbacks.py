@@ -231,6 +231,7 @@ def test_a_checkpoint_is_written_beside_and_moved(tmp_path, monkeypatch):
     assert file.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_speed_of_a_training_is_that_of_its_best_step(small, tmp_path, monkeypatch):
     clock, heard = iter([0.0, 4.0, 10.0, 10.5, 20.0, 21.0, 30.0, 33.0]), []
     monkeypatch.setattr(callbacks, "time", SimpleNamespace(perf_counter=lambda: next(clock)))

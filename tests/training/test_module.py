@@ -68,6 +68,7 @@ OPTIMIZERS = {
 QUICK = {("onecycle", "adamw"), ("plateau", "sgd")}  # each schedule and optimizer that keeps something at least once
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("scheduler", "optimizer"),
     [
@@ -115,6 +116,7 @@ def test_a_resumed_run_ends_bit_by_bit_as_one_that_was_not_killed(
         assert same(torch.load(folder / "best.ckpt", weights_only=True)["state_dict"], best["state_dict"]), epoch
 
 
+@pytest.mark.slow
 def test_a_resumed_run_that_mixes_grows_and_thaws_ends_bit_by_bit_too(tmp_path, tiny_grader, tiny_trainer, tiny_data):
     options = {
         "mix": Mix(mixup=1.0, cutmix=1.0, probability=0.8, until=0.75), "resize": Resize(0.5, 1.0, 0.5),

@@ -69,6 +69,7 @@ def test_in_a_process_of_its_own(launch, first, place, with_package, monkeypatch
     assert any(line.startswith("REPRODUCED: all ") for line in ended.out)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("arguments", "start"),
     [

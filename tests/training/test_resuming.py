@@ -68,6 +68,7 @@ def test_a_run_of_an_older_version_lacks_younger_settings(check):
         resuming.check_settings(cfg, Path(cfg.ckpt).parents[1], 2, **known)
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("override", "start"),
     [

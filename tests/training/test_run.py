@@ -184,6 +184,7 @@ def test_artifacts_once_each(trained, client):
     assert config["callbacks"]["early_stopping"]["mode"] == "max"
 
 
+@pytest.mark.slow
 def test_the_last_line_names_the_best_checkpoint(place, tiny, launch):
     ended = launch("train", *tiny.overrides, "trainer=smoke", "explain=none", "out=o")
     assert ended.code == outcome.DONE
@@ -210,6 +211,7 @@ def test_the_same_command_gives_the_same_numbers(trained, place, tiny):
     pd.testing.assert_frame_equal(pd.read_csv("again/history.csv"), pd.read_csv(trained.out / "history.csv"))
 
 
+@pytest.mark.slow
 def test_a_metric_that_is_never_a_number_still_ends_with_a_best_checkpoint(place, tiny, monkeypatch):
     def undefined(self):
         return {"accuracy": torch.tensor(0.2), "quadratic_kappa": torch.tensor(torch.nan)}
@@ -244,6 +246,7 @@ def test_ctrl_c_keeps_the_checkpoints_and_says_how_to_go_on(place, tiny, at, cap
     assert not (place / "a b/done.json").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_the_run_is_closed_says_how_to_go_on_and_what_was_not_logged(
     place, tiny, monkeypatch, capsys, caplog
 ):
@@ -313,6 +316,7 @@ def test_a_share_of_batches_that_is_none_is_one_line(place, tiny):
         train(tiny.config("explain=none", "tracking=none", "out=o", "trainer.limit_train_batches=0.01"))
 
 
+@pytest.mark.slow
 def test_sgd_may_release_its_stages_one_by_one(place, tiny):
     options = ["optimizer=sgd", "optimizer.unfreeze_every=1", "explain=none", "tracking=none", "calibration=none"]
     assert train(tiny.config(*options, "out=o"))["exit_code"] == outcome.DONE
@@ -388,6 +392,7 @@ def test_a_finished_run_trains_longer(trained, place, tiny):
     assert checkpoint.read(place / "run/checkpoints/last.ckpt").epochs_done == 4
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_early_and_died_does_not_train_on(place, tiny, monkeypatch):
     options = ["trainer.max_epochs=9", "callbacks.early_stopping.patience=1", "explain=none", "tracking=none", "out=o"]
     monkeypatch.setattr(
@@ -439,6 +444,7 @@ def test_a_sweep_names_what_differs(place, tiny, launch):
         assert yaml.safe_load((place / f"many/{job}/.hydra/overrides.yaml").read_text())
 
 
+@pytest.mark.slow
 def test_relative_places_are_written_in_full(place, tiny, knees):
     shutil.copytree(knees, "my knees")
     config = [item for item in tiny.overrides if not item.startswith("data.source")]

@@ -7,6 +7,7 @@ from koa_lightning.models import net, weights
 from koa_lightning.training import untrained
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("items", "expected"),
     [

@@ -13,7 +13,7 @@ SIZE = 224
 
 @pytest.fixture(scope="module")
 def knees():
-    rows = phantom_manifest(24, seed=5)
+    rows = phantom_manifest(12, seed=5)
     return draw_phantoms(rows["patient"].tolist(), rows["side"].tolist(), rows["grade"].tolist(), seed=5, size=SIZE)
 
 

@@ -447,6 +447,7 @@ def test_an_optional_value_that_cannot_be_read_changes_no_pixel(text):
     assert (read_dicom(changed, "knee.dcm") == read_dicom(data, "knee.dcm")).all()
 
 
+@pytest.mark.slow
 def test_oddities_are_not_printed(tmp_path):
     """In a process of its own, as pytest replaces filters of warnings and handlers of logs."""
     ds = dataset(pixels(), PixelData=pixels().tobytes() + bytes(100))

@@ -19,6 +19,7 @@ def population(n_patients, size, grade=None):
     return knees, images, masks
 
 
+@pytest.mark.slow
 def test_same_bytes_in_another_process():
     code = (
         "import sys; from koa_lightning.data.phantom.manifest import draw_phantoms as d;"

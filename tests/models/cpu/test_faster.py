@@ -53,6 +53,7 @@ def test_squeeze_and_excitation_has_torchs_gradients(rests, large, monkeypatch):
     assert_the_same(*([each for each in side if each is not None] for side in (found, expected)))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("memory", [torch.channels_last, torch.contiguous_format])
 def test_products_are_summed_up_whatever_the_layout(memory, dtype, monkeypatch):

@@ -24,11 +24,13 @@ def kernels():
     return pixels.loops()
 
 
+@pytest.mark.slow
 def test_torch_keeps_the_threads_that_it_was_given(with_package):
     done = subprocess.run([sys.executable, "-c", THREADS], env=with_package, capture_output=True, text=True)
     assert done.stdout == "1\n", done.stderr
 
 
+@pytest.mark.slow
 def test_without_a_folder_to_keep_them_loops_are_compiled_anew_and_it_is_said(kernels, monkeypatch):
     def njit(cache=False, **options):
         if cache:

@@ -71,6 +71,7 @@ def test_in_bf16_it_rounds_no_more_than_torch(activation, offset):
         assert (found - true).norm() <= 1.05 * (theirs - true).norm() + 1e-5 * true.norm()
 
 
+@pytest.mark.slow
 def test_bf16_is_rounded_as_torch_rounds_it():
     from koa_lightning.models.cpu import kernels
 

@@ -40,6 +40,7 @@ def test_a_gradient_is_not_in_the_way():
     assert pixels.rows(image().requires_grad_()).shape == (40, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the loops are for Linux")
 def test_loading_the_loops_leaves_torch_its_threads():
     code = (

@@ -108,6 +108,7 @@ def test_no_folder_of_the_machine_is_shown(written):
     assert "/home/somebody" not in (written[0] / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_of_a_bare_table_each_section_says_why_it_is_empty(bare, tmp_path):
     page.write(bare, tmp_path)
     text = (tmp_path / "report.html").read_text()
@@ -138,6 +139,7 @@ def test_marks_are_on_the_banner_and_on_every_figure(full):
     assert text.count("<b>Not a result:</b> phantom data; leaky.") == 2
 
 
+@pytest.mark.slow
 def test_a_page_that_would_be_too_large_gives_up_its_large_pictures_first(full, tmp_path, monkeypatch):
     Image.new("RGB", (900, 300), "gray").save(tmp_path / "gradcam.png")
     with_panel = dataclasses.replace(full, folder=tmp_path)

@@ -70,6 +70,7 @@ def test_a_file_that_ends_its_worker_harms_no_other():
     assert found == (["a", "internal", "c"], ["busy"], ["later"])
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_ended_and_started_again():
     async def work(workers):
         [hung] = await workers.grade([Job("bad", b"sleep")])
@@ -93,6 +94,7 @@ def test_too_many_that_wait_are_refused():
     assert run(work, n_waiting=4)[0] == "busy"
 
 
+@pytest.mark.slow
 def test_what_nobody_waits_for_any_more_is_not_graded():
     async def work(workers):
         busy = asyncio.create_task(workers.grade([Job("busy", b"0.5")]))
@@ -106,6 +108,7 @@ def test_what_nobody_waits_for_any_more_is_not_graded():
     assert run(work, batch_size=8)[1] == [1, 1]
 
 
+@pytest.mark.slow
 def test_several_workers_share_the_line():
     async def work(workers):
         while workers.n_ready < 2:

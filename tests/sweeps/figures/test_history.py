@@ -39,6 +39,7 @@ def test_figures_are_drawn_from_few_and_many_trials_and_carry_the_marks(draw, n,
     assert plt.get_fignums() == []
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("printed", PRINTED)
 def test_they_are_fit_for_print(made_study, printed):
     sweeps = [read(made_study(n)) for n in (3, 30)]

@@ -21,6 +21,7 @@ def words(figure):
     return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
 @pytest.mark.parametrize("metrics", [(KAPPA,), (KAPPA, ECE)], ids=["one", "two"])
 def test_figures_carry_the_marks(draw, metrics, made_study, tmp_path):
@@ -31,6 +32,7 @@ def test_figures_carry_the_marks(draw, metrics, made_study, tmp_path):
         assert saving.save(figure, tmp_path / "x")[0].stat().st_size > 5000
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("printed", PRINTED)
 @pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
 def test_they_are_fit_for_print(draw, printed, made_study):
