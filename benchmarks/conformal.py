@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import torch
 
-from koa_lightning.uncertainty import calibration, conformal, patients, reliability
+from koa_lightning.uncertainty import calibration, conformal, patients, recalibrated, reliability
 
 SPLITS = 200
 VAL, TEST = 413, 828  # patients, as in Chen 2018
@@ -49,9 +49,9 @@ def run(splits: int, seed: int = 0) -> dict[str, np.ndarray]:
         logits, grade, patient = simulate(VAL, rng)
         group = patients.groups([str(number) for number in patient])
         entry = calibration.fit(logits, "softmax", grade, "temperature")
-        sets = conformal.fit(calibration.probabilities(logits, "softmax", entry).numpy(), grade, group)
+        sets = conformal.fit(recalibrated.probabilities(logits, "softmax", entry).numpy(), grade, group)
         logits, grade, _ = simulate(TEST, rng)
-        raw, p = (calibration.probabilities(logits, "softmax", each).numpy() for each in (None, entry))
+        raw, p = (recalibrated.probabilities(logits, "softmax", each).numpy() for each in (None, entry))
         found = {"temperature": entry.parameters["temperature"]}
         for side, each in (("before", raw), ("after", p)):
             found_scores = reliability.scores(each, grade)

@@ -17,7 +17,7 @@ from koa_lightning.metrics import predictions
 from koa_lightning.models import outputs
 from koa_lightning.models.inference import check_finite, grade_batches
 from koa_lightning.models.net import KneeNet
-from koa_lightning.uncertainty import calibration, out_of_distribution
+from koa_lightning.uncertainty import out_of_distribution, recalibrated
 
 if TYPE_CHECKING:
     from koa_lightning.data.datamodule import KneeDataModule
@@ -96,7 +96,7 @@ class Member:
             float32, N x 5, in [0, 1].
         """
         entry = self.checkpoint.record.fitted.calibration if calibrated else None
-        return calibration.probabilities(logits, self.link, entry)
+        return recalibrated.probabilities(logits, self.link, entry)
 
     def grade(self, batches: Iterable[Mapping[str, Tensor]], *, flip: bool = False, calibrated: bool = True) -> Graded:
         """Grade prepared images.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from koa_lightning.checkpoint.fitted import ConformalSets, Fitted, LeftOut, SelectivePrediction
 from koa_lightning.errors import InputError
-from koa_lightning.uncertainty import calibration, conformal, out_of_distribution, selective_prediction
+from koa_lightning.uncertainty import conformal, out_of_distribution, recalibrated, selective_prediction
 
 if TYPE_CHECKING:
     from koa_lightning.checkpoint.reading import Checkpoint
@@ -48,7 +48,7 @@ def columns(
     table = _empty(len(probabilities))
     entry = read.record.fitted.conformal
     if isinstance(entry, ConformalSets):
-        p = calibration.probabilities(logits, read.record.net.link, read.record.fitted.calibration)
+        p = recalibrated.probabilities(logits, read.record.net.link, read.record.fitted.calibration)
         low, high = conformal.sets(p.numpy(), conformal.chosen(entry, alpha))
         table["set_low"], table["set_high"] = pd.array(low, dtype="Int64"), pd.array(high, dtype="Int64")
         table["set"] = [conformal.words(a, b) for a, b in zip(low, high, strict=True)]

@@ -23,7 +23,7 @@ from koa_lightning.evaluation.settings import Settings
 from koa_lightning.metrics import thresholds
 from koa_lightning.metrics.predictions import predictions_table
 from koa_lightning.reporting import saving, uncertainty_figures
-from koa_lightning.uncertainty import calibration, summary
+from koa_lightning.uncertainty import recalibrated, summary
 from koa_lightning.uncertainty.fit import fit
 
 Summaries = dict[str, dict[str, Any]]
@@ -72,7 +72,7 @@ def _thresholds(
     """Return thresholds on the expected grade, tuned on calibrated probabilities, or why there are none."""
     if isinstance(entry, LeftOut):
         return entry
-    p = calibration.probabilities(logits, link, entry)
+    p = recalibrated.probabilities(logits, link, entry)
     return Thresholds.from_plain(thresholds.tune(predictions_table(knees, logits, link, p)))
 
 

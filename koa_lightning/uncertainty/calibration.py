@@ -16,28 +16,11 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
-from koa_lightning.checkpoint.fitted import HIGHEST, LARGEST_SHIFT, LOWEST, PARAMETERS, POSITIVE, Calibration, LeftOut
+from koa_lightning.checkpoint.fitted import HIGHEST, LARGEST_SHIFT, LOWEST, PARAMETERS, POSITIVE, Calibration
 from koa_lightning.models import outputs
 from koa_lightning.uncertainty import patients
-
-
-def probabilities(logits: Tensor, link: str, entry: Calibration | LeftOut | None = None) -> Tensor:
-    """Return the recalibrated grade probabilities of logits, by plain torch operations, which can be exported.
-
-    Args:
-        logits: Float, N x K.
-        link: See `koa_lightning.models.outputs`.
-        entry: From `fit` or a checkpoint; if nothing was fitted, the probabilities are raw.
-
-    Returns:
-        N x 5 float32 in [0, 1], rows sum to 1 up to rounding.
-    """
-    if not isinstance(entry, Calibration) or entry.method == "none":
-        return outputs.probabilities(logits, link)
-    values = [logits.new_tensor(entry.parameters[name], dtype=torch.float32) for name in PARAMETERS[entry.method]]
-    return _log_recalibrated(logits.float(), link, entry.method, values).exp().clamp(max=1.0)
+from koa_lightning.uncertainty.recalibrated import log_recalibrated, probabilities
 
 
 def fit(logits: Tensor, link: str, grade: np.ndarray, method: str) -> Calibration:
@@ -56,7 +39,7 @@ def fit(logits: Tensor, link: str, grade: np.ndarray, method: str) -> Calibratio
 
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
         free = torch.tensor(values, dtype=torch.float64, requires_grad=True)
-        logs = _log_recalibrated(exact, link, method, _bounded(names, free))
+        logs = log_recalibrated(exact, link, method, _bounded(names, free))
         mean = -logs.gather(1, true[:, None]).mean()
         mean.backward()
         assert free.grad is not None
@@ -110,31 +93,3 @@ def _bounds(name: str) -> tuple[float, float]:
 
 def _bounded(names: tuple[str, ...], free: Tensor) -> list[Tensor]:
     return [free[i].exp() if name in POSITIVE else free[i] for i, name in enumerate(names)]
-
-
-def _log_recalibrated(logits: Tensor, link: str, method: str, values: list[Tensor]) -> Tensor:
-    if method == "temperature":
-        return outputs.log_probabilities(logits / values[0], link)
-    if method == "bias":
-        scale, *biases = values
-        added = torch.stack([torch.zeros_like(scale), *biases])
-        return (scale * outputs.log_probabilities(logits, link) + added).log_softmax(1)
-    scale, shift = values
-    return _log_shares(scale * _cumulative(outputs.log_probabilities(logits, link)) + shift)
-
-
-def _cumulative(logs: Tensor) -> Tensor:
-    """Return the cumulative logits log P(y > k) / P(y <= k), k = 0 ... 3, falling, of log probabilities N x 5."""
-    above = logs.flip(1).logcumsumexp(1).flip(1)
-    return above[:, 1:] - logs.logcumsumexp(1)[:, :-1]
-
-
-def _log_shares(cumulative: Tensor) -> Tensor:
-    """Return log probabilities N x 5 of falling cumulative logits N x 4.
-
-    s(u) - s(v) = s(u) s(-v) (1 - exp(v - u)) for the logistic function s: no cancellation.
-    """
-    first, last = logsigmoid(-cumulative[:, :1]), logsigmoid(cumulative[:, -1:])
-    upper, lower = cumulative[:, :-1], cumulative[:, 1:]
-    gap = (-torch.expm1(lower - upper)).clamp(min=torch.finfo(cumulative.dtype).tiny).log()
-    return torch.cat([first, logsigmoid(upper) + logsigmoid(-lower) + gap, last], dim=1)

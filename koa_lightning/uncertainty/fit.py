@@ -15,6 +15,7 @@ from koa_lightning.uncertainty import (
     conformal,
     out_of_distribution,
     patients,
+    recalibrated,
     reliability,
     selective_prediction,
 )
@@ -66,7 +67,7 @@ def fit(
         cross_fitted_recall_1={way: value for way, value in recalls.items() if value is not None} or None,
         **size,
     )
-    p = calibration.probabilities(own, link, recalibration).numpy()
+    p = recalibrated.probabilities(own, link, recalibration).numpy()
     looks = {name: values[labelled] for name, values in described.items()}
     ordinary, _ = out_of_distribution.cross_fitted(looks, group)
     entries = Fitted(

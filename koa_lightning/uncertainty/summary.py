@@ -15,6 +15,7 @@ from koa_lightning.uncertainty import (
     conformal,
     out_of_distribution,
     patients,
+    recalibrated,
     reliability,
     selective_prediction,
 )
@@ -87,7 +88,7 @@ class _Split:
             method = read.record.fitted.method
             self.calibrated_p = calibration.cross_fitted(logits, self.link, grade, group, method).numpy()
         else:
-            self.calibrated_p = calibration.probabilities(logits, self.link, entry).numpy()
+            self.calibrated_p = recalibrated.probabilities(logits, self.link, entry).numpy()
 
     def calibrated(self) -> dict[str, Any]:
         """Return method, parameters, and scores and bins before and after calibration."""
@@ -116,7 +117,7 @@ class _Split:
             inside = fold == held_out
             logits, grade = self.logits[~inside], self.grade[~inside]
             recalibration = calibration.fit(logits, self.link, grade, self.read.record.fitted.method)
-            p = calibration.probabilities(logits, self.link, recalibration).numpy()
+            p = recalibrated.probabilities(logits, self.link, recalibration).numpy()
             own = conformal.scores(p)[np.arange(len(p)), grade]
             up_to = conformal.quantile(own, self.group[~inside], alpha)
             low[inside], high[inside] = conformal.sets(self.calibrated_p[inside], up_to)

@@ -274,6 +274,7 @@ def test_a_file_too_large_for_an_image_is_told(mixed, grade, capsys):
     assert f"error: {mixed}/huge.png: is too large for an image (2.0 GB, 2 at most)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_without_overlays(mixed, grade):
     _, rows, out = grade(mixed, "overlays=false")
     assert rows["overlay"].isna().all()

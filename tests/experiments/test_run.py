@@ -158,6 +158,7 @@ def test_the_seeds_of_the_best_and_their_ensemble(folder, tmp_path, typed, monke
     assert again["accuracy"].iloc[3] == again["accuracy"].iloc[0]
 
 
+@pytest.mark.slow
 def test_an_unknown_run_is_named(folder, typed, capsys):
     with pytest.raises(SystemExit) as ended:
         typed(recipe.main, folder, "rank_magic")

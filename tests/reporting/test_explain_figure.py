@@ -49,6 +49,7 @@ def test_the_figure_says_each_verdict_and_what_decided(tmp_path):
     assert file.stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_what_is_undefined_is_said(tmp_path):
     nothing = dict.fromkeys(("map", "random", "centre", "difference", "low", "high"))
     share = {**nothing, "against": "random", "n": 0, "verdict": "not judged"}

@@ -26,6 +26,7 @@ def draw(graded, folder, **options):
     return [file.name for file in panels.draw_graded(*graded, ["phantom data"], folder, title="test", **options)]
 
 
+@pytest.mark.slow
 def test_what_is_drawn(graded, tmp_path):
     assert draw(graded, tmp_path, n_worst=2) == ["confusion_matrix.png", "gradcam.png"]
     more = draw(graded, tmp_path.with_name("more"), n_worst=2, more_panels=True, maps={**GRADCAM, "method": "cam"})

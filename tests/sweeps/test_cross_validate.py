@@ -278,6 +278,7 @@ def test_each_fold_may_train_on_a_share(copied, runner, capsys):
     assert len(pd.read_parquet(copied / "fold_0" / "manifest.parquet")) < 64
 
 
+@pytest.mark.slow
 def test_data_that_changed_stops(copied, runner, capsys):
     manifest = pd.read_parquet(copied / "fold_1" / "manifest.parquet")
     manifest.loc[3, "hash"] = "0" * 32

@@ -168,6 +168,7 @@ def artifacts(client, run_id, folder):
     return {item.path for item in client.list_artifacts(run_id, folder)}
 
 
+@pytest.mark.slow
 def test_the_parent_run_gets_the_files_and_keeps_its_state(made_study, database, place, launch, undrawn):
     here = compose("train", []).tracking
     tracked = open_store(None, place / "mlruns")

@@ -166,6 +166,7 @@ def test_a_config_that_does_not_compose_fails_its_trial_alone(program):
     assert program(lambda cfg: 1.0, *typed).code == outcome.DONE
 
 
+@pytest.mark.slow
 def test_repeats(program):
     seen = []
 

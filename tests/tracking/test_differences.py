@@ -69,6 +69,7 @@ def test_a_cell(cell, shown):
     assert differences.as_text(*cell) == shown
 
 
+@pytest.mark.slow
 def test_curves_take_the_last_of_a_repeated_epoch(log_run, place):
     a = log_run("a", metrics={"val/loss": [3.0, 2.0], "train/loss": [4.0], "val/mae": [1.0], "best/loss": 2.0})
     log_run.client.log_metric(a, "val/loss", 1.5, step=1)

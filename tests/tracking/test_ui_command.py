@@ -63,6 +63,7 @@ def test_a_model_is_served(became, log_run, write_checkpoint, launch, place):
         assert environment["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "model",
     ["nosuch@x", "nosuch/1", "nosuch", "", "@", "/", "a@", "@b", "a/b", "a@b@c", "a/1/2", "../../etc/passwd", "knees@ö",

@@ -204,6 +204,7 @@ def test_tracking_none_leaves_nothing_in_the_store(place, tiny):
     assert sorted(path.name for path in (place / "mlruns").iterdir()) == ["mlflow.db"]
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_numbers(trained, place, tiny):
     result = train(tiny.config("out=again", "trainer.max_epochs=3", "tracking=none", "explain=none"))
     first = {name: value for name, value in trained.result.items() if name.startswith(("val/", "train/"))}

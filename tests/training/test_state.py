@@ -99,6 +99,7 @@ def test_an_entry_that_is_damaged_is_named(value, path, words, going_on):
     assert "last.ckpt: damaged" in line and "\n" not in line and len(line) < 500
 
 
+@pytest.mark.slow
 def test_what_only_loading_tells_is_one_line_too(tiny, place, monkeypatch):
     """A damage that the comparison does not know of ends in one line all the same."""
     from koa_lightning.training.run import train

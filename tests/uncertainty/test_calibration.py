@@ -9,7 +9,7 @@ from scipy.special import expit, log_softmax, logit
 
 from koa_lightning.checkpoint.fitted import Calibration, LeftOut
 from koa_lightning.models import outputs
-from koa_lightning.uncertainty import calibration, patients, reliability
+from koa_lightning.uncertainty import calibration, patients, recalibrated, reliability
 
 LOGITS = arrays(np.float32, (4, 5), elements=st.floats(-30, 30, width=32))
 TEMPERATURE = Calibration(method="temperature", parameters={"temperature": 2.5})
@@ -24,14 +24,14 @@ def test_without_calibration_they_are_the_raw_ones(link):
     logits = torch.randn(20, outputs.n_outputs(link), generator=torch.Generator().manual_seed(0))
     raw = outputs.probabilities(logits, link)
     for entry in (None, LeftOut("too small"), Calibration(method="none")):
-        assert torch.equal(calibration.probabilities(logits, link, entry), raw)
+        assert torch.equal(recalibrated.probabilities(logits, link, entry), raw)
     for neutral in (
         ("temperature", {"temperature": 1.0}),
         ("ordinal", {"scale": 1.0, "shift": 0.0}),
         ("bias", {"scale": 1.0, **dict.fromkeys(BIASES, 0.0)}),
     ):
         entry = Calibration(method=neutral[0], parameters=neutral[1])
-        assert torch.allclose(calibration.probabilities(logits, link, entry), raw, atol=1e-6)
+        assert torch.allclose(recalibrated.probabilities(logits, link, entry), raw, atol=1e-6)
 
 
 @given(LOGITS, st.floats(0.05, 20), st.floats(-10, 10))
@@ -43,7 +43,7 @@ def test_always_probabilities(values, scale, shift):
     ):
         entry = Calibration(method=method, parameters=parameters)
         for logits, link in ((values, "softmax"), (values[:, :4], "corn")):
-            p = calibration.probabilities(torch.from_numpy(logits), link, entry)
+            p = recalibrated.probabilities(torch.from_numpy(logits), link, entry)
             assert p.dtype == torch.float32
             assert bool(((p >= 0) & (p <= 1)).all())
             assert torch.allclose(p.sum(1), torch.ones(4), atol=1e-4)
@@ -52,7 +52,7 @@ def test_always_probabilities(values, scale, shift):
 @given(LOGITS)
 def test_temperature_leaves_the_most_probable_grade(values):
     logits = torch.from_numpy(values)
-    p = calibration.probabilities(logits, "softmax", TEMPERATURE)
+    p = recalibrated.probabilities(logits, "softmax", TEMPERATURE)
     best = logits.max(1).values
     assert torch.allclose(logits.gather(1, p.argmax(1)[:, None])[:, 0], best, rtol=0, atol=1e-5)  # of equal ones any
 
@@ -60,7 +60,7 @@ def test_temperature_leaves_the_most_probable_grade(values):
 def test_temperature_is_softmax_of_divided_logits():
     logits = torch.randn(9, 5)
     assert torch.allclose(
-        calibration.probabilities(logits, "softmax", TEMPERATURE), (logits / 2.5).softmax(1), atol=1e-6
+        recalibrated.probabilities(logits, "softmax", TEMPERATURE), (logits / 2.5).softmax(1), atol=1e-6
     )
 
 
@@ -68,7 +68,7 @@ def test_ordinal_scales_and_shifts_each_cumulative_logit():
     logits = torch.randn(9, 5, dtype=torch.float64)
     reaches = torch.softmax(logits, 1).numpy()[:, ::-1].cumsum(1)[:, ::-1][:, 1:]
     wanted = expit(0.6 * logit(reaches) - 0.4)
-    p = calibration.probabilities(logits, "softmax", ORDINAL).numpy()
+    p = recalibrated.probabilities(logits, "softmax", ORDINAL).numpy()
     assert np.allclose(p[:, ::-1].cumsum(1)[:, ::-1][:, 1:], wanted, atol=1e-5)
 
 
@@ -93,7 +93,7 @@ def test_bias_gives_back_a_grade_that_is_named_too_seldom(simulate):
     assert found.parameters["bias_1"] > 0.4
     own = grade == 1
     recall = [
-        float((calibration.probabilities(shy, "softmax", entry).argmax(1).numpy()[own] == 1).mean())
+        float((recalibrated.probabilities(shy, "softmax", entry).argmax(1).numpy()[own] == 1).mean())
         for entry in (None, found)
     ]
     assert recall[1] > recall[0] + 0.1
@@ -123,7 +123,7 @@ def test_what_was_done_to_the_logits_is_found(simulate):
     temperature = calibration.fit(logits, "softmax", grade, "temperature").parameters["temperature"]
     assert temperature == pytest.approx(2.0, rel=0.06)
     done = Calibration(method="ordinal", parameters={"scale": 2.0, "shift": 1.0})
-    right = calibration.probabilities(logits / 2, "softmax", done).clamp(min=1e-30).log()
+    right = recalibrated.probabilities(logits / 2, "softmax", done).clamp(min=1e-30).log()
     found = calibration.fit(right, "softmax", grade, "ordinal").parameters
     assert found["scale"] == pytest.approx(0.5, rel=0.06)
     assert found["shift"] == pytest.approx(-0.5, abs=0.1)

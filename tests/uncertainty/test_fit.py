@@ -9,7 +9,7 @@ from koa_lightning.checkpoint import fitted as stored
 from koa_lightning.errors import InputError
 from koa_lightning.evaluation import referral
 from koa_lightning.models import outputs
-from koa_lightning.uncertainty import calibration, fit, summary
+from koa_lightning.uncertainty import fit, recalibrated, summary
 
 ON_DISK = ["calibration", "conformal", "abstention", "inputs"]
 
@@ -32,7 +32,7 @@ def as_read(entries, tensors):
 
 
 def calibrated(read, logits):
-    return calibration.probabilities(logits, "softmax", read.record.fitted.calibration)
+    return recalibrated.probabilities(logits, "softmax", read.record.fitted.calibration)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_a_recalibration_that_loses_by_its_cross_fit_is_not_kept(method, looks):
     assert fit.in_words(record.calibration).startswith(
         f"not calibrated: on the validation split (60 patients) {said}; probabilities stay raw"
     )
-    assert torch.equal(calibration.probabilities(logits, "softmax", entry), outputs.probabilities(logits, "softmax"))
+    assert torch.equal(recalibrated.probabilities(logits, "softmax", entry), outputs.probabilities(logits, "softmax"))
 
 
 def test_none_that_was_asked_for_has_lost_nothing(simulate, looks):

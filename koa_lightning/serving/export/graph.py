@@ -14,7 +14,7 @@ from koa_lightning.evaluation.grading import Member
 from koa_lightning.models import outputs
 from koa_lightning.models.exported import OUTPUTS
 from koa_lightning.models.net import KneeNet
-from koa_lightning.uncertainty import calibration
+from koa_lightning.uncertainty import recalibrated
 
 _TINY = 1e-12  # the smallest probability whose logarithm is taken
 
@@ -106,7 +106,7 @@ class _Net(nn.Module):
         return self.net.head(last), pooled, last
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        return calibration.probabilities(logits, self.link, self.entry)
+        return recalibrated.probabilities(logits, self.link, self.entry)
 
     def cam(self, logits: Tensor, last: Tensor, grade: Tensor) -> Tensor:
         """Return what each place of the last map adds to the evidence for a grade, float32 N x h x w, >= 0."""
