@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from koa_lightning.config.places import user_path
-from koa_lightning.data import both_knees
+from koa_lightning.data import both_knees, unreadable
 from koa_lightning.data import manifest as mf
 from koa_lightning.data import split_table as st
 from koa_lightning.data import splits as splitting
@@ -130,8 +130,9 @@ class KneeDataModule(OnDevice):
             self.quiet,
             row_reader(rows, self.read),
         )
-        readable = self._readable(rows, cache.unreadable)
-        if not readable.all():
+        readable, skipped = unreadable.readable(len(rows), cache.unreadable, self.on_unreadable)
+        if skipped:
+            self._add_caveat(f"{len(cache.unreadable)} unreadable images skipped", skipped)
             mf.check_splits(rows[readable], splits, f"data={self.name}")
         if len(splits) > 1:
             known = leakage.known_pairs(rows["hash"], rows["path"])
@@ -263,20 +264,6 @@ class KneeDataModule(OnDevice):
         if films:
             said = both_knees.words(paths.iloc[films].tolist(), len(paths))
             self._add_caveat(f"{len(films)} films of both knees counted as one knee", f"data={self.name}: {said}")
-
-    def _readable(self, rows: pd.DataFrame, unreadable: dict[int, str]) -> np.ndarray:
-        readable = np.ones(len(rows), dtype=bool)
-        readable[list(unreadable)] = False
-        if not unreadable:
-            return readable
-        reasons = list(unreadable.values())
-        shown = "; ".join(reasons[:3]) + (f"; and {len(reasons) - 3} more" if len(reasons) > 3 else "")
-        if self.on_unreadable == "stop":
-            raise InputError(
-                f"{len(reasons)} image(s) cannot be read: {shown}; repair them, or type data.on_unreadable=skip"
-            )
-        self._add_caveat(f"{len(reasons)} unreadable images skipped", f"{len(reasons)} image(s) skipped: {shown}")
-        return readable
 
     @property
     def steps_per_epoch(self) -> int:
