@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from koa_lightning.checkpoint import exported
 from koa_lightning.checkpoint.fitted import Fitted
 from koa_lightning.config.compose import validate
 from koa_lightning.data.cache import decode_phantoms
+from koa_lightning.data.datamodule import KneeDataModule
 from koa_lightning.data.one_knee import OneKnee
 from koa_lightning.data.phantom.manifest import phantom_manifest
 from koa_lightning.errors import InputError
@@ -32,6 +35,17 @@ from koa_lightning.serving.export.parity import N_KNEES, Parity, compare, noise
 from koa_lightning.serving.export.quantise import quantised
 
 NAME = "grader"
+_Data = Callable[[], KneeDataModule]
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What was asked for; see conf/export.yaml."""
+
+    format: str
+    precision: str
+    n_calibration: int
+    licence: str
 
 
 @dataclass(frozen=True)
@@ -58,37 +72,39 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         InputError: The network cannot be exported, or the file does not agree with the checkpoint.
     """
     validate(cfg, "export")
-    _check(cfg)
+    wanted = _Wanted(cfg.format, cfg.precision, cfg.n_calibration, str(cfg.licence))
+    _check(wanted)
     predictor = Predictor.from_checkpoint(cfg.ckpt, uri=cfg.tracking.uri, device=torch.device("cpu"))
     members = list(predictor.members)
     size = _image_size(predictor)
-    knees = _knees_to_compare(cfg, members[0], size)
+    data = partial(data_for, cfg, members[0].checkpoint) if cfg.get("data") or _has_data(members[0]) else None
+    knees = _knees_to_compare(data, members[0], size)
     grader = Grader(members).eval()
-    file = Path(cfg.out) / f"{NAME}{formats.SUFFIX[cfg.format]}"
+    file = Path(cfg.out) / f"{NAME}{formats.SUFFIX[wanted.format]}"
     part = file.with_name(f"part-{file.name}")
     try:
-        made = _made(cfg, grader, members[0], size)
-        _save(cfg, made, part, {})
+        made = _made(wanted, grader, data, size)
+        _save(wanted, made, part, {})
         program = formats.program_of(part, grader)
         agreement = compare(members, program, torch.cat([knees.images, noise(size)]), f"{knees.words} and noise")
-        if cfg.precision == "fp32":
+        if wanted.precision == "fp32":
             agreement.check()
-        texts = _texts(cfg, predictor, agreement, None)
+        texts = _texts(wanted, predictor, agreement, None)
         price = None
-        if cfg.precision != "fp32" and _has_data(cfg, members[0]):
-            _save(cfg, made, part, texts)
-            price = _price(cfg, members, part)
-            texts = _texts(cfg, predictor, agreement, price)
-        _save(cfg, made, file, texts)
+        if wanted.precision != "fp32" and data is not None:
+            _save(wanted, made, part, texts)
+            price = _price(wanted, members, data, part)
+            texts = _texts(wanted, predictor, agreement, price)
+        _save(wanted, made, file, texts)
     finally:
         for each in (part, part.with_suffix(".bin")):
             each.unlink(missing_ok=True)
-    return _end(cfg, file, predictor, agreement, price, grader.has_cam, texts["card"])
+    return _end(wanted, file, predictor, agreement, price, grader.has_cam, texts["card"])
 
 
-def _check(cfg: DictConfig) -> None:
-    if cfg.format == "torchscript" and cfg.precision != "fp32":
-        raise InputError(f"precision={cfg.precision}: TorchScript is written in fp32; type format=onnx or openvino")
+def _check(wanted: _Wanted) -> None:
+    if wanted.format == "torchscript" and wanted.precision != "fp32":
+        raise InputError(f"precision={wanted.precision}: TorchScript is written in fp32; type format=onnx or openvino")
 
 
 def _image_size(predictor: Predictor) -> int:
@@ -104,24 +120,22 @@ def _image_size(predictor: Predictor) -> int:
     return first.preprocessing.image_size
 
 
-def _has_data(cfg: DictConfig, member: Member) -> bool:
-    """Return whether there are knees to evaluate: those of `data`, or those of the checkpoint."""
-    if cfg.get("data"):
-        return True
+def _has_data(member: Member) -> bool:
+    """Return whether the checkpoint says where its knees are."""
     settings = member.checkpoint.record.data_settings
     return member.checkpoint.record.data.name == "phantom" or bool(settings.get("root") or settings.get("table"))
 
 
-def _knees_to_compare(cfg: DictConfig, member: Member, size: int) -> _Knees:
-    if _has_data(cfg, member):
-        data = data_for(cfg, member.checkpoint).prepare(("val",))
-        return _Knees(_some(data, "val", N_KNEES), f"{min(N_KNEES, len(data.tables['val']))} knees of {data.name}")
+def _knees_to_compare(data: _Data | None, member: Member, size: int) -> _Knees:
+    if data is not None:
+        knees = data().prepare(("val",))
+        return _Knees(_some(knees, "val", N_KNEES), f"{min(N_KNEES, len(knees.tables['val']))} knees of {knees.name}")
     rows = phantom_manifest(N_KNEES, 0, (0.2,) * 5)["path"].tolist()[:N_KNEES]
-    knees = [OneKnee(image, "", "") for image in decode_phantoms(rows, 2 * size)]
-    return _Knees(prepared(member.checkpoint, knees), f"{len(knees)} phantoms")
+    phantoms = [OneKnee(image, "", "") for image in decode_phantoms(rows, 2 * size)]
+    return _Knees(prepared(member.checkpoint, phantoms), f"{len(phantoms)} phantoms")
 
 
-def _some(data: Any, split: str, n: int) -> Tensor:
+def _some(data: KneeDataModule, split: str, n: int) -> Tensor:
     """Return images of n knees, spread evenly over a split."""
     dataset = data.datasets[split]
     rows = np.unique(np.linspace(0, len(dataset) - 1, min(n, len(dataset))).astype(int)).tolist()
@@ -129,32 +143,30 @@ def _some(data: Any, split: str, n: int) -> Tensor:
     return images
 
 
-def _made(cfg: DictConfig, grader: Grader, member: Member, size: int) -> Any:
+def _made(wanted: _Wanted, grader: Grader, data: _Data | None, size: int) -> Any:
     """Return the model in its format and precision, not yet written."""
-    if cfg.format == "torchscript":
+    if wanted.format == "torchscript":
         return formats.torchscript(grader, size)
     model = formats.onnx_model(grader, size)
-    if cfg.precision == "int8":
-        if not _has_data(cfg, member):
+    if wanted.precision == "int8":
+        if data is None:
             raise InputError("precision=int8: needs training knees to fit ranges on; type data=... data.root=FOLDER")
-        model = quantised(
-            model, _some(data_for(cfg, member.checkpoint).prepare(("train",)), "train", cfg.n_calibration)
-        )
-    if cfg.format == "openvino":
+        model = quantised(model, _some(data().prepare(("train",)), "train", wanted.n_calibration))
+    if wanted.format == "openvino":
         return formats.from_onnx(model)
-    return formats.halved(model) if cfg.precision == "fp16" else model
+    return formats.halved(model) if wanted.precision == "fp16" else model
 
 
-def _save(cfg: DictConfig, made: Any, file: Path, texts: dict[str, str]) -> None:
-    if cfg.format == "torchscript":
+def _save(wanted: _Wanted, made: Any, file: Path, texts: dict[str, str]) -> None:
+    if wanted.format == "torchscript":
         formats.save_torchscript(made, file, texts)
-    elif cfg.format == "openvino":
-        formats.save_openvino(made, file, texts, half=cfg.precision == "fp16")
+    elif wanted.format == "openvino":
+        formats.save_openvino(made, file, texts, half=wanted.precision == "fp16")
     else:
         formats.save_onnx(made, file, texts)
 
 
-def _texts(cfg: DictConfig, predictor: Predictor, agreement: Parity, price: dict[str, float] | None) -> dict[str, str]:
+def _texts(wanted: _Wanted, predictor: Predictor, agreement: Parity, price: dict[str, float] | None) -> dict[str, str]:
     """Return the metadata: record, card, checksum, licence, and how well the file agrees."""
     first = predictor.checkpoints[0]
     record, reference = first.record, first.reference
@@ -163,46 +175,47 @@ def _texts(cfg: DictConfig, predictor: Predictor, agreement: Parity, price: dict
         fitted = Fitted.left_out("an ensemble has none, as no knees are left to fit one on")
         record = replace(record, caveats=caveats, fitted=fitted, net=replace(record.net, link="softmax"))
         reference = {}
-    facts = {"format": cfg.format, "precision": cfg.precision, "parity": agreement.to_plain(), "price": price}
+    facts = {"format": wanted.format, "precision": wanted.precision, "parity": agreement.to_plain(), "price": price}
     about = {
         "card": card(predictor, facts, agreement),
         "checksums": json.dumps([hashlib.sha256(each.path.read_bytes()).hexdigest() for each in predictor.checkpoints]),
         "members": str(len(predictor.members)),
         "export": json.dumps(facts),
-        "licence": str(cfg.licence),
+        "licence": wanted.licence,
     }
     return exported.metadata(record, reference, first.epoch, about)
 
 
-def _price(cfg: DictConfig, members: list[Member], file: Path) -> dict[str, float]:
+def _price(wanted: _Wanted, members: list[Member], data: _Data, file: Path) -> dict[str, float]:
     """Return the cost of the precision on the validation split: kappa and accuracy of the checkpoint and the file."""
     if len(members) > 1:
-        raise InputError(f"precision={cfg.precision}: works for a single checkpoint only; export an ensemble in fp32")
+        words = "works for a single checkpoint only; export an ensemble in fp32"
+        raise InputError(f"precision={wanted.precision}: {words}")
     [member] = members
-    data = data_for(cfg, member.checkpoint).prepare(("val",))
+    knees = data().prepare(("val",))
     found: dict[str, Any] = {}
     for name, each in (("checkpoint", member), ("export", Predictor.from_checkpoint(file).members[0])):
-        metrics = split_metrics(each.grade_split(data, "val"), member.checkpoint.record)
+        metrics = split_metrics(each.grade_split(knees, "val"), member.checkpoint.record)
         found |= {f"{key}_{name}": metrics[key] for key in ("quadratic_kappa", "quadratic_kappa_median", "accuracy")}
     both = [found[f"quadratic_kappa_{name}"] for name in ("checkpoint", "export")]
     return {**found, "kappa_price": float("nan") if None in both else both[0] - both[1]}
 
 
 def _end(
-    cfg: DictConfig, file: Path, predictor: Predictor, agreement: Parity, price: dict[str, float] | None,
+    wanted: _Wanted, file: Path, predictor: Predictor, agreement: Parity, price: dict[str, float] | None,
     has_cam: bool, words: str,
 ) -> dict[str, Any]:  # fmt: skip
     (file.parent / "card.md").write_text(words)
-    files = [file, *([file.with_suffix(".bin")] if cfg.format == "openvino" else [])]
+    files = [file, *([file.with_suffix(".bin")] if wanted.format == "openvino" else [])]
     size = sum(each.stat().st_size for each in files) / 1e6
     print(agreement.words())
     if not has_cam:
         print("no heat map in the file: the network's head is not an average and one linear layer")
     if price is not None:
         kappas = ", ".join(f"{price[f'quadratic_kappa_{name}']:.3f}" for name in ("checkpoint", "export"))
-        print(f"{cfg.precision} on validation: quadratic kappa {kappas} (checkpoint, export)")
-    elif cfg.precision != "fp32":
-        print(f"WARNING: cost of {cfg.precision} not measured, as there is no data; type data=... data.root=FOLDER")
+        print(f"{wanted.precision} on validation: quadratic kappa {kappas} (checkpoint, export)")
+    elif wanted.precision != "fp32":
+        print(f"WARNING: cost of {wanted.precision} not measured, as there is no data; type data=... data.root=FOLDER")
     for caveat in predictor.caveats:
         print(f"WARNING: the model carries the caveat: {caveat}")
     print(DISCLAIMER)
