@@ -6,12 +6,15 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from timm.layers import pad_same
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from koa_lightning.models.cpu import pixels
 
 # Up to this width oneDNN has a fast kernel for the weight gradient of a depthwise convolution. 5 x 5 takes ten times as
 # long as 5 x 3, so wider kernels are computed in pieces of this width.
@@ -35,7 +38,7 @@ def backward_where_fast(net: nn.Module) -> int:
     """Make depthwise convolutions compute in bf16 under autocast, except for the gradients that are slow in bf16.
 
     These are computed in blocks on matrix units if the CPU has them (which rounds the weight gradient to bf16, as
-    autocast does), else in fp32. On a GPU, nothing changes.
+    autocast does), else in compiled loops or by oneDNN, in fp32. On a GPU, nothing changes.
 
     Returns:
         The number of depthwise convolutions.
@@ -100,12 +103,19 @@ class _Depthwise(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         image, weight = ctx.saved_tensors
         of_image = of_weight = None
+        halves, wide = image.dtype == torch.bfloat16, weight.shape[3] > _FAST_WIDTH
         # bf16 takes twenty times as long with a stride, twice as long where the kernel is wide, else half as long.
-        slow = max(ctx.stride) > 1 or weight.shape[3] > _FAST_WIDTH
-        block = _block(gradient) if image.dtype == torch.bfloat16 else 0
+        slow = max(ctx.stride) > 1 or wide
+        block = _block(gradient) if halves else 0
         if block:
             wanted = (ctx.needs_input_grad[0] and slow, ctx.needs_input_grad[1])
             of_image, of_weight = _in_blocks(gradient, image, weight, ctx.stride, ctx.padding, block, wanted)
+        elif pixels.suited(image):  # where oneDNN is slower, also as it would first widen bf16 to fp32
+            gradient = gradient.contiguous(memory_format=torch.channels_last)
+            if ctx.needs_input_grad[0] and halves and max(ctx.stride) > 1:
+                of_image = _of_image_in_loops(gradient, image, weight, ctx.stride, ctx.padding)
+            if ctx.needs_input_grad[1] and (halves or wide):
+                of_weight = _of_weight_in_loops(gradient, image, weight, ctx.stride, ctx.padding)
         exact = gradient if block else gradient.float()
         if ctx.needs_input_grad[0] and of_image is None:
             shape = torch.empty_like(image, dtype=torch.float32)  # only the shape of the image is used
@@ -150,6 +160,23 @@ def _in_blocks(
         return of_image, None
     diagonal = of_wide.view(wide.shape).diagonal(dim1=1, dim2=2)
     return of_image, diagonal.permute(0, 3, 1, 2).reshape(weight.shape).to(weight.dtype)
+
+
+def _of_weight_in_loops(
+    gradient: Tensor, image: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]
+) -> Tensor:
+    parts = np.empty((torch.get_num_threads(), *weight.shape[2:], len(weight)))
+    pixels.depthwise_loops().of_weight(pixels.lines(image), pixels.lines(gradient), stride, padding, parts)
+    return torch.from_numpy(parts.sum(0)).to(weight.dtype).permute(2, 0, 1).unsqueeze(1)
+
+
+def _of_image_in_loops(
+    gradient: Tensor, image: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]
+) -> Tensor:
+    found, threads = torch.empty_like(image), torch.get_num_threads()
+    taps = np.ascontiguousarray(weight.detach()[:, 0].permute(1, 2, 0).float().numpy())
+    pixels.depthwise_loops().of_image(pixels.lines(gradient), taps, stride, padding, threads, pixels.lines(found))
+    return found
 
 
 def _of_weight(

@@ -21,7 +21,7 @@ from koa_lightning.models.cpu.activations import RELU6, SILU
 
 _BLOCK = 32  # rows
 # NaN and infinity must be preserved: a loss that is not finite has to show.
-_FAST = {"contract", "nsz", "arcp"}
+FAST = {"contract", "nsz", "arcp"}
 
 _ZERO, _ONE, _SIX = np.float32(0), np.float32(1), np.float32(6)
 _LARGEST = np.float32(126)  # 2 to this power, and to its negative, are normal numbers
@@ -35,9 +35,9 @@ config.THREADING_LAYER = "omp"  # type: ignore[attr-defined]  # the threads that
 MOST_THREADS: int = config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 
-def _parallel(loop: Callable[..., None]) -> Any:
+def parallel(loop: Callable[..., None]) -> Any:
     """Compile a loop for all threads, and cache the result beside this file or in the user's cache folder."""
-    options: dict[str, Any] = {"parallel": True, "fastmath": _FAST, "error_model": "numpy"}
+    options: dict[str, Any] = {"parallel": True, "fastmath": FAST, "error_model": "numpy"}
     try:
         return njit(cache=True, **options)(loop)
     except RuntimeError:  # neither folder can be written
@@ -57,7 +57,7 @@ def _power_of_2(context: Any, rounded: Any) -> Any:
 
 
 @_intrinsic
-def _fp32(context: Any, stored: Any) -> Any:
+def fp32(context: Any, stored: Any) -> Any:
     """Return an element of an image as float32."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -70,7 +70,7 @@ def _fp32(context: Any, stored: Any) -> Any:
 
 
 @_intrinsic
-def _like(context: Any, value: Any, stored: Any) -> Any:
+def like(context: Any, value: Any, stored: Any) -> Any:
     """Return a float32 in the storage type of an image, rounded to the nearest value, ties to even."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -86,7 +86,7 @@ def _like(context: Any, value: Any, stored: Any) -> Any:
     return stored.dtype(types.float32, stored), build
 
 
-@njit(fastmath=_FAST, error_model="numpy")
+@njit(fastmath=FAST, error_model="numpy")
 def _sigmoid(z: Any) -> Any:
     x = -z * _PER_LN2
     x = x if x < _LARGEST else _LARGEST
@@ -98,7 +98,7 @@ def _sigmoid(z: Any) -> Any:
     return _ONE / (_ONE + p * _power_of_2(rounded))
 
 
-@njit(fastmath=_FAST, error_model="numpy")
+@njit(fastmath=FAST, error_model="numpy")
 def _activated(z: Any, activation: int) -> Any:
     if activation == SILU:
         return z * _sigmoid(z)
@@ -108,7 +108,7 @@ def _activated(z: Any, activation: int) -> Any:
     return z
 
 
-@_parallel
+@parallel
 def moments(image: np.ndarray, shift: np.ndarray, parts: np.ndarray) -> None:
     """Write the sums of each channel of image - shift, and of its square, into parts: threads x 2 x channels, fp64."""
     rows, channels = image.shape
@@ -121,7 +121,7 @@ def moments(image: np.ndarray, shift: np.ndarray, parts: np.ndarray) -> None:
             sums[:] = _ZERO
             for row in range(start, min(start + _BLOCK, end)):
                 for c in range(channels):
-                    value = _fp32(image[row, c]) - shift[c]
+                    value = fp32(image[row, c]) - shift[c]
                     sums[0, c] += value
                     sums[1, c] += value * value
             for c in range(channels):
@@ -129,17 +129,17 @@ def moments(image: np.ndarray, shift: np.ndarray, parts: np.ndarray) -> None:
                 parts[t, 1, c] += sums[1, c]
 
 
-@_parallel
+@parallel
 def activate(image: np.ndarray, scale: np.ndarray, offset: np.ndarray, activation: int, out: np.ndarray) -> None:
     """Write activation(image * scale + offset) into out."""
     rows, channels = image.shape
     for row in prange(rows):
         for c in range(channels):
-            value = _activated(_fp32(image[row, c]) * scale[c] + offset[c], activation)
-            out[row, c] = _like(value, out.dtype)
+            value = _activated(fp32(image[row, c]) * scale[c] + offset[c], activation)
+            out[row, c] = like(value, out.dtype)
 
 
-@_parallel
+@parallel
 def slopes(
     image: np.ndarray,
     gradient: np.ndarray,
@@ -165,34 +165,34 @@ def slopes(
             for row in range(start, min(start + _BLOCK, end)):
                 if activation == SILU:
                     for c in range(channels):
-                        value = _fp32(image[row, c])
+                        value = fp32(image[row, c])
                         z = value * scale[c] + offset[c]
                         s = _sigmoid(z)
-                        slope = _fp32(gradient[row, c]) * s * (_ONE + z * (_ONE - s))
-                        out[row, c] = _like(slope, out.dtype)
+                        slope = fp32(gradient[row, c]) * s * (_ONE + z * (_ONE - s))
+                        out[row, c] = like(slope, out.dtype)
                         sums[0, c] += slope
                         sums[1, c] += slope * (value - mean[c])
                 elif activation == RELU6:
                     for c in range(channels):
-                        value = _fp32(image[row, c])
+                        value = fp32(image[row, c])
                         z = value * scale[c] + offset[c]
-                        slope = _fp32(gradient[row, c])
+                        slope = fp32(gradient[row, c])
                         slope = _ZERO if z <= _ZERO else slope
                         slope = _ZERO if z >= _SIX else slope
-                        out[row, c] = _like(slope, out.dtype)
+                        out[row, c] = like(slope, out.dtype)
                         sums[0, c] += slope
                         sums[1, c] += slope * (value - mean[c])
                 else:
                     for c in range(channels):
-                        slope = _fp32(gradient[row, c])
+                        slope = fp32(gradient[row, c])
                         sums[0, c] += slope
-                        sums[1, c] += slope * (_fp32(image[row, c]) - mean[c])
+                        sums[1, c] += slope * (fp32(image[row, c]) - mean[c])
             for c in range(channels):
                 parts[t, 0, c] += sums[0, c]
                 parts[t, 1, c] += sums[1, c]
 
 
-@_parallel
+@parallel
 def combine(
     image: np.ndarray,
     of_image: np.ndarray,
@@ -205,11 +205,11 @@ def combine(
     rows, channels = image.shape
     for row in prange(rows):
         for c in range(channels):
-            value = _fp32(image[row, c]) * of_image[c] + _fp32(slope[row, c]) * of_slope[c] + offset[c]
-            out[row, c] = _like(value, out.dtype)
+            value = fp32(image[row, c]) * of_image[c] + fp32(slope[row, c]) * of_slope[c] + offset[c]
+            out[row, c] = like(value, out.dtype)
 
 
-@_parallel
+@parallel
 def products(image: np.ndarray, gradient: np.ndarray, out: np.ndarray) -> None:
     """Write the sum of image * gradient over the pixels of each image into out: N x C, from N x pixels x C."""
     count, rows, channels = image.shape
@@ -219,7 +219,7 @@ def products(image: np.ndarray, gradient: np.ndarray, out: np.ndarray) -> None:
             sums[:] = _ZERO
             for row in range(start, min(start + _BLOCK, rows)):
                 for c in range(channels):
-                    sums[c] += _fp32(image[n, row, c]) * _fp32(gradient[n, row, c])
+                    sums[c] += fp32(image[n, row, c]) * fp32(gradient[n, row, c])
             for c in range(channels):
                 total[c] += sums[c]
         for c in range(channels):

@@ -1,4 +1,4 @@
-"""Images in channels_last as arrays of pixels x channels, which the compiled loops of `kernels` read and write."""
+"""Images in channels_last as arrays of pixels x channels, which the compiled loops read and write."""
 
 from __future__ import annotations
 
@@ -40,6 +40,15 @@ def loops() -> ModuleType:
     return kernels
 
 
+def depthwise_loops() -> ModuleType:
+    """Return the compiled gradients of depthwise convolutions; the first call takes a second."""
+    loops()
+
+    from koa_lightning.models.cpu import depthwise_loops
+
+    return depthwise_loops
+
+
 def of(image: Tensor) -> np.ndarray:
     """Return an image in channels_last as N x H x W x C, sharing its memory; bf16 as its bits, in uint16."""
     image = image.detach().permute(0, 2, 3, 1)
@@ -49,3 +58,8 @@ def of(image: Tensor) -> np.ndarray:
 def rows(image: Tensor) -> np.ndarray:
     """Return an image in channels_last as pixels x channels, sharing its memory."""
     return of(image).reshape(-1, image.shape[1])
+
+
+def lines(image: Tensor) -> np.ndarray:
+    """Return an image in channels_last as N x H x (W * C), sharing its memory."""
+    return of(image).reshape(*of(image).shape[:2], -1)
