@@ -23,6 +23,7 @@ _FAST_WIDTH = 3
 # with all others of its block, although only the diagonal of the block is needed. In small images it does not pay.
 _BLOCK, _LARGE_BLOCK = 16, 48
 _SMALL, _LARGE = 8, 32  # height in pixels
+_NARROW = 7  # width in pixels, up to which oneDNN computes weight gradients faster than the compiled loops
 _convolution_backward = torch.ops.aten.convolution_backward
 
 
@@ -114,7 +115,7 @@ class _Depthwise(torch.autograd.Function):
             gradient = gradient.contiguous(memory_format=torch.channels_last)
             if ctx.needs_input_grad[0] and halves and max(ctx.stride) > 1:
                 of_image = _of_image_in_loops(gradient, image, weight, ctx.stride, ctx.padding)
-            if ctx.needs_input_grad[1] and (halves or wide):
+            if ctx.needs_input_grad[1] and (halves or wide) and gradient.shape[3] > _NARROW:
                 of_weight = _of_weight_in_loops(gradient, image, weight, ctx.stride, ctx.padding)
         exact = gradient if block else gradient.float()
         if ctx.needs_input_grad[0] and of_image is None:

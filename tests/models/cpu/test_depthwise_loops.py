@@ -79,7 +79,7 @@ def test_they_are_used_where_they_are_faster(kernel, stride, halves, used, monke
         monkeypatch.setattr(depthwise, f"_of_{name}_in_loops", lambda *a, f=usual, name=name: seen.add(name) or f(*a))
     dtype = torch.bfloat16 if halves else torch.float32
     conv = nn.Conv2d(16, 16, kernel, stride, kernel // 2, groups=16, bias=False)
-    image = torch.randn(2, 16, 12, 12).to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+    image = torch.randn(2, 16, 18, 18).to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
     out = depthwise._Depthwise.apply(image, conv.weight, (stride, stride), conv.padding)
     out.backward(torch.ones_like(out, memory_format=torch.contiguous_format))
     of_image, of_weight = wanted(image.detach(), conv.weight.detach(), stride, conv.padding, torch.ones_like(out))
