@@ -79,7 +79,6 @@ WITHOUT_TESTS = {
     "training/augmentation/tensors.py": "tests/training/augmentation/test_container.py",
     "training/rank.py": "tests/training/test_ranks.py",
     "training/cross_validation.py": "tests/sweeps/test_cross_validate.py",
-    "uncertainty/summary.py": "tests/uncertainty/test_fit.py",
     "uncertainty/recalibrated.py": "tests/uncertainty/test_calibration.py",
 }
 

@@ -96,3 +96,12 @@ def test_an_empty_table_can_be_written(tmp_path):
 def test_patients_are_counted_once_and_unknown_ones_by_knee():
     assert manifest.n_patients(pd.DataFrame({"patient": ["P1", "P1", "P2", "", ""]})) == 4
     assert manifest.n_patients(pd.DataFrame({"patient": []})) == 0
+
+
+def test_the_confusion_counts_labelled_knees_alone():
+    table = pd.DataFrame({"grade": [0, 0, 1, 4, None], "predicted": [0, 2, 1, 3, 4]})
+    wanted = np.zeros((5, 5), np.int64)
+    for true, predicted in ((0, 0), (0, 2), (1, 1), (4, 3)):
+        wanted[true, predicted] = 1
+    counts = predictions.confusion(table)
+    assert counts.dtype == np.int64 and (counts == wanted).all()
