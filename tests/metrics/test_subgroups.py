@@ -5,7 +5,7 @@ import pytest
 from koa_lightning.config.metrics import chosen
 from koa_lightning.errors import InputError
 from koa_lightning.metrics.intervals import with_intervals
-from koa_lightning.metrics.subgroups import COLUMNS, UNKNOWN, by_subgroup, check, group_of
+from koa_lightning.metrics.subgroups import COLUMNS, UNKNOWN, _in_order, by_subgroup, check, group_of
 
 
 @pytest.fixture
@@ -118,3 +118,13 @@ def test_a_number_on_the_edge_belongs_above_it():
 def test_edges_that_stand_still_are_refused():
     with pytest.raises(InputError, match="must be rising numbers"):
         check(pd.DataFrame({"age": [1.0, 2.0]}), ["age"], {"age": [50, 50]})
+
+
+def test_ranges_stand_in_rising_order_and_the_unknown_last():
+    names = [UNKNOWN, ">= 60", "9 to 60", "< 9"]
+    assert _in_order(pd.Series(names)) == ["< 9", "9 to 60", ">= 60", UNKNOWN]
+    assert _in_order(pd.Series(["100 to 200", "9 to 60", "60 to 100"])) == [
+        "9 to 60",
+        "60 to 100",
+        "100 to 200",
+    ]

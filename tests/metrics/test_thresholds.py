@@ -168,3 +168,28 @@ def test_thresholds_may_coincide_but_not_fall():
     assert thresholds.check([1, 1, 2, 2]) == [1.0, 1.0, 2.0, 2.0]
     with pytest.raises(InputError, match="four rising numbers"):
         thresholds.check([1, 0.99, 2, 2])
+
+
+@pytest.mark.parametrize("column", ["patient", "side", "grade", "path"])
+def test_another_patient_side_grade_or_file_is_another_set_of_knees(graded_table, column):
+    table = graded_table(6).assign(path=[f"/x/{number}.png" for number in range(12)], side=["L", "R"] * 6)
+    other = table.copy()
+    other.loc[3, column] = {"patient": "nobody", "side": "L", "grade": (table["grade"][3] + 1) % 5, "path": "/x/z.png"}[
+        column
+    ]
+    assert thresholds.name_of_knees(other) != thresholds.name_of_knees(table)
+    moved = table.assign(path=table["path"].str.replace("/x/", "/elsewhere/"))
+    assert thresholds.name_of_knees(moved) == thresholds.name_of_knees(table)
+
+
+def test_the_last_knee_counts():
+    below = np.vstack([np.zeros(5), np.eye(5)[[0, 1, 2, 3, 4]].cumsum(0)])
+    right, wrong = thresholds._score(np.array([[1, 2, 3, 4], [1, 2, 3, 5]]), below, "accuracy")
+    assert (right, wrong) == pytest.approx((1.0, 0.8))
+
+
+def test_a_climb_goes_on_until_nothing_is_gained():
+    grade = np.repeat(np.arange(5), 8)
+    below = np.vstack([np.zeros(5), np.eye(5)[grade].cumsum(0)])
+    steps = np.arange(len(grade) + 1)
+    assert thresholds._climb(np.array([0, 0, 0, 0]), below, steps, "accuracy").tolist() == [8, 16, 24, 32]
