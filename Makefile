@@ -88,7 +88,7 @@ test test-slow: export PYTHONDONTWRITEBYTECODE =
 # What the tests of a file share is made once, not in each process; the long ones are not kept for the end.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
-test: $(STAMP)  ## run the quick tests with coverage (5 to 6 minutes on two cores)
+test: $(STAMP)  ## run the quick tests with coverage (7 minutes on two cores)
 	$(BIN)/python -m slipcover --format json --out .coverage.json -m pytest -n $(WORKERS) $(BY_FILE) -m "not slow"
 	$(BIN)/python -m slipcover --merge .coverage.json --out .coverage.json --fail-under 90
 
