@@ -117,13 +117,12 @@ class _Depthwise(torch.autograd.Function):
                 of_image = _of_image_in_loops(gradient, image, weight, ctx.stride, ctx.padding)
             if ctx.needs_input_grad[1] and (halves or wide) and gradient.shape[3] > _NARROW:
                 of_weight = _of_weight_in_loops(gradient, image, weight, ctx.stride, ctx.padding)
-        exact = gradient if block else gradient.float()
         if ctx.needs_input_grad[0] and of_image is None:
             shape = torch.empty_like(image, dtype=torch.float32)  # only the shape of the image is used
-            like = (exact, shape, weight) if slow else (gradient, image, weight.to(image.dtype))
+            like = (gradient.float(), shape, weight) if slow else (gradient, image, weight.to(image.dtype))
             of_image = _backward(like[0], like[1], like[2], ctx.stride, ctx.padding, 0).to(image.dtype)
         if ctx.needs_input_grad[1] and of_weight is None:
-            of_weight = _of_weight(exact, image, weight, ctx.stride, ctx.padding)
+            of_weight = _of_weight(gradient.float(), image, weight, ctx.stride, ctx.padding)
         return of_image, of_weight, None, None
 
 

@@ -41,7 +41,7 @@ def loops() -> ModuleType:
 
 
 def depthwise_loops() -> ModuleType:
-    """Return the compiled gradients of depthwise convolutions; the first call takes a second."""
+    """Return the compiled gradients of depthwise convolutions; loaded, or compiled for seconds, when first needed."""
     loops()
 
     from koa_lightning.models.cpu import depthwise_loops
