@@ -39,7 +39,7 @@ def test_without_a_folder_to_keep_them_loops_are_compiled_anew_and_it_is_said(ke
 
     monkeypatch.setattr(kernels, "njit", njit)
     with pytest.warns(UserWarning, match="every run compiles them"):
-        moments = kernels._parallel(kernels.moments.py_func)
+        moments = kernels.parallel(kernels.moments.py_func)
     parts = np.empty((2, 2, 3))
     image = np.arange(12, dtype=np.float32).reshape(4, 3)
     moments(image, image[0], parts)
