@@ -1,10 +1,11 @@
 """Does a network learn more from the out-of-fold probabilities of five networks than from the grades alone?
 
-    python -m experiments.distillation.run FOLDER [--with KEY=VALUE ...]   # {train,val}/{0..4}/9001104R.jpg
+    python -m experiments.distillation.run FOLDER [--recipe long] [--with KEY=VALUE ...]
 
-Five networks, one per fold of the train split, are the teacher; the validation split is in none of them. Then one
-network per seed trains on the grades alone, and one on the grades and the teacher's probabilities. All have the same
-recipe. Interrupted steps resume. Writes results.csv and the table of README.md: the validation split, each checkpoint
+FOLDER is Chen 2018 with {train,val}/{0..4}/9001104R.jpg. Five networks, one per fold of the train split, are the
+teacher; the validation split is in none of them. Then one network per seed trains on the grades alone, and one on the
+grades and the teacher's probabilities. All have the same recipe: `short` ranks within an hour, `long` is the grader in
+the box. Interrupted steps resume. Writes results.csv and the table of README.md: the validation split, each checkpoint
 with its mirrored images averaged, the five networks averaged, and the out-of-fold predictions of the train split. The
 test split is not opened. Research use only, not a medical device.
 """
@@ -24,20 +25,22 @@ from koa_lightning.config.overrides import quote
 from koa_lightning.metrics.tables import read_predictions
 
 HERE = Path(__file__).parent
-RECIPE = (
+SHORT = (
     "data=chen2018", "model=efflite0", "model.weights=imagenet", "loss=soft_ordinal", "augment=strong",
     "data.image_size=144", "data.top=0.25", "data.bottom=0.85", "data.fit=stretch", "optimizer.lr=1e-3",
     "callbacks.ema.decay=0.99", "callbacks.early_stopping=null", "trainer=cpu", "trainer.max_epochs=4", "explain=none",
 )  # fmt: skip
+LONG = ("experiment=chen2018_grader", "explain=none")
+# Of each recipe: its overrides, and the weights of the teacher (1: the grades themselves are not seen).
+RECIPES = {"short": (SHORT, (0.5, 1.0)), "long": (LONG, (0.5,))}
 FOLDS = ("data.folds=5", "data.fold_val=false")
 SEEDS = (42, 1)
-WEIGHTS = (0.5, 1.0)  # of the teacher; 1: the grades themselves are not seen
 
 
-def folds(root: str, out: Path, more: Sequence[str]) -> tuple[Path, list[Path], dict[str, Any]]:
+def folds(recipe: Sequence[str], out: Path) -> tuple[Path, list[Path], dict[str, Any]]:
     """Train the teacher; return its out-of-fold table, its checkpoints and its row."""
     folder = out / "folds"
-    cost = studies.cross_validate(folder, [*RECIPE, *FOLDS, root, *more])
+    cost = studies.cross_validate(folder, [*recipe, *FOLDS])
     files = [Path(json.loads(file.read_text())["checkpoint"]) for file in sorted(folder.glob("fold_*/done.json"))]
     table = folder / "predictions.csv"
     predictions = read_predictions(table)
@@ -46,7 +49,7 @@ def folds(root: str, out: Path, more: Sequence[str]) -> tuple[Path, list[Path], 
 
 
 def student(
-    root: str, out: Path, seed: int, teacher: Path | None, weight: float, more: Sequence[str]
+    recipe: Sequence[str], root: str, out: Path, seed: int, teacher: Path | None, weight: float
 ) -> dict[str, Any]:
     """Train one network on the grades, and on a teacher if there is one; return its `row` and its `predictions`."""
     own = [f"seed={seed}"]
@@ -54,7 +57,7 @@ def student(
         own += ["teacher=table", f"teacher.table={quote(str(teacher))}", f"teacher.weight={weight:g}"]
     name = f"seed {seed}, " + ("grades alone" if teacher is None else f"teacher {weight:g}")
     folder = out / name.replace(", ", "_").replace(" ", "_")
-    done = studies.train(folder, [*RECIPE, *own, root, *more])
+    done = studies.train(folder, [*recipe, *own])
     predictions = _on_validation(root, [Path(done["checkpoint"])], folder)
     row = {"name": name, "split": "val", "knees": len(predictions)}
     row |= {key: done[key] for key in ("best_epoch", "minutes_alone", "commit")}
@@ -72,7 +75,7 @@ def page(results: Path) -> None:
         return
     shown = []
     for row in pd.read_csv(results).to_dict("records"):
-        cells = {"": row["name"], "split": row["split"], **studies.intervals(row)}
+        cells = {"recipe": row["recipe"], "": row["name"], "split": row["split"], **studies.intervals(row)}
         cells["quadratic kappa median"] = studies.intervals(row, "_median")["quadratic kappa median"]
         for name in studies.GAINS:
             gain = [row.get(f"{name}_gain{end}") for end in ("", "_low", "_high")]
@@ -86,28 +89,32 @@ def main() -> None:
     """Do what is typed."""
     typed = argparse.ArgumentParser(prog="python -m experiments.distillation.run", description=__doc__)
     typed.add_argument("folder", type=Path, help="of Chen 2018")
-    typed.add_argument("--out", type=Path, default=Path("outputs/distillation"), help="where the runs go")
+    typed.add_argument("--recipe", choices=list(RECIPES), default="short")
+    typed.add_argument("--out", type=Path, help="where the runs go; none: outputs/distillation/RECIPE")
     typed.add_argument("--results", type=Path, default=HERE / "results.csv")
     typed.add_argument("--with", dest="more", nargs="*", default=[], help="overrides for each training")
     args = typed.parse_args()
-    root, out = f"data.root={quote(str(args.folder.absolute()))}", args.out.absolute()
+    root = f"data.root={quote(str(args.folder.absolute()))}"
+    out = (args.out or Path("outputs/distillation") / args.recipe).absolute()
+    overrides, weights = RECIPES[args.recipe]
+    recipe = [*overrides, root, *args.more]
 
     def keep(row: dict[str, Any]) -> None:
-        studies.keep(args.results, [row], ("name",))
+        studies.keep(args.results, [{"recipe": args.recipe, **row}], ("recipe", "name"))
         print(f"{row['name']}: accuracy {row['accuracy']:.3f}, kappa {row['quadratic_kappa']:.3f}", flush=True)
         page(args.results)
 
-    table, files, row = folds(root, out, args.more)
+    table, files, row = folds(recipe, out)
     keep(row)
     together = _on_validation(root, files, out / "folds")
     keep({"name": "five folds averaged", "split": "val", "knees": len(together), **studies.measure(together)})
     alone: dict[int, dict[str, Any]] = {}
-    for weight in WEIGHTS:
+    for weight in weights:
         for seed in SEEDS:
             if seed not in alone:
-                alone[seed] = student(root, out, seed, None, 0.0, args.more)
+                alone[seed] = student(recipe, root, out, seed, None, 0.0)
                 keep(alone[seed]["row"])
-            taught = student(root, out, seed, table, weight, args.more)
+            taught = student(recipe, root, out, seed, table, weight)
             keep(taught["row"] | studies.gain(taught["predictions"], alone[seed]["predictions"]))
 
 

@@ -54,12 +54,15 @@ def test_runs_that_are_measured_together_are_short_runs():
         assert set(members) <= {run for run in listed() if run.startswith("rank")} and len(members) > 1
 
 
-def test_the_teacher_and_its_students_compose():
-    cfg = compose("cross_validate", [*distillation.RECIPE, *distillation.FOLDS, "data.root=x"])
+@pytest.mark.parametrize("recipe", distillation.RECIPES)
+def test_the_teacher_and_its_students_compose(recipe):
+    overrides, weights = distillation.RECIPES[recipe]
+    cfg = compose("cross_validate", [*overrides, *distillation.FOLDS, "data.root=x"])
     validate(cfg)
     assert (cfg.data.folds, cfg.data.fold_val) == (5, False)
-    cfg = compose("train", [*distillation.RECIPE, "teacher=table", "teacher.table=x.csv", "data.root=x"])
-    validate(cfg)
+    for weight in weights:
+        own = ["teacher=table", "teacher.table=x.csv", f"teacher.weight={weight:g}"]
+        validate(compose("train", [*overrides, *own, "data.root=x"]))
 
 
 def test_the_leakage_study_composes():
