@@ -20,7 +20,9 @@ import psutil
 
 from benchmarks.process import in_own_process
 
-NAMES = ("loader", "augment", "cache_build", "fit", "precision", "memory", "intervals", "cam", "serve", "export")
+NAMES = (
+    "loader", "augment", "cache_build", "fit", "precision", "memory", "intervals", "cam", "load", "serve", "export",
+)  # fmt: skip
 RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
 
 

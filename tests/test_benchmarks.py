@@ -22,7 +22,9 @@ def _importable(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
 
 
-NAMES = ["loader", "augment", "cache_build", "fit", "precision", "memory", "intervals", "cam", "serve", "export"]
+NAMES = [
+    "loader", "augment", "cache_build", "fit", "precision", "memory", "intervals", "cam", "load", "serve", "export",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)

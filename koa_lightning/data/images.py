@@ -15,7 +15,6 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from koa_lightning.data import png
-from koa_lightning.data.dicom.pixels import dicom_size, read_dicom
 from koa_lightning.data.gray import MAX_PIXELS, MIN_SIDE, check_size, input_errors, one_line, stretch
 from koa_lightning.errors import InputError
 
@@ -102,6 +101,9 @@ def decode(data: bytes, name: str, dtype: DTypeLike = np.uint8) -> np.ndarray:
     if not data:
         raise InputError(f"{name}: the file is empty (0 bytes); copy it again")
     if is_dicom(data, name):
+        # pydicom takes a tenth as long to import as torch; few files need it
+        from koa_lightning.data.dicom.pixels import read_dicom
+
         return read_dicom(data, name, dtype)
     size = png.size(data) if dtype == np.uint8 else None
     if size and min(size) >= MIN_SIDE and size[0] * size[1] <= MAX_PIXELS and (plain := png.pixels(data)) is not None:
@@ -146,6 +148,8 @@ def size_of(data: bytes, name: str) -> tuple[int, int]:
     if not data:
         raise InputError(f"{name}: the file is empty (0 bytes); copy it again")
     if is_dicom(data, name):
+        from koa_lightning.data.dicom.pixels import dicom_size  # as in `decode`
+
         return dicom_size(data, name)
     with input_errors(name, "truncated or damaged image"):
         image = _open(data, name)

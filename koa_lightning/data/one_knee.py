@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from koa_lightning.data import patterns
-from koa_lightning.data.dicom.header import read_header
 from koa_lightning.data.find_images import check_name
 from koa_lightning.data.images import decode, is_dicom, read_bytes
 from koa_lightning.data.patterns import NamePattern
@@ -105,6 +104,8 @@ class Reader:
         return find_key(self.key_file, self.output).patient(patient)
 
     def _of_dicom(self, path: Path, data: bytes) -> OneKnee:
+        from koa_lightning.data.dicom.header import read_header  # pydicom, as in `images.decode`
+
         header = read_header(data, str(path), burnt_in=True)
         patient, side = self._named(path)
         if header.burnt_in:

@@ -17,10 +17,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from koa_lightning.data.phantom.manifest import draw_phantoms, phantom_manifest
+from koa_lightning.data.phantom.typical import typical_phantoms
 
 SIZE = 14  # pixels: keeps the dark joint space and the dark air beside the bone, not individual detail
-_PATIENTS = 32
 
 
 def inverted(images: Iterable[np.ndarray]) -> np.ndarray:
@@ -61,9 +60,5 @@ def _normed(image: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _template() -> np.ndarray:
-    knees = phantom_manifest(_PATIENTS, seed=0)
-    drawn = draw_phantoms(
-        knees["patient"].tolist(), knees["side"].tolist(), knees["grade"].tolist(), seed=0, size=8 * SIZE
-    )
-    mean = np.mean([_coarse(image) for image in drawn], axis=0)
+    mean = np.mean([_coarse(image) for image in typical_phantoms(8 * SIZE)], axis=0)
     return mean / np.linalg.norm(mean)

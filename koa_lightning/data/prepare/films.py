@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from koa_lightning.data.gray import MIN_SIDE
-from koa_lightning.data.phantom.manifest import draw_phantoms, phantom_manifest
+from koa_lightning.data.phantom.typical import typical_phantoms
 from koa_lightning.errors import InputError
 
 SPLITS = ("auto", "never", "always")
@@ -26,7 +26,6 @@ _LINE = 9  # template's pixels: lower dark structures are the joint space
 _INSIDE = 0.35  # of a knee's width: minimum distance of its middle from the film's border
 _FLAT = 0.01  # standard deviation of grays in 0..1, below which a window is blank
 _CROP = 0.91  # real knees fill the crops of Chen 2018 more than phantoms do: median ratio of widths, train split
-_PATIENTS = 32  # phantoms in the mean
 
 _LEAST = 64  # pixels of the short side: joints cannot be found in smaller films
 _ASPECT = 1.15  # minimum ratio of width to height of a film of both knees
@@ -216,10 +215,8 @@ def _channels(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @lru_cache(maxsize=1)
 def _template() -> tuple[np.ndarray, ...]:
     """Return both channels of the mean phantom knee, symmetrised so that it stands for either side."""
-    knees = phantom_manifest(_PATIENTS, seed=0)
-    patients, sides, grades = (knees[name].tolist() for name in ("patient", "side", "grade"))
     inner, total = slice(_SIDE // 2, _SIDE // 2 + _SIDE), np.zeros((2, _SIDE, _SIDE), np.float32)
-    for image in draw_phantoms(patients, sides, grades, seed=0, size=4 * _SIDE):
+    for image in typical_phantoms(4 * _SIDE):
         small = _resize(image.astype(np.float32) / 255, 1 / 4)
         padded = np.pad(small, _SIDE // 2, mode="edge")
         total += np.stack(_channels(padded))[:, inner, inner]
