@@ -61,7 +61,7 @@ def test_train_load_predict_explain_evaluate(tiny, tmp_path, alone, monkeypatch,
     result = koa.train(*tiny.overrides, "trainer.max_epochs=1", "explain=none", "tracking=none", "out=a run")
     assert result.finished and result.folder.name == "a run" and result.run_id == ""
     assert result.checkpoint.is_file() and 0 <= result.metrics["val/accuracy"] <= 1 and result.best_epoch == 0
-    assert result.caveats == ("phantom data", "untrained weights")
+    assert result.caveats == ("phantom data", "no pretrained weights")
     with pytest.raises(InputError, match="already holds a run"):
         koa.train(*tiny.overrides, "out=a run")
     grader = koa.load_model(result.checkpoint)

@@ -71,7 +71,7 @@ def test_every_figure_is_drawn_at_its_size_with_its_marks(folder, made):
         assert seen.gray.std() > 20, name
         assert 0.03 < (seen.gray < 250).mean() < 0.9, name  # neither empty nor black
         assert (seen.gray[:, :3] > 250).all() and (seen.gray[:3] > 250).all(), name  # nothing runs over the edge
-        assert seen.red > 200, name  # phantom data, untrained weights
+        assert seen.red > 200, name  # phantom data, no pretrained weights
         if name in SIZES:
             assert seen.size == SIZES[name], name
         elif name != "subgroups":

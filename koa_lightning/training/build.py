@@ -145,7 +145,7 @@ def grader(
     )
     net = net_module.build(net_spec, None if resumed else weights)
     if resumed is None and weights.untrained:
-        data.caveats.append("untrained weights")
+        data.caveats.append("no pretrained weights")
     chosen = plan(cfg, net, resumed.record if resumed else None)
     optimizer = made(cfg.optimizer.factory, "optimizer.factory")
     if chosen.precision == "fp16" and optimizer.keywords.get("fused"):

@@ -287,7 +287,7 @@ def _hush() -> None:
 def _say_start(record: CheckpointRecord, precision: str, instead: str) -> None:
     """Print the caveats of the run as warnings, then what it is, and the settings it uses without initial weights."""
     for caveat in record.caveats:
-        why = f" ({record.weights_reason})" if caveat == "untrained weights" and record.weights_reason else ""
+        why = f" ({record.weights_reason})" if caveat == "no pretrained weights" and record.weights_reason else ""
         trial.say_once(f"WARNING: {caveat}{why}; every figure and the run carry this caveat", warning=True)
     counts = ", ".join(f"{split} {sum(n)}" for split, n in record.data.counts.items())
     trial.say_once(

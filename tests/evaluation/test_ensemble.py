@@ -82,7 +82,7 @@ def test_the_members_stand_beside_it(folded, measure):
     facts = json.loads((folder / "ensemble.json").read_text())
     assert [entry["name"] for entry in facts["members"]] == ["fold_0", "fold_1"]
     assert facts["ensemble"]["quadratic_kappa"] == result["quadratic_kappa"]
-    assert facts["marks"] == ["phantom data", "untrained weights"]
+    assert facts["marks"] == ["phantom data", "no pretrained weights"]
     assert facts["calibrated"] == "not at all: no member has a calibration"
     rows = pd.read_csv(folder / "ensemble.csv")
     assert rows["name"].tolist() == ["fold_0", "fold_1", "ensemble"]
@@ -211,6 +211,6 @@ def test_from_the_command_line_with_a_run_of_its_own(folded, launch, place):
     assert Path("o/ensemble.csv").exists()
     client = MlflowClient(f"sqlite:///{place}/mlruns/mlflow.db")
     [run] = client.search_runs([client.get_experiment_by_name("koa-lightning").experiment_id])
-    assert run.data.tags["marks"] == "phantom data, untrained weights"
+    assert run.data.tags["marks"] == "phantom data, no pretrained weights"
     assert "test/quadratic_kappa" in run.data.metrics
     assert "eval/test/ensemble.json" in {item.path for item in client.list_artifacts(run.info.run_id, "eval/test")}

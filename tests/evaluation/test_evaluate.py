@@ -216,7 +216,7 @@ def test_what_is_measured_otherwise_goes_to_a_run_of_its_own(overrides, trained,
     assert run.info.run_id != trained.result["run_id"]
     assert run.info.status == "FINISHED"
     assert run.data.tags["evaluates"] == trained.result["run_id"]
-    assert run.data.tags["marks"] == "phantom data, untrained weights"
+    assert run.data.tags["marks"] == "phantom data, no pretrained weights"
     split = "train" if overrides == ["split=train"] else "test"
     assert run.data.metrics[f"{split}/accuracy"] == result["accuracy"]
 
@@ -363,7 +363,7 @@ def test_what_is_printed(trained, launch, tmp_path):
     assert ended.code == 0
     assert ended.out[-2:] == ["research use only, not a medical device", f"written to {tmp_path}/a b"]
     text = "\n".join(ended.out)
-    assert "phantom data, untrained weights" in text
+    assert "phantom data, no pretrained weights" in text
     assert "quadratic_kappa" in text
 
 

@@ -141,7 +141,7 @@ def test_json(mixed, grade):
     _, rows, out = grade(mixed)
     written = json.loads((out / "predictions.json").read_text())
     assert written["note"] == "research use only, not a medical device"
-    assert written["marks"] == ["phantom data", "untrained weights"]
+    assert written["marks"] == ["phantom data", "no pretrained weights"]
     assert [knee["path"] for knee in written["knees"]] == rows["path"].tolist()
     for knee, row in zip(written["knees"], rows.to_dict("records"), strict=True):
         assert knee["grade"] == row["predicted"] == int(np.argmax(knee["probabilities"]))

@@ -58,7 +58,7 @@ def test_at_the_end_of_eval_and_in_the_run_that_trained(trained, tmp_path, quick
     assert about["models"][0]["training"]["parts"]["train"]["n_patients"] == own["patient"].nunique()
     assert str(trained.place) not in json.dumps(about["models"][0]["training"])
     content = json.loads((out / "report.json").read_text())
-    assert content["about"]["marks"] == ["phantom data", "untrained weights"]
+    assert content["about"]["marks"] == ["phantom data", "no pretrained weights"]
     client = MlflowClient(f"sqlite:///{trained.place}/mlruns/mlflow.db")
     files = {item.path for item in client.list_artifacts(trained.result["run_id"], "eval/test")}
     assert {f"eval/test/{name}" for name in ("report.html", "report.json", "figures", "evaluation.json")} <= files

@@ -39,7 +39,7 @@ def test_it_is_fit_for_print(printed):
     table = pd.DataFrame(rows, columns=["epoch", "name", "value"])
     runs = {"efflite0 soft_ordinal": table, "convnext_tiny focal, 40 epochs of 224 px on half of the data": table}
     with using(printed):
-        assert faults(curves_figure(runs, ["phantom data", "untrained weights"])) == []
+        assert faults(curves_figure(runs, ["phantom data", "no pretrained weights"])) == []
 
 
 def test_many_runs_have_colours_of_their_own():

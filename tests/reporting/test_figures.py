@@ -39,7 +39,7 @@ FIGURES = {
 @pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
 def test_every_figure_is_fit_for_print(draw, printed):
     with using(printed):
-        assert faults(draw(("phantom data", "untrained weights"))) == []
+        assert faults(draw(("phantom data", "no pretrained weights"))) == []
     assert plt.get_fignums() == []
 
 

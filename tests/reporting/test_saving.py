@@ -69,7 +69,7 @@ def test_a_figure_that_finds_no_space_is_reported_in_one_line_and_the_old_file_s
     assert capsys.readouterr().err == f"WARNING: {path}: this figure could not be written (No space left on device)\n"
 
 
-@pytest.mark.parametrize("caveats", [[], ["phantom data"], ["untrained weights"], ["patients in two splits"]])
+@pytest.mark.parametrize("caveats", [[], ["phantom data"], ["no pretrained weights"], ["patients in two splits"]])
 def test_the_stamp_can_be_turned_off_where_there_is_no_caveat(caveats):
     with using(FigureSettings(stamp=False)):
         shown = stamps(confusion_matrix_figure(CONFUSION, "t", caveats))
@@ -82,7 +82,7 @@ def test_long_caveats_are_wrapped_and_a_second_stamp_replaces_the_first():
     axes = figure.subplots()
     axes.set_xlabel("x")
     stamp(figure, ("an old caveat",))
-    caveats = ("phantom data", "untrained weights", "half of the knees omitted")
+    caveats = ("phantom data", "no pretrained weights", "half of the knees omitted")
     stamp(figure, caveats)
     lines = [text for text in figure.texts if text.get_color() == style.palette().caveat]
     assert len(lines) > 1

@@ -16,7 +16,7 @@ def here(place):
 
 
 def test_a_version_is_stored_once_and_found_again(log_run, here, write_checkpoint, tmp_path):
-    file = write_checkpoint(tmp_path / "best.ckpt", marks=["phantom data", "untrained weights"])
+    file = write_checkpoint(tmp_path / "best.ckpt", marks=["phantom data", "no pretrained weights"])
     run = find_run(here, log_run("first", checkpoint=file, metrics={"best/quadratic_kappa": 0.71, "best/ece": 0.1}))
     first = register(here, run, reading.read(file), "koa-grader", "champion")
     again = register(here, run, reading.read(file), "koa-grader", "trial")
@@ -24,12 +24,12 @@ def test_a_version_is_stored_once_and_found_again(log_run, here, write_checkpoin
     assert first.version.version == again.version.version
     tags = first.version.tags
     assert (tags["marks"], tags["data.fingerprint"], tags["network"]) == (
-        "phantom data, untrained weights",
+        "phantom data, no pretrained weights",
         "abc",
         "test_efficientnet",
     )
     assert tags["best.quadratic_kappa"] == "0.7100" and "best.ece" not in tags
-    assert "NOT A RESULT: phantom data, untrained weights" in first.version.description
+    assert "NOT A RESULT: phantom data, no pretrained weights" in first.version.description
     assert "Research use only, not a medical device." in first.version.description
     for address in ("models:/koa-grader@champion", "models:/koa-grader@trial", "models:/koa-grader/1"):
         assert find_checkpoint(address, here.uri).read_bytes() == file.read_bytes()

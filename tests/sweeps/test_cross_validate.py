@@ -179,7 +179,7 @@ def test_the_metrics_are_those_of_the_pooled_table_and_their_spread(crossed):
     )
     losses = np.average([o["loss"] for o in metrics["folds"]], weights=[o["n_knees"] for o in metrics["folds"]])
     assert metrics["loss"] == pytest.approx(losses)
-    assert metrics["marks"] == ["untrained weights"]
+    assert metrics["marks"] == ["no pretrained weights"]
     assert crossed.second["val/quadratic_kappa"] == metrics["quadratic_kappa"]
 
 
@@ -194,7 +194,7 @@ def test_one_parent_run_and_a_child_a_fold(crossed):
     assert "oof/n_knees_sd" not in parent.data.metrics
     assert parent.data.tags["split"] == "official in 3 folds (seed 0)"
     assert {kid.data.tags["split"] for kid in kids.values()} == {parent.data.tags["split"]}
-    assert parent.data.tags["marks"] == "untrained weights"
+    assert parent.data.tags["marks"] == "no pretrained weights"
     client = MlflowClient(f"sqlite:///{crossed.place}/mlruns/mlflow.db")
     assert {Path(item.path).name for item in client.list_artifacts(parent.info.run_id, "oof")} == {
         "predictions.csv", "predictions.parquet", "metrics.json", "confusion_matrix.png",

@@ -103,7 +103,7 @@ def test_what_a_checkpoint_carries(prepared):
     module, plan = build.grader(cfg, data, None)
     assert module.record.loss == "koa_lightning.losses.corn.Corn"
     assert module.record.net.link == module.net.spec.link == "corn"
-    assert module.record.caveats == ("phantom data", "untrained weights")
+    assert module.record.caveats == ("phantom data", "no pretrained weights")
     assert module.record.data.counts == data.counts
     assert set(data.counts) == {"train", "val"}
     assert "_target_" not in repr(module.record)

@@ -138,7 +138,7 @@ def test_tags(trained, client):
     assert tags["data"] == "phantom"
     assert tags["data.fingerprint"] == checkpoint.read(trained.best).record.data.fingerprint
     assert (tags["weights"], tags["device"], tags["seed"], tags["precision"]) == ("none", "cpu", "42", "fp32")
-    assert tags["marks"] == "phantom data, untrained weights"
+    assert tags["marks"] == "phantom data, no pretrained weights"
     assert {"git.commit", "git.dirty", "version.torch", "version.koa_lightning", "machine.cpu"} <= tags.keys()
 
 
@@ -191,7 +191,7 @@ def test_the_last_line_names_the_best_checkpoint(place, tiny, launch):
     assert ended.out[-1].startswith(f"best checkpoint: {place}/o/checkpoints/best.ckpt (epoch 0, val/quadratic_kappa ")
     assert any(line.startswith("epoch 0/0  train/loss ") for line in ended.out)
     assert "WARNING: phantom data; every figure and the run carry this caveat" in ended.err
-    assert "WARNING: untrained weights; every figure and the run carry this caveat" in ended.err
+    assert "WARNING: no pretrained weights; every figure and the run carry this caveat" in ended.err
     history = pd.read_csv("o/history.csv")
     assert set(history["epoch"]) == {0}
     assert not (place / "o/figures/gradcam.png").exists()
@@ -453,7 +453,7 @@ def test_relative_places_are_written_in_full(place, tiny, knees):
     train(cfg)
     record = checkpoint.read("o/checkpoints/best.ckpt").record
     assert record.data_settings["root"] == str(place / "my knees")
-    assert record.caveats == ("untrained weights",)
+    assert record.caveats == ("no pretrained weights",)
     [run] = runs_in(place)
     assert run.data.params["data.root"] == str(place / "my knees")
 

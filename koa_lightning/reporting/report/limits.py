@@ -7,9 +7,11 @@ from koa_lightning.reporting.report.model import is_external
 from koa_lightning.reporting.report_data import ReportData
 
 FEW = 30  # knees of a grade; with fewer, its figures are unreliable
+_FROM_RANDOM = "Training started from random weights; pretrained ones are usual."
 _CAVEATS = {
     "phantom data": "The knees are synthetic (phantoms): nothing here says anything about real radiographs.",
-    "untrained weights": "Training started from random weights; pretrained ones are usual.",
+    "no pretrained weights": _FROM_RANDOM,
+    "untrained weights": _FROM_RANDOM,  # as 0.1 called it
     "leaky": "Splits share patients or knees, so the results are too good.",
     "patients unknown": "Patients are unknown: two splits may share a patient, and intervals may be too narrow.",
 }
