@@ -39,7 +39,7 @@ def run(name: str) -> NoReturn:
     command = COMMANDS[name]
     before = _function(f"koa_lightning.{command.before}") if command.before else None
     if command.computes:
-        tune_allocator()  # before torch is imported
+        tune_allocator()
     start(name, f"koa_lightning.{command.function}", before)
 
 
@@ -180,6 +180,8 @@ def _run_job(
         with open_dict(cfg):
             cfg.out = str(run_folder)  # each job of a sweep has its own folder
         validate(cfg, config_name)
+        if many and config_name in COMMANDS and COMMANDS[config_name].computes:
+            tune_allocator()  # a launcher may have started this process
         with _own_devices(cfg, many):
             result: dict[str, Any] = _function(function)(cfg) or {}
     except KeyboardInterrupt:

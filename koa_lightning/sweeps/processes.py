@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from koa_lightning.config import ending, environment, folders, signals
+from koa_lightning.config.allocator import tune_allocator
 from koa_lightning.config.outcome import INTERRUPTED
 
 # A fresh interpreter each time: a fork would inherit the threads and locks of torch and MLflow half-made.
@@ -114,6 +115,7 @@ def _interrupt(running: Mapping[int, _Running]) -> None:
 def _work(function: str, piece: Piece, ready: connection.Connection, configs: Sequence[Path]) -> None:
     """Do one piece, in its own process, with the `--config-dir` of the process that began it."""
     ending.hasten()
+    tune_allocator()
     try:
         folders.use(configs)
         os.setpgid(0, 0)  # Ctrl-C reaches it only once, through its parent

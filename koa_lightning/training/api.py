@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from koa_lightning.config import run_folder
+from koa_lightning.config.allocator import tune_allocator
 from koa_lightning.config.from_python import check_texts, composed
 from koa_lightning.config.outcome import DONE
 from koa_lightning.config.overrides import key
@@ -40,6 +41,8 @@ class Training:
 def train(*overrides: str) -> Training:
     """Train a network, as `python -m koa_lightning.train` does with the same overrides.
 
+    It tunes the memory allocator of this process for training, which keeps the memory that it once used.
+
     Args:
         overrides: As typed, e.g. `"model=efflite0"`, `"data=chen2018"`, `"data.root=FOLDER"`, `"tracking=none"`;
             `"ckpt=last"` resumes the newest run that has not finished. A sweep (`-m`) is for the command line.
@@ -53,6 +56,7 @@ def train(*overrides: str) -> Training:
     check_texts(overrides)
     typed = run_folder.with_old_overrides(list(overrides))
     cfg = composed("train", typed)
+    tune_allocator()
     folder = Path(cfg.out)
     if cfg.ckpt is None:
         resuming.check_free(folder)

@@ -24,7 +24,7 @@ def main() -> int:
     """Train together with the first process; return the exit code."""
     for number in (*signals.ENDING, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # a cluster sends them to all; the first process decides
-    tune_allocator()  # before torch is imported
+    tune_allocator()
     packed = sys.stdin.buffer.readline()
     if not packed:
         return PARTLY

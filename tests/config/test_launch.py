@@ -433,6 +433,14 @@ def validate_fails():
     raise InputError("no")
 
 
+@pytest.mark.parametrize(("several", "times"), [(["-m", "seed=1,2"], 2), ([], 0)])
+def test_a_launcher_may_start_processes_whose_allocator_is_not_tuned(several, times, job, monkeypatch):
+    tuned = []
+    monkeypatch.setattr(cli, "tune_allocator", lambda: tuned.append(True))
+    assert job(lambda cfg: None, *several).code == outcome.DONE
+    assert len(tuned) == times
+
+
 @pytest.mark.slow
 def test_a_sweep_continues_after_a_job_that_fails(job, place):
     seen = []

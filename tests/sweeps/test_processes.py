@@ -1,9 +1,11 @@
 import os
+import platform
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
@@ -37,6 +39,11 @@ def meet(files):
 
 def threads(file):
     Path(file).write_text(os.environ.get("OMP_NUM_THREADS", "all"))
+    return 0
+
+def huge(file):
+    flags = [part.split("\\n")[0].split() for part in Path("/proc/self/smaps").read_text().split("VmFlags:")[1:]]
+    Path(file).write_text(str(any("hg" in part for part in flags)))
     return 0
 
 def stubborn(file):
@@ -76,6 +83,13 @@ def test_processes_side_by_side_share_the_cores(parallel, each, helper, tmp_path
     run_all(f"{helper}:threads", {n: Piece(str(file)) for n, file in enumerate(files)}, parallel, lambda *_: True)
     assert [file.read_text() for file in files] == [each, each]
     assert "OMP_NUM_THREADS" not in os.environ
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is tuned")
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="a kernel without huge pages")
+def test_the_allocator_of_each_is_tuned(helper, tmp_path):
+    run_all(f"{helper}:huge", {0: Piece(str(tmp_path / "huge"))}, 1, lambda *_: True)
+    assert (tmp_path / "huge").read_text() == "True"
 
 
 def test_exit_codes_are_told_and_a_fault_ends_one_alone(capfd):

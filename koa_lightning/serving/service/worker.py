@@ -63,7 +63,7 @@ def start(api: bytes, device: str, number: int) -> tuple[SpawnProcess, Connectio
 
 
 def _run(api: bytes, device: str, number: int, connection: Connection) -> None:
-    tune_allocator()  # before torch is imported, which unpickling does
+    tune_allocator()
     from litserve.loops import inference_worker
 
     pipe = Pipe(connection)
