@@ -145,6 +145,7 @@ KEYS: dict[str, Kind] = {
     "mix.until": _SHARE,
     "teacher.table": Place(null=True),
     "teacher.weight": _SHARE,
+    "teacher.per": OneOf("knee", "grade"),
     "untrained.steps": _FROM_ONE,
     "untrained.lr": Number(1e-12, 1e3),
     "untrained.drop_rate": Number(0.0, 0.99),

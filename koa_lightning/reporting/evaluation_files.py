@@ -159,7 +159,7 @@ _MODEL = Fields(
                 "trainer": Fields({"max_epochs": _N}), "resize": Fields(may={"first": _NUMBER}),
                 "loss": Fields(may={"class_weights": _TEXT}), "callbacks": Mapped(Kind(null=True)),
                 "mix": Fields(may=dict.fromkeys(("mixup", "cutmix"), _OR_NULL)),
-                "teacher": Fields(may={"weight": _OR_NULL}),
+                "teacher": Fields(may={"weight": _OR_NULL, "per": _TEXT}),
                 "augment": Fields(may={"ops": Mapped(Mapped(Kind(null=True), null=True), null=True)}),
             },
         ),

@@ -28,7 +28,7 @@ _YOUNGER = {
     "data.fix_polarity": False, "data.top": 0.0, "data.bottom": 1.0, "data.fraction": 1.0, "data.untrained_size": None,
     "data.fold_val": True,
     "resize.first": 1.0, "resize.last": 1.0, "resize.until": 0.6,
-    "teacher.weight": 0.0,
+    "teacher.weight": 0.0, "teacher.per": "knee",
     "mix.mixup": 0.0, "mix.cutmix": 0.0, "mix.probability": 1.0, "mix.until": 1.0,
     "optimizer.unfreeze_every": 0, "optimizer.frozen_stages": 0, "optimizer.layer_decay": 1.0, "scheduler.tail": 0.0,
     "optimizer.scale_lr": "none", "trainer.sync_batchnorm": False,

@@ -23,24 +23,30 @@ class Teacher(nn.Module):
     Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015; without their temperature, as the
     teacher's probabilities are out of fold and so not overconfident.
 
+    With `per="grade"` each knee learns the mean of these probabilities over all training knees of its grade, in place
+    of its own: five rows, which say with what a grade is confused (a noise matrix of the labels).
+
     Attributes:
         labels: float32 N x 5, the teacher's probabilities of each knee of the train split; empty without a teacher.
 
     Args:
         table: Predictions table with path and p0 to p4; None for no teacher.
         weight: Weight of the teacher in the loss, in [0, 1]; the grade has the rest.
+        per: `knee` or `grade`.
 
     Raises:
-        InputError: The weight is outside its range.
+        InputError: The weight is outside its range, or `per` is something else.
     """
 
     labels: Tensor
 
-    def __init__(self, table: str | None = None, weight: float = 0.0) -> None:
+    def __init__(self, table: str | None = None, weight: float = 0.0, per: str = "knee") -> None:
         super().__init__()
+        if per not in ("knee", "grade"):
+            raise InputError(f"teacher.per={per}: must be knee or grade")
         if not 0 <= weight <= 1:
             raise InputError(f"teacher.weight={weight}: must be from 0 to 1")
-        self.table, self.weight = table, weight
+        self.table, self.weight, self.per = table, weight, per
         self.register_buffer("labels", torch.zeros(0, len(PROBABILITIES)), persistent=False)
 
     def prepare(self, train: pd.DataFrame, others: pd.DataFrame) -> None:
@@ -66,6 +72,10 @@ class Teacher(nn.Module):
                 "give the out-of-fold predictions of the train split: cross_validate data.fold_val=false"
             )
         self._refuse_measured(others, oof, where)
+        if self.per == "grade":
+            grades = train["grade"].to_numpy()
+            means = {grade: probabilities[grades == grade].mean(axis=0) for grade in np.unique(grades)}
+            probabilities = np.stack([means[grade] for grade in grades])
         self.labels = torch.from_numpy(probabilities.astype(np.float32))
 
     def _refuse_measured(self, others: pd.DataFrame, oof: pd.DataFrame, where: str) -> None:

@@ -26,10 +26,12 @@ EVERY_CHOICE = [
 @pytest.fixture(scope="module")
 def composed():
     """The config of every choice."""
-    needed = {"teacher=table": ["teacher.table=x"]}
+
+    def words(choice):
+        return [choice, "teacher.table=x"] if choice.startswith("teacher=") and choice != "teacher=none" else [choice]
+
     return [
-        compose("train", [word for choice in choices if choice for word in (choice, *needed.get(choice, []))])
-        for choices in EVERY_CHOICE
+        compose("train", [word for choice in choices if choice for word in words(choice)]) for choices in EVERY_CHOICE
     ]
 
 

@@ -85,6 +85,20 @@ def test_without_a_table_the_loss_stays_what_it_is():
     Teacher().prepare(TRAIN, VAL)
 
 
+def test_per_grade_a_knee_learns_with_what_its_grade_is_confused(table):
+    file, shares = table(TRAIN)
+    teacher = Teacher(file, 1.0, "grade")
+    teacher.prepare(TRAIN, VAL)
+    expected = pd.DataFrame(shares).groupby(TRAIN["grade"].to_numpy()).transform("mean").to_numpy()
+    np.testing.assert_allclose(teacher.labels.numpy(), expected, rtol=1e-5)
+    np.testing.assert_allclose(teacher.labels.sum(dim=1).numpy(), 1.0, rtol=1e-5)
+
+
+def test_labels_are_per_knee_or_per_grade():
+    with pytest.raises(InputError, match=r"teacher\.per=patient: must be knee or grade"):
+        Teacher("a table", 0.5, "patient")
+
+
 def test_its_labels_are_in_no_checkpoint(table):
     teacher = Teacher(table(TRAIN)[0], 0.5)
     teacher.prepare(TRAIN, VAL)

@@ -125,8 +125,10 @@ def _augmentation(found: ReportData, model: dict[str, Any]) -> str:
     shown = ", ".join(f"{name} {value}" for name, value in given.items() if not isinstance(value, dict))
     mix = model["config"].get("mix", {})
     mixed = "".join(f" {name.capitalize()} with alpha {mix[name]:g}." for name in ("mixup", "cutmix") if mix.get(name))
-    weight = model["config"].get("teacher", {}).get("weight")
-    taught = f" Soft labels: a teacher's out-of-fold probabilities, weight {weight:g} in the loss." if weight else ""
+    teacher = model["config"].get("teacher", {})
+    weight, mean = teacher.get("weight"), " averaged over each grade," if teacher.get("per") == "grade" else ""
+    labels = f" Soft labels: a teacher's out-of-fold probabilities,{mean} weight"
+    taught = f"{labels} {weight:g} in the loss." if weight else ""
     return (f"Augmentation: {shown}." if shown else "No augmentation.") + mixed + taught
 
 
