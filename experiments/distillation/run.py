@@ -3,11 +3,11 @@
     python -m experiments.distillation.run FOLDER [--recipe long] [--with KEY=VALUE ...]
 
 FOLDER is Chen 2018 with {train,val}/{0..4}/9001104R.jpg. Five networks, one per fold of the train split, are the
-teacher; the validation split is in none of them. Then one network per seed trains on the grades alone, and one on the
-grades and the teacher's probabilities. All have the same recipe: `short` ranks within an hour, `long` is the grader in
-the box. Interrupted steps resume. Writes results.csv and the table of README.md: the validation split, each checkpoint
-with its mirrored images averaged, the five networks averaged, and the out-of-fold predictions of the train split. The
-test split is not opened. Research use only, not a medical device.
+teacher; the validation split is in none of them. Then one network per seed trains on the grades alone, and others on
+the grades and the teacher's probabilities. All have the same recipe: `short` ranks within an hour, `long` is that of
+the grader in the box. Interrupted steps resume. Writes results.csv and the table of README.md: the validation split,
+each checkpoint with its mirrored images averaged, the five networks averaged, and the out-of-fold predictions of the
+train split. The test split is not opened. Research use only, not a medical device.
 """
 
 from __future__ import annotations
@@ -31,8 +31,15 @@ SHORT = (
     "callbacks.ema.decay=0.99", "callbacks.early_stopping=null", "trainer=cpu", "trainer.max_epochs=4", "explain=none",
 )  # fmt: skip
 LONG = ("experiment=chen2018_grader", "explain=none")
-# Of each recipe: its overrides, and the weights of the teacher (1: the grades themselves are not seen).
-RECIPES = {"short": (SHORT, (0.5, 1.0)), "long": (LONG, (0.5,))}
+ARMS = {
+    "teacher 0.5": ("teacher=table", "teacher.weight=0.5"),
+    "teacher 1": ("teacher=table", "teacher.weight=1"),  # the grades themselves are not seen
+    "a soft label per grade": ("teacher=noise",),
+}
+RECIPES = {  # of each: its overrides and its arms
+    "short": (SHORT, ("teacher 0.5", "teacher 1")),
+    "long": (LONG, ("teacher 0.5", "a soft label per grade")),
+}
 FOLDS = ("data.folds=5", "data.fold_val=false")
 SEEDS = (42, 1)
 
@@ -48,16 +55,11 @@ def folds(recipe: Sequence[str], out: Path) -> tuple[Path, list[Path], dict[str,
     return table, files, {**row, **cost, **studies.measure(predictions)}
 
 
-def student(
-    recipe: Sequence[str], root: str, out: Path, seed: int, teacher: Path | None, weight: float
-) -> dict[str, Any]:
-    """Train one network on the grades, and on a teacher if there is one; return its `row` and its `predictions`."""
-    own = [f"seed={seed}"]
-    if teacher is not None:
-        own += ["teacher=table", f"teacher.table={quote(str(teacher))}", f"teacher.weight={weight:g}"]
-    name = f"seed {seed}, " + ("grades alone" if teacher is None else f"teacher {weight:g}")
+def student(recipe: Sequence[str], root: str, out: Path, seed: int, arm: str, own: Sequence[str]) -> dict[str, Any]:
+    """Train one network on the grades and what its arm adds to them; return its `row` and its `predictions`."""
+    name = f"seed {seed}, {arm}"
     folder = out / name.replace(", ", "_").replace(" ", "_")
-    done = studies.train(folder, [*recipe, *own])
+    done = studies.train(folder, [*recipe, f"seed={seed}", *own])
     predictions = _on_validation(root, [Path(done["checkpoint"])], folder)
     row = {"name": name, "split": "val", "knees": len(predictions)}
     row |= {key: done[key] for key in ("best_epoch", "minutes_alone", "commit")}
@@ -96,7 +98,7 @@ def main() -> None:
     args = typed.parse_args()
     root = f"data.root={quote(str(args.folder.absolute()))}"
     out = (args.out or Path("outputs/distillation") / args.recipe).absolute()
-    overrides, weights = RECIPES[args.recipe]
+    overrides, arms = RECIPES[args.recipe]
     recipe = [*overrides, root, *args.more]
 
     def keep(row: dict[str, Any]) -> None:
@@ -108,14 +110,12 @@ def main() -> None:
     keep(row)
     together = _on_validation(root, files, out / "folds")
     keep({"name": "five folds averaged", "split": "val", "knees": len(together), **studies.measure(together)})
-    alone: dict[int, dict[str, Any]] = {}
-    for weight in weights:
-        for seed in SEEDS:
-            if seed not in alone:
-                alone[seed] = student(recipe, root, out, seed, None, 0.0)
-                keep(alone[seed]["row"])
-            taught = student(recipe, root, out, seed, table, weight)
-            keep(taught["row"] | studies.gain(taught["predictions"], alone[seed]["predictions"]))
+    for seed in SEEDS:
+        alone = student(recipe, root, out, seed, "grades alone", ())
+        keep(alone["row"])
+        for arm in arms:
+            taught = student(recipe, root, out, seed, arm, (*ARMS[arm], f"teacher.table={quote(str(table))}"))
+            keep(taught["row"] | studies.gain(taught["predictions"], alone["predictions"]))
 
 
 if __name__ == "__main__":

@@ -56,13 +56,12 @@ def test_runs_that_are_measured_together_are_short_runs():
 
 @pytest.mark.parametrize("recipe", distillation.RECIPES)
 def test_the_teacher_and_its_students_compose(recipe):
-    overrides, weights = distillation.RECIPES[recipe]
+    overrides, arms = distillation.RECIPES[recipe]
     cfg = compose("cross_validate", [*overrides, *distillation.FOLDS, "data.root=x"])
     validate(cfg)
     assert (cfg.data.folds, cfg.data.fold_val) == (5, False)
-    for weight in weights:
-        own = ["teacher=table", "teacher.table=x.csv", f"teacher.weight={weight:g}"]
-        validate(compose("train", [*overrides, *own, "data.root=x"]))
+    for arm in arms:
+        validate(compose("train", [*overrides, *distillation.ARMS[arm], "teacher.table=x.csv", "data.root=x"]))
 
 
 def test_the_leakage_study_composes():
