@@ -162,6 +162,7 @@ KEYS: dict[str, Kind] = {
     "loss.gamma": Number(0.0, 100.0),
     "loss.sharpness": Number(0.0, 1000.0, above=True),
     "loss.power": Number(0.0, 100.0, above=True),
+    "loss.regression": Number(0.0, 1000.0),
     # optimizer and scheduler
     "optimizer.lr": Number(1e-12, 1e3),
     "optimizer.head_lr": Number(1e-12, 1e3, null=True),
