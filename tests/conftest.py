@@ -29,7 +29,7 @@ def pytest_configure(config):
     from hypothesis import settings
 
     # The same examples each time, more in `make test-slow`; and no test fails because the machine is busy.
-    examples = int(os.environ.get("EXAMPLES", "50"))
+    examples = int(os.environ.get("EXAMPLES", "30"))
     settings.register_profile("koa", deadline=None, derandomize=True, max_examples=examples)
     settings.load_profile("koa")
     for name in FIXTURES:

@@ -245,6 +245,7 @@ def files(place, monkeypatch):
     return place
 
 
+@pytest.mark.sample(20)
 @pytest.mark.parametrize(("command", "typed"), [_marked(case) for case in ALL])
 def test_bad_input_is_one_line(command, typed, launch, files):
     ended = launch(command, *typed)

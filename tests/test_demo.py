@@ -49,6 +49,7 @@ def test_ctrl_c_before_it_trains(run, monkeypatch):
     assert run() == (outcome.INTERRUPTED, [], ["error: interrupted"])
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("override", ["optimzer.lr=1", "data.batch_size=0", "experiment=dem"])
 def test_bad_input_is_one_line(run, override):
     code, out, err = run(override)

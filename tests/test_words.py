@@ -66,6 +66,8 @@ def wrong_names(source, is_package):
 
 
 def wrong_phrases(text):
+    if not re.search("|".join(PHRASES), text, re.IGNORECASE):
+        return  # as nearly always
     for number, line in enumerate(text.splitlines(), 1):
         for phrase, word in PHRASES.items():
             if re.search(phrase, line, re.IGNORECASE):

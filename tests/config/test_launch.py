@@ -228,7 +228,7 @@ def test_a_text_is_taken_as_typed(override, job):
     assert seen == [value]
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["größe = (1)", "a,b (1)", "x [2]"])
 def test_paths_of_a_sweep_are_taken_as_typed(name, job, place):
     seen = []

@@ -153,6 +153,7 @@ def graded(calibrated, knees, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_predict_says_set_and_foreign_and_whom_to_ask(graded, capsys):
     result, rows, out, file = graded("refer_below=0.99")
     assert result["exit_code"] == outcome.DONE

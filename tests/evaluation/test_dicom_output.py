@@ -67,6 +67,7 @@ def test_each_film_gets_both_objects_and_they_say_what_the_table_says(run, films
     assert words.max() > 200 and sides["R"].pixel_array[:1024].std() > 10
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("elements", "words"),
     [

@@ -203,6 +203,7 @@ def test_two_grades_for_one_knee():
         grading.average([one, one.assign(grade=2)])
 
 
+@pytest.mark.slow
 def test_from_the_command_line_with_a_run_of_its_own(folded, launch, place):
     several = f"[{folded.best[0]},{folded.best[2]}]"
     ended = launch("eval", f"ckpt={several}", "out=o", "explain=none", "quiet=true", "report=false")

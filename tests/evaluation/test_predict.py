@@ -118,6 +118,7 @@ def test_a_name_that_is_not_utf_8_is_told_and_the_rest_is_graded(mixed, grade, c
     assert len(rows) == 9
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("pattern", ["^(?P<patient>(a|aa)+)$", "(?P<patient>a{1,60}){1,60}b", "(?P<patient>(?R))"])
 def test_a_pattern_in_a_checkpoint_cannot_hang(grade, trained, tmp_path, pattern):
     content = torch.load(trained.best, weights_only=True)

@@ -158,6 +158,7 @@ def test_real_knees_have_a_joint_band(split):
     assert results["localisation"]["n"] == 4
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("seen", "shape", "expected"),
     [

@@ -28,6 +28,7 @@ def test_timm_comes_without_the_compiler_and_gets_it_when_it_asks(with_package):
     assert out.split() == ["True", "False", "False", "True", "True", "torch._dynamo.utils", "True"]
 
 
+@pytest.mark.slow
 def test_the_compiler_stays_if_it_is_there(with_package):
     code = (
         "import sys, torch, torch._dynamo.utils as utils; own = torch.compiler.disable\n"
@@ -38,6 +39,7 @@ def test_the_compiler_stays_if_it_is_there(with_package):
     assert _run(code, with_package).split() == ["True"] * 4
 
 
+@pytest.mark.slow
 def test_another_name_of_the_stand_in_is_the_compilers_own(with_package):
     code = (
         "import sys, torch; from koa_lightning.models.importing import _StandIn, compiler_later\n"
@@ -68,6 +70,7 @@ def _double(x: torch.Tensor) -> torch.Tensor:
     return torch.cat([x, x]).sum() * 2
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "mark",
     [importing.disable, importing.disable(reason="slow"), importing.disable(recursive=False), importing.disable()],

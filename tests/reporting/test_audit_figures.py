@@ -38,6 +38,7 @@ def test_measures_of_splits_with_one_knee_or_one_value(rows):
     audit_figures.statistics_figure(rows.assign(grade=-1), statistics)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("printed", PRINTED)
 def test_they_are_fit_for_print(rows, printed):
     rng = np.random.default_rng(0)

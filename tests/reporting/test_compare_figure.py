@@ -32,6 +32,7 @@ def test_a_colour_a_run_and_a_line_style_a_split():
     assert DISCLAIMER in texts and "phantom data" in texts
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("printed", PRINTED)
 def test_it_is_fit_for_print(printed):
     names = ["val/loss", "val/quadratic_kappa", "val/accuracy", "val/mae", "train/loss"]

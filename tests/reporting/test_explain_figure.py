@@ -70,6 +70,7 @@ def test_what_is_undefined_is_said(tmp_path):
     save(figure, tmp_path / "a.png")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("printed", PRINTED)
 def test_it_is_fit_for_print(printed):
     layers = [{"layer": f"blocks.{i}.0", "similarity": 0.9 - 0.05 * i, "low": 0.8, "high": 1.0} for i in range(17)]

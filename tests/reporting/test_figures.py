@@ -80,6 +80,7 @@ def test_curves_have_a_panel_each_and_mark_the_best_epoch():
     assert "0.900" in words(figure)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "values", [(0.9, 1.2, 1.3), (1.0, 0.2, 0.1), (0.4, 0.9, 0.3), (0.7, 0.5, 0.6), (0.1, 0.2, 0.9)]
 )

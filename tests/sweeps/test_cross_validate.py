@@ -136,6 +136,7 @@ def children(place):
     return parent, {r.info.run_name: r for r in runs if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id}
 
 
+@pytest.mark.slow
 def test_a_fold_that_dies_ends_alone_and_is_repeated_alone(crossed):
     assert crossed.begun == ([0, 1, 2], [1])
     assert crossed.first["exit_code"] == outcome.PARTLY
@@ -384,6 +385,7 @@ def test_a_fold_can_be_gone_on_with_by_train_too(here, runner, launch, tmp_path)
     assert cross_validation.is_done(out / "fold_0")
 
 
+@pytest.mark.slow
 def test_several_at_a_time_have_a_log_each(here, runner, tmp_path, capsys):
     runner.dies = dict.fromkeys(range(3), 1)
     cross_validate.cross_validate(config(f"out='{tmp_path}/out'", "parallel=2", "tracking=none"))

@@ -57,6 +57,7 @@ def test_what_a_repeat_varies():
     assert given(repeat="part.seed").repeat_key == "part.seed"
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("typed", "directions"),
     [

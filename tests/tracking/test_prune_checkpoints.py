@@ -32,6 +32,7 @@ def test_nothing_goes_without_yes(launch, sweep, place):
     assert not (place / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_an_experiment_leaves_cross_validations_alone(launch, sweep):
     ended = launch("prune_checkpoints", "tracking.experiment=koa-lightning", "keep=1", "yes=true")
     assert ended.out[0] == "1 runs of cross-validations are left alone (name one by sweep_run=ID)"

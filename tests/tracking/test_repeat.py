@@ -139,6 +139,7 @@ def test_a_run_that_was_resumed_after_its_end_is_compared_by_its_last_best(found
     assert repeat.compare_metrics(log_run.client, old, new)[1:] == (5, 0, (0.0, ""))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("cut", [{"status": "KILLED"}, {"tags": {"sweep.state": "pruned"}}])
 def test_of_a_run_that_was_cut_short_its_own_epochs_count(cut, found, log_run):
     old = best_of(found, log_run.client, [0.5, 0.6], (0.6, 1), **cut)

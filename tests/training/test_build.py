@@ -176,6 +176,7 @@ def named(monkeypatch):
     return name
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("typed", "job", "name"),
     [

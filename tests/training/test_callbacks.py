@@ -54,6 +54,7 @@ def scripted(monkeypatch, *values):
     monkeypatch.setattr(Checkpoints, "on_train_epoch_end", with_value)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("mode", "values", "best"),
     [

@@ -178,6 +178,7 @@ def test_one_seed_gives_one_run(tmp_path, tiny_grader, tiny_trainer, tiny_data):
     assert not same(first[0], other[0])
 
 
+@pytest.mark.slow
 def test_it_learns_a_handful_of_knees_by_heart(tmp_path, tiny_grader, tiny_trainer, tiny_data):
     module = tiny_grader(PLAIN, augment=FusedAugmentation({}), lr=5e-3, total_steps=60)
     data = tiny_data(n_train=10, batch_size=10)

@@ -45,6 +45,7 @@ def check(folder):
     return call
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     "override",
     ["trainer.max_epochs=50", "quiet=true", "trainer=cpu", "explain=none", "tracking=none", "model.weights=auto",

@@ -40,6 +40,7 @@ def test_null_adapts_nothing():
     assert cfg == compose("train", [*items, "out=x"])
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("items", "steps", "epochs"),
     [

@@ -101,7 +101,7 @@ def test_many_images_share_the_memory(monkeypatch, knees):
     assert (0, len(knees)) in pairs(near.find_duplicates(few, quiet=True))
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [100, 701, 10_000])
 def test_several_indexes_find_what_one_finds(monkeypatch, knees, most):
     planted = np.concatenate([knees, [change(knees[number]) for number, change in enumerate(CHANGES.values())]])

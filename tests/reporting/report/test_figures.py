@@ -77,6 +77,7 @@ def test_the_same_figure_gives_the_same_files(tmp_path):
         assert len(np.unique(np.asarray(picture.convert("L")))) > 50
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("printed", PRINTED)
 def test_they_are_fit_for_print(computed, printed):
     curves = {grade: (CURVE[0], CURVE[1] ** (grade + 1), 0.9) for grade in range(5)}
