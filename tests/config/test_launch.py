@@ -201,7 +201,7 @@ def test_an_error_of_the_system_without_file_and_number(job):
     assert ended.err[0].startswith("error: a file or an address: the image is truncated; fix this")
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("content", "line"),
     [
@@ -318,7 +318,7 @@ def test_the_folder_of_a_run_that_has_just_begun_stays(job, place):
     assert not (place / "taken").exists()
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("several", [[], ["-m", "seed=1,2"]])
 def test_no_password_comes_into_a_record(job, place, monkeypatch, several):
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):

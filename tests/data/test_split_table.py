@@ -65,6 +65,7 @@ def imported(file, *more):
     return ["data.split=table", f"data.split_table='{file}'", *more]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("folds", [[], ["data.folds=3", "data.fold=1"]])
 def test_written_and_read_again_it_gives_the_same_splits_fingerprint_and_cache(data, written, folds):
     file = written("data.split_seed=3", "data.val_fraction=0.3", *folds[:1])

@@ -163,6 +163,7 @@ def test_heat_maps_have_the_size_of_the_image(files):
     np.testing.assert_allclose(grader.explain(square), heat_maps(member.net, image, grade)[0], atol=1e-6)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["test_vit", "test_mambaout"])
 @pytest.mark.usefixtures("blank_figures")
 def test_python_predict_and_panels_draw_the_same_maps_of_any_network(

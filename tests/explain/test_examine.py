@@ -56,6 +56,7 @@ def test_what_comes_of_it(examined):
     }
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["test_vit", "test_mambaout"])
 def test_networks_of_other_layouts_are_tested_too(split, name):
     torch.manual_seed(0)

@@ -86,6 +86,7 @@ def noise(net, n, seed=0):
     return torch.randn(n, 1, size, size, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_with_a_grid_has_maps(family):
     net = make(family)

@@ -14,6 +14,7 @@ def _run(code: str, env: dict[str, str]) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True).stdout
 
 
+@pytest.mark.slow
 def test_timm_comes_without_the_compiler_and_gets_it_when_it_asks(with_package):
     out = _run(
         "import sys, torch; own = torch.compiler.disable\n"

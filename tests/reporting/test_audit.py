@@ -268,6 +268,7 @@ def test_the_command_line(planted, quick, tmp_path, launch):
     assert done.err == []
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("typed", "message"),
     [

@@ -273,6 +273,7 @@ def test_an_unknown_monitor_is_named_before_the_training(tiny_grader):
     assert tiny_grader(monitor="val/loss", mode="min").monitor == "val/loss"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("ema", [False, True])
 def test_the_best_checkpoint_grades_as_its_validation_did(ema, tmp_path, tiny_grader, tiny_trainer, tiny_data):
     kept = []

@@ -77,6 +77,7 @@ def test_a_config_that_a_program_composed_stays(tmp_path):
     assert untrained.typed(tmp_path) is None
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenetv3_small_100", "mobilenetv4_conv_small"])
 def test_residual_blocks_begin_as_the_identity(name):
     network = net.build(net.NetSpec(name), weights.Weights("none")).net

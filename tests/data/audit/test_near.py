@@ -110,6 +110,7 @@ def test_several_indexes_find_what_one_finds(monkeypatch, knees, most):
     assert pairs(near.find_duplicates(planted, quiet=True)) == expected
 
 
+@pytest.mark.slow
 def test_votes_are_counted_a_few_images_at_a_time(monkeypatch, knees):
     images = np.concatenate([knees, knees[:6]])
     expected = near.find_duplicates(images, quiet=True)

@@ -44,6 +44,7 @@ def run(net, picture):
     return [out.detach(), leaf.grad, net.weight.grad, net.bias.grad, net.running_mean, net.running_var]
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("offset", [0.0, 300.0])
 @pytest.mark.parametrize("channels", [1, 5, 24])
 @pytest.mark.parametrize("activation", ACTIVATIONS)

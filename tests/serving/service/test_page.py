@@ -277,7 +277,7 @@ def test_reader_mode_hides_the_answer_until_the_reader_has_graded(chromium, stud
     assert one(page, "#study-state").text == "off" and "anna.csv" in one(page, "#agreement").text
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
 def test_every_width_and_theme_is_readable(chromium, studied, images, width, dark):
